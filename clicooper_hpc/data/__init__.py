@@ -1,0 +1,1 @@
+"""Data sets: the native HDF5 format, the embedded digits, and importers."""

@@ -1,0 +1,96 @@
+"""Errors a user can meet, each with the exit code of the process that met it.
+
+An error names the thing that is wrong, the place where it is, and what to do about it. The
+command line prints exactly that, without a traceback; anything that is not a `ClicooperError` is
+a bug and exits with `ExitCode.INTERNAL`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = [
+    "BudgetExceededError",
+    "ClicooperError",
+    "DataError",
+    "EnvironmentUnfitError",
+    "ExitCode",
+    "PeerError",
+    "RunFolderError",
+    "UsageError",
+]
+
+
+class ExitCode(IntEnum):
+    """Exit status of every verb."""
+
+    DONE = 0
+    INTERNAL = 1
+    USAGE = 2
+    BUDGET = 3
+    VERIFICATION = 4
+    ENVIRONMENT = 5
+    REQUEUE = 75
+
+
+class ClicooperError(Exception):
+    """Base of all errors a user can meet.
+
+    Parameters
+    ----------
+    what
+        What is wrong, in one clause.
+    where
+        File, key, dataset, rank or step it was found at.
+    remedy
+        What the user can do.
+    """
+
+    exit_code: ExitCode = ExitCode.INTERNAL
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Return the error as the single line the user sees."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.remedy:
+            text = f"{text.rstrip('.')}. {self.remedy}"
+        return " ".join(text.split())
+
+
+class UsageError(ClicooperError):
+    """A job file, an option or a combination of options is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(ClicooperError):
+    """A data set or a weights file is missing, damaged or not what the job says it is."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RunFolderError(ClicooperError):
+    """A run folder is missing, damaged, incomplete or already there."""
+
+    exit_code = ExitCode.USAGE
+
+
+class BudgetExceededError(ClicooperError):
+    """The next send would spend more privacy than the job allows. Nothing of it was sent."""
+
+    exit_code = ExitCode.BUDGET
+
+
+class EnvironmentUnfitError(ClicooperError):
+    """MPI, HDF5, a device or the file system cannot do what the job needs."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class PeerError(ClicooperError):
+    """Another rank is silent, gone, or sent something this rank refuses."""

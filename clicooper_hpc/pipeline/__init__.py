@@ -1,0 +1,1 @@
+"""Schedules as data, their simulator, the partitioner and the segment runtime."""

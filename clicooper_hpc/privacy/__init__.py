@@ -1,0 +1,1 @@
+"""The release mechanism, its noise, its accounting, the label map and the privacy card."""

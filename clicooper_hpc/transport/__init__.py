@@ -1,0 +1,1 @@
+"""Messages between ranks: the only code that imports mpi4py."""
