@@ -1,0 +1,21 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with the optional CIFAR files; the test is skipped when it is missing."""
+    place = Path(os.environ.get("CLICOOPER_SHARED", ROOT.parent / "shared"))
+    if not (place / "data" / "cifar10.h5").is_file():
+        pytest.skip(f"no CIFAR files in {place} (set CLICOOPER_SHARED)")
+    return place

@@ -1,0 +1,52 @@
+"""Start real MPI ranks for a test, and never leave one behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+__all__ = ["mpirun"]
+
+
+def _launcher() -> str:
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("no mpiexec: install the extra 'mpich' or load the site's MPI")
+    return found
+
+
+def mpirun(
+    n: int,
+    args: Sequence[str],
+    *,
+    timeout_s: float = 120.0,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python *args`` on ``n`` ranks; kill the whole process group after ``timeout_s``."""
+    command = [_launcher(), "-n", str(n), sys.executable, *args]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(env or {})},
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            pytest.fail(f"{n} ranks still ran after {timeout_s} s\n{out[-2000:]}\n{err[-4000:]}")
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
