@@ -1,0 +1,51 @@
+# make install   .venv in this checkout with everything pinned
+# make demo      owner + 3 trainers on the embedded digits, private and not, side by side
+# make test      the whole test suite
+# make check     format, lint, types, import arrows
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Ranks share the cores of a laptop: one BLAS thread each.
+export OMP_NUM_THREADS ?= 1
+# As root in a container Open MPI asks for these; other MPIs ignore them.
+export OMPI_ALLOW_RUN_AS_ROOT ?= 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
+
+.PHONY: install demo test check format docs clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mpich,report,dev]'
+	touch $@
+
+demo: $(STAMP)
+	@rm -rf runs/demo runs/demo-privacy-off
+	@mkdir -p runs
+	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo
+	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-privacy-off --set privacy.enabled=false --quiet
+	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-privacy-off
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m clicooper_hpc.config.reference docs/job-file.md
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,82 @@
+"""The job as one frozen value, and its canonical text."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field, model_validator
+
+from clicooper_hpc.config.base import Section
+from clicooper_hpc.config.owner_sections import (
+    DataSection,
+    FrontSection,
+    LabelsSection,
+    PrivacySection,
+    ReleaseSection,
+)
+from clicooper_hpc.config.trainer_sections import (
+    ModelSection,
+    OutputSection,
+    PipelineSection,
+    TrainingSection,
+)
+from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.errors import UsageError
+
+__all__ = ["Job"]
+
+
+class Job(Section):
+    """A whole job, resolved: defaults filled in, `extends` and `--set` applied."""
+
+    data: DataSection
+    front: FrontSection = FrontSection()
+    privacy: PrivacySection = PrivacySection()
+    release: ReleaseSection = ReleaseSection()
+    labels: LabelsSection = LabelsSection()
+    model: ModelSection = ModelSection()
+    pipeline: PipelineSection = PipelineSection()
+    training: TrainingSection = TrainingSection()
+    output: OutputSection = OutputSection()
+    folder: str = Field(default=".", exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Job:
+        if self.pipeline.micro_batches > self.training.batch_size:
+            raise ValueError(
+                f"pipeline.micro_batches = {self.pipeline.micro_batches} is more than "
+                f"training.batch_size = {self.training.batch_size}"
+            )
+        cuts = self.pipeline.partition
+        if isinstance(cuts, list) and self.pipeline.segments not in (None, len(cuts) + 1):
+            raise ValueError(
+                f"pipeline.partition has {len(cuts)} cuts, which makes {len(cuts) + 1} segments, "
+                f"but pipeline.segments = {self.pipeline.segments}"
+            )
+        return self
+
+    def canonical(self) -> str:
+        """Return the resolved job as sorted JSON: stored in every run, and what is digested."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> Digest:
+        """Return the digest of the canonical text."""
+        return digest_bytes("clicooper/v1/job", self.canonical().encode())
+
+    def check_ranks(self, ranks: int) -> int:
+        """Return the number of segments for ``ranks`` MPI ranks, or say how many to start."""
+        wanted = self.pipeline.segments
+        if isinstance(self.pipeline.partition, list):
+            wanted = len(self.pipeline.partition) + 1
+        if wanted is not None and ranks != wanted + 1:
+            raise UsageError(
+                f"the job has {wanted} segments, so it needs {wanted + 1} ranks "
+                f"(one owner, {wanted} trainers), but {ranks} were started",
+                remedy=f"Start it with: mpirun -n {wanted + 1} clicooper run JOB.toml",
+            )
+        if ranks < 2:
+            raise UsageError(
+                "a run needs at least 2 ranks, one owner and one trainer, but 1 was started",
+                remedy="Start it with: mpirun -n 4 clicooper run JOB.toml",
+            )
+        return ranks - 1

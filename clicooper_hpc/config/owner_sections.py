@@ -1,0 +1,195 @@
+"""Sections that the owner decides: data, front, privacy, release and labels.
+
+The docstring under each key is its text in the generated reference (docs/job-file.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from clicooper_hpc.config.base import Section
+
+__all__ = [
+    "DataSection",
+    "DpSgd",
+    "FrontSection",
+    "LabelsSection",
+    "PrivacySection",
+    "ReleaseSection",
+]
+
+
+class DataSection(Section):
+    """The owner's private data."""
+
+    path: str
+    """HDF5 file written by `clicooper data import`, relative to the job file; or `"digits"`, the
+    8x8 digits that come with scikit-learn (no download)."""
+
+    train_rows: int | None = Field(default=None, ge=1)
+    """Use only the first so many training samples. Default: all."""
+
+    test_rows: int | None = Field(default=None, ge=1)
+    """Use only the first so many held-out samples. Default: all."""
+
+    validation_rows: int = Field(default=0, ge=0)
+    """Samples taken off the end of the training split and released (and charged) to measure
+    accuracy through the pipeline. 0: nothing is released for validation."""
+
+
+class DpSgd(Section):
+    """How a private front is trained (`front.kind = "dp-sgd"`)."""
+
+    epsilon: float = Field(default=2.0, gt=0)
+    """Epsilon of the front's training, unit sample (add-remove), added to the release's."""
+
+    delta: float = Field(default=1e-6, gt=0, lt=1)
+    """Delta of the front's training."""
+
+    epochs: int = Field(default=5, ge=1)
+    """Passes over the training split (Poisson sampling)."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Expected number of samples in a Poisson batch."""
+
+    learning_rate: float = Field(default=0.5, gt=0)
+    """Step size of SGD."""
+
+    clip: float = Field(default=1.0, gt=0)
+    """L2 norm every per-sample gradient is clipped to."""
+
+
+class FrontSection(Section):
+    """The owner's part of the network. It must not depend on private data, or pay for it."""
+
+    kind: Literal["identity", "weights", "random", "dct", "dp-sgd"] = "identity"
+    """`identity`: the row itself. `weights`: public weights from a safetensors file. `random`:
+    fixed random features. `dct`: the lowest frequencies of the discrete cosine transform.
+    `dp-sgd`: trained on the private data by Opacus; its epsilon is composed with the release."""
+
+    weights: Path | None = None
+    """Safetensors file of a public front (`kind = "weights"`), relative to the job file."""
+
+    cut: int | None = Field(default=None, ge=1)
+    """Keep the layers before this index (`kind = "weights"`). Default: all layers."""
+
+    dim: int | None = Field(default=None, ge=1)
+    """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection."""
+
+    projection: Literal["none", "pca", "lda"] = "none"
+    """Linear projection behind the front, fitted on `public_data` only."""
+
+    public_data: str | None = None
+    """Data set (as `data.path`) the projection is fitted on. It must be public."""
+
+    public_rows: int | None = Field(default=None, ge=2)
+    """Fit the projection on the first so many public samples. Default: all."""
+
+    whiten: float = Field(default=0.0, ge=0, le=1)
+    """Divide principal component i by eigenvalue_i ** (whiten / 2): 0 none, 0.5 half, 1 full."""
+
+    normalise: bool = False
+    """Scale every row to the clip norm before noise (a fixed rule, costs no privacy)."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the `random` features. Public."""
+
+    dp_sgd: DpSgd = DpSgd()
+    """Settings of `kind = "dp-sgd"`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FrontSection:
+        if self.kind == "weights" and self.weights is None:
+            raise ValueError('front.kind = "weights" needs front.weights')
+        if self.kind in ("random", "dct", "dp-sgd") and self.dim is None:
+            raise ValueError(f'front.kind = "{self.kind}" needs front.dim')
+        if self.projection != "none" and (self.public_data is None or self.dim is None):
+            raise ValueError(
+                f'front.projection = "{self.projection}" needs front.public_data and front.dim'
+            )
+        return self
+
+
+class PrivacySection(Section):
+    """What the release hides, and how much of it may be spent."""
+
+    enabled: bool = True
+    """`false` sends the front's rows as they are: no clip, no noise, no guarantee."""
+
+    unit: Literal["sample", "element", "metric"] = "sample"
+    """What epsilon protects. `sample`: one whole row (local DP). `element`: one coordinate of a
+    row (weak; always printed with its sample-level epsilon). `metric`: rows closer than
+    `metric_distance` (never plain DP)."""
+
+    relation: Literal["replace-one", "zero-out"] = "replace-one"
+    """Neighbouring inputs: a row against any other row, or a row against the zero row."""
+
+    epsilon: float = Field(default=8.0, gt=0)
+    """Epsilon of one release, in the unit above."""
+
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of one release."""
+
+    clip: float = Field(default=1.0, gt=0)
+    """L2 norm C rows are clipped to (units sample, metric) or the bound c of each coordinate
+    (unit element)."""
+
+    metric_distance: float | None = Field(default=None, gt=0)
+    """Distance D0 between clipped rows up to which epsilon holds (unit metric)."""
+
+    budget_epsilon: float | None = Field(default=None, gt=0)
+    """Stop, exit code 3, before any send that would take a sample's total above this."""
+
+    budget_delta: float | None = Field(default=None, gt=0, lt=1)
+    """As `budget_epsilon`, for delta."""
+
+    mode: Literal["secure", "reproducible-INSECURE"] = "secure"
+    """Noise key from the operating system, or derived from `seed`: the second is for tests, gives
+    no privacy, and brands every output."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of mode `reproducible-INSECURE`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PrivacySection:
+        if self.unit == "metric" and self.metric_distance is None:
+            raise ValueError('privacy.unit = "metric" needs privacy.metric_distance')
+        if self.unit == "metric" and self.relation == "zero-out":
+            raise ValueError(
+                'privacy.unit = "metric" compares rows: relation must be "replace-one"'
+            )
+        if (self.budget_epsilon is None) != (self.budget_delta is None):
+            raise ValueError("privacy.budget_epsilon and privacy.budget_delta go together")
+        return self
+
+
+class ReleaseSection(Section):
+    """How the one-time release travels."""
+
+    cache: Literal["none", "memory", "disk"] = "memory"
+    """Where trainer 1 keeps released rows after their first pass. `none`: the owner sends the very
+    same bits again in every epoch."""
+
+
+class LabelsSection(Section):
+    """The secret label map."""
+
+    method: Literal["none", "random", "cells"] = "random"
+    """`random`: samples of a class are spread over its secret names by a keyed function. `cells`:
+    the name follows the Voronoi cell of the released row. `none`: names are the classes."""
+
+    expansion: int = Field(default=4, ge=1)
+    """Gamma: secret names per class."""
+
+    randomized_response_epsilon: float | None = Field(default=None, gt=0)
+    """Label differential privacy: the true class is kept with probability
+    e^eps / (e^eps + K - 1). Default: off."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelsSection:
+        if self.method == "none" and self.expansion != 1:
+            raise ValueError('labels.method = "none" needs labels.expansion = 1')
+        return self

@@ -1,0 +1,134 @@
+"""Opening a data set: an HDF5 file of the native format, or the embedded digits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import h5py
+
+from clicooper_hpc.data.digits import load_digits_splits
+from clicooper_hpc.data.h5_format import SPLITS, check_header, check_split_group, h5_errors
+from clicooper_hpc.data.labels import check_labels
+from clicooper_hpc.data.rows import H5Rows, blocks
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.errors import DataError
+
+__all__ = ["DataSet", "Split", "open_dataset"]
+
+_CHUNK_CACHE_BYTES = 16 * 1024 * 1024
+
+
+class DataSet:
+    """Splits and class names; a context manager that closes the file behind them.
+
+    Parameters
+    ----------
+    name
+        File name without its ending, or "digits".
+    source
+        Path as given, for messages.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        class_names: tuple[str, ...],
+        splits: Mapping[str, Split],
+        file: h5py.File | None = None,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.class_names = class_names
+        self.splits: Mapping[str, Split] = MappingProxyType(dict(splits))
+        self._file = file
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.class_names)
+
+    def split(self, name: str) -> Split:
+        """Return the split ``name``; DataError naming the file and its splits if missing."""
+        if name not in self.splits:
+            raise DataError(
+                f"has no split {name!r}, only {', '.join(self.splits)}", where=self.source
+            )
+        return self.splits[name]
+
+    def close(self) -> None:
+        """Close the file. Splits cannot be read afterwards; closing twice is fine."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_dataset(path: str | Path) -> DataSet:
+    """Open a data set and check all of it that can be checked without reading every row.
+
+    Parameters
+    ----------
+    path
+        HDF5 file, or "digits" for the embedded set.
+
+    Raises
+    ------
+    DataError
+        Naming file and place: no such file, not HDF5, no split, wrong shape or dtype, rows and
+        labels of different number, a label outside [0, K), fewer than two classes.
+    """
+    source = str(path)
+    if source == "digits":
+        names, splits = load_digits_splits()
+        return DataSet("digits", source, names, splits)
+    if not os.path.isfile(source):
+        raise DataError(
+            "is not a file" if os.path.exists(source) else "no such file",
+            where=source,
+            remedy="Give an HDF5 file (clicooper data import writes one) or 'digits'",
+        )
+    with h5_errors(source, "cannot be opened"):
+        # No lock: some cluster file systems have none to give, and imported files appear complete.
+        file = h5py.File(source, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+    try:
+        with h5_errors(source):
+            names = check_header(file, source)
+            splits = {
+                name: _open_split(file, name, source, len(names)) for name in SPLITS if name in file
+            }
+        if not splits:
+            raise DataError(f"has none of the splits {', '.join(SPLITS)}", where=source)
+        _check_alike(splits, source)
+    except BaseException:
+        file.close()
+        raise
+    return DataSet(Path(source).stem, source, names, splits, file)
+
+
+def _open_split(file: h5py.File, name: str, source: str, num_classes: int) -> Split:
+    where = f"{source}:/{name}"
+    x, y = check_split_group(file[name], where)
+    labels = H5Rows(y, f"{where}/y")
+    for start, values in blocks(labels, 0, labels.shape[0]):
+        check_labels(values, labels.where, first_row=start, num_classes=num_classes)
+    return Split(name, H5Rows(x, f"{where}/x"), labels)
+
+
+def _check_alike(splits: Mapping[str, Split], source: str) -> None:
+    kinds = {name: (split.row_shape, str(split.dtype)) for name, split in splits.items()}
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"splits differ in row shape or dtype: {kinds}", where=source)

@@ -1,0 +1,144 @@
+"""The native file format: names, limits, and the checks made when a file is opened.
+
+A file holds one group per split with two data sets::
+
+    /train/x   (n, D) vectors or (n, H, W, C) images, uint8 or float32
+    /train/y   (n,)   int64 class numbers in [0, K)
+    /test/...  and optionally /validation/...
+
+and the root attribute `class_names`, K fixed-length UTF-8 strings. Files without a `format`
+attribute are accepted as long as they have these data sets: h5py and three lines of Python are
+enough to make one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+
+from clicooper_hpc.errors import DataError
+
+__all__ = [
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "MAX_CLASSES",
+    "SPLITS",
+    "check_class_names",
+    "check_header",
+    "check_split_group",
+    "h5_errors",
+    "row_fault",
+]
+
+FORMAT_NAME = "clicooper-data"
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+MAX_CLASSES = 65_536
+"""Largest K: bounds what a wild label can make us allocate."""
+
+
+@contextmanager
+def h5_errors(where: str, doing: str = "cannot be read") -> Iterator[None]:
+    """Turn what h5py raises on a damaged or unreadable file into one DataError at ``where``."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        # With an errno the system refused; without one the library found the content wrong.
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{doing} ({reason or type(error).__name__})",
+            where=where,
+            remedy=None if number else "The file is damaged or is not HDF5: import it again",
+        ) from error
+
+
+def row_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
+    """Say why rows of this shape (n, ...) and dtype are not allowed; None if they are."""
+    if dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        return f"has dtype {dtype}, allowed are uint8 and float32"
+    if len(shape) not in (2, 4):
+        return f"has shape {shape}, allowed are (n, D) vectors and (n, H, W, C) images"
+    if 0 in shape:
+        return f"is empty (shape {shape})"
+    return None
+
+
+def check_class_names(names: tuple[str, ...], where: str) -> None:
+    """Raise DataError unless there are 2..MAX_CLASSES names, none empty, none twice."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(
+            f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
+            where=where,
+        )
+    if len(set(names)) != len(names) or "" in names:
+        twice = sorted({name for name in names if names.count(name) > 1 or name == ""})
+        raise DataError(f"class names are empty or repeat: {twice[:4]}", where=where)
+
+
+def check_header(file: h5py.File, path: str) -> tuple[str, ...]:
+    """Check the root attributes and return the class names.
+
+    Raises
+    ------
+    DataError
+        If the file is another format or a later version, or has no usable class names.
+    """
+    name = file.attrs.get("format", FORMAT_NAME)
+    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    if name != FORMAT_NAME:
+        raise DataError(f"is a {name!r} file, not a data set", where=path)
+    version = file.attrs.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
+        raise DataError(
+            f"has format version {version}, this program reads up to {FORMAT_VERSION}",
+            where=path,
+            remedy="Update clicooper, or import the data again",
+        )
+    if "class_names" not in file.attrs:
+        raise DataError(
+            "has no root attribute class_names",
+            where=path,
+            remedy="Store the names of the K classes there, in the order of their numbers",
+        )
+    raw = np.atleast_1d(file.attrs["class_names"])
+    names = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in raw)
+    check_class_names(names, f"{path}, attribute class_names")
+    return names
+
+
+def check_split_group(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Check names, shapes, dtypes and storage of one split; return its (x, y) data sets.
+
+    The labels' values are not looked at here (that takes reading).
+    """
+    if not isinstance(group, h5py.Group):
+        raise DataError("is not a group", where=where)
+    for name in ("x", "y"):
+        if not isinstance(group.get(name), h5py.Dataset):
+            raise DataError(f"has no data set {name!r}, only {sorted(group)}", where=where)
+        dataset = group[name]
+        # A virtual or external part that is missing or short reads as zeros, without an error.
+        if dataset.is_virtual or dataset.external is not None:
+            raise DataError(
+                "keeps its content in other files",
+                where=f"{where}/{name}",
+                remedy="Copy it into one file (h5repack does)",
+            )
+    x, y = group["x"], group["y"]
+    fault = row_fault(x.shape or (), x.dtype.newbyteorder("="))
+    if fault:
+        raise DataError(fault, where=f"{where}/x")
+    if y.dtype.newbyteorder("=") != np.int64 or len(y.shape or ()) != 1:
+        raise DataError(
+            f"has dtype {y.dtype} and shape {y.shape}, labels are int64 of shape (n,)",
+            where=f"{where}/y",
+        )
+    if len(x) != len(y):
+        raise DataError(f"x has {len(x):,} rows and y has {len(y):,}", where=where)
+    return x, y

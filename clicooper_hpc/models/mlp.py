@@ -1,0 +1,64 @@
+"""Multi-layer perceptron on vectors, or on maps that it flattens first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.options import (
+    check_count,
+    check_flag,
+    check_fraction,
+    parse_options,
+)
+
+__all__ = ["MLPOptions", "mlp"]
+
+
+@dataclass(frozen=True, slots=True)
+class MLPOptions:
+    """Options of ``mlp``."""
+
+    widths: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer; empty for a linear classifier."""
+
+    dropout: float = 0.0
+    """Probability of dropping a hidden unit."""
+
+    norm: bool = True
+    """LayerNorm before each activation."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.widths, tuple):
+            raise UsageError(
+                f"must be a list of whole numbers, not {self.widths!r}",
+                where="model.options.widths",
+            )
+        for width in self.widths:
+            check_count("widths", width)
+        check_fraction("dropout", self.dropout)
+        check_flag("norm", self.norm)
+
+
+def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object]) -> nn.Sequential:
+    """[Flatten], then Linear, [LayerNorm], ReLU, [Dropout] per width, then Linear to ``outputs``.
+
+    Raises ``UsageError`` for unknown options and bad values.
+    """
+    chosen = parse_options(MLPOptions, options, model="mlp")
+    layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+    inputs = math.prod(input_shape)
+    for width in chosen.widths:
+        layers.append(nn.Linear(inputs, width))
+        if chosen.norm:
+            layers.append(nn.LayerNorm(width))
+        layers.append(nn.ReLU())
+        if chosen.dropout:
+            layers.append(nn.Dropout(chosen.dropout))
+        inputs = width
+    layers.append(nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers)

@@ -1,0 +1,112 @@
+"""Whether a network may be cut between any two layers and fed in micro-batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.dry_run import example_rows, run_layer, undisturbed
+from clicooper_hpc.models.randomness import seed_layer
+
+__all__ = ["check_row_independence", "check_segmentable"]
+
+_NORM_REMEDY = (
+    "Use nn.GroupNorm or nn.LayerNorm: with them a row's result does not depend on its batch "
+    "mates or on the size of a micro-batch."
+)
+
+
+def check_segmentable(model: nn.Sequential) -> None:
+    """Refuse a network whose parts would not compute what the whole computes.
+
+    Raises
+    ------
+    UsageError
+        ``model`` is no plain ``nn.Sequential`` or has no parameters; a layer holds a
+        normalisation with batch or running statistics, a lazy parameter, or a parameter that
+        another layer holds too; a layer works in place on what it receives.
+    """
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        raise UsageError(
+            f"the network is a {type(model).__name__} with a forward of its own",
+            where="model",
+            remedy="Give an nn.Sequential: its children are the layers it can be cut between.",
+        )
+    if next(model.parameters(), None) is None:
+        raise UsageError("the network has no parameters to train", where="model")
+    owner_of: dict[int, int] = {}
+    for index, layer in enumerate(model):
+        where = f"layer {index} ({type(layer).__name__}) of the network"
+        _check_modules(layer, where)
+        if getattr(layer, "inplace", False):
+            raise UsageError(
+                "changes its input in place, which a neighbouring segment may still need",
+                where=where,
+                remedy="Build it with inplace=False.",
+            )
+        for name, parameter in layer.named_parameters():
+            if is_lazy(parameter):
+                raise UsageError(
+                    f"parameter {name!r} has no shape yet", where=where, remedy="Give all sizes."
+                )
+            first = owner_of.setdefault(id(parameter), index)
+            if first != index:
+                raise UsageError(
+                    f"shares parameter {name!r} with layer {first}, so they cannot be parted",
+                    where=where,
+                    remedy="Give each layer parameters of its own.",
+                )
+
+
+def _check_modules(layer: nn.Module, where: str) -> None:
+    """Refuse normalisations with statistics of the batch, or kept from earlier batches."""
+    for name, module in layer.named_modules():
+        keeps_statistics = isinstance(module, _InstanceNorm) and module.track_running_stats
+        if keeps_statistics or isinstance(module, _BatchNorm):
+            place = f" at {name!r}" if name else ""
+            raise UsageError(
+                f"holds a {type(module).__name__}{place}, whose statistics mix rows",
+                where=where,
+                remedy=_NORM_REMEDY,
+            )
+
+
+def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -> None:
+    """Refuse a network in which a row's result depends on its batch mates, found by trying.
+
+    Runs two batches in training mode, with equal random numbers, that differ in the second row
+    only; the first row must come out alike (relative tolerance 1e-4) behind every layer. Finds
+    what no list of module types can: a layer of the user's own that averages over axis 0.
+    Buffers, modes and generators are as before afterwards.
+
+    Raises
+    ------
+    UsageError
+        Names the first layer that mixes rows; or as ``dry_run.run_layer`` does.
+    """
+    with undisturbed(model, training=True), torch.no_grad():
+        rows = example_rows(model, input_shape, rows=3)
+        batches = [rows[[0, 1]], rows[[0, 2]]]
+        for index, layer in enumerate(model):
+            for number, batch in enumerate(batches):
+                seed_layer(0, 0, 0, index, rows.device)
+                # Buffers are copies, so that running statistics do not reach the model.
+                copies = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+                batches[number] = run_layer(
+                    index,
+                    layer,
+                    batch,
+                    call=lambda x, m=layer, b=copies: functional_call(m, b, (x,)),  # type: ignore[misc]
+                )
+            one, other = (batch[0] for batch in batches)
+            if not torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise UsageError(
+                    "mixes the rows of a batch: a row's result changes with its batch mates",
+                    where=f"layer {index} ({type(layer).__name__}) of the network",
+                    remedy=_NORM_REMEDY,
+                )

@@ -1,0 +1,59 @@
+"""The privacy card of a run, from what the owner prepared and measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.owner.composed import Score
+from clicooper_hpc.owner.preparation import Preparation
+from clicooper_hpc.privacy.accounting import cross_check
+from clicooper_hpc.privacy.card import Labels, Measured, PrivacyCard
+
+__all__ = ["card_of", "entries_of"]
+
+
+def card_of(
+    job: Job,
+    preparation: Preparation,
+    *,
+    clean: Score | None = None,
+    released: Score | None = None,
+) -> PrivacyCard:
+    """Return the card; with scores, what was measured stands on it too."""
+    spec = preparation.spec
+    return PrivacyCard(
+        spec=spec,
+        check=None if spec is None else cross_check(1.0 / spec.mu, spec.guarantee.delta),
+        front=preparation.front.provenance.words(),
+        labels=Labels(
+            classes=preparation.label_map.num_classes,
+            method=job.labels.method,
+            expansion=job.labels.expansion,
+            response_epsilon=job.labels.randomized_response_epsilon,
+        ),
+        rng_mode=preparation.mode,
+        measured=Measured(
+            accuracy_clean=_known(clean),
+            accuracy_released=_known(released),
+        ),
+    )
+
+
+def entries_of(card: PrivacyCard) -> dict[str, Any]:
+    """Return the card's plain entries for HDF5 attributes, nested names joined by dots."""
+    return dict(_flat("", {k: v for k, v in card.to_dict().items() if k != "lines"}))
+
+
+def _known(score: Score | None) -> float | None:
+    return score.accuracy if score is not None and score.samples else None
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found += _flat(f"{prefix}{key}.", value)
+        elif value is not None:
+            found.append((f"{prefix}{key}", value))
+    return found

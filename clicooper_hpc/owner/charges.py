@@ -1,0 +1,94 @@
+"""The desk every released row passes: the ledger is asked first, then the row may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.privacy.ledger import Event, Ledger
+from clicooper_hpc.privacy.spec import ReleaseSpec
+from clicooper_hpc.runstore.tables import SPLIT_CODES
+
+__all__ = ["ReleaseDesk", "Tariff"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What the release of one sample of a split costs: an event for one sample, to be scaled."""
+
+    event: Event
+
+    def of(self, samples: int) -> Event:
+        """Return the event for ``samples`` samples."""
+        return replace(self.event, samples=samples)
+
+
+class ReleaseDesk:
+    """Hands out released rows after the ledger has agreed.
+
+    Parameters
+    ----------
+    labels
+        What it costs to send the sub-labels of all training samples.
+    spec
+        None with privacy off.
+    delta
+        Total delta at which spent epsilon is stated.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        streams: Mapping[str, ReleaseStream],
+        tariffs: Mapping[str, Tariff],
+        *,
+        labels: Event,
+        spec: ReleaseSpec | None,
+        delta: float,
+    ) -> None:
+        self.ledger = ledger
+        self._labels = labels
+        self._streams = streams
+        self._tariffs = tariffs
+        self._spec = spec
+        self._delta = delta
+
+    def rows(self, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
+        """Return released rows and the number of samples among them that are new.
+
+        Raises
+        ------
+        BudgetExceededError
+            If the ledger refuses; nothing has left then.
+        """
+        stream = self._streams[split]
+        self.ledger.authorise(self._tariffs[split].of(stream.receipts.count_new(ids)))
+        return stream.to_send(ids)
+
+    def authorise_labels(self) -> None:
+        """Ask the ledger for the sub-labels of all training samples; call before they are sent."""
+        self.ledger.authorise(self._labels)
+
+    def classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return true classes, for the owner's own evaluation."""
+        return self._streams[split].split.labels(ids)
+
+    def row(self, split: str, step: int, new: int) -> dict[str, float | int]:
+        """Return a row of the table ``releases``."""
+        unit = self._tariffs[split].event.unit
+        epsilon, delta = self.ledger.spent(self._delta, unit=unit)
+        return {
+            "step": step,
+            "split": SPLIT_CODES[split],
+            "samples_new": new,
+            "samples_total": self._streams[split].receipts.released,
+            "epsilon": epsilon,
+            "epsilon_sample": self.ledger.spent(self._delta)[0],
+            "delta": delta,
+            "sigma": 0.0 if self._spec is None else self._spec.sigma,
+        }

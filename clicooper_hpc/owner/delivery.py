@@ -1,0 +1,50 @@
+"""Taking a trainer's segment: parsed as safetensors, compared with the ordered network, kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clicooper_hpc.errors import PeerError, RunFolderError
+from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
+
+__all__ = ["accept_segment", "segment_file"]
+
+
+def segment_file(folder: Path, segment: int) -> Path:
+    """Return where segment ``segment`` (from 1) is kept."""
+    return folder / f"segment-{segment:03d}.safetensors"
+
+
+def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
+    """Load a delivered segment into ``layers`` and write it to ``folder``.
+
+    Raises
+    ------
+    PeerError
+        If it is not safetensors, or a tensor is missing, unasked for, of another shape or type,
+        or not finite. Nothing is loaded or written then.
+    """
+    where = f"segment delivered by rank {segment}"
+    try:
+        state = unpack_tensors(content, where=where)
+    except RunFolderError as error:
+        raise PeerError(f"is not safetensors ({error.what})", where=where) from None
+    wanted = layers.state_dict()
+    if state.keys() != wanted.keys():
+        odd = sorted(state.keys() ^ wanted.keys())[0]
+        raise PeerError(f"tensor {odd} is missing or was not ordered", where=where)
+    for name, value in state.items():
+        if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype:
+            raise PeerError(
+                f"tensor {name} is {value.dtype} {list(value.shape)}, ordered was "
+                f"{wanted[name].dtype} {list(wanted[name].shape)}",
+                where=where,
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
+    layers.load_state_dict(state)
+    folder.mkdir(exist_ok=True)
+    save_tensors(segment_file(folder, segment), state, {"segment": str(segment)})

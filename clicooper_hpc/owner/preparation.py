@@ -1,0 +1,291 @@
+"""Everything the owner decides before the first message: data, front, noise, labels, budget.
+
+Nothing in here talks to another rank. When it fails, nothing has been sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import DataSet, open_dataset
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
+from clicooper_hpc.owner.front import Front
+from clicooper_hpc.owner.front_build import front_from_job
+from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.pipeline.contract import Contract
+from clicooper_hpc.privacy.accounting import Charge
+from clicooper_hpc.privacy.keys import MasterKey, RngMode
+from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
+from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.randomized_response import RandomizedResponse
+from clicooper_hpc.privacy.receipts import ReleaseReceipts
+from clicooper_hpc.privacy.release import PlainReleaser, Releaser, RowReleaser
+from clicooper_hpc.privacy.sensitivity import Guarantee
+from clicooper_hpc.privacy.spec import ReleaseSpec, solve
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.tensors import pack_tensors
+
+__all__ = ["Preparation", "guarantee_of", "prepare", "splits_of"]
+
+_PASS_ROWS = 256
+_UNPROTECTED = "labels under the secret map alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the owner starts a run with."""
+
+    data: DataSet
+    front: Front
+    spec: ReleaseSpec | None
+    label_map: LabelMap
+    sub_labels: NDArray[np.int32]
+    desk: ReleaseDesk
+    held_out: ReleaseStream
+    contract: Contract
+    rr_epsilon: float | None
+    mode: RngMode
+
+
+def guarantee_of(job: Job, front_shape: tuple[int, ...], *, non_negative: bool) -> Guarantee:
+    """Return the promise of the job's [privacy] section for rows of ``front_shape``."""
+    privacy = job.privacy
+    return Guarantee(
+        unit=privacy.unit,
+        relation=privacy.relation,
+        clip=privacy.clip,
+        dimension=int(np.prod(front_shape)),
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        non_negative=non_negative,
+        metric_distance=privacy.metric_distance,
+    )
+
+
+def prepare(job: Job, private: PrivateFolder) -> Preparation:
+    """Open the data, build the front, solve the noise, name the labels, ask the budget.
+
+    Raises
+    ------
+    DataError, UsageError
+        A mistake in the job or its data.
+    BudgetExceededError
+        The run as a whole would spend more than the budget. Nothing was sent.
+    """
+    data = open_dataset(job.data.path)
+    splits = splits_of(job, data)
+    train = splits["train"]
+    front = front_from_job(job, data, train)
+    private.write(
+        "front.safetensors", pack_tensors(front.private_tensors(), {"digest": front.digest.hex})
+    )
+    master = (
+        MasterKey.generate()
+        if job.privacy.mode == "secure"
+        else MasterKey.from_seed(job.privacy.seed)
+    )
+    private.write("master.key", master.to_private_bytes())
+    spec = None
+    if job.privacy.enabled:
+        guarantee = guarantee_of(job, front.output_shape, non_negative=front.non_negative)
+        spec = solve(guarantee)
+
+    releasers: dict[str, RowReleaser] = {}
+    contexts: dict[str, Digest] = {}
+    for name, split in splits.items():
+        releasers[name], contexts[name] = _releaser(name, split, front, spec, master)
+    classes = train.labels()
+    if job.labels.randomized_response_epsilon is not None:
+        answers = RandomizedResponse(
+            job.labels.randomized_response_epsilon, data.num_classes, master, contexts["train"]
+        )
+        classes = answers.answers(classes, np.arange(len(train)))
+    label_map = LabelMap.create(job.labels.method, data.num_classes, job.labels.expansion, master)
+    label_map, sub_labels = _name(label_map, classes, train, front, releasers["train"])
+    private.write("label-map.safetensors", label_map.to_private_bytes())
+
+    streams = {
+        name: ReleaseStream(
+            split,
+            front,
+            releasers[name],
+            receipts=ReleaseReceipts(len(split), master.derive("receipts", contexts[name].value)),
+            sub_labels=sub_labels if name == "train" else None,
+        )
+        for name, split in splits.items()
+    }
+    desk = _desk(job, front, spec, streams, contexts)
+    return Preparation(
+        data=data,
+        front=front,
+        spec=spec,
+        label_map=label_map,
+        sub_labels=sub_labels,
+        desk=desk,
+        held_out=streams["test"],
+        contract=Contract(
+            release_shape=front.output_shape,
+            samples=len(train),
+            validation_samples=len(splits.get("validation", ())),
+            outputs=label_map.num_sub_labels,
+        ),
+        rr_epsilon=job.labels.randomized_response_epsilon,
+        mode=master.mode,
+    )
+
+
+def splits_of(job: Job, data: DataSet) -> dict[str, Split]:
+    """Return train, test and (if asked for) validation, disjoint by construction."""
+    whole = data.split("train")
+    limit = min(job.data.train_rows or len(whole), len(whole))
+    held = job.data.validation_rows
+    if held >= limit:
+        raise UsageError(
+            f"data.validation_rows = {held} leaves nothing of {limit} training samples",
+            where=data.source,
+            remedy="Lower data.validation_rows.",
+        )
+    test = data.split("test")
+    splits = {
+        "train": whole.subset(range(limit - held)),
+        "test": test.subset(range(min(job.data.test_rows or len(test), len(test)))),
+    }
+    if held:
+        splits["validation"] = whole.subset(range(limit - held, limit))
+    missing = data.num_classes - len(np.unique(splits["train"].labels()))
+    if missing:
+        raise DataError(
+            f"the first {limit - held} training samples lack {missing} of the "
+            f"{data.num_classes} classes",
+            where=data.source,
+            remedy="Use more training samples.",
+        )
+    return splits
+
+
+def _releaser(
+    name: str, split: Split, front: Front, spec: ReleaseSpec | None, master: MasterKey
+) -> tuple[RowReleaser, Digest]:
+    """Return the releaser of a split and the digest that its noise is keyed by."""
+    if spec is None:
+        plain = digest_bytes("clicooper/v1/plain-release", f"{name} {front.digest}".encode())
+        return PlainReleaser(), plain
+    context = ReleaseContext(name, front.digest, split.fingerprint(), spec)
+    return Releaser(spec, NoiseStream(master, context)), context.digest()
+
+
+def _name(
+    label_map: LabelMap,
+    classes: NDArray[np.int64],
+    train: Split,
+    front: Front,
+    releaser: RowReleaser,
+) -> tuple[LabelMap, NDArray[np.int32]]:
+    """Return the fitted map and the sub-label of every training sample."""
+    ids = np.arange(len(train))
+    if label_map.method != "cells":
+        return label_map, label_map.sub_labels(classes, ids, split="train")
+
+    def released(part: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = front.rows(train.rows(part))
+        return releaser.release(rows.reshape(len(part), -1), part)
+
+    width = int(np.prod(front.output_shape))
+    # Fitting needs only so many rows; the same bound as the fit itself keeps.
+    fit_rows = min(len(train), 20_000, max(20 * label_map.expansion, 2**26 // width))
+    label_map = label_map.with_cells(
+        np.concatenate([released(part) for part in _passes(ids[:fit_rows])])
+    )
+    names = [
+        label_map.sub_labels(classes[part], part, released(part), split="train")
+        for part in _passes(ids)
+    ]
+    return label_map, np.concatenate(names)
+
+
+def _passes(ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [ids[start : start + _PASS_ROWS] for start in range(0, len(ids), _PASS_ROWS)]
+
+
+def _desk(
+    job: Job,
+    front: Front,
+    spec: ReleaseSpec | None,
+    streams: Mapping[str, ReleaseStream],
+    contexts: Mapping[str, Digest],
+) -> ReleaseDesk:
+    """Set up ledger and tariffs, and ask the budget for the whole run on a copy of the ledger."""
+    budget = None
+    relation = job.privacy.relation
+    if job.privacy.budget_epsilon is not None and job.privacy.budget_delta is not None:
+        if spec is None:
+            # Privacy off spends without limit; the comparison run of a job says so on its card.
+            budget = None
+        else:
+            budget = Budget(
+                job.privacy.budget_epsilon,
+                job.privacy.budget_delta,
+                unit=spec.guarantee.unit_label,
+                relation=relation,
+            )
+    ledger = Ledger(budget)
+    unit = "sample" if spec is None else spec.guarantee.unit_label
+    if front.provenance.epsilon is not None and front.provenance.delta is not None:
+        cost = Charge.approximate(front.provenance.epsilon, front.provenance.delta, "zero-out")
+        ledger.authorise(
+            Event(
+                "front-training",
+                "train",
+                len(streams["train"]),
+                front.digest.hex,
+                "DP-SGD",
+                "sample",
+                cost,
+                cost,
+            )
+        )
+    tariffs = {
+        name: Tariff(_release_event(name, spec, contexts[name], unit))
+        for name in ("train", "validation")
+        if name in streams
+    }
+    labels = _label_event(job, len(streams["train"]), contexts["train"], unit)
+    rehearsal = Ledger.from_dict(ledger.to_dict())
+    rehearsal.authorise(labels)
+    for name, tariff in tariffs.items():
+        rehearsal.authorise(tariff.of(len(streams[name])))
+    delta = job.privacy.budget_delta or _total_delta(job, front)
+    return ReleaseDesk(ledger, streams, tariffs, labels=labels, spec=spec, delta=delta)
+
+
+def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: str) -> Event:
+    kind: EventKind = "training-release" if name == "train" else "validation-release"
+    charge = sample = Charge.unbounded()
+    mechanism = "none: rows as they are"
+    if spec is not None:
+        relation = spec.guarantee.relation
+        charge = Charge.gaussian(spec.mu, relation)
+        sample = Charge.gaussian(spec.sample_mu, relation)
+        mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
+    return Event(kind, name, 1, context.hex, mechanism, unit, charge, sample)
+
+
+def _label_event(job: Job, samples: int, context: Digest, unit: str) -> Event:
+    epsilon = job.labels.randomized_response_epsilon
+    charge = None if epsilon is None else Charge.pure(epsilon)
+    mechanism = _UNPROTECTED if epsilon is None else f"randomised response, epsilon {epsilon:g}"
+    return Event("labels", "train", samples, context.hex, mechanism, unit, charge, charge)
+
+
+def _total_delta(job: Job, front: Front) -> float:
+    """Delta at which the run's epsilon is stated when the job sets no budget."""
+    return job.privacy.delta + 2 * (front.provenance.delta or 0.0)

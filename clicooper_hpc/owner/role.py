@@ -1,0 +1,229 @@
+"""The owner's part in a run: release, listen, take delivery, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clicooper_hpc.owner.charges import ReleaseDesk
+from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
+from clicooper_hpc.owner.delivery import accept_segment
+from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.meter import Meter
+from clicooper_hpc.transport.receiver import Receiver
+from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.world import World
+
+__all__ = ["Owner", "OwnerLinks", "StepNews"]
+
+_EVALUATION_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerLinks:
+    """The owner's two channels: rows to trainer 1, reports from the last trainer."""
+
+    release: Sender
+    report: Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class StepNews:
+    """What the last trainer reported of one step."""
+
+    step: int
+    epoch: int
+    loss: float
+    sub_label_accuracy: float
+    rows: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """Steps whose report has not come yet, oldest first."""
+
+    events: list[TrainStep] = field(default_factory=list)
+
+
+class Owner:
+    """Runs the events of the course that concern rank 0.
+
+    Parameters
+    ----------
+    model
+        The whole network; delivered segments replace its weights.
+    folder
+        Where delivered segments are kept.
+    news
+        Called once per finished step, for progress.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        course: Course,
+        *,
+        links: OwnerLinks,
+        desk: ReleaseDesk,
+        held_out: ReleaseStream,
+        label_map: LabelMap,
+        model: nn.Sequential,
+        layout: Layout,
+        writer: TableWriter,
+        folder: Path,
+        deadline_s: float,
+        news: Callable[[StepNews], None],
+    ) -> None:
+        self._world = world
+        self._course = course
+        self._links = links
+        self._desk = desk
+        self._held_out = held_out
+        self._label_map = label_map
+        self._model = model
+        self._layout = layout
+        self._writer = writer
+        self._folder = folder
+        self._deadline_s = deadline_s
+        self._news = news
+        self._open = _Open()
+        self._released: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+        self.clean = score(np.zeros((0, 1)), np.zeros(0, np.int64))
+        self.released = self.clean
+
+    def run(self) -> None:
+        """Walk the agenda to its end; the last scores are in ``clean`` and ``released``."""
+        for event in self._course.agenda.events():
+            if isinstance(event, TrainStep):
+                self._train(event)
+            elif isinstance(event, ValidationStep):
+                self._listen(wait=True)
+                self._validate(event)
+            else:
+                self._listen(wait=True)
+                self._take_delivery(event)
+
+    def _train(self, event: TrainStep) -> None:
+        meter = Meter(self._world)
+        start = time.perf_counter()
+        forward_s = 0.0
+        parts = self._course.parts(len(event.batch.sub_labels))
+        if event.from_owner:
+            batches = [event.batch.ids[part.start : part.stop].reshape(-1) for part in parts]
+            forward_s = self._send("train", event.step, batches)
+        self._open.events.append(event)
+        self._listen(wait=False)
+        self._writer.append(
+            "steps",
+            {
+                "step": event.step,
+                "epoch": event.epoch,
+                "compute_s": forward_s,
+                "forward_s": forward_s,
+                "backward_s": 0.0,
+                "optimizer_s": 0.0,
+                "step_s": time.perf_counter() - start,
+                "rows": len(event.batch.ids.reshape(-1)) if event.from_owner else 0,
+                **meter.read(),
+            },
+        )
+
+    def _send(self, split: str, step: int, batches: list[NDArray[np.int64]]) -> float:
+        """Release micro-batch after micro-batch; return the seconds spent computing."""
+        compute_s = 0.0
+        new = 0
+        for micro_batch, ids in enumerate(batches):
+            start = time.perf_counter()
+            rows, fresh = self._desk.rows(split, ids)
+            compute_s += time.perf_counter() - start
+            new += fresh
+            self._links.release.send(rows, Kind.RELEASE, step, micro_batch)
+        self._writer.append("releases", self._desk.row(split, step, new))
+        return compute_s
+
+    def _listen(self, *, wait: bool) -> None:
+        """Take reports of finished steps: those that are here, or (``wait``) all open ones."""
+        while self._open.events and (wait or self._links.report.ready()):
+            event = self._open.events.pop(0)
+            message = self._links.report.receive(
+                Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(3,)
+            )
+            loss, accuracy, _ = message.tensor.tolist()
+            self._links.report.release(message)
+            rows = len(event.batch.ids.reshape(-1))
+            self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
+
+    def _validate(self, event: ValidationStep) -> None:
+        parts = self._course.parts(len(event.ids))
+        batches = [event.ids[part.start : part.stop] for part in parts]
+        if event.from_owner:
+            self._send("validation", event.step, batches)
+        for micro_batch, ids in enumerate(batches):
+            message = self._links.report.receive(
+                Kind.LOGITS,
+                event.step,
+                micro_batch,
+                dtype=torch.float32,
+                shape=(len(ids), self._layout.shapes[-1][0]),
+            )
+            probabilities = class_probabilities(message.tensor, self._label_map)
+            self._links.report.release(message)
+            self._released.append((probabilities, self._desk.classes("validation", ids)))
+
+    def _take_delivery(self, event: Delivery) -> None:
+        for number, span in enumerate(self._layout.segments, start=1):
+            content = self._world.receive_blob(
+                number,
+                kind=Kind.SEGMENT,
+                step=event.step,
+                limit_bytes=2 * 2**30,
+                deadline_s=self._deadline_s,
+            )
+            accept_segment(
+                bytes(content),
+                nn.Sequential(*list(self._model)[span.start : span.stop]),
+                number,
+                self._folder,
+            )
+        self.clean = score_clean(self._model, self._held_out_batches(), self._label_map)
+        self.released = self._released_score()
+        self._released.clear()
+        self._writer.append(
+            "evaluation",
+            {
+                "epoch": event.epoch,
+                "step": event.step,
+                "clean_accuracy": self.clean.accuracy,
+                "clean_loss": self.clean.loss,
+                "released_accuracy": self.released.accuracy,
+                "released_loss": self.released.loss,
+                "samples": self.clean.samples,
+            },
+        )
+        self._writer.flush()
+
+    def _released_score(self) -> Score:
+        if not self._released:
+            return Score(float("nan"), float("nan"), 0)
+        return score(
+            np.concatenate([part[0] for part in self._released]),
+            np.concatenate([part[1] for part in self._released]),
+        )
+
+    def _held_out_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+        for start in range(0, len(self._held_out), _EVALUATION_ROWS):
+            ids = np.arange(start, min(start + _EVALUATION_ROWS, len(self._held_out)))
+            yield self._held_out.clean_rows(ids), self._held_out.split.labels(ids)

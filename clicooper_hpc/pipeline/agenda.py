@@ -1,0 +1,110 @@
+"""What happens in a run, in which order: one pure function that every rank walks alike.
+
+Owner and trainers never tell each other what comes next; they all compute it from public values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.pipeline.order import Batch, epoch_order, num_batches
+
+__all__ = ["Agenda", "Delivery", "Event", "TrainStep", "ValidationStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep:
+    """One optimizer step on ``batch``. ``from_owner``: the owner sends the rows (else: cache)."""
+
+    step: int
+    epoch: int
+    batch: Batch
+    from_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationStep:
+    """Forward only, on released validation samples ``ids`` (int64 [rows]).
+
+    ``step`` continues behind the last training step, so that no two messages share a number.
+    """
+
+    step: int
+    epoch: int
+    ids: NDArray[np.int64]
+    from_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """All trainers hand their segments to the owner, who evaluates the composed model."""
+
+    step: int
+    epoch: int
+    final: bool
+
+
+Event = TrainStep | ValidationStep | Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """Public values that fix the course of a run.
+
+    ``sub_labels`` int32 [training samples]; ``evaluate_every`` in epochs, 0 for only at the end;
+    ``cached`` whether trainer 1 keeps released rows after their first pass.
+    """
+
+    seed: int
+    epochs: int
+    batch_size: int
+    average_rows: int
+    sub_labels: NDArray[np.int32]
+    validation_rows: int
+    evaluate_every: int
+    cached: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return num_batches(
+            sub_labels=self.sub_labels,
+            batch_size=self.batch_size,
+            average_rows=self.average_rows,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def events(self) -> Iterator[Event]:
+        """Yield everything that happens, in order."""
+        step = 0
+        validation_step = self.total_steps
+        validated = False
+        for epoch in range(self.epochs):
+            order = epoch_order(
+                seed=self.seed,
+                epoch=epoch,
+                sub_labels=self.sub_labels,
+                batch_size=self.batch_size,
+                average_rows=self.average_rows,
+            )
+            for batch in order.batches:
+                yield TrainStep(step, epoch, batch, from_owner=epoch == 0 or not self.cached)
+                step += 1
+            final = epoch == self.epochs - 1
+            if final or (self.evaluate_every and (epoch + 1) % self.evaluate_every == 0):
+                for start in range(0, self.validation_rows, self.batch_size):
+                    ids = np.arange(start, min(start + self.batch_size, self.validation_rows))
+                    yield ValidationStep(
+                        validation_step, epoch, ids, from_owner=not validated or not self.cached
+                    )
+                    validation_step += 1
+                validated = True
+                yield Delivery(step, epoch, final)

@@ -1,0 +1,69 @@
+"""The steps of a run as every rank derives them from the job, the contract and the sub-labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clicooper_hpc.pipeline.agenda import Agenda, TrainStep
+from clicooper_hpc.pipeline.microbatch import split_rows
+from clicooper_hpc.pipeline.rates import learning_rate
+from clicooper_hpc.pipeline.schedule import Coupling, Op, make_schedule
+from clicooper_hpc.pipeline.simulator import required_slots
+
+__all__ = ["Course", "RatePlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class RatePlan:
+    """Course of the learning rate; see `clicooper_hpc.pipeline.rates.learning_rate`."""
+
+    base: float
+    schedule: str
+    warmup_steps: int
+    final_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Agenda, schedule and learning rate of a run with ``segments`` trainers."""
+
+    agenda: Agenda
+    segments: int
+    micro_batches: int
+    schedule: str
+    coupling: Coupling
+    rates: RatePlan
+
+    @property
+    def schedule_name(self) -> str:
+        """Name of the schedule that runs: one-way coupling has its own."""
+        return "one-way" if self.coupling == "one-way" else self.schedule
+
+    @property
+    def largest_micro_batch(self) -> int:
+        """Rows of the largest micro-batch."""
+        return len(split_rows(self.agenda.batch_size, self.micro_batches)[0])
+
+    def slots(self) -> int:
+        """Receive slots per channel: what cannot deadlock, and one for overlap."""
+        schedule = make_schedule(self.schedule_name, self.segments, self.micro_batches)
+        return required_slots(schedule, self.coupling) + 1
+
+    def lane(self, segment: int, micro_batches: int) -> tuple[Op, ...]:
+        """Operations of ``segment`` (0-based) in a step of ``micro_batches`` micro-batches."""
+        return make_schedule(self.schedule_name, self.segments, micro_batches)[segment]
+
+    def parts(self, rows: int) -> tuple[range, ...]:
+        """Micro-batches of a batch of ``rows`` rows."""
+        return split_rows(rows, self.micro_batches)
+
+    def rate(self, event: TrainStep) -> float:
+        """Learning rate of one step."""
+        return learning_rate(
+            event.step,
+            total_steps=self.agenda.total_steps,
+            base=self.rates.base,
+            schedule=self.rates.schedule,
+            warmup_steps=self.rates.warmup_steps,
+            final_fraction=self.rates.final_fraction,
+        )

@@ -1,0 +1,126 @@
+"""Learning rates as pure functions of the step.
+
+Nothing is carried from step to step, so a resumed run, another rank and an audit that replays one
+stage all get the rate of a step from its number alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from clicooper_hpc.errors import UsageError
+
+__all__ = ["RATE_SCHEDULES", "RateSchedule", "learning_rate"]
+
+RateSchedule = Literal["constant", "cosine", "step", "linear"]
+"""Names a job file can use."""
+
+RATE_SCHEDULES: tuple[str, ...] = get_args(RateSchedule)
+
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1.0 + math.cos(math.pi * progress)) / 2.0,
+    "linear": lambda progress: 1.0 - progress,
+}
+
+
+def learning_rate(
+    step: int,
+    *,
+    total_steps: int,
+    base: float,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    milestones: Sequence[int] = (),
+    gamma: float = 0.1,
+    final_fraction: float = 0.0,
+) -> float:
+    r"""Return the learning rate of one step.
+
+    During warm-up, ``step < warmup_steps = w``, the rate climbs as ``base * (step + 1) / w``.
+    After it, with :math:`t = (step - w) / (total - w)` in [0, 1) and final fraction *f*:
+
+    ========  ================================================================================
+    constant  ``base``
+    linear    ``base * (f + (1 - f) * (1 - t))``
+    cosine    ``base * (f + (1 - f) * (1 + cos(pi t)) / 2)`` (Loshchilov and Hutter, "SGDR",
+              ICLR 2017, equation 5, without restarts)
+    step      ``base * gamma ** n``, n = how many milestones are ``<= step``
+    ========  ================================================================================
+
+    The rate ``base * f`` itself would be that of step ``total_steps``, one past the last: no step
+    is wasted on a rate of zero.
+
+    Parameters
+    ----------
+    step
+        0 .. ``total_steps - 1``.
+    total_steps
+        Steps of the whole run, not of one session of it.
+    base
+        Rate at the end of warm-up, > 0.
+    schedule
+        One of `RATE_SCHEDULES`.
+    warmup_steps
+        0 .. ``total_steps``.
+    milestones
+        For ``step``: step numbers (not epochs) from which the rate is multiplied by ``gamma``
+        once more.
+    gamma
+        For ``step``: factor, > 0.
+    final_fraction
+        For ``cosine`` and ``linear``: *f*, in [0, 1].
+
+    Raises
+    ------
+    UsageError
+        Unknown schedule, or a value a job file must not have.
+    ValueError
+        ``step`` is outside the run.
+    """
+    _check(total_steps, base, schedule, warmup_steps, gamma, final_fraction)
+    if not 0 <= step < total_steps:
+        raise ValueError(f"step {step} is not one of the {total_steps} steps of the run")
+    if step < warmup_steps:
+        return _tidy(base * (step + 1) / warmup_steps)
+    if schedule == "constant":
+        return _tidy(base)
+    if schedule == "step":
+        return _tidy(base * gamma ** sum(milestone <= step for milestone in milestones))
+    shape = _SHAPES[schedule]((step - warmup_steps) / (total_steps - warmup_steps))
+    return _tidy(base * (final_fraction + (1.0 - final_fraction) * shape))
+
+
+def _tidy(rate: float) -> float:
+    # Twelve digits: the last bits of cos and pow differ between C libraries, and hosts that train
+    # or audit the same stage must use the same rate to the bit.
+    return float(f"{rate:.12g}")
+
+
+def _check(
+    total_steps: int,
+    base: float,
+    schedule: str,
+    warmup_steps: int,
+    gamma: float,
+    final_fraction: float,
+) -> None:
+    if schedule not in RATE_SCHEDULES:
+        raise UsageError(
+            f"there is no learning-rate schedule {schedule!r}",
+            remedy=f"Known are {', '.join(RATE_SCHEDULES)}.",
+        )
+    if not (math.isfinite(base) and base > 0):
+        raise UsageError(f"the learning rate must be a positive number, not {base}")
+    if not 0 <= warmup_steps <= total_steps:
+        raise UsageError(
+            f"a warm-up of {warmup_steps} steps does not fit a run of {total_steps} steps",
+            remedy="Shorten the warm-up or train longer.",
+        )
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise UsageError(f"the learning-rate factor gamma must be a positive number, not {gamma}")
+    if not 0 <= final_fraction <= 1:
+        raise UsageError(
+            f"the final fraction of the learning rate must lie in [0, 1], not {final_fraction}"
+        )

@@ -1,0 +1,67 @@
+"""One trainer's part of the network: a run of layers, their loss, their random numbers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clicooper_hpc.models.randomness import has_randomness, seed_layer
+
+__all__ = ["Segment", "batch_loss"]
+
+
+def batch_loss(
+    logits: Tensor, targets: Tensor, *, batch_rows: int, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of one micro-batch, as its share of the mean over the whole batch.
+
+    ``logits`` [rows, sub-labels], ``targets`` int64 [rows]. Dividing by the batch's rows (not the
+    micro-batch's) makes the sum over micro-batches the batch mean, also when the last one is short.
+    """
+    total = functional.cross_entropy(
+        logits.float(), targets, reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / batch_rows
+
+
+class Segment(nn.Module):
+    """Layers ``first_layer .. first_layer + len(layers)`` of the network.
+
+    Random layers (dropout) draw from a generator seeded by (seed, step, micro-batch, layer number
+    in the whole network), so their masks do not depend on where the network is cut.
+    """
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        *,
+        first_layer: int,
+        seed: int,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        super().__init__()
+        self.layers = layers.to(device)
+        self.first_layer = first_layer
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+        self._random = [has_randomness(layer) for layer in layers]
+
+    def forward(self, rows: Tensor, *, step: int, micro_batch: int) -> Tensor:
+        """Map ``rows`` through all layers; ``step`` and ``micro_batch`` key the random numbers."""
+        with self.autocast():
+            for index, layer in enumerate(self.layers):
+                if self.training and self._random[index]:
+                    seed_layer(self.seed, step, micro_batch, self.first_layer + index, self.device)
+                rows = layer(rows)
+        return rows
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the mixed-precision context of this segment."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()

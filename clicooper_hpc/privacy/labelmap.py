@@ -1,0 +1,255 @@
+"""The label map: gamma secret names for each class, and the way back.
+
+Trainers see sub-labels in [0, gamma K). Which of them name the same class is a secret permutation.
+How the samples of a class spread over its names is the method:
+
+``none``
+    gamma = 1, sub-label = class. No secret.
+``random``
+    By a keyed pseudo-random function of the sample id. Where the noise is low, grouping the
+    sub-labels' mean rows finds the classes.
+``cells``
+    By the Voronoi cell of the released row, the same cells for all classes: the mean rows then
+    group by cell, not by class.
+
+No method is differential privacy of labels; `clicooper_hpc.privacy.randomized_response` is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.cells import Cells, fit_cells
+from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.streams import KeyedStream, rejection_below, words_below
+
+__all__ = ["LabelMap", "LabelMethod"]
+
+LabelMethod = Literal["none", "random", "cells"]
+
+_FORMAT = "clicooper label map 1"
+
+
+class LabelMap:
+    """The owner's secret naming of classes. Made by `create`, never printed.
+
+    Parameters
+    ----------
+    method, num_classes, expansion
+        How samples spread, K, and gamma.
+    permutation
+        int64 [K gamma]; name ``permutation[class * gamma + j]`` is the j-th of its class.
+    spread_key
+        32 bytes of the pseudo-random function.
+    cells
+        Fitted cells; None until `with_cells`, and for the other methods.
+    """
+
+    __slots__ = (
+        "_cells",
+        "_classes_of_names",
+        "_permutation",
+        "_spread_key",
+        "expansion",
+        "method",
+        "num_classes",
+    )
+
+    def __init__(
+        self,
+        method: LabelMethod,
+        num_classes: int,
+        expansion: int,
+        *,
+        permutation: NDArray[np.int64],
+        spread_key: bytes,
+        cells: Cells | None = None,
+    ) -> None:
+        if method not in get_args(LabelMethod) or num_classes < 1 or expansion < 1:
+            raise UsageError(
+                f"label map {method!r} with {expansion} names for each of {num_classes} classes",
+                where="labels",
+                remedy=f"Give a method of {get_args(LabelMethod)} and an expansion of at least 1.",
+            )
+        if method == "none" and expansion != 1:
+            raise UsageError(
+                f"expansion {expansion} without a method",
+                where="labels.method",
+                remedy="Use method 'random' or 'cells', or expansion 1.",
+            )
+        names = num_classes * expansion
+        if names >= 2**31 or not np.array_equal(np.sort(permutation), np.arange(names)):
+            raise ValueError(f"a label map needs a permutation of its {names} names")
+        self.method: LabelMethod = method
+        self.num_classes = num_classes
+        self.expansion = expansion
+        self._permutation = permutation
+        self._spread_key = spread_key
+        self._cells = cells
+        self._classes_of_names = np.empty(names, dtype=np.int64)
+        self._classes_of_names[permutation] = np.arange(names) // expansion
+
+    @classmethod
+    def create(
+        cls, method: LabelMethod, num_classes: int, expansion: int, master_key: MasterKey
+    ) -> LabelMap:
+        """Make the map of a master key; for ``cells``, call `with_cells` before use."""
+        names = num_classes * expansion
+        permutation = np.arange(max(names, 0), dtype=np.int64)
+        if method != "none":
+            permutation = _permutation(names, master_key.derive("label-permutation"))
+        return cls(
+            method,
+            num_classes,
+            expansion,
+            permutation=permutation,
+            spread_key=master_key.derive("label-spread"),
+        )
+
+    def __repr__(self) -> str:
+        fitted = ", fitted" if self._cells is not None else ""
+        names = f"{self.num_classes} classes x {self.expansion} names"
+        return f"LabelMap({self.method!r}, {names}{fitted})"
+
+    @property
+    def num_sub_labels(self) -> int:
+        """Number of names the trainers see, gamma K."""
+        return self.num_classes * self.expansion
+
+    @property
+    def ready(self) -> bool:
+        """Whether sub-labels can be given: False for ``cells`` until cells are fitted."""
+        return self.method != "cells" or self._cells is not None
+
+    def with_cells(self, released_rows: NDArray[np.float32]) -> LabelMap:
+        """Return this map with cells fitted to released rows, float32 [n, d].
+
+        Store it (`to_private_bytes`) before the first sub-label leaves: k-means is not
+        reproducible to the bit on every machine, the stored cells are.
+        """
+        if self.method != "cells":
+            raise ValueError(f"method {self.method!r} has no cells")
+        seed = rejection_below(self._stream("cells").more(0, 0), 2**32 - 16)
+        return self._replace_cells(fit_cells(released_rows, self.expansion, seed))
+
+    def sub_labels(
+        self,
+        classes: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        released_rows: NDArray[np.float32] | None = None,
+        *,
+        split: str,
+    ) -> NDArray[np.int32]:
+        """Return the names of samples: int32 [n], the same whenever asked.
+
+        Parameters
+        ----------
+        classes
+            int64 [n] in [0, K), after randomised response if that is on.
+        ids
+            int64 [n], sample ids within the split.
+        released_rows
+            float32 [n, d]; needed by ``cells``.
+        split
+            The ids' split. ``random`` spreads each split by a function of its own: with a common
+            one, names that never share an id across splits would tell which are siblings.
+        """
+        if classes.shape != ids.shape or classes.ndim != 1:
+            raise ValueError("classes and ids must be rows of equal length")
+        if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
+            raise ValueError(f"classes must lie in [0, {self.num_classes})")
+        if self.method == "none":
+            return classes.astype(np.int32)
+        if self.method == "random":
+            which = words_below(self._stream(f"split {split}"), ids, self.expansion)
+        else:
+            if self._cells is None or released_rows is None:
+                raise ValueError("method 'cells' needs fitted cells and the released rows")
+            which = self._cells.assign(released_rows)
+        names: NDArray[np.int64] = self._permutation[classes * self.expansion + which]
+        return names.astype(np.int32)
+
+    def classes_of(self, sub_labels: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the classes behind names: int64, same shape."""
+        return self._classes_of_names[sub_labels]
+
+    def class_probabilities(self, sub_label_probs: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Add up the probabilities of each class's names: [n, gamma K] to float64 [n, K].
+
+        Adding before the argmax matters: the likeliest name need not belong to the likeliest
+        class.
+        """
+        n, names = sub_label_probs.shape
+        if names != self.num_sub_labels:
+            raise ValueError(f"{names} probabilities for {self.num_sub_labels} sub-labels")
+        by_class = sub_label_probs.astype(np.float64)[:, self._permutation]
+        summed: NDArray[np.float64] = by_class.reshape(n, self.num_classes, self.expansion).sum(2)
+        return summed
+
+    def to_private_bytes(self) -> bytes:
+        """Return the map, secrets included, for the owner's private folder (safetensors)."""
+        header = {
+            "format": _FORMAT,
+            "method": self.method,
+            "num_classes": self.num_classes,
+            "expansion": self.expansion,
+            "step": None if self._cells is None else repr(self._cells.step),
+        }
+        tensors: dict[str, NDArray[Any]] = {
+            "header": np.frombuffer(json.dumps(header).encode("ascii"), dtype=np.uint8),
+            "permutation": self._permutation,
+            "spread_key": np.frombuffer(self._spread_key, dtype=np.uint8),
+        }
+        if self._cells is not None:
+            tensors["centroids"] = self._cells.centroids
+        return save(tensors)
+
+    @classmethod
+    def from_private_bytes(cls, stored: bytes) -> LabelMap:
+        """Read `to_private_bytes`."""
+        tensors = load(stored)
+        header = json.loads(tensors["header"].tobytes())
+        if header.get("format") != _FORMAT:
+            raise ValueError("these bytes are not a label map")
+        cells = None
+        if header["step"] is not None:
+            cells = Cells(tensors["centroids"], float(header["step"]))
+        return cls(
+            header["method"],
+            header["num_classes"],
+            header["expansion"],
+            permutation=tensors["permutation"],
+            spread_key=tensors["spread_key"].tobytes(),
+            cells=cells,
+        )
+
+    def _stream(self, use: str) -> KeyedStream:
+        key = hashlib.blake2b(use.encode("utf-8"), key=self._spread_key, digest_size=32)
+        return KeyedStream(key.digest())
+
+    def _replace_cells(self, cells: Cells) -> LabelMap:
+        return LabelMap(
+            self.method,
+            self.num_classes,
+            self.expansion,
+            permutation=self._permutation,
+            spread_key=self._spread_key,
+            cells=cells,
+        )
+
+
+def _permutation(size: int, key: bytes) -> NDArray[np.int64]:
+    """Return a uniform permutation of ``range(size)``: Fisher-Yates with rejection sampling."""
+    stream = KeyedStream(key)
+    order = list(range(size))
+    for last in range(size - 1, 0, -1):
+        other = rejection_below(stream.more(last, 0), last + 1)
+        order[last], order[other] = order[other], order[last]
+    return np.array(order, dtype=np.int64)

@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all: written aside, fsynced, renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replacing", "sync_folder", "sync_path", "write_private"]
+
+
+def sync_path(path: Path) -> None:
+    """Force the content of ``path`` to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the names in the folder ``path`` to the disk, where the file system can."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        # Some network file systems refuse to fsync a folder; the rename itself is still atomic.
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; on success it becomes ``path``, else it vanishes.
+
+    A reader sees the old file or the new one, never a part. `OSError` passes through.
+    """
+    aside = path.with_name(f"{path.name}.part")
+    aside.unlink(missing_ok=True)
+    try:
+        yield aside
+        sync_path(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically; no other user can open it at any moment."""
+    with replacing(path) as aside:
+        # O_EXCL: nobody else can have made the file. fchmod: whatever the umask, the owner reads.
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(content)

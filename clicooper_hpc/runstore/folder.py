@@ -1,0 +1,94 @@
+"""The run folder: where each part of a run lies, and a fresh one made safely."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+
+__all__ = ["RunFolder", "create_run_folder", "shard_name"]
+
+
+def shard_name(rank: int) -> str:
+    """File name of the shard that ``rank`` writes."""
+    return f"rank-{rank:03d}.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names inside a run folder; makes nothing."""
+
+    path: Path
+
+    @property
+    def index(self) -> Path:
+        """``run.h5``, the file users open."""
+        return self.path / "run.h5"
+
+    def shard(self, rank: int) -> Path:
+        """HDF5 file with one writer, ``rank``."""
+        return self.path / shard_name(rank)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the safetensors files of all ranks."""
+        return self.path / "checkpoints"
+
+    @property
+    def private(self) -> Path:
+        """Folder of the owner's secrets; made by `PrivateFolder`."""
+        return self.path / "private"
+
+    @property
+    def stop_file(self) -> Path:
+        """A file whose appearance asks the run to checkpoint and end."""
+        return self.path / "STOP"
+
+
+def create_run_folder(path: str | Path) -> RunFolder:
+    """Make the folder of a new run and prove that it can be written.
+
+    An existing folder is taken only if it is empty. Of two jobs that ask for the same folder at
+    the same moment, one gets it.
+
+    Raises
+    ------
+    RunFolderError
+        The path holds something already.
+    EnvironmentUnfitError
+        The folder cannot be made or written.
+    """
+    folder = RunFolder(Path(path))
+    try:
+        if folder.path.exists() and not folder.path.is_dir():
+            raise _taken(folder.path, "is a file")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if any(folder.path.iterdir()):
+            raise _taken(folder.path, "holds files already")
+        # mkdir is atomic everywhere, so this line is what decides between two jobs.
+        folder.checkpoints.mkdir()
+        probe = folder.path / ".probe"
+        with probe.open("wb") as file:
+            file.write(b"clicooper")
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except FileExistsError:
+        raise _taken(folder.path, "was taken by another run just now") from None
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the run folder cannot be written ({error.strerror})",
+            where=str(folder.path),
+            remedy="Give -o a folder on a file system you may write to and that has space.",
+        ) from error
+    return folder
+
+
+def _taken(path: Path, how: str) -> RunFolderError:
+    return RunFolderError(
+        f"the run folder {how}, and a run is never overwritten",
+        where=str(path),
+        remedy="Choose another folder with -o, or continue the run with `clicooper resume`.",
+    )

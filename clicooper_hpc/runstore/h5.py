@@ -1,0 +1,180 @@
+"""How this project uses HDF5: fixed-length text, named dimensions, files that survive a full disk.
+
+All files are written with `LIBVER`, which HDF5 1.10 and later read; ``"latest"`` would lock older
+readers out. Locks are off: every file has one writer by construction (files are made exclusively),
+and on file systems without a lock service a lock would be refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore.files import replacing
+
+__all__ = [
+    "LIBVER",
+    "SINGLE_LIBVER",
+    "Attribute",
+    "abandon",
+    "add_dataset",
+    "attributes",
+    "creating",
+    "open_live",
+    "reading",
+    "set_attributes",
+    "text",
+    "write_error",
+]
+
+LIBVER = "v110"
+#: For a file several ranks write: superblock 2 carries no "open for write" flag, so that a killed
+#: run leaves a file any program opens.
+SINGLE_LIBVER = ("v108", "v110")
+
+Attribute = str | int | float | bool
+
+
+def text(value: str) -> np.ndarray[Any, Any]:
+    """Return ``value`` as a scalar of fixed-length UTF-8, the only kind of text we store."""
+    raw = value.encode("utf-8")
+    return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
+
+
+def set_attributes(target: Any, values: Mapping[str, Attribute]) -> None:
+    """Store ``values`` as attributes of the file, group or dataset ``target``."""
+    for name, value in values.items():
+        target.attrs[name] = text(value) if isinstance(value, str) else value
+
+
+def attributes(target: Any) -> dict[str, Attribute]:
+    """Return the attributes of ``target`` as plain Python values."""
+    found: dict[str, Attribute] = {}
+    for name, value in target.attrs.items():
+        if isinstance(value, bytes):
+            found[name] = value.decode("utf-8")
+        elif isinstance(value, np.generic):
+            found[name] = value.item()
+        elif isinstance(value, str):
+            found[name] = value
+    return found
+
+
+def add_dataset(
+    parent: Any, name: str, values: Any, *, units: str, long_name: str, axis: Any = None
+) -> Any:
+    """Add a small dataset, text as fixed-length UTF-8; ``axis`` is the scale of dimension 0."""
+    if isinstance(values, str):
+        data = text(values)
+    elif isinstance(values, list | tuple) and all(isinstance(value, str) for value in values):
+        raw = [value.encode("utf-8") for value in values]
+        length = max([1, *map(len, raw)])
+        data = np.array(raw, dtype=h5py.string_dtype("utf-8", length))
+    else:
+        data = np.asarray(values)
+    # A checksum needs a chunk, and a chunk needs at least one element.
+    dataset = parent.create_dataset(name, data=data, fletcher32=data.size > 0 and data.ndim > 0)
+    set_attributes(dataset, {"units": units, "long_name": long_name})
+    if axis is not None:
+        dataset.dims[0].label = Path(axis.name).name
+        dataset.dims[0].attach_scale(axis)
+    return dataset
+
+
+@contextmanager
+def reading(path: Path, *, swmr: bool) -> Iterator[Any]:
+    """Open ``path`` for reading; ``swmr`` for a shard, which may be live or left by a killed rank.
+
+    Raises
+    ------
+    RunFolderError
+        The file is missing, damaged or not HDF5; also for damage met inside the ``with`` block.
+    """
+    if not path.is_file():
+        raise RunFolderError(
+            "the file is missing",
+            where=str(path),
+            remedy="Name the folder of a run, or bring the file back from where it was moved.",
+        )
+    try:
+        with h5py.File(path, "r", swmr=swmr, locking=False) as file:
+            yield file
+    except (OSError, RuntimeError, KeyError) as error:
+        raise RunFolderError(
+            f"the file is damaged or not HDF5 ({_first_line(error)})",
+            where=str(path),
+            remedy="Restore it from a copy; the files of the other ranks are not affected.",
+        ) from error
+
+
+def open_live(path: Path) -> Any:
+    """Open an existing file of ours as its single writer, with readers allowed from the start."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_file_locking(False, True)
+    # Not mode "r+" and then swmr_mode: in between the file would refuse readers.
+    flags = h5py.h5f.ACC_RDWR | h5py.h5f.ACC_SWMR_WRITE
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
+
+
+@contextmanager
+def creating(path: Path, libver: Any = LIBVER, *, start: Path | None = None) -> Iterator[Any]:
+    """Write an HDF5 file aside and rename it to ``path`` once it is whole and on disk.
+
+    With ``start`` the file begins as a copy of that one. `EnvironmentUnfitError` if the file
+    system is full or refuses; what was at ``path`` is then untouched.
+    """
+    try:
+        with replacing(path) as aside:
+            if start is not None:
+                shutil.copyfile(start, aside)
+            file = h5py.File(aside, "r+" if start else "x", libver=libver, locking=False)
+            try:
+                yield file
+                file.close()
+            except BaseException:
+                abandon(file)
+                raise
+    except (OSError, RuntimeError) as error:
+        raise write_error(path, error) from error
+
+
+def abandon(file: Any) -> None:
+    """Close ``file`` after a failed write, leaving on disk exactly what is there now.
+
+    HDF5 keeps what it could not write and tries again at every close and at the end of the
+    process, with pages of messages and at last a crash. So its descriptor is pointed to memory:
+    HDF5 writes the rest there in peace.
+    """
+    scratch = os.memfd_create("clicooper-abandoned")
+    with suppress(OSError, RuntimeError, ValueError):
+        if file:
+            os.dup2(scratch, file.id.get_vfd_handle())
+            file.close()
+    os.close(scratch)
+
+
+def write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
+    """Turn what HDF5 or the system says about a failed write into the error the user sees."""
+    found = re.search(r"errno = (\d+)", str(error))
+    number = int(found.group(1)) if found else getattr(error, "errno", None)
+    reason = os.strerror(number) if number else _first_line(error)
+    return EnvironmentUnfitError(
+        f"writing failed ({reason}); what was flushed before can be read",
+        where=str(path),
+        remedy="Free space or quota on the file system of the run, then resume.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,279 @@
+"""``run.h5``, the file users open: what ran where, and links to what every rank wrote.
+
+It is written twice, each time aside and renamed: at the start (`create_index`), and at the end
+with the results (`finish_index`), where the mark of a complete run is the very last thing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from clicooper_hpc.digests import digest_chunks
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.folder import RunFolder, shard_name
+from clicooper_hpc.runstore.h5 import (
+    LIBVER,
+    SINGLE_LIBVER,
+    Attribute,
+    add_dataset,
+    creating,
+    reading,
+    set_attributes,
+)
+from clicooper_hpc.runstore.metrics import Layout, add_metrics
+from clicooper_hpc.runstore.rows import create_table
+from clicooper_hpc.runstore.single import require_parallel_hdf5
+from clicooper_hpc.runstore.tables import EVALUATION, RELEASES, Table
+
+__all__ = [
+    "RUN_FORMAT",
+    "RUN_VERSION",
+    "PipelineText",
+    "PrivacyText",
+    "Result",
+    "RunHeader",
+    "Status",
+    "create_index",
+    "finish_index",
+    "shard_digest",
+]
+
+RUN_FORMAT = "clicooper-run"
+RUN_VERSION = 1
+Status = Literal["complete", "incomplete"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader:
+    """What is known of a run before its first step; becomes the root attributes.
+
+    ``resolved_job`` is the whole job as JSON or TOML text, ``created`` an ISO 8601 time in UTC,
+    ``versions`` maps libraries to versions, ``hosts[rank]`` is the host of each rank.
+    """
+
+    run_id: str
+    created: str
+    creator_version: str
+    git_commit: str
+    layout: Layout
+    resolved_job: str
+    job_digest: str
+    mpi_library: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...]
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Return the root attributes, ``versions`` spread as ``NAME_version``."""
+        return {
+            "format": RUN_FORMAT,
+            "format_version": RUN_VERSION,
+            "status": "incomplete",
+            "run_id": self.run_id,
+            "created": self.created,
+            "creator": "clicooper-hpc",
+            "creator_version": self.creator_version,
+            "git_commit": self.git_commit,
+            "layout": self.layout,
+            "resolved_job": self.resolved_job,
+            "job_digest": self.job_digest,
+            "mpi_library": self.mpi_library,
+            "num_ranks": len(self.hosts),
+            **{f"{name}_version": version for name, version in self.versions.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineText:
+    """How the network was cut: ``cuts[i]`` is the first layer of segment i + 1."""
+
+    cuts: tuple[int, ...]
+    schedule: str
+    layer_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyText:
+    """The privacy card: its entries, and as the text that was printed."""
+
+    card: Mapping[str, Attribute]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One figure a run ends with."""
+
+    value: float | int | str
+    units: str
+    long_name: str
+
+
+def create_index(
+    path: Path,
+    header: RunHeader,
+    *,
+    tables: Mapping[int, Sequence[Table]],
+    rows: Mapping[str, int] | None = None,
+    pipeline: PipelineText | None = None,
+    privacy: PrivacyText | None = None,
+) -> None:
+    """Write the index of a new run; rank 0 only, before the other ranks open their writers.
+
+    Parameters
+    ----------
+    path
+        ``run.h5``.
+    tables
+        The tables each rank will write.
+    rows
+        Layout "single" only: the final number of rows of each table, by its name.
+
+    Raises
+    ------
+    RunFolderError
+        There is an index already.
+    EnvironmentUnfitError
+        The file cannot be written, or layout "single" is asked of an h5py without MPI.
+    """
+    if sorted(tables) != list(range(len(header.hosts))):
+        raise ValueError("tables and hosts must name the same ranks, from 0 on")
+    if header.layout == "single":
+        require_parallel_hdf5()
+        if rows is None:
+            raise ValueError('layout "single" needs the number of rows of every table')
+    if path.exists():
+        raise RunFolderError(
+            "there is a run already, and a run is never overwritten",
+            where=str(path),
+            remedy="Choose another folder with -o, or continue it with `clicooper resume`.",
+        )
+    with creating(path, _libver(header.layout)) as file:
+        set_attributes(file, header.attributes())
+        ranks = np.arange(len(header.hosts))
+        rank = add_dataset(file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers")
+        rank.make_scale("rank")
+        hosts = list(header.hosts)
+        add_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+        for number, some in tables.items():
+            if header.layout == "shards":
+                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_name(number), "/")
+            else:
+                group = file.create_group(f"ranks/{number:03d}")
+                for table in some:
+                    create_table(group, table, rows=(rows or {})[table.name])
+        add_metrics(file, tables, layout=header.layout, rows=rows)
+        private = file.create_group("privacy")
+        _link_owner(file, tables[0])
+        if privacy:
+            _set_privacy(private, privacy)
+        if pipeline:
+            _add_pipeline(file.create_group("pipeline"), pipeline)
+
+
+def finish_index(
+    path: Path,
+    *,
+    results: Mapping[str, Result],
+    privacy: PrivacyText | None = None,
+    status: Status = "complete",
+) -> None:
+    """Add results to the index of a run whose ranks have all closed their writers; rank 0 only.
+
+    The index is rewritten whole and replaced in one step; ``status`` is written last. The digest
+    of every shard is noted, so that a shard exchanged later is noticed (`Run.changed_ranks`).
+
+    Raises
+    ------
+    RunFolderError
+        The index is missing or damaged.
+    EnvironmentUnfitError
+        No space; the index stays as it was.
+    """
+    with reading(path, swmr=False) as old:
+        layout: Layout = "single" if old.attrs["layout"] == b"single" else "shards"
+        count = int(old.attrs["num_ranks"])
+    with creating(path, _libver(layout), start=path) as file:
+        if "results" in file:
+            del file["results"]
+        if "shard_digests" in file:
+            file["shard_digests"].dims[0].detach_scale(file["rank"])
+            del file["shard_digests"]
+        group = file.create_group("results")
+        for name, result in results.items():
+            add_dataset(group, name, result.value, units=result.units, long_name=result.long_name)
+        if privacy:
+            _set_privacy(file["privacy"], privacy)
+        if layout == "shards":
+            add_dataset(
+                file,
+                "shard_digests",
+                [shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
+                units="text",
+                long_name="Digest of each rank's shard at the end; empty if it was missing",
+                axis=file["rank"],
+            )
+        file.flush()
+        set_attributes(file, {"status": status})
+
+
+def shard_digest(path: Path) -> str:
+    """Return the digest of a shard as hex, or "" if the shard is missing."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
+
+
+def _libver(layout: Layout) -> Any:
+    return SINGLE_LIBVER if layout == "single" else LIBVER
+
+
+def _link_owner(file: Any, tables: Sequence[Table]) -> None:
+    names = {table.name for table in tables}
+    if EVALUATION.name in names:
+        file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
+    if RELEASES.name in names:
+        file["privacy/events"] = h5py.SoftLink(f"/ranks/000/{RELEASES.name}")
+
+
+def _set_privacy(group: Any, privacy: PrivacyText) -> None:
+    for name in list(group.attrs):
+        del group.attrs[name]
+    set_attributes(group, privacy.card)
+    if "card" in group:
+        del group["card"]
+    add_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
+
+
+def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
+    add_dataset(
+        group, "schedule", pipeline.schedule, units="text", long_name="Schedule: actions by rank"
+    )
+    layers = np.arange(len(pipeline.layer_names))
+    layer = add_dataset(group, "layer", layers, units="1", long_name="Layer, counted from 0")
+    layer.make_scale("layer")
+    add_dataset(
+        group,
+        "layer_names",
+        list(pipeline.layer_names),
+        units="text",
+        long_name="Name of each layer",
+        axis=layer,
+    )
+    segments = np.arange(1, len(pipeline.cuts) + 1)
+    segment = add_dataset(group, "segment", segments, units="1", long_name="Segment, from 1")
+    segment.make_scale("segment")
+    add_dataset(
+        group,
+        "cuts",
+        np.array(pipeline.cuts, np.int64),
+        units="1",
+        long_name="First layer of each segment",
+        axis=segment,
+    )

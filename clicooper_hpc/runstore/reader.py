@@ -1,0 +1,251 @@
+"""Read a run: finished, still running, or left by a kill. Needs neither MPI nor torch.
+
+``run = open_run("runs/digits")`` and then ``run.table("training")`` (pandas), ``run.to_xarray()``,
+``run.results``, ``run.privacy``, ``run.summary()``. Rows without a marker are never shown, and a
+rank whose file is missing is named, never filled in.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.frames import RankRows, step_dataset, to_frame
+from clicooper_hpc.runstore.h5 import Attribute, attributes, reading
+from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
+from clicooper_hpc.runstore.rows import find_tables, read_rows, table_of
+from clicooper_hpc.runstore.summary import summarise
+from clicooper_hpc.runstore.tables import STEPS, TRAINING, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["MissingRanksWarning", "Run", "open_run"]
+
+
+class MissingRanksWarning(UserWarning):
+    """The files of some ranks are not there; what was asked for is shown without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. What stands in the index is as of `open_run`; tables are read at every call.
+
+    Attributes
+    ----------
+    folder
+        Where the parts of the run lie.
+    attrs
+        Root attributes of ``run.h5``.
+    hosts
+        Host of each rank.
+    results
+        What the run ended with, by name; empty until it is complete.
+    result_units
+        Unit of each result.
+    privacy
+        Entries of the privacy card, and the printed card under ``"text"``.
+    pipeline
+        ``cuts``, ``schedule`` and ``layer_names``, as far as stored.
+    """
+
+    folder: RunFolder
+    attrs: dict[str, Attribute]
+    hosts: tuple[str, ...]
+    results: dict[str, Attribute]
+    result_units: dict[str, str]
+    privacy: dict[str, Attribute]
+    pipeline: dict[str, Any]
+    _digests: tuple[str, ...]
+
+    @property
+    def status(self) -> str:
+        """``"complete"`` if the run reached its end and said so, else ``"incomplete"``."""
+        return "complete" if self.attrs.get("status") == "complete" else "incomplete"
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The resolved job."""
+        written = str(self.attrs["resolved_job"])
+        job = json.loads(written) if written.lstrip().startswith("{") else tomllib.loads(written)
+        return dict(job)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """All ranks of the run, whether or not their files are there."""
+        return tuple(range(len(self.hosts)))
+
+    @property
+    def missing_ranks(self) -> tuple[int, ...]:
+        """Ranks whose shard is not in the run folder now."""
+        if self.attrs["layout"] == "single":
+            return ()
+        return tuple(rank for rank in self.ranks if not self.folder.shard(rank).is_file())
+
+    @property
+    def changed_ranks(self) -> tuple[int, ...]:
+        """Ranks whose shard is not, byte for byte, the one the finished run left."""
+        return tuple(
+            rank
+            for rank, digest in enumerate(self._digests)
+            if shard_digest(self.folder.shard(rank)) != digest
+        )
+
+    def table_names(self, rank: int) -> tuple[str, ...]:
+        """Names of the tables of ``rank``."""
+        return tuple(self._read(rank))
+
+    def table(self, name: str, rank: int | None = None) -> pd.DataFrame:
+        """Return the complete rows of a table of one rank, or of all with a column ``rank``.
+
+        Raises
+        ------
+        RunFolderError
+            There is no such table or rank, or the file of ``rank`` is missing or damaged. Without
+            ``rank``, missing files are left out with a `MissingRanksWarning` and are listed in
+            ``frame.attrs["missing_ranks"]``.
+        """
+        wanted = self._present() if rank is None else (self._known(rank),)
+        tables, rows = self._collect(name, wanted)
+        frame = to_frame(tables, rows, rank_column=rank is None)
+        frame.attrs["missing_ranks"] = list(self.missing_ranks)
+        return frame
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return all per-step numbers over the dimensions (step, rank), root attributes included.
+
+        Ranks whose files are missing are left out with a `MissingRanksWarning`.
+        """
+        ranks = self._present()
+        dataset = step_dataset(
+            {table.name: self._collect(table.name, ranks) for table in (STEPS, TRAINING)}, ranks
+        )
+        hosts = [self.hosts[rank] for rank in ranks]
+        missing = ", ".join(map(str, self.missing_ranks))
+        about = {"units": "text", "long_name": "Host of each rank"}
+        return dataset.assign_coords(host=("rank", hosts, about)).assign_attrs(
+            {**self.attrs, "missing_ranks": missing}
+        )
+
+    def summary(self) -> str:
+        """Return some lines on what ran, how far it came and what it gave."""
+        return summarise(self)
+
+    def _known(self, rank: int) -> int:
+        if rank not in self.ranks:
+            raise RunFolderError(
+                f"there is no rank {rank}",
+                where=str(self.folder.index),
+                remedy=f"The ranks of this run are 0 to {self.ranks[-1]}.",
+            )
+        return rank
+
+    def _present(self) -> tuple[int, ...]:
+        missing = self.missing_ranks
+        if missing:
+            names = ", ".join(self.folder.shard(rank).name for rank in missing)
+            warnings.warn(
+                f"{self.folder.path}: {names} missing; shown without these ranks",
+                MissingRanksWarning,
+                stacklevel=3,
+            )
+        return tuple(rank for rank in self.ranks if rank not in missing)
+
+    def _collect(self, name: str, ranks: tuple[int, ...]) -> tuple[Table, RankRows]:
+        rows: dict[int, Any] = {}
+        table = None
+        seen: set[str] = set()
+        for rank in ranks:
+            found = self._read(rank, name)
+            seen.update(found)
+            if name in found:
+                table, rows[rank] = found[name]
+        if table is None:
+            raise RunFolderError(
+                f"there is no table {name!r} of rank {', '.join(map(str, ranks)) or 'any'}",
+                where=str(self.folder.path),
+                remedy=f"Tables there: {', '.join(sorted(seen)) or 'none'}.",
+            )
+        return table, rows
+
+    def _read(self, rank: int, wanted: str | None = None) -> dict[str, Any]:
+        """Tables of ``rank``; rows are read for the one called ``wanted``."""
+        single = self.attrs["layout"] == "single"
+        path = self.folder.index if single else self.folder.shard(rank)
+        with reading(path, swmr=not single) as file:
+            if not single and attributes(file).get("run_id") != self.attrs["run_id"]:
+                raise RunFolderError(
+                    "the shard belongs to another run",
+                    where=str(path),
+                    remedy="Bring back the shard this run wrote.",
+                )
+            parent = file[f"ranks/{rank:03d}"] if single else file
+            return {
+                name: (table_of(group), read_rows(group) if name == wanted else None)
+                for name, group in find_tables(parent)
+            }
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the run in the folder ``path`` (its ``run.h5`` will do as well).
+
+    Raises
+    ------
+    RunFolderError
+        There is no run, its index is damaged, or it was written by a newer version.
+    """
+    place = Path(path)
+    folder = RunFolder(place.parent if place.name == "run.h5" else place)
+    with reading(folder.index, swmr=False) as file:
+        attrs = attributes(file)
+        if attrs.get("format") != RUN_FORMAT:
+            raise RunFolderError(
+                "this HDF5 file is not a run",
+                where=str(folder.index),
+                remedy="Name a folder that `clicooper run` wrote.",
+            )
+        if int(attrs["format_version"]) > RUN_VERSION:
+            raise RunFolderError(
+                f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",
+                where=str(folder.index),
+                remedy="Read it with the version that wrote it, or a newer one.",
+            )
+        private = file["privacy"]
+        privacy = attributes(private)
+        if "card" in private:
+            privacy["text"] = _plain(private["card"])
+        found = file.get("results", {})
+        pipeline = file.get("pipeline", {})
+        return Run(
+            folder=folder,
+            attrs=attrs,
+            hosts=tuple(_plain(file["hosts"])),
+            results={name: _plain(item) for name, item in found.items()},
+            result_units={name: str(attributes(item)["units"]) for name, item in found.items()},
+            privacy=privacy,
+            pipeline={
+                name: _plain(pipeline[name])
+                for name in ("cuts", "schedule", "layer_names")
+                if name in pipeline
+            },
+            _digests=tuple(_plain(file["shard_digests"])) if "shard_digests" in file else (),
+        )
+
+
+def _plain(dataset: Any) -> Any:
+    values = dataset[()]
+    if values.dtype.kind == "S":
+        values = values.astype(object)
+        return (
+            values.decode("utf-8")
+            if isinstance(values, bytes)
+            else [value.decode("utf-8") for value in values]
+        )
+    return values.tolist()

@@ -1,0 +1,104 @@
+"""Layout "single": all ranks write one file through parallel HDF5, behind the same interface.
+
+Rank 0 makes the file alone, with the tables of every rank at their final size and their space
+allocated (`create_index`); then all ranks open it together. From there on nothing of the file's
+structure changes and each rank writes its own tables independently: an append is never collective,
+so a slow rank holds up nobody and a killed one damages nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.h5 import SINGLE_LIBVER, write_error
+from clicooper_hpc.runstore.rows import write_rows
+from clicooper_hpc.runstore.tables import Table
+
+__all__ = ["SingleWriter", "require_parallel_hdf5"]
+
+
+def require_parallel_hdf5() -> None:
+    """Raise `EnvironmentUnfitError` unless this h5py was built for MPI."""
+    if not h5py.get_config().mpi:
+        raise EnvironmentUnfitError(
+            "this h5py has no parallel HDF5",
+            where='output.layout = "single"',
+            remedy='Set output.layout = "shards" (same content, same reader), or build h5py '
+            "with HDF5_MPI=ON against the MPI library of the job.",
+        )
+
+
+class SingleWriter(TableWriter):
+    """Writer of one rank's tables in the shared ``run.h5``. Opening and closing are collective.
+
+    Parameters
+    ----------
+    path
+        The file that rank 0 made with `create_index`; it must be there on every rank.
+    tables
+        Tables of this rank, as given to `create_index`.
+    rank
+        This rank.
+    communicator
+        MPI communicator of all ranks of the run, handed through to h5py.
+    """
+
+    def __init__(
+        self, path: Path, tables: Iterable[Table], *, rank: int, communicator: Any, **options: Any
+    ) -> None:
+        require_parallel_hdf5()
+        super().__init__(path, tables, **options)
+        try:
+            self._file = h5py.File(
+                path, "r+", driver="mpio", comm=communicator, libver=SINGLE_LIBVER
+            )
+        except OSError as error:
+            raise write_error(path, error) from error
+        # Datasets are looked up once: a look-up in a shared file may read from the disk.
+        self._groups = {
+            name: {item: self._file[f"ranks/{rank:03d}/{name}/{item}"] for item in columns}
+            for name, columns in (
+                (name, self._file[f"ranks/{rank:03d}/{name}"].keys()) for name in self._buffers
+            )
+        }
+
+    def append(self, table: str, values: Mapping[str, Any]) -> None:
+        """Add one row, as in `TableWriter.append`; `ValueError` if the table has no row left."""
+        room = len(next(iter(self._groups[table].values())))
+        if self._written[table] + len(self._buffers[table]) >= room:
+            raise ValueError(f"table {table} was made for {room} rows")
+        super().append(table, values)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close; after an exception only flush, for the other ranks may never come to close."""
+        if kind is None:
+            self.close()
+        elif not issubclass(kind, EnvironmentUnfitError):
+            self.flush()
+
+    def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
+        # No flush: contiguous data goes straight to the file, and H5Fflush would be collective.
+        for name, rows in blocks.items():
+            write_rows(self._groups[name], self._written[name], rows)
+
+    def _finish(self) -> None:
+        self._groups.clear()
+        self._file.close()
+
+    def _give_up(self) -> None:
+        # Closing is collective and the other ranks know nothing of this failure; the abort of the
+        # job closes the file.
+        self._groups.clear()

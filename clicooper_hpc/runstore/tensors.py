@@ -1,0 +1,87 @@
+"""Weights on disk as safetensors: never pickle, never half a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save, save_file
+
+from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore.files import replacing
+
+__all__ = ["load_tensors", "pack_tensors", "read_metadata", "save_tensors", "unpack_tensors"]
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write ``tensors`` to ``path``: aside, fsynced, renamed. Any dtype, any device.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        The file cannot be written; an older file of that name is untouched.
+    """
+    try:
+        with replacing(path) as aside:
+            save_file(_plain(tensors), aside, dict(metadata or {}))
+    except (OSError, SafetensorError) as error:
+        raise EnvironmentUnfitError(
+            f"the tensors cannot be written ({error})",
+            where=str(path),
+            remedy="Free space on the file system of the run, then resume.",
+        ) from error
+
+
+def load_tensors(
+    path: Path, *, error: type[ClicooperError] = RunFolderError
+) -> dict[str, torch.Tensor]:
+    """Read every tensor of ``path`` to the CPU, dtypes and shapes as saved.
+
+    ``error`` is raised, naming the file, if it is missing, cut short or damaged: `RunFolderError`
+    for a checkpoint, `DataError` for weights that the user gave.
+    """
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as cause:
+        raise _unreadable(path, cause, error) from cause
+
+
+def read_metadata(path: Path, *, error: type[ClicooperError] = RunFolderError) -> dict[str, str]:
+    """Read the texts stored with the tensors of ``path``; errors as in `load_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as cause:
+        raise _unreadable(path, cause, error) from cause
+
+
+def pack_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the safetensors file as bytes, for a `PrivateFolder`."""
+    return save(_plain(tensors), dict(metadata))
+
+
+def unpack_tensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
+    """Undo `pack_tensors`; `RunFolderError` naming ``where`` if the bytes are damaged."""
+    try:
+        return load(content)
+    except SafetensorError as cause:
+        raise _unreadable(Path(where), cause, RunFolderError) from cause
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    # safetensors refuses views that share memory or have gaps; a copy of those is what is meant.
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _unreadable(path: Path, cause: Exception, error: type[ClicooperError]) -> ClicooperError:
+    missing = isinstance(cause, FileNotFoundError)
+    reason = "is missing" if missing else f"is damaged or not safetensors ({cause})"
+    return error(
+        f"the tensor file {reason}",
+        where=str(path),
+        remedy="Check the path." if missing else "Use an older checkpoint or a fresh copy.",
+    )

@@ -1,0 +1,1 @@
+"""One rank's life: from the start of MPI to the exit code."""

@@ -1,0 +1,54 @@
+"""Steps that all ranks take together: the first failure is told once and ends all of them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.transport.world import World
+
+__all__ = ["AgreedFailure", "agree", "say"]
+
+_T = TypeVar("_T")
+
+
+class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
+    """All ranks know of the failure of one, and it has been told."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def agree(world: World, action: Callable[[], _T], *, deadline_s: float) -> _T:
+    """Do ``action`` on this rank and learn whether every rank's went well.
+
+    Raises
+    ------
+    AgreedFailure
+        On all ranks, if it failed on one; rank 0 has said why.
+    """
+    failure: BaseException | None = None
+    code, message = 0, ""
+    try:
+        result = action()
+    except ClicooperError as error:
+        failure, code, message = error, int(error.exit_code), error.line()
+    except Exception as error:  # noqa: BLE001 - a bug of ours: told like an error, with its trace
+        traceback.print_exc()
+        failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
+    verdict = world.share_verdict(code, message, deadline_s=deadline_s)
+    if verdict.code or failure is not None:
+        if world.rank == 0:
+            say(verdict.rank, world.size, verdict.message)
+        raise AgreedFailure(verdict.code or code)
+    return result
+
+
+def say(rank: int, size: int, message: str) -> None:
+    """Print one line of rank ``rank`` to standard error."""
+    role = "owner" if rank == 0 else f"trainer {rank}"
+    print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,154 @@
+"""From the job to the objects of a run: plain translations, shared by all ranks and by `plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.models.heads import local_head
+from clicooper_hpc.models.registry import build_model
+from clicooper_hpc.models.segmentable import check_segmentable
+from clicooper_hpc.pipeline.agenda import Agenda
+from clicooper_hpc.pipeline.contract import Contract
+from clicooper_hpc.pipeline.course import Course, RatePlan
+from clicooper_hpc.pipeline.layout import Layout, make_layout
+from clicooper_hpc.pipeline.optim import build_optimizer
+from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
+from clicooper_hpc.pipeline.segment import Segment
+from clicooper_hpc.trainer.channels import ChannelPlan
+
+__all__ = [
+    "build_runtime",
+    "channel_plan",
+    "course_of",
+    "layout_of",
+    "network_of",
+]
+
+
+def network_of(job: Job, contract: Contract) -> nn.Sequential:
+    """Return the whole network behind the cut, with its initial weights."""
+    model = build_model(
+        job.model.name,
+        input_shape=contract.release_shape,
+        outputs=contract.outputs,
+        seed=job.training.seed,
+        options=job.model.options,
+        search_path=Path(job.folder),
+    )
+    check_segmentable(model)
+    return model
+
+
+def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int) -> Course:
+    """Return the steps of the run."""
+    training, pipeline = job.training, job.pipeline
+    agenda = Agenda(
+        seed=training.seed,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        average_rows=training.average_rows,
+        sub_labels=sub_labels,
+        validation_rows=contract.validation_samples,
+        evaluate_every=training.evaluate_every_epochs,
+        cached=job.release.cache != "none",
+    )
+    return Course(
+        agenda,
+        segments=segments,
+        micro_batches=pipeline.micro_batches,
+        schedule=pipeline.schedule,
+        coupling=pipeline.coupling,
+        rates=RatePlan(
+            training.learning_rate,
+            training.schedule,
+            training.warmup_steps,
+            training.final_fraction,
+        ),
+    )
+
+
+def layout_of(
+    job: Job,
+    model: nn.Sequential,
+    contract: Contract,
+    segments: int,
+    costs: NDArray[np.float64] | None = None,
+) -> Layout:
+    """Cut the network as the job says; ``costs`` are the ranks' measurements for `auto`."""
+    cuts = job.pipeline.partition
+    return make_layout(
+        model,
+        contract.release_shape,
+        segments=segments,
+        cuts=cuts if isinstance(cuts, list) else None,
+        costs=costs,
+        memory_gib=job.pipeline.memory_gib,
+        live_rows=job.training.batch_size,
+    )
+
+
+def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
+    """Return the sizes of all channels."""
+    return ChannelPlan(
+        rows=course.largest_micro_batch,
+        average_rows=job.training.average_rows,
+        slots=course.slots(),
+        outputs=contract.outputs,
+        deadline_s=job.pipeline.timeout_s,
+    )
+
+
+def build_runtime(
+    job: Job,
+    model: nn.Sequential,
+    layout: Layout,
+    *,
+    segment: int,
+    outputs: int,
+    device: torch.device,
+    edges: Edges,
+) -> SegmentRuntime:
+    """Return the runtime of ``segment`` (0-based) with its optimizer and, one-way, its head."""
+    span = layout.segments[segment]
+    is_last = segment == len(layout.segments) - 1
+    training = job.training
+    part = Segment(
+        nn.Sequential(*list(model)[span.start : span.stop]),
+        first_layer=span.start,
+        seed=training.seed,
+        device=device,
+        precision=training.precision,
+    )
+    head = None
+    if job.pipeline.coupling == "one-way" and not is_last:
+        head = local_head(layout.output_shape(segment), outputs, training.seed + span.stop)
+        head.to(device)
+    modules = [part] if head is None else [part, head]
+    optimizer = build_optimizer(
+        [parameter for module in modules for parameter in module.parameters()],
+        name=training.optimizer,
+        learning_rate=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+    )
+    return SegmentRuntime(
+        part,
+        input_shape=layout.input_shape(segment),
+        edges=edges,
+        settings=StepSettings(
+            label_smoothing=training.label_smoothing,
+            clip_norm=training.clip_norm,
+            precision=training.precision,
+            wire_dtype=job.pipeline.wire_dtype,
+        ),
+        is_last=is_last,
+        head=head,
+        optimizer=optimizer,
+    )

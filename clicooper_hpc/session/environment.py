@@ -1,0 +1,37 @@
+"""What a run was made with: versions, hosts, code."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["git_commit", "versions"]
+
+_LIBRARIES = ("torch", "numpy", "h5py", "mpi4py", "opacus", "cryptography")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries a run depends on, and of HDF5 itself."""
+    import h5py
+
+    found = {name: metadata.version(name) for name in _LIBRARIES}
+    return {**found, "hdf5": h5py.version.hdf5_version}
+
+
+def git_commit() -> str:
+    """Return the commit of the checkout this package lies in, or "" for an installed package."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()

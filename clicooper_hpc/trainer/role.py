@@ -1,0 +1,181 @@
+"""A trainer's part in a run: one segment, from the first step to its delivery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
+
+from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
+from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.meter import Meter
+from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.world import World
+
+__all__ = ["Sources", "Trainer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where segment 1 takes released rows of each split from."""
+
+    train: ReleaseSource
+    validation: ReleaseSource
+
+
+class Trainer:
+    """Runs the events of the course that concern one segment.
+
+    Parameters
+    ----------
+    sources
+        For segment 1; None behind it.
+    report
+        Channel of the last segment to the owner; None before it.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        course: Course,
+        runtime: SegmentRuntime,
+        *,
+        sources: Sources | None,
+        report: Sender | None,
+        writer: TableWriter,
+        deadline_s: float,
+    ) -> None:
+        self._world = world
+        self._course = course
+        self._runtime = runtime
+        self._sources = sources
+        self._report = report
+        self._writer = writer
+        self._deadline_s = deadline_s
+        self._segment = world.rank - 1
+
+    def run(self) -> None:
+        """Walk the agenda to its end."""
+        for event in self._course.agenda.events():
+            if isinstance(event, TrainStep):
+                self._train(event)
+            elif isinstance(event, ValidationStep):
+                self._validate(event)
+            else:
+                self._deliver(event)
+
+    def _train(self, event: TrainStep) -> None:
+        meter = Meter(self._world)
+        start = time.perf_counter()
+        parts = self._course.parts(len(event.batch.sub_labels))
+        device = self._runtime.segment.device
+        targets = [
+            torch.from_numpy(event.batch.sub_labels[part.start : part.stop].astype(np.int64)).to(
+                device
+            )
+            for part in parts
+        ]
+        rate = self._course.rate(event)
+        report = self._runtime.train_step(
+            event.step,
+            self._course.lane(self._segment, len(parts)),
+            released=self._released(event.step, event.batch.ids, parts, event.from_owner),
+            targets=targets,
+            batch_rows=len(event.batch.sub_labels),
+            learning_rate=rate,
+        )
+        self._check_finite(event, report)
+        rows = len(event.batch.sub_labels)
+        if self._report is not None:
+            values = [report.loss, report.correct / rows, rate]
+            self._report.send(
+                torch.tensor(values, dtype=torch.float64), Kind.METRICS, event.step, 0
+            )
+        compute_s = report.forward_s + report.backward_s + report.optimizer_s
+        self._writer.append(
+            "steps",
+            {
+                "step": event.step,
+                "epoch": event.epoch,
+                "compute_s": compute_s,
+                "forward_s": report.forward_s,
+                "backward_s": report.backward_s,
+                "optimizer_s": report.optimizer_s,
+                "step_s": time.perf_counter() - start,
+                "rows": rows,
+                **meter.read(),
+            },
+        )
+        scored = self._runtime.is_last or self._runtime.head is not None
+        self._writer.append(
+            "training",
+            {
+                "step": event.step,
+                "loss": report.loss,
+                "learning_rate": rate,
+                "gradient_norm": report.gradient_norm,
+                "sub_label_accuracy": report.correct / rows if scored else float("nan"),
+            },
+        )
+
+    def _validate(self, event: ValidationStep) -> None:
+        parts = self._course.parts(len(event.ids))
+        ids = event.ids[:, np.newaxis]
+        outputs = self._runtime.infer_step(
+            event.step,
+            len(parts),
+            released=self._released(event.step, ids, parts, event.from_owner, validation=True),
+        )
+        if self._report is not None:
+            for micro_batch, logits in enumerate(outputs):
+                self._report.send(logits, Kind.LOGITS, event.step, micro_batch)
+
+    def _deliver(self, event: Delivery) -> None:
+        state = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self._runtime.segment.layers.state_dict().items()
+        }
+        self._writer.flush()
+        self._world.send_blob(
+            0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=self._deadline_s
+        )
+
+    def _released(
+        self,
+        step: int,
+        ids: NDArray[np.int64],
+        parts: tuple[range, ...],
+        from_owner: bool,
+        *,
+        validation: bool = False,
+    ) -> Callable[[int], Tensor] | None:
+        if self._sources is None:
+            return None
+        source = self._sources.validation if validation else self._sources.train
+
+        def rows(micro_batch: int) -> Tensor:
+            part = parts[micro_batch]
+            return source.rows(
+                step, micro_batch, ids[part.start : part.stop], from_owner=from_owner
+            )
+
+        return rows
+
+    def _check_finite(self, event: TrainStep, report: StepReport) -> None:
+        if self._runtime.is_last and not np.isfinite(report.loss):
+            raise ClicooperError(
+                f"the loss is {report.loss}",
+                where=f"step {event.step}, epoch {event.epoch}",
+                remedy="Lower training.learning_rate, or set training.clip_norm",
+            )

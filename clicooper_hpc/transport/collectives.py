@@ -1,0 +1,153 @@
+"""Small exchanges among all ranks, built on bounded blobs with deadlines.
+
+MPI's own collectives know no deadline and no length check: a rank that is late or lies would hang
+or break the others. Every exchange is a star around one rank and carries its number, so ranks
+that have lost step find out.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.blob import receive_blob, send_blob
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.link import Counters, Link
+
+__all__ = ["Star", "Verdict", "broadcast", "gather", "share_verdict"]
+
+_MESSAGE_LIMIT = 4096
+_UP = struct.Struct("<i")
+_DOWN = struct.Struct("<ii")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of a step of all ranks: code 0, or the first failed rank's code and message.
+
+    ``rank`` is -1 if no rank failed; the first is the one with the lowest number.
+    """
+
+    code: int
+    message: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """One rank's part in one exchange: links to all others at the root, to the root elsewhere.
+
+    Parameters
+    ----------
+    me, root
+        This rank and the middle of the star.
+    links
+        In rank order.
+    number
+        Counts the exchanges of the job; equal on all ranks that are in step.
+    sent, received
+        Where to count what it took.
+    """
+
+    me: int
+    root: int
+    links: tuple[Link, ...]
+    number: int
+    sent: Counters
+    received: Counters
+
+    def put(self, link: Link, payload: bytes, deadline_s: float) -> None:
+        """Send ``payload`` over one link."""
+        self.sent.merge(
+            send_blob(link, payload, kind=Kind.CONTROL, step=self.number, deadline_s=deadline_s)
+        )
+
+    def take(self, link: Link, limit_bytes: int, deadline_s: float) -> bytes:
+        """Receive at most ``limit_bytes`` from one link."""
+        content, counters = receive_blob(
+            link,
+            kind=Kind.CONTROL,
+            step=self.number,
+            limit_bytes=limit_bytes,
+            deadline_s=deadline_s,
+        )
+        self.received.merge(counters)
+        return bytes(content)
+
+
+def broadcast(star: Star, payload: bytes | None, *, limit_bytes: int, deadline_s: float) -> bytes:
+    """Return the root's ``payload`` on every rank; the others pass ``None``."""
+    if (star.me == star.root) != (payload is not None):
+        raise ValueError("exactly the root passes a payload")
+    if payload is None:
+        return star.take(star.links[0], limit_bytes, deadline_s)
+    _check_length(payload, limit_bytes)
+    for link in star.links:
+        star.put(link, payload, deadline_s)
+    return payload
+
+
+def gather(
+    star: Star, payload: bytes, *, limit_bytes: int, deadline_s: float
+) -> list[bytes] | None:
+    """Return every rank's ``payload`` in rank order at the root, ``None`` elsewhere."""
+    _check_length(payload, limit_bytes)
+    if star.me != star.root:
+        star.put(star.links[0], payload, deadline_s)
+        return None
+    parts = {link.peer: star.take(link, limit_bytes, deadline_s) for link in star.links}
+    parts[star.me] = payload
+    return [parts[rank] for rank in sorted(parts)]
+
+
+def share_verdict(
+    inwards: Star, outwards: Star, code: int, message: str, *, deadline_s: float
+) -> Verdict:
+    """Return the first failure among all ranks, on all ranks; see `Verdict`.
+
+    Parameters
+    ----------
+    inwards, outwards
+        Stars of the two exchanges, with the same root.
+    code, message
+        This rank's outcome, 0 for success. Messages are cut at 4 KiB.
+    deadline_s
+        Longest wait for one rank.
+    """
+    text = message.encode("utf-8")[:_MESSAGE_LIMIT]
+    parts = gather(
+        inwards,
+        _UP.pack(code) + text,
+        limit_bytes=_UP.size + _MESSAGE_LIMIT,
+        deadline_s=deadline_s,
+    )
+    worst = None
+    if parts is not None:
+        worst = _DOWN.pack(0, -1)
+        for rank, part in enumerate(parts):
+            _check_verdict(part, _UP.size, rank)
+            (theirs,) = _UP.unpack_from(part)
+            if theirs != 0:
+                worst = _DOWN.pack(theirs, rank) + part[_UP.size :]
+                break
+    shared = broadcast(
+        outwards, worst, limit_bytes=_DOWN.size + _MESSAGE_LIMIT, deadline_s=deadline_s
+    )
+    _check_verdict(shared, _DOWN.size, outwards.root)
+    code, rank = _DOWN.unpack_from(shared)
+    return Verdict(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
+
+
+def _check_length(payload: bytes, limit_bytes: int) -> None:
+    if len(payload) > limit_bytes:
+        raise ValueError(f"{len(payload)} bytes in an exchange of at most {limit_bytes}")
+
+
+def _check_verdict(part: bytes, size: int, rank: int) -> None:
+    if len(part) < size:
+        raise PeerError(
+            f"a verdict of {len(part)} bytes, it has at least {size}",
+            where=f"message from rank {rank} (control)",
+            remedy=f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault",
+        )

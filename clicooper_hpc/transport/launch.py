@@ -1,0 +1,155 @@
+"""Start MPI, and find out whether the launcher and the MPI library belong together.
+
+Importing this module starts nothing: verbs that need no MPI work without one. The order in which
+launchers are asked matters where they are nested: MPICH's ``mpiexec`` in a Slurm job starts its
+ranks through ``srun``, so Slurm's variables then describe the helpers of ``mpiexec``, not the
+ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.transport.world import Comms, World
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["check_world", "launcher_size", "local_rank", "start_mpi"]
+
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+)
+
+
+def _number(env: Mapping[str, str], name: str) -> int | None:
+    value = env.get(name, "")
+    return int(value) if value.isdecimal() else None
+
+
+def _slurm_step_size(env: Mapping[str, str]) -> int | None:
+    """Return the size of the Slurm step this process is a task of.
+
+    A batch script is no step, though it has ``SLURM_PROCID`` and ``SLURM_NTASKS``: only `srun`
+    sets a step id, and MPI sees one rank there by right.
+    """
+    if "SLURM_PROCID" not in env or "SLURM_STEP_ID" not in env:
+        return None
+    return _number(env, "SLURM_STEP_NUM_TASKS") or _number(env, "SLURM_NTASKS")
+
+
+def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
+    """Return how many ranks the launcher says it started, ``None`` without a launcher.
+
+    Parameters
+    ----------
+    env
+        Environment variables; default: this process's.
+    """
+    env = os.environ if env is None else env
+    for name in _SIZE_VARIABLES:
+        size = _number(env, name)
+        if size is not None:
+            return size
+    return _slurm_step_size(env)
+
+
+def local_rank(env: Mapping[str, str] | None = None) -> int | None:
+    """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
+    env = os.environ if env is None else env
+    for name in _LOCAL_RANK_VARIABLES:
+        number = _number(env, name)
+        if number is not None:
+            return number
+    if "PMI_SIZE" in env or _slurm_step_size(env) is None:
+        return None
+    return _number(env, "SLURM_LOCALID")
+
+
+def check_world(world: World, env: Mapping[str, str] | None = None) -> None:
+    """Refuse a world of one rank in a process that a launcher started as one of several.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        If the launcher belongs to another MPI library than the one loaded: every process would
+        run the job alone, and some launchers would report success.
+    """
+    started = launcher_size(env)
+    if world.size == 1 and started is not None and started > 1:
+        raise EnvironmentUnfitError(
+            f"the launcher started {started} processes, but MPI ({world.library}) sees 1",
+            remedy="Use the mpiexec of that MPI library, or under Slurm `srun --mpi=pmi2` (MPICH) "
+            "or `srun --mpi=pmix` (Open MPI); MPI4PY_LIBMPI=/path/libmpi.so picks another library",
+        )
+
+
+def _load_mpi() -> ModuleType:
+    try:
+        import mpi4py
+
+        mpi4py.rc(thread_level="funneled")
+        with warnings.catch_warnings():
+            # "Suspicious execution environment": `check_world` says the same as an error.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise EnvironmentUnfitError(
+            f"no MPI library can be loaded ({str(error).splitlines()[0]})",
+            remedy="Install the extra mpich (`pip install 'clicooper-hpc[mpich]'`) or load your "
+            "site's MPI module",
+        ) from error
+    return MPI
+
+
+def _library_name(version: str) -> str:
+    """Shorten what MPI says of itself to name and version, as in ``MPICH 5.0.2``."""
+    first = version.strip("\0 \n").splitlines()[0].split(",")[0]
+    return " ".join(first.replace("Version:", " ").split())
+
+
+def _processor_names(comm: MPI.Intracomm, mpi: ModuleType) -> list[str]:
+    """Return every rank's processor name; collective."""
+    width = int(mpi.MAX_PROCESSOR_NAME) + 1
+    mine = bytearray(mpi.Get_processor_name().encode("utf-8")[:width].ljust(width, b"\0"))
+    names = bytearray(width * comm.Get_size())
+    comm.Allgather(mine, names)
+    return [
+        names[start : start + width].rstrip(b"\0").decode("utf-8", errors="replace")
+        for start in range(0, len(names), width)
+    ]
+
+
+def start_mpi() -> World:
+    """Initialise MPI and return this rank's view of it; collective.
+
+    Only the calling thread may use MPI afterwards. Finalisation is left to the interpreter's end.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        If no MPI library can be loaded.
+    """
+    mpi = _load_mpi()
+    job: MPI.Intracomm = mpi.COMM_WORLD
+    job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
+    comms = Comms(job, job.Dup(), job.Dup(), job.Dup())
+    node = job.Split_type(mpi.COMM_TYPE_SHARED)
+    told = local_rank()
+    shared = node.Get_rank()
+    node.Free()
+    return World(
+        comms,
+        library=_library_name(mpi.Get_library_version()),
+        processors=_processor_names(job, mpi),
+        local_rank=shared if told is None else told,
+    )

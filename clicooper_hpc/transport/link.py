@@ -1,0 +1,83 @@
+"""One way to one peer: the only place where bytes enter or leave a rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.kinds import Direction
+from clicooper_hpc.transport.tap import Tap
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+    from numpy import uint8
+    from numpy.typing import NDArray
+
+__all__ = ["Counters", "Link"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went over a channel: messages, bytes with headers, seconds this rank waited."""
+
+    messages: int = 0
+    bytes: int = 0
+    waited_s: float = 0.0
+
+    def add(self, size: int, waited_s: float) -> None:
+        """Count one message of ``size`` bytes."""
+        self.messages += 1
+        self.bytes += size
+        self.waited_s += waited_s
+
+    def merge(self, other: Counters) -> None:
+        """Add what another channel counted."""
+        self.messages += other.messages
+        self.bytes += other.bytes
+        self.waited_s += other.waited_s
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A communicator, a peer on it and a lane (MPI tag), seen from rank ``me``.
+
+    Messages of one link arrive in the order they were sent. Two channels must never share a link:
+    the pre-posted receives of one would take the messages of the other.
+    """
+
+    comm: MPI.Intracomm
+    me: int
+    peer: int
+    direction: Direction
+    lane: int
+    tap: Tap | None = None
+
+    def isend(self, raw: NDArray[uint8]) -> MPI.Request:
+        """Start to send ``raw``, which must stay as it is until the request is complete."""
+        if self.tap is not None:
+            self.tap.record(raw.data, peer=self.peer, direction=self.direction, lane=self.lane)
+        try:
+            return self.comm.Isend(raw, self.peer, self.lane)
+        except RuntimeError as error:  # mpi4py's exceptions derive from it
+            raise self._lost(error, "send to") from error
+
+    def irecv(self, raw: NDArray[uint8]) -> MPI.Request:
+        """Post a receive into ``raw`` for the next message of this link."""
+        try:
+            return self.comm.Irecv(raw, self.peer, self.lane)
+        except RuntimeError as error:
+            raise self._lost(error, "receive from") from error
+
+    def _lost(self, error: RuntimeError, verb: str) -> PeerError:
+        return PeerError(
+            f"rank {self.me} cannot {verb} rank {self.peer} ({self.direction}): "
+            f"MPI says {str(error).splitlines()[0]}",
+            remedy=f"Rank {self.peer} or its node is probably gone: look at its last output",
+        )
+
+    def new_status(self) -> MPI.Status:
+        """Return an object for MPI to report the length of a message in."""
+        from mpi4py import MPI
+
+        return MPI.Status()

@@ -1,0 +1,288 @@
+"""The receiving end of a channel."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.slot import Slot, check_capacity, torch_dtype
+from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["Message", "Receiver"]
+
+_CANCEL_DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A received message whose tensor lives in a slot of its receiver until it is released."""
+
+    header: Header
+    tensor: torch.Tensor
+    waited_s: float
+    serial: int
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Return the tensor on ``device``; no copy on the CPU.
+
+        On another device the copy has landed when this returns, so the message may be released.
+        """
+        moved = self.tensor.to(device, non_blocking=device.type == "cuda")
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        return moved
+
+
+class _Cell:
+    """A slot, the receive posted into it, and what became of that receive."""
+
+    __slots__ = ("arrived", "fault", "request", "slot", "status")
+
+    def __init__(self, slot: Slot, request: MPI.Request, status: MPI.Status) -> None:
+        self.slot = slot
+        self.request = request
+        self.status = status
+        self.arrived = False
+        self.fault: RuntimeError | None = None
+
+
+class Receiver:
+    """Receives messages in the order they were sent, into reused slots posted in advance.
+
+    Parameters
+    ----------
+    link
+        Where from.
+    capacity_bytes
+        Longest payload accepted.
+    slots
+        Messages that can be held at once. Each is posted again only when it is released: a
+        tensor kept for a backward pass needs its slot until then.
+    deadline_s
+        Longest wait for a message in seconds.
+    pinned
+        Receive into page-locked memory; for payloads that go to a CUDA device.
+
+    Raises
+    ------
+    UsageError
+        If ``capacity_bytes`` is more than one MPI message can carry.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        capacity_bytes: int,
+        slots: int,
+        deadline_s: float,
+        pinned: bool = False,
+    ) -> None:
+        check_capacity(capacity_bytes, link.peer)
+        if slots < 1:
+            raise ValueError(f"{slots} slots")
+        self.link = link
+        self.capacity_bytes = capacity_bytes
+        self.deadline_s = deadline_s
+        self.counters = Counters()
+        self.closed = False
+        self._posted: deque[_Cell] = deque()
+        self._held: dict[int, _Cell] = {}
+        self._serial = 0
+        for _ in range(slots):
+            slot = Slot(capacity_bytes, pinned=pinned)
+            self._posted.append(_Cell(slot, link.irecv(slot.raw), link.new_status()))
+
+    def ready(self) -> bool:
+        """Return whether the next `receive` would not wait; moves all messages on."""
+        if not self._posted:
+            return False
+        head = self._posted[0]
+        if not head.arrived:
+            try:
+                head.arrived = head.request.Test(head.status)
+            except RuntimeError as error:  # told by the receive, which knows what was due
+                head.arrived, head.fault = True, error
+        return head.arrived
+
+    def receive(
+        self,
+        kind: Kind,
+        step: int,
+        micro_batch: int,
+        *,
+        dtype: torch.dtype | None = None,
+        shape: Sequence[int | None] | None = None,
+        blob_bytes: int | None = 0,
+    ) -> Message:
+        """Wait for the next message, which must be the one described.
+
+        Parameters
+        ----------
+        kind, step, micro_batch
+            What must come next.
+        dtype, shape
+            If given, what the payload must be; ``None`` in ``shape`` leaves a dimension open.
+        blob_bytes
+            Length of the blob the message must be a chunk of, ``None`` for any; see
+            `clicooper_hpc.transport.blob`.
+
+        Returns
+        -------
+        Message
+            Its ``tensor`` is a view of the slot, valid until `release`.
+
+        Raises
+        ------
+        PeerError
+            If nothing comes within the deadline, or something else comes. A refused message is
+            dropped.
+        ValueError
+            If all slots are held.
+        """
+        if self.closed:
+            raise ValueError("this channel is closed")
+        if not self._posted:
+            raise ValueError(f"all {len(self._held)} slots are held: release a message first")
+        want = _Want(self.link, kind, step, micro_batch, blob_bytes)
+        cell = self._posted[0]
+        waited_s = 0.0
+        try:
+            if not self.ready():
+                waited_s = self._await(cell, want.waiting())
+            if cell.fault is not None:
+                raise peer_fault(cell.fault, want.waiting())
+            header = self._checked_header(cell, want)
+            _check_form(header, want, dtype, shape)
+        except PeerError:
+            if cell.arrived:
+                self._repost(self._posted.popleft())
+            raise
+        self._posted.popleft()
+        self._serial += 1
+        self._held[self._serial] = cell
+        self.counters.add(HEADER_BYTES + header.payload_bytes, waited_s)
+        # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
+        tensor = cell.slot.payload(torch_dtype(header.dtype), header.shape).detach()
+        return Message(header, tensor, waited_s, self._serial)
+
+    def release(self, message: Message) -> None:
+        """Give the slot of ``message`` back; its tensor must not be used any more."""
+        cell = self._held.pop(message.serial, None)
+        if cell is None:
+            raise ValueError("this message was released before, or is another channel's")
+        if not self.closed:
+            self._repost(cell)
+
+    def close(self) -> None:
+        """Withdraw the posted receives, so that MPI can shut down. Held tensors stay valid."""
+        self.closed = True
+        what = Waiting(self.link.me, self.link.peer, self.link.direction, Kind.CONTROL, step=0)
+        while self._posted:
+            cell = self._posted.popleft()
+            if not cell.arrived:
+                # A fault or a message half here at this point concerns nobody any more.
+                with contextlib.suppress(PeerError, RuntimeError):
+                    cell.request.Cancel()
+                    wait(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
+
+    def _await(self, cell: _Cell, what: Waiting) -> float:
+        """Wait until the receive in ``cell`` has ended; return the seconds waited."""
+        try:
+            waited_s = wait(cell.request, deadline_s=self.deadline_s, what=what, status=cell.status)
+        except PeerError:
+            # MPI takes a failed request away; one that is only late stays and may still succeed.
+            cell.arrived = not cell.request
+            raise
+        cell.arrived = True
+        return waited_s
+
+    def _checked_header(self, cell: _Cell, want: _Want) -> Header:
+        """Return the header of the message in ``cell`` if it is the wanted one."""
+        came = cell.status.Get_count()
+        header = unpack(
+            cell.slot.header[:came],
+            capacity_bytes=self.capacity_bytes,
+            peer=self.link.peer,
+            direction=self.link.direction,
+        )
+        if came != HEADER_BYTES + header.payload_bytes:
+            raise want.refused(
+                f"announces {header.payload_bytes} bytes and has {came - HEADER_BYTES}"
+            )
+        if (
+            header.kind != want.kind
+            or header.step != want.step
+            or header.micro_batch != want.micro_batch
+        ):
+            other = replace(
+                want.waiting(),
+                kind=header.kind,
+                step=header.step,
+                micro_batch=header.micro_batch,
+                chunk=header.blob_bytes > 0,
+            )
+            raise want.refused(f"is the {other.message}: out of order")
+        if want.blob_bytes is not None and header.blob_bytes != want.blob_bytes:
+            raise want.refused(
+                f"belongs to a blob of {header.blob_bytes} bytes instead of {want.blob_bytes}"
+            )
+        return header
+
+    def _repost(self, cell: _Cell) -> None:
+        cell.request = self.link.irecv(cell.slot.raw)
+        cell.arrived, cell.fault = False, None
+        self._posted.append(cell)
+
+
+class _Want(NamedTuple):
+    """The message a caller waits for; its words are only made when something goes wrong."""
+
+    link: Link
+    kind: Kind
+    step: int
+    micro_batch: int
+    blob_bytes: int | None
+
+    def waiting(self) -> Waiting:
+        link = self.link
+        chunk = self.blob_bytes != 0
+        return Waiting(
+            link.me, link.peer, link.direction, self.kind, self.step, self.micro_batch, chunk=chunk
+        )
+
+    def refused(self, problem: str) -> PeerError:
+        what = self.waiting()
+        return PeerError(
+            f"rank {what.me} expected the {what.message}, but what came {problem}",
+            where=f"message from rank {what.peer} ({what.direction})",
+            remedy=f"Give all ranks the same job; else rank {what.peer} is at fault",
+        )
+
+
+def _check_form(
+    header: Header,
+    want: _Want,
+    dtype: torch.dtype | None,
+    shape: Sequence[int | None] | None,
+) -> None:
+    if dtype is not None and torch_dtype(header.dtype) != dtype:
+        raise want.refused(f"holds {torch_dtype(header.dtype)} instead of {dtype}")
+    if shape is not None and (
+        len(shape) != len(header.shape)
+        or any(size not in (None, got) for size, got in zip(shape, header.shape, strict=True))
+    ):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise want.refused(f"has shape {list(header.shape)} instead of [{wanted}]")

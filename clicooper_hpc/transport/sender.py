@@ -1,0 +1,161 @@
+"""The sending end of a channel."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import torch
+
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.slot import Slot, check_capacity, dtype_of
+from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["Sender"]
+
+
+class Sender:
+    """Copies tensors into reused slots and sends them without blocking.
+
+    Parameters
+    ----------
+    link
+        Where to.
+    capacity_bytes
+        Longest payload.
+    slots
+        Messages that can be under way at once; the next one waits until the peer takes one.
+    deadline_s
+        Longest such wait in seconds.
+    pinned
+        Stage through page-locked memory; for tensors on a CUDA device.
+
+    Raises
+    ------
+    UsageError
+        If ``capacity_bytes`` is more than one MPI message can carry.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        capacity_bytes: int,
+        slots: int,
+        deadline_s: float,
+        pinned: bool = False,
+    ) -> None:
+        check_capacity(capacity_bytes, link.peer)
+        if slots < 1:
+            raise ValueError(f"{slots} slots")
+        self.link = link
+        self.capacity_bytes = capacity_bytes
+        self.deadline_s = deadline_s
+        self.counters = Counters()
+        self.closed = False
+        self._free = [Slot(capacity_bytes, pinned=pinned) for _ in range(slots)]
+        self._under_way: deque[tuple[Slot, MPI.Request, Header]] = deque()
+        self._pinned = pinned
+
+    def send(
+        self,
+        tensor: torch.Tensor,
+        kind: Kind,
+        step: int,
+        micro_batch: int,
+        *,
+        blob_bytes: int = 0,
+    ) -> None:
+        """Send ``tensor``; the caller may change it as soon as this returns.
+
+        Parameters
+        ----------
+        tensor
+            Any device and strides; at most six dimensions. What autograd knows of it stays here.
+        kind, step, micro_batch
+            What the receiver will ask for.
+        blob_bytes
+            Length of the blob this is a chunk of; see `clicooper_hpc.transport.blob`.
+
+        Raises
+        ------
+        PeerError
+            If no slot becomes free within the deadline or MPI reports a fault.
+        ValueError
+            If the tensor does not fit the channel.
+        """
+        if self.closed:
+            raise ValueError("this channel is closed")
+        header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes)
+        size = header.payload_bytes
+        if size > self.capacity_bytes:
+            raise ValueError(f"{size} bytes sent over a channel for {self.capacity_bytes}")
+        waited_s = self._reclaim()
+        slot = self._free[-1]
+        pack_into(slot.header, header)
+        source = tensor.detach()
+        slot.payload(source.dtype, header.shape).copy_(
+            source, non_blocking=self._pinned and source.is_cuda
+        )
+        if source.is_cuda:
+            # MPI reads the slot from the host: the copy must have landed before it starts.
+            torch.cuda.current_stream(source.device).synchronize()
+        request = self.link.isend(slot.raw[: HEADER_BYTES + size])
+        self._under_way.append((self._free.pop(), request, header))
+        self.counters.add(HEADER_BYTES + size, waited_s)
+
+    def flush(self, deadline_s: float | None = None) -> None:
+        """Wait until the peer has taken everything sent so far.
+
+        Raises
+        ------
+        PeerError
+            If one message takes longer than ``deadline_s`` (default: the channel's deadline).
+        """
+        while self._under_way:
+            self.counters.waited_s += self._finish_oldest(
+                self.deadline_s if deadline_s is None else deadline_s
+            )
+
+    def close(self) -> None:
+        """Flush and give the slots' memory back."""
+        self.flush()
+        self._free.clear()
+        self.closed = True
+
+    def _reclaim(self) -> float:
+        """Make sure that a slot is free; return the seconds waited for it."""
+        while self._under_way:
+            slot, request, header = self._under_way[0]
+            try:
+                if not request.Test():
+                    break
+            except RuntimeError as error:
+                raise peer_fault(error, self._waiting(header)) from error
+            self._under_way.popleft()
+            self._free.append(slot)
+        return 0.0 if self._free else self._finish_oldest(self.deadline_s)
+
+    def _finish_oldest(self, deadline_s: float) -> float:
+        slot, request, header = self._under_way[0]
+        waited_s = wait(request, deadline_s=deadline_s, what=self._waiting(header))
+        self._under_way.popleft()
+        self._free.append(slot)
+        return waited_s
+
+    def _waiting(self, header: Header) -> Waiting:
+        return Waiting(
+            self.link.me,
+            self.link.peer,
+            self.link.direction,
+            header.kind,
+            header.step,
+            header.micro_batch,
+            sending=True,
+            chunk=header.blob_bytes > 0,
+        )

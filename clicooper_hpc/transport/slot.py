@@ -1,0 +1,100 @@
+"""A reusable message buffer: 64 bytes of header, then the payload at a 64-byte boundary."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.transport.header import HEADER_BYTES
+from clicooper_hpc.transport.kinds import DType
+
+__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity", "dtype_of", "torch_dtype"]
+
+# MPI libraries before MPI-4 count the bytes of a message in a C int.
+MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
+_MOST_VIEWS = 8
+
+_TORCH = {
+    DType.FLOAT32: torch.float32,
+    DType.FLOAT64: torch.float64,
+    DType.FLOAT16: torch.float16,
+    DType.BFLOAT16: torch.bfloat16,
+    DType.INT8: torch.int8,
+    DType.UINT8: torch.uint8,
+    DType.INT32: torch.int32,
+    DType.INT64: torch.int64,
+}
+_WIRE = {dtype: code for code, dtype in _TORCH.items()}
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """Return the torch type of a wire type."""
+    return _TORCH[dtype]
+
+
+def dtype_of(tensor: torch.Tensor) -> DType:
+    """Return the wire type of a tensor; ``ValueError`` if its type cannot travel."""
+    try:
+        return _WIRE[tensor.dtype]
+    except KeyError:
+        raise ValueError(f"{tensor.dtype} cannot travel in a message") from None
+
+
+def check_capacity(capacity_bytes: int, peer: int) -> None:
+    """Refuse a payload no single message can carry.
+
+    Raises
+    ------
+    UsageError
+        If ``capacity_bytes`` exceeds `MAX_PAYLOAD_BYTES` (2 GiB less a header).
+    """
+    if capacity_bytes < 0:
+        raise ValueError(f"a payload of {capacity_bytes} bytes")
+    if capacity_bytes > MAX_PAYLOAD_BYTES:
+        raise UsageError(
+            f"a message of {capacity_bytes / 2**30:.2f} GiB exceeds MPI's 2 GiB",
+            where=f"messages to or from rank {peer}",
+            remedy="Use more micro-batches per step, or cut the network where activations are "
+            "smaller",
+        )
+
+
+class Slot:
+    """Header and payload of one message in one piece of memory.
+
+    Parameters
+    ----------
+    capacity_bytes
+        Room for the payload.
+    pinned
+        Use page-locked memory, for fast copies from and to a CUDA device.
+    """
+
+    __slots__ = ("_views", "capacity_bytes", "header", "raw")
+
+    def __init__(self, capacity_bytes: int, *, pinned: bool = False) -> None:
+        memory = torch.empty(HEADER_BYTES + capacity_bytes, dtype=torch.uint8, pin_memory=pinned)
+        self.capacity_bytes = capacity_bytes
+        self.raw = memory.numpy()
+        self.header = self.raw.data[:HEADER_BYTES]
+        self._views: dict[tuple[torch.dtype, tuple[int, ...]], torch.Tensor] = {}
+
+    def payload(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+        """View the payload as a tensor of ``dtype`` and ``shape``, without a copy.
+
+        The caller has checked that it fits. Views are kept, as making one takes microseconds and
+        a channel carries the same few shapes for ever.
+        """
+        view = self._views.get((dtype, shape))
+        if view is None:
+            count = math.prod(shape)
+            if count == 0:
+                return torch.empty(shape, dtype=dtype)
+            flat = torch.frombuffer(self.raw, dtype=dtype, count=count, offset=HEADER_BYTES)
+            view = flat.view(shape)
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
+            self._views[dtype, shape] = view
+        return view

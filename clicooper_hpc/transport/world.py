@@ -1,0 +1,262 @@
+"""The ranks of a job and the communicators between them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
+from clicooper_hpc.transport.collectives import (
+    Star,
+    Verdict,
+    broadcast,
+    gather,
+    share_verdict,
+)
+from clicooper_hpc.transport.kinds import DIRECTIONS, Direction, Kind
+from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.receiver import Receiver
+from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.tap import Tap
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["MAX_LANE", "Comms", "Traffic", "World"]
+
+MAX_LANE = 99
+_BLOB_LANE = 100
+_EXCHANGE_LANE = 101
+
+Way = Literal["sent", "received"]
+WAYS: tuple[Way, ...] = ("sent", "received")
+Place = tuple[Way, Direction, int, int]
+Traffic = dict[tuple[Direction, Way], Counters]
+
+
+@dataclass(frozen=True, slots=True)
+class Comms:
+    """The job's communicator and its duplicates, one per direction.
+
+    Separate communicators keep messages apart that would otherwise match each other's receives.
+    """
+
+    job: MPI.Intracomm
+    forward: MPI.Intracomm
+    backward: MPI.Intracomm
+    control: MPI.Intracomm
+
+
+class World:
+    """One rank among all ranks. Made by `clicooper_hpc.transport.launch.start_mpi`.
+
+    Parameters
+    ----------
+    comms
+        The communicators.
+    library
+        Name and version of the MPI library, one line.
+    processors
+        Processor (host) name of every rank.
+    local_rank
+        Number of this rank among those on its node: picks the device.
+    """
+
+    def __init__(
+        self, comms: Comms, *, library: str, processors: Sequence[str], local_rank: int
+    ) -> None:
+        self.rank: int = comms.job.Get_rank()
+        self.size: int = comms.job.Get_size()
+        self.comms = comms
+        self.library = library
+        self.processors = tuple(processors)
+        self.local_rank = local_rank
+        self._tap: Tap | None = None
+        self._channels: list[tuple[Place, Sender | Receiver]] = []
+        self._sent = Counters()
+        self._received = Counters()
+        self._exchanges = 0
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(flush=error is None)
+
+    def tap_into(self, folder: Path) -> None:
+        """Write every byte sent from now on into ``folder``; see `clicooper_hpc.transport.tap`."""
+        if self._channels or self._tap is not None:
+            raise ValueError("set the tap once, before the first channel is opened")
+        self._tap = Tap(folder, self.rank)
+
+    def sender(
+        self,
+        direction: Direction,
+        peer: int,
+        *,
+        capacity_bytes: int,
+        slots: int,
+        deadline_s: float,
+        lane: int = 0,
+        pinned: bool = False,
+    ) -> Sender:
+        """Open the sending end of a channel; see `Sender`.
+
+        ``lane`` tells several channels in one direction between the same two ranks apart. A lane
+        may be opened again once it is closed at both ends: let the ranks meet in between, or a
+        receive about to be withdrawn takes the first message of the new channel.
+        """
+        place = self._free_place("sent", direction, peer, lane)
+        sender = Sender(
+            self._link(direction, peer, lane),
+            capacity_bytes=capacity_bytes,
+            slots=slots,
+            deadline_s=deadline_s,
+            pinned=pinned,
+        )
+        self._channels.append((place, sender))
+        return sender
+
+    def receiver(
+        self,
+        direction: Direction,
+        peer: int,
+        *,
+        capacity_bytes: int,
+        slots: int,
+        deadline_s: float,
+        lane: int = 0,
+        pinned: bool = False,
+    ) -> Receiver:
+        """Open the receiving end of a channel; see `Receiver`."""
+        place = self._free_place("received", direction, peer, lane)
+        receiver = Receiver(
+            self._link(direction, peer, lane),
+            capacity_bytes=capacity_bytes,
+            slots=slots,
+            deadline_s=deadline_s,
+            pinned=pinned,
+        )
+        self._channels.append((place, receiver))
+        return receiver
+
+    def send_blob(
+        self, peer: int, payload: Blob, *, kind: Kind, step: int, deadline_s: float
+    ) -> None:
+        """Send a long byte string to ``peer``, which must call `receive_blob`."""
+        link = self._link("control", peer, _BLOB_LANE)
+        self._sent.merge(send_blob(link, payload, kind=kind, step=step, deadline_s=deadline_s))
+
+    def receive_blob(
+        self, peer: int, *, kind: Kind, step: int, limit_bytes: int, deadline_s: float
+    ) -> bytearray:
+        """Receive a long byte string of at most ``limit_bytes`` from ``peer``."""
+        content, counters = receive_blob(
+            self._link("control", peer, _BLOB_LANE),
+            kind=kind,
+            step=step,
+            limit_bytes=limit_bytes,
+            deadline_s=deadline_s,
+        )
+        self._received.merge(counters)
+        return content
+
+    def broadcast_bytes(
+        self, payload: bytes | None, *, root: int = 0, limit_bytes: int, deadline_s: float
+    ) -> bytes:
+        """Give all ranks the ``payload`` of ``root``; the others pass ``None``.
+
+        Raises
+        ------
+        PeerError
+            If a rank does not take part within the deadline, or ``payload`` is longer than
+            ``limit_bytes``.
+        """
+        return broadcast(self._star(root), payload, limit_bytes=limit_bytes, deadline_s=deadline_s)
+
+    def gather_bytes(
+        self, payload: bytes, *, root: int = 0, limit_bytes: int, deadline_s: float
+    ) -> list[bytes] | None:
+        """Bring the ``payload`` of every rank to ``root``, in rank order; the others get ``None``.
+
+        ``root`` takes them one after the other: the last sender waits for all before it.
+        """
+        return gather(self._star(root), payload, limit_bytes=limit_bytes, deadline_s=deadline_s)
+
+    def share_verdict(self, code: int, message: str, *, deadline_s: float) -> Verdict:
+        """Let all ranks learn whether one of them failed: code 0 means that all is well.
+
+        Every rank must call this at the same point; all get the same answer.
+        """
+        return share_verdict(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks at once with exit status ``code``.
+
+        What this rank wrote to its standard streams before is delivered; the notice of the MPI
+        library, which would bury it, is not.
+        """
+        if not 0 < code < 256:
+            raise ValueError(f"an exit status after a failure is 1 to 255, not {code}")
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 2)
+        self.comms.job.Abort(code)
+        os._exit(code)  # the standard allows Abort to return; nothing may go on after it
+
+    def traffic(self) -> Traffic:
+        """Return what went over all channels and blobs so far, per direction and way."""
+        total: Traffic = {(direction, way): Counters() for direction in DIRECTIONS for way in WAYS}
+        total["control", "sent"].merge(self._sent)
+        total["control", "received"].merge(self._received)
+        for (way, direction, _, _), channel in self._channels:
+            total[direction, way].merge(channel.counters)
+        return total
+
+    def close(self, *, flush: bool = True) -> None:
+        """Close all channels, so that MPI can shut down without waiting for anything.
+
+        Parameters
+        ----------
+        flush
+            Wait until everything sent is taken. Without it (after an error) receives are only
+            withdrawn; end the job with `abort` then.
+        """
+        for _, channel in self._channels:
+            if not channel.closed and (flush or isinstance(channel, Receiver)):
+                channel.close()
+        if self._tap is not None:
+            self._tap.close()
+            self._tap = None
+
+    def _link(self, direction: Direction, peer: int, lane: int) -> Link:
+        if not 0 <= peer < self.size:
+            raise ValueError(f"no rank {peer} among {self.size}")
+        comm: MPI.Intracomm = getattr(self.comms, direction)
+        return Link(comm, self.rank, peer, direction, lane, self._tap)
+
+    def _free_place(self, way: Way, direction: Direction, peer: int, lane: int) -> Place:
+        """Refuse a second channel on a link: its receives would take the first one's messages."""
+        if not 0 <= lane <= MAX_LANE:
+            raise ValueError(f"lane {lane} is not within 0..{MAX_LANE}")
+        place = (way, direction, peer, lane)
+        if any(place == other and not channel.closed for other, channel in self._channels):
+            raise ValueError(f"a channel is open at {place}: take another lane")
+        return place
+
+    def _star(self, root: int) -> Star:
+        self._exchanges += 1
+        peers = [rank for rank in range(self.size) if rank != root] if self.rank == root else [root]
+        links = tuple(self._link("control", peer, _EXCHANGE_LANE) for peer in peers)
+        return Star(self.rank, root, links, self._exchanges, self._sent, self._received)

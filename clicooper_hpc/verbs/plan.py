@@ -1,0 +1,160 @@
+"""`clicooper plan`: what a run would do, from the job file alone, on a login node."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.models.shapes import count_parameters
+from clicooper_hpc.owner.front_build import front_outline
+from clicooper_hpc.owner.preparation import guarantee_of, splits_of
+from clicooper_hpc.pipeline.contract import Contract
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.device import choose_device
+from clicooper_hpc.pipeline.grid import render_grid
+from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, measured_costs
+from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
+from clicooper_hpc.pipeline.simulator import Simulation, simulate
+from clicooper_hpc.privacy.ceiling import gaussian_ceiling
+from clicooper_hpc.privacy.spec import solve
+from clicooper_hpc.session.assembly import channel_plan, course_of, layout_of, network_of
+
+__all__ = ["plan_text"]
+
+_MIB = 2**20
+#: A backward pass costs about two forwards (gradients of inputs and of weights).
+_BACKWARD = 2.0
+
+
+def plan_text(job: Job, *, ranks: int | None) -> str:
+    """Return the plan of a run with ``ranks`` ranks (default: as the job says, or 4)."""
+    if ranks is None:
+        cuts = job.pipeline.partition
+        wanted = len(cuts) + 1 if isinstance(cuts, list) else job.pipeline.segments
+        ranks = 4 if wanted is None else wanted + 1
+    segments = job.check_ranks(ranks)
+    check_depth(segments, job.pipeline.micro_batches)
+    with open_dataset(job.data.path) as data:
+        splits = splits_of(job, data)
+        shape, non_negative = front_outline(job, splits["train"])
+        contract = Contract(
+            release_shape=shape,
+            samples=len(splits["train"]),
+            validation_samples=len(splits.get("validation", ())),
+            outputs=data.num_classes * job.labels.expansion,
+        )
+        classes = data.num_classes
+        names = splits["train"].labels().astype(np.int32) * job.labels.expansion
+    model = network_of(job, contract)
+    costs = None
+    if job.pipeline.partition == "auto":
+        rows = -(-job.training.batch_size // job.pipeline.micro_batches)
+        device = choose_device("cpu", 0)
+        row = measured_costs(model, shape, rows=rows, device=device)
+        costs = np.tile(row, (segments, 1))
+    layout = layout_of(job, model, contract, segments, costs)
+    # Sub-labels are drawn in the run; classes give the same counts to within a batch.
+    course = course_of(job, contract, names, segments)
+    used = costs if costs is not None else flops_costs(model, shape, segments)
+    simulation = _simulate(course, layout, used)
+    return "\n".join(
+        [
+            f"job {job.digest().hex[:16]}: {ranks} ranks, 1 owner and {segments} trainers, "
+            f"coupling {job.pipeline.coupling}, schedule {course.schedule_name}",
+            f"data {job.data.path}: {contract.samples} training samples, "
+            f"{contract.validation_samples} released for validation, {classes} classes",
+            f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
+            f"cache {job.release.cache}",
+            f"{course.agenda.total_steps} steps of {job.training.batch_size} rows "
+            f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
+            "",
+            *_segments(job, course, layout, model, used),
+            "",
+            f"one step, {course.micro_batches} micro-batches, simulated: bubble "
+            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.slots()} slots per channel",
+            render_grid(simulation),
+            "",
+            *_privacy(job, shape, non_negative=non_negative, classes=classes),
+        ]
+    )
+
+
+def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
+    forward = [
+        float(costs[index, span.start : span.stop].sum())
+        for index, span in enumerate(layout.segments)
+    ]
+    unit = max(forward) or 1.0
+    forward = [cost / unit for cost in forward]
+    schedule = make_schedule(course.schedule_name, course.segments, course.micro_batches)
+    return simulate(
+        schedule,
+        coupling=course.coupling,
+        forward_cost=forward,
+        backward_cost=[_BACKWARD * cost for cost in forward],
+        slots=course.slots(),
+    )
+
+
+def _segments(
+    job: Job, course: Course, layout: Layout, model: nn.Sequential, costs: np.ndarray
+) -> list[str]:
+    """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
+    plan = channel_plan(job, course, _contract_of(layout))
+    memory = layer_memory(model, layout.shapes, job.training.batch_size)
+    total = float(costs[0].sum()) or 1.0
+    lines = ["rank  layers      work  parameters      memory  sends per step"]
+    released = plan.payload(layout.shapes[0], plan.average_rows) * course.micro_batches
+    lines.append(
+        f"   0  front          -           -           -  {released / _MIB:.2f} MiB released"
+    )
+    for index, span in enumerate(layout.segments):
+        last = index == course.segments - 1
+        out = 0 if last else plan.payload(layout.output_shape(index)) * course.micro_batches
+        back = (
+            plan.payload(layout.input_shape(index)) * course.micro_batches
+            if index and course.coupling == "backprop"
+            else 0
+        )
+        layers = list(model)[span.start : span.stop]
+        share = float(costs[index, span.start : span.stop].sum()) / total
+        held = memory[span.start : span.stop].sum() / _MIB
+        lines.append(
+            f"{index + 1:>4}  {f'{span.start}-{span.stop - 1}':<9} {100 * share:>5.1f} % "
+            f"{count_parameters(layers):>11,} {held:>7.1f} MiB"
+            f"  {out / _MIB:.2f} MiB forward, {back / _MIB:.2f} MiB backward"
+        )
+    return lines
+
+
+def _contract_of(layout: Layout) -> Contract:
+    return Contract(layout.shapes[0], 0, 0, layout.shapes[-1][0])
+
+
+def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: int) -> list[str]:
+    if not job.privacy.enabled:
+        return ["NO PRIVACY: rows leave the owner as the front makes them"]
+    spec = solve(guarantee_of(job, shape, non_negative=non_negative))
+    g = spec.guarantee
+    lines = [
+        f"privacy: epsilon {g.epsilon:g}, delta {g.delta:g} per {g.unit_label}, {g.relation}; "
+        f"per sample epsilon {spec.sample_epsilon:.6g}",
+        f"         sensitivity {spec.sensitivity:.6g} ({spec.sensitivity_reason}), "
+        f"sigma {spec.sigma:.6g} on {g.dimension} coordinates",
+    ]
+    if classes >= 2:
+        radius = g.clip * (g.dimension**0.5 if g.unit == "element" else 1.0)
+        ceiling = gaussian_ceiling(classes, radius, spec.sigma)
+        lines.append(
+            f"         nobody can tell the class of one released row better than "
+            f"{100 * ceiling:.1f} % (chance {100 / classes:.1f} %)"
+        )
+    extra = job.labels.randomized_response_epsilon
+    if extra is not None:
+        lines.append(f"         labels: randomised response, epsilon {extra:g}, on top")
+    if job.front.kind == "dp-sgd":
+        dp = job.front.dp_sgd
+        lines.append(f"         front: DP-SGD, epsilon {dp.epsilon:g}, delta {dp.delta:g}, on top")
+    return lines

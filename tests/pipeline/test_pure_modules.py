@@ -1,0 +1,18 @@
+"""`plan` runs on login nodes: the planning modules need no torch, no MPI and no HDF5."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MODULES = ["grid", "microbatch", "order", "partition", "rates", "schedule", "simulator"]
+
+
+def test_planning_modules_import_nothing_heavy() -> None:
+    imports = "; ".join(f"import clicooper_hpc.pipeline.{name}" for name in MODULES)
+    check = "import sys; print(sorted({'torch', 'mpi4py', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{imports}; {check}"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod, _permutation
+
+KEY = MasterKey.from_seed(9)
+ROWS = np.random.default_rng(0).normal(size=(3000, 12)).astype(np.float32)
+IDS = np.arange(3000)
+CLASSES = np.random.default_rng(1).integers(0, 5, 3000)
+
+
+def made(method: LabelMethod, classes: int = 5, expansion: int = 4) -> LabelMap:
+    label_map = LabelMap.create(method, classes, 1 if method == "none" else expansion, KEY)
+    return label_map.with_cells(ROWS) if method == "cells" else label_map
+
+
+@pytest.mark.parametrize("method", ["none", "random", "cells"])
+def test_the_owner_finds_every_class_again(method: LabelMethod) -> None:
+    label_map = made(method)
+    names = label_map.sub_labels(CLASSES, IDS, ROWS, split="train")
+    assert names.dtype == np.int32
+    assert 0 <= names.min() <= names.max() < label_map.num_sub_labels
+    assert np.array_equal(label_map.classes_of(names), CLASSES)
+    assert len(np.unique(names)) == label_map.num_sub_labels
+
+
+@pytest.mark.parametrize("method", ["none", "random", "cells"])
+def test_a_stored_map_names_the_same(method: LabelMethod) -> None:
+    label_map = made(method)
+    again = LabelMap.from_private_bytes(label_map.to_private_bytes())
+    assert np.array_equal(
+        again.sub_labels(CLASSES, IDS, ROWS, split="train"),
+        label_map.sub_labels(CLASSES, IDS, ROWS, split="train"),
+    )
+    assert again.ready
+    assert again.to_private_bytes() == label_map.to_private_bytes()
+
+
+@pytest.mark.parametrize("method", ["random", "cells"])
+def test_a_sample_has_one_name_in_any_batch_and_order(method: LabelMethod) -> None:
+    label_map = made(method)
+    whole = label_map.sub_labels(CLASSES, IDS, ROWS, split="train")
+    order = np.random.default_rng(2).permutation(3000)
+    parts = [
+        label_map.sub_labels(CLASSES[part], IDS[part], ROWS[part], split="train")
+        for part in np.split(order, 60)
+    ]
+    assert np.array_equal(np.concatenate(parts), whole[order])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 2**63))
+def test_probabilities_of_a_class_are_the_sum_of_its_names(k: int, gamma: int, seed: int) -> None:
+    label_map = LabelMap.create("random", k, gamma, MasterKey.from_seed(seed))
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(k * gamma), 3)
+    summed = label_map.class_probabilities(probabilities)
+    expected = np.zeros((3, k))
+    for name in range(k * gamma):
+        owner = label_map.classes_of(np.array([name], dtype=np.int32))[0]
+        expected[:, owner] += probabilities[:, name]
+    assert summed == pytest.approx(expected, abs=1e-12)
+
+
+def test_random_names_are_uniform_and_differ_between_splits() -> None:
+    label_map = made("random", classes=1, expansion=7)
+    zeros = np.zeros(3000, dtype=np.int64)
+    train = label_map.sub_labels(zeros, IDS, split="train")
+    test = label_map.sub_labels(zeros, IDS, split="test")
+    assert chisquare(np.bincount(train, minlength=7)).pvalue > 1e-4
+    assert 0.1 < np.mean(train == test) < 0.19  # chance is 1/7
+
+
+def test_cells_ignore_the_class_and_are_not_nearly_empty() -> None:
+    label_map = made("cells")
+    by_class = [label_map.sub_labels(np.full(3000, k), IDS, ROWS, split="train") for k in range(5)]
+    # Same cell, same name within a class: the partitions of all classes are one.
+    for names in by_class[1:]:
+        assert len(set(zip(by_class[0].tolist(), names.tolist(), strict=True))) == 4
+    assert np.bincount(np.unique(by_class[0], return_inverse=True)[1]).min() > 3000 / 4 / 4
+
+
+def test_permutation_is_uniform_over_all_orders() -> None:
+    orders = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
+    counts = np.zeros(24)
+    for seed in range(2400):
+        counts[orders[tuple(_permutation(4, seed.to_bytes(32, "big")).tolist())]] += 1
+    assert chisquare(counts).pvalue > 1e-4
+
+
+def test_another_key_makes_another_map() -> None:
+    other = LabelMap.create("random", 5, 4, MasterKey.from_seed(10))
+    ours = made("random").sub_labels(CLASSES, IDS, split="train")
+    assert np.mean(ours == other.sub_labels(CLASSES, IDS, split="train")) < 0.3
+
+
+def test_no_secret_is_printed() -> None:
+    label_map = made("random")
+    shown = repr(label_map)
+    assert shown == "LabelMap('random', 5 classes x 4 names)"
+    assert repr(made("cells")).endswith("fitted)")
+
+
+def test_cells_need_fitting_and_rows() -> None:
+    unfitted = LabelMap.create("cells", 5, 4, KEY)
+    assert not unfitted.ready
+    with pytest.raises(ValueError, match="fitted cells"):
+        unfitted.sub_labels(CLASSES, IDS, ROWS, split="train")
+    with pytest.raises(ValueError, match="released rows"):
+        made("cells").sub_labels(CLASSES, IDS, split="train")
+    with pytest.raises(ValueError, match="no cells"):
+        made("random").with_cells(ROWS)
+    for rows in (ROWS[:3], np.zeros((50, 12), dtype=np.float32)):
+        with pytest.raises(DataError, match="do not fill 4 cells"):
+            unfitted.with_cells(rows)
+
+
+def test_impossible_maps_are_refused() -> None:
+    for method, classes, expansion in (("none", 5, 2), ("random", 0, 2), ("random", 5, 0)):
+        with pytest.raises(UsageError):
+            LabelMap.create(method, classes, expansion, KEY)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[0, 5\)"):
+        made("random").sub_labels(np.array([5]), np.array([0]), split="train")
+    with pytest.raises(ValueError, match="sub-labels"):
+        made("random").class_probabilities(np.zeros((2, 5)))

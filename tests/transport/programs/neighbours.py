@@ -1,0 +1,15 @@
+"""Run the self-test; each rank writes its result to ``rank-N.json``. Arguments: result folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from clicooper_hpc.transport import self_test, start_mpi
+
+with start_mpi() as world:
+    result = self_test(world, payload_sizes=(0, 64, 70_000), repeats=3)
+    path = Path(sys.argv[1]) / f"rank-{world.rank}.json"
+    path.write_text(json.dumps(dataclasses.asdict(result)), encoding="utf-8")
