@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,23 +128,23 @@ def open_live(path: Path) -> Any:
 
 @contextmanager
 def creating(path: Path, libver: Any = LIBVER, *, start: Path | None = None) -> Iterator[Any]:
-    """Write an HDF5 file aside and rename it to ``path`` once it is whole and on disk.
+    """Compose an HDF5 file in memory; at the end of the block it becomes ``path`` in one step.
 
     With ``start`` the file begins as a copy of that one. `EnvironmentUnfitError` if the file
-    system is full or refuses; what was at ``path`` is then untouched.
+    system is full or refuses; what was at ``path`` is then untouched. In memory, because HDF5
+    loses data without an error when a dataset is closed on a full disk.
     """
+    name, mode = (start, "r+") if start else (path.with_name(f"{path.name}.memory"), "w")
+    with h5py.File(
+        name, mode, driver="core", backing_store=False, libver=libver, locking=False
+    ) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
     try:
         with replacing(path) as aside:
-            if start is not None:
-                shutil.copyfile(start, aside)
-            file = h5py.File(aside, "r+" if start else "x", libver=libver, locking=False)
-            try:
-                yield file
-                file.close()
-            except BaseException:
-                abandon(file)
-                raise
-    except (OSError, RuntimeError) as error:
+            aside.write_bytes(image)
+    except OSError as error:
         raise write_error(path, error) from error
 
 
@@ -154,7 +153,7 @@ def abandon(file: Any) -> None:
 
     HDF5 keeps what it could not write and tries again at every close and at the end of the
     process, with pages of messages and at last a crash. So its descriptor is pointed to memory:
-    HDF5 writes the rest there in peace.
+    HDF5 writes the rest there in peace. Until then every written dataset must be held open.
     """
     scratch = os.memfd_create("clicooper-abandoned")
     with suppress(OSError, RuntimeError, ValueError):

@@ -15,6 +15,7 @@ from clicooper_hpc.runstore.tables import COMPLETE, Column, Table
 __all__ = [
     "COMPACT_BYTES",
     "LIVE_ROWS",
+    "columns_of",
     "create_table",
     "find_tables",
     "read_rows",
@@ -101,14 +102,26 @@ def table_of(group: Any) -> Table:
     return Table(group.name.rsplit("/", 1)[-1], axis, long_name, columns)
 
 
-def write_rows(group: Any, start: int, rows: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def columns_of(group: Any) -> dict[str, Any]:
+    """Return the datasets of a table, marker included.
+
+    A writer holds on to them: looking one up may read the disk, and closing one writes what HDF5
+    still keeps of it, where an error would be lost.
+    """
+    return dict(group.items())
+
+
+def write_rows(
+    columns: Mapping[str, Any], start: int, rows: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
     """Write ``rows`` (arrays of one length) from row ``start`` on, growing the table if it can."""
     for name, values in rows.items():
-        dataset = group[name]
+        dataset = columns[name]
         stop = start + len(values)
         if len(dataset) < stop:
             dataset.resize(stop, axis=0)
-        dataset[start:stop] = values
+        # astype: text gets the dataset's encoding, which HDF5 will not convert to by itself.
+        dataset[start:stop] = values.astype(dataset.dtype)
 
 
 def read_rows(group: Any) -> Rows:

@@ -19,7 +19,7 @@ import numpy as np
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.h5 import SINGLE_LIBVER, write_error
-from clicooper_hpc.runstore.rows import write_rows
+from clicooper_hpc.runstore.rows import columns_of, write_rows
 from clicooper_hpc.runstore.tables import Table
 
 __all__ = ["SingleWriter", "require_parallel_hdf5"]
@@ -62,17 +62,12 @@ class SingleWriter(TableWriter):
             )
         except OSError as error:
             raise write_error(path, error) from error
-        # Datasets are looked up once: a look-up in a shared file may read from the disk.
-        self._groups = {
-            name: {item: self._file[f"ranks/{rank:03d}/{name}/{item}"] for item in columns}
-            for name, columns in (
-                (name, self._file[f"ranks/{rank:03d}/{name}"].keys()) for name in self._buffers
-            )
-        }
+        mine = self._file[f"ranks/{rank:03d}"]
+        self._columns = {name: columns_of(mine[name]) for name in self._buffers}
 
     def append(self, table: str, values: Mapping[str, Any]) -> None:
         """Add one row, as in `TableWriter.append`; `ValueError` if the table has no row left."""
-        room = len(next(iter(self._groups[table].values())))
+        room = len(next(iter(self._columns[table].values())))
         if self._written[table] + len(self._buffers[table]) >= room:
             raise ValueError(f"table {table} was made for {room} rows")
         super().append(table, values)
@@ -92,13 +87,10 @@ class SingleWriter(TableWriter):
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
         # No flush: contiguous data goes straight to the file, and H5Fflush would be collective.
         for name, rows in blocks.items():
-            write_rows(self._groups[name], self._written[name], rows)
+            write_rows(self._columns[name], self._written[name], rows)
 
     def _finish(self) -> None:
-        self._groups.clear()
         self._file.close()
 
     def _give_up(self) -> None:
-        # Closing is collective and the other ranks know nothing of this failure; the abort of the
-        # job closes the file.
-        self._groups.clear()
+        """Nothing: closing is collective, and the other ranks know nothing of this failure."""

@@ -27,6 +27,7 @@ from clicooper_hpc.runstore.h5 import (
     write_error,
 )
 from clicooper_hpc.runstore.rows import (
+    columns_of,
     create_table,
     find_tables,
     read_rows,
@@ -82,10 +83,11 @@ class ShardWriter(TableWriter):
             self._file = open_live(path)
         except OSError as error:
             raise write_error(path, error) from error
+        self._columns = {table.name: columns_of(self._file[table.name]) for table in tables}
 
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
         for name, rows in blocks.items():
-            write_rows(self._file[name], self._written[name], rows)
+            write_rows(self._columns[name], self._written[name], rows)
         self._file.flush()
 
     def _finish(self) -> None:

@@ -18,7 +18,7 @@ from clicooper_hpc.transport.selftest import HopTime, SelfTest, self_test
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.slot import MAX_PAYLOAD_BYTES
 from clicooper_hpc.transport.tap import Tap, read_tap
-from clicooper_hpc.transport.wait import Waiting, wait
+from clicooper_hpc.transport.wait import Waiting
 from clicooper_hpc.transport.world import Traffic, World
 
 __all__ = [
@@ -48,5 +48,4 @@ __all__ = [
     "self_test",
     "start_mpi",
     "unpack",
-    "wait",
 ]

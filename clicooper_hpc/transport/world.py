@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from clicooper_hpc.transport.abort import abort
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
 from clicooper_hpc.transport.collectives import (
     Star,
@@ -201,19 +200,8 @@ class World:
         return share_verdict(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
 
     def abort(self, code: int) -> NoReturn:
-        """End all ranks at once with exit status ``code``.
-
-        What this rank wrote to its standard streams before is delivered; the notice of the MPI
-        library, which would bury it, is not.
-        """
-        if not 0 < code < 256:
-            raise ValueError(f"an exit status after a failure is 1 to 255, not {code}")
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 2)
-        self.comms.job.Abort(code)
-        os._exit(code)  # the standard allows Abort to return; nothing may go on after it
+        """End all ranks at once with exit status ``code``; see `clicooper_hpc.transport.abort`."""
+        abort(self.comms.job, code)
 
     def traffic(self) -> Traffic:
         """Return what went over all channels and blobs so far, per direction and way."""

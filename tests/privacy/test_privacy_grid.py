@@ -43,10 +43,10 @@ NASTY = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=NASTY),
-    st.floats(1e-3, 1e3),
+    st.sampled_from([1.0, 0.7, 5.0, math.nextafter(5.0, 0.0), 1e-3, 977.3]),
     st.booleans(),
     st.sampled_from(["sample", "metric"]),
 )
@@ -62,10 +62,10 @@ def test_integer_rows_never_leave_the_ball(
         assert integers.min(initial=0) >= 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(np.float32, (3, 5), elements=st.floats(-3, 3, width=32)),
-    st.floats(0.1, 3),
+    st.sampled_from([0.1, 1.0, 1.7, 3.0]),
     st.booleans(),
 )
 def test_truncation_goes_towards_zero_by_less_than_one_step(
@@ -134,7 +134,7 @@ def test_short_rows_are_left_alone() -> None:
 def test_a_row_that_cannot_be_clipped_is_named(bad: float) -> None:
     rows = np.zeros((3, 4), dtype=np.float32)
     rows[1, 2] = bad
-    with pytest.raises(DataError, match="sample 70: .* at position 2"):
+    with pytest.raises(DataError, match=r"sample 70: .* at position 2"):
         to_grid(rows, make_spec(4), np.array([50, 70, 90]))
     with pytest.raises(DataError, match="row 1"):
         clip_rows(rows, make_spec(4).guarantee)

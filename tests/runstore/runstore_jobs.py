@@ -1,4 +1,4 @@
-"""Programs the tests start as processes of their own: ``python runstore_jobs.py NAME FOLDER ...``."""
+"""Programs that tests start as processes of their own: ``runstore_jobs.py NAME FOLDER ARG``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -32,9 +33,9 @@ PROOFS = Table(
 )
 
 
-def proof(stage: int, **changes: Any) -> dict[str, Any]:
+def proof(stage: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     mark = np.full((2, 3), stage, np.float32)
-    return {"stage": stage, "digest": f"é{stage}", "mark": mark, "ok": 1, **changes}
+    return {"stage": stage, "digest": f"é{stage}", "mark": mark, "ok": 1} | dict(changes or {})
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[li
         for block in blocks:
             buffer = RowBuffer(PROOFS)
             for stage in block:
-                buffer.add(proof(stage, digest=str(stage)))
+                buffer.add(proof(stage, {"digest": str(stage)}))
             if block:
                 write_rows(group, start, buffer.take())
                 write_rows(group, start, {COMPLETE.name: np.ones(len(block))})
@@ -62,7 +63,7 @@ def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[li
     assert rows["stage"].tolist() == stages
     assert [text.decode() for text in rows["digest"]] == [str(stage) for stage in stages]
     assert rows["mark"].shape == (len(stages), 2, 3)
-    assert (rows["mark"] == np.float32(stages)[:, None, None]).all()
+    assert (rows["mark"] == np.array(stages, np.float32)[:, None, None]).all()
 
 
 def test_a_row_without_marker_is_not_there(group: Any) -> None:
@@ -114,7 +115,7 @@ def test_a_value_a_column_cannot_hold_is_refused_before_anything_is_kept(
 ) -> None:
     buffer = RowBuffer(PROOFS)
     with pytest.raises(ValueError, match=says):
-        buffer.add(proof(0, **changes))
+        buffer.add(proof(0, changes))
     assert len(buffer) == 0
 
 
@@ -134,7 +135,7 @@ def test_only_floats_may_be_left_out() -> None:
     [("a b", "float64", "s"), ("a", "object", "s"), ("a", "U5", "s"), ("a", "float64", "")],
 )
 def test_a_column_without_meaning_cannot_be_declared(name: str, dtype: str, units: str) -> None:
-    with pytest.raises(ValueError, match="column|dtype"):
+    with pytest.raises(ValueError, match=r"column|dtype"):
         Column(name, dtype, units, "long name")
 
 

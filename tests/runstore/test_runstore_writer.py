@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore import writer as writer_module
 from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.index import Result, finish_index
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.rows import write_rows
 from clicooper_hpc.runstore.writer import ShardWriter, compact
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
@@ -123,13 +125,12 @@ def test_the_marker_is_stored_after_all_other_columns(
 ) -> None:
     writer = shard(tmp_path / "rank-001.h5")
     order: list[str] = []
-    plain = writer_module.write_rows
 
-    def record(group: object, start: int, rows: dict[str, object]) -> None:
+    def record(columns: Any, start: int, rows: Any) -> None:
         order.extend(rows)
-        plain(group, start, rows)  # type: ignore[arg-type]
+        write_rows(columns, start, rows)
 
-    monkeypatch.setattr(writer_module, "write_rows", record)
+    monkeypatch.setattr("clicooper_hpc.runstore.writer.write_rows", record)
     writer.append("training", example.step_row(1, 0, "training"))
     writer.flush()
     assert order[-1] == "complete"
@@ -179,7 +180,7 @@ def test_a_closed_writer_takes_nothing_more(tmp_path: Path) -> None:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -213,9 +214,9 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_was_flushed(
     assert_rows_right(folder, int(stored))
     # A disk still full at the end of the run: the index stays as it was, and says so.
     before = folder.index.read_bytes()
-    big = {"text": example.Result("x" * 700_000, "text", "Too long for the disk")}
+    big = {"text": Result("x" * 700_000, "text", "Too long for the disk")}
     with pytest.raises(EnvironmentUnfitError, match="No space left"):
-        example.finish_index(folder.index, results=big)
+        finish_index(folder.index, results=big)
     assert folder.index.read_bytes() == before
     assert open_run(folder.path).status == "incomplete"
 
@@ -230,7 +231,7 @@ def test_closing_on_a_full_disk_keeps_the_shard_as_it_is(
     def refuse(path: Path) -> None:
         raise EnvironmentUnfitError("no space", where=str(path))
 
-    monkeypatch.setattr(writer_module, "compact", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.writer.compact", refuse)
     writer.close()
     assert "no space" in caplog.text
     assert steps_in(path) == [0, 1, 2, 3, 4]

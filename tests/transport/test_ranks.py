@@ -31,14 +31,17 @@ class Run:
         ]
 
 
-@pytest.fixture(scope="module", params=[2, 3, 5])
-def launch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(request.param, tmp_path_factory.mktemp(f"ranks{request.param}"))
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(2, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module", params=[2, 3, 5])
+def launch(
+    request: pytest.FixtureRequest, two: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    size: int = request.param
+    return two if size == 2 else Run(size, tmp_path_factory.mktemp(f"ranks{size}"))
 
 
 def test_world_is_what_the_launcher_started(launch: Run) -> None:

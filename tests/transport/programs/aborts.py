@@ -1,4 +1,4 @@
-"""One rank fails with an error of ours while all others wait. Arguments: failing rank, exit code."""
+"""One rank fails with an error of ours, all others wait. Arguments: failing rank, exit code."""
 
 from __future__ import annotations
 

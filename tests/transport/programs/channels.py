@@ -143,7 +143,7 @@ def leaves(sender: Any, receiver: Any) -> list[Any]:
             message.tensor.requires_grad_()
         total = sum((message.tensor**2).sum() for message in held)
         assert isinstance(total, torch.Tensor)
-        total.backward()
+        torch.autograd.backward(total)
         for message in held:
             assert message.tensor.grad is not None
             seen.append(message.tensor.grad.tolist())

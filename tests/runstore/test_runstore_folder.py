@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
+from clicooper_hpc.runstore.private import PrivateFolder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o777])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_a_fresh_or_empty_folder_becomes_a_run_folder(tmp_path: Path) -> None:
+    folder = create_run_folder(tmp_path / "runs" / "first")
+    assert folder.index == tmp_path / "runs" / "first" / "run.h5"
+    assert folder.shard(12).name == "rank-012.h5"
+    assert folder.checkpoints.is_dir()
+    assert [item.name for item in folder.path.iterdir()] == ["checkpoints"]
+    (tmp_path / "empty").mkdir()
+    assert create_run_folder(str(tmp_path / "empty")).path == tmp_path / "empty"
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    create_run_folder(tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"holds files already.*-o.*resume"):
+        create_run_folder(tmp_path / "run")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunFolderError, match="is a file"):
+        create_run_folder(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(EnvironmentUnfitError, match="file/run: the run folder cannot be written"):
+        create_run_folder(tmp_path / "file" / "run")
+
+
+def test_of_many_jobs_one_gets_the_folder(tmp_path: Path) -> None:
+    outcomes: list[object] = []
+    gate = threading.Barrier(8)
+
+    def try_it() -> None:
+        gate.wait()
+        try:
+            outcomes.append(create_run_folder(tmp_path / "run"))
+        except RunFolderError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=try_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 8
+    assert sum(isinstance(outcome, RunFolder) for outcome in outcomes) == 1
+
+
+def test_secrets_are_the_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    folder = PrivateFolder(tmp_path / "private")
+    place = folder.write("noise.key", b"\x00secret")
+    folder.write("noise.key", b"\x01secret")
+    assert mode(folder.path) == 0o700
+    assert mode(place) == 0o600
+    assert folder.read("noise.key") == b"\x01secret"
+    assert "noise.key" in folder
+    assert "other" not in folder
+    assert PrivateFolder(tmp_path / "private").read("noise.key") == b"\x01secret"
+    assert [item.name for item in folder.path.iterdir()] == ["noise.key"]
+
+
+@pytest.mark.parametrize("bits", [0o040, 0o020, 0o010, 0o004, 0o002, 0o001])
+def test_an_open_folder_or_file_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, bits: int
+) -> None:
+    folder = PrivateFolder(tmp_path / "private")
+    place = folder.write("key", b"secret")
+    place.chmod(0o600 | bits)
+    with pytest.raises(EnvironmentUnfitError, match=f"chmod 600 {place}"):
+        folder.read("key")
+    folder.path.chmod(0o700 | bits)
+    with pytest.raises(EnvironmentUnfitError, match=f"chmod 700 {folder.path}"):
+        PrivateFolder(folder.path)
+
+
+def test_a_link_is_no_place_for_secrets(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "private").symlink_to(tmp_path / "real")
+    with pytest.raises(EnvironmentUnfitError, match="not be a link"):
+        PrivateFolder(tmp_path / "private")
+
+
+def test_a_missing_secret_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"private/key.*No such file"):
+        PrivateFolder(tmp_path / "private").read("key")
+    for name in ("", "..", "a/b", "a\0b"):
+        with pytest.raises(ValueError, match="plain file name"):
+            PrivateFolder(tmp_path / "private").write(name, b"")
+
+
+def test_a_replaced_file_is_the_old_or_the_new_never_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail_half_way() -> None:
+        with replacing(path) as aside:
+            aside.write_bytes(b"ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert path.read_bytes() == b"old"
+    # A part left by a killed process does not hinder the next one.
+    (tmp_path / "file.part").write_bytes(b"left by a kill")
+    with replacing(path) as aside:
+        aside.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]
