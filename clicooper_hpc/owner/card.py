@@ -6,6 +6,7 @@ from typing import Any
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.composed import Score
+from clicooper_hpc.owner.front_of_job import front_words
 from clicooper_hpc.owner.preparation import Preparation
 from clicooper_hpc.privacy.accounting import cross_check
 from clicooper_hpc.privacy.card import Labels, Measured, PrivacyCard
@@ -25,7 +26,7 @@ def card_of(
     return PrivacyCard(
         spec=spec,
         check=None if spec is None else cross_check(1.0 / spec.mu, spec.guarantee.delta),
-        front=preparation.front.provenance.words(),
+        front=front_words(preparation.front),
         labels=Labels(
             classes=preparation.label_map.num_classes,
             method=job.labels.method,

@@ -7,10 +7,9 @@ default noise comes from torch's CPU generator, which keeps only 32 bits of a se
 all of them removes the noise. Noise is rounded to float32, which ``secure_mode`` would also guard
 against; here the noisy weights never leave the owner, who sends noised outputs of them only.
 
-**Relation.** The accountant speaks of adding or removing one sample; a release speaks of replacing
-one. Replacing is removing and adding, so a training of (e, d) under the first is
-(2e, d (1 + exp e)) under the second. `train_dpsgd` spends half the target, so that what it reports
-holds for replace-one and adds up with the release. The number of samples is taken as public.
+**Relation.** Target and result are the accountant's: adding or removing one sample. Under
+replace-one, the relation of a release, the same training costs (2e, d (1 + exp e)); the privacy
+ledger restates it so before it adds the two. The number of samples is taken as public.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from clicooper_hpc.owner.front_stages import Network
 __all__ = ["DpSgd", "OsRandom", "PrivateRows", "Spent", "default_layers", "train_dpsgd"]
 
 _MEAN, _STD = 0.5, 0.25  # constants: statistics of private rows would cost privacy
-_MIN_EPSILON = 0.1  # the PRV accountant resolves 0.01; below this it is mostly that error
+_MIN_EPSILON = 0.05  # the PRV accountant resolves 0.01; below this it is mostly that error
 
 
 @dataclass(frozen=True, slots=True)
 class DpSgd:
-    """Settings of the training; ``epsilon`` and ``delta`` are targets under replace-one.
+    """Settings of the training; ``epsilon`` and ``delta`` are targets under add-remove.
 
     ``batch_rows`` is the expected size of a Poisson batch, ``clip_norm`` the L2 bound on one
     sample's gradient; ``layers`` replaces the default network (no BatchNorm).
@@ -95,7 +94,7 @@ class PrivateRows:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a training cost under replace-one, and with how much noise."""
+    """What a training cost under add-remove, and with how much noise."""
 
     epsilon: float
     delta: float
@@ -199,7 +198,7 @@ def _fit(
         optimizer.zero_grad()
         if len(chosen):
             output = module(torch.from_numpy(rows[chosen]))
-            nn.functional.cross_entropy(output, torch.from_numpy(labels[chosen])).backward()
+            nn.functional.cross_entropy(output, torch.from_numpy(labels[chosen])).backward()  # type: ignore[no-untyped-call]
         else:  # an empty batch is a step all the same: noise alone
             for parameter in module.parameters():
                 parameter.grad_sample = torch.zeros((0, *parameter.shape))
@@ -236,12 +235,10 @@ def train_dpsgd(
         )
     rate = settings.batch_rows / rows
     steps = max(1, round(settings.epochs / rate))
-    half = settings.epsilon / 2
-    delta = settings.delta / (1 + math.exp(half))
     noise = float(
         get_noise_multiplier(
-            target_epsilon=half,
-            target_delta=delta,
+            target_epsilon=settings.epsilon,
+            target_delta=settings.delta,
             sample_rate=rate,
             steps=steps,
             accountant=PRVAccountant.mechanism(),
@@ -253,7 +250,7 @@ def train_dpsgd(
         head = nn.Linear(shape[0], private.classes)
     network = nn.Sequential(body, head).train().requires_grad_(True)
     accountant = _fit(network, private, settings, noise, rate, steps)
-    measured = float(accountant.get_epsilon(delta))
+    epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
-    spent = Spent(2 * measured, delta * (1 + math.exp(measured)), noise, steps, rate)
+    spent = Spent(epsilon, settings.delta, noise, steps, rate)
     return Network(layers, input_shape, (_MEAN,), (_STD,), weights), spent

@@ -45,12 +45,16 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublicRows:
-    """Public data to fit on: rows as the front takes them, labels for LDA, fingerprint, name."""
+    """Public data to fit on: rows as the front takes them, labels for LDA, fingerprint, name.
+
+    ``shared`` counts the rows known to be private rows too; any makes the guarantee conditional.
+    """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int64] | None
     fingerprint: Digest
     name: str
+    shared: int = 0
 
     def __repr__(self) -> str:
         return f"PublicRows(name={self.name!r}, rows={len(self.rows)})"
@@ -107,10 +111,7 @@ def fit_projection(
             f"{count} rows are too few for {wanted.dim} coordinates", where="public data"
         )
     offset = flat.mean(axis=0)
-    if wanted.method == "pca":
-        matrix = _pca(flat, wanted.dim)
-    else:
-        matrix = _lda(flat, labels, wanted.dim)
+    matrix = _pca(flat, wanted.dim) if wanted.method == "pca" else _lda(flat, labels, wanted.dim)
     largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(wanted.dim)]
     matrix = matrix * np.where(largest < 0, -1.0, 1.0)
     variance = ((flat - offset) @ matrix).var(axis=0)

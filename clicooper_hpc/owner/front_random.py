@@ -18,7 +18,7 @@ from clicooper_hpc.errors import UsageError
 from clicooper_hpc.owner.front_layers import Layer, trace_shapes
 from clicooper_hpc.owner.front_stages import Clamp, Linear, Network, Stage
 
-__all__ = ["dct_stages", "identity_stages", "image_shape", "random_stages"]
+__all__ = ["dct_stages", "identity_stages", "image_shape", "random_stages", "takes_convolutions"]
 
 _CONV_SIDE = 16  # images with both sides at least this long get convolutions
 _FILTERS = 64
@@ -45,6 +45,11 @@ def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(input_shape) == 1 and side * side == input_shape[0]:
         return (1, side, side)
     raise UsageError(f"rows of shape {input_shape} are not images", where="front.kind")
+
+
+def takes_convolutions(input_shape: tuple[int, ...]) -> bool:
+    """Whether random features of such rows are pooled convolutions."""
+    return len(input_shape) == 3 and min(input_shape[1:]) >= _CONV_SIDE
 
 
 def _check_dim(dim: int | None, most: int) -> int:
@@ -102,7 +107,7 @@ def _random_filters(rng: np.random.Generator, channels: int) -> Tensor:
 
 
 def random_stages(input_shape: tuple[int, ...], dim: int | None, seed: int) -> tuple[Stage, ...]:
-    """Fixed random features.
+    """Return fixed random features.
 
     Small images and vectors: an orthonormal random projection to ``dim`` numbers that ignores the
     row's mean. Images of at least 16 x 16: random orthonormal 5x5 filters, ReLU, average pooling
@@ -112,7 +117,7 @@ def random_stages(input_shape: tuple[int, ...], dim: int | None, seed: int) -> t
     rng = np.random.default_rng(seed)
     stages: list[Stage] = []
     size = math.prod(input_shape)
-    if len(input_shape) == 3 and min(input_shape[1:]) >= _CONV_SIDE:
+    if takes_convolutions(input_shape):
         weight = _random_filters(rng, input_shape[0])
         layers = (
             Layer(

@@ -78,7 +78,7 @@ def evaluate_rows(
 
 
 def probe_rows(input_shape: tuple[int, ...], rows: int) -> NDArray[np.float32]:
-    """Fixed rows in [0, 1] to try a front on: all zeros, all ones, then pseudo-random ones."""
+    """Return fixed rows in [0, 1] to try a front on: zeros, ones, then pseudo-random ones."""
     probe = np.random.default_rng(0).random((max(rows, 2), *input_shape), dtype=np.float32)
     probe[0], probe[1] = 0.0, 1.0
     return probe[:rows]

@@ -45,7 +45,7 @@ class Stage(Protocol):
         """Everything but the tensors, as JSON values, with the stage's name under ``stage``."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The stage's constants by name."""
+        """Return the stage's constants by name."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Map a block of rows."""

@@ -18,7 +18,7 @@ from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
 from clicooper_hpc.owner.front import Front
-from clicooper_hpc.owner.front_build import front_from_job
+from clicooper_hpc.owner.front_of_job import front_from_job
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.privacy.accounting import Charge
@@ -86,7 +86,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
     train = splits["train"]
     front = front_from_job(job, data, train)
     private.write(
-        "front.safetensors", pack_tensors(front.private_tensors(), {"digest": front.digest.hex})
+        "front.safetensors", pack_tensors(front.private_tensors(), {"settings": front.settings()})
     )
     master = (
         MasterKey.generate()

@@ -8,7 +8,7 @@ from torch import nn
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.models.shapes import count_parameters
-from clicooper_hpc.owner.front_build import front_outline
+from clicooper_hpc.owner.front_of_job import front_outline
 from clicooper_hpc.owner.preparation import guarantee_of, splits_of
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course

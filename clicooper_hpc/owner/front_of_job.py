@@ -1,0 +1,90 @@
+"""The front of a job: its [front] section turned into a `Front`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import DataSet, open_dataset
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.owner.front import Front, Provenance
+from clicooper_hpc.owner.front_build import build_front
+from clicooper_hpc.owner.front_dpsgd import DpSgd, PrivateRows, default_layers
+from clicooper_hpc.owner.front_layers import stays_non_negative
+from clicooper_hpc.owner.front_projection import Projection, PublicRows
+from clicooper_hpc.privacy.card import Front as FrontWords
+
+__all__ = ["front_from_job", "front_outline", "front_words"]
+
+
+def front_from_job(job: Job, data: DataSet, train: Split) -> Front:
+    """Build the front for rows of ``train``; trains or fits where the job says so."""
+    section = job.front
+    projection, public = None, None
+    if section.projection != "none" and section.dim is not None and section.public_data is not None:
+        projection = Projection(section.projection, section.dim, section.whiten)
+        public = _public_rows(section.public_data, section.public_rows)
+    private, settings = None, None
+    if section.kind == "dp-sgd":
+        private = PrivateRows(train.rows(np.arange(len(train))), train.labels(), data.num_classes)
+        settings = DpSgd(
+            epsilon=section.dp_sgd.epsilon,
+            delta=section.dp_sgd.delta,
+            epochs=section.dp_sgd.epochs,
+            batch_rows=section.dp_sgd.batch_size,
+            clip_norm=section.dp_sgd.clip,
+            learning_rate=section.dp_sgd.learning_rate,
+        )
+    return build_front(
+        kind=section.kind,
+        input_shape=train.input_shape,
+        seed=section.seed,
+        weights=section.weights,
+        cut=section.cut,
+        dim=section.dim,
+        flatten=False,
+        projection=projection,
+        public=public,
+        private_fingerprint=None if public is None else data.split("train").fingerprint(),
+        dp_sgd=settings,
+        private=private,
+        normalise=job.privacy.clip if section.normalise else None,
+    )
+
+
+def front_outline(job: Job, train: Split) -> tuple[tuple[int, ...], bool]:
+    """Return shape and sign of the front's rows for `plan`, without fitting or training it."""
+    section = job.front
+    if section.projection != "none" and section.dim is not None:
+        return (section.dim,), False
+    if section.kind == "dp-sgd" and section.dim is not None:
+        return (section.dim,), stays_non_negative(default_layers(train.input_shape, section.dim))
+    front = build_front(
+        kind=section.kind,
+        input_shape=train.input_shape,
+        seed=section.seed,
+        weights=section.weights,
+        cut=section.cut,
+        dim=section.dim,
+        flatten=False,
+    )
+    return front.output_shape, front.non_negative
+
+
+def front_words(front: Front) -> FrontWords:
+    """Return what the privacy card says of a front."""
+    origin: Provenance = front.provenance
+    source = origin.text if origin.projection is None else f"{origin.text}, {origin.projection}"
+    normalisation = f"{front.normalisation}; rows do not depend on batch-mates"
+    if origin.conditional:
+        return FrontWords("conditional", f"{source} ({origin.reason})", normalisation)
+    if origin.kind == "dp-sgd":
+        return FrontWords("dp-sgd", source, normalisation, origin.epsilon, origin.delta)
+    return FrontWords("random" if origin.kind == "random" else "public", source, normalisation)
+
+
+def _public_rows(path: str, limit: int | None) -> PublicRows:
+    with open_dataset(path) as data:
+        split = data.split("train")
+        ids = np.arange(min(limit or len(split), len(split)))
+        return PublicRows(split.rows(ids), split.labels(ids), split.fingerprint(), data.name)

@@ -1,0 +1,164 @@
+"""Every kind of bad input: one clear line that names thing, place and remedy, and exit code 2 or 5.
+
+Kinds met by `run` on all ranks are in tests/runs; this table needs no MPI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from clicooper_hpc.cli import main
+
+DATA = '[data]\npath = "{path}"\n'
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is made in an empty folder, the arguments given, and words the one line must have."""
+
+    make: Callable[[Path], None]
+    arguments: tuple[str, ...]
+    words: tuple[str, ...]
+    code: int = 2
+
+
+def job(text: str, *, path: str = "digits") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "job.toml").write_text(DATA.format(path=path) + text)
+
+    return make
+
+
+def with_data(text: str, write: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        with h5py.File(folder / "set.h5", "w") as file:
+            write(file)
+        job(text, path="set.h5")(folder)
+
+    return make
+
+
+def good_set(file: h5py.File, *, labels: int = 3, rows: int = 30) -> None:
+    file.attrs["class_names"] = np.array([f"c{i}" for i in range(labels)], dtype="S8")
+    for split in ("train", "test"):
+        file[f"{split}/x"] = np.zeros((rows, 6), dtype=np.float32)
+        file[f"{split}/y"] = np.arange(rows, dtype=np.int64) % labels
+
+
+def short_labels(file: h5py.File) -> None:
+    good_set(file)
+    del file["train/y"]
+    file["train/y"] = np.zeros(29, dtype=np.int64)
+
+
+def label_out_of_range(file: h5py.File) -> None:
+    good_set(file)
+    file["train/y"][7] = 3
+
+
+def no_test(file: h5py.File) -> None:
+    good_set(file)
+    del file["test"]
+
+
+def text_file(name: str, content: bytes) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return make
+
+
+PLAN = ("plan", "job.toml", "--ranks", "3")
+CASES: dict[str, Case] = {
+    "no job file": Case(lambda f: None, PLAN, ("job.toml", "no such job file", "clicooper init")),
+    "job is not TOML": Case(text_file("job.toml", b"[data\n"), PLAN, ("not valid TOML",)),
+    "job is not text": Case(text_file("job.toml", b"\xff\xfe\x00"), PLAN, ("cannot be read",)),
+    "unknown key": Case(job("[training]\nepoch = 1\n"), PLAN, (":4", "training.epoch", "epochs")),
+    "value out of range": Case(job("[privacy]\nepsilon = -1\n"), PLAN, ("privacy.epsilon", "-1")),
+    "bad --set": Case(job(""), (*PLAN, "--set", "epochs=3"), ("--set", "section.key=value")),
+    "wrong rank count": Case(
+        job("[pipeline]\nsegments = 3\n"), PLAN, ("needs 4 ranks", "mpirun -n 4")
+    ),
+    "fewer micro-batches than segments": Case(
+        job("[pipeline]\nmicro_batches = 1\n"), PLAN, ("1 micro-batches", "2 segments")
+    ),
+    "more segments than layers": Case(
+        job("[model]\noptions = { widths = [8] }\n"),
+        ("plan", "job.toml", "--ranks", "9"),
+        ("8 segments",),
+    ),
+    "cut outside the network": Case(job("[pipeline]\npartition = [99]\n"), PLAN, ("99",)),
+    "unknown network": Case(job('[model]\nname = "mpl"\n'), PLAN, ("'mpl'", "'mlp'")),
+    "unknown network option": Case(
+        job("[model]\noptions = { width = [8] }\n"), PLAN, ("width", "widths")
+    ),
+    "own network cannot be imported": Case(
+        job('[model]\nname = "nowhere:net"\n'), PLAN, ("nowhere",)
+    ),
+    "convnet on vectors": Case(
+        job('[front]\nkind = "dct"\ndim = 8\n[model]\nname = "vgg"\n'), PLAN, ("vgg",)
+    ),
+    "no data file": Case(job("", path="no.h5"), PLAN, ("no.h5", "no such file")),
+    "data is not HDF5": Case(
+        lambda f: (text_file("set.h5", b"x" * 99)(f), job("", path="set.h5")(f))[0],
+        PLAN,
+        ("set.h5",),
+    ),
+    "rows and labels differ in number": Case(
+        with_data("", short_labels), PLAN, ("set.h5", "train", "29")
+    ),
+    "label out of range": Case(with_data("", label_out_of_range), PLAN, ("set.h5", "train/y", "7")),
+    "no test split": Case(with_data("", no_test), PLAN, ("set.h5", "'test'")),
+    "validation eats the training set": Case(
+        with_data("", good_set),
+        (*PLAN, "--set", "data.validation_rows=30"),
+        ("validation_rows = 30",),
+    ),
+    "front weights missing": Case(
+        job('[front]\nkind = "weights"\nweights = "w.safetensors"\n'), PLAN, ("w.safetensors",)
+    ),
+    "front weights damaged": Case(
+        lambda f: (
+            text_file("w.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}")(f),
+            job('[front]\nkind = "weights"\nweights = "w.safetensors"\n')(f),
+        )[0],
+        PLAN,
+        ("w.safetensors",),
+    ),
+    "import of an unknown kind": Case(
+        lambda f: None, ("data", "import", "cifar11", "a", "b.h5"), ("cifar11", "cifar10")
+    ),
+    "import from nowhere": Case(
+        lambda f: None, ("data", "import", "npz", "a.npz", "b.h5"), ("a.npz",)
+    ),
+    "inspect of nothing": Case(lambda f: None, ("inspect", "runs/none"), ("runs/none",)),
+    "inspect of a damaged run": Case(
+        text_file("run.h5", b"\x89HDF but no more"), ("inspect", "."), ("run.h5",)
+    ),
+    "init over a job": Case(job(""), ("init", "."), ("job.toml", "already exists")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_gives_one_line_and_its_exit_code(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES[name]
+    monkeypatch.chdir(tmp_path)
+    case.make(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(case.arguments) == case.code
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("clicooper: ")
+    for word in case.words:
+        assert word in lines[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before, "left something behind"
