@@ -91,7 +91,7 @@ CASES: dict[str, Case] = {
     "more segments than layers": Case(
         job("[model]\noptions = { widths = [8] }\n"),
         ("plan", "job.toml", "--ranks", "9"),
-        ("8 segments",),
+        ("5 layers", "8 trainers"),
     ),
     "cut outside the network": Case(job("[pipeline]\npartition = [99]\n"), PLAN, ("99",)),
     "unknown network": Case(job('[model]\nname = "mpl"\n'), PLAN, ("'mpl'", "'mlp'")),

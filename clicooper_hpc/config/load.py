@@ -18,6 +18,8 @@ __all__ = ["job_from_canonical", "load_job"]
 #: Keys that hold a path, resolved against the file that sets them.
 _PATH_KEYS = (("data", "path"), ("front", "weights"), ("front", "public_data"))
 _EMBEDDED = "digits"
+#: Options belong to the network they are given with: another network's would not fit.
+_WHOLE_TABLES = ("model.options",)
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
@@ -80,13 +82,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], top: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """Lay ``top`` over ``base``, table by table; a table that is one value is replaced whole."""
     merged = dict(base)
     for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        )
+        old, dotted = merged.get(key), f"{at}{key}"
+        both = isinstance(old, dict) and isinstance(value, dict) and dotted not in _WHOLE_TABLES
+        merged[key] = _merge(old, value, f"{dotted}.") if both else value
     return merged
 
 

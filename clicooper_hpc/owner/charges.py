@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.privacy.ledger import Event, Ledger
 from clicooper_hpc.privacy.spec import ReleaseSpec
@@ -73,6 +74,11 @@ class ReleaseDesk:
     def authorise_labels(self) -> None:
         """Ask the ledger for the sub-labels of all training samples; call before they are sent."""
         self.ledger.authorise(self._labels)
+
+    def keep_receipts(self, secrets: OwnerSecrets) -> None:
+        """Store privately what has left so far."""
+        for split in self._tariffs:
+            secrets.keep_receipts(split, self._streams[split].receipts)
 
     def classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return true classes, for the owner's own evaluation."""

@@ -1,114 +1,186 @@
-"""The front of a job: what its [front] section asks for, and what shape that will have."""
+"""Making a front from plain values.
+
+A front must not depend on private data, except through DP-SGD; `Front.provenance` says where it
+comes from, or that the guarantee of a release is conditional on it.
+"""
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
+from clicooper_hpc.digests import Digest
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.owner.front import Front, Provenance, assemble_front
+from clicooper_hpc.owner.front_dpsgd import DpSgd, PrivateRows, train_dpsgd
+from clicooper_hpc.owner.front_projection import Projection, PublicRows, fit_projection
+from clicooper_hpc.owner.front_random import (
+    dct_stages,
+    identity_stages,
+    random_stages,
+    takes_convolutions,
+)
+from clicooper_hpc.owner.front_rows import evaluate_rows, safe_block
+from clicooper_hpc.owner.front_stages import Scale, Stage
+from clicooper_hpc.owner.front_weights import load_weights
 
-from clicooper_hpc.config.job import Job
-from clicooper_hpc.data.dataset import DataSet, open_dataset
-from clicooper_hpc.data.split import Split
-from clicooper_hpc.owner.front import BaseFront, Front, build_front, untrained_stages
-from clicooper_hpc.owner.front_dpsgd import DpSgd, PrivateRows
-from clicooper_hpc.owner.front_projection import Projection, PublicRows
-from clicooper_hpc.owner.front_random import takes_convolutions
-from clicooper_hpc.owner.front_rows import output_shape
-from clicooper_hpc.privacy import card
+__all__ = ["FRONT_KINDS", "FrontKind", "build_front"]
 
-__all__ = ["front_from_job", "front_outline", "front_words"]
-
-_PASS_ROWS = 1024
-
-
-def front_words(front: Front) -> card.Front:
-    """Return the front as the privacy card names it."""
-    return front.provenance.words()
-
-
-def _row_keys(split: Split) -> set[bytes]:
-    """Return a short digest of every row, as the front reads it."""
-    return {
-        hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-        for start in range(0, len(split), _PASS_ROWS)
-        for row in split.rows(np.arange(start, min(start + _PASS_ROWS, len(split))))
-    }
+FrontKind = Literal["identity", "weights", "random", "dct", "dp-sgd"]
+FRONT_KINDS: tuple[FrontKind, ...] = ("identity", "weights", "random", "dct", "dp-sgd")
 
 
-def _public_rows(source: str, limit: int | None, data: DataSet) -> PublicRows:
-    """Read the public training rows; count those that any private split holds too."""
-    with open_dataset(source) as public:
-        whole = public.split("train")
-        split = whole.subset(range(min(limit or len(whole), len(whole))))
-        private: set[bytes] = set()
-        for name in data.splits:
-            private |= _row_keys(data.split(name))
-        return PublicRows(
-            rows=split.rows(np.arange(len(split))),
-            labels=split.labels(),
-            fingerprint=whole.fingerprint(),
-            name=f"{public.name}/train",
-            shared=len(_row_keys(split) & private),
-        )
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What is asked of the front before any projection."""
+
+    kind: FrontKind
+    input_shape: tuple[int, ...]
+    seed: int
+    weights: Path | None
+    cut: int | None
+    dim: int | None
+    flatten: bool
 
 
-def _base_dim(job: Job, input_shape: tuple[int, ...]) -> int | None:
-    """Features before a projection; pooled random maps go into a projection whole."""
-    section = job.front
-    pooled = section.kind == "random" and takes_convolutions(input_shape)
-    return None if section.projection != "none" and pooled else section.dim
+def _weights(base: _Base) -> tuple[tuple[Stage, ...], Provenance]:
+    if base.weights is None:
+        raise UsageError("this kind of front needs a weights file", where="front.weights")
+    file = load_weights(base.weights, base.cut)
+    last = len(file.network.layers) - 1
+    text = f"{file.name}, layers 0 to {last} of {file.layers_in_file}"
+    if file.trained_on is not None:
+        text = f"{text}, trained on {file.trained_on}"
+        return (file.network,), Provenance("public-weights", text)
+    reason = f"{file.name} does not say what it was trained on"
+    return (file.network,), Provenance("public-weights", text, conditional=True, reason=reason)
 
 
-def front_from_job(job: Job, data: DataSet, train: Split) -> Front:
-    """Build the front of a job's [front] section for the private data set ``data``.
+def _untrained(base: _Base) -> tuple[tuple[Stage, ...], Provenance]:
+    """Stages of every kind that sees no private row."""
+    if base.kind == "identity":
+        return identity_stages(base.flatten), Provenance("identity", "the row itself")
+    if base.kind == "dct":
+        stages = dct_stages(base.input_shape, base.dim)
+        return stages, Provenance("fixed-basis", f"{base.dim} low DCT frequencies")
+    if base.kind == "random":
+        stages = random_stages(base.input_shape, base.dim, base.seed)
+        return stages, Provenance("random", f"features from seed {base.seed}")
+    if base.kind == "weights":
+        return _weights(base)
+    raise UsageError(f"{base.kind!r} is not one of {list(FRONT_KINDS)}", where="front.kind")
 
-    ``train`` is the part of the training split that DP-SGD may learn from.
+
+def _trained(
+    base: _Base, settings: DpSgd | None, private: PrivateRows | None
+) -> tuple[tuple[Stage, ...], Provenance]:
+    if settings is None or private is None:
+        raise UsageError("this kind of front needs its settings and rows", where="front.dp_sgd")
+    if settings.layers is None and base.dim is None:
+        raise UsageError("this kind of front needs a number of features", where="front.dim")
+    network, spent = train_dpsgd(
+        private, settings, input_shape=base.input_shape, dim=base.dim or 0, seed=base.seed
+    )
+    text = (
+        f"{spent.steps} steps, Poisson rate {spent.sample_rate:.6g}, "
+        f"noise multiplier {spent.noise_multiplier:.6g}, clip {settings.clip_norm:g}, "
+        "PRV accountant"
+    )
+    price = Provenance("dp-sgd", text, epsilon=spent.epsilon, delta=spent.delta)
+    return (network,), price
+
+
+def _project(
+    stages: tuple[Stage, ...],
+    provenance: Provenance,
+    wanted: Projection,
+    public: PublicRows,
+    private_fingerprint: Digest | None,
+    base: _Base,
+    block_rows: int,
+) -> tuple[tuple[Stage, ...], Provenance]:
+    """Append the fitted projection and say what it was fitted on."""
+    block = safe_block(stages, base.input_shape, block_rows)
+    features = evaluate_rows(stages, public.rows, input_shape=base.input_shape, block_rows=block)
+    linear = fit_projection(features, public.labels, wanted)
+    reasons = [provenance.reason] if provenance.reason else []
+    if private_fingerprint is None:
+        reasons.append(f"{public.name} was not compared with the private data")
+    elif private_fingerprint == public.fingerprint:
+        reasons.append(f"the projection was fitted on the private data itself ({public.name})")
+    elif public.shared:
+        reasons.append(f"{public.shared} rows of {public.name} are private rows too")
+    text = (
+        f"{wanted.method.upper()} to {wanted.dim} coordinates, whitening {wanted.whiten:g}, "
+        f"fitted on {len(public.rows)} rows of {public.name}"
+    )
+    projected = replace(
+        provenance,
+        projection=text,
+        conditional=bool(reasons),
+        reason="; ".join(reasons) or None,
+    )
+    return (*stages, linear), projected
+
+
+def build_front(
+    *,
+    kind: FrontKind,
+    input_shape: tuple[int, ...],
+    seed: int = 0,
+    weights: Path | None = None,
+    cut: int | None = None,
+    dim: int | None = None,
+    flatten: bool = True,
+    projection: Projection | None = None,
+    public: PublicRows | None = None,
+    private_fingerprint: Digest | None = None,
+    dp_sgd: DpSgd | None = None,
+    private: PrivateRows | None = None,
+    normalise: float | None = None,
+    block_rows: int = 64,
+) -> Front:
+    """Build a front and check it on this machine.
+
+    Parameters
+    ----------
+    kind
+        ``"identity"`` (``flatten``), ``"weights"`` (``weights``, ``cut`` = number of layers kept),
+        ``"random"`` (``seed``, ``dim``), ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dp_sgd``,
+        ``private``, ``dim``, ``seed``).
+    input_shape
+        Shape of one raw row.
+    projection, public
+        PCA or LDA fitted on public rows pulled through the front.
+    private_fingerprint
+        Fingerprint of the private data set. Where it equals the public one's, or is not given,
+        the guarantee is conditional and `Provenance` says so.
+    normalise
+        Scale every row to this L2 norm (the release's clip norm); zero rows stay zero.
+    block_rows
+        Rows a kernel sees at once; falls back to 1 where a row's bits depend on its place.
+
+    Raises
+    ------
+    UsageError
+        For settings that are missing or impossible.
+    DataError
+        For weights or public rows that are missing, damaged or of another shape.
     """
-    section = job.front
-    projection = public = None
-    if section.projection != "none" and section.public_data and section.dim:
-        projection = Projection(section.projection, section.dim, section.whiten)
-        public = _public_rows(section.public_data, section.public_rows, data)
-    dp_sgd = private = None
-    if section.kind == "dp-sgd":
-        wanted = section.dp_sgd
-        dp_sgd = DpSgd(
-            epsilon=wanted.epsilon,
-            delta=wanted.delta,
-            epochs=wanted.epochs,
-            batch_rows=wanted.batch_size,
-            clip_norm=wanted.clip,
-            learning_rate=wanted.learning_rate,
+    if projection is not None and kind == "random" and takes_convolutions(input_shape):
+        dim = None  # the pooled maps go into the projection whole
+    base = _Base(kind, input_shape, seed, weights, cut, dim, flatten)
+    made = _trained(base, dp_sgd, private) if kind == "dp-sgd" else _untrained(base)
+    stages, provenance = made
+    if projection is not None:
+        if public is None:
+            raise UsageError("a projection is fitted on public data", where="front.public_data")
+        stages, provenance = _project(
+            stages, provenance, projection, public, private_fingerprint, base, block_rows
         )
-        private = PrivateRows(train.rows(np.arange(len(train))), train.labels(), data.num_classes)
-    return build_front(
-        kind=section.kind,
-        input_shape=train.input_shape,
-        seed=section.seed,
-        weights=section.weights,
-        cut=section.cut,
-        dim=_base_dim(job, train.input_shape),
-        flatten=False,
-        projection=projection,
-        public=public,
-        private_fingerprint=data.split("train").fingerprint(),
-        dp_sgd=dp_sgd,
-        private=private,
-        normalise=job.privacy.clip if section.normalise else None,
-    )
-
-
-def front_outline(job: Job, train: Split) -> tuple[tuple[int, ...], bool]:
-    """Return the release shape and whether rows are provably >= 0, without building the front."""
-    section = job.front
-    if section.dim and (section.projection != "none" or section.kind == "dp-sgd"):
-        return (section.dim,), False
-    shape = train.input_shape
-    base = BaseFront(
-        section.kind, shape, section.seed, section.weights, section.cut, section.dim, flatten=False
-    )
-    stages, _ = untrained_stages(base)
-    non_negative = False
-    for stage in stages:
-        non_negative = stage.non_negative(non_negative)
-    return output_shape(stages, shape), non_negative
+    if normalise is not None:
+        if not 0 < normalise < float("inf"):
+            raise UsageError("the norm must be positive", where="front.normalise")
+        stages = (*stages, Scale(float(normalise)))
+    return assemble_front(input_shape, stages, provenance, block_rows=block_rows)

@@ -8,6 +8,8 @@ divides each coordinate by its public standard deviation to the power w: 0 leave
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +23,7 @@ from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.front_stages import Linear
 
-__all__ = ["Projection", "PublicRows", "fit_projection"]
+__all__ = ["Projection", "PublicRows", "count_shared_rows", "fit_projection"]
 
 _EXACT_WIDTH = 4096  # up to here the covariance matrix is decomposed in full
 
@@ -58,6 +60,20 @@ class PublicRows:
 
     def __repr__(self) -> str:
         return f"PublicRows(name={self.name!r}, rows={len(self.rows)})"
+
+
+def count_shared_rows(public: NDArray[np.float32], private: Iterable[NDArray[np.float32]]) -> int:
+    """Count the public rows that are, bit for bit, among the private rows.
+
+    ``private`` gives blocks of rows ``[n, ...]``, so that a split need not be in memory whole.
+    Equal fingerprints show equal data sets only; this also finds a part, or another order.
+    """
+    known = {_row_key(row) for block in private for row in block}
+    return sum(_row_key(row) in known for row in public)
+
+
+def _row_key(row: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def _pca(features: NDArray[np.float64], dim: int) -> NDArray[np.float64]:

@@ -22,16 +22,30 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.owner.front_layers import Layer, expected_tensors, parse_layers, trace_shapes
+from clicooper_hpc.owner.front_layers import (
+    Layer,
+    expected_tensors,
+    layer_objects,
+    parse_layers,
+    trace_shapes,
+)
 from clicooper_hpc.owner.front_stages import Network
 
-__all__ = ["METADATA_KEY", "Description", "WeightsFile", "load_weights", "parse_description"]
+__all__ = [
+    "METADATA_KEY",
+    "Description",
+    "WeightsFile",
+    "load_weights",
+    "parse_description",
+    "save_weights",
+]
 
 METADATA_KEY = "clicooper.front"
-_KEYS = {"version", "input_shape", "layers", "mean", "std", "trained_on", "source"}
+_KEYS = {"version", "input_shape", "layers", "mean", "std", "trained_on"}
 _MAX_TEXT = 1 << 20
 
 
@@ -190,3 +204,32 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
     kept = {name: tensors[name] for name in expected_tensors(layers, where=path.name)}
     network = Network(layers, description.input_shape, description.mean, description.std, kept)
     return WeightsFile(network, path.name, description.trained_on, count)
+
+
+def save_weights(path: Path, description: Description, tensors: Mapping[str, Tensor]) -> None:
+    """Write a weights file that describes itself, for `load_weights`.
+
+    Raises
+    ------
+    ValueError
+        If the tensors are not those of the layers.
+    """
+    expected = expected_tensors(description.layers, where=path.name)
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
+        raise ValueError("the tensors are not those of the layers")
+    content = {
+        "version": 1,
+        "input_shape": list(description.input_shape),
+        "layers": layer_objects(description.layers),
+        "mean": list(description.mean),
+        "std": list(description.std),
+    }
+    if description.trained_on is not None:
+        content["trained_on"] = description.trained_on
+    part = path.with_name(f"{path.name}.part")
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        part,
+        metadata={METADATA_KEY: json.dumps(content)},
+    )
+    part.replace(path)

@@ -19,6 +19,7 @@ from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
 from clicooper_hpc.owner.front import Front
 from clicooper_hpc.owner.front_of_job import front_from_job
+from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.privacy.accounting import Charge
@@ -27,12 +28,10 @@ from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
-from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.privacy.release import PlainReleaser, Releaser, RowReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
 from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 from clicooper_hpc.runstore.private import PrivateFolder
-from clicooper_hpc.runstore.tensors import pack_tensors
 
 __all__ = ["Preparation", "guarantee_of", "prepare", "splits_of"]
 
@@ -52,7 +51,7 @@ class Preparation:
     desk: ReleaseDesk
     held_out: ReleaseStream
     contract: Contract
-    rr_epsilon: float | None
+    secrets: OwnerSecrets
     mode: RngMode
 
 
@@ -74,6 +73,8 @@ def guarantee_of(job: Job, front_shape: tuple[int, ...], *, non_negative: bool) 
 def prepare(job: Job, private: PrivateFolder) -> Preparation:
     """Open the data, build the front, solve the noise, name the labels, ask the budget.
 
+    What ``private`` holds of an earlier life of the run is taken from there.
+
     Raises
     ------
     DataError, UsageError
@@ -84,16 +85,9 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
     data = open_dataset(job.data.path)
     splits = splits_of(job, data)
     train = splits["train"]
-    front = front_from_job(job, data, train)
-    private.write(
-        "front.safetensors", pack_tensors(front.private_tensors(), {"settings": front.settings()})
-    )
-    master = (
-        MasterKey.generate()
-        if job.privacy.mode == "secure"
-        else MasterKey.from_seed(job.privacy.seed)
-    )
-    private.write("master.key", master.to_private_bytes())
+    secrets = OwnerSecrets(private)
+    master = secrets.master_key(job)
+    front = secrets.front(lambda: front_from_job(job, data, train))
     spec = None
     if job.privacy.enabled:
         guarantee = guarantee_of(job, front.output_shape, non_negative=front.non_negative)
@@ -109,16 +103,18 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
             job.labels.randomized_response_epsilon, data.num_classes, master, contexts["train"]
         )
         classes = answers.answers(classes, np.arange(len(train)))
-    label_map = LabelMap.create(job.labels.method, data.num_classes, job.labels.expansion, master)
-    label_map, sub_labels = _name(label_map, classes, train, front, releasers["train"])
-    private.write("label-map.safetensors", label_map.to_private_bytes())
+    released = _Released(train, front, releasers["train"])
+    label_map = secrets.label_map(lambda: _make_label_map(job, data.num_classes, master, released))
+    sub_labels = _name(label_map, classes, released)
 
     streams = {
         name: ReleaseStream(
             split,
             front,
             releasers[name],
-            receipts=ReleaseReceipts(len(split), master.derive("receipts", contexts[name].value)),
+            receipts=secrets.receipts(
+                name, len(split), master.derive("receipts", contexts[name].value)
+            ),
             sub_labels=sub_labels if name == "train" else None,
         )
         for name, split in splits.items()
@@ -138,7 +134,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
             validation_samples=len(splits.get("validation", ())),
             outputs=label_map.num_sub_labels,
         ),
-        rr_epsilon=job.labels.randomized_response_epsilon,
+        secrets=secrets,
         mode=master.mode,
     )
 
@@ -183,33 +179,47 @@ def _releaser(
     return Releaser(spec, NoiseStream(master, context)), context.digest()
 
 
-def _name(
-    label_map: LabelMap,
-    classes: NDArray[np.int64],
-    train: Split,
-    front: Front,
-    releaser: RowReleaser,
-) -> tuple[LabelMap, NDArray[np.int32]]:
-    """Return the fitted map and the sub-label of every training sample."""
-    ids = np.arange(len(train))
-    if label_map.method != "cells":
-        return label_map, label_map.sub_labels(classes, ids, split="train")
+@dataclass(frozen=True, slots=True)
+class _Released:
+    """Released rows of the training split, flat, for naming cells before anything is sent."""
 
-    def released(part: NDArray[np.int64]) -> NDArray[np.float32]:
-        rows = front.rows(train.rows(part))
-        return releaser.release(rows.reshape(len(part), -1), part)
+    split: Split
+    front: Front
+    releaser: RowReleaser
 
-    width = int(np.prod(front.output_shape))
+    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = self.front.rows(self.split.rows(ids))
+        return self.releaser.release(rows.reshape(len(ids), -1), ids)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
+def _make_label_map(job: Job, classes: int, master: MasterKey, released: _Released) -> LabelMap:
+    label_map = LabelMap.create(job.labels.method, classes, job.labels.expansion, master)
+    if label_map.ready:
+        return label_map
+    width = int(np.prod(released.front.output_shape))
     # Fitting needs only so many rows; the same bound as the fit itself keeps.
-    fit_rows = min(len(train), 20_000, max(20 * label_map.expansion, 2**26 // width))
-    label_map = label_map.with_cells(
-        np.concatenate([released(part) for part in _passes(ids[:fit_rows])])
+    fit_rows = min(len(released), 20_000, max(20 * label_map.expansion, 2**26 // width))
+    return label_map.with_cells(
+        np.concatenate([released.rows(part) for part in _passes(np.arange(fit_rows))])
     )
-    names = [
-        label_map.sub_labels(classes[part], part, released(part), split="train")
-        for part in _passes(ids)
-    ]
-    return label_map, np.concatenate(names)
+
+
+def _name(
+    label_map: LabelMap, classes: NDArray[np.int64], released: _Released
+) -> NDArray[np.int32]:
+    """Return the sub-label of every training sample."""
+    ids = np.arange(len(released))
+    if label_map.method != "cells":
+        return label_map.sub_labels(classes, ids, split="train")
+    return np.concatenate(
+        [
+            label_map.sub_labels(classes[part], part, released.rows(part), split="train")
+            for part in _passes(ids)
+        ]
+    )
 
 
 def _passes(ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.files import replacing
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "attributes",
     "creating",
     "open_live",
-    "reading",
     "set_attributes",
     "text",
     "write_error",
@@ -87,32 +86,6 @@ def add_dataset(
         dataset.dims[0].label = Path(axis.name).name
         dataset.dims[0].attach_scale(axis)
     return dataset
-
-
-@contextmanager
-def reading(path: Path, *, swmr: bool) -> Iterator[Any]:
-    """Open ``path`` for reading; ``swmr`` for a shard, which may be live or left by a killed rank.
-
-    Raises
-    ------
-    RunFolderError
-        The file is missing, damaged or not HDF5; also for damage met inside the ``with`` block.
-    """
-    if not path.is_file():
-        raise RunFolderError(
-            "the file is missing",
-            where=str(path),
-            remedy="Name the folder of a run, or bring the file back from where it was moved.",
-        )
-    try:
-        with h5py.File(path, "r", swmr=swmr, locking=False) as file:
-            yield file
-    except (OSError, RuntimeError, KeyError) as error:
-        raise RunFolderError(
-            f"the file is damaged or not HDF5 ({_first_line(error)})",
-            where=str(path),
-            remedy="Restore it from a copy; the files of the other ranks are not affected.",
-        ) from error
 
 
 def open_live(path: Path) -> Any:

@@ -22,14 +22,15 @@ from clicooper_hpc.runstore.h5 import (
     SINGLE_LIBVER,
     Attribute,
     add_dataset,
+    attributes,
     creating,
-    reading,
     set_attributes,
 )
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
 from clicooper_hpc.runstore.rows import create_table
 from clicooper_hpc.runstore.single import require_parallel_hdf5
 from clicooper_hpc.runstore.tables import EVALUATION, RELEASES, Table
+from clicooper_hpc.runstore.view import read_file
 
 __all__ = [
     "RUN_FORMAT",
@@ -195,9 +196,9 @@ def finish_index(
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    with reading(path, swmr=False) as old:
-        layout: Layout = "single" if old.attrs["layout"] == b"single" else "shards"
-        count = int(old.attrs["num_ranks"])
+    attrs = read_file(path, attributes)
+    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
+    count = int(attrs["num_ranks"])
     with creating(path, _libver(layout), start=path) as file:
         if "results" in file:
             del file["results"]

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.frames import RankRows, step_dataset, to_frame
-from clicooper_hpc.runstore.h5 import Attribute, attributes, reading
+from clicooper_hpc.runstore.h5 import Attribute, attributes
 from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
 from clicooper_hpc.runstore.rows import find_tables, read_rows, table_of
 from clicooper_hpc.runstore.summary import summarise
 from clicooper_hpc.runstore.tables import STEPS, TRAINING, Table
+from clicooper_hpc.runstore.view import read_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,18 +180,20 @@ class Run:
         """Tables of ``rank``; rows are read for the one called ``wanted``."""
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
-        with reading(path, swmr=not single) as file:
+
+        def read(file: Any) -> dict[str, Any]:
             if not single and attributes(file).get("run_id") != self.attrs["run_id"]:
                 raise RunFolderError(
                     "the shard belongs to another run",
                     where=str(path),
                     remedy="Bring back the shard this run wrote.",
                 )
-            parent = file[f"ranks/{rank:03d}"] if single else file
             return {
                 name: (table_of(group), read_rows(group) if name == wanted else None)
-                for name, group in find_tables(parent)
+                for name, group in find_tables(file[f"ranks/{rank:03d}"] if single else file)
             }
+
+        return read_file(path, read)
 
 
 def open_run(path: str | Path) -> Run:
@@ -203,7 +206,8 @@ def open_run(path: str | Path) -> Run:
     """
     place = Path(path)
     folder = RunFolder(place.parent if place.name == "run.h5" else place)
-    with reading(folder.index, swmr=False) as file:
+
+    def read(file: Any) -> Run:
         attrs = attributes(file)
         if attrs.get("format") != RUN_FORMAT:
             raise RunFolderError(
@@ -237,6 +241,8 @@ def open_run(path: str | Path) -> Run:
             },
             _digests=tuple(_plain(file["shard_digests"])) if "shard_digests" in file else (),
         )
+
+    return read_file(folder.index, read)
 
 
 def _plain(dataset: Any) -> Any:

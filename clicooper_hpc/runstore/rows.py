@@ -15,6 +15,7 @@ from clicooper_hpc.runstore.tables import COMPLETE, Column, Table
 __all__ = [
     "COMPACT_BYTES",
     "LIVE_ROWS",
+    "Rows",
     "columns_of",
     "create_table",
     "find_tables",

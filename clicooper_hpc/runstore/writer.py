@@ -22,11 +22,11 @@ from clicooper_hpc.runstore.h5 import (
     attributes,
     creating,
     open_live,
-    reading,
     set_attributes,
     write_error,
 )
 from clicooper_hpc.runstore.rows import (
+    Rows,
     columns_of,
     create_table,
     find_tables,
@@ -35,6 +35,7 @@ from clicooper_hpc.runstore.rows import (
     write_rows,
 )
 from clicooper_hpc.runstore.tables import COMPLETE, Table
+from clicooper_hpc.runstore.view import read_file
 
 __all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact"]
 
@@ -114,10 +115,15 @@ def compact(path: Path) -> None:
     RunFolderError
         The shard is missing or damaged.
     """
-    with reading(path, swmr=True) as old, creating(path) as new:
-        set_attributes(new, attributes(old))
-        for _, group in find_tables(old):
-            rows = read_rows(group)
-            count = len(next(iter(rows.values())))
-            rows[COMPLETE.name] = np.ones(count, COMPLETE.dtype)
-            write_rows(create_table(new, table_of(group), live=False), 0, rows)
+
+    def collect(old: Any) -> tuple[dict[str, Attribute], list[tuple[Table, Rows]]]:
+        tables = [(table_of(group), read_rows(group)) for _, group in find_tables(old)]
+        return attributes(old), tables
+
+    attrs, tables = read_file(path, collect)
+    with creating(path) as new:
+        set_attributes(new, attrs)
+        for table, rows in tables:
+            rows[COMPLETE.name] = np.ones(len(rows[table.axis]), COMPLETE.dtype)
+            columns = columns_of(create_table(new, table, live=False))
+            write_rows(columns, 0, rows)

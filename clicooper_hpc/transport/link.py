@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.kinds import Direction
+from clicooper_hpc.transport.matched import MatchedReceive
 from clicooper_hpc.transport.tap import Tap
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Link:
     """A communicator, a peer on it and a lane (MPI tag), seen from rank ``me``.
 
     Messages of one link arrive in the order they were sent. Two channels must never share a link:
-    the pre-posted receives of one would take the messages of the other.
+    the pre-posted receives of one would take the messages of the other. With ``match_first``, MPI
+    gets a buffer only once a message is known to fit; see `clicooper_hpc.transport.matched`.
     """
 
     comm: MPI.Intracomm
@@ -52,6 +54,7 @@ class Link:
     direction: Direction
     lane: int
     tap: Tap | None = None
+    match_first: bool = False
 
     def isend(self, raw: NDArray[uint8]) -> MPI.Request:
         """Start to send ``raw``, which must stay as it is until the request is complete."""
@@ -62,8 +65,10 @@ class Link:
         except RuntimeError as error:  # mpi4py's exceptions derive from it
             raise self._lost(error, "send to") from error
 
-    def irecv(self, raw: NDArray[uint8]) -> MPI.Request:
+    def irecv(self, raw: NDArray[uint8]) -> MPI.Request | MatchedReceive:
         """Post a receive into ``raw`` for the next message of this link."""
+        if self.match_first:
+            return MatchedReceive(self.comm, raw, self.peer, self.lane)
         try:
             return self.comm.Irecv(raw, self.peer, self.lane)
         except RuntimeError as error:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from mpi4py import MPI
-    from numpy import uint8
-    from numpy.typing import NDArray
 
 __all__ = ["MatchedReceive", "TooLongError", "overruns_buffers"]
 
@@ -42,7 +43,7 @@ class MatchedReceive:
     the order they were made.
     """
 
-    def __init__(self, comm: MPI.Intracomm, raw: NDArray[uint8], peer: int, tag: int) -> None:
+    def __init__(self, comm: MPI.Intracomm, raw: NDArray[np.uint8], peer: int, tag: int) -> None:
         self._comm: MPI.Intracomm | None = comm
         self._raw = raw
         self._peer = peer
@@ -72,13 +73,14 @@ class MatchedReceive:
             message = self._comm.Improbe(self._peer, self._tag, probed)
             if message is None:
                 return False
-            target, size = self._raw, probed.Get_count()
+            size = probed.Get_count()
+            target = self._raw
             if size > target.nbytes:
                 self._too_long = True
                 if size > _THROW_AWAY_LIMIT_BYTES:
                     self._comm = None
                     raise TooLongError(f"a message of {size} bytes")
-                target = bytearray(size)
+                target = np.empty(size, dtype=np.uint8)
             self._request = message.Irecv(target)
         done = self._request.Test(status)
         if done:

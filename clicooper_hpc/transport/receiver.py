@@ -14,6 +14,7 @@ from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.matched import MatchedReceive
 from clicooper_hpc.transport.slot import Slot, check_capacity, torch_dtype
 from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
 
@@ -50,7 +51,9 @@ class _Cell:
 
     __slots__ = ("arrived", "fault", "request", "slot", "status")
 
-    def __init__(self, slot: Slot, request: MPI.Request, status: MPI.Status) -> None:
+    def __init__(
+        self, slot: Slot, request: MPI.Request | MatchedReceive, status: MPI.Status
+    ) -> None:
         self.slot = slot
         self.request = request
         self.status = status

@@ -19,6 +19,7 @@ from clicooper_hpc.transport.collectives import (
 )
 from clicooper_hpc.transport.kinds import DIRECTIONS, Direction, Kind
 from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.matched import overruns_buffers
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.tap import Tap
@@ -76,6 +77,7 @@ class World:
         self.processors = tuple(processors)
         self.local_rank = local_rank
         self._tap: Tap | None = None
+        self._match_first = overruns_buffers(library)
         self._channels: list[tuple[Place, Sender | Receiver]] = []
         self._sent = Counters()
         self._received = Counters()
@@ -232,7 +234,7 @@ class World:
         if not 0 <= peer < self.size:
             raise ValueError(f"no rank {peer} among {self.size}")
         comm: MPI.Intracomm = getattr(self.comms, direction)
-        return Link(comm, self.rank, peer, direction, lane, self._tap)
+        return Link(comm, self.rank, peer, direction, lane, self._tap, self._match_first)
 
     def _free_place(self, way: Way, direction: Direction, peer: int, lane: int) -> Place:
         """Refuse a second channel on a link: its receives would take the first one's messages."""

@@ -92,6 +92,12 @@ def test_set_overrides_and_bare_words_are_text(tmp_path: Path) -> None:
     assert job.pipeline.partition == [1, 2]
 
 
+def test_options_are_replaced_whole_with_their_network(tmp_path: Path) -> None:
+    text = GOOD + '[model]\nname = "mlp"\noptions = { widths = [8] }\n'
+    job = load_job(write(tmp_path, text), ["model.name=vgg", "model.options={ channels = [8] }"])
+    assert job.model.options == {"channels": [8]}
+
+
 @pytest.mark.parametrize("text", ["training.epochs", "epochs=3", "=3", "training.epochs=zero"])
 def test_bad_set_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"--set|epochs"):

@@ -147,9 +147,9 @@ def test_an_exchanged_shard_of_the_same_run_is_noticed(copy: RunFolder) -> None:
 
 def test_what_does_not_exist_is_named_with_what_does(original: Path) -> None:
     run = open_run(original)
-    with pytest.raises(RunFolderError, match="no table 'proofs'.*steps, training"):
+    with pytest.raises(RunFolderError, match=r"no table 'proofs'.*steps, training"):
         run.table("proofs", rank=1)
-    with pytest.raises(RunFolderError, match="no rank 3.*0 to 2"):
+    with pytest.raises(RunFolderError, match=r"no rank 3.*0 to 2"):
         run.table("steps", rank=3)
 
 

@@ -62,7 +62,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
             load_tensors(path)
         with pytest.raises(RunFolderError, match=r"weights\.safetensors: .*damaged"):
             read_metadata(path)
-        with pytest.raises(RunFolderError, match="front: .*damaged"):
+        with pytest.raises(RunFolderError, match=r"front: .*damaged"):
             unpack_tensors(broken, where="front")
 
 

@@ -60,7 +60,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     return lines
 
 
-@pytest.mark.parametrize("how", ["lines", "polled"])
+@pytest.mark.parametrize("how", ["lines", "polled", "matched"])
 @pytest.mark.parametrize("fault", MESSAGES)
 def test_bad_message_is_refused_in_words(
     told: dict[str, dict[str, str]], fault: str, how: str
@@ -94,4 +94,9 @@ def test_abort_ends_all_ranks_with_one_message_and_its_code(
     done = mpirun(size, [str(PROGRAMS / "aborts.py"), str(failing), str(code)], timeout_s=90.0)
     assert done.returncode == code
     assert done.stdout == "said before\n"
-    assert done.stderr == f"rank {failing}: the net is torn\n"
+    ours = f"rank {failing}: the net is torn\n"
+    if "open mpi" in done.stderr.lower():  # its mpirun adds a notice that no rank can prevent
+        assert done.stderr.count(ours) == 1
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.stderr == ours

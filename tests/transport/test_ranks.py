@@ -46,10 +46,12 @@ def launch(
 
 def test_world_is_what_the_launcher_started(launch: Run) -> None:
     for rank, seen in enumerate(launch.ranks):
-        assert (seen["rank"], seen["size"], seen["local_rank"]) == (rank, launch.size, rank)
+        assert (seen["rank"], seen["size"]) == (rank, launch.size)
         assert len(seen["processors"]) == launch.size
         assert len(set(seen["processors"])) == 1
         assert "\n" not in seen["library"]
+    # Not always in rank order: some launchers place ranks otherwise.
+    assert sorted(seen["local_rank"] for seen in launch.ranks) == list(range(launch.size))
 
 
 def test_both_directions_keep_their_order(launch: Run) -> None:

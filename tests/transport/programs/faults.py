@@ -58,9 +58,9 @@ def meet(world: World) -> None:
     world.share_verdict(0, "", deadline_s=60.0)
 
 
-def bad_messages(world: World, *, polled: bool) -> dict[str, str]:
+def bad_messages(world: World, first_lane: int, *, polled: bool) -> dict[str, str]:
     lines = {}
-    for lane, (name, raw) in enumerate(FAULTS.items(), start=20 if polled else 0):
+    for lane, (name, raw) in enumerate(FAULTS.items(), start=first_lane):
         if world.rank == 1:
             outgoing = np.frombuffer(raw, dtype=np.uint8).copy()
             world.comms.forward.Send(outgoing, 0, lane)
@@ -89,7 +89,7 @@ def bad_messages(world: World, *, polled: bool) -> dict[str, str]:
 
 def silence(world: World) -> dict[str, str]:
     """A peer that says nothing, then wakes up; a peer that takes nothing, then does."""
-    lane = 50
+    lane = 60
     if world.rank == 1:
         meet(world)
         sender = world.sender(
@@ -170,11 +170,14 @@ def out_of_step(world: World) -> dict[str, str]:
 
 def main(folder: Path) -> None:
     with start_mpi() as world:
-        lines = bad_messages(world, polled=False)
-        polled = bad_messages(world, polled=True)
+        lines = bad_messages(world, 0, polled=False)
+        polled = bad_messages(world, 20, polled=True)
+        # A world of this name matches before it receives, whichever library runs this.
+        with World(world.comms, library="Open MPI", processors=(), local_rank=0) as matching:
+            matched = bad_messages(matching, 40, polled=False)
         lines |= silence(world) | bad_blobs(world) | out_of_step(world)
         if world.rank == 0:
-            text = json.dumps({"lines": lines, "polled": polled})
+            text = json.dumps({"lines": lines, "polled": polled, "matched": matched})
             (folder / "lines.json").write_text(text, encoding="utf-8")
 
 

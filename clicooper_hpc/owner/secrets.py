@@ -1,0 +1,90 @@
+"""The owner's private state: made once, then only ever read again.
+
+A pass over the data that was killed is repeated with the same key, front, label map and receipts,
+so the very same bits leave: that is what makes a release one-time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.owner.front import Front, restore_front
+from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.receipts import ReleaseReceipts
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
+
+__all__ = ["OwnerSecrets"]
+
+_T = TypeVar("_T")
+_KEY = "master.key"
+_FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
+_LABEL_MAP = "label-map.safetensors"
+
+
+class OwnerSecrets:
+    """Reads what ``private/`` holds, and makes and keeps what it does not hold yet."""
+
+    def __init__(self, folder: PrivateFolder) -> None:
+        self._folder = folder
+
+    def master_key(self, job: Job) -> MasterKey:
+        """Return the key all secret randomness of the run is derived from."""
+        if _KEY in self._folder:
+            return self._sound(_KEY, MasterKey.from_private_bytes)
+        key = (
+            MasterKey.generate()
+            if job.privacy.mode == "secure"
+            else MasterKey.from_seed(job.privacy.seed)
+        )
+        self._folder.write(_KEY, key.to_private_bytes())
+        return key
+
+    def front(self, build: Callable[[], Front]) -> Front:
+        """Return the stored front, or build it once: training it again would spend again."""
+        if _FRONT_SETTINGS in self._folder:
+            tensors = unpack_tensors(
+                self._folder.read(_FRONT), where=str(self._folder.path / _FRONT)
+            )
+            return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
+        front = build()
+        self._folder.write(_FRONT, pack_tensors(front.private_tensors(), {}))
+        self._folder.write(_FRONT_SETTINGS, front.settings().encode())
+        return front
+
+    def label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
+        """Return the stored label map, or make it once."""
+        if _LABEL_MAP in self._folder:
+            return self._sound(_LABEL_MAP, LabelMap.from_private_bytes)
+        label_map = build()
+        self._folder.write(_LABEL_MAP, label_map.to_private_bytes())
+        return label_map
+
+    def receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
+        """Return what is known to have left of ``split``, or empty receipts."""
+        name = _receipts(split)
+        if name not in self._folder:
+            return ReleaseReceipts(samples, key)
+        return self._sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+
+    def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
+        """Store what has left of ``split``."""
+        self._folder.write(_receipts(split), receipts.to_bytes())
+
+    def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+        try:
+            return parse(self._folder.read(name))
+        except ValueError as error:
+            raise RunFolderError(
+                f"the owner's private file is damaged ({error})",
+                where=str(self._folder.path / name),
+                remedy="Bring back the file the run wrote; without it the run cannot go on.",
+            ) from None
+
+
+def _receipts(split: str) -> str:
+    return f"receipts-{split}.bin"

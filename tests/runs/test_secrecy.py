@@ -1,0 +1,111 @@
+"""Nothing secret leaves the owner: every recorded byte and every file outside private/ is searched.
+
+Each secret is first found where it must be, so that the search is known to work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from start import train
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.owner.preparation import Preparation, prepare, splits_of
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.reader import Run
+
+pytestmark = pytest.mark.mpi
+
+
+def private_bytes(run: Run) -> bytes:
+    return b"\n".join(path.read_bytes() for path in sorted((run.folder.private).iterdir()))
+
+
+def public_bytes(run: Run) -> Iterator[tuple[str, bytes]]:
+    """Yield every file outside private/, raw, and every HDF5 dataset uncompressed."""
+    for path in sorted(run.folder.path.rglob("*")):
+        if not path.is_file() or run.folder.private in path.parents:
+            continue
+        yield path.name, path.read_bytes()
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                found: list[tuple[str, bytes]] = []
+
+                def collect(name: str, item: object, out: list[tuple[str, bytes]] = found) -> None:
+                    if isinstance(item, h5py.Dataset):
+                        out.append((name, np.asarray(item[()]).tobytes()))
+
+                file.visititems(collect)
+            yield from ((f"{path.name}:{name}", content) for name, content in found)
+
+
+def needles(run: Run) -> dict[str, list[bytes]]:
+    """Return the secrets of a run as byte strings of at least 24 bytes."""
+    job = Job.model_validate(run.job)
+    preparation: Preparation = prepare(job, PrivateFolder(run.folder.private))
+    with open_dataset(job.data.path) as data:
+        splits = splits_of(job, data)
+        raw = {name: split.rows(np.arange(len(split))) for name, split in splits.items()}
+        labels = {name: split.labels() for name, split in splits.items()}
+    front = {name: preparation.front.rows(rows) for name, rows in raw.items()}
+    key = (run.folder.private / "master.key").read_bytes()[-32:]
+    label_map = load_file(run.folder.private / "label-map.safetensors")
+    permutation = label_map["permutation"]
+    return {
+        "noise key": [key],
+        "front weights": [
+            tensor.numpy().tobytes()[:64]
+            for tensor in preparation.front.private_tensors().values()
+            if len(set(tensor.numpy().tobytes()[:64])) > 16  # not a row of zeros or ones
+        ],
+        "label map": [
+            label_map["spread_key"].tobytes(),
+            *[permutation.astype(kind).tobytes() for kind in ("<i8", "<i4", "<f4", "<f8")],
+        ],
+        "raw samples": [row.tobytes()[64:192] for rows in raw.values() for row in rows],
+        "clean rows": [row.tobytes() for rows in front.values() for row in rows],
+        "true labels": [
+            classes[:24].astype(kind).tobytes()
+            for classes in labels.values()
+            for kind in ("u1", "<i4", "<i8", "<f4")
+            if len(classes) >= 24
+        ],
+    }
+
+
+@pytest.mark.parametrize("method", ["random", "cells"])
+def test_no_secret_in_any_message_or_public_file(tmp_path: Path, method: str) -> None:
+    run = train(tmp_path, 3, f"labels.method={method}", "release.cache=disk")
+    wanted = needles(run)
+    hidden = private_bytes(run)
+    for kind in ("noise key", "front weights", "label map"):
+        assert any(needle in hidden for needle in wanted[kind]), f"{kind}: the search finds nothing"
+    wires = [name for name, content in public_bytes(run) if name.endswith(".wire") and content]
+    assert wires == ["rank-000.wire", "rank-001.wire", "rank-002.wire"]
+    searched = 0
+    for name, content in public_bytes(run):
+        searched += len(content)
+        for kind, secrets in wanted.items():
+            assert not any(needle in content for needle in secrets), f"{kind} in {name}"
+    assert searched > 100_000
+
+
+def test_the_search_finds_a_row_that_leaves_clean(tmp_path: Path) -> None:
+    run = train(tmp_path, 2, "privacy.enabled=false")
+    clean = needles(run)["clean rows"]
+    wire = (run.folder.path / "wire" / "rank-000.wire").read_bytes()
+    assert sum(row in wire for row in clean) == 80
+
+
+def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
+    run = train(tmp_path, 2)
+    assert run.folder.private.stat().st_mode & 0o777 == 0o700
+    files = list(run.folder.private.iterdir())
+    assert files
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)

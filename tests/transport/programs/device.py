@@ -1,0 +1,30 @@
+"""Send tensors from a CUDA device to this same rank and back to the device."""
+
+from __future__ import annotations
+
+import torch
+
+from clicooper_hpc.transport import Kind, start_mpi
+
+with start_mpi() as world:
+    device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+    receiver = world.receiver(
+        "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
+    )
+    sender = world.sender(
+        "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
+    )
+    for step in range(20):
+        tensor = torch.randn(1024, 1024, device=device, dtype=torch.bfloat16) @ torch.randn(
+            1024, 1024, device=device, dtype=torch.bfloat16
+        )
+        sender.send(tensor.t(), Kind.ACTIVATION, step, 0)
+        expected = tensor.t().clone()
+        tensor.zero_()
+        message = receiver.receive(Kind.ACTIVATION, step, 0)
+        moved = message.on(device)
+        message.tensor.zero_()
+        assert moved.device == device
+        assert torch.equal(moved, expected)
+        receiver.release(message)
+print("same")
