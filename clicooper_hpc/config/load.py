@@ -87,8 +87,10 @@ def _merge(base: dict[str, Any], top: dict[str, Any], at: str = "") -> dict[str,
     merged = dict(base)
     for key, value in top.items():
         old, dotted = merged.get(key), f"{at}{key}"
-        both = isinstance(old, dict) and isinstance(value, dict) and dotted not in _WHOLE_TABLES
-        merged[key] = _merge(old, value, f"{dotted}.") if both else value
+        if isinstance(old, dict) and isinstance(value, dict) and dotted not in _WHOLE_TABLES:
+            merged[key] = _merge(old, value, f"{dotted}.")
+        else:
+            merged[key] = value
     return merged
 
 

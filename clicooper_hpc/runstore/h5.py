@@ -19,6 +19,7 @@ import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.superblock import SUPERBLOCK_BYTES, sealed
 
 __all__ = [
     "LIBVER",
@@ -116,7 +117,8 @@ def creating(path: Path, libver: Any = LIBVER, *, start: Path | None = None) -> 
         image = file.id.get_file_image()
     try:
         with replacing(path) as aside:
-            aside.write_bytes(image)
+            # HDF5 1.10 takes the mark of an open file out of an image, but leaves its checksum.
+            aside.write_bytes(sealed(image) + image[SUPERBLOCK_BYTES:])
     except OSError as error:
         raise write_error(path, error) from error
 

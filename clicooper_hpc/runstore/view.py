@@ -11,7 +11,6 @@ Sound because our writer is in SWMR mode: what a reader can reach is always writ
 from __future__ import annotations
 
 import io
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,16 +19,13 @@ from typing import Any, TypeVar
 import h5py
 
 from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.superblock import SUPERBLOCK_BYTES, is_live, is_sound, sealed
 
-__all__ = ["checksum", "read_file"]
+__all__ = ["read_file"]
 
 T = TypeVar("T")
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Superblock version 2 and 3 (HDF5 file format specification, section II.A): signature, version,
-# size of offsets, size of lengths, consistency flags, base, extension, end of file, root; checksum.
-_SUPERBLOCK = struct.Struct("<8s4B4Q")
-_OPEN_FOR_WRITING = 0b101
+# Where a live file is said to end: the stored end is from when it was opened for writing.
 _BEYOND = 1 << 40
 _ATTEMPTS = 20
 _PAUSE_S = 0.02
@@ -54,7 +50,8 @@ def read_file(path: Path, action: Callable[[Any], T]) -> T:
     for attempt in range(_ATTEMPTS):
         live = False
         try:
-            live = _is_live(path)
+            with path.open("rb") as start:
+                live = is_live(start.read(SUPERBLOCK_BYTES))
             if live:
                 with _View(path) as view, h5py.File(view, "r") as file:
                     return action(file)
@@ -72,33 +69,16 @@ def read_file(path: Path, action: Callable[[Any], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _is_live(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(_SUPERBLOCK.size)
-    if len(head) < _SUPERBLOCK.size:
-        return False
-    signature, version, _, _, flags, *_ = _SUPERBLOCK.unpack(head)
-    return bool(signature == _SIGNATURE and version == 3 and flags & _OPEN_FOR_WRITING)
-
-
 class _View(io.RawIOBase):
-    """The bytes of a file, except that the superblock says it is closed and ends far away.
-
-    The stored end of file is from when the file was opened for writing, and the real one moves.
-    """
+    """The bytes of a live file, except that its superblock says it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
-        head = self._file.read(_SUPERBLOCK.size)
-        stored = self._file.read(4)
-        if len(stored) < 4 or struct.unpack("<I", stored)[0] != checksum(head):
+        head = self._file.read(SUPERBLOCK_BYTES)
+        if len(head) < SUPERBLOCK_BYTES or not is_sound(head):
             self._file.close()
             raise OSError("incorrect superblock checksum")
-        fields = list(_SUPERBLOCK.unpack(head))
-        fields[4] = 0
-        fields[7] = _BEYOND
-        head = _SUPERBLOCK.pack(*fields)
-        self._head = head + struct.pack("<I", checksum(head))
+        self._head = sealed(head, _BEYOND)
         self._at = 0
 
     def seekable(self) -> bool:
@@ -130,42 +110,3 @@ class _View(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def checksum(data: bytes) -> int:
-    """Return HDF5's metadata checksum of ``data``: Jenkins' lookup3 ``hashlittle``, seed 0.
-
-    ``data`` must not be empty. Source: B. Jenkins, lookup3.c, May 2006.
-    """
-    mask = 0xFFFFFFFF
-
-    def turn(value: int, by: int) -> int:
-        return ((value << by) | (value >> (32 - by))) & mask
-
-    a = b = c = (0xDEADBEEF + len(data)) & mask
-    padded = data + bytes(-len(data) % 12)
-    words = struct.unpack(f"<{len(padded) // 4}I", padded)
-    for place in range(0, len(words), 3):
-        a = (a + words[place]) & mask
-        b = (b + words[place + 1]) & mask
-        c = (c + words[place + 2]) & mask
-        if place + 3 < len(words):
-            a = ((a - c) & mask) ^ turn(c, 4)
-            c = (c + b) & mask
-            b = ((b - a) & mask) ^ turn(a, 6)
-            a = (a + c) & mask
-            c = ((c - b) & mask) ^ turn(b, 8)
-            b = (b + a) & mask
-            a = ((a - c) & mask) ^ turn(c, 16)
-            c = (c + b) & mask
-            b = ((b - a) & mask) ^ turn(a, 19)
-            a = (a + c) & mask
-            c = ((c - b) & mask) ^ turn(b, 4)
-            b = (b + a) & mask
-    c = ((c ^ b) - turn(b, 14)) & mask
-    a = ((a ^ c) - turn(c, 11)) & mask
-    b = ((b ^ a) - turn(a, 25)) & mask
-    c = ((c ^ b) - turn(b, 16)) & mask
-    a = ((a ^ c) - turn(c, 4)) & mask
-    b = ((b ^ a) - turn(a, 14)) & mask
-    return ((c ^ b) - turn(b, 24)) & mask

@@ -182,10 +182,15 @@ class Receiver:
         return Message(header, tensor, waited_s, self._serial)
 
     def release(self, message: Message) -> None:
-        """Give the slot of ``message`` back; its tensor must not be used any more."""
+        """Give the slot of ``message`` back; its tensor must not be used any more.
+
+        MPI writes behind autograd's back: a backward pass that still needs the tensor would take
+        the next message for it. Released tensors count as changed, so it fails instead.
+        """
         cell = self._held.pop(message.serial, None)
         if cell is None:
             raise ValueError("this message was released before, or is another channel's")
+        torch.autograd.graph.increment_version(message.tensor)
         if not self.closed:
             self._repost(cell)
 

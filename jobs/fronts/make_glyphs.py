@@ -1,16 +1,17 @@
-"""Make glyphs-conv32.safetensors: a front for 8x8 handwriting that has seen no handwriting.
+"""Make glyphs-conv24.safetensors: a front for 8x8 handwriting that has seen no handwriting.
 
 Draws 200 random glyphs (one to three random strokes each, no digit or letter among them), each
 150 times with shaken strokes, slant, width and bends, in the manner of the 8x8 digits (32x32
 pixels, 4x4 blocks counted); trains a small network to tell the glyphs apart; drops its head. No
 data set is used, so the front costs no privacy. About two minutes on one core:
 
-    python jobs/fronts/make_glyphs.py jobs/fronts/glyphs-conv32.safetensors
+    python jobs/fronts/make_glyphs.py jobs/fronts/glyphs-conv24.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ Points = NDArray[np.float64]
 
 GLYPHS, DRAWINGS, EPOCHS, BATCH = 200, 150, 6, 128
 SIDE, BLOCK, FINE = 32, 4, 2  # canvas, pixels a cell counts, oversampling
-FEATURES = 32
+FEATURES = 24
 
 
 def arc(rng: np.random.Generator, most: float) -> Points:
@@ -35,7 +36,8 @@ def arc(rng: np.random.Generator, most: float) -> Points:
     turn = rng.choice([-1, 1]) * rng.uniform(120, most)
     angle = np.radians(np.linspace(start, start + turn, 14))
     centre, radius = rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.5, 2)
-    return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points: Points = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return points
 
 
 def glyph(rng: np.random.Generator) -> list[Points]:
@@ -104,6 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log = logging.getLogger("make_glyphs")
     rng = np.random.default_rng(0)
     glyphs = [glyph(rng) for _ in range(GLYPHS)]
     images = [draw(shaken(strokes, rng), rng) for _ in range(DRAWINGS) for strokes in glyphs]
@@ -138,7 +142,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=EPOCHS * steps)
     for epoch in range(EPOCHS):
         right = 0
-        for batch in torch.randperm(len(x))[: steps * BATCH].split(BATCH):
+        for batch in torch.randperm(len(x))[: steps * BATCH].reshape(steps, BATCH):
             scores = head(body(x[batch]))
             loss = nn.functional.cross_entropy(scores, y[batch], label_smoothing=0.1)
             optimizer.zero_grad()
@@ -146,7 +150,7 @@ def main() -> None:
             optimizer.step()
             schedule.step()
             right += int((scores.argmax(1) == y[batch]).sum())
-        print(f"epoch {epoch + 1} of {EPOCHS}: {100 * right / (steps * BATCH):.1f} % of glyphs")
+        log.info("epoch %d of %d: %.1f %%", epoch + 1, EPOCHS, 100 * right / (steps * BATCH))
     trained_on = f"{GLYPHS} random glyphs drawn by make_glyphs.py, no handwriting, no data set"
     description = Description(layers, (1, SIDE // BLOCK, SIDE // BLOCK), (0.0,), (1.0,), trained_on)
     tensors = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}

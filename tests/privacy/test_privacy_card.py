@@ -139,6 +139,7 @@ def test_ceilings_under_zero_out_are_for_row_against_row() -> None:
     made = card({"relation": "zero-out"})
     assert "21.8 % (Gaussian)" in line(made, "label ceiling")
     assert "90 % (any mechanism)" in line(made, "label ceiling")
+    assert "true positives 9.29 % at 1 %" in line(made, "member ceiling")
 
 
 def test_the_stored_card_holds_no_float_and_keeps_its_digest() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.privacy.cells import Cells
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod, _permutation
 
@@ -86,6 +87,13 @@ def test_cells_ignore_the_class_and_are_not_nearly_empty() -> None:
     for names in by_class[1:]:
         assert len(set(zip(by_class[0].tolist(), names.tolist(), strict=True))) == 4
     assert np.bincount(np.unique(by_class[0], return_inverse=True)[1]).min() > 3000 / 4 / 4
+
+
+def test_a_cell_is_decided_in_integers_with_the_lower_number_on_a_tie() -> None:
+    cells = Cells(np.array([[0, 0], [2, 2], [-4, 0]]), step=0.5)
+    # In steps: (1.2, 1.2) rounds to (1, 1), as far from cell 0 as from cell 1.
+    rows = np.array([[0.6, 0.6], [1.0, 0.9], [-1.0, 0.0], [-1e30, 0.0]], dtype=np.float32)
+    assert cells.assign(rows).tolist() == [0, 1, 0, 2]
 
 
 def test_permutation_is_uniform_over_all_orders() -> None:

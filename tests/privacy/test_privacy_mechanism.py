@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import mpmath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,6 +82,22 @@ def test_more_noise_costs_less(sigma: float, delta: float, factor: float) -> Non
 @given(EPSILONS, DELTAS)
 def test_sigma_scales_with_sensitivity(epsilon: float, delta: float) -> None:
     assert gaussian_sigma(epsilon, delta, 8.0) == 8 * gaussian_sigma(epsilon, delta, 1.0)
+
+
+def test_rounding_is_never_in_favour_of_the_claim() -> None:
+    """Float64 figures against 500 bits: delta never below the true one, epsilon always enough."""
+    with mpmath.workprec(500):
+
+        def true_delta(epsilon: float, sigma: float) -> Any:
+            e, mu = mpmath.mpf(epsilon), 1 / mpmath.mpf(sigma)
+            low = mpmath.ncdf(-mu / 2 - e / mu)
+            return mpmath.ncdf(mu / 2 - e / mu) - mpmath.exp(e) * low
+
+        for i in range(1, 41):
+            sigma = 0.37 * i
+            assert gaussian_delta(0.9, sigma, 1.0) >= true_delta(0.9, sigma)
+            assert true_delta(gaussian_epsilon(sigma, 1e-5, 1.0), sigma) <= 1e-5
+            assert mpmath.mpf(gdp_mu(sigma, 1.0)) >= 1 / mpmath.mpf(sigma)
 
 
 def test_so_much_noise_that_epsilon_is_zero() -> None:

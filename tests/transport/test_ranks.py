@@ -142,5 +142,9 @@ def test_held_messages_are_autograd_leaves_of_their_own(two: Run) -> None:
     assert "released before" in refusal
 
 
+def test_backward_through_a_released_message_fails(two: Run) -> None:
+    assert "modified by an inplace operation" in two.ranks[1]["stale"]
+
+
 def test_ready_foretells_a_receive_without_wait(two: Run) -> None:
     assert two.ranks[1]["ready"] == [False, False, True]

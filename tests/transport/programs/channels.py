@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,30 @@ def leaves(sender: Any, receiver: Any) -> list[Any]:
     return seen
 
 
-def ready(sender: Any, receiver: Any) -> list[bool]:
-    """``ready`` turns true by itself and takes nothing away."""
+def stale(sender: Any, receiver: Any) -> str:
+    """A message released before the backward pass that needs it."""
     if sender is not None:
-        time.sleep(0.05)
+        sender.send(torch.ones(3), Kind.ACTIVATION, 0, 0)
+        return ""
+    message = receiver.receive(Kind.ACTIVATION, 0, 0)
+    total = (message.tensor.requires_grad_() ** 2).sum()
+    receiver.release(message)
+    try:
+        torch.autograd.backward(total)
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+def ready(world: World, sender: Any, receiver: Any) -> list[bool]:
+    """``ready`` turns true by itself and takes nothing away."""
+    signal: dict[str, Any] = {"kind": Kind.CONTROL, "step": 0, "deadline_s": DEADLINE_S}
+    if sender is not None:
+        world.receive_blob(1, limit_bytes=6, **signal)
         sender.send(torch.ones(2), Kind.NORM, 0, 0)
         return []
     before = receiver.ready()
+    world.send_blob(0, b"looked", **signal)
     while not receiver.ready():
         time.sleep(0.001)
     message = receiver.receive(Kind.NORM, 0, 0)
@@ -239,7 +257,8 @@ def main(folder: Path) -> None:
             "dtypes": pair(world, 3, 256, 2, dtypes),
             "sources": pair(world, 4, 48, 2, sources),
             "leaves": pair(world, 5, 12, 3, leaves),
-            "ready": pair(world, 6, 8, 1, ready),
+            "ready": pair(world, 6, 8, 1, partial(ready, world)),
+            "stale": pair(world, 7, 12, 1, stale),
             "blobs": blobs(world),
             "exchanges": exchanges(world),
         }

@@ -1,0 +1,88 @@
+"""The page ``docs/hdf5.md`` against real files; CLICOOPER_UPDATE_DOCS=1 rewrites its lists."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import runstore_example as example
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5.md"
+LIST = re.compile(r"(?<=<!-- datasets -->\n).*?(?=<!-- end -->)", re.DOTALL)
+ATTRIBUTES = re.compile(r"(?<=<!-- attributes -->\n).*?(?=<!-- end -->)", re.DOTALL)
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "runs").mkdir()
+    example.finished_run(folder / "runs" / "digits", ranks=4)
+    return folder
+
+
+def rows_of(group: Any, at: str = "") -> dict[str, str]:
+    """One Markdown row for each dataset and link, ranks and results written as a pattern."""
+    rows: dict[str, str] = {}
+    for key in group:
+        place = f"{at}{key}"
+        place = re.sub(r"^ranks/\d{3}", "ranks/NNN", place)
+        place = re.sub(r"^results/.*", "results/NAME", place)
+        link, item = group.get(key, getlink=True), group[key]
+        if isinstance(link, h5py.SoftLink):
+            rows[place] = f"| `{place}` | | | | the same as `{link.path[1:]}` |"
+        elif isinstance(item, h5py.Group):
+            rows.update(rows_of(item, f"{place}/"))
+        elif place == "results/NAME":
+            rows[place] = (
+                f"| `{place}` | any | scalar | of the figure | A figure the run ends with |"
+            )
+        else:
+            string = h5py.check_string_dtype(item.dtype)
+            kind = "text" if string else str(item.dtype)
+            name = item.name.rsplit("/", 1)[-1]
+            axes = ", ".join(dim.label or name for dim in item.dims)
+            about = (item.attrs[key].decode() for key in ("units", "long_name"))
+            rows[place] = (
+                " | ".join([f"| `{place}`", kind, f"[{axes}]" if axes else "scalar", *about]) + " |"
+            )
+    return rows
+
+
+def check(pattern: re.Pattern[str], expected: str) -> None:
+    page = PAGE.read_text("utf-8")
+    if os.environ.get("CLICOOPER_UPDATE_DOCS"):
+        PAGE.write_text(pattern.sub(lambda _: expected, page, count=1), "utf-8")
+        return
+    found = pattern.search(page)
+    assert found
+    assert found.group() == expected, "run this test with CLICOOPER_UPDATE_DOCS=1"
+
+
+def test_the_page_lists_every_dataset(runs: Path) -> None:
+    with h5py.File(runs / "runs" / "digits" / "run.h5", "r") as file:
+        rows = rows_of(file)
+    head = "| dataset | type | shape | units | what |\n|---|---|---|---|---|\n"
+    check(LIST, head + "".join(f"{row}\n" for _, row in sorted(rows.items())))
+
+
+def test_the_page_lists_every_root_attribute(runs: Path) -> None:
+    with h5py.File(runs / "runs" / "digits" / "run.h5", "r") as file:
+        names = sorted(re.sub(r"^(torch|h5py)_version", "LIBRARY_version", n) for n in file.attrs)
+    check(ATTRIBUTES, ",\n".join(f"`{name}`" for name in dict.fromkeys(names)) + ".\n")
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_the_snippets_run(runs: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+    (runs / "snippet.py").write_text(SNIPPETS[number], "utf-8")
+    runpy.run_path("snippet.py")
+
+
+def test_there_are_snippets() -> None:
+    assert len(SNIPPETS) >= 5
