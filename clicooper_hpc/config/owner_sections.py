@@ -163,6 +163,8 @@ class PrivacySection(Section):
             )
         if (self.budget_epsilon is None) != (self.budget_delta is None):
             raise ValueError("privacy.budget_epsilon and privacy.budget_delta go together")
+        if not self.enabled and self.budget_epsilon is not None:
+            raise ValueError("privacy.enabled = false spends without limit: take the budget out")
         return self
 
 

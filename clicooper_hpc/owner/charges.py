@@ -40,6 +40,8 @@ class ReleaseDesk:
         None with privacy off.
     delta
         Total delta at which spent epsilon is stated.
+    secrets
+        Keeps ledger and receipts.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class ReleaseDesk:
         labels: Event,
         spec: ReleaseSpec | None,
         delta: float,
+        secrets: OwnerSecrets,
     ) -> None:
         self.ledger = ledger
+        self._secrets = secrets
         self._labels = labels
         self._streams = streams
         self._tariffs = tariffs
@@ -62,23 +66,36 @@ class ReleaseDesk:
     def rows(self, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
         """Return released rows and the number of samples among them that are new.
 
+        The first rows of a split charge all its samples, and the ledger is stored before they are
+        handed out: a run that is killed and started again can only have charged too much.
+
         Raises
         ------
         BudgetExceededError
             If the ledger refuses; nothing has left then.
         """
         stream = self._streams[split]
-        self.ledger.authorise(self._tariffs[split].of(stream.receipts.count_new(ids)))
+        self._authorise(self._tariffs[split].of(len(stream)))
         return stream.to_send(ids)
 
     def authorise_labels(self) -> None:
         """Ask the ledger for the sub-labels of all training samples; call before they are sent."""
-        self.ledger.authorise(self._labels)
+        self._authorise(self._labels)
 
-    def keep_receipts(self, secrets: OwnerSecrets) -> None:
+    def keep_receipts(self) -> None:
         """Store privately what has left so far."""
         for split in self._tariffs:
-            secrets.keep_receipts(split, self._streams[split].receipts)
+            self._secrets.keep_receipts(split, self._streams[split].receipts)
+
+    def _authorise(self, event: Event) -> None:
+        """Charge a release once in the life of the run."""
+        if any(
+            (entry.split, entry.kind, entry.release) == (event.split, event.kind, event.release)
+            for entry in self.ledger.entries
+        ):
+            return
+        self.ledger.authorise(event)
+        self._secrets.keep_ledger(self.ledger)
 
     def classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return true classes, for the owner's own evaluation."""

@@ -18,7 +18,7 @@ from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
 from clicooper_hpc.owner.front import Front
-from clicooper_hpc.owner.front_of_job import front_from_job
+from clicooper_hpc.owner.front_of_job import front_from_job, front_words
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.contract import Contract
@@ -119,7 +119,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         )
         for name, split in splits.items()
     }
-    desk = _desk(job, front, spec, streams, contexts)
+    desk = _desk(job, front, spec, streams, contexts, secrets)
     return Preparation(
         data=data,
         front=front,
@@ -232,25 +232,21 @@ def _desk(
     spec: ReleaseSpec | None,
     streams: Mapping[str, ReleaseStream],
     contexts: Mapping[str, Digest],
+    secrets: OwnerSecrets,
 ) -> ReleaseDesk:
     """Set up ledger and tariffs, and ask the budget for the whole run on a copy of the ledger."""
     budget = None
-    relation = job.privacy.relation
-    if job.privacy.budget_epsilon is not None and job.privacy.budget_delta is not None:
-        if spec is None:
-            # Privacy off spends without limit; the comparison run of a job says so on its card.
-            budget = None
-        else:
-            budget = Budget(
-                job.privacy.budget_epsilon,
-                job.privacy.budget_delta,
-                unit=spec.guarantee.unit_label,
-                relation=relation,
-            )
-    ledger = Ledger(budget)
+    if spec is not None and job.privacy.budget_epsilon is not None:
+        budget = Budget(
+            job.privacy.budget_epsilon,
+            job.privacy.budget_delta or job.privacy.delta,
+            unit=spec.guarantee.unit_label,
+            relation=job.privacy.relation,
+        )
+    ledger = secrets.ledger(budget)
     unit = "sample" if spec is None else spec.guarantee.unit_label
-    if front.provenance.epsilon is not None and front.provenance.delta is not None:
-        cost = Charge.approximate(front.provenance.epsilon, front.provenance.delta, "zero-out")
+    training = front_words(front).charge()
+    if front.provenance.kind == "dp-sgd" and not ledger.entries:
         ledger.authorise(
             Event(
                 "front-training",
@@ -259,8 +255,8 @@ def _desk(
                 front.digest.hex,
                 "DP-SGD",
                 "sample",
-                cost,
-                cost,
+                training,
+                training,
             )
         )
     tariffs = {
@@ -270,11 +266,17 @@ def _desk(
     }
     labels = _label_event(job, len(streams["train"]), contexts["train"], unit)
     rehearsal = Ledger.from_dict(ledger.to_dict())
-    rehearsal.authorise(labels)
-    for name, tariff in tariffs.items():
-        rehearsal.authorise(tariff.of(len(streams[name])))
-    delta = job.privacy.budget_delta or _total_delta(job, front)
-    return ReleaseDesk(ledger, streams, tariffs, labels=labels, spec=spec, delta=delta)
+    known = {(entry.split, entry.kind) for entry in ledger.entries}
+    for event in (labels, *(tariff.of(len(streams[name])) for name, tariff in tariffs.items())):
+        if (event.split, event.kind) not in known:
+            rehearsal.authorise(event)
+    # The delta at which the run's epsilon is stated: the budget's, or what its parts need.
+    delta = job.privacy.budget_delta or min(
+        1.0, job.privacy.delta + training.under(job.privacy.relation).delta
+    )
+    return ReleaseDesk(
+        ledger, streams, tariffs, labels=labels, spec=spec, delta=delta, secrets=secrets
+    )
 
 
 def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: str) -> Event:
@@ -282,9 +284,7 @@ def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: s
     charge = sample = Charge.unbounded()
     mechanism = "none: rows as they are"
     if spec is not None:
-        relation = spec.guarantee.relation
-        charge = Charge.gaussian(spec.mu, relation)
-        sample = Charge.gaussian(spec.sample_mu, relation)
+        charge, sample = spec.charge(), spec.sample_charge()
         mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
     return Event(kind, name, 1, context.hex, mechanism, unit, charge, sample)
 
@@ -294,8 +294,3 @@ def _label_event(job: Job, samples: int, context: Digest, unit: str) -> Event:
     charge = None if epsilon is None else Charge.pure(epsilon)
     mechanism = _UNPROTECTED if epsilon is None else f"randomised response, epsilon {epsilon:g}"
     return Event("labels", "train", samples, context.hex, mechanism, unit, charge, charge)
-
-
-def _total_delta(job: Job, front: Front) -> float:
-    """Delta at which the run's epsilon is stated when the job sets no budget."""
-    return job.privacy.delta + 2 * (front.provenance.delta or 0.0)

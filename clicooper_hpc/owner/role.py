@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
 from clicooper_hpc.owner.delivery import accept_segment
-from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.course import Course
@@ -79,7 +78,6 @@ class Owner:
         *,
         links: OwnerLinks,
         desk: ReleaseDesk,
-        secrets: OwnerSecrets,
         held_out: ReleaseStream,
         label_map: LabelMap,
         model: nn.Sequential,
@@ -93,7 +91,6 @@ class Owner:
         self._course = course
         self._links = links
         self._desk = desk
-        self._secrets = secrets
         self._held_out = held_out
         self._label_map = label_map
         self._model = model
@@ -217,7 +214,7 @@ class Owner:
             },
         )
         self._writer.flush()
-        self._desk.keep_receipts(self._secrets)
+        self._desk.keep_receipts()
 
     def _released_score(self) -> Score:
         if not self._released:

@@ -6,6 +6,7 @@ so the very same bits leave: that is what makes a release one-time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.front import Front, restore_front
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.ledger import Budget, Ledger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
@@ -24,6 +26,7 @@ _T = TypeVar("_T")
 _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _LABEL_MAP = "label-map.safetensors"
+_LEDGER = "ledger.json"
 
 
 class OwnerSecrets:
@@ -74,6 +77,16 @@ class OwnerSecrets:
     def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""
         self._folder.write(_receipts(split), receipts.to_bytes())
+
+    def ledger(self, budget: Budget | None) -> Ledger:
+        """Return what earlier lives of the run have charged, or an empty ledger."""
+        if _LEDGER not in self._folder:
+            return Ledger(budget)
+        return self._sound(_LEDGER, lambda stored: Ledger.from_dict(json.loads(stored)))
+
+    def keep_ledger(self, ledger: Ledger) -> None:
+        """Store the ledger; done before anything it has just allowed is sent."""
+        self._folder.write(_LEDGER, json.dumps(ledger.to_dict()).encode())
 
     def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:

@@ -47,7 +47,7 @@ class Budget:
         if not (self.epsilon >= 0 and 0 < self.delta < 1):
             raise UsageError(
                 f"({self.epsilon!r}, {self.delta!r}) is no budget",
-                where="privacy.budget",
+                where="privacy.budget_epsilon",
                 remedy="Give an epsilon of at least 0 and a delta between 0 and 1.",
             )
 
@@ -188,7 +188,7 @@ def _spent(
         if unit not in ("sample", event.unit) and event.unit != "sample":
             raise UsageError(
                 f"a cost per {event.unit} cannot be stated per {unit}",
-                where="privacy.budget",
+                where="privacy.budget_epsilon",
                 remedy="Use the unit of the release, or sample.",
             )
         if unit == event.unit:

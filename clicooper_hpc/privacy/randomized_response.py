@@ -49,7 +49,7 @@ class RandomizedResponse:
         if not 2.0**-20 <= epsilon <= 40 or not 2 <= classes < 2**31:
             raise UsageError(
                 f"randomised response with epsilon {epsilon!r} on {classes} classes",
-                where="labels.epsilon",
+                where="labels.randomized_response_epsilon",
                 remedy="Give an epsilon between 1e-6 and 40 and at least two classes.",
             )
         self.epsilon = float(epsilon)

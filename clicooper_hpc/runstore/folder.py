@@ -90,5 +90,5 @@ def _taken(path: Path, how: str) -> RunFolderError:
     return RunFolderError(
         f"the run folder {how}, and a run is never overwritten",
         where=str(path),
-        remedy="Choose another folder with -o, or continue the run with `clicooper resume`.",
+        remedy="Choose another folder with -o.",
     )

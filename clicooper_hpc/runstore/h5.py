@@ -146,7 +146,7 @@ def write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
     return EnvironmentUnfitError(
         f"writing failed ({reason}); what was flushed before can be read",
         where=str(path),
-        remedy="Free space or quota on the file system of the run, then resume.",
+        remedy="Free space or quota on the file system of the run, then start again.",
     )
 
 

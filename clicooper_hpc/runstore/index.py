@@ -152,7 +152,7 @@ def create_index(
         raise RunFolderError(
             "there is a run already, and a run is never overwritten",
             where=str(path),
-            remedy="Choose another folder with -o, or continue it with `clicooper resume`.",
+            remedy="Choose another folder with -o.",
         )
     with creating(path, _libver(header.layout)) as file:
         set_attributes(file, header.attributes())

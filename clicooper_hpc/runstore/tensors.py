@@ -32,7 +32,7 @@ def save_tensors(
         raise EnvironmentUnfitError(
             f"the tensors cannot be written ({error})",
             where=str(path),
-            remedy="Free space on the file system of the run, then resume.",
+            remedy="Free space on the file system of the run, then start again.",
         ) from error
 
 

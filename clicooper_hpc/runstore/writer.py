@@ -74,7 +74,7 @@ class ShardWriter(TableWriter):
             raise RunFolderError(
                 "the shard is there already, and a shard is never overwritten",
                 where=str(path),
-                remedy="Start the run in a new folder, or continue it with `clicooper resume`.",
+                remedy="Start the run in a new folder.",
             )
         with creating(path) as new:
             set_attributes(new, {"format": SHARD_FORMAT, "format_version": SHARD_VERSION, **attrs})

@@ -61,7 +61,6 @@ def make_owner(
         course,
         links=links,
         desk=preparation.desk,
-        secrets=preparation.secrets,
         held_out=preparation.held_out,
         label_map=preparation.label_map,
         model=model,

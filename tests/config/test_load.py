@@ -23,6 +23,10 @@ MISTAKES = {
     "missing key": ("[training]\nepochs = 1\n", ["key data is missing"]),
     "not TOML": (GOOD + "[training\n", ["not valid TOML", "line 3"]),
     "half a budget": (GOOD + "[privacy]\nbudget_epsilon = 3.0\n", ["budget_delta", "go together"]),
+    "privacy off with a budget": (
+        GOOD + "[privacy]\nenabled = false\nbudget_epsilon = 3.0\nbudget_delta = 1e-5\n",
+        ["spends without limit"],
+    ),
     "metric without distance": (GOOD + '[privacy]\nunit = "metric"\n', ["metric_distance"]),
     "names without method": (
         GOOD + '[labels]\nmethod = "none"\nexpansion = 4\n',
