@@ -19,7 +19,9 @@ from clicooper_hpc.errors import DataError
 
 __all__ = ["DataSet", "Split", "open_dataset"]
 
-_CHUNK_CACHE_BYTES = 16 * 1024 * 1024
+# Shuffled reads touch every chunk again and again: a chunk that stays is not decompressed twice.
+_CHUNK_CACHE_BYTES = 256 * 1024 * 1024
+_CHUNK_CACHE_SLOTS = 20_011
 
 
 class DataSet:
@@ -103,7 +105,13 @@ def open_dataset(path: str | Path) -> DataSet:
         )
     with h5_errors(source, "cannot be opened"):
         # No lock: some cluster file systems have none to give, and imported files appear complete.
-        file = h5py.File(source, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+        file = h5py.File(
+            source,
+            "r",
+            locking=False,
+            rdcc_nbytes=_CHUNK_CACHE_BYTES,
+            rdcc_nslots=_CHUNK_CACHE_SLOTS,
+        )
     try:
         with h5_errors(source):
             names = check_header(file, source)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -235,22 +236,26 @@ def train_dpsgd(
         )
     rate = settings.batch_rows / rows
     steps = max(1, round(settings.epochs / rate))
-    noise = float(
-        get_noise_multiplier(
-            target_epsilon=settings.epsilon,
-            target_delta=settings.delta,
-            sample_rate=rate,
-            steps=steps,
-            accountant=PRVAccountant.mechanism(),
-        )
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_network(layers)
         head = nn.Linear(shape[0], private.classes)
     network = nn.Sequential(body, head).train().requires_grad_(True)
-    accountant = _fit(network, private, settings, noise, rate, steps)
-    epsilon = float(accountant.get_epsilon(settings.delta))
+    with warnings.catch_warnings():
+        # The accountants warn of orders and logarithms they treat rightly, torch of a first layer
+        # whose input needs no gradient.
+        warnings.simplefilter("ignore")
+        noise = float(
+            get_noise_multiplier(
+                target_epsilon=settings.epsilon,
+                target_delta=settings.delta,
+                sample_rate=rate,
+                steps=steps,
+                accountant=PRVAccountant.mechanism(),
+            )
+        )
+        accountant = _fit(network, private, settings, noise, rate, steps)
+        epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
     spent = Spent(epsilon, settings.delta, noise, steps, rate)
     return Network(layers, input_shape, (_MEAN,), (_STD,), weights), spent

@@ -136,7 +136,7 @@ def layer_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
 
 
 def build_network(layers: Sequence[Layer]) -> nn.Sequential:
-    """Build the network in evaluation mode, without gradients.
+    """Build the network in evaluation mode, without gradients; starting weights are torch's.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def build_network(layers: Sequence[Layer]) -> nn.Sequential:
 
 def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
     try:
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return build_network(layers)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"layers do not fit: {error}", where=where) from error

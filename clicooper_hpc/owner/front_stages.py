@@ -103,7 +103,8 @@ class Network:
     _module: nn.Sequential = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        module = build_network(self.layers)
+        with torch.random.fork_rng(devices=[]):  # starting weights are drawn, then replaced
+            module = build_network(self.layers)
         found = module.load_state_dict(dict(self.weights), strict=False)
         missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
         if missing or found.unexpected_keys:

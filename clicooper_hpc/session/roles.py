@@ -45,7 +45,8 @@ def make_owner(
             "forward",
             1,
             capacity_bytes=plan.payload(layout.shapes[0], plan.average_rows),
-            slots=2,
+            # A whole step may wait here, while the owner prepares the next one.
+            slots=course.micro_batches,
             deadline_s=plan.deadline_s,
         ),
         report=world.receiver(

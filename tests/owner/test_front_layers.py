@@ -42,8 +42,7 @@ def test_a_layer_list_survives_its_own_json_form() -> None:
 )
 def test_everything_but_a_valid_list_is_refused(given: object, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        shapes = parse_layers(given, where="weights.json")
-        expected_tensors(shapes, where="weights.json")
+        expected_tensors(parse_layers(given, where="weights.json"), where="weights.json")
 
 
 def test_a_huge_layer_costs_no_memory_to_describe() -> None:

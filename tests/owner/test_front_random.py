@@ -44,7 +44,7 @@ def test_the_random_projection_is_orthonormal_and_blind_to_brightness() -> None:
     assert isinstance(stage, Linear)
     identity = torch.eye(16, dtype=torch.float64)
     assert torch.allclose(stage.matrix.T @ stage.matrix, identity, atol=1e-12)
-    x = random_rows(5, (1, 8, 8)) / 2
+    x = random_rows(5, (1, 8, 8)) / np.float32(2)
     assert np.allclose(front.rows(x), front.rows(x + np.float32(0.25)), atol=1e-6)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.owner.front import Front, Provenance, assemble_front
 from clicooper_hpc.owner.front_build import build_front
-from clicooper_hpc.owner.front_projection import Projection, PublicRows, fit_projection
+from clicooper_hpc.owner.front_projection import Projection, fit_projection
 from clicooper_hpc.owner.front_rows import check_row_independence
 from clicooper_hpc.owner.front_stages import Linear, Scale, Stage
 from clicooper_hpc.owner.front_weights import load_weights

@@ -161,7 +161,7 @@ def test_missing_and_damaged_files_are_errors_of_the_user(tmp_path: Path) -> Non
         ({"std": [0.0]}, "'std' must be 1 or 2 positive"),
         ({"input_shape": [2, 8]}, "'input_shape' must be"),
         ({"input_shape": [2, 8, True]}, "'input_shape' must be"),
-        ({"input_shape": [3, 8, 8]}, "layer 0"),
+        ({"input_shape": [3, 8, 8], "mean": [0.5], "std": [1]}, "layer 0"),
         ({"version": 2}, "version 2"),
         ({"trained_on": 5}, "'trained_on' must be a text"),
         ({"weights": 1}, "unknown key 'weights'"),
