@@ -45,7 +45,7 @@ def test_a_dp_front_learns_and_is_restored_without_training_again() -> None:
         kind="dp-sgd",
         input_shape=(1, 8, 8),
         dim=16,
-        dp_sgd=DpSgd(epsilon=8.0, delta=1e-5, epochs=15, batch_rows=128, learning_rate=0.2),
+        dp_sgd=DpSgd(epsilon=8.0, delta=1e-5, epochs=10, batch_rows=128, learning_rate=0.2),
         private=private(1200),
         normalise=1.0,
     )
