@@ -1,6 +1,6 @@
 """Make glyphs-conv24.safetensors: a front for 8x8 handwriting that has seen no handwriting.
 
-Draws 200 random glyphs (one to three random strokes each, no digit or letter among them), each
+Draws 200 random glyphs (one to three random strokes each, none meant as a digit or letter), each
 150 times with shaken strokes, slant, width and bends, in the manner of the 8x8 digits (32x32
 pixels, 4x4 blocks counted); trains a small network to tell the glyphs apart; drops its head. No
 data set is used, so the front costs no privacy. About two minutes on one core:

@@ -1,0 +1,31 @@
+"""What every rank knows when training starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.pipeline.contract import Contract
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.transport.world import World
+
+__all__ = ["Scene"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The agreed values of a run: the same on every rank, but for the device."""
+
+    world: World
+    job: Job
+    folder: RunFolder
+    contract: Contract
+    model: nn.Sequential
+    layout: Layout
+    course: Course
+    device: torch.device
