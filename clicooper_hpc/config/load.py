@@ -66,7 +66,7 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
         _note_sources(base, base_path, sources)
     _resolve_paths(table, path.parent)
     _note_sources(table, path, sources)
-    return _merge(base, table), sources
+    return _merge(base, table, whole=_WHOLE_TABLES), sources
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,13 +82,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """Lay ``top`` over ``base``, table by table; a table that is one value is replaced whole."""
+def _merge(
+    base: dict[str, Any], top: dict[str, Any], at: str = "", whole: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Lay ``top`` over ``base``, table by table; tables named in ``whole`` are replaced whole."""
     merged = dict(base)
     for key, value in top.items():
         old, dotted = merged.get(key), f"{at}{key}"
-        if isinstance(old, dict) and isinstance(value, dict) and dotted not in _WHOLE_TABLES:
-            merged[key] = _merge(old, value, f"{dotted}.")
+        if isinstance(old, dict) and isinstance(value, dict) and dotted not in whole:
+            merged[key] = _merge(old, value, f"{dotted}.", whole)
         else:
             merged[key] = value
     return merged
@@ -128,7 +130,9 @@ def _override(table: dict[str, Any], sources: dict[str, Path], text: str) -> Non
         part = {key: part}
     _resolve_paths(part, Path.cwd())
     _note_sources(part, Path("--set"), sources)
-    table.update(_merge(table, part))
+    # A single option is laid over the others; a whole table given in one --set replaces them.
+    whole = [name for name in _WHOLE_TABLES if dotted.strip() == name]
+    table.update(_merge(table, part, whole=whole))
 
 
 def _explain(error: ValidationError, sources: dict[str, Path], path: Path) -> UsageError:

@@ -94,7 +94,7 @@ class FrontSection(Section):
     normalise: bool = False
     """Scale every row to the clip norm before noise (a fixed rule, costs no privacy)."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     """Seed of the `random` features. Public."""
 
     dp_sgd: DpSgd = DpSgd()
@@ -141,7 +141,8 @@ class PrivacySection(Section):
     """Distance D0 between clipped rows up to which epsilon holds (unit metric)."""
 
     budget_epsilon: float | None = Field(default=None, gt=0)
-    """Stop, exit code 3, before any send that would take a sample's total above this."""
+    """Stop, exit code 3, before any send that would take a whole sample's total above this,
+    whatever the unit of the release (neighbours as in `relation`)."""
 
     budget_delta: float | None = Field(default=None, gt=0, lt=1)
     """As `budget_epsilon`, for delta."""
@@ -150,7 +151,7 @@ class PrivacySection(Section):
     """Noise key from the operating system, or derived from `seed`: the second is for tests, gives
     no privacy, and brands every output."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     """Seed of mode `reproducible-INSECURE`."""
 
     @model_validator(mode="after")

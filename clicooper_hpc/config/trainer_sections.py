@@ -5,11 +5,13 @@ The docstring under each key is its text in the generated reference (docs/job-fi
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from clicooper_hpc.config.base import Section
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 __all__ = ["ModelSection", "OutputSection", "PipelineSection", "TrainingSection"]
 
@@ -53,7 +55,7 @@ class PipelineSection(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the trainers. `auto`: the GPU with the rank's local number, else the CPU."""
 
-    wire_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    wire_dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of activations and gradients between trainers (the release stays float32)."""
 
     timeout_s: float = Field(default=300.0, gt=0)
@@ -61,7 +63,8 @@ class PipelineSection(Section):
     the peer, the direction, the step and the micro-batch."""
 
     startup_timeout_s: float = Field(default=3600.0, gt=0)
-    """As `timeout_s`, until the first step (fitting a front may take long)."""
+    """As `timeout_s`, until the first step (fitting a front may take long) and while the owner
+    takes delivery and evaluates."""
 
 
 class TrainingSection(Section):
@@ -80,7 +83,7 @@ class TrainingSection(Section):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Update rule of every segment."""
 
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     """Base step size."""
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -89,7 +92,7 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=5e-4, ge=0)
     """Weight decay (decoupled in AdamW)."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Averaging coefficients of AdamW."""
 
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -111,7 +114,7 @@ class TrainingSection(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` runs segments under autocast."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     """Seed of initial weights, data order and dropout. Public; has nothing to do with noise."""
 
     threads: int = Field(default=1, ge=1)
@@ -130,4 +133,5 @@ class OutputSection(Section):
     (needs an h5py built with MPI)."""
 
     record_wire: bool = False
-    """Record every message a rank sends under `RUN/wire/`, to see what leaves it."""
+    """Record every message a rank sends under `RUN/wire/`, to see what leaves it (from the contract
+    on; before it, ranks exchange only the job)."""

@@ -29,13 +29,23 @@ class Split:
         Stores of the rows (n, ...) and of the int64 labels (n,).
     span
         Which stored rows this split shows; its sample ids are 0..len(span)-1.
+    order
+        See `reordered`.
     """
 
-    def __init__(self, name: str, x: RowStore, y: RowStore, span: range | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        x: RowStore,
+        y: RowStore,
+        span: range | None = None,
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
         self.name = name
         self._x = x
         self._y = y
         self._span = range(x.shape[0]) if span is None else span
+        self._order = order
 
     def __len__(self) -> int:
         return len(self._span)
@@ -97,12 +107,13 @@ class Split:
     def labels(self, ids: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return the class numbers of ``ids`` (default: all samples), int64, shape (m,)."""
         out = np.empty(len(self) if ids is None else len(ids), dtype=np.int64)
-        if ids is None:
+        if ids is None and self._order is None:
             first = self._span.start
             for start, values in blocks(self._y, first, self._span.stop):
                 out[start - first : start - first + len(values)] = values
         else:
-            for positions, _, values in gather(self._y, self._stored(ids)):
+            wanted = np.arange(len(self)) if ids is None else ids
+            for positions, _, values in gather(self._y, self._stored(wanted)):
                 out[positions] = values
         return out
 
@@ -114,16 +125,28 @@ class Split:
         ValueError
             If the range has another step than 1, is empty, or leaves this split.
         """
+        if self._order is not None:
+            raise ValueError("take the subset first, then the order")
         start, stop = ids_range.start, ids_range.stop
         if ids_range.step != 1 or not 0 <= start < stop <= len(self):
             raise ValueError(f"{ids_range} is not a range of the {len(self)} samples")
         return Split(self.name, self._x, self._y, self._span[start:stop])
 
+    def reordered(self, order: NDArray[np.int64]) -> Split:
+        """Return a view in which sample ``i`` is sample ``order[i]`` of this split.
+
+        ``order`` int64 [len], a permutation. Reading in the new order jumps about in the file.
+        """
+        if not np.array_equal(np.sort(order), np.arange(len(self))):
+            raise ValueError(f"that is not an order of the {len(self)} samples")
+        return Split(self.name, self._x, self._y, self._span, order)
+
     def fingerprint(self) -> Digest:
         """Digest shape, dtype, stored values and labels; streamed, never whole in memory.
 
         Two splits have the same fingerprint exactly if they hold the same rows and labels in
-        the same order; how a file chunks, compresses or orders bytes does not matter.
+        the same order; how a file chunks, compresses or orders bytes does not matter, nor does
+        `reordered`.
         """
         return digest_chunks(_FINGERPRINT_TAG, self._content())
 
@@ -140,6 +163,8 @@ class Split:
             raise ValueError(f"ids have dtype {ids.dtype} and shape {ids.shape}, not int64 (m,)")
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(self):
             raise ValueError(f"ids {ids.min()}..{ids.max()} leave the {len(self)} samples")
+        if self._order is not None:
+            ids = self._order[ids]
         return ids.astype(np.int64) + self._span.start
 
     def _check_finite(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> None:

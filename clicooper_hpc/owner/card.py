@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from clicooper_hpc.config.job import Job
@@ -25,7 +26,7 @@ def card_of(
     spec = preparation.spec
     return PrivacyCard(
         spec=spec,
-        check=None if spec is None else cross_check(1.0 / spec.mu, spec.guarantee.delta),
+        check=None if spec is None else _cross_check(1.0 / spec.mu, spec.guarantee.delta),
         front=front_words(preparation.front),
         labels=Labels(
             classes=preparation.label_map.num_classes,
@@ -44,6 +45,10 @@ def card_of(
 def entries_of(card: PrivacyCard) -> dict[str, Any]:
     """Return the card's plain entries for HDF5 attributes, nested names joined by dots."""
     return dict(_flat("", {k: v for k, v in card.to_dict().items() if k != "lines"}))
+
+
+#: The accountants take a second; the card of a run asks them the same thing several times.
+_cross_check = functools.cache(cross_check)
 
 
 def _known(score: Score | None) -> float | None:

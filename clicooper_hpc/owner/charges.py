@@ -12,6 +12,7 @@ from torch import Tensor
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.privacy.ledger import Event, Ledger
+from clicooper_hpc.privacy.sensitivity import Relation
 from clicooper_hpc.privacy.spec import ReleaseSpec
 from clicooper_hpc.runstore.tables import SPLIT_CODES
 
@@ -40,6 +41,8 @@ class ReleaseDesk:
         None with privacy off.
     delta
         Total delta at which spent epsilon is stated.
+    relation
+        Neighbours it is stated for.
     secrets
         Keeps ledger and receipts.
     """
@@ -53,6 +56,7 @@ class ReleaseDesk:
         labels: Event,
         spec: ReleaseSpec | None,
         delta: float,
+        relation: Relation,
         secrets: OwnerSecrets,
     ) -> None:
         self.ledger = ledger
@@ -62,6 +66,7 @@ class ReleaseDesk:
         self._tariffs = tariffs
         self._spec = spec
         self._delta = delta
+        self._relation: Relation = relation
 
     def rows(self, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
         """Return released rows and the number of samples among them that are new.
@@ -104,14 +109,14 @@ class ReleaseDesk:
     def row(self, split: str, step: int, new: int) -> dict[str, float | int]:
         """Return a row of the table ``releases``."""
         unit = self._tariffs[split].event.unit
-        epsilon, delta = self.ledger.spent(self._delta, unit=unit)
+        epsilon, delta = self.ledger.spent(self._delta, unit, self._relation)
         return {
             "step": step,
             "split": SPLIT_CODES[split],
             "samples_new": new,
             "samples_total": self._streams[split].receipts.released,
             "epsilon": epsilon,
-            "epsilon_sample": self.ledger.spent(self._delta)[0],
+            "epsilon_sample": self.ledger.spent(self._delta, "sample", self._relation)[0],
             "delta": delta,
             "sigma": 0.0 if self._spec is None else self._spec.sigma,
         }

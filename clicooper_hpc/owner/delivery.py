@@ -10,12 +10,22 @@ from torch import nn
 from clicooper_hpc.errors import PeerError, RunFolderError
 from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
 
-__all__ = ["accept_segment", "segment_file"]
+__all__ = ["accept_segment", "delivery_limit", "segment_file"]
+
+#: A safetensors header names each tensor in well under this.
+_HEADER_BYTES_PER_TENSOR = 512
 
 
 def segment_file(folder: Path, segment: int) -> Path:
     """Return where segment ``segment`` (from 1) is kept."""
     return folder / f"segment-{segment:03d}.safetensors"
+
+
+def delivery_limit(layers: nn.Sequential) -> int:
+    """Return the most bytes a delivered segment may have."""
+    state = layers.state_dict()
+    content = sum(int(value.numel() * value.element_size()) for value in state.values())
+    return content + _HEADER_BYTES_PER_TENSOR * (len(state) + 1)
 
 
 def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:

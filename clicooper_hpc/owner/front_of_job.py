@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet, open_dataset
@@ -11,7 +14,7 @@ from clicooper_hpc.owner.front import Front, Provenance
 from clicooper_hpc.owner.front_build import build_front
 from clicooper_hpc.owner.front_dpsgd import DpSgd, PrivateRows, default_layers
 from clicooper_hpc.owner.front_layers import stays_non_negative
-from clicooper_hpc.owner.front_projection import Projection, PublicRows
+from clicooper_hpc.owner.front_projection import Projection, PublicRows, count_shared_rows
 from clicooper_hpc.privacy.card import Front as FrontWords
 
 __all__ = ["front_from_job", "front_outline", "front_words"]
@@ -23,7 +26,7 @@ def front_from_job(job: Job, data: DataSet, train: Split) -> Front:
     projection, public = None, None
     if section.projection != "none" and section.dim is not None and section.public_data is not None:
         projection = Projection(section.projection, section.dim, section.whiten)
-        public = _public_rows(section.public_data, section.public_rows)
+        public = _public_rows(section.public_data, section.public_rows, data)
     private, settings = None, None
     if section.kind == "dp-sgd":
         private = PrivateRows(train.rows(np.arange(len(train))), train.labels(), data.num_classes)
@@ -83,8 +86,19 @@ def front_words(front: Front) -> FrontWords:
     return FrontWords("random" if origin.kind == "random" else "public", source, normalisation)
 
 
-def _public_rows(path: str, limit: int | None) -> PublicRows:
+def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:
     with open_dataset(path) as data:
         split = data.split("train")
         ids = np.arange(min(limit or len(split), len(split)))
-        return PublicRows(split.rows(ids), split.labels(ids), split.fingerprint(), data.name)
+        rows = split.rows(ids)
+        shared = 0
+        if private.split("train").input_shape == split.input_shape:
+            shared = count_shared_rows(rows, _blocks(private))
+        return PublicRows(rows, split.labels(ids), split.fingerprint(), data.name, shared)
+
+
+def _blocks(data: DataSet) -> Iterator[NDArray[np.float32]]:
+    """Yield all rows of all splits, some thousand at a time."""
+    for split in data.splits.values():
+        for start in range(0, len(split), 4096):
+            yield split.rows(np.arange(start, min(start + 4096, len(split))))

@@ -27,6 +27,7 @@ from clicooper_hpc.privacy.keys import MasterKey, RngMode
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.permutation import sample_order
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
 from clicooper_hpc.privacy.release import PlainReleaser, Releaser, RowReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
@@ -83,10 +84,14 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         The run as a whole would spend more than the budget. Nothing was sent.
     """
     data = open_dataset(job.data.path)
-    splits = splits_of(job, data)
-    train = splits["train"]
     secrets = OwnerSecrets(private)
     master = secrets.master_key(job)
+    splits = {
+        # What leaves is numbered in a secret order, so that ids say nothing about the file.
+        name: split if name == "test" else split.reordered(sample_order(len(split), name, master))
+        for name, split in splits_of(job, data).items()
+    }
+    train = splits["train"]
     front = secrets.front(lambda: front_from_job(job, data, train))
     spec = None
     if job.privacy.enabled:
@@ -240,7 +245,7 @@ def _desk(
         budget = Budget(
             job.privacy.budget_epsilon,
             job.privacy.budget_delta or job.privacy.delta,
-            unit=spec.guarantee.unit_label,
+            unit="sample",
             relation=job.privacy.relation,
         )
     ledger = secrets.ledger(budget)
@@ -275,7 +280,14 @@ def _desk(
         1.0, job.privacy.delta + training.under(job.privacy.relation).delta
     )
     return ReleaseDesk(
-        ledger, streams, tariffs, labels=labels, spec=spec, delta=delta, secrets=secrets
+        ledger,
+        streams,
+        tariffs,
+        labels=labels,
+        spec=spec,
+        delta=delta,
+        relation=job.privacy.relation,
+        secrets=secrets,
     )
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
-from clicooper_hpc.owner.delivery import accept_segment
+from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
 from clicooper_hpc.owner.stream import ReleaseStream
-from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
@@ -30,6 +30,8 @@ from clicooper_hpc.transport.world import World
 __all__ = ["Owner", "OwnerLinks", "StepNews"]
 
 _EVALUATION_ROWS = 256
+#: Steps whose report may be outstanding: with a cache the owner has nothing else to wait for.
+_MOST_OPEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Owner:
             forward_s = self._send("train", event.step, batches)
         self._open.events.append(event)
         self._listen(wait=False)
+        while len(self._open.events) > _MOST_OPEN:
+            self._listen_once()
         self._writer.append(
             "steps",
             {
@@ -160,14 +164,18 @@ class Owner:
     def _listen(self, *, wait: bool) -> None:
         """Take reports of finished steps: those that are here, or (``wait``) all open ones."""
         while self._open.events and (wait or self._links.report.ready()):
-            event = self._open.events.pop(0)
-            message = self._links.report.receive(
-                Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(3,)
-            )
-            loss, accuracy, _ = message.tensor.tolist()
-            self._links.report.release(message)
-            rows = len(event.batch.ids.reshape(-1))
-            self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
+            self._listen_once()
+
+    def _listen_once(self) -> None:
+        """Take the report of the oldest open step."""
+        event = self._open.events.pop(0)
+        message = self._links.report.receive(
+            Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(3,)
+        )
+        loss, accuracy, _ = message.tensor.tolist()
+        self._links.report.release(message)
+        rows = len(event.batch.ids.reshape(-1))
+        self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
 
     def _validate(self, event: ValidationStep) -> None:
         parts = self._course.parts(len(event.ids))
@@ -188,19 +196,15 @@ class Owner:
 
     def _take_delivery(self, event: Delivery) -> None:
         for number, span in enumerate(self._layout.segments, start=1):
+            layers = nn.Sequential(*list(self._model)[span.start : span.stop])
             content = self._world.receive_blob(
                 number,
                 kind=Kind.SEGMENT,
                 step=event.step,
-                limit_bytes=2 * 2**30,
+                limit_bytes=delivery_limit(layers),
                 deadline_s=self._deadline_s,
             )
-            accept_segment(
-                bytes(content),
-                nn.Sequential(*list(self._model)[span.start : span.stop]),
-                number,
-                self._folder,
-            )
+            accept_segment(bytes(content), layers, number, self._folder)
         self.clean = score_clean(self._model, self._held_out_batches(), self._label_map)
         self.released = self._released_score()
         self._released.clear()
@@ -218,6 +222,9 @@ class Owner:
         )
         self._writer.flush()
         self._desk.keep_receipts()
+        self._world.broadcast_bytes(
+            b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._deadline_s
+        )
 
     def _released_score(self) -> Score:
         if not self._released:

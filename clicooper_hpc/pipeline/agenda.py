@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.pipeline.order import Batch, epoch_order, num_batches
 
-__all__ = ["Agenda", "Delivery", "Event", "TrainStep", "ValidationStep"]
+__all__ = ["EVALUATED_BYTES", "Agenda", "Delivery", "Event", "TrainStep", "ValidationStep"]
+
+
+#: Length of the owner's word to all that a delivery has been evaluated.
+EVALUATED_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)

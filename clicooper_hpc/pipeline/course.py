@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clicooper_hpc.pipeline.agenda import Agenda, TrainStep
+from clicooper_hpc.pipeline.agenda import Agenda
 from clicooper_hpc.pipeline.microbatch import split_rows
 from clicooper_hpc.pipeline.rates import learning_rate
 from clicooper_hpc.pipeline.schedule import Coupling, Op, make_schedule
@@ -25,7 +25,10 @@ class RatePlan:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Agenda, schedule and learning rate of a run with ``segments`` trainers."""
+    """Agenda, schedule and learning rate of a run with ``segments`` trainers.
+
+    ``total_steps`` is the agenda's, counted once.
+    """
 
     agenda: Agenda
     segments: int
@@ -33,6 +36,7 @@ class Course:
     schedule: str
     coupling: Coupling
     rates: RatePlan
+    total_steps: int
 
     @property
     def schedule_name(self) -> str:
@@ -57,11 +61,11 @@ class Course:
         """Micro-batches of a batch of ``rows`` rows."""
         return split_rows(rows, self.micro_batches)
 
-    def rate(self, event: TrainStep) -> float:
+    def rate(self, step: int) -> float:
         """Learning rate of one step."""
         return learning_rate(
-            event.step,
-            total_steps=self.agenda.total_steps,
+            step,
+            total_steps=self.total_steps,
             base=self.rates.base,
             schedule=self.rates.schedule,
             warmup_steps=self.rates.warmup_steps,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.shapes import count_parameters, layer_flops, layer_shapes
 from clicooper_hpc.pipeline.partition import check_cuts, partition, spans
 
@@ -68,11 +69,11 @@ def measured_costs(
     """Median seconds of forward and backward of each layer on this rank, float64 [layers]."""
     import time
 
-    model = model.to(device)
     times = np.zeros((repeats, len(model)))
     for repeat in range(repeats):
         x = torch.zeros((rows, *input_shape), device=device)
         for index, layer in enumerate(model):
+            layer.to(device)
             x = x.detach().requires_grad_()
             _finish(device)
             start = time.perf_counter()
@@ -83,6 +84,7 @@ def measured_costs(
             x = y
     for parameter in model.parameters():
         parameter.grad = None
+    model.to("cpu")
     return np.median(times, axis=0)
 
 
@@ -121,6 +123,12 @@ def make_layout(
         return Layout(tuple(cuts), shapes)
     if costs is None:
         costs = flops_costs(model, input_shape, segments)
+    if memory_gib is not None and len(memory_gib) != segments:
+        raise UsageError(
+            f"{len(memory_gib)} limits for {segments} trainers",
+            where="pipeline.memory_gib",
+            remedy="Give one number for each trainer.",
+        )
     limits = None if memory_gib is None else [int(gib * _GIB) for gib in memory_gib]
     memory = None if limits is None else layer_memory(model, shapes, live_rows)
     return Layout(partition(costs, memory=memory, limits=limits), shapes)

@@ -30,7 +30,7 @@ from clicooper_hpc.transport.sender import Sender
 
 __all__ = ["Edges", "SegmentRuntime", "StepReport", "StepSettings"]
 
-_WIRE = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_WIRE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,16 @@ class StepSettings:
 
 @dataclass(slots=True)
 class StepReport:
-    """What one segment did in one step. Times in seconds."""
+    """What one segment did in one step. Times in seconds.
+
+    ``loss`` means something only if ``scored``: other segments compute none.
+    """
 
     forward_s: float = 0.0
     backward_s: float = 0.0
     optimizer_s: float = 0.0
-    loss: float = float("nan")
+    loss: float = 0.0
+    scored: bool = False
     correct: int = 0
     gradient_norm: float = float("nan")
 
@@ -174,6 +178,7 @@ class SegmentRuntime:
         if self.is_last or self.head is not None:
             loss = self._loss(output, targets[micro_batch], batch_rows, report)
         self._live[micro_batch] = _Live(rows, output, loss, message)
+        self._finish()
         report.forward_s += time.perf_counter() - start
         self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
 
@@ -188,8 +193,8 @@ class SegmentRuntime:
             batch_rows=batch_rows,
             label_smoothing=self.settings.label_smoothing,
         )
-        value = float(loss.detach().item())
-        report.loss = value if report.loss != report.loss else report.loss + value
+        report.loss += float(loss.detach().item())
+        report.scored = True
         report.correct += int((logits.detach().argmax(1) == targets).sum().item())
         return loss
 
@@ -198,6 +203,7 @@ class SegmentRuntime:
         if live.loss is not None:
             start = time.perf_counter()
             live.loss.backward()  # type: ignore[no-untyped-call]
+            self._finish()
             report.backward_s += time.perf_counter() - start
         elif self.edges.gradient_in is not None:
             message = self.edges.gradient_in.receive(  # (4)
@@ -207,6 +213,7 @@ class SegmentRuntime:
             if live.output.requires_grad:
                 gradient = message.on(live.output.device).to(live.output.dtype)
                 live.output.backward(gradient)  # type: ignore[no-untyped-call]  # (5)
+            self._finish()
             report.backward_s += time.perf_counter() - start
             self.edges.gradient_in.release(message)
         if self.edges.gradient_out is not None:
@@ -216,6 +223,11 @@ class SegmentRuntime:
                 )
             self._send(self.edges.gradient_out, Kind.GRADIENT, step, micro_batch, live.rows.grad)
         self._release(live.message)
+
+    def _finish(self) -> None:
+        """Wait for the GPU, so that the clock shows computing and not only its start."""
+        if self.segment.device.type == "cuda":
+            torch.cuda.synchronize(self.segment.device)
 
     def _update(self, step: int, learning_rate: float, report: StepReport) -> None:
         if self.settings.clip_norm is not None:
@@ -260,8 +272,7 @@ class SegmentRuntime:
         if sender is None:
             return
         dtype = _WIRE[self.settings.wire_dtype]
-        tensor = tensor.detach()
-        sender.send(tensor if dtype is None else tensor.to(dtype), kind, step, micro_batch)
+        sender.send(tensor.detach().to(dtype), kind, step, micro_batch)
 
     def _release(self, message: Message | None) -> None:
         if message is not None and self.edges.activation_in is not None:

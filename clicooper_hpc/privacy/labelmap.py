@@ -28,6 +28,7 @@ from safetensors.numpy import load, save
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.cells import Cells, fit_cells
 from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.permutation import secret_permutation
 from clicooper_hpc.privacy.streams import KeyedStream, rejection_below, words_below
 
 __all__ = ["LabelMap", "LabelMethod"]
@@ -104,7 +105,7 @@ class LabelMap:
         names = num_classes * expansion
         permutation = np.arange(max(names, 0), dtype=np.int64)
         if method != "none":
-            permutation = _permutation(names, master_key.derive("label-permutation"))
+            permutation = secret_permutation(names, master_key.derive("label-permutation"))
         return cls(
             method,
             num_classes,
@@ -243,13 +244,3 @@ class LabelMap:
             spread_key=self._spread_key,
             cells=cells,
         )
-
-
-def _permutation(size: int, key: bytes) -> NDArray[np.int64]:
-    """Return a uniform permutation of ``range(size)``: Fisher-Yates with rejection sampling."""
-    stream = KeyedStream(key)
-    order = list(range(size))
-    for last in range(size - 1, 0, -1):
-        other = rejection_below(stream.more(last, 0), last + 1)
-        order[last], order[other] = order[other], order[last]
-    return np.array(order, dtype=np.int64)

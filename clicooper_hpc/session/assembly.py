@@ -20,14 +20,18 @@ from clicooper_hpc.pipeline.layout import Layout, make_layout
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.segment import Segment
+from clicooper_hpc.runstore.single import require_parallel_hdf5
 from clicooper_hpc.trainer.channels import ChannelPlan
+from clicooper_hpc.transport.slot import check_capacity
 
 __all__ = [
     "build_runtime",
     "channel_plan",
+    "check_course",
     "course_of",
     "layout_of",
     "network_of",
+    "own_layers",
 ]
 
 
@@ -70,6 +74,7 @@ def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segme
             training.warmup_steps,
             training.final_fraction,
         ),
+        total_steps=agenda.total_steps,
     )
 
 
@@ -93,6 +98,14 @@ def layout_of(
     )
 
 
+def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
+    """Return the network with the layers of all other segments let go, so that they free memory."""
+    span = layout.segments[segment]
+    return nn.Sequential(
+        *(layer if index in span else nn.Identity() for index, layer in enumerate(model))
+    )
+
+
 def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
     """Return the sizes of all channels."""
     return ChannelPlan(
@@ -102,6 +115,25 @@ def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
         outputs=contract.outputs,
         deadline_s=job.pipeline.timeout_s,
     )
+
+
+def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -> None:
+    """Find what would stop the run only once it trains, while nothing has been sent.
+
+    Raises
+    ------
+    UsageError
+        More warm-up than steps, or a message that MPI cannot carry.
+    EnvironmentUnfitError
+        ``output.layout = "single"`` without parallel HDF5.
+    """
+    course.rate(0)
+    plan = channel_plan(job, course, contract)
+    check_capacity(plan.payload(layout.shapes[0], plan.average_rows), 1)
+    for segment in range(1, course.segments):
+        check_capacity(plan.payload(layout.input_shape(segment)), segment + 1)
+    if job.output.layout == "single":
+        require_parallel_hdf5()
 
 
 def build_runtime(

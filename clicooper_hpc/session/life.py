@@ -1,13 +1,15 @@
 """A run from the agreed job to the last file, as all ranks live it.
 
 Numbered as in the code: (1) the owner prepares; (2) contract to all; (3) every rank builds the
-network; (4) cuts to all; (5) sub-labels to all; (6) files; (7) channels and training; (8) files
-closed; (9) results written, last of all the mark of a complete run.
+network; (4) cuts to all; (5) a last look for mistakes, and files; (6) sub-labels to all: the first
+thing about samples that leaves; (7) training; (8) files closed; (9) results written, last of all
+the mark of a complete run. What fails before (6) leaves no run folder behind.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -30,8 +32,8 @@ from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.single import SingleWriter
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.writer import ShardWriter
-from clicooper_hpc.session.agreement import agree
-from clicooper_hpc.session.assembly import course_of, layout_of, network_of
+from clicooper_hpc.session.agreement import AgreedFailure, agree
+from clicooper_hpc.session.assembly import course_of, layout_of, network_of, own_layers
 from clicooper_hpc.session.scene import Scene
 from clicooper_hpc.session.trainer_role import make_trainer
 from clicooper_hpc.transport.world import World
@@ -46,40 +48,57 @@ def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
     """Run ``job`` into the new run folder ``path``."""
     startup_s = job.pipeline.startup_timeout_s
     torch.set_num_threads(job.training.threads)
-    folder = RunFolder(path)
     started = time.monotonic()
+    folder = RunFolder(path)
 
-    def prepared() -> OwnerSide | None:  # (1)
-        if world.rank:
-            return None
-        from clicooper_hpc.session.owner_side import OwnerSide
+    def made() -> None:
+        if world.rank == 0:
+            create_run_folder(path)
 
-        create_run_folder(path)
-        return OwnerSide(job, folder)
-
-    owner = agree(world, prepared, deadline_s=startup_s)
+    agree(world, made, deadline_s=startup_s)
     if job.output.record_wire:
         world.tap_into(path / "wire")
-    payload = None if owner is None else owner.contract.to_bytes()
-    contract = Contract.from_bytes(  # (2)
-        world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
-    )
-    model, device = agree(  # (3)
-        world, lambda: _network(world, job, contract), deadline_s=startup_s
-    )
-    layout = _agree_on_layout(world, job, model, contract, device)  # (4)
-    sub_labels = _share_sub_labels(world, job, contract, owner)  # (5)
-    course = course_of(job, contract, sub_labels, world.size - 1)
-    scene = Scene(world, job, folder, contract, model, layout, course, device)
-    writer = _open_files(scene, owner)  # (6)
-    with writer:  # (7)
+    owner: OwnerSide | None = None
+    try:
+        owner = agree(world, lambda: _owner_side(world, job, folder), deadline_s=startup_s)  # (1)
+        payload = None if owner is None else owner.contract.to_bytes()
+        contract = Contract.from_bytes(  # (2)
+            world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
+        )
+        model, device = agree(  # (3)
+            world, lambda: _network(world, job, contract), deadline_s=startup_s
+        )
+        layout = _agree_on_layout(world, job, model, contract, device)  # (4)
+        writer = _open_files(world, job, folder, owner, (model, layout))  # (5)
+    except AgreedFailure:
+        if world.rank == 0:
+            # The folder shall not stand in the way of the corrected job.
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    with writer:
         if owner is not None:
+            owner.announce()
+        else:
+            model = own_layers(model, layout, world.rank - 1)
+        sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
+        course = course_of(job, contract, sub_labels, world.size - 1)
+        scene = Scene(world, job, folder, contract, model, layout, course, device)
+        if owner is not None:  # (7)
             owner.train(scene, writer, quiet=quiet)
         else:
             make_trainer(scene, writer=writer).run()
-    agree(world, lambda: None, deadline_s=job.pipeline.timeout_s)  # (8)
+    agree(world, lambda: None, deadline_s=startup_s)  # (8)
     if owner is not None:
-        owner.write_results(scene, time.monotonic() - started, quiet=quiet)  # (9)
+        owner.write_results(folder, time.monotonic() - started)  # (9)
+
+
+def _owner_side(world: World, job: Job, folder: RunFolder) -> OwnerSide | None:
+    if world.rank:
+        return None
+    # Imported here: trainers need none of the owner's libraries.
+    from clicooper_hpc.session.owner_side import OwnerSide
+
+    return OwnerSide(job, folder)
 
 
 def _network(world: World, job: Job, contract: Contract) -> tuple[nn.Sequential, torch.device]:
@@ -142,27 +161,29 @@ def _share_sub_labels(
     return labels
 
 
-def _open_files(scene: Scene, owner: OwnerSide | None) -> TableWriter:
-    world, job = scene.world, scene.job
+def _open_files(
+    world: World,
+    job: Job,
+    folder: RunFolder,
+    owner: OwnerSide | None,
+    network: tuple[nn.Sequential, Layout],
+) -> TableWriter:
     startup_s = job.pipeline.startup_timeout_s
     tables = {0: OWNER_TABLES, **dict.fromkeys(range(1, world.size), TRAINER_TABLES)}
     run_id = world.broadcast_bytes(
         None if world.rank else uuid.uuid4().hex.encode(), limit_bytes=64, deadline_s=startup_s
     ).decode()
-    single = job.output.layout == "single"
 
     def index() -> None:
         if owner is not None:
-            owner.create_index(scene, run_id, tables)
+            owner.create_index(world, folder, network, run_id, tables)
 
     def own() -> TableWriter:
         mine = tables[world.rank]
-        if single:
-            return SingleWriter(
-                scene.folder.index, mine, rank=world.rank, communicator=world.comms.job
-            )
+        if job.output.layout == "single":
+            return SingleWriter(folder.index, mine, rank=world.rank, communicator=world.comms.job)
         attributes: dict[str, str | int | float | bool] = {"run_id": run_id, "rank": world.rank}
-        return ShardWriter(scene.folder.shard(world.rank), mine, attributes)
+        return ShardWriter(folder.shard(world.rank), mine, attributes)
 
     agree(world, index, deadline_s=startup_s)
     return agree(world, own, deadline_s=startup_s)

@@ -52,6 +52,6 @@ def make_owner(
         layout=layout,
         writer=writer,
         folder=scene.folder.path / "delivery",
-        deadline_s=job.pipeline.timeout_s,
+        deadline_s=job.pipeline.startup_timeout_s,
         news=news,
     )

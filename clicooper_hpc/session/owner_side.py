@@ -9,6 +9,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from torch import nn
+
 from clicooper_hpc import __version__
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.card import card_of, entries_of
@@ -16,6 +18,9 @@ from clicooper_hpc.owner.preparation import prepare
 from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.privacy.card import PrivacyCard
+from clicooper_hpc.privacy.keys import SECURE
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.index import (
@@ -28,10 +33,12 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.tables import Table
+from clicooper_hpc.session.assembly import check_course, course_of
 from clicooper_hpc.session.environment import git_commit, versions
 from clicooper_hpc.session.owner_role import make_owner
 from clicooper_hpc.session.progress import Progress
 from clicooper_hpc.session.scene import Scene
+from clicooper_hpc.transport.world import World
 
 __all__ = ["OwnerSide"]
 
@@ -42,6 +49,7 @@ class OwnerSide:
     """The owner's data, secrets and files in one run."""
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
+        self._job = job
         self._preparation = prepare(job, PrivateFolder(folder.private))
 
     @property
@@ -55,40 +63,52 @@ class OwnerSide:
         return self._preparation.sub_labels.tobytes()
 
     def create_index(
-        self, scene: Scene, run_id: str, tables: Mapping[int, Sequence[Table]]
+        self,
+        world: World,
+        folder: RunFolder,
+        network: tuple[nn.Sequential, Layout],
+        run_id: str,
+        tables: Mapping[int, Sequence[Table]],
     ) -> None:
-        """Write ``run.h5`` as far as it is known before the first step."""
-        card = card_of(scene.job, self._preparation)
-        single = scene.job.output.layout == "single"
+        """Look for mistakes a last time, then write ``run.h5`` as far as it is known."""
+        model, layout = network
+        course = course_of(
+            self._job, self.contract, self._preparation.sub_labels, len(layout.segments)
+        )
+        check_course(self._job, course, layout, self.contract)
+        card = card_of(self._job, self._preparation)
+        single = self._job.output.layout == "single"
         create_index(
-            scene.folder.index,
-            _header(scene, run_id),
+            folder.index,
+            _header(world, self._job, run_id),
             tables=tables,
-            rows=_row_counts(scene.course) if single else None,
+            rows=_row_counts(course) if single else None,
             pipeline=PipelineText(
-                cuts=(0, *scene.layout.cuts),
-                schedule=_schedule_text(scene),
-                layer_names=tuple(type(layer).__name__ for layer in scene.model),
+                cuts=(0, *layout.cuts),
+                schedule=_schedule_text(course),
+                layer_names=tuple(type(layer).__name__ for layer in model),
             ),
             privacy=PrivacyText(entries_of(card), card.text()),
         )
 
+    def announce(self) -> None:
+        """Say what is promised before anything leaves."""
+        for line in card_of(self._job, self._preparation).lines():
+            _log.info("%s", line)
+
     def train(self, scene: Scene, writer: TableWriter, *, quiet: bool) -> None:
         """Play the owner's role to its end."""
-        spec = self._preparation.spec
-        note = "NO PRIVACY"
-        if spec is not None:
-            note = f"epsilon {spec.guarantee.epsilon:g} per {spec.guarantee.unit_label}"
-        total = scene.course.agenda.total_steps
-        with Progress(total, scene.job.training.epochs, note, quiet=quiet) as progress:
+        note = _note(card_of(self._job, self._preparation))
+        total = scene.course.total_steps
+        with Progress(total, self._job.training.epochs, note, quiet=quiet) as progress:
             owner = make_owner(scene, self._preparation, writer=writer, news=progress)
             owner.run()
         self._clean, self._released = owner.clean, owner.released
 
-    def write_results(self, scene: Scene, wall_s: float, *, quiet: bool) -> None:
+    def write_results(self, folder: RunFolder, wall_s: float) -> None:
         """Write what the run ended with; the mark of a complete run is the last thing written."""
         clean, released = self._clean, self._released
-        card = card_of(scene.job, self._preparation, clean=clean, released=released)
+        card = card_of(self._job, self._preparation, clean=clean, released=released)
         results = {
             "clean_accuracy": Result(
                 clean.accuracy, "1", "Delivered model on clean held-out samples"
@@ -99,41 +119,51 @@ class OwnerSide:
         }
         if released.samples:
             results["released_accuracy"] = Result(
-                released.accuracy, "1", "Delivered model on released validation samples"
+                released.accuracy,
+                "1",
+                "Released validation samples, by the logits the last trainer sent",
             )
             results["released_samples"] = Result(
                 released.samples, "1", "Released validation samples"
             )
         finish_index(
-            scene.folder.index,
+            folder.index,
             results=results,
             privacy=PrivacyText(entries_of(card), card.text()),
         )
         self._preparation.data.close()
-        if not quiet:
-            path = scene.folder.path
-            _log.info("delivered model, clean held-out samples: %.2f %%", 100 * clean.accuracy)
-            _log.info("run folder: %s (clicooper inspect %s)", path, path)
+        _log.info("delivered model, clean held-out samples: %.2f %%", 100 * clean.accuracy)
+        _log.info("run folder: %s (clicooper inspect %s)", folder.path, folder.path)
 
 
-def _header(scene: Scene, run_id: str) -> RunHeader:
+def _note(card: PrivacyCard) -> str:
+    """Return the run's epsilon in a few words, with the unit that counts in the end."""
+    if card.spec is None:
+        return "NO PRIVACY"
+    guarantee = card.spec.guarantee
+    text = f"epsilon {card.sample_total()[0]:.4g} per sample"
+    if guarantee.unit != "sample":
+        text = f"epsilon {guarantee.epsilon:g} per {guarantee.unit_label}, {text}"
+    return text if card.rng_mode == SECURE else f"{text}, {card.rng_mode}"
+
+
+def _header(world: World, job: Job, run_id: str) -> RunHeader:
     return RunHeader(
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         creator_version=__version__,
         git_commit=git_commit(),
-        layout=scene.job.output.layout,
-        resolved_job=scene.job.canonical(),
-        job_digest=scene.job.digest().hex,
-        mpi_library=scene.world.library,
+        layout=job.output.layout,
+        resolved_job=job.canonical(),
+        job_digest=job.digest().hex,
+        mpi_library=world.library,
         versions=versions(),
-        hosts=scene.world.processors,
+        hosts=world.processors,
     )
 
 
-def _schedule_text(scene: Scene) -> str:
-    course = scene.course
-    lanes = [course.lane(segment, course.micro_batches) for segment in range(scene.course.segments)]
+def _schedule_text(course: Course) -> str:
+    lanes = [course.lane(segment, course.micro_batches) for segment in range(course.segments)]
     return "\n".join(
         f"{rank}: {' '.join(map(str, lane))}" for rank, lane in enumerate(lanes, start=1)
     )

@@ -65,5 +65,5 @@ def make_trainer(scene: Scene, *, writer: TableWriter) -> Trainer:
         sources=sources,
         report=channels.report,
         writer=writer,
-        deadline_s=job.pipeline.timeout_s,
+        deadline_s=job.pipeline.startup_timeout_s,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +45,22 @@ class _ArrayCache:
         return torch.from_numpy(np.ascontiguousarray(self._array[ids]))
 
 
+def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Map a new file that nobody else can read and that is gone when this process is.
+
+    Its space is reserved at once: on a full disk a mapped page would otherwise kill the process.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, 4 * math.prod(shape))
+        with os.fdopen(os.dup(descriptor), "r+b") as opened:
+            return np.memmap(opened, dtype=np.float32, mode="r+", shape=shape)
+    finally:
+        os.close(descriptor)
+        file.unlink()
+
+
 def open_cache(
     where: str, *, samples: int, row_shape: tuple[int, ...], file: Path
 ) -> ReleaseCache | None:
@@ -57,8 +75,7 @@ def open_cache(
     try:
         if where == "memory":
             return _ArrayCache(np.zeros(shape, dtype=np.float32))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return _ArrayCache(np.memmap(file, dtype=np.float32, mode="w+", shape=shape))
+        return _ArrayCache(_mapped(file, shape))
     except (MemoryError, OSError) as error:
         raise EnvironmentUnfitError(
             f"the release cache needs {gib:.1f} GiB: {error}",

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.buffer import TableWriter
@@ -41,6 +41,8 @@ class Trainer:
     ----------
     sources
         For segment 1; None behind it.
+    deadline_s
+        Longest wait for the owner to take delivery and evaluate.
     report
         Channel of the last segment to the owner; None before it.
     """
@@ -86,7 +88,7 @@ class Trainer:
             )
             for part in parts
         ]
-        rate = self._course.rate(event)
+        rate = self._course.rate(event.step)
         report = self._runtime.train_step(
             event.step,
             self._course.lane(self._segment, len(parts)),
@@ -117,15 +119,14 @@ class Trainer:
                 **meter.read(),
             },
         )
-        scored = self._runtime.is_last or self._runtime.head is not None
         self._writer.append(
             "training",
             {
                 "step": event.step,
-                "loss": report.loss,
+                "loss": report.loss if report.scored else float("nan"),
                 "learning_rate": rate,
                 "gradient_norm": report.gradient_norm,
-                "sub_label_accuracy": report.correct / rows if scored else float("nan"),
+                "sub_label_accuracy": report.correct / rows if report.scored else float("nan"),
             },
         )
 
@@ -150,6 +151,9 @@ class Trainer:
         self._world.send_blob(
             0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=self._deadline_s
         )
+        # The owner has one core and may evaluate for long: nobody's patience for a message of a
+        # step may run out meanwhile.
+        self._world.broadcast_bytes(None, limit_bytes=EVALUATED_BYTES, deadline_s=self._deadline_s)
 
     def _released(
         self,
@@ -173,7 +177,7 @@ class Trainer:
         return rows
 
     def _check_finite(self, event: TrainStep, report: StepReport) -> None:
-        if self._runtime.is_last and not np.isfinite(report.loss):
+        if report.scored and not np.isfinite(report.loss):
             raise ClicooperError(
                 f"the loss is {report.loss}",
                 where=f"step {event.step}, epoch {event.epoch}",

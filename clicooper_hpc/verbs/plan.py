@@ -19,7 +19,13 @@ from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.spec import solve
-from clicooper_hpc.session.assembly import channel_plan, course_of, layout_of, network_of
+from clicooper_hpc.session.assembly import (
+    channel_plan,
+    check_course,
+    course_of,
+    layout_of,
+    network_of,
+)
 
 __all__ = ["plan_text"]
 
@@ -57,6 +63,7 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
     layout = layout_of(job, model, contract, segments, costs)
     # Sub-labels are drawn in the run; classes give the same counts to within a batch.
     course = course_of(job, contract, names, segments)
+    check_course(job, course, layout, contract)
     used = costs if costs is not None else flops_costs(model, shape, segments)
     simulation = _simulate(course, layout, used)
     return "\n".join(
