@@ -1,4 +1,4 @@
-"""Private, provable, pipelined split training on a cluster, as one MPI job."""
+"""Private, pipelined split training on a cluster, as one MPI job."""
 
 from __future__ import annotations
 

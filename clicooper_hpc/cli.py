@@ -41,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="clicooper",
-        description="Private, provable, pipelined split training on a cluster.",
-        epilog="exit codes: 0 done, 1 internal, 2 job file or usage, 3 privacy budget, "
-        "4 verification, 5 environment, 75 requeue",
+        description="Private, pipelined split training on a cluster.",
+        epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "
+        "3 privacy budget, 5 environment",
     )
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")

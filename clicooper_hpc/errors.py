@@ -28,9 +28,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     USAGE = 2
     BUDGET = 3
-    VERIFICATION = 4
     ENVIRONMENT = 5
-    REQUEUE = 75
 
 
 class ClicooperError(Exception):

@@ -84,6 +84,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         The run as a whole would spend more than the budget. Nothing was sent.
     """
     data = open_dataset(job.data.path)
+    _ask_for_front(job)
     secrets = OwnerSecrets(private)
     master = secrets.master_key(job)
     splits = {
@@ -229,6 +230,20 @@ def _name(
 
 def _passes(ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [ids[start : start + _PASS_ROWS] for start in range(0, len(ids), _PASS_ROWS)]
+
+
+def _ask_for_front(job: Job) -> None:
+    """Refuse a DP-SGD front that the budget cannot pay before hours are spent on training it."""
+    budget, target = job.privacy.budget_epsilon, job.front.dp_sgd
+    if budget is None or job.front.kind != "dp-sgd":
+        return
+    price = Charge.approximate(target.epsilon, target.delta, "zero-out").under(job.privacy.relation)
+    ledger = Ledger(
+        Budget(budget, job.privacy.budget_delta or job.privacy.delta, relation=job.privacy.relation)
+    )
+    ledger.authorise(
+        Event("front-training", "train", 1, "target", "DP-SGD", "sample", price, price)
+    )
 
 
 def _desk(

@@ -17,7 +17,7 @@ from clicooper_hpc.owner.composed import Score, class_probabilities, score, scor
 from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
-from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.runstore.buffer import TableWriter
@@ -86,7 +86,7 @@ class Owner:
         layout: Layout,
         writer: TableWriter,
         folder: Path,
-        deadline_s: float,
+        patience: Patience,
         news: Callable[[StepNews], None],
     ) -> None:
         self._world = world
@@ -99,7 +99,7 @@ class Owner:
         self._layout = layout
         self._writer = writer
         self._folder = folder
-        self._deadline_s = deadline_s
+        self._patience = patience
         self._news = news
         self._open = _Open()
         self._released: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
@@ -175,6 +175,8 @@ class Owner:
         loss, accuracy, _ = message.tensor.tolist()
         self._links.report.release(message)
         rows = len(event.batch.ids.reshape(-1))
+        if event.step == 0:
+            self._world.set_deadline(self._patience.step_s)
         self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
 
     def _validate(self, event: ValidationStep) -> None:
@@ -202,7 +204,7 @@ class Owner:
                 kind=Kind.SEGMENT,
                 step=event.step,
                 limit_bytes=delivery_limit(layers),
-                deadline_s=self._deadline_s,
+                deadline_s=self._patience.slow_s,
             )
             accept_segment(bytes(content), layers, number, self._folder)
         self.clean = score_clean(self._model, self._held_out_batches(), self._label_map)
@@ -223,7 +225,7 @@ class Owner:
         self._writer.flush()
         self._desk.keep_receipts()
         self._world.broadcast_bytes(
-            b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._deadline_s
+            b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
 
     def _released_score(self) -> Score:

@@ -10,7 +10,19 @@ from clicooper_hpc.pipeline.rates import learning_rate
 from clicooper_hpc.pipeline.schedule import Coupling, Op, make_schedule
 from clicooper_hpc.pipeline.simulator import required_slots
 
-__all__ = ["Course", "RatePlan"]
+__all__ = ["Course", "Patience", "RatePlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Longest waits in seconds.
+
+    ``step_s`` for a message of a step, once the first step is done; ``slow_s`` before that
+    (libraries load, kernels are chosen) and for an evaluation.
+    """
+
+    step_s: float
+    slow_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class ReleaseReceipts:
                 "the difference would show their clean rows",
                 where=f"sample {int(ids[np.argmax(changed)])}",
                 remedy="Nothing was sent. Make the front deterministic (device, threads, dtype) "
-                "and leave data and labels as they were, or start a new run.",
+                "and leave data and labels as they were. A new run is a second release.",
             )
         new = int(np.count_nonzero(~seen[first]))
         self._hashes[ids] = hashes

@@ -32,19 +32,14 @@ class RunFolder:
         return self.path / shard_name(rank)
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of the safetensors files of all ranks."""
-        return self.path / "checkpoints"
+    def delivery(self) -> Path:
+        """Folder of the delivered segments, as safetensors."""
+        return self.path / "delivery"
 
     @property
     def private(self) -> Path:
         """Folder of the owner's secrets; made by `PrivateFolder`."""
         return self.path / "private"
-
-    @property
-    def stop_file(self) -> Path:
-        """A file whose appearance asks the run to checkpoint and end."""
-        return self.path / "STOP"
 
 
 def create_run_folder(path: str | Path) -> RunFolder:
@@ -68,7 +63,7 @@ def create_run_folder(path: str | Path) -> RunFolder:
         if any(folder.path.iterdir()):
             raise _taken(folder.path, "holds files already")
         # mkdir is atomic everywhere, so this line is what decides between two jobs.
-        folder.checkpoints.mkdir()
+        folder.delivery.mkdir()
         probe = folder.path / ".probe"
         with probe.open("wb") as file:
             file.write(b"clicooper")

@@ -113,7 +113,7 @@ def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
         average_rows=job.training.average_rows,
         slots=course.slots(),
         outputs=contract.outputs,
-        deadline_s=job.pipeline.timeout_s,
+        deadline_s=job.pipeline.startup_timeout_s,
     )
 
 

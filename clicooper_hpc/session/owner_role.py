@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from clicooper_hpc.owner.preparation import Preparation
 from clicooper_hpc.owner.role import Owner, OwnerLinks, StepNews
+from clicooper_hpc.pipeline.course import Patience
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.session.assembly import channel_plan
 from clicooper_hpc.session.scene import Scene
@@ -51,7 +52,7 @@ def make_owner(
         model=scene.model,
         layout=layout,
         writer=writer,
-        folder=scene.folder.path / "delivery",
-        deadline_s=job.pipeline.startup_timeout_s,
+        folder=scene.folder.delivery,
+        patience=Patience(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
         news=news,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clicooper_hpc.pipeline.course import Patience
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.session.assembly import build_runtime, channel_plan
 from clicooper_hpc.session.scene import Scene
@@ -65,5 +66,5 @@ def make_trainer(scene: Scene, *, writer: TableWriter) -> Trainer:
         sources=sources,
         report=channels.report,
         writer=writer,
-        deadline_s=job.pipeline.startup_timeout_s,
+        patience=Patience(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
     )

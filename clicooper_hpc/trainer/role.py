@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
-from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.trainer.inputs import ReleaseSource
@@ -41,8 +41,6 @@ class Trainer:
     ----------
     sources
         For segment 1; None behind it.
-    deadline_s
-        Longest wait for the owner to take delivery and evaluate.
     report
         Channel of the last segment to the owner; None before it.
     """
@@ -56,7 +54,7 @@ class Trainer:
         sources: Sources | None,
         report: Sender | None,
         writer: TableWriter,
-        deadline_s: float,
+        patience: Patience,
     ) -> None:
         self._world = world
         self._course = course
@@ -64,7 +62,7 @@ class Trainer:
         self._sources = sources
         self._report = report
         self._writer = writer
-        self._deadline_s = deadline_s
+        self._patience = patience
         self._segment = world.rank - 1
 
     def run(self) -> None:
@@ -98,6 +96,8 @@ class Trainer:
             learning_rate=rate,
         )
         self._check_finite(event, report)
+        if event.step == 0:
+            self._world.set_deadline(self._patience.step_s)
         rows = len(event.batch.sub_labels)
         if self._report is not None:
             values = [report.loss, report.correct / rows, rate]
@@ -149,11 +149,13 @@ class Trainer:
         }
         self._writer.flush()
         self._world.send_blob(
-            0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=self._deadline_s
+            0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=self._patience.slow_s
         )
         # The owner has one core and may evaluate for long: nobody's patience for a message of a
         # step may run out meanwhile.
-        self._world.broadcast_bytes(None, limit_bytes=EVALUATED_BYTES, deadline_s=self._deadline_s)
+        self._world.broadcast_bytes(
+            None, limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
+        )
 
     def _released(
         self,

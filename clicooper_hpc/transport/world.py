@@ -205,6 +205,11 @@ class World:
         """End all ranks at once with exit status ``code``; see `clicooper_hpc.transport.abort`."""
         abort(self.comms.job, code)
 
+    def set_deadline(self, deadline_s: float) -> None:
+        """Let all open channels wait so long for a message from now on."""
+        for _, channel in self._channels:
+            channel.deadline_s = deadline_s
+
     def traffic(self) -> Traffic:
         """Return what went over all channels and blobs so far, per direction and way."""
         total: Traffic = {(direction, way): Counters() for direction in DIRECTIONS for way in WAYS}

@@ -38,20 +38,37 @@ class Finding:
 
 
 def examine(say: Callable[[str], None]) -> int:
-    """Examine the environment; rank 0 tells. Exit code 5 if something would stop a run."""
+    """Examine the environment of every rank; rank 0 tells. Exit code 5 if a rank is unfit."""
     findings = [_packages(), _threads(), _hdf5(), _folder(Path.cwd()), _devices()]
-    world: World | None = None
     try:
         world = start_mpi()
         check_world(world)
-        findings += _mpi(world)
     except ClicooperError as error:
         findings.append(Finding("mpi", error.line(), bad=True))
-    if world is None or world.rank == 0:
-        for finding in findings:
-            say(finding.line())
-    bad = any(finding.bad for finding in findings)
-    return ExitCode.ENVIRONMENT if bad else ExitCode.DONE
+        _tell(findings, say)
+        return ExitCode.ENVIRONMENT
+    with world:
+        bad = [finding.line() for finding in findings if finding.bad]
+        others = world.gather_bytes(
+            "\n".join(bad).encode(), limit_bytes=2**16, deadline_s=_SELF_TEST_S
+        )
+        mpi = _mpi(world)
+        if others is not None:
+            _tell(findings + mpi, say)
+            for rank, lines in enumerate(others):
+                if rank and lines:
+                    say(f"rank {rank} on {world.processors[rank]}:\n{lines.decode()}")
+        anywhere = world.broadcast_bytes(
+            None if others is None else (b"bad" if any(others) else b""),
+            limit_bytes=8,
+            deadline_s=_SELF_TEST_S,
+        )
+    return ExitCode.ENVIRONMENT if anywhere else ExitCode.DONE
+
+
+def _tell(findings: list[Finding], say: Callable[[str], None]) -> None:
+    for finding in findings:
+        say(finding.line())
 
 
 def _packages() -> Finding:
@@ -119,8 +136,7 @@ def _mpi(world: World) -> list[Finding]:
             Finding("messages", "not tested: start with mpirun -n 2 clicooper doctor to test links")
         )
         return found
-    with world:
-        test = self_test(world, deadline_s=_SELF_TEST_S)
+    test = self_test(world, deadline_s=_SELF_TEST_S)
     for hop in test.hops:
         size = f"{hop.payload_bytes / 1024:g} KiB"
         text = f"rank {hop.source} to {hop.target}, {size}: {hop.microseconds:.0f} us one way"

@@ -100,7 +100,7 @@ def test_options_are_replaced_whole_with_their_network(tmp_path: Path) -> None:
     text = GOOD + '[model]\nname = "mlp"\noptions = { widths = [8] }\n'
     job = load_job(write(tmp_path, text), ["model.name=vgg", "model.options={ channels = [8] }"])
     assert job.model.options == {"channels": [8]}
-    text = GOOD + '[model]\noptions = { widths = [8], dropout = 0.5 }\n'
+    text = GOOD + "[model]\noptions = { widths = [8], dropout = 0.5 }\n"
     job = load_job(write(tmp_path, text), ["model.options.widths=[4]"])
     assert job.model.options == {"widths": [4], "dropout": 0.5}
 

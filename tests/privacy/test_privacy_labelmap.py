@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.privacy.cells import Cells
 from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod, _permutation
+from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod
+from clicooper_hpc.privacy.permutation import sample_order, secret_permutation
 
 KEY = MasterKey.from_seed(9)
 ROWS = np.random.default_rng(0).normal(size=(3000, 12)).astype(np.float32)
@@ -100,7 +101,7 @@ def test_permutation_is_uniform_over_all_orders() -> None:
     orders = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
     counts = np.zeros(24)
     for seed in range(2400):
-        counts[orders[tuple(_permutation(4, seed.to_bytes(32, "big")).tolist())]] += 1
+        counts[orders[tuple(secret_permutation(4, seed.to_bytes(32, "big")).tolist())]] += 1
     assert chisquare(counts).pvalue > 1e-4
 
 
@@ -139,3 +140,14 @@ def test_impossible_maps_are_refused() -> None:
         made("random").sub_labels(np.array([5]), np.array([0]), split="train")
     with pytest.raises(ValueError, match="sub-labels"):
         made("random").class_probabilities(np.zeros((2, 5)))
+
+
+def test_sample_order_is_a_secret_permutation_of_each_split() -> None:
+    key = MasterKey.from_seed(3)
+    order = sample_order(1000, "train", key)
+    assert sorted(order.tolist()) == list(range(1000))
+    assert np.array_equal(order, sample_order(1000, "train", key))
+    assert not np.array_equal(order, sample_order(1000, "validation", key))
+    assert not np.array_equal(order, sample_order(1000, "train", MasterKey.from_seed(4)))
+    # Neighbours in the file do not stay near each other: |difference| averages n / 3.
+    assert 300 < np.abs(np.diff(order)).mean() < 367

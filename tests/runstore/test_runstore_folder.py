@@ -29,8 +29,8 @@ def test_a_fresh_or_empty_folder_becomes_a_run_folder(tmp_path: Path) -> None:
     folder = create_run_folder(tmp_path / "runs" / "first")
     assert folder.index == tmp_path / "runs" / "first" / "run.h5"
     assert folder.shard(12).name == "rank-012.h5"
-    assert folder.checkpoints.is_dir()
-    assert [item.name for item in folder.path.iterdir()] == ["checkpoints"]
+    assert folder.delivery.is_dir()
+    assert [item.name for item in folder.path.iterdir()] == ["delivery"]
     (tmp_path / "empty").mkdir()
     assert create_run_folder(str(tmp_path / "empty")).path == tmp_path / "empty"
 

@@ -36,7 +36,7 @@ def test_one_file_written_by_all_reads_like_shards(tmp_path: Path) -> None:
     done = share(tmp_path / "single", "return")
     assert done.returncode == 0, done.stderr
     assert [item.name for item in sorted((tmp_path / "single").iterdir())] == [
-        "checkpoints",
+        "delivery",
         "run.h5",
     ]
     folder, writers = example.start_run(tmp_path / "shards")
