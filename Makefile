@@ -25,11 +25,12 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	@rm -rf runs/demo runs/demo-privacy-off
+	@rm -rf runs/demo runs/demo-off runs/demo-off-rows
 	@mkdir -p runs
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo
-	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-privacy-off --set privacy.enabled=false --quiet
-	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-privacy-off
+	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off --quiet --set privacy.enabled=false
+	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=30
+	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

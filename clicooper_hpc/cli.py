@@ -61,7 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     inspect = _verb(verbs, "inspect", _inspect, "summarise a run folder")
     inspect.add_argument("run", type=Path, metavar="RUN")
-    inspect.add_argument("--beside", type=Path, metavar="OTHER", help="compare with another run")
+    inspect.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OTHER",
+        help="compare with other runs",
+    )
 
     _verb(
         verbs, "doctor", _doctor, "check MPI, ranks, threads, HDF5 and devices; also under mpirun"

@@ -17,6 +17,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, rows):
+        """Add what the two layers make of ``rows`` to them."""
         return rows + self.body(rows)
 
 

@@ -40,9 +40,9 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
         raise _explain(error, sources, path) from None
 
 
-def job_from_canonical(text: str) -> Job:
-    """Rebuild a job from `Job.canonical`."""
-    return Job.model_validate_json(text)
+def job_from_canonical(text: str, folder: str = ".") -> Job:
+    """Rebuild a job from `Job.canonical`; ``folder`` is where modules of the user's own lie."""
+    return Job.model_validate_json(text).model_copy(update={"folder": folder})
 
 
 def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:

@@ -52,7 +52,6 @@ class Preparation:
     desk: ReleaseDesk
     held_out: ReleaseStream
     contract: Contract
-    secrets: OwnerSecrets
     mode: RngMode
 
 
@@ -140,7 +139,6 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
             validation_samples=len(splits.get("validation", ())),
             outputs=label_map.num_sub_labels,
         ),
-        secrets=secrets,
         mode=master.mode,
     )
 

@@ -49,7 +49,6 @@ class Delivery:
 
     step: int
     epoch: int
-    final: bool
 
 
 Event = TrainStep | ValidationStep | Delivery
@@ -111,4 +110,4 @@ class Agenda:
                     )
                     validation_step += 1
                 validated = True
-                yield Delivery(step, epoch, final)
+                yield Delivery(step, epoch)

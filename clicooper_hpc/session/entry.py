@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load import job_from_canonical, load_job
 from clicooper_hpc.errors import ClicooperError, ExitCode
 from clicooper_hpc.session.agreement import AgreedFailure, agree, say
 from clicooper_hpc.session.logs import configure_logging
@@ -60,8 +60,7 @@ def _agree_on_job(
         text = "\n".join([str(mine[1]), mine[0].folder, mine[0].canonical()]).encode()
     shared = world.broadcast_bytes(text, limit_bytes=2**20, deadline_s=startup_s).decode()
     run_path, folder, canonical = shared.split("\n", 2)
-    job = Job.model_validate_json(canonical).model_copy(update={"folder": folder})
-    return job, Path(run_path)
+    return job_from_canonical(canonical, folder), Path(run_path)
 
 
 def _abort(world: World, error: BaseException) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clicooper_hpc.errors import ExitCode
@@ -10,33 +11,38 @@ from clicooper_hpc.runstore.reader import Run, open_run
 __all__ = ["inspect_text"]
 
 
-def inspect_text(path: Path, *, beside: Path | None) -> tuple[str, ExitCode]:
-    """Return the summary of a run, and `ExitCode.USAGE` unless every run named is complete."""
+def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
+    """Return the summary of a run, and `ExitCode.USAGE` unless all runs are complete."""
     run = open_run(path)
+    others = [open_run(other) for other in beside]
     lines = [run.summary()]
-    complete = run.status == "complete"
-    if beside is not None:
-        other = open_run(beside)
-        complete = complete and other.status == "complete"
-        lines += ["", *_comparison(run, other)]
+    if others:
+        lines += ["", *_comparison([run, *others])]
     lines += ["", *_how_to_open(run)]
+    complete = all(each.status == "complete" for each in [run, *others])
     return "\n".join(lines), ExitCode.DONE if complete else ExitCode.USAGE
 
 
-def _comparison(run: Run, other: Run) -> list[str]:
-    """Return the results of two runs side by side, and what their jobs do not share."""
-    names = [name for name in run.results if name in other.results]
+def _comparison(runs: Sequence[Run]) -> list[str]:
+    """Return the results of runs side by side, and where their jobs differ from the first."""
+    names = [name for name in runs[0].results if all(name in run.results for run in runs)]
     width = max((len(name) for name in names), default=0)
-    left, right = run.folder.path.name, other.folder.path.name
-    columns = max(12, len(left), len(right))
-    lines = [f"{'':<{width}}  {left:>{columns}}  {right:>{columns}}"]
-    for name in names:
-        values = [_shown(name, source.results[name]) for source in (run, other)]
-        lines.append(f"{name:<{width}}  {values[0]:>{columns}}  {values[1]:>{columns}}")
-    lines += [
-        f"{key}: {mine!r} against {theirs!r}"
-        for key, mine, theirs in _differences(run.job, other.job)
+    titles = [run.folder.path.name for run in runs]
+    table = [["", *titles]] + [
+        [name, *(_shown(name, run.results[name]) for run in runs)] for name in names
     ]
+    lines = [
+        f"{row[0]:<{width}}"
+        + "".join(
+            f"  {cell:>{max(14, len(title))}}" for cell, title in zip(row[1:], titles, strict=True)
+        )
+        for row in table
+    ]
+    for other in runs[1:]:
+        lines += [
+            f"{other.folder.path.name}: {key} = {theirs!r} instead of {mine!r}"
+            for key, mine, theirs in _differences(runs[0].job, other.job)
+        ]
     return lines
 
 
