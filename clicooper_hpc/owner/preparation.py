@@ -5,7 +5,6 @@ Nothing in here talks to another rank. When it fails, nothing has been sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +15,15 @@ from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
+from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.front import Front
-from clicooper_hpc.owner.front_of_job import front_from_job, front_words
+from clicooper_hpc.owner.front_of_job import front_from_job
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.owner.tariffs import ask_for_front, set_up_desk
 from clicooper_hpc.pipeline.contract import Contract
-from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.keys import MasterKey, RngMode
 from clicooper_hpc.privacy.labelmap import LabelMap
-from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
 from clicooper_hpc.privacy.permutation import sample_order
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
@@ -37,7 +35,6 @@ from clicooper_hpc.runstore.private import PrivateFolder
 __all__ = ["Preparation", "guarantee_of", "prepare", "splits_of"]
 
 _PASS_ROWS = 256
-_UNPROTECTED = "labels under the secret map alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         The run as a whole would spend more than the budget. Nothing was sent.
     """
     data = open_dataset(job.data.path)
-    _ask_for_front(job)
+    ask_for_front(job)
     secrets = OwnerSecrets(private)
     master = secrets.master_key(job)
     splits = {
@@ -124,7 +121,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         )
         for name, split in splits.items()
     }
-    desk = _desk(job, front, spec, streams, contexts, secrets)
+    desk = set_up_desk(job, front, spec, streams, contexts, secrets)
     return Preparation(
         data=data,
         front=front,
@@ -228,94 +225,3 @@ def _name(
 
 def _passes(ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [ids[start : start + _PASS_ROWS] for start in range(0, len(ids), _PASS_ROWS)]
-
-
-def _ask_for_front(job: Job) -> None:
-    """Refuse a DP-SGD front that the budget cannot pay before hours are spent on training it."""
-    budget, target = job.privacy.budget_epsilon, job.front.dp_sgd
-    if budget is None or job.front.kind != "dp-sgd":
-        return
-    price = Charge.approximate(target.epsilon, target.delta, "zero-out").under(job.privacy.relation)
-    ledger = Ledger(
-        Budget(budget, job.privacy.budget_delta or job.privacy.delta, relation=job.privacy.relation)
-    )
-    ledger.authorise(
-        Event("front-training", "train", 1, "target", "DP-SGD", "sample", price, price)
-    )
-
-
-def _desk(
-    job: Job,
-    front: Front,
-    spec: ReleaseSpec | None,
-    streams: Mapping[str, ReleaseStream],
-    contexts: Mapping[str, Digest],
-    secrets: OwnerSecrets,
-) -> ReleaseDesk:
-    """Set up ledger and tariffs, and ask the budget for the whole run on a copy of the ledger."""
-    budget = None
-    if spec is not None and job.privacy.budget_epsilon is not None:
-        budget = Budget(
-            job.privacy.budget_epsilon,
-            job.privacy.budget_delta or job.privacy.delta,
-            unit="sample",
-            relation=job.privacy.relation,
-        )
-    ledger = secrets.ledger(budget)
-    unit = "sample" if spec is None else spec.guarantee.unit_label
-    training = front_words(front).charge()
-    if front.provenance.kind == "dp-sgd" and not ledger.entries:
-        ledger.authorise(
-            Event(
-                "front-training",
-                "train",
-                len(streams["train"]),
-                front.digest.hex,
-                "DP-SGD",
-                "sample",
-                training,
-                training,
-            )
-        )
-    tariffs = {
-        name: Tariff(_release_event(name, spec, contexts[name], unit))
-        for name in ("train", "validation")
-        if name in streams
-    }
-    labels = _label_event(job, len(streams["train"]), contexts["train"], unit)
-    rehearsal = Ledger.from_dict(ledger.to_dict())
-    known = {(entry.split, entry.kind) for entry in ledger.entries}
-    for event in (labels, *(tariff.of(len(streams[name])) for name, tariff in tariffs.items())):
-        if (event.split, event.kind) not in known:
-            rehearsal.authorise(event)
-    # The delta at which the run's epsilon is stated: the budget's, or what its parts need.
-    delta = job.privacy.budget_delta or min(
-        1.0, job.privacy.delta + training.under(job.privacy.relation).delta
-    )
-    return ReleaseDesk(
-        ledger,
-        streams,
-        tariffs,
-        labels=labels,
-        spec=spec,
-        delta=delta,
-        relation=job.privacy.relation,
-        secrets=secrets,
-    )
-
-
-def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: str) -> Event:
-    kind: EventKind = "training-release" if name == "train" else "validation-release"
-    charge = sample = Charge.unbounded()
-    mechanism = "none: rows as they are"
-    if spec is not None:
-        charge, sample = spec.charge(), spec.sample_charge()
-        mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
-    return Event(kind, name, 1, context.hex, mechanism, unit, charge, sample)
-
-
-def _label_event(job: Job, samples: int, context: Digest, unit: str) -> Event:
-    epsilon = job.labels.randomized_response_epsilon
-    charge = None if epsilon is None else Charge.pure(epsilon)
-    mechanism = _UNPROTECTED if epsilon is None else f"randomised response, epsilon {epsilon:g}"
-    return Event("labels", "train", samples, context.hex, mechanism, unit, charge, charge)

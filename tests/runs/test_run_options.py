@@ -160,3 +160,21 @@ def test_the_card_is_printed_before_training_and_stored(tmp_path: Path) -> None:
     assert "epsilon 8" in str(run.privacy["text"])
     assert "on clean rows" in str(run.privacy["text"])
     assert json.loads(str(run.attrs["resolved_job"]))["privacy"]["epsilon"] == 8.0
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
+def test_eight_trainers_run_what_the_simulator_accepts(tmp_path: Path, schedule: str) -> None:
+    # The last batch has 12 rows, which are 6 micro-batches: fewer than trainers.
+    run = train(
+        tmp_path,
+        9,
+        f"pipeline.schedule={schedule}",
+        "pipeline.micro_batches=8",
+        "model.options={ widths = [8, 8, 8, 8] }",
+        "training.epochs=1",
+        "data.train_rows=76",
+        "data.validation_rows=0",
+        "output.record_wire=false",
+    )
+    assert run.status == "complete"
+    assert len(run.table("steps", rank=8)) == 5

@@ -1,0 +1,111 @@
+"""What a run will send and what that costs: events, budget, and the desk they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.digests import Digest
+from clicooper_hpc.owner.charges import ReleaseDesk, Tariff
+from clicooper_hpc.owner.front import Front
+from clicooper_hpc.owner.front_of_job import front_words
+from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.privacy.accounting import Charge
+from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
+from clicooper_hpc.privacy.spec import ReleaseSpec
+
+__all__ = ["ask_for_front", "set_up_desk"]
+
+_UNPROTECTED = "labels under the secret map alone"
+
+
+def ask_for_front(job: Job) -> None:
+    """Refuse a DP-SGD front that the budget cannot pay before hours are spent on training it."""
+    budget, target = job.privacy.budget_epsilon, job.front.dp_sgd
+    if budget is None or job.front.kind != "dp-sgd":
+        return
+    price = Charge.approximate(target.epsilon, target.delta, "zero-out").under(job.privacy.relation)
+    ledger = Ledger(
+        Budget(budget, job.privacy.budget_delta or job.privacy.delta, relation=job.privacy.relation)
+    )
+    ledger.authorise(
+        Event("front-training", "train", 1, "target", "DP-SGD", "sample", price, price)
+    )
+
+
+def set_up_desk(
+    job: Job,
+    front: Front,
+    spec: ReleaseSpec | None,
+    streams: Mapping[str, ReleaseStream],
+    contexts: Mapping[str, Digest],
+    secrets: OwnerSecrets,
+) -> ReleaseDesk:
+    """Set up ledger and tariffs, and ask the budget for the whole run on a copy of the ledger."""
+    budget = None
+    if spec is not None and job.privacy.budget_epsilon is not None:
+        budget = Budget(
+            job.privacy.budget_epsilon,
+            job.privacy.budget_delta or job.privacy.delta,
+            unit="sample",
+            relation=job.privacy.relation,
+        )
+    ledger = secrets.ledger(budget)
+    unit = "sample" if spec is None else spec.guarantee.unit_label
+    training = front_words(front).charge()
+    if front.provenance.kind == "dp-sgd" and not ledger.entries:
+        ledger.authorise(
+            Event(
+                "front-training",
+                "train",
+                len(streams["train"]),
+                front.digest.hex,
+                "DP-SGD",
+                "sample",
+                training,
+                training,
+            )
+        )
+    tariffs = {
+        name: Tariff(_release_event(name, spec, contexts[name], unit))
+        for name in ("train", "validation")
+        if name in streams
+    }
+    labels = _label_event(job, len(streams["train"]), contexts["train"], unit)
+    rehearsal = Ledger.from_dict(ledger.to_dict())
+    known = {(entry.split, entry.kind) for entry in ledger.entries}
+    for event in (labels, *(tariff.of(len(streams[name])) for name, tariff in tariffs.items())):
+        if (event.split, event.kind) not in known:
+            rehearsal.authorise(event)
+    # The delta at which the run's epsilon is stated: the budget's, or what its parts need.
+    delta = job.privacy.budget_delta or min(
+        1.0, job.privacy.delta + training.under(job.privacy.relation).delta
+    )
+    return ReleaseDesk(
+        ledger,
+        streams,
+        tariffs,
+        labels=labels,
+        spec=spec,
+        delta=delta,
+        relation=job.privacy.relation,
+        secrets=secrets,
+    )
+
+
+def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: str) -> Event:
+    kind: EventKind = "training-release" if name == "train" else "validation-release"
+    charge = sample = Charge.unbounded()
+    mechanism = "none: rows as they are"
+    if spec is not None:
+        charge, sample = spec.charge(), spec.sample_charge()
+        mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
+    return Event(kind, name, 1, context.hex, mechanism, unit, charge, sample)
+
+
+def _label_event(job: Job, samples: int, context: Digest, unit: str) -> Event:
+    epsilon = job.labels.randomized_response_epsilon
+    charge = None if epsilon is None else Charge.pure(epsilon)
+    mechanism = _UNPROTECTED if epsilon is None else f"randomised response, epsilon {epsilon:g}"
+    return Event("labels", "train", samples, context.hex, mechanism, unit, charge, charge)
