@@ -53,6 +53,9 @@ def _progress(run: Run, rank: int) -> str:
             parts.append(f"{float(steps['rows'].sum()) / seconds:.1f} samples/s")
             waiting = float(steps["wait_recv_s"].sum() + steps["wait_send_s"].sum())
             parts.append(f"waiting {100 * waiting / seconds:.0f} %")
+            # What the schedule, the cuts and the machine together leave unused.
+            computing = float(steps["compute_s"].sum())
+            parts.append(f"bubble {100 * (1 - computing / seconds):.0f} %")
     if TRAINING.name in names:
         losses = run.table(TRAINING.name, rank)["loss"].to_numpy()
         if losses.size and np.isfinite(losses[-1]):
