@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_error_naming_the_file(
 
 @pytest.mark.parametrize("at", [1, 2, 10, 30, 100])
 def test_ctrl_c_in_the_middle_of_a_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, at: int
 ) -> None:
     class Interrupted(sink.Sink):
         writes = 0
@@ -207,6 +207,9 @@ def test_ctrl_c_in_the_middle_of_a_write_leaves_nothing(
             return super().write(content)
 
     monkeypatch.setattr("clicooper_hpc.data.h5_output.Sink", Interrupted)
+    # A shell that starts the tests in the background makes them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     rng = np.random.default_rng(0)
 
     def write() -> None:

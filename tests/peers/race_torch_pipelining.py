@@ -150,7 +150,7 @@ def main() -> None:
             if number:
                 times[name].append(time.perf_counter() - start)
     gap = max(
-        float((a - b).abs().max())
+        float((a - b).detach().abs().max())
         for a, b in zip(
             racers["clicooper"][1].parameters(), racers["torch"][1].parameters(), strict=True
         )
