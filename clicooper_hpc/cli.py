@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="clicooper",
         description="Private, pipelined split training on a cluster.",
         epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "
-        "3 privacy budget, 5 environment",
+        "3 privacy budget, 4 verification or audit failed, 5 environment",
     )
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -69,6 +69,55 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="OTHER",
         help="compare with other runs",
     )
+
+    verify = _verb(verbs, "verify", _verify, "check the proofs of a run; needs no MPI, no secrets")
+    verify.add_argument("run", type=Path, metavar="RUN")
+    verify.add_argument("--json", action="store_true", help="machine-readable output")
+    verify.add_argument("--owner-key", metavar="KEY", help="insist on this owner (hex or PEM file)")
+    verify.add_argument(
+        "--trainer-keys",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="insist on these trainers, in order of their segments",
+    )
+    verify.add_argument(
+        "--mark-key",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="also read these marks (see keys open-mark)",
+    )
+    verify.add_argument(
+        "--segment-file",
+        type=Path,
+        metavar="FILE",
+        help="read the marks from this safetensors file, not from the run's segments",
+    )
+
+    audit = _verb(verbs, "audit", _audit, "replay training stages and compare; for the owner")
+    audit.add_argument("run", type=Path, metavar="RUN")
+    audit.add_argument(
+        "--stage", type=int, nargs="+", default=[], metavar="S", help="these, from 0"
+    )
+    audit.add_argument("--sample", type=int, metavar="Q", help="so many, drawn at random now")
+    audit.add_argument("--segment", type=int, metavar="I", help="exit code for this trainer alone")
+    audit.add_argument(
+        "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
+    )
+    audit.add_argument("--json", action="store_true", help="machine-readable output")
+
+    keys = verbs.add_parser("keys", help="identities and mark keys", description="Make keys.")
+    key_verbs = keys.add_subparsers(title="keys verbs", required=True, metavar="VERB")
+    new = _verb(key_verbs, "new", _keys_new, "make an Ed25519 identity")
+    new.add_argument("file", type=Path, metavar="FILE.pem")
+    new.add_argument("--encrypt", action="store_true", help="protect it with a password")
+    open_mark = _verb(key_verbs, "open-mark", _keys_open_mark, "show the key of one stage's mark")
+    open_mark.add_argument("run", type=Path, metavar="RUN")
+    open_mark.add_argument("--segment", type=int, required=True, metavar="I", help="from 1")
+    open_mark.add_argument("--stage", type=int, required=True, metavar="S", help="from 0")
+    open_mark.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
 
     _verb(
         verbs, "doctor", _doctor, "check MPI, ranks, threads, HDF5 and devices; also under mpirun"
@@ -130,6 +179,53 @@ def _inspect(arguments: argparse.Namespace) -> int:
     text, code = inspect_text(arguments.run, beside=arguments.beside)
     print(text)
     return code
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verbs.verify import verify_run
+
+    text, code = verify_run(
+        arguments.run,
+        owner_key=arguments.owner_key,
+        trainer_keys=arguments.trainer_keys,
+        mark_keys=arguments.mark_key,
+        segment_file=arguments.segment_file,
+        as_json=arguments.json,
+    )
+    print(text)
+    return code
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verbs.audit import audit_run
+
+    text, code = audit_run(
+        arguments.run,
+        stages=arguments.stage,
+        sample=arguments.sample,
+        segment=arguments.segment,
+        tolerance=arguments.tolerance,
+        as_json=arguments.json,
+    )
+    print(text)
+    return code
+
+
+def _keys_new(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verbs.keys import new_identity
+
+    print(f"{new_identity(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
+    return ExitCode.DONE
+
+
+def _keys_open_mark(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verbs.mark_key import open_mark_of
+
+    open_mark_of(
+        arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
+    )
+    print(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")
+    return ExitCode.DONE
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "ClicooperError",
     "DataError",
     "EnvironmentUnfitError",
+    "EvidenceError",
     "ExitCode",
     "PeerError",
     "RunFolderError",
@@ -28,6 +29,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     USAGE = 2
     BUDGET = 3
+    VERIFICATION = 4
     ENVIRONMENT = 5
 
 
@@ -82,6 +84,12 @@ class BudgetExceededError(ClicooperError):
     """The next send would spend more privacy than the job allows. Nothing of it was sent."""
 
     exit_code = ExitCode.BUDGET
+
+
+class EvidenceError(ClicooperError):
+    """A proof, signature, ledger or tensor file is damaged, forged or does not fit the rest."""
+
+    exit_code = ExitCode.VERIFICATION
 
 
 class EnvironmentUnfitError(ClicooperError):

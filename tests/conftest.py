@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,14 @@ def shared_dir() -> Path:
     if not (place / "data" / "cifar10.h5").is_file():
         pytest.skip(f"no CIFAR files in {place} (set CLICOOPER_SHARED)")
     return place
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as a run has by default: sums depend on how they are split."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

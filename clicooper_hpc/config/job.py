@@ -14,6 +14,7 @@ from clicooper_hpc.config.owner_sections import (
     PrivacySection,
     ReleaseSection,
 )
+from clicooper_hpc.config.provenance_section import ProvenanceSection
 from clicooper_hpc.config.trainer_sections import (
     ModelSection,
     OutputSection,
@@ -37,6 +38,7 @@ class Job(Section):
     model: ModelSection = ModelSection()
     pipeline: PipelineSection = PipelineSection()
     training: TrainingSection = TrainingSection()
+    provenance: ProvenanceSection = ProvenanceSection()
     output: OutputSection = OutputSection()
     folder: str = Field(default=".", exclude=True)
 

@@ -12,14 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
 from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
+from clicooper_hpc.owner.registrar import Registrar
 from clicooper_hpc.owner.stream import ReleaseStream
-from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.agenda import (
+    EVALUATED_BYTES,
+    Delivery,
+    StageEnd,
+    TrainStep,
+    ValidationStep,
+)
 from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.meter import Meter
@@ -27,7 +36,7 @@ from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Owner", "OwnerLinks", "StepNews"]
+__all__ = ["Conclusion", "Owner", "OwnerLinks", "StepNews"]
 
 _EVALUATION_ROWS = 256
 #: Steps whose report may be outstanding: with a cache the owner has nothing else to wait for.
@@ -40,6 +49,14 @@ class OwnerLinks:
 
     release: Sender
     report: Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run ends with: its figures, and the digest of all the index will say."""
+
+    results: dict[str, float]
+    seal: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,10 @@ class Owner:
         Where delivered segments are kept.
     news
         Called once per finished step, for progress.
+    conclude
+        Called once with the scores on clean and on released rows after the last delivery.
+    registrar
+        Keeps the ledger; None without provenance.
     """
 
     def __init__(
@@ -88,6 +109,8 @@ class Owner:
         folder: Path,
         patience: Patience,
         news: Callable[[StepNews], None],
+        conclude: Callable[[Score, Score], Conclusion],
+        registrar: Registrar | None,
     ) -> None:
         self._world = world
         self._course = course
@@ -101,22 +124,27 @@ class Owner:
         self._folder = folder
         self._patience = patience
         self._news = news
+        self._conclude = conclude
+        self._registrar = registrar
         self._open = _Open()
         self._released: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
-        self.clean = score(np.zeros((0, 1)), np.zeros(0, np.int64))
-        self.released = self.clean
 
     def run(self) -> None:
-        """Walk the agenda to its end; the last scores are in ``clean`` and ``released``."""
+        """Walk the agenda to its end."""
+        if self._registrar is not None:
+            self._registrar.open()
         for event in self._course.agenda.events():
             if isinstance(event, TrainStep):
                 self._train(event)
             elif isinstance(event, ValidationStep):
                 self._listen(wait=True)
                 self._validate(event)
-            else:
+            elif isinstance(event, Delivery):
                 self._listen(wait=True)
                 self._take_delivery(event)
+            elif isinstance(event, StageEnd) and self._registrar is not None:
+                self._listen(wait=True)
+                self._registrar.end(event)
 
     def _train(self, event: TrainStep) -> None:
         meter = Meter(self._world)
@@ -127,6 +155,8 @@ class Owner:
             batches = [event.batch.ids[part.start : part.stop].reshape(-1) for part in parts]
             forward_s = self._send("train", event.step, batches)
         self._open.events.append(event)
+        if self._registrar is not None:
+            self._registrar.count(event.batch.ids.size)
         self._listen(wait=False)
         while len(self._open.events) > _MOST_OPEN:
             self._listen_once()
@@ -197,6 +227,7 @@ class Owner:
             self._released.append((probabilities, self._desk.classes("validation", ids)))
 
     def _take_delivery(self, event: Delivery) -> None:
+        roots: list[str] = []
         for number, span in enumerate(self._layout.segments, start=1):
             layers = nn.Sequential(*list(self._model)[span.start : span.stop])
             content = self._world.receive_blob(
@@ -207,19 +238,20 @@ class Owner:
                 deadline_s=self._patience.slow_s,
             )
             accept_segment(bytes(content), layers, number, self._folder)
-        self.clean = score_clean(self._model, self._held_out_batches(), self._label_map)
-        self.released = self._released_score()
+            roots.append(tensors_root(content).hex)
+        clean = score_clean(self._model, self._held_out_batches(), self._label_map)
+        released = self._released_score()
         self._released.clear()
         self._writer.append(
             "evaluation",
             {
                 "epoch": event.epoch,
                 "step": event.step,
-                "clean_accuracy": self.clean.accuracy,
-                "clean_loss": self.clean.loss,
-                "released_accuracy": self.released.accuracy,
-                "released_loss": self.released.loss,
-                "samples": self.clean.samples,
+                "clean_accuracy": clean.accuracy,
+                "clean_loss": clean.loss,
+                "released_accuracy": released.accuracy,
+                "released_loss": released.loss,
+                "samples": clean.samples,
             },
         )
         self._writer.flush()
@@ -227,6 +259,11 @@ class Owner:
         self._world.broadcast_bytes(
             b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
+        if event.final:
+            ending = self._conclude(clean, released)
+            if self._registrar is not None:
+                tables = owner_tables_digest(self._writer.take_seal(), ending.seal)
+                self._registrar.deliver(roots, ending.results, tables.hex)
 
     def _released_score(self) -> Score:
         if not self._released:
@@ -240,3 +277,8 @@ class Owner:
         for start in range(0, len(self._held_out), _EVALUATION_ROWS):
             ids = np.arange(start, min(start + _EVALUATION_ROWS, len(self._held_out)))
             yield self._held_out.clean_rows(ids), self._held_out.split.labels(ids)
+
+
+def owner_tables_digest(rows: Digest, index: Digest) -> Digest:
+    """Digest of all the owner writes into a run: its tables, and the index itself."""
+    return digest_bytes("clicooper/v1/owner-tables", rows.value + index.value)

@@ -114,6 +114,8 @@ class SegmentRuntime:
         self.optimizer = optimizer
         modules = [segment, head] if head is not None else [segment]
         self.parameters = [p for module in modules for p in module.parameters()]
+        #: Called with the step after each update of the weights, and may change them: marks.
+        self.after_update: Callable[[int], None] | None = None
         self._live: dict[int, _Live] = {}
 
     def train_step(
@@ -142,6 +144,8 @@ class SegmentRuntime:
                 self._backward(step, op.micro_batch, report)
         start = time.perf_counter()
         self._update(step, learning_rate, report)
+        if self.after_update is not None:
+            self.after_update(step)
         report.optimizer_s = time.perf_counter() - start
         return report
 

@@ -11,9 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.h5 import write_error
-from clicooper_hpc.runstore.tables import COMPLETE, Column, Table
+from clicooper_hpc.runstore.rows_digest import RowsDigest
+from clicooper_hpc.runstore.tables import COMPLETE, SEALED_TABLES, Column, Table
 
 __all__ = ["RowBuffer", "TableWriter"]
 
@@ -99,6 +101,7 @@ class TableWriter(ABC):
     ) -> None:
         self.path = path
         self._buffers = {table.name: RowBuffer(table) for table in tables}
+        self._seal = self._new_seal()
         self._written = dict.fromkeys(self._buffers, 0)
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
@@ -131,10 +134,24 @@ class TableWriter(ABC):
     def flush(self) -> None:
         """Store every waiting row, then its marker. Errors as in `append`."""
         self._require_open()
-        blocks = {name: buffer.take() for name, buffer in self._buffers.items() if len(buffer)}
+        self._write({name: buffer.take() for name, buffer in self._buffers.items() if len(buffer)})
+
+    def extend(self, table: str, rows: Rows) -> None:
+        """Flush, then store many rows of one table at once, one array per column.
+
+        Errors as in `append`; the arrays are taken as they are, so dtypes and shapes must be the
+        table's.
+        """
+        self.flush()
+        if len(next(iter(rows.values()))):
+            self._write({table: rows})
+
+    def _write(self, blocks: Mapping[str, Rows]) -> None:
         self._flushed_at = self._clock()
         if not blocks:
             return
+        for name, rows in blocks.items():
+            self._seal.add(self._buffers[name].table, rows)
         counts = {name: len(next(iter(rows.values()))) for name, rows in blocks.items()}
         markers = {
             name: {COMPLETE.name: np.ones(count, COMPLETE.dtype)} for name, count in counts.items()
@@ -146,6 +163,12 @@ class TableWriter(ABC):
             self._fail(error)
         for name, count in counts.items():
             self._written[name] += count
+
+    def take_seal(self) -> Digest:
+        """Flush; return the digest of all rows of `SEALED_TABLES` since the last call."""
+        self.flush()
+        seal, self._seal = self._seal, self._new_seal()
+        return seal.digest()
 
     def close(self) -> None:
         """Flush and close. Closing twice, or after a failure, does nothing."""
@@ -168,6 +191,11 @@ class TableWriter(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _new_seal(self) -> RowsDigest:
+        return RowsDigest(
+            buffer.table for buffer in self._buffers.values() if buffer.table in SEALED_TABLES
+        )
 
     def _require_open(self) -> None:
         if self._failure:

@@ -29,7 +29,7 @@ from clicooper_hpc.runstore.h5 import (
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
 from clicooper_hpc.runstore.rows import create_table
 from clicooper_hpc.runstore.single import require_parallel_hdf5
-from clicooper_hpc.runstore.tables import EVALUATION, RELEASES, Table
+from clicooper_hpc.runstore.tables import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
 from clicooper_hpc.runstore.view import read_file
 
 __all__ = [
@@ -100,7 +100,10 @@ class PipelineText:
 
 @dataclass(frozen=True, slots=True)
 class PrivacyText:
-    """The privacy card: its entries, and as the text that was printed."""
+    """The privacy card: its entries, and as the text that was printed.
+
+    What `create_index` is given stays there as ``privacy/promised``, whatever becomes of the card.
+    """
 
     card: Mapping[str, Attribute]
     text: str
@@ -173,6 +176,13 @@ def create_index(
         _link_owner(file, tables[0])
         if privacy:
             _set_privacy(private, privacy)
+            add_dataset(
+                private,
+                "promised",
+                privacy.text,
+                units="text",
+                long_name="Privacy card as printed before the first release",
+            )
         if pipeline:
             _add_pipeline(file.create_group("pipeline"), pipeline)
 
@@ -241,6 +251,9 @@ def _link_owner(file: Any, tables: Sequence[Table]) -> None:
         file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
     if RELEASES.name in names:
         file["privacy/events"] = h5py.SoftLink(f"/ranks/000/{RELEASES.name}")
+    for table in (LEDGER, CHECKPOINTS):
+        if table.name in names:
+            file[f"provenance/{table.name}"] = h5py.SoftLink(f"/ranks/000/{table.name}")
 
 
 def _set_privacy(group: Any, privacy: PrivacyText) -> None:

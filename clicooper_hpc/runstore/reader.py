@@ -20,6 +20,7 @@ from clicooper_hpc.runstore.frames import RankRows, step_dataset, to_frame
 from clicooper_hpc.runstore.h5 import Attribute, attributes
 from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
 from clicooper_hpc.runstore.rows import find_tables, read_rows, table_of
+from clicooper_hpc.runstore.seal import IndexContent
 from clicooper_hpc.runstore.summary import summarise
 from clicooper_hpc.runstore.tables import STEPS, TRAINING, Table
 from clicooper_hpc.runstore.view import read_file
@@ -52,9 +53,11 @@ class Run:
     result_units
         Unit of each result.
     privacy
-        Entries of the privacy card, and the printed card under ``"text"``.
+        Entries of the privacy card, the printed card under ``"text"``, and under ``"promised"``
+        as it was before the first release.
     pipeline
-        ``cuts``, ``schedule`` and ``layer_names``, as far as stored.
+        ``cuts``, ``schedule``, ``layer_names``, and the scales ``layer`` and ``segment``, as far
+        as stored.
     """
 
     folder: RunFolder
@@ -65,6 +68,7 @@ class Run:
     privacy: dict[str, Attribute]
     pipeline: dict[str, Any]
     _digests: tuple[str, ...]
+    _rank_scale: tuple[int, ...]
 
     @property
     def status(self) -> str:
@@ -118,6 +122,35 @@ class Run:
         frame = to_frame(tables, rows, rank_column=rank is None)
         frame.attrs["missing_ranks"] = list(self.missing_ranks)
         return frame
+
+    def rows(self, rank: int) -> dict[Table, dict[str, Any]]:
+        """Return every table of ``rank`` as it is stored: one NumPy array per column."""
+        return {
+            table: rows
+            for name in self.table_names(self._known(rank))
+            for table, rows in [self._read(rank, name)[name]]
+        }
+
+    def index_content(self) -> IndexContent:
+        """Return what the index says by itself, for comparing with its signed digest."""
+        privacy = dict(self.privacy)
+        card, promised = (str(privacy.pop(name, "")) for name in ("text", "promised"))
+        return IndexContent(
+            attrs=self.attrs,
+            hosts=self.hosts,
+            cuts=self.pipeline.get("cuts", []),
+            schedule=self.pipeline.get("schedule", ""),
+            layer_names=self.pipeline.get("layer_names", []),
+            privacy=privacy,
+            promised=promised,
+            card=card,
+            results=self.results,
+            scales=[
+                self._rank_scale,
+                self.pipeline.get("layer", []),
+                self.pipeline.get("segment", []),
+            ],
+        )
 
     def to_xarray(self) -> xr.Dataset:
         """Return all per-step numbers over the dimensions (step, rank), root attributes included.
@@ -225,6 +258,8 @@ def open_run(path: str | Path) -> Run:
         privacy = attributes(private)
         if "card" in private:
             privacy["text"] = _plain(private["card"])
+        if "promised" in private:
+            privacy["promised"] = _plain(private["promised"])
         found = file.get("results", {})
         pipeline = file.get("pipeline", {})
         return Run(
@@ -236,10 +271,11 @@ def open_run(path: str | Path) -> Run:
             privacy=privacy,
             pipeline={
                 name: _plain(pipeline[name])
-                for name in ("cuts", "schedule", "layer_names")
+                for name in ("cuts", "schedule", "layer_names", "layer", "segment")
                 if name in pipeline
             },
             _digests=tuple(_plain(file["shard_digests"])) if "shard_digests" in file else (),
+            _rank_scale=tuple(_plain(file["rank"])),
         )
 
     return read_file(folder.index, read)

@@ -13,10 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
+    "CHECKPOINTS",
     "COMPLETE",
+    "ENVELOPE_BYTES",
     "EVALUATION",
+    "HEADS",
+    "LEDGER",
+    "MESSAGES",
+    "NOTE_BYTES",
     "OWNER_TABLES",
+    "PROVING",
     "RELEASES",
+    "SEALED_TABLES",
     "SPLIT_CODES",
     "STEPS",
     "TRAINER_TABLES",
@@ -177,5 +185,74 @@ RELEASES = Table(
     ),
 )
 
-OWNER_TABLES = (STEPS, EVALUATION, RELEASES)
-TRAINER_TABLES = (STEPS, TRAINING)
+#: Longest signed statement and longest signed checkpoint, as text.
+ENVELOPE_BYTES = 32768
+NOTE_BYTES = 16384
+
+LEDGER = Table(
+    "ledger",
+    "entry",
+    "Signed statements of owner and trainers, in the order of the ledger",
+    (
+        Column("entry", "int64", "1", "Place in the ledger, counted from 0"),
+        Column("kind", "S16", "text", "Kind of statement"),
+        Column("segment", "int64", "1", "Segment (of a hand-off: the sending rank); -1 for none"),
+        Column("stage", "int64", "1", "Training stage, counted from 0; -1 for none"),
+        Column("envelope", f"S{ENVELOPE_BYTES}", "text", "DSSE envelope as canonical JSON"),
+    ),
+)
+
+CHECKPOINTS = Table(
+    "checkpoints",
+    "size",
+    "Signed checkpoints of the ledger",
+    (
+        Column("size", "int64", "1", "Entries of the ledger it speaks of"),
+        Column("note", f"S{NOTE_BYTES}", "text", "Signed note"),
+    ),
+)
+
+HEADS = Table(
+    "heads",
+    "size",
+    "Checkpoints of the ledger as this trainer saw and checked them",
+    (
+        Column("size", "int64", "1", "Entries of the ledger"),
+        Column("root", "S64", "text", "RFC 9162 root of the ledger, hexadecimal"),
+    ),
+)
+
+MESSAGES = Table(
+    "messages",
+    "message",
+    "Digests of all training messages of one trainer, by channel and stage",
+    (
+        Column("message", "int64", "1", "Row, counted from 0"),
+        Column("stage", "int64", "1", "Training stage, counted from 0"),
+        Column("channel", "S16", "text", "forward_in, forward_out, backward_in or backward_out"),
+        _STEP,
+        Column("micro_batch", "int64", "1", "Micro-batch, counted from 0"),
+        Column("digest", "S64", "text", "Tagged SHA-256 of the message, hexadecimal"),
+    ),
+)
+
+PROVING = Table(
+    "proving",
+    "stage",
+    "What proofs and marks cost one trainer, one row per stage",
+    (
+        Column("stage", "int64", "1", "Training stage, counted from 0"),
+        _seconds("mark_s", "Time drawing carriers and putting the mark into the weights"),
+        _seconds("copy_s", "Time handing messages to the digest thread"),
+        _seconds("digest_s", "Work of the digest thread, beside the training"),
+        _seconds("state_s", "Time digesting and storing the state of the segment"),
+        _seconds("exchange_s", "Time of the exchange of proofs that ended the stage before"),
+        _seconds("stage_s", "Wall time of the stage, without that exchange"),
+    ),
+)
+
+#: Tables whose rows are digested into signed statements; the others are signed themselves.
+SEALED_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, EVALUATION, RELEASES)
+
+OWNER_TABLES = (STEPS, EVALUATION, RELEASES, LEDGER, CHECKPOINTS)
+TRAINER_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, HEADS)

@@ -27,7 +27,7 @@ def save_tensors(
     """
     try:
         with replacing(path) as aside:
-            save_file(_plain(tensors), aside, dict(metadata or {}))
+            save_file(_plain(tensors), aside, _texts(metadata))
     except (OSError, SafetensorError) as error:
         raise EnvironmentUnfitError(
             f"the tensors cannot be written ({error})",
@@ -61,7 +61,7 @@ def read_metadata(path: Path, *, error: type[ClicooperError] = RunFolderError) -
 
 def pack_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors file as bytes, for a `PrivateFolder`."""
-    return save(_plain(tensors), dict(metadata))
+    return save(_plain(tensors), _texts(metadata))
 
 
 def unpack_tensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
@@ -75,6 +75,11 @@ def unpack_tensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # safetensors refuses views that share memory or have gaps; a copy of those is what is meant.
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _texts(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    # safetensors 0.8 writes a header that is not JSON for no tensors and empty metadata.
+    return dict(metadata) if metadata else None
 
 
 def _unreadable(path: Path, cause: Exception, error: type[ClicooperError]) -> ClicooperError:

@@ -61,6 +61,7 @@ def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segme
         validation_rows=contract.validation_samples,
         evaluate_every=training.evaluate_every_epochs,
         cached=job.release.cache != "none",
+        stages=job.provenance.stages if job.provenance.enabled else 0,
     )
     return Course(
         agenda,

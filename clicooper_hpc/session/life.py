@@ -1,9 +1,9 @@
 """A run from the agreed job to the last file, as all ranks live it.
 
 Numbered as in the code: (1) the owner prepares; (2) contract to all; (3) every rank builds the
-network; (4) cuts to all; (5) a last look for mistakes, and files; (6) sub-labels to all: the first
-thing about samples that leaves; (7) training; (8) files closed; (9) results written, last of all
-the mark of a complete run. What fails before (6) leaves no run folder behind.
+network; (4) cuts and keys to all; (5) a last look for mistakes, and files; (6) sub-labels to all:
+the first thing about samples that leaves; (7) training; (8) files closed; (9) results written,
+last of all the mark of a complete run. What fails before (6) leaves no run folder behind.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from clicooper_hpc.runstore.writer import ShardWriter
 from clicooper_hpc.session.agreement import AgreedFailure, agree
 from clicooper_hpc.session.assembly import course_of, layout_of, network_of, own_layers
 from clicooper_hpc.session.scene import Scene
+from clicooper_hpc.session.signers import agree_on_signers
 from clicooper_hpc.session.trainer_role import make_trainer
 from clicooper_hpc.transport.world import World
 
@@ -69,7 +70,11 @@ def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
             world, lambda: _network(world, job, contract), deadline_s=startup_s
         )
         layout = _agree_on_layout(world, job, model, contract, device)  # (4)
-        writer = _open_files(world, job, folder, owner, (model, layout))  # (5)
+        signers = agree_on_signers(world, job, folder, (model, layout))
+        run_id = world.broadcast_bytes(
+            None if world.rank else uuid.uuid4().hex.encode(), limit_bytes=64, deadline_s=startup_s
+        ).decode()
+        writer = _open_files(world, job, folder, owner, (model, layout), run_id)  # (5)
     except AgreedFailure:
         if world.rank == 0:
             # The folder shall not stand in the way of the corrected job.
@@ -82,14 +87,14 @@ def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
             model = own_layers(model, layout, world.rank - 1)
         sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
         course = course_of(job, contract, sub_labels, world.size - 1)
-        scene = Scene(world, job, folder, contract, model, layout, course, device)
+        scene = Scene(world, job, folder, run_id, contract, model, layout, course, device, signers)
         if owner is not None:  # (7)
-            owner.train(scene, writer, quiet=quiet)
+            owner.train(scene, writer, quiet=quiet, started=started)
         else:
             make_trainer(scene, writer=writer).run()
     agree(world, lambda: None, deadline_s=startup_s)  # (8)
     if owner is not None:
-        owner.write_results(folder, time.monotonic() - started)  # (9)
+        owner.write_results(folder)  # (9)
 
 
 def _owner_side(world: World, job: Job, folder: RunFolder) -> OwnerSide | None:
@@ -167,12 +172,10 @@ def _open_files(
     folder: RunFolder,
     owner: OwnerSide | None,
     network: tuple[nn.Sequential, Layout],
+    run_id: str,
 ) -> TableWriter:
     startup_s = job.pipeline.startup_timeout_s
     tables = {0: OWNER_TABLES, **dict.fromkeys(range(1, world.size), TRAINER_TABLES)}
-    run_id = world.broadcast_bytes(
-        None if world.rank else uuid.uuid4().hex.encode(), limit_bytes=64, deadline_s=startup_s
-    ).decode()
 
     def index() -> None:
         if owner is not None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import nn
+
+from clicooper_hpc import __version__
+from clicooper_hpc.owner.composed import Score
 from clicooper_hpc.owner.preparation import Preparation
-from clicooper_hpc.owner.role import Owner, OwnerLinks, StepNews
+from clicooper_hpc.owner.registrar import Registrar, RegistrarSettings, card_digest
+from clicooper_hpc.owner.role import Conclusion, Owner, OwnerLinks, StepNews
 from clicooper_hpc.pipeline.course import Patience
+from clicooper_hpc.pipeline.message_log import MessageLog
+from clicooper_hpc.provenance.statements import RunStatement
+from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.session.assembly import channel_plan
 from clicooper_hpc.session.scene import Scene
+from clicooper_hpc.session.signers import Signers
 from clicooper_hpc.trainer.channels import REPORT_SLOTS
 
 __all__ = ["make_owner"]
@@ -21,6 +31,9 @@ def make_owner(
     *,
     writer: TableWriter,
     news: Callable[[StepNews], None],
+    card: str,
+    created: str,
+    conclude: Callable[[Score, Score], Conclusion],
 ) -> Owner:
     """Open the owner's channels and return its role."""
     world, job, course, layout = scene.world, scene.job, scene.course, scene.layout
@@ -42,6 +55,22 @@ def make_owner(
             deadline_s=plan.deadline_s,
         ),
     )
+    registrar = None
+    if scene.signers is not None:
+        log = MessageLog(course.total_steps)
+        links.release.observer = log.observer("forward_out")
+        registrar = Registrar(
+            world,
+            course,
+            log=log,
+            writer=writer,
+            settings=RegistrarSettings(
+                run=_statement(scene, scene.signers, card, created),
+                identity=scene.signers.credentials.identity,
+                trainers=scene.signers.keys[1:],
+                wait_s=job.pipeline.startup_timeout_s,
+            ),
+        )
     return Owner(
         world,
         course,
@@ -55,4 +84,28 @@ def make_owner(
         folder=scene.folder.delivery,
         patience=Patience(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
         news=news,
+        conclude=conclude,
+        registrar=registrar,
+    )
+
+
+def _statement(scene: Scene, signers: Signers, card: str, created: str) -> RunStatement:
+    model, layout = scene.model, scene.layout
+    initial: list[str] = []
+    for span in layout.segments:
+        state = nn.Sequential(*list(model)[span.start : span.stop]).state_dict()
+        initial.append(tensors_root(pack_tensors(state, {})).hex)
+    return RunStatement(
+        run_id=scene.run_id,
+        created=created,
+        creator_version=__version__,
+        job_digest=scene.job.digest().hex,
+        card_digest=card_digest(card),
+        owner=signers.keys[0].raw.hex(),
+        trainers=tuple(key.raw.hex() for key in signers.keys[1:]),
+        cuts=(0, *layout.cuts),
+        total_steps=scene.course.total_steps,
+        stage_bounds=scene.course.agenda.bounds,
+        coupling=scene.course.coupling,
+        initial_weights=tuple(initial),
     )

@@ -12,6 +12,7 @@ from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.session.signers import Signers
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Scene"]
@@ -19,13 +20,15 @@ __all__ = ["Scene"]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The agreed values of a run: the same on every rank, but for the device."""
+    """The agreed values of a run: the same on every rank, but for the device and own secrets."""
 
     world: World
     job: Job
     folder: RunFolder
+    run_id: str
     contract: Contract
     model: nn.Sequential
     layout: Layout
     course: Course
     device: torch.device
+    signers: Signers | None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from clicooper_hpc.pipeline.course import Patience
+from clicooper_hpc.pipeline.message_log import MessageLog
+from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.session.assembly import build_runtime, channel_plan
 from clicooper_hpc.session.scene import Scene
-from clicooper_hpc.trainer.channels import open_channels
+from clicooper_hpc.session.signers import Signers, environment_of
+from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
 from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.trainer.marker import Marker, MarkSettings
+from clicooper_hpc.trainer.prover import Prover, ProverSettings
 from clicooper_hpc.trainer.release_cache import open_cache
 from clicooper_hpc.trainer.role import Sources, Trainer
 
@@ -39,6 +44,9 @@ def make_trainer(scene: Scene, *, writer: TableWriter) -> Trainer:
         device=device,
         edges=channels.edges,
     )
+    prover = (
+        None if scene.signers is None else _prover(scene, scene.signers, runtime, channels, writer)
+    )
     sources = None
     if channels.release is not None:
         shape = contract.release_shape
@@ -67,4 +75,45 @@ def make_trainer(scene: Scene, *, writer: TableWriter) -> Trainer:
         report=channels.report,
         writer=writer,
         patience=Patience(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
+        prover=prover,
+    )
+
+
+def _prover(
+    scene: Scene,
+    signers: Signers,
+    runtime: SegmentRuntime,
+    channels: TrainerChannels,
+    writer: TableWriter,
+) -> Prover:
+    world, job, course = scene.world, scene.job, scene.course
+    log = MessageLog(course.total_steps)
+    channels.observe(log)
+    marker = None
+    if signers.mark is not None:
+        marker = Marker(
+            runtime.segment.layers,
+            MarkSettings(
+                signers.mark, job.provenance.mark_every_steps, signers.credentials.mark_master
+            ),
+            run_id=scene.run_id,
+            segment=world.rank,
+            stages=len(course.agenda.bounds) - 1,
+        )
+    return Prover(
+        world,
+        course,
+        runtime,
+        log=log,
+        marker=marker,
+        writer=writer,
+        settings=ProverSettings(
+            run_id=scene.run_id,
+            job_digest=job.digest().hex,
+            identity=signers.credentials.identity,
+            keys=signers.keys,
+            environment=environment_of(world, scene.device),
+            checkpoints=scene.folder.path if job.provenance.keep_checkpoints else None,
+            wait_s=job.pipeline.startup_timeout_s,
+        ),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clicooper_hpc.pipeline.message_log import Channel, MessageLog
 from clicooper_hpc.pipeline.runtime import Edges
 from clicooper_hpc.transport.kinds import Direction
 from clicooper_hpc.transport.receiver import Receiver
@@ -52,6 +53,18 @@ class TrainerChannels:
     edges: Edges
     release: Receiver | None
     report: Sender | None
+
+    def observe(self, log: MessageLog) -> None:
+        """Let ``log`` see everything that enters or leaves the segment in training."""
+        ends: dict[Channel, Receiver | Sender | None] = {
+            "forward_in": self.release or self.edges.activation_in,
+            "forward_out": self.edges.activation_out,
+            "backward_in": self.edges.gradient_in,
+            "backward_out": self.edges.gradient_out,
+        }
+        for channel, end in ends.items():
+            if end is not None:
+                end.observer = log.observer(channel)
 
 
 def open_channels(

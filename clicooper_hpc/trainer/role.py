@@ -13,11 +13,19 @@ from safetensors.torch import save
 from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.pipeline.agenda import EVALUATED_BYTES, Delivery, TrainStep, ValidationStep
+from clicooper_hpc.pipeline.agenda import (
+    EVALUATED_BYTES,
+    Delivery,
+    StageEnd,
+    StageStart,
+    TrainStep,
+    ValidationStep,
+)
 from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.meter import Meter
 from clicooper_hpc.transport.sender import Sender
@@ -43,6 +51,8 @@ class Trainer:
         For segment 1; None behind it.
     report
         Channel of the last segment to the owner; None before it.
+    prover
+        Proves the stages; None without provenance.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class Trainer:
         report: Sender | None,
         writer: TableWriter,
         patience: Patience,
+        prover: Prover | None,
     ) -> None:
         self._world = world
         self._course = course
@@ -63,17 +74,28 @@ class Trainer:
         self._report = report
         self._writer = writer
         self._patience = patience
+        self._prover = prover
         self._segment = world.rank - 1
 
     def run(self) -> None:
         """Walk the agenda to its end."""
+        if self._prover is not None:
+            self._prover.open()
         for event in self._course.agenda.events():
             if isinstance(event, TrainStep):
                 self._train(event)
             elif isinstance(event, ValidationStep):
                 self._validate(event)
-            else:
+            elif isinstance(event, Delivery):
                 self._deliver(event)
+            elif self._prover is not None:
+                self._prove(event, self._prover)
+
+    def _prove(self, event: StageStart | StageEnd, prover: Prover) -> None:
+        if isinstance(event, StageStart):
+            prover.start(event)
+        else:
+            prover.end(event)
 
     def _train(self, event: TrainStep) -> None:
         meter = Meter(self._world)
@@ -99,6 +121,8 @@ class Trainer:
         if event.step == 0:
             self._world.set_deadline(self._patience.step_s)
         rows = len(event.batch.sub_labels)
+        if self._prover is not None:
+            self._prover.count(event.batch.ids.size)
         if self._report is not None:
             values = [report.loss, report.correct / rows, rate]
             self._report.send(
@@ -156,6 +180,8 @@ class Trainer:
         self._world.broadcast_bytes(
             None, limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
+        if event.final and self._prover is not None:
+            self._prover.close()
 
     def _released(
         self,

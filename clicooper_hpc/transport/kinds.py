@@ -25,6 +25,7 @@ class Kind(IntEnum):
     NORM = 8
     METRICS = 9
     CONTROL = 10
+    PROOF = 11
 
     @property
     def words(self) -> str:
@@ -43,6 +44,7 @@ _KIND_WORDS = {
     Kind.NORM: "gradient norm",
     Kind.METRICS: "metrics",
     Kind.CONTROL: "control message",
+    Kind.PROOF: "proof",
 }
 
 

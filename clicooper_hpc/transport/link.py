@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
 
-__all__ = ["Counters", "Link"]
+__all__ = ["Counters", "Link", "Observer"]
+
+#: Sees every message of a channel, header and payload as they travel (uint8 [bytes]); what it is
+#: given is only valid during the call.
+Observer = Callable[["NDArray[uint8]"], None]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import torch
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
 from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.link import Counters, Link, Observer
 from clicooper_hpc.transport.matched import MatchedReceive
 from clicooper_hpc.transport.slot import Slot, check_capacity, torch_dtype
 from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
@@ -101,6 +101,7 @@ class Receiver:
         self.deadline_s = deadline_s
         self.counters = Counters()
         self.closed = False
+        self.observer: Observer | None = None
         self._posted: deque[_Cell] = deque()
         self._held: dict[int, _Cell] = {}
         self._serial = 0
@@ -176,7 +177,10 @@ class Receiver:
         self._posted.popleft()
         self._serial += 1
         self._held[self._serial] = cell
-        self.counters.add(HEADER_BYTES + header.payload_bytes, waited_s)
+        size = HEADER_BYTES + header.payload_bytes
+        self.counters.add(size, waited_s)
+        if self.observer is not None:
+            self.observer(cell.slot.raw[:size])
         # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
         tensor = cell.slot.payload(torch_dtype(header.dtype), header.shape).detach()
         return Message(header, tensor, waited_s, self._serial)

@@ -9,7 +9,7 @@ import torch
 
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
 from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.link import Counters, Link, Observer
 from clicooper_hpc.transport.slot import Slot, check_capacity, dtype_of
 from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
 
@@ -58,6 +58,7 @@ class Sender:
         self.deadline_s = deadline_s
         self.counters = Counters()
         self.closed = False
+        self.observer: Observer | None = None
         self._free = [Slot(capacity_bytes, pinned=pinned) for _ in range(slots)]
         self._under_way: deque[tuple[Slot, MPI.Request, Header]] = deque()
         self._pinned = pinned
@@ -105,7 +106,10 @@ class Sender:
         if source.is_cuda:
             # MPI reads the slot from the host: the copy must have landed before it starts.
             torch.cuda.current_stream(source.device).synchronize()
-        request = self.link.isend(slot.raw[: HEADER_BYTES + size])
+        raw = slot.raw[: HEADER_BYTES + size]
+        if self.observer is not None:
+            self.observer(raw)
+        request = self.link.isend(raw)
         self._under_way.append((self._free.pop(), request, header))
         self.counters.add(HEADER_BYTES + size, waited_s)
 

@@ -24,7 +24,11 @@ pytestmark = pytest.mark.mpi
 
 
 def private_bytes(run: Run) -> bytes:
-    return b"\n".join(path.read_bytes() for path in sorted((run.folder.private).iterdir()))
+    return b"\n".join(path.read_bytes() for path in private_files(run))
+
+
+def private_files(run: Run) -> list[Path]:
+    return sorted(path for path in run.folder.private.rglob("*") if path.is_file())
 
 
 def public_bytes(run: Run) -> Iterator[tuple[str, bytes]]:
@@ -57,8 +61,13 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     key = (run.folder.private / "master.key").read_bytes()[-32:]
     label_map = load_file(run.folder.private / "label-map.safetensors")
     permutation = label_map["permutation"]
+    ranks = [run.folder.private / f"rank-{rank:03d}" for rank in run.ranks]
+    masters = [(folder / "mark.key").read_bytes() for folder in ranks]
+    identities = [(folder / "identity.pem").read_bytes() for folder in ranks]
     return {
         "noise key": [key],
+        "mark secrets": [spelt for master in masters for spelt in (master, master.hex().encode())],
+        "private keys": [pem.splitlines()[1][-44:] for pem in identities],
         "front weights": [
             tensor.numpy().tobytes()[:64]
             for tensor in preparation.front.private_tensors().values()
@@ -84,7 +93,7 @@ def test_no_secret_in_any_message_or_public_file(tmp_path: Path, method: str) ->
     run = train(tmp_path, 3, f"labels.method={method}", "release.cache=disk")
     wanted = needles(run)
     hidden = private_bytes(run)
-    for kind in ("noise key", "front weights", "label map"):
+    for kind in ("noise key", "front weights", "label map", "mark secrets", "private keys"):
         assert any(needle in hidden for needle in wanted[kind]), f"{kind}: the search finds nothing"
     wires = [name for name, content in public_bytes(run) if name.endswith(".wire") and content]
     assert wires == ["rank-000.wire", "rank-001.wire", "rank-002.wire"]
@@ -106,6 +115,8 @@ def test_the_search_finds_a_row_that_leaves_clean(tmp_path: Path) -> None:
 def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
     run = train(tmp_path, 2)
     assert run.folder.private.stat().st_mode & 0o777 == 0o700
-    files = list(run.folder.private.iterdir())
-    assert files
+    files = private_files(run)
+    assert {"identity.pem", "mark.key", "master.key"} <= {path.name for path in files}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+    folders = {path.parent for path in files}
+    assert all(folder.stat().st_mode & 0o777 == 0o700 for folder in folders)

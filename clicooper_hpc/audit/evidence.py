@@ -1,0 +1,98 @@
+"""From what a run kept to what an audit may rely on: only what the signed proofs vouch for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from clicooper_hpc.audit.trace import Stream
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.pipeline.message_log import Channel, Record
+from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS
+from clicooper_hpc.provenance.statements import Handoff
+from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.runstore.tensors import unpack_tensors
+
+__all__ = ["proved_messages", "proved_state"]
+
+
+def proved_messages(
+    tables: Mapping[int, Mapping[str, np.ndarray[Any, Any]]],
+    handoffs: Sequence[Handoff],
+    stage: int,
+) -> dict[Stream, tuple[bytes, ...]]:
+    """Return the digests of all messages of ``stage``, compared with its signed hand-offs.
+
+    Parameters
+    ----------
+    tables
+        Table ``messages`` of each trainer's rank, as columns (`runstore.tables.MESSAGES`).
+    handoffs
+        The hand-offs of the stage, boundaries 0 .. N - 1, as both ends signed them.
+
+    Raises
+    ------
+    EvidenceError
+        A rank's table is missing, or does not hold the messages that were signed.
+    """
+    found: dict[Stream, tuple[bytes, ...]] = {}
+    for boundary, handoff in enumerate(handoffs):
+        if (handoff.stage, handoff.boundary) != (stage, boundary):
+            raise EvidenceError("is another one", where=f"hand-off {boundary} of stage {stage}")
+        for stream, flow in (
+            (Stream(boundary, "forward"), handoff.forward),
+            (Stream(boundary, "backward"), handoff.backward),
+        ):
+            for rank, channel in _ends(stream):
+                if rank == 0:
+                    continue  # the owner keeps no such table
+                where = f"table messages of rank {rank}, stage {stage}"
+                if rank not in tables:
+                    raise EvidenceError("is missing", where=where)
+                digests = _digests(tables[rank], stage, channel)
+                if Record(digests=list(digests)).root.hex() != flow.root:
+                    raise EvidenceError(
+                        f"its messages of {stream} are not those that were signed",
+                        where=where,
+                        remedy="Bring back the file the run wrote.",
+                    )
+                found[stream] = digests
+    return found
+
+
+def proved_state(content: bytes, *, weights: str, training: str, where: str) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint file, compared with the roots (hex) that a proof states.
+
+    Raises
+    ------
+    EvidenceError
+        The file is damaged, holds anything else, or is not the state that was proved.
+    """
+    for prefix, wanted in ((WEIGHTS, weights), (TRAINING, training)):
+        if tensors_root(content, prefix=prefix, where=where).hex != wanted:
+            raise EvidenceError(
+                f"{prefix.rstrip('/')} are not those that were proved",
+                where=where,
+                remedy="Bring back the checkpoint the run wrote.",
+            )
+    state = unpack_tensors(content, where=where)
+    odd = sorted(name for name in state if not name.startswith((WEIGHTS, TRAINING)))
+    if odd:
+        raise EvidenceError(f"tensor {odd[0]} is not covered by any proof", where=where)
+    return state
+
+
+def _ends(stream: Stream) -> tuple[tuple[int, Channel], tuple[int, Channel]]:
+    if stream.direction == "forward":
+        return (stream.sender, "forward_out"), (stream.receiver, "forward_in")
+    return (stream.sender, "backward_out"), (stream.receiver, "backward_in")
+
+
+def _digests(
+    table: Mapping[str, np.ndarray[Any, Any]], stage: int, channel: Channel
+) -> tuple[bytes, ...]:
+    chosen = (table["stage"] == stage) & (table["channel"] == channel.encode())
+    return tuple(bytes.fromhex(bytes(digest).decode("ascii")) for digest in table["digest"][chosen])

@@ -1,0 +1,76 @@
+"""What enters segment 1 in a replay, and the messages in which the owner sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clicooper_hpc.audit.channels import packed
+from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.pipeline.agenda import TrainStep
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.message_log import message_digest
+from clicooper_hpc.transport.kinds import Kind
+
+__all__ = ["ReleasedRows", "release_digests", "step_input"]
+
+#: Released rows float32 [n, ...] of the samples with ids int64 [n], in that order.
+ReleasedRows = Callable[[NDArray[np.int64]], Tensor]
+
+RELEASES = Stream(0, "forward")
+
+
+def step_input(
+    event: TrainStep, parts: Sequence[range], rows: ReleasedRows, recorder: Recorder
+) -> Callable[[int], Tensor]:
+    """Return what gives segment 1 its rows [groups, ...] for each micro-batch of a step.
+
+    If the owner sent them in this step (and trainer 1 did not have them from an earlier epoch), its
+    message is recorded too.
+    """
+
+    def released(micro_batch: int) -> Tensor:
+        part = parts[micro_batch]
+        ids = event.batch.ids[part.start : part.stop]
+        raw = rows(ids.reshape(-1))
+        if event.from_owner:
+            header, slot = packed(raw, Kind.RELEASE, event.step, micro_batch)
+            recorder.sent(RELEASES, header, slot.raw)
+            recorder.received(RELEASES)
+        return _group_means(raw.clone(), len(ids))
+
+    return released
+
+
+def release_digests(
+    course: Course, steps: Sequence[TrainStep], rows: ReleasedRows
+) -> tuple[bytes, ...]:
+    """Return the digests (32 bytes each) of the owner's messages in ``steps``, in order.
+
+    Where trainer 1 keeps the released rows, only the stages of the first epoch have such messages:
+    compare these with their hand-offs before later stages are replayed with the same ``rows``.
+    """
+    return tuple(
+        message_digest(
+            packed(
+                rows(event.batch.ids[part.start : part.stop].reshape(-1)),
+                Kind.RELEASE,
+                event.step,
+                micro_batch,
+            )[1].raw
+        )
+        for event in steps
+        if event.from_owner
+        for micro_batch, part in enumerate(course.parts(len(event.batch.sub_labels)))
+    )
+
+
+def _group_means(rows: Tensor, groups: int) -> Tensor:
+    """Average as trainer 1 does (`clicooper_hpc.trainer.inputs.mean_of_groups`), to the bit."""
+    per_group = len(rows) // groups
+    if per_group == 1:
+        return rows
+    return rows.reshape(groups, per_group, *rows.shape[1:]).mean(dim=1)

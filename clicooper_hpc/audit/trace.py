@@ -1,0 +1,134 @@
+"""What went between the segments in a replay: every message, and who knew what before sending it.
+
+Boundary b lies between rank b and rank b + 1 (rank 0 is the owner, rank i holds segment i). The
+forward stream of a boundary carries releases (b = 0) or activations, the backward stream gradients;
+running norms travel on both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from numpy import uint8
+from numpy.typing import NDArray
+
+from clicooper_hpc.pipeline.message_log import message_digest
+from clicooper_hpc.transport.header import Header
+from clicooper_hpc.transport.kinds import Kind
+
+__all__ = ["Moment", "Recorder", "Sent", "Stream", "Trace"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stream:
+    """One direction of one boundary."""
+
+    boundary: int
+    direction: Literal["forward", "backward"]
+
+    @property
+    def sender(self) -> int:
+        """Rank that sends: 0 for the owner, else the number of the segment."""
+        return self.boundary + (self.direction == "backward")
+
+    @property
+    def receiver(self) -> int:
+        """Rank that receives."""
+        return self.boundary + (self.direction == "forward")
+
+    def __str__(self) -> str:
+        return f"{_party(self.sender)} -> {_party(self.receiver)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message of a stream: its place in training, bytes of its payload, its digest (32)."""
+
+    stream: Stream
+    index: int
+    kind: Kind
+    step: int
+    micro_batch: int
+    payload_bytes: int
+    digest: bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind.words} of step {self.step}, micro-batch {self.micro_batch}, {self.stream}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A segment sends or receives message number ``index`` of ``stream``."""
+
+    sends: bool
+    stream: Stream
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All messages in one order that respects cause and effect; the same in every replay.
+
+    Attributes
+    ----------
+    sent
+        Messages in order of sending.
+    moments
+        For each rank, what it sent and received, in the order in which it did.
+    """
+
+    sent: tuple[Sent, ...]
+    moments: dict[int, tuple[Moment, ...]]
+
+    def of(self, stream: Stream) -> tuple[Sent, ...]:
+        """Return the messages of one stream."""
+        return tuple(message for message in self.sent if message.stream == stream)
+
+
+class Recorder:
+    """Collects a `Trace`."""
+
+    def __init__(self) -> None:
+        self._sent: list[Sent] = []
+        self._moments: dict[int, list[Moment]] = {}
+        self._count: Counter[tuple[Stream, bool]] = Counter()
+
+    def sent(self, stream: Stream, header: Header, raw: NDArray[uint8]) -> None:
+        """Note that a message leaves its sender; ``raw`` is header and payload."""
+        index = self._note(stream, stream.sender, sends=True)
+        self._sent.append(
+            Sent(
+                stream,
+                index,
+                header.kind,
+                header.step,
+                header.micro_batch,
+                header.payload_bytes,
+                message_digest(raw),
+            )
+        )
+
+    def received(self, stream: Stream) -> None:
+        """Note that the receiver takes the next message."""
+        self._note(stream, stream.receiver, sends=False)
+
+    def trace(self) -> Trace:
+        """Return everything so far."""
+        return Trace(
+            tuple(self._sent),
+            {rank: tuple(moments) for rank, moments in sorted(self._moments.items())},
+        )
+
+    def _note(self, stream: Stream, rank: int, *, sends: bool) -> int:
+        index = self._count[stream, sends]
+        self._count[stream, sends] += 1
+        self._moments.setdefault(rank, []).append(Moment(sends, stream, index))
+        return index
+
+
+def _party(rank: int) -> str:
+    return f"segment {rank}" if rank else "owner"

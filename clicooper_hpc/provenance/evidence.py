@@ -1,0 +1,73 @@
+"""All that a verification looks at, as plain values: where they come from is not its matter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from clicooper_hpc.provenance.identity import PublicIdentity
+
+__all__ = ["JOB_TAG", "Evidence", "Unreadable"]
+
+#: Tag of the digest of a resolved job.
+JOB_TAG: Final = "clicooper/v1/job"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for the digest of a file that is missing or damaged."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A run as its folder tells it. Digests, roots and ids are lower-case hex.
+
+    Parameters
+    ----------
+    entries
+        Ledger entries: envelopes as stored.
+    checkpoints
+        Signed notes, oldest first.
+    run_id
+        What the run folder calls itself.
+    job_text, job_digest
+        Resolved job in canonical form, and the digest stored beside it.
+    card_digest
+        Digest of the stored privacy card.
+    marks
+        Whether the job asks for marks in all segments; None if it leaves that open.
+    segments
+        Tensor root of every delivered file, in segment order; None without delivered files.
+    checkpoint_roots
+        (stage, segment) to the roots of weights and optimizer in the checkpoint file. Those that
+        were not kept are left out.
+    tables
+        (rank, stage) to the digest of the rows a rank wrote in a stage; (0, number of stages) for
+        the owner's rows. Rows of an unfinished stage may be there. Empty if there are no tables.
+    trainer_heads
+        Segment to (size, root) of every checkpoint its trainer stored on its own. Empty if unknown.
+    owner_key, trainer_keys
+        Keys the user knows and insists on; trainers' in segment order.
+    allowed_keys
+        Keys the job admits as trainers; None admits any.
+    """
+
+    entries: Sequence[bytes]
+    checkpoints: Sequence[str]
+    run_id: str
+    job_text: str
+    job_digest: str
+    card_digest: str
+    marks: bool | None = None
+    segments: Sequence[str | Unreadable] | None = None
+    checkpoint_roots: Mapping[tuple[int, int], tuple[str, str] | Unreadable] = field(
+        default_factory=dict
+    )
+    tables: Mapping[tuple[int, int], str | Unreadable] = field(default_factory=dict)
+    trainer_heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    owner_key: PublicIdentity | None = None
+    trainer_keys: Sequence[PublicIdentity] | None = None
+    allowed_keys: Collection[PublicIdentity] | None = None

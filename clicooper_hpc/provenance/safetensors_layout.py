@@ -1,0 +1,148 @@
+"""Where each tensor lies in a safetensors file, read strictly and without torch.
+
+The header is read here and not by the safetensors package, because that has no numpy type for
+bfloat16 and float8: a digest needs the bytes, not their meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Final, TypeAlias
+
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.canonical import MAX_INTEGER
+
+__all__ = ["MAX_HEADER", "Content", "StoredTensor", "read_layout"]
+
+Content: TypeAlias = bytes | bytearray | memoryview
+
+MAX_HEADER: Final = 1 << 24
+"""Most bytes a header may have: about 100,000 tensors."""
+
+_LENGTH_BYTES = 8
+_MAX_DIMENSIONS = 64
+_ITEM_BYTES: Final = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor as stored: name, dtype code, shape, and its little-endian C-order bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content: memoryview
+
+    @classmethod
+    def byte_count(cls, dtype: str, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor; ``KeyError`` for a dtype code that is not known."""
+        return prod(shape) * _ITEM_BYTES[dtype]
+
+
+def read_layout(content: Content, *, where: str) -> dict[str, StoredTensor]:
+    """Return the tensors of a safetensors file by name, without copying them.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    where
+        Name of the file, for errors.
+
+    Raises
+    ------
+    EvidenceError
+        The file is cut short, its header is damaged or too long, a tensor has an unknown dtype or
+        a length that does not fit its shape, or tensors overlap, leave gaps or bytes at the end.
+    """
+    view = memoryview(content).cast("B").toreadonly()
+    if len(view) < _LENGTH_BYTES:
+        raise _damaged("is too short for a header", where)
+    length = int.from_bytes(view[:_LENGTH_BYTES], "little")
+    if length > MAX_HEADER:
+        raise _damaged(f"has a header of {length} bytes; at most {MAX_HEADER} are allowed", where)
+    if len(view) < _LENGTH_BYTES + length:
+        raise _damaged("ends within its header", where)
+    header = _header(bytes(view[_LENGTH_BYTES : _LENGTH_BYTES + length]), where)
+    data = view[_LENGTH_BYTES + length :]
+    tensors: dict[str, StoredTensor] = {}
+    places: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            _check_texts(entry, where)
+            continue
+        dtype, shape, start, end = _entry(name, entry, where)
+        places.append((start, end))
+        tensors[name] = StoredTensor(name, dtype, shape, data[start:end])
+    _check_places(places, len(data), where)
+    return tensors
+
+
+def _header(content: bytes, where: str) -> dict[str, object]:
+    try:
+        # The format wants the brace first; blanks may follow the closing one.
+        if not content.startswith(b"{"):
+            raise ValueError("no opening brace")
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise _damaged("has a header that is not JSON", where) from error
+    return value  # type: ignore[no-any-return]  # a text that begins with a brace is an object
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key twice")
+    return result
+
+
+def _entry(name: str, entry: object, where: str) -> tuple[str, tuple[int, ...], int, int]:
+    if not isinstance(entry, Mapping) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _damaged(f"describes the tensor {name!r} in a way that is not known", where)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not (isinstance(dtype, str) and dtype in _ITEM_BYTES):
+        raise _damaged(f"has the tensor {name!r} of an unknown dtype", where)
+    if not (_is_sizes(shape) and len(shape) <= _MAX_DIMENSIONS):
+        raise _damaged(f"has the tensor {name!r} of an impossible shape", where)
+    if not (_is_sizes(offsets) and len(offsets) == 2):
+        raise _damaged(f"has the tensor {name!r} at an impossible place", where)
+    start, end = offsets
+    if end - start != StoredTensor.byte_count(dtype, tuple(shape)):
+        raise _damaged(f"has the tensor {name!r} with more or fewer bytes than its shape", where)
+    return dtype, tuple(shape), start, end
+
+
+def _check_texts(entry: object, where: str) -> None:
+    if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
+        raise _damaged("has metadata other than texts", where)
+
+
+def _is_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item <= MAX_INTEGER for item in value
+    )
+
+
+def _check_places(places: list[tuple[int, int]], length: int, where: str) -> None:
+    reached = 0
+    for start, end in sorted(places):
+        if start != reached:
+            raise _damaged("has tensors that overlap or leave a gap", where)
+        reached = end
+    if reached != length:
+        raise _damaged(f"has {length} bytes of tensors where its header says {reached}", where)
+
+
+def _damaged(what: str, where: str) -> EvidenceError:
+    return EvidenceError(
+        f"the tensor file {what}", where=where, remedy="Use an undamaged copy of the file."
+    )

@@ -1,0 +1,276 @@
+"""What owner and trainers sign: in-toto Statements v1 with six strict predicates.
+
+A statement is canonical JSON ``{"_type", "predicate", "predicateType", "subject"}``; its subject
+follows from its predicate, so a statement says nothing twice and nothing differently. Build a
+predicate, call ``statement()``, sign the bytes; `parse_statement` takes them back and accepts
+nothing that ``statement()`` does not write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar, Final, Literal, Self
+
+from pydantic import ValidationError, model_validator
+
+from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance import canonical
+from clicooper_hpc.provenance.claims import (
+    DeliveredSegment,
+    Flow,
+    Interval,
+    LedgerHead,
+    MarkClaim,
+    MarkPlanClaim,
+)
+from clicooper_hpc.provenance.fields import (
+    Count,
+    Hex32,
+    Name,
+    Result,
+    SegmentNumber,
+    StageNumber,
+    Text,
+    Timestamp,
+)
+from clicooper_hpc.provenance.predicate import STATEMENT_TYPE, Kind, Predicate
+
+__all__ = [
+    "STATEMENT_TYPE",
+    "DeliveredSegment",
+    "Delivery",
+    "Enrolment",
+    "Flow",
+    "Handoff",
+    "Interval",
+    "Kind",
+    "LedgerHead",
+    "MarkClaim",
+    "MarkPlanClaim",
+    "Predicate",
+    "RunStatement",
+    "StageProof",
+    "Ticket",
+    "environment_digest",
+    "parse_statement",
+    "payload_digest",
+]
+
+
+def payload_digest(payload: bytes) -> Digest:
+    """Digest of a statement without signatures: how hand-offs are referred to."""
+    return digest_bytes("clicooper/v1/payload", payload)
+
+
+def environment_digest(environment: Mapping[str, str]) -> Digest:
+    """Digest of an environment (versions, host, device), as stage proofs state it."""
+    return digest_bytes("clicooper/v1/environment", canonical.encode(dict(environment)))
+
+
+class RunStatement(Predicate):
+    """Owner: what will be trained, by whom, in which stages.
+
+    ``trainers`` are raw public keys in segment order; ``cuts`` the first layers of segments;
+    ``stage_bounds`` S + 1 steps from 0 to ``total_steps``; ``initial_weights`` tensor roots.
+    """
+
+    kind: ClassVar[Kind] = "run"
+    created: Timestamp
+    creator_version: Text
+    job_digest: Hex32
+    card_digest: Hex32
+    owner: Hex32
+    trainers: tuple[Hex32, ...]
+    cuts: tuple[Count, ...]
+    total_steps: Count
+    stage_bounds: tuple[Count, ...]
+    coupling: Literal["backprop", "one-way"]
+    initial_weights: tuple[Hex32, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        bounds = self.stage_bounds
+        if not self.trainers or len(self.trainers) != len(self.initial_weights):
+            raise ValueError("there must be one trainer and one initial root per segment")
+        if len({self.owner, *self.trainers}) != 1 + len(self.trainers):
+            raise ValueError("owner and trainers must have keys of their own; one is used twice")
+        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.total_steps:
+            raise ValueError("the stages do not go from step 0 to the last step")
+        if any(last <= first for first, last in pairwise(bounds)):
+            raise ValueError("a stage has no steps")
+        if any(right <= left for left, right in pairwise(self.cuts)):
+            raise ValueError("the cuts do not ascend")
+        return self
+
+    @property
+    def segments(self) -> int:
+        """Number of segments, which is the number of trainers."""
+        return len(self.trainers)
+
+    @property
+    def stages(self) -> int:
+        """Number of training stages."""
+        return len(self.stage_bounds) - 1
+
+    def subject(self) -> dict[str, str]:
+        """Return job and privacy card."""
+        return {"job": self.job_digest, "privacy-card": self.card_digest}
+
+
+class Enrolment(Predicate):
+    """Trainer: takes ``segment`` in the run of statement ``run`` (envelope digest).
+
+    ``mark`` is absent when the run marks nothing.
+    """
+
+    kind: ClassVar[Kind] = "enrolment"
+    run: Hex32
+    segment: SegmentNumber
+    mark: MarkPlanClaim | None = None
+    environment: dict[Name, Text]
+
+    def subject(self) -> dict[str, str]:
+        """Return the run statement, as an envelope digest."""
+        return {"run": self.run}
+
+
+class Ticket(Predicate):
+    """Owner: the order to train ``segment`` from ``first_step`` to before ``last_step``.
+
+    ``data_order`` digests which samples come in which step; ``ledger`` is the tree before the
+    stage's tickets.
+    """
+
+    kind: ClassVar[Kind] = "ticket"
+    segment: SegmentNumber
+    stage: StageNumber
+    first_step: Count
+    last_step: Count
+    nonce: Hex32
+    data_order: Hex32
+    job_digest: Hex32
+    ledger: LedgerHead
+
+    def subject(self) -> dict[str, str]:
+        """Return the order of the data."""
+        return {"data-order": self.data_order}
+
+
+class Handoff(Predicate):
+    """Both ends of ``boundary`` (between ranks b and b + 1; 0 is the owner's): what went over."""
+
+    kind: ClassVar[Kind] = "handoff"
+    stage: StageNumber
+    boundary: StageNumber
+    forward: Flow
+    backward: Flow
+
+    def subject(self) -> dict[str, str]:
+        """Return the messages of both directions."""
+        return {"forward": self.forward.root, "backward": self.backward.root}
+
+
+class StageProof(Predicate):
+    """Trainer: what it did to its segment in one stage, and on whose word.
+
+    Parameters
+    ----------
+    ticket, previous, upstream
+        Envelope digests: ticket; own proof of the stage before (enrolment in stage 0); proof of
+        segment - 1 in this stage (for segment 1 the payload digest of hand-off 0).
+    handoff_in, handoff_out
+        Payload digests; ``handoff_out`` is absent for the last segment.
+    weights_in, weights_out, optimizer_in, optimizer_out
+        Tensor roots.
+    tables
+        Digest of this rank's metric rows of the stage.
+    environment
+        `environment_digest` of what it ran on.
+    """
+
+    kind: ClassVar[Kind] = "stage"
+    segment: SegmentNumber
+    stage: StageNumber
+    ticket: Hex32
+    previous: Hex32
+    upstream: Hex32
+    handoff_in: Hex32
+    handoff_out: Hex32 | None = None
+    weights_in: Hex32
+    weights_out: Hex32
+    optimizer_in: Hex32
+    optimizer_out: Hex32
+    steps: Count
+    samples: Count
+    mark: MarkClaim | None = None
+    tables: Hex32
+    environment: Hex32
+    time: Interval
+
+    def subject(self) -> dict[str, str]:
+        """Return the segment after the stage."""
+        return {f"segment/{self.segment}": self.weights_out}
+
+
+class Delivery(Predicate):
+    """Owner: the segments it received and what the composed model achieves.
+
+    ``tables`` digests the owner's own metric rows; ``ledger`` is the tree before this entry.
+    """
+
+    kind: ClassVar[Kind] = "delivery"
+    segments: tuple[DeliveredSegment, ...]
+    results: dict[Name, Result]
+    tables: Hex32
+    ledger: LedgerHead
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if [one.segment for one in self.segments] != list(range(1, len(self.segments) + 1)):
+            raise ValueError("the segments are not 1, 2, ... in order")
+        return self
+
+    def subject(self) -> dict[str, str]:
+        """Return all delivered segments."""
+        return {f"segment/{one.segment}": one.weights for one in self.segments}
+
+
+_KINDS: Final[Mapping[str, type[Predicate]]] = {
+    kind.predicate_type(): kind
+    for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, Delivery)
+}
+
+
+def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
+    """Read a payload that ``statement()`` of one of the predicates wrote.
+
+    Raises
+    ------
+    EvidenceError
+        It is not canonical JSON, of an unknown kind, or breaks a rule of its kind.
+    """
+    value = canonical.parse(payload, where=where)
+    if not isinstance(value, dict):
+        raise _damaged("the statement is not an object", where)
+    named = value.get("predicateType")
+    if not isinstance(named, str) or named not in _KINDS:
+        raise _damaged("the statement is of no kind known here", where)
+    kind = _KINDS[named]
+    try:
+        # From JSON, so that arrays become tuples although nothing else is converted.
+        predicate = kind.model_validate_json(json.dumps(value.get("predicate")))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())
+        at = f"{kind.kind} statement" + (f", {place}" if place else "")
+        raise _damaged(f"{at}: {first['msg']}", where) from error
+    if predicate.value() != value:
+        raise _damaged(f"the {kind.kind} statement names another subject or type", where)
+    return predicate
+
+
+def _damaged(what: str, where: str | None) -> EvidenceError:
+    return EvidenceError(what, where=where, remedy="Get an unchanged copy from its author.")

@@ -1,0 +1,118 @@
+"""Who each rank is: its identity, the key its marks come from, and whom the job allows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.provenance.identity import Identity, PublicIdentity
+from clicooper_hpc.runstore.private import PrivateFolder
+
+__all__ = ["PASSWORD_VARIABLE", "Credentials", "check_allowed", "obtain_credentials"]
+
+PASSWORD_VARIABLE = "CLICOOPER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
+MARK_KEY = "mark.key"
+_IDENTITY = "identity.pem"
+_KEY_BYTES = 32
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Secrets of one rank. ``mark_master`` (32 bytes) gives the mark key of every stage."""
+
+    identity: Identity
+    mark_master: bytes = field(repr=False)
+
+
+def obtain_credentials(job: Job, private: Path, rank: int) -> Credentials:
+    """Read or make the secrets of ``rank``; what is made is kept in ``private`` (mode 0600).
+
+    Raises
+    ------
+    UsageError
+        The key file is missing, damaged, or not opened by the password.
+    EnvironmentUnfitError
+        The private folder cannot be used.
+    """
+    folder = PrivateFolder(private / f"rank-{rank:03d}")
+    if job.provenance.identities is not None:
+        identity = _identity_file(Path(job.folder) / job.provenance.identities, rank)
+    elif _IDENTITY in folder:
+        identity = Identity.from_pem(folder.read(_IDENTITY))
+    else:
+        identity = Identity.generate()
+        folder.write(_IDENTITY, identity.to_pem())
+        if rank == 0:
+            _log.info(
+                "identities: made for this run (provenance.identities is not set): the proofs "
+                "show that the same keys signed throughout, not whose they are"
+            )
+    if MARK_KEY not in folder:
+        folder.write(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
+    return Credentials(identity, folder.read(MARK_KEY))
+
+
+def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
+    """Compare the ranks' keys (owner first) with those the job names.
+
+    Raises
+    ------
+    UsageError
+        Naming the first rank whose key is not the one of the job, or is another rank's.
+    """
+    allowed: list[str | None] = [job.provenance.owner]
+    allowed += job.provenance.trainers or [None] * (len(keys) - 1)
+    if len(allowed) != len(keys):
+        raise UsageError(
+            f"{len(allowed) - 1} trainers are named, but {len(keys) - 1} were started",
+            where="provenance.trainers",
+            remedy="Name one public key per segment.",
+        )
+    for rank, (key, wanted) in enumerate(zip(keys, allowed, strict=True)):
+        if wanted not in (None, key.raw.hex()):
+            raise UsageError(
+                f"rank {rank} has the public key {key.raw.hex()}, the job names {wanted}",
+                where="provenance.owner" if rank == 0 else "provenance.trainers",
+                remedy="Give every rank its own key file, or correct the job.",
+            )
+    if len({key.keyid for key in keys}) != len(keys):
+        raise UsageError(
+            "two ranks have the same key: one could sign for the other",
+            where="provenance.identities",
+            remedy="Make one key per rank and use {rank} in the path.",
+        )
+
+
+def _identity_file(template: Path, rank: int) -> Identity:
+    path = Path(str(template).replace("{rank}", str(rank)))
+    password = os.environ.get(PASSWORD_VARIABLE)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the key file of rank {rank} cannot be read ({error.strerror})",
+            where=str(path),
+            remedy="Make it with `clicooper keys new`, or correct provenance.identities.",
+        ) from error
+    if path.stat().st_mode & 0o077:
+        raise UsageError(
+            f"other users may read the private key of rank {rank}",
+            where=str(path),
+            remedy=f"Run `chmod 600 {path}`.",
+        )
+    try:
+        return Identity.from_pem(content, password.encode() if password else None)
+    except UsageError as error:
+        raise UsageError(
+            error.what,
+            where=str(path),
+            remedy=f"If it is encrypted, set {PASSWORD_VARIABLE} to its password.",
+        ) from None

@@ -1,0 +1,131 @@
+"""`clicooper audit` on real runs: what signatures and marks cannot show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mpirun import mpirun
+
+from clicooper_hpc.cli import main
+
+pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
+
+#: 10 steps in 5 stages; the first segment is wide enough to carry marks.
+JOB = """
+[data]
+path = "digits"
+train_rows = 150
+test_rows = 20
+[front]
+kind = "random"
+dim = 12
+[privacy]
+epsilon = 50.0
+[model]
+options = { widths = [224, 224], dropout = 0.1 }
+[pipeline]
+micro_batches = 2
+partition = [6]
+[training]
+epochs = 2
+batch_size = 32
+clip_norm = 0.5
+[provenance]
+stages = 5
+mark_every_steps = 1
+"""
+CHEATING = Path(__file__).parent / "programs" / "cheating_run.py"
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def clicooper(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command line in this process: starting Python takes longer than an audit."""
+
+    def run(*args: str) -> Done:
+        code = main(args)
+        texts = capsys.readouterr()
+        return Done(code, texts.out, texts.err)
+
+    return run
+
+
+def started(folder: Path, *program: str) -> Path:
+    (folder / "job.toml").write_text(JOB)
+    run = folder / "run"
+    done = mpirun(3, [*program, "run", str(folder / "job.toml"), "-o", str(run), "--quiet"])
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return started(tmp_path_factory.mktemp("honest"), "-m", "clicooper_hpc")
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_an_honest_run_with_marks_is_exact_and_stays_as_it_is(
+    honest: Path, clicooper: Callable[..., Done]
+) -> None:
+    before = content(honest)
+    done = clicooper("audit", str(honest), "--stage", "0", "1", "2", "3", "4")
+    assert done.code == 0, done.err + done.out
+    assert done.out.count("EXACT  ") == 5
+    verified = clicooper("verify", str(honest))
+    assert verified.code == 0, verified.out
+    assert "marks: 5" in verified.out
+    drawn = [clicooper("audit", str(honest), "--sample", "2", "--json") for _ in range(2)]
+    assert [one.code for one in drawn] == [0, 0], drawn[0].err
+    assert drawn[0].out.count('"EXACT"') == 2
+    json.loads(drawn[0].out)
+    assert content(honest) == before
+
+
+def test_a_trainer_that_signs_everything_and_learns_nothing_is_found(
+    tmp_path: Path, clicooper: Callable[..., Done]
+) -> None:
+    run = started(tmp_path, str(CHEATING), "6")
+    verified = clicooper("verify", str(run))
+    assert verified.code == 0, verified.out  # all its signatures are in order
+    before = clicooper("audit", str(run), "--stage", "0", "1", "2")
+    assert before.code == 0, before.out + before.err
+    assert before.out.count("EXACT  ") == 3
+    found = clicooper("audit", str(run), "--stage", "3")
+    assert found.code == 4, found.out + found.err
+    assert "FAIL  " in found.out
+    assert "segment 2: the gradient of step 7" in found.out
+    assert "segment 1: " not in found.out
+
+
+def test_a_changed_checkpoint_or_list_of_messages_is_no_basis(
+    honest: Path, tmp_path: Path, clicooper: Callable[..., Done]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(honest, run)
+    victim = run / "checkpoints" / "stage-00001" / "segment-002.safetensors"
+    changed = bytearray(victim.read_bytes())
+    changed[-1] ^= 1
+    victim.write_bytes(changed)
+    refused = clicooper("audit", str(run), "--stage", "2")
+    assert refused.code == 4, refused.out
+    assert "segment 2" in refused.err
+    assert "Traceback" not in refused.err

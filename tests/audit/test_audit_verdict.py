@@ -1,0 +1,196 @@
+"""Whoever departs is named, and nobody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from cheats import CHEATS, FIRST, SkipsUpdates, claim_of, noisy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stage import Case, train
+
+from clicooper_hpc.audit.inputs import release_digests
+from clicooper_hpc.audit.trace import Stream
+from clicooper_hpc.audit.verdict import Claim, Outcome, Verdict, first_difference, judge_exact
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.pipeline.runtime import SegmentRuntime
+from clicooper_hpc.pipeline.schedule import Coupling
+from clicooper_hpc.transport.kinds import Kind
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COUPLINGS: list[tuple[Coupling, str]] = [
+    ("backprop", "1f1b"),
+    ("backprop", "gpipe"),
+    ("one-way", "1f1b"),
+]
+SEGMENTS = 3
+
+
+def audit(case: Case, kinds: dict[int, type[SegmentRuntime]]) -> Verdict:
+    """A stage in the middle of a run, from step 6 to the end, trained by ``kinds``; its verdict."""
+    steps = case.steps()
+    starts = train(case, steps[:6]).states
+    return judge_exact(
+        train(case, steps[6:], starts), claim_of(train(case, steps[6:], starts, kinds))
+    )
+
+
+@pytest.mark.parametrize(("coupling", "schedule"), COUPLINGS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_honest_stage_is_exact(coupling: Coupling, schedule: str, optimizer: str) -> None:
+    verdict = audit(Case(coupling=coupling, schedule=schedule, optimizer=optimizer), {})
+    assert verdict.outcome is Outcome.EXACT
+    assert verdict.findings == ()
+    assert verdict.unjudged == ()
+    assert verdict.lines()[0].startswith("EXACT  ")
+
+
+@pytest.mark.parametrize(
+    ("cheat", "number", "coupling", "schedule"),
+    [
+        (cheat, number, coupling, schedule)
+        for cheat, (_, possible) in CHEATS.items()
+        for number in range(1, SEGMENTS + 1)
+        for coupling, schedule in COUPLINGS
+        if possible(number, SEGMENTS, coupling)
+    ],
+)
+def test_a_cheat_is_named_and_nobody_else(
+    cheat: str, number: int, coupling: Coupling, schedule: str
+) -> None:
+    verdict = audit(Case(coupling=coupling, schedule=schedule), {number: CHEATS[cheat][0]})
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.at_fault == (number,)
+    message = verdict.findings[0].message
+    if message is not None:
+        assert message.stream.sender == number
+        # What is only in the weights shows in the next step.
+        assert message.step in (FIRST, FIRST + 1)
+    sends_nothing = number == SEGMENTS and coupling == "one-way"
+    assert (message is None) == sends_nothing
+    assert verdict.lines()[0].startswith("FAIL  ")
+    assert f"segment {number}: " in verdict.lines()[1]
+    assert number not in verdict.unjudged
+
+
+@pytest.mark.parametrize("number", range(1, SEGMENTS + 1))
+@pytest.mark.parametrize("part", ["weights/", "training/optimizer/"])
+def test_a_changed_state_is_its_segments_doing(number: int, part: str) -> None:
+    case = Case()
+    recorded = train(case, case.steps())
+    states = [*recorded.states]
+    states[number - 1] = noisy(states[number - 1], 1e-6, part)
+    verdict = judge_exact(recorded, claim_of(recorded, states))
+    assert verdict.at_fault == (number,)
+    assert verdict.findings[0].message is None
+    assert part in verdict.findings[0].what
+
+
+def test_a_segment_that_claims_its_old_weights_is_named() -> None:
+    case, steps = Case(), Case().steps()
+    starts = train(case, steps[:6]).states
+    recorded = train(case, steps[6:], starts)
+    claimed = [recorded.states[0], starts[1], recorded.states[2]]
+    assert judge_exact(recorded, claim_of(recorded, claimed)).at_fault == (2,)
+
+
+def test_two_that_change_their_own_states_are_both_named() -> None:
+    case = Case(coupling="one-way")
+    recorded = train(case, case.steps())
+    first, second, third = recorded.states
+    claim = claim_of(recorded, [noisy(first, 1e-3), second, noisy(third, 1e-3)])
+    assert judge_exact(recorded, claim).at_fault == (1, 3)
+
+
+def test_who_received_something_wrong_is_not_judged() -> None:
+    verdict = audit(Case(coupling="one-way"), {1: SkipsUpdates, 2: SkipsUpdates, 3: SkipsUpdates})
+    assert verdict.at_fault == (1,)
+    assert verdict.unjudged == (2, 3)
+    assert verdict.lines()[-1].endswith("segment 2, 3")
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data(), coupling=st.sampled_from(COUPLINGS))
+def test_at_least_one_cheat_is_named_and_no_honest_segment(
+    data: st.DataObject, coupling: tuple[Coupling, str]
+) -> None:
+    case = Case(coupling=coupling[0], schedule=coupling[1], cuts=(1, 4, 5, 9))
+    cheats = data.draw(st.sets(st.integers(1, 5), min_size=1, max_size=3))
+    kinds = {}
+    for number in sorted(cheats):
+        able = [kind for kind, can in CHEATS.values() if can(number, 5, case.coupling)]
+        kinds[number] = data.draw(st.sampled_from(able))
+    # A segment without weights has no update to leave out: its cheat changes nothing.
+    effective = {
+        number
+        for number, runtime in enumerate(case.runtimes(kinds), start=1)
+        if number in cheats and (runtime.parameters or "forged" in dir(type(runtime)))
+    }
+    verdict = audit(case, kinds)
+    assert set(verdict.at_fault) <= effective
+    assert bool(verdict.at_fault) == bool(effective)
+
+
+def test_messages_left_out_or_added_are_the_senders_doing() -> None:
+    case = Case(coupling="one-way")
+    recorded = train(case, case.steps())
+    stream = Stream(1, "forward")
+    claim = claim_of(recorded)
+    shorter = Claim(claim.states, {**claim.digests, stream: claim.digests[stream][:-2]})
+    verdict = judge_exact(recorded, shorter)
+    assert verdict.at_fault == (1,)
+    assert "is missing" in verdict.findings[0].what
+    longer = Claim(claim.states, {**claim.digests, stream: [*claim.digests[stream], bytes(32)]})
+    verdict = judge_exact(recorded, longer)
+    assert verdict.at_fault == (1,)
+    assert "1 more messages" in verdict.findings[0].what
+
+
+def test_other_rows_than_those_sent_accuse_no_trainer() -> None:
+    case = Case(cached=False)
+    recorded = train(case, case.steps())
+
+    class Other(Case):
+        def rows(self, ids: object) -> torch.Tensor:
+            return super().rows(ids) + 1e-6  # type: ignore[arg-type]
+
+    other = Other(cached=False)
+    verdict = judge_exact(train(other, case.steps()), claim_of(recorded))
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.at_fault == (0,)
+    assert verdict.unjudged == (1, 2, 3)
+    assert verdict.findings[0].message is not None
+    assert verdict.findings[0].message.kind is Kind.RELEASE
+    assert "rows given to this audit" in verdict.lines()[1]
+    sent = [message.digest for message in recorded.trace.of(Stream(0, "forward"))]
+    assert [*release_digests(case.course(), case.steps(), case.rows)] == sent
+    assert [*release_digests(case.course(), case.steps(), other.rows)] != sent
+
+
+def test_a_claim_with_gaps_is_refused() -> None:
+    case = Case()
+    recorded = train(case, case.steps()[:3])
+    claim = claim_of(recorded)
+    with pytest.raises(EvidenceError, match="2 states are claimed for 3 segments"):
+        judge_exact(recorded, replace(claim, states=claim.states[:2]))
+    some = {s: d for s, d in claim.digests.items() if s != Stream(2, "backward")}
+    with pytest.raises(EvidenceError, match="no message digests of segment 3 -> segment 2"):
+        judge_exact(recorded, replace(claim, digests=some))
+
+
+def test_states_are_compared_as_bytes() -> None:
+    zero, nan = {"a": torch.zeros(3)}, {"a": torch.full((2,), torch.nan)}
+    assert first_difference(zero, {"a": torch.zeros(3)}) is None
+    assert first_difference(nan, {"a": torch.full((2,), torch.nan)}) is None
+    assert first_difference(zero, {"a": -torch.zeros(3)}) == "3 of 3 numbers of a"
+    assert first_difference(zero, {"a": torch.tensor([0.0, 0.0, 1.0])}) == "1 of 3 numbers of a"
+    assert first_difference(zero, {"a": torch.zeros(3, dtype=torch.float64)}) is not None
+    assert first_difference(zero, {"a": torch.zeros(3, 1)}) is not None
+    assert first_difference(zero, {}) == "a is unknown"
+    assert first_difference({}, zero) == "a is missing"
+    scalar = {"step": torch.tensor(3.0)}
+    assert first_difference(scalar, {"step": torch.tensor(4.0)}) == "1 of 1 numbers of step"
+    assert first_difference({"a": torch.zeros(0, 4)}, {"a": torch.zeros(0, 4)}) is None
