@@ -31,6 +31,7 @@ demo: $(STAMP)
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off --quiet --set privacy.enabled=false
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=30
 	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
+	@$(BIN)/clicooper verify runs/demo | tail -1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

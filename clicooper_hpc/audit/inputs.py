@@ -11,6 +11,7 @@ from torch import Tensor
 from clicooper_hpc.audit.channels import packed
 from clicooper_hpc.audit.trace import Recorder, Stream
 from clicooper_hpc.pipeline.agenda import TrainStep
+from clicooper_hpc.pipeline.averaging import mean_of_groups
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.message_log import message_digest
 from clicooper_hpc.transport.kinds import Kind
@@ -40,7 +41,7 @@ def step_input(
             header, slot = packed(raw, Kind.RELEASE, event.step, micro_batch)
             recorder.sent(RELEASES, header, slot.raw)
             recorder.received(RELEASES)
-        return _group_means(raw.clone(), len(ids))
+        return mean_of_groups(raw.clone(), len(ids))
 
     return released
 
@@ -66,11 +67,3 @@ def release_digests(
         if event.from_owner
         for micro_batch, part in enumerate(course.parts(len(event.batch.sub_labels)))
     )
-
-
-def _group_means(rows: Tensor, groups: int) -> Tensor:
-    """Average as trainer 1 does (`clicooper_hpc.trainer.inputs.mean_of_groups`), to the bit."""
-    per_group = len(rows) // groups
-    if per_group == 1:
-        return rows
-    return rows.reshape(groups, per_group, *rows.shape[1:]).mean(dim=1)

@@ -91,9 +91,7 @@ def replay_stage(
             f"{len(runtimes)} runtimes and {len(starts)} starts for {course.segments} segments"
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
-        # Copies: an optimizer takes the tensors it is given for its own and changes them.
-        copies = {name: value.clone() for name, value in start.items()}
-        import_state(runtime, copies, where=f"state of segment {number} before the stage")
+        import_state(runtime, start, where=f"state of segment {number} before the stage")
     baton = Baton([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = Recorder()
     _connect(runtimes, course, baton, recorder)

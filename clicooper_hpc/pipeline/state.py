@@ -60,7 +60,8 @@ def import_state(runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where:
             index, _, key = name.removeprefix(_OPTIMIZER).partition("/")
             if not index.isdecimal() or int(index) >= len(runtime.parameters):
                 raise _odd(name, where)
-            kept.setdefault(int(index), {})[key] = value
+            # A copy: the optimizer takes it for its own and changes it.
+            kept.setdefault(int(index), {})[key] = value.clone()
     groups = runtime.optimizer.state_dict()["param_groups"]
     runtime.optimizer.load_state_dict({"state": kept, "param_groups": groups})
 

@@ -10,6 +10,7 @@ from clicooper_hpc.session.assembly import build_runtime, channel_plan
 from clicooper_hpc.session.scene import Scene
 from clicooper_hpc.session.signers import Signers, environment_of
 from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
+from clicooper_hpc.trainer.exchange import Party
 from clicooper_hpc.trainer.inputs import ReleaseSource
 from clicooper_hpc.trainer.marker import Marker, MarkSettings
 from clicooper_hpc.trainer.prover import Prover, ProverSettings
@@ -108,12 +109,14 @@ def _prover(
         marker=marker,
         writer=writer,
         settings=ProverSettings(
-            run_id=scene.run_id,
+            party=Party(
+                scene.run_id,
+                signers.credentials.identity,
+                signers.keys,
+                wait_s=job.pipeline.startup_timeout_s,
+            ),
             job_digest=job.digest().hex,
-            identity=signers.credentials.identity,
-            keys=signers.keys,
             environment=environment_of(world, scene.device),
             checkpoints=scene.folder.path if job.provenance.keep_checkpoints else None,
-            wait_s=job.pipeline.startup_timeout_s,
         ),
     )

@@ -8,23 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.pipeline.averaging import mean_of_groups
 from clicooper_hpc.trainer.release_cache import ReleaseCache
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.receiver import Receiver
 
-__all__ = ["ReleaseSource", "mean_of_groups"]
-
-
-def mean_of_groups(rows: Tensor, groups: int) -> Tensor:
-    """Average consecutive rows: [groups * k, ...] -> [groups, ...].
-
-    Rows of one group share a sub-label, so this is post-processing of the release and costs no
-    privacy; it divides the noise by sqrt(k).
-    """
-    per_group = len(rows) // groups
-    if per_group == 1:
-        return rows
-    return rows.reshape(groups, per_group, *rows.shape[1:]).mean(dim=1)
+__all__ = ["ReleaseSource"]
 
 
 class ReleaseSource:

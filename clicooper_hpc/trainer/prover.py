@@ -27,26 +27,11 @@ from clicooper_hpc.pipeline.message_log import Channel, MessageLog, Record
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS, export_state
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.provenance.envelope import (
-    Envelope,
-    countersign,
-    parse_envelope,
-    require_signatures,
-    sign_payload,
-)
-from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger import (
-    Bulletin,
-    LedgerCopy,
-    bulletin_limit,
-    origin_of,
-    trainer_name,
-)
-from clicooper_hpc.provenance.notes import SignedCheckpoint
+from clicooper_hpc.provenance.envelope import sign_payload
+from clicooper_hpc.provenance.ledger import LedgerCopy, origin_of, trainer_name
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import (
     Enrolment,
-    Handoff,
     Interval,
     RunStatement,
     StageProof,
@@ -58,8 +43,8 @@ from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.checkpoints import checkpoint_file, write_checkpoint
 from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.trainer.exchange import Exchange, Party
 from clicooper_hpc.trainer.marker import ChainParts, Marker
-from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -69,17 +54,13 @@ __all__ = ["Prover", "ProverSettings"]
 class ProverSettings:
     """What a prover is told.
 
-    ``keys`` public keys of all ranks, owner first; ``environment`` what this rank runs on;
-    ``checkpoints`` the run folder if checkpoints are kept; ``wait_s`` longest wait for a peer.
+    ``environment`` what this rank runs on; ``checkpoints`` the run folder if they are kept.
     """
 
-    run_id: str
+    party: Party
     job_digest: str
-    identity: Identity
-    keys: tuple[PublicIdentity, ...]
     environment: Mapping[str, str]
     checkpoints: Path | None
-    wait_s: float
 
 
 @dataclass(slots=True)
@@ -112,17 +93,16 @@ class Prover:
         writer: TableWriter,
         settings: ProverSettings,
     ) -> None:
-        self._world = world
         self._runtime = runtime
         self._log = log
         self._marker = marker
         self._writer = writer
         self._settings = settings
         self._segment = world.rank
-        self._segments = course.segments
         self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
         self._orders = stage_orders(course.agenda)
-        self._ledger = LedgerCopy(origin_of(settings.run_id), self._order)
+        ledger = LedgerCopy(origin_of(settings.party.run_id), self._order)
+        self._exchange = Exchange(world, settings.party, ledger, writer)
         self._messages = 0
         self._exchange_s = 0.0
         self._weights, self._training = _roots(self._packed())
@@ -130,27 +110,26 @@ class Prover:
 
     def open(self) -> None:
         """Check the owner's statement of the run, enrol, and take the first tickets."""
-        wait_s, limit = self._settings.wait_s, packet_limit(1)
-        content = self._world.broadcast_bytes(None, limit_bytes=limit, deadline_s=wait_s)
-        envelope = self._from_owner(content, "run statement of the owner")
+        content = self._exchange.broadcast(packet_limit(1))
+        envelope = self._exchange.from_owner(content, "run statement of the owner")
         run = parse_statement(envelope.payload, where="run statement of the owner")
         self._check_run(run)
         enrolment = Enrolment(
-            run_id=self._settings.run_id,
+            run_id=self._settings.party.run_id,
             run=envelope.digest().hex,
             segment=self._segment,
             mark=None if self._marker is None else self._marker.claim(),
             environment=dict(self._settings.environment),
         )
-        signed = sign_payload(enrolment.statement(), self._settings.identity)
-        self._world.gather_bytes(signed.to_bytes(), limit_bytes=limit, deadline_s=wait_s)
-        self._take_bulletin({0: content, self._segment: signed.to_bytes()})
+        signed = sign_payload(enrolment.statement(), self._settings.party.identity)
+        self._exchange.hand_in(signed.to_bytes())
+        self._exchange.take_bulletin({0: content, self._segment: signed.to_bytes()})
 
     def start(self, event: StageStart) -> None:
         """(1) Take the ticket of the stage and prepare its mark."""
         where = f"ticket of segment {self._segment}, stage {event.stage}"
-        entry = self._ledger.entry("ticket", event.stage, self._segment)
-        ticket = parse_statement(self._from_owner(entry, where).payload, where=where)
+        entry = self._exchange.ledger.entry("ticket", event.stage, self._segment)
+        ticket = parse_statement(self._exchange.from_owner(entry, where).payload, where=where)
         order = next(self._orders).hex
         if not isinstance(ticket, Ticket) or (
             ticket.run_id,
@@ -161,7 +140,7 @@ class Prover:
             ticket.data_order,
             ticket.job_digest,
         ) != (
-            self._settings.run_id,
+            self._settings.party.run_id,
             self._segment,
             event.stage,
             event.first,
@@ -178,11 +157,11 @@ class Prover:
                 first=event.first,
                 last=event.last,
                 parts=ChainParts(
-                    ticket=self._ledger.digest_of("ticket", event.stage, self._segment),
-                    previous=self._ledger.standing(event.stage, self._segment),
-                    neighbour=self._ledger.standing(event.stage, self._segment - 1),
+                    ticket=self._exchange.ledger.digest_of("ticket", event.stage, self._segment),
+                    previous=self._exchange.ledger.standing(event.stage, self._segment),
+                    neighbour=self._exchange.ledger.standing(event.stage, self._segment - 1),
                     weights_in=self._weights,
-                    public_key=self._settings.identity.public.raw,
+                    public_key=self._settings.party.identity.public.raw,
                 ),
             )
 
@@ -219,14 +198,14 @@ class Prover:
             },
         )
         tables = self._writer.take_seal()
-        handoff_in, upstream = self._take_over(event.stage, records)  # (4)
-        handoff_out = self._handoff_out(event.stage, records)
+        handoff_in, upstream = self._exchange.take_over(event.stage, records)  # (4)
+        handoff_out = self._exchange.handoff_out(event.stage, records)
         proof = StageProof(
-            run_id=self._settings.run_id,
+            run_id=self._settings.party.run_id,
             segment=self._segment,
             stage=event.stage,
-            ticket=self._ledger.digest_of("ticket", event.stage, self._segment).hex(),
-            previous=self._ledger.standing(event.stage, self._segment).hex(),
+            ticket=self._exchange.ledger.digest_of("ticket", event.stage, self._segment).hex(),
+            previous=self._exchange.ledger.standing(event.stage, self._segment).hex(),
             upstream=upstream,
             handoff_in=handoff_in.payload_digest().hex,
             handoff_out=None if handoff_out is None else handoff_out.payload_digest().hex,
@@ -241,32 +220,28 @@ class Prover:
             environment=environment_digest(self._settings.environment).hex,
             time=Interval(start=now.started, end=_now()),
         )
-        signed = sign_payload(proof.statement(), self._settings.identity)  # (5)
+        signed = sign_payload(proof.statement(), self._settings.party.identity)  # (5)
         if handoff_out is not None:
-            self._send(self._segment + 1, event.stage, StagePacket(handoff_out, signed))
-        self._send(0, event.stage, StagePacket(handoff_in, signed))
+            self._exchange.send(self._segment + 1, event.stage, StagePacket(handoff_out, signed))
+        self._exchange.send(0, event.stage, StagePacket(handoff_in, signed))
         self._weights, self._training = weights, training
         place = self._order.position("stage", event.stage, self._segment)
-        self._take_bulletin({place: signed.to_bytes()})  # (6)
+        self._exchange.take_bulletin({place: signed.to_bytes()})  # (6)
         self._exchange_s = time.perf_counter() - ended
 
     def close(self) -> None:
         """Take the last bulletin and sign the finished ledger."""
-        checkpoint = self._take_bulletin({})
-        signed = checkpoint.cosign(self._settings.identity, trainer_name(self._segment))
-        self._world.gather_bytes(
-            signed.to_text().encode(),
-            limit_bytes=packet_limit(1),
-            deadline_s=self._settings.wait_s,
-        )
+        checkpoint = self._exchange.take_bulletin({})
+        signed = checkpoint.cosign(self._settings.party.identity, trainer_name(self._segment))
+        self._exchange.hand_in(signed.to_text().encode())
         self._log.close()
 
     def _check_run(self, run: object) -> None:
         where = "run statement of the owner"
-        keys = [key.raw.hex() for key in self._settings.keys]
+        keys = [key.raw.hex() for key in self._settings.party.keys]
         if not isinstance(run, RunStatement):
             raise EvidenceError("is another statement", where=where)
-        if (run.run_id, run.job_digest) != (self._settings.run_id, self._settings.job_digest):
+        if (run.run_id, run.job_digest) != (self._settings.party.run_id, self._settings.job_digest):
             raise EvidenceError("speaks of another run or job", where=where)
         if [run.owner, *run.trainers] != keys:
             raise EvidenceError("names other keys than the ranks showed", where=where)
@@ -295,90 +270,6 @@ class Prover:
             },
         )
         self._messages += count
-
-    def _take_over(self, stage: int, records: Mapping[Channel, Record]) -> tuple[Envelope, str]:
-        """(4) Countersign the hand-off from the rank before; return it and what is upstream."""
-        before = self._segment - 1
-        content = self._world.receive_blob(
-            before,
-            kind=Kind.PROOF,
-            step=stage,
-            limit_bytes=packet_limit(2),
-            deadline_s=self._settings.wait_s,
-        )
-        where = f"proof of rank {before}, stage {stage}"
-        packet = StagePacket.from_bytes(bytes(content), where=where)
-        sender = self._settings.keys[before]
-        require_signatures(packet.handoff, [sender], where=where)
-        mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
-        if packet.handoff.payload != mine.statement():
-            raise EvidenceError(
-                f"rank {before} claims to have exchanged other messages than came here",
-                where=f"hand-off {before} of stage {stage}",
-                remedy="One of the two ranks, or the network between them, changed messages.",
-            )
-        signed = countersign(packet.handoff, self._settings.identity)
-        if before == 0:
-            return signed, packet.handoff.payload_digest().hex
-        if packet.proof is None:
-            raise EvidenceError("is missing", where=where)
-        require_signatures(packet.proof, [sender], where=where)
-        proof = parse_statement(packet.proof.payload, where=where)
-        if not isinstance(proof, StageProof) or (proof.segment, proof.stage) != (before, stage):
-            raise EvidenceError("is a proof of something else", where=where)
-        return signed, packet.proof.digest().hex
-
-    def _handoff_out(self, stage: int, records: Mapping[Channel, Record]) -> Envelope | None:
-        if self._segment == self._segments:
-            return None
-        mine = self._handoff(stage, self._segment, records["forward_out"], records["backward_in"])
-        return sign_payload(mine.statement(), self._settings.identity)
-
-    def _handoff(self, stage: int, boundary: int, forward: Record, backward: Record) -> Handoff:
-        return Handoff(
-            run_id=self._settings.run_id,
-            stage=stage,
-            boundary=boundary,
-            forward=forward.flow(),
-            backward=backward.flow(),
-        )
-
-    def _take_bulletin(self, mine: Mapping[int, bytes]) -> SignedCheckpoint:
-        """(6) Let the ledger grow; ``mine`` are entries that must stand at their index."""
-        limit = bulletin_limit(self._segments)
-        content = self._world.broadcast_bytes(
-            None, limit_bytes=limit, deadline_s=self._settings.wait_s
-        )
-        bulletin = Bulletin.from_bytes(content, limit=limit)
-        signed = self._ledger.apply(bulletin, self._settings.keys[0])
-        for index, entry in mine.items():
-            if self._ledger.entries[index] != entry:
-                raise EvidenceError(
-                    "the owner put another statement in the place of this rank's",
-                    where=f"ledger entry {index}",
-                )
-        self._writer.append(
-            "heads",
-            {
-                "size": signed.checkpoint.size,
-                "root": signed.checkpoint.root.hex(),
-            },
-        )
-        return signed
-
-    def _from_owner(self, content: bytes, where: str) -> Envelope:
-        envelope = parse_envelope(content, where=where)
-        require_signatures(envelope, [self._settings.keys[0]], where=where)
-        return envelope
-
-    def _send(self, peer: int, stage: int, packet: StagePacket) -> None:
-        self._world.send_blob(
-            peer,
-            packet.to_bytes(),
-            kind=Kind.PROOF,
-            step=stage,
-            deadline_s=self._settings.wait_s,
-        )
 
 
 def _roots(content: bytes) -> tuple[bytes, bytes]:

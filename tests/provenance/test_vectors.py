@@ -13,7 +13,6 @@ import json
 import math
 import re
 import struct
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -465,10 +464,3 @@ def test_the_claim_is_read_from_the_ledger() -> None:
     assert found.keyid == VECTORS["identities"]["trainer"]["keyid"]
     assert found.reading.errors == 0
     assert f"{found.reading.statistic:.6f}" == MARK["marked"]["statistic"]
-
-
-def test_the_published_text_is_plain() -> None:
-    """Nothing in the file depends on an editor, a locale or a Unicode library."""
-    text = FILE.read_text(encoding="ascii")
-    assert unicodedata.is_normalized("NFC", text)
-    assert all(len(line) < 4000 for line in text.splitlines())

@@ -1,0 +1,235 @@
+"""Proofs of whole runs on real ranks: what verifies, and what no longer does once it is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from start import start, train
+
+from clicooper_hpc.errors import ClicooperError, ExitCode, UsageError
+from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.verbs.keys import new_identity
+from clicooper_hpc.verbs.mark_key import open_mark_of
+from clicooper_hpc.verbs.mark_reading import load_arrays
+from clicooper_hpc.verbs.verify import verify_run
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+JOB = """
+[data]
+path = "digits"
+train_rows = 170
+test_rows = 40
+validation_rows = 10
+[front]
+kind = "random"
+dim = 24
+[privacy]
+epsilon = 50.0
+[labels]
+expansion = 2
+[model]
+options = { widths = [256, 256, 256, 256] }
+[pipeline]
+micro_batches = 2
+[training]
+epochs = 3
+batch_size = 32
+[provenance]
+stages = 3
+mark_every_steps = 3
+marks = "required"
+[output]
+record_wire = true
+"""
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("honest"), 3, text=JOB)
+
+
+def checks(run: Path, **options: object) -> tuple[list[int], ExitCode]:
+    """Return the numbers of the failed checks and the exit code."""
+    settings: dict[str, object] = {
+        "owner_key": None,
+        "trainer_keys": [],
+        "mark_keys": [],
+        "segment_file": None,
+        **options,
+    }
+    text, code = verify_run(run, as_json=True, **settings)  # type: ignore[arg-type]
+    found = json.loads(text)["checks"]
+    return [check["number"] for check in found if check["passed"] is False], code
+
+
+def copied(run: Run, folder: Path) -> Path:
+    return Path(shutil.copytree(run.folder.path, folder / "copy"))
+
+
+def test_an_honest_run_verifies(honest: Run) -> None:
+    assert checks(honest.folder.path) == ([], ExitCode.DONE)
+
+
+@pytest.mark.parametrize("coupling", ["backprop", "one-way"])
+def test_every_coupling_verifies_without_marks_too(tmp_path: Path, coupling: str) -> None:
+    run = train(tmp_path, 4, f"pipeline.coupling={coupling}", "release.cache=none")
+    assert checks(run.folder.path) == ([], ExitCode.DONE)
+
+
+def test_it_verifies_without_the_private_folder(honest: Run, tmp_path: Path) -> None:
+    place = copied(honest, tmp_path)
+    shutil.rmtree(place / "private")
+    assert checks(place) == ([], ExitCode.DONE)
+
+
+def test_any_changed_value_in_any_dataset_fails_a_check(honest: Run, tmp_path: Path) -> None:
+    """Every dataset of every file, rewritten through HDF5 so that its own checksums agree."""
+    place = copied(honest, tmp_path)
+    found = 0
+    for path in sorted(place.glob("*.h5")):
+        original = path.read_bytes()
+        names: list[str] = []
+
+        def collect(name: str, item: object, into: list[str] = names) -> None:
+            if isinstance(item, h5py.Dataset) and not item.is_virtual and item.size:
+                into.append(name)
+
+        with h5py.File(path, "r", locking=False) as file:
+            file.visititems(collect)
+        for name in names:
+            with h5py.File(path, "r+", locking=False) as file:
+                _change(file[name])
+            assert _is_noticed(place), f"{path.name}:{name}"
+            found += 1
+            path.write_bytes(original)
+    assert found > 60
+    assert checks(place) == ([], ExitCode.DONE)
+
+
+def _is_noticed(place: Path) -> bool:
+    try:
+        failed, code = checks(place)
+    except ClicooperError as error:
+        return error.exit_code in (ExitCode.USAGE, ExitCode.VERIFICATION)
+    return bool(failed) and code == ExitCode.VERIFICATION
+
+
+def _change(dataset: h5py.Dataset) -> None:
+    value = dataset[()]
+    array = np.array(value)
+    flat = array.reshape(-1)
+    if array.dtype.kind == "S":
+        text = bytearray(flat[-1])
+        if text:
+            text[len(text) // 2] ^= 1
+        flat[-1] = bytes(text) or b"x"
+    elif array.dtype.kind == "f":
+        flat[-1] = 0.125 if np.isnan(flat[-1]) else -flat[-1] - 1
+    else:
+        flat[-1] = flat[-1] ^ 1
+    dataset[()] = array.astype(dataset.dtype) if array.ndim else flat[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "act"),
+    [
+        (13, lambda run: _flip(run / "delivery" / "segment-002.safetensors")),
+        (13, lambda run: (run / "delivery" / "segment-001.safetensors").unlink()),
+        (14, lambda run: _flip(run / "checkpoints/stage-00001/segment-001.safetensors")),
+        (
+            14,
+            lambda run: shutil.copy(
+                run / "checkpoints/stage-00000/segment-001.safetensors",
+                run / "checkpoints/stage-00002/segment-001.safetensors",
+            ),
+        ),
+        (15, lambda run: (run / "rank-002.h5").unlink()),
+        (15, lambda run: shutil.copy(run / "rank-001.h5", run / "rank-002.h5")),
+    ],
+    ids=["weights", "missing", "checkpoint", "old-checkpoint", "no-shard", "other-shard"],
+)
+def test_a_touched_file_fails_its_check(
+    honest: Run, tmp_path: Path, number: int, act: Callable[[Path], object]
+) -> None:
+    place = copied(honest, tmp_path)
+    act(place)
+    failed, code = checks(place)
+    assert number in failed
+    assert code == ExitCode.VERIFICATION
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 0x10
+    path.write_bytes(content)
+
+
+def test_marks_are_found_with_their_keys_only(honest: Run, tmp_path: Path) -> None:
+    keys = []
+    for stage in range(3):
+        keys.append(tmp_path / f"key-{stage}.json")
+        open_mark_of(honest.folder.path, segment=1, stage=stage, output=keys[-1])
+        assert keys[-1].stat().st_mode & 0o777 == 0o600
+    assert checks(honest.folder.path, mark_keys=keys) == ([], ExitCode.DONE)
+    text, _ = verify_run(
+        honest.folder.path,
+        owner_key=None,
+        trainer_keys=[],
+        mark_keys=keys,
+        segment_file=None,
+        as_json=True,
+    )
+    for mark in json.loads(text)["marks"]:
+        assert mark["errors"] == 0
+        assert mark["log2_p"] < -64
+    # Weights that never carried it: the same segment before it was trained.
+    other = honest.folder.path / "delivery" / "segment-002.safetensors"
+    assert load_arrays(other)
+    _, code = checks(honest.folder.path, mark_keys=keys[:1], segment_file=other)
+    assert code == ExitCode.VERIFICATION
+
+
+def test_keys_from_files_and_whom_they_let_in(tmp_path: Path) -> None:
+    public = [new_identity(tmp_path / f"rank-{rank}.pem", encrypt=False) for rank in range(3)]
+    stranger = new_identity(tmp_path / "stranger.pem", encrypt=False)
+    keys = [
+        f"provenance.identities={tmp_path}/rank-{{rank}}.pem",
+        f"provenance.owner={public[0]}",
+    ]
+    run = train(tmp_path, 3, *keys, f"provenance.trainers={json.dumps(public[1:])}")
+    pinned = {"owner_key": public[0], "trainer_keys": public[1:]}
+    assert checks(run.folder.path, **pinned) == ([], ExitCode.DONE)
+    assert checks(run.folder.path, owner_key=stranger) == ([17], ExitCode.VERIFICATION)
+    refused = start(
+        tmp_path, 3, *keys, f"provenance.trainers={json.dumps([public[1], stranger])}", name="no"
+    )
+    assert refused.returncode == ExitCode.USAGE
+    assert f"rank 2 has the public key {public[2]}" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_segment_too_small_for_a_required_mark_is_refused(tmp_path: Path) -> None:
+    done = start(tmp_path, 3, "provenance.marks=required")
+    assert done.returncode == ExitCode.USAGE
+    assert "too small for a mark" in done.stderr
+    assert done.stderr.count("too small for a mark") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_proofs_says_so(tmp_path: Path) -> None:
+    run = train(tmp_path, 2, "provenance.enabled=false")
+    with pytest.raises(ClicooperError, match=r"made with provenance\.enabled = false"):
+        checks(run.folder.path)
+
+
+def test_a_mark_key_is_asked_for_with_a_suspect_file(honest: Run) -> None:
+    with pytest.raises(UsageError, match="only be read with its key"):
+        checks(honest.folder.path, segment_file=Path("x"))
+    assert open_run(honest.folder.path).status == "complete"
