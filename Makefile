@@ -29,7 +29,7 @@ demo: $(STAMP)
 	@mkdir -p runs
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off --quiet --set privacy.enabled=false
-	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=30
+	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=15
 	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
 	@$(BIN)/clicooper verify runs/demo | tail -1
 

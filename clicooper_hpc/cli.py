@@ -73,7 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
     verify = _verb(verbs, "verify", _verify, "check the proofs of a run; needs no MPI, no secrets")
     verify.add_argument("run", type=Path, metavar="RUN")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
-    verify.add_argument("--owner-key", metavar="KEY", help="insist on this owner (hex or PEM file)")
+    verify.add_argument(
+        "--owner-key",
+        metavar="KEY",
+        help="insist on this owner (hex, as `keys new` prints it, or a public PEM)",
+    )
     verify.add_argument(
         "--trainer-keys",
         nargs="+",
@@ -101,7 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--stage", type=int, nargs="+", default=[], metavar="S", help="these, from 0"
     )
-    audit.add_argument("--sample", type=int, metavar="Q", help="so many, drawn at random now")
+    audit.add_argument(
+        "--sample",
+        type=int,
+        metavar="Q",
+        help="so many, drawn by the owner's secret and the ledger",
+    )
     audit.add_argument("--segment", type=int, metavar="I", help="exit code for this trainer alone")
     audit.add_argument(
         "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"

@@ -48,6 +48,8 @@ def _type_text(annotation: Any) -> str:
         return " or ".join(f'`"{part}"`' for part in parts)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type_text(part) for part in parts if part is not type(None))
+    if origin is typing.Annotated:
+        return _type_text(parts[0])
     if origin is list:
         return f"list of {_type_text(parts[0])}"
     if origin is tuple:

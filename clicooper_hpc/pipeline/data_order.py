@@ -1,4 +1,4 @@
-"""Digest of which samples come in which step of a stage: what a ticket orders."""
+"""Digest of the samples and sub-labels in every step of a stage: what a ticket orders."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DATA_ORDER_TAG = "clicooper/v1/data-order"
 def stage_orders(agenda: Agenda) -> Iterator[Digest]:
     """Yield the digest of every stage in turn; each is only computed when it is asked for.
 
-    Over, per step: step, rows, averaged rows (int64) and the sample ids (int64 [rows, averaged]),
-    little-endian.
+    Over, per step: step, rows, averaged rows (int64), the sample ids (int64 [rows, averaged]) and
+    the sub-label of each row (int64 [rows]), little-endian.
     """
     parts: list[bytes] = []
     for event in agenda.events():
@@ -26,6 +26,7 @@ def stage_orders(agenda: Agenda) -> Iterator[Digest]:
             ids = np.ascontiguousarray(event.batch.ids, dtype="<i8")
             parts.append(np.array([event.step, *ids.shape], dtype="<i8").tobytes())
             parts.append(ids.tobytes())
+            parts.append(event.batch.sub_labels.astype("<i8").tobytes())
         elif isinstance(event, StageEnd):
             yield digest_chunks(DATA_ORDER_TAG, parts)
             parts = []

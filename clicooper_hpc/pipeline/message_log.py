@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,7 +39,7 @@ MESSAGE_TAG = "clicooper/v1/message"
 Channel = Literal["forward_in", "forward_out", "backward_in", "backward_out"]
 CHANNELS: tuple[Channel, ...] = ("forward_in", "forward_out", "backward_in", "backward_out")
 
-_STEP = slice(8, 16)
+_STEP, _PART = slice(8, 16), slice(16, 20)
 #: Copies that may wait for the thread before training waits for it.
 _WAITING = 64
 
@@ -90,7 +91,9 @@ class MessageLog:
     def __init__(self, total_steps: int) -> None:
         self._total_steps = total_steps
         self._records: dict[Channel, Record] = {channel: Record() for channel in CHANNELS}
-        self._queue: queue.Queue[tuple[Channel, bytes] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[Channel, NDArray[uint8], int] | None] = queue.Queue(_WAITING)
+        # Buffers are used again: fresh memory costs more than the copy into it.
+        self._free: deque[NDArray[uint8]] = deque()
         self._busy_s = self._copy_s = 0.0
         self._thread = threading.Thread(target=self._work, name="message-log", daemon=True)
         self._thread.start()
@@ -101,7 +104,7 @@ class MessageLog:
         def observe(raw: NDArray[uint8]) -> None:
             start = time.perf_counter()
             if int.from_bytes(raw[_STEP].tobytes(), "little", signed=True) < self._total_steps:
-                self._queue.put((channel, raw.tobytes()))
+                self._queue.put((channel, self._copied(raw), raw.size))
             self._copy_s += time.perf_counter() - start
 
         return observe
@@ -114,6 +117,16 @@ class MessageLog:
         self._busy_s = self._copy_s = 0.0
         return records, times
 
+    def _copied(self, raw: NDArray[uint8]) -> NDArray[uint8]:
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = np.empty(raw.size, uint8)
+        if buffer.size < raw.size:
+            buffer = np.empty(raw.size, uint8)
+        np.copyto(buffer[: raw.size], raw)
+        return buffer
+
     def close(self) -> None:
         """End the thread."""
         self._queue.put(None)
@@ -122,12 +135,14 @@ class MessageLog:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             start = time.perf_counter()
-            channel, raw = item
+            channel, buffer, size = item
+            raw = buffer[:size]
             record = self._records[channel]
             record.digests.append(message_digest(raw))
-            step = int.from_bytes(raw[_STEP], "little", signed=True)
-            record.places.append((step, int.from_bytes(raw[16:20], "little")))
-            record.size += len(raw) - HEADER_BYTES
+            step = int.from_bytes(raw[_STEP].tobytes(), "little", signed=True)
+            record.places.append((step, int.from_bytes(raw[_PART].tobytes(), "little")))
+            record.size += size - HEADER_BYTES
+            self._free.append(buffer)
             self._busy_s += time.perf_counter() - start
             self._queue.task_done()
         self._queue.task_done()

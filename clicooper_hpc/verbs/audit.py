@@ -51,8 +51,7 @@ def audit_run(
     """
     if bool(stages) == (sample is not None):
         raise UsageError(
-            "which stages?",
-            where="audit",
+            "it is not said which stages to audit, or twice",
             remedy="Give either --stage S or --sample Q.",
         )
     if tolerance is not None and not 0 < tolerance < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,20 +15,29 @@ from torch import Tensor
 
 from clicooper_hpc.audit.conditions import conditions, differences
 from clicooper_hpc.audit.evidence import proved_messages, proved_state
+from clicooper_hpc.audit.inputs import release_digests
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.preparation import Preparation, prepare
 from clicooper_hpc.pipeline.agenda import StageStart, TrainStep
+from clicooper_hpc.pipeline.data_order import stage_orders
 from clicooper_hpc.pipeline.device import choose_device
+from clicooper_hpc.pipeline.message_log import Record
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.pipeline.state import export_state
 from clicooper_hpc.provenance.chain import Place
 from clicooper_hpc.provenance.ledger_view import LedgerView
 from clicooper_hpc.provenance.marks.carriers import draw
 from clicooper_hpc.provenance.marks.keys import mark_seed, open_mark, verify_opening
-from clicooper_hpc.provenance.statements import Enrolment, Handoff, Predicate, StageProof
+from clicooper_hpc.provenance.statements import (
+    Enrolment,
+    Handoff,
+    Predicate,
+    StageProof,
+    Ticket,
+)
 from clicooper_hpc.provenance.verify import examine
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.private import PrivateFolder
@@ -89,6 +99,7 @@ class AuditScene:
         segments = self.view.run.segments
         self._layout = layout_of(self.job, self._model, contract, segments)
         self.course = course_of(self.job, contract, self._preparation.sub_labels, segments)
+        self._sent_rows_agree = False
         self._initial = [pack_tensors(export_state(runtime), {}) for runtime in self._runtimes()]
 
     @property
@@ -129,6 +140,8 @@ class AuditScene:
             )
             for proof in proofs
         ]
+        steps = self._steps(stage)
+        self._check_own_side(stage, steps)
         handoffs = [self._statement(Handoff, Place("handoff", stage, one - 1)) for one in segments]
         tables = {
             rank: rows
@@ -140,8 +153,38 @@ class AuditScene:
         runtimes = self._runtimes()
         for runtime, proof in zip(runtimes, proofs, strict=True):
             runtime.after_update = self._mark(runtime, proof)
-        replay = replay_stage(runtimes, starts, self.course, self._steps(stage), self._rows)
+        replay = replay_stage(runtimes, starts, self.course, steps, self._rows)
         return StageAudit(replay, claim, starts)
+
+    def _check_own_side(self, stage: int, steps: Sequence[TrainStep]) -> None:
+        """Refuse to judge trainers by other samples, sub-labels or rows than the owner gave them.
+
+        Rows that trainer 1 took from its cache are those of the first epoch: these must have the
+        digests that both signed.
+        """
+        ticket = self._statement(Ticket, Place("ticket", stage, 1))
+        order = next(islice(stage_orders(self.course.agenda), stage, None)).hex
+        if order != ticket.data_order:
+            raise EvidenceError(
+                f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
+                where=str(self.private),
+                remedy="Audit with the private folder and the data the run was made with.",
+            )
+        if all(step.from_owner for step in steps) or self._sent_rows_agree:
+            return
+        for first in range(self.view.run.stages):
+            sent = [step for step in self._steps(first) if step.from_owner]
+            handoff = self._statement(Handoff, Place("handoff", first, 0))
+            digests = release_digests(self.course, sent, self._rows)
+            if Record(digests=list(digests)).root.hex() != handoff.forward.root:
+                raise EvidenceError(
+                    f"the owner's rows are not those it sent in stage {first}",
+                    where=str(self.private),
+                    remedy="Audit with the private folder and the data the run was made with.",
+                )
+            if not sent:
+                break
+        self._sent_rows_agree = True
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
         # The desk hands out the bytes that left once, or nothing; it charges them only once.

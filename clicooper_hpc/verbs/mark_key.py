@@ -8,7 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clicooper_hpc.errors import EnvironmentUnfitError, EvidenceError, UsageError
+from clicooper_hpc.errors import (
+    EnvironmentUnfitError,
+    EvidenceError,
+    RunFolderError,
+    UsageError,
+)
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.marks.keys import MarkOpening, open_mark
 from clicooper_hpc.runstore.files import write_private
@@ -68,7 +73,14 @@ def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> Opene
         )
     if output.exists():
         raise UsageError("there is a file already", where=str(output), remedy="Choose another.")
-    master = PrivateFolder(run.folder.private / f"rank-{segment:03d}").read(MARK_KEY)
+    private = run.folder.private / f"rank-{segment:03d}"
+    if not (private / MARK_KEY).is_file():
+        raise RunFolderError(
+            f"the secret of segment {segment}'s marks is not here",
+            where=str(private),
+            remedy="Open the mark where its trainer keeps the run folder.",
+        )
+    master = PrivateFolder(private).read(MARK_KEY)
     opening = open_mark(statement.run_id, segment, master, statement.stages, stage)
     opened = OpenedMark(statement.run_id, segment, opening)
     try:

@@ -9,10 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mpirun import mpirun
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from clicooper_hpc.cli import main
+from clicooper_hpc.owner.charges import ReleaseDesk
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
 
@@ -129,3 +135,39 @@ def test_a_changed_checkpoint_or_list_of_messages_is_no_basis(
     assert refused.code == 4, refused.out
     assert "segment 2" in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_an_owner_with_other_sub_labels_accuses_nobody(
+    honest: Path, tmp_path: Path, clicooper: Callable[..., Done]
+) -> None:
+    """It once did: the order of samples was signed, their sub-labels were not."""
+    place = Path(shutil.copytree(honest, tmp_path / "copy"))
+    private = place / "private"
+    path = private / "label-map.safetensors"
+    labels = load_file(path)
+    with safe_open(path, framework="np") as file:
+        notes = file.metadata()
+    labels["permutation"] = labels["permutation"][::-1].copy()
+    save_file(labels, path, notes)
+    path.chmod(0o600)
+    for name in ("receipts-train.bin", "receipts-validation.bin", "ledger.json"):
+        (private / name).unlink(missing_ok=True)
+    done = clicooper("audit", str(place), "--stage", "1")
+    assert (done.code, done.out) == (4, "")
+    assert "samples or sub-labels are not those it ordered in stage 1" in done.err
+
+
+def test_an_owner_with_other_rows_accuses_nobody(
+    honest: Path, clicooper: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 4 took its rows from trainer 1's cache: nothing in its own messages shows them."""
+    kept = ReleaseDesk.rows
+
+    def other(desk: ReleaseDesk, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
+        rows, new = kept(desk, split, ids)
+        return rows + 0.5, new
+
+    monkeypatch.setattr(ReleaseDesk, "rows", other)
+    done = clicooper("audit", str(honest), "--stage", "4")
+    assert (done.code, done.out) == (4, "")
+    assert "the owner's rows are not those it sent in stage 0" in done.err

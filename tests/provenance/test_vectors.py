@@ -241,6 +241,7 @@ def test_data_order() -> None:
         flat = [sample for row in ids for sample in row]
         content += struct.pack("<3q", one["step"], len(ids), len(ids[0]))
         content += struct.pack(f"<{len(flat)}q", *flat)
+        content += struct.pack(f"<{len(ids)}q", *one["sub_labels"])
     assert tagged("data-order", content) == vector["digest"]
 
 

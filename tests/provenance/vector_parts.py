@@ -238,7 +238,14 @@ def _data_order() -> Vector:
     )
     steps = [event for event in agenda.events() if isinstance(event, TrainStep)]
     return {
-        "steps": [{"step": one.step, "ids": one.batch.ids.tolist()} for one in steps],
+        "steps": [
+            {
+                "step": one.step,
+                "ids": one.batch.ids.tolist(),
+                "sub_labels": one.batch.sub_labels.tolist(),
+            }
+            for one in steps
+        ],
         "digest": next(stage_orders(agenda)).hex,
     }
 
