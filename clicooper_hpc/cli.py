@@ -74,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("run", type=Path, metavar="RUN")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
     verify.add_argument(
+        "--export", type=Path, metavar="DIR", help="also write the proofs as plain in-toto files"
+    )
+    verify.add_argument(
         "--owner-key",
         metavar="KEY",
         help="insist on this owner (hex, as `keys new` prints it, or a public PEM)",
@@ -199,6 +202,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         trainer_keys=arguments.trainer_keys,
         mark_keys=arguments.mark_key,
         segment_file=arguments.segment_file,
+        export=arguments.export,
         as_json=arguments.json,
     )
     print(text)

@@ -6,6 +6,7 @@ What only this shows: that the work was done. Signatures and marks say who, in w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class _Audited:
     first: int
     last: int
     verdict: Verdict
+    seconds: float
 
 
 def audit_run(
@@ -99,13 +101,15 @@ def _draw(scene: AuditScene, count: int) -> list[int]:
 
 
 def _audit(scene: AuditScene, stage: int, tolerance: float | None) -> _Audited:
+    begun = time.perf_counter()
     found = scene.audit(stage)
     if tolerance is None:
         verdict = judge_exact(found.replay, found.claim)
     else:
         verdict = judge_tolerance(found.replay, found.claim, found.starts, tolerance)
     bounds = scene.view.run.stage_bounds
-    return _Audited(stage, bounds[stage], bounds[stage + 1], verdict)
+    seconds = time.perf_counter() - begun
+    return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
 
 
 def _as_text(scene: AuditScene, audited: Sequence[_Audited], other: Sequence[str]) -> str:
@@ -117,12 +121,23 @@ def _as_text(scene: AuditScene, audited: Sequence[_Audited], other: Sequence[str
         head, *rest = one.verdict.lines()
         lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
         lines += rest
-    chance = detection_probability(1, scene.stages, len(audited))
+    steps = sum(one.last - one.first for one in audited)
+    total = scene.view.run.total_steps
     lines.append(
-        f"audited: {len(audited)} of {scene.stages} stages; drawn by chance, so many find a single "
-        f"bad stage with probability {chance:.2f}"
+        f"cost: {steps} of {total} steps of all segments trained again ({100 * steps / total:.1f} "
+        f"%), {sum(one.seconds for one in audited):.1f} s"
     )
+    lines.append(f"audited: {len(audited)} of {scene.stages} stages; {_chances(scene, audited)}")
     return "\n".join(lines)
+
+
+def _chances(scene: AuditScene, audited: Sequence[_Audited]) -> str:
+    """Say what drawing so many stages by chance is worth."""
+    some = sorted({1, max(1, scene.stages // 10), max(1, scene.stages // 2)})
+    chances = ", ".join(
+        f"{bad} bad: {detection_probability(bad, scene.stages, len(audited)):.2f}" for bad in some
+    )
+    return f"drawn by chance, so many hit a bad one with probability ({chances})"
 
 
 def _as_json(scene: AuditScene, audited: Sequence[_Audited], other: Sequence[str]) -> str:

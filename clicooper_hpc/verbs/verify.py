@@ -11,6 +11,7 @@ from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.verify import CheckResult, has_failed, verify
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verbs.mark_reading import MarkFinding, read_marks
+from clicooper_hpc.verbs.proof_files import export_proofs
 from clicooper_hpc.verbs.run_evidence import evidence_of
 
 __all__ = ["verify_run"]
@@ -25,12 +26,14 @@ def verify_run(
     trainer_keys: Sequence[str],
     mark_keys: Sequence[Path],
     segment_file: Path | None,
+    export: Path | None = None,
     as_json: bool,
 ) -> tuple[str, ExitCode]:
     """Verify the run in ``path`` and return the report and the exit code.
 
     ``mark_keys`` are openings written by `clicooper keys open-mark`; their marks are read from the
-    delivered segments, or from ``segment_file``.
+    delivered segments, or from ``segment_file``. ``export`` gets the proofs as plain files, whether
+    or not they hold.
     """
     if segment_file is not None and not mark_keys:
         raise UsageError(
@@ -44,6 +47,8 @@ def verify_run(
         owner_key=None if owner_key is None else _public(owner_key),
         trainer_keys=[_public(key) for key in trainer_keys] or None,
     )
+    if export is not None:
+        export_proofs(evidence, export)
     results = verify(evidence)
     marks = read_marks(run, evidence, mark_keys, segment_file)
     failed = has_failed(results) or any(not mark.found for mark in marks)

@@ -10,9 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # no __all__
 from start import start, train
 
 from clicooper_hpc.errors import ClicooperError, ExitCode, UsageError
+from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.verbs.keys import new_identity
 from clicooper_hpc.verbs.mark_key import open_mark_of
@@ -221,6 +224,29 @@ def test_a_segment_too_small_for_a_required_mark_is_refused(tmp_path: Path) -> N
     assert "too small for a mark" in done.stderr
     assert done.stderr.count("too small for a mark") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_exported_proofs_are_read_by_standard_tools(honest: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert checks(honest.folder.path, export=out) == ([], ExitCode.DONE)
+    keys = {}
+    for name in ("owner", "trainer-1", "trainer-2"):
+        content = (out / f"{name}.pub.pem").read_bytes()
+        key = PublicIdentity.from_pem(content)
+        keys[key.keyid] = SSlibKey(key.keyid, "ed25519", "ed25519", {"public": key.raw.hex()})
+    lines = (out / "proofs.intoto.jsonl").read_bytes().splitlines()
+    assert len(lines) == 1 + 2 + 3 * 6 + 1
+    kinds = set()
+    for line in lines:
+        envelope = Envelope.from_dict(json.loads(line))
+        statement = json.loads(envelope.payload)
+        assert statement["_type"] == "https://in-toto.io/Statement/v1"
+        kinds.add(statement["predicateType"])
+        for keyid, signature in envelope.signatures.items():
+            keys[keyid].verify_signature(signature, envelope.pae())
+    assert len(kinds) == 6
+    with pytest.raises(UsageError, match="holds files already"):
+        checks(honest.folder.path, export=out)
 
 
 def test_a_run_without_proofs_says_so(tmp_path: Path) -> None:
