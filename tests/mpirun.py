@@ -14,6 +14,14 @@ import pytest
 
 __all__ = ["mpirun"]
 
+#: Open MPI refuses root, and more ranks than cores, unless told otherwise; other MPIs ignore this.
+_OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+
 
 def _launcher() -> str:
     beside = Path(sys.executable).with_name("mpiexec")
@@ -41,7 +49,13 @@ def mpirun(
         text=True,
         cwd=cwd,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={
+            **_OPEN_MPI,
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            **(env or {}),
+        },
     ) as process:
         try:
             out, err = process.communicate(timeout=timeout_s)

@@ -29,7 +29,7 @@ from clicooper_hpc.pipeline.partition import check_cuts
 from clicooper_hpc.pipeline.schedule import check_depth
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
-from clicooper_hpc.runstore.single import SingleWriter
+from clicooper_hpc.runstore.single import SingleWriter, require_parallel_hdf5
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.writer import ShardWriter
 from clicooper_hpc.session.agreement import AgreedFailure, agree
@@ -178,6 +178,9 @@ def _open_files(
     tables = {0: OWNER_TABLES, **dict.fromkeys(range(1, world.size), TRAINER_TABLES)}
 
     def index() -> None:
+        if job.output.layout == "single":
+            # On every rank, for in the opening all would wait for one that cannot take part.
+            require_parallel_hdf5()
         if owner is not None:
             owner.create_index(world, folder, network, run_id, tables)
 

@@ -49,7 +49,7 @@ def abort(comm: MPI.Intracomm, code: int) -> NoReturn:
     """End all ranks of ``comm`` with exit status ``code`` (1 to 255).
 
     What this rank wrote to its standard streams before is delivered; the notice of the MPI
-    library, which would bury it, is not.
+    library, which would bury it, is not. Only Open MPI's `mpirun` then adds one of its own.
     """
     if not 0 < code < 256:
         raise ValueError(f"an exit status after a failure is 1 to 255, not {code}")

@@ -13,7 +13,8 @@ import h5py
 import torch
 
 from clicooper_hpc import __version__
-from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, ExitCode
+from clicooper_hpc.runstore.single import require_parallel_hdf5
 from clicooper_hpc.session.environment import versions
 from clicooper_hpc.transport.launch import check_world, launcher_size, start_mpi
 from clicooper_hpc.transport.selftest import self_test
@@ -39,14 +40,15 @@ class Finding:
 
 def examine(say: Callable[[str], None]) -> int:
     """Examine the environment of every rank; rank 0 tells. Exit code 5 if a rank is unfit."""
-    findings = [_packages(), _threads(), _hdf5(), _folder(Path.cwd()), _devices()]
+    findings = [_packages(), _threads(), _folder(Path.cwd()), _devices()]
     try:
         world = start_mpi()
         check_world(world)
     except ClicooperError as error:
-        findings.append(Finding("mpi", error.line(), bad=True))
+        findings += [_hdf5(), Finding("mpi", error.line(), bad=True)]
         _tell(findings, say)
         return ExitCode.ENVIRONMENT
+    findings.append(_hdf5())  # after MPI, whose library must be the one h5py was built for
     with world:
         bad = [finding.line() for finding in findings if finding.bad]
         others = world.gather_bytes(
@@ -91,8 +93,11 @@ def _threads() -> Finding:
 
 
 def _hdf5() -> Finding:
-    parallel = h5py.get_config().mpi
-    layouts = "shards and single" if parallel else "shards (single needs an h5py built with MPI)"
+    try:
+        require_parallel_hdf5()
+        layouts = "shards and single"
+    except EnvironmentUnfitError as error:
+        layouts = f"shards (not single: {error.what})"
     return Finding("hdf5", f"HDF5 {h5py.version.hdf5_version}, output.layout: {layouts}")
 
 

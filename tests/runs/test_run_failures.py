@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from mpirun import mpirun
 from start import SMALL, start
+
+from clicooper_hpc.runstore.reader import open_run
 
 pytestmark = pytest.mark.mpi
 
@@ -58,7 +62,15 @@ def test_one_rank_alone_is_told_how_to_start(tmp_path: Path) -> None:
 def test_a_launcher_of_another_mpi_is_named(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(SMALL)
     args = ["-m", "clicooper_hpc", "run", str(tmp_path / "job.toml"), "-o", str(tmp_path / "run")]
-    done = mpirun(1, args, env={"OMPI_COMM_WORLD_SIZE": "4"})
+    # Without a launcher, for Open MPI's would set the variable anew.
+    done = subprocess.run(
+        [sys.executable, *args],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMPI_COMM_WORLD_SIZE": "4"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 5
     assert "the launcher started 4 processes" in our_lines(done.stderr)[0]
 
@@ -105,6 +117,18 @@ def test_an_exception_on_one_rank_ends_all_with_one_message(tmp_path: Path) -> N
     assert "the layer broke" in lines[0]
     assert "trainer" in lines[0]
     assert "MPI_Abort" not in done.stderr
+
+
+def test_a_killed_trainer_ends_all_and_leaves_a_run_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(
+        FAULTY.replace("import torch\n", "import os\nimport signal\n").replace(
+            'raise RuntimeError("the layer broke")', "os.kill(os.getpid(), signal.SIGKILL)"
+        )
+    )
+    done = start(tmp_path, 4, "model.name=killed:network", "model.options={}")
+    assert done.returncode != 0
+    assert our_lines(done.stderr) == []
+    assert open_run(tmp_path / "run").status == "incomplete"
 
 
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:

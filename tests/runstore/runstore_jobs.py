@@ -67,7 +67,13 @@ def share_one_file(folder: Path, ending: str) -> None:
             place.index,
             example.header(world.size, "single"),
             tables=tables,
-            rows={"steps": 8, "training": 8, "evaluation": 2, "releases": 2},
+            rows={
+                **{table.name: 1 for some in tables.values() for table in some},
+                "steps": 8,
+                "training": 8,
+                "evaluation": 2,
+                "releases": 2,
+            },
             pipeline=example.PIPELINE,
             privacy=example.PRIVACY,
         )

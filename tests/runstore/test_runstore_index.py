@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -9,6 +11,7 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore import single
 from clicooper_hpc.runstore.index import Result, create_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.tables import STEPS, TRAINING
@@ -162,6 +165,29 @@ def test_a_job_text_of_any_length_is_kept(tmp_path: Path) -> None:
     long = {name: getattr(header, name) for name in header.__slots__} | {"resolved_job": text}
     create_index(path, type(header)(**long), tables=example.tables_by_rank())
     assert open_run(path).job == {"name": "é" * 100_000}
+
+
+MAPS = """\
+55d0-55d1 r--p 00000000 fe:00 1234567                    /usr/bin/python3.11
+7f00-7f01 r-xp 00019000 fe:00 2412                       /my env/lib/libmpi.so.12.5.2
+7f02-7f03 rw-p 00000000 00:00 0
+7f04-7f05 r-xp 00019000 fe:00 2414                       /my env/lib/libmpi.so.12.5.2
+7f06-7f07 r-xp 00019000 fe:00 2415                       /usr/lib/libmpi_cxx.so.40.30.1
+7f08-7f09 r-xp 00019000 fe:00 2416                       /usr/lib/libmpi.so.40.30.4
+"""
+
+
+def test_parallel_hdf5_of_another_mpi_library_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "_MAPPED_FILES", tmp_path / "maps")
+    monkeypatch.setattr(h5py, "get_config", lambda: SimpleNamespace(mpi=True))
+    both = "(/my env/lib/libmpi.so.12.5.2 and /usr/lib/libmpi.so.40.30.4 loaded)"
+    (tmp_path / "maps").write_text(MAPS)
+    with pytest.raises(EnvironmentUnfitError, match=re.escape(f"another MPI library {both}")):
+        single.require_parallel_hdf5()
+    (tmp_path / "maps").write_text(MAPS.replace("/my env/lib/libmpi.so.12.5.2", "/lib/libucp.so.0"))
+    single.require_parallel_hdf5()
 
 
 def test_one_file_for_all_needs_parallel_hdf5(tmp_path: Path) -> None:

@@ -15,12 +15,6 @@ from mpirun import mpirun
 from clicooper_hpc.runstore.reader import open_run
 
 JOBS = str(Path(__file__).with_name("runstore_jobs.py"))
-OPEN_MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-}
 
 pytestmark = [
     pytest.mark.mpi,
@@ -29,7 +23,7 @@ pytestmark = [
 
 
 def share(folder: Path, ending: str) -> subprocess.CompletedProcess[str]:
-    return mpirun(3, [JOBS, "share_one_file", str(folder), ending], env=OPEN_MPI, timeout_s=90)
+    return mpirun(3, [JOBS, "share_one_file", str(folder), ending], timeout_s=90)
 
 
 def test_one_file_written_by_all_reads_like_shards(tmp_path: Path) -> None:

@@ -91,11 +91,12 @@ def test_ranks_that_lost_step_notice(told: dict[str, dict[str, str]]) -> None:
 def test_abort_ends_all_ranks_with_one_message_and_its_code(
     size: int, failing: int, code: int
 ) -> None:
-    done = mpirun(size, [str(PROGRAMS / "aborts.py"), str(failing), str(code)], timeout_s=90.0)
+    args = [str(PROGRAMS / "aborts.py"), str(failing), str(code)]
+    done = mpirun(size, args, timeout_s=90.0, env={"OMPI_MCA_orte_execute_quiet": "1"})
     assert done.returncode == code
     assert done.stdout == "said before\n"
     ours = f"rank {failing}: the net is torn\n"
-    if "open mpi" in done.stderr.lower():  # its mpirun adds a notice that no rank can prevent
+    if "open mpi" in done.stderr.lower():  # release 5 adds a notice that no rank can prevent
         assert done.stderr.count(ours) == 1
         assert "Traceback" not in done.stderr
     else:
