@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["keyed_order", "stratified_test"]
 
-_TAG = b"clicooper/v1/stratify\x00"
+_TAG = b"clicooper/v1/data-order\x00"
 
 
 def keyed_order(keys: Sequence[str]) -> NDArray[np.int64]:

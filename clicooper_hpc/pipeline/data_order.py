@@ -11,7 +11,7 @@ from clicooper_hpc.pipeline.agenda import Agenda, StageEnd, TrainStep
 
 __all__ = ["DATA_ORDER_TAG", "stage_orders"]
 
-DATA_ORDER_TAG = "clicooper/v1/data-order"
+DATA_ORDER_TAG = "clicooper/v1/stage-order"
 
 
 def stage_orders(agenda: Agenda) -> Iterator[Digest]:

@@ -144,6 +144,7 @@ def _seals(
     """Digest every rank's rows as the ranks did: trainers by stage, the owner all at once."""
     found: dict[tuple[int, int], str | Unreadable] = {}
     stages = len(bounds) - 1
+    sizes = LedgerOrder(len(run.ranks) - 1, stages).checkpoint_sizes()
     changed = run.changed_ranks
     for rank, content in tables.items():
         for stage in range(stages) if rank else [stages]:
@@ -151,6 +152,8 @@ def _seals(
                 found[rank, stage] = content
             elif rank in changed:
                 found[rank, stage] = Unreadable("the file is not the one the finished run left")
+            elif not _sizes_fit(content, sizes, complete=run.status == "complete"):
+                found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
             elif rank:
                 found[rank, stage] = _digest(_stage_rows(content, stage, bounds)).hex()
             elif not _describes_its_entries(content, run, stages):
@@ -160,6 +163,14 @@ def _seals(
                 value = _digest(content) + index.value
                 found[rank, stage] = digest_bytes("clicooper/v1/owner-tables", value).hex
     return found
+
+
+def _sizes_fit(content: _Tables, sizes: Sequence[int], *, complete: bool) -> bool:
+    """Tell whether the owner's checkpoints, or a trainer's copies, have the sizes they must."""
+    found = [
+        int(size) for name in ("checkpoints", "heads") for size in _column(content, name, "size")
+    ]
+    return found == list(sizes if complete else sizes[: len(found)])
 
 
 def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
@@ -197,7 +208,8 @@ def _stage_rows(
     chosen: dict[Table, dict[str, np.ndarray[Any, Any]]] = {}
     for table, rows in content.items():
         if "stage" in rows:
-            inside = rows["stage"] == stage
+            # A row of no stage must not go unnoticed either.
+            inside = np.clip(rows["stage"], 0, len(bounds) - 2) == stage
         elif "step" in rows:
             last = bounds[stage + 1] if stage + 2 < len(bounds) else np.iinfo(np.int64).max
             first = bounds[stage] if stage else np.iinfo(np.int64).min

@@ -144,6 +144,8 @@ def test_a_tolerance_comes_from_enough_honest_replays() -> None:
         tolerance_from([1e-4] * 20 + [float("nan")])
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
@@ -154,7 +156,6 @@ from stage import Case, train
 from clicooper_hpc.audit.conditions import conditions
 from clicooper_hpc.runstore.tensors import pack_tensors
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 case = Case()
 for number, state in enumerate(train(case, case.steps()).states):
     (Path(sys.argv[2]) / f"{number}").write_bytes(pack_tensors(state, {}))

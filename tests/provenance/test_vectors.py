@@ -242,7 +242,7 @@ def test_data_order() -> None:
         content += struct.pack("<3q", one["step"], len(ids), len(ids[0]))
         content += struct.pack(f"<{len(flat)}q", *flat)
         content += struct.pack(f"<{len(ids)}q", *one["sub_labels"])
-    assert tagged("data-order", content) == vector["digest"]
+    assert tagged("stage-order", content) == vector["digest"]
 
 
 def test_the_index_and_the_owners_tables() -> None:

@@ -92,9 +92,22 @@ def test_it_verifies_without_the_private_folder(honest: Run, tmp_path: Path) -> 
     assert checks(place) == ([], ExitCode.DONE)
 
 
-def test_any_changed_value_in_any_dataset_fails_a_check(honest: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "shards",
+        pytest.param(
+            "single",
+            marks=pytest.mark.skipif(not h5py.get_config().mpi, reason="this h5py has no MPI"),
+        ),
+    ],
+)
+def test_any_changed_value_in_any_dataset_fails_a_check(
+    layout: str, honest: Run, tmp_path: Path
+) -> None:
     """Every dataset of every file, rewritten through HDF5 so that its own checksums agree."""
-    place = copied(honest, tmp_path)
+    run = honest if layout == "shards" else train(tmp_path, 3, "output.layout=single", text=JOB)
+    place = copied(run, tmp_path)
     found = 0
     for path in sorted(place.glob("*.h5")):
         original = path.read_bytes()
@@ -128,15 +141,19 @@ def _change(dataset: h5py.Dataset) -> None:
     value = dataset[()]
     array = np.array(value)
     flat = array.reshape(-1)
+    # In layout single tables have places that were never written and that nobody reads.
+    place = (
+        np.count_nonzero(dataset.parent["complete"]) if "complete" in dataset.parent else 0
+    ) - 1
     if array.dtype.kind == "S":
-        text = bytearray(flat[-1])
+        text = bytearray(flat[place])
         if text:
             text[len(text) // 2] ^= 1
-        flat[-1] = bytes(text) or b"x"
+        flat[place] = bytes(text) or b"x"
     elif array.dtype.kind == "f":
-        flat[-1] = 0.125 if np.isnan(flat[-1]) else -flat[-1] - 1
+        flat[place] = 0.125 if np.isnan(flat[place]) else -flat[place] - 1
     else:
-        flat[-1] = flat[-1] ^ 1
+        flat[place] = flat[place] ^ 1
     dataset[()] = array.astype(dataset.dtype) if array.ndim else flat[0]
 
 

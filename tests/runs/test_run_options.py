@@ -71,7 +71,9 @@ def test_measured_cuts_are_stored_and_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_wire_dtype_is_what_travels(tmp_path: Path, precision: str) -> None:
-    run = train(tmp_path, 3, "pipeline.wire_dtype=bfloat16", f"training.precision={precision}")
+    settings = ["pipeline.wire_dtype=bfloat16", f"training.precision={precision}"]
+    # Without noise: with it, a run of two epochs may end above where it began.
+    run = train(tmp_path, 3, *settings, "privacy.enabled=false", "training.epochs=6")
     for rank, kind, peer in ((1, Kind.ACTIVATION, 2), (2, Kind.GRADIENT, 1)):
         messages = list(wire_messages(run, rank, kind))
         assert messages
@@ -162,13 +164,11 @@ def test_the_card_is_printed_before_training_and_stored(tmp_path: Path) -> None:
     assert json.loads(str(run.attrs["resolved_job"]))["privacy"]["epsilon"] == 8.0
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
-def test_eight_trainers_run_what_the_simulator_accepts(tmp_path: Path, schedule: str) -> None:
+def test_eight_trainers_run_what_the_simulator_accepts(tmp_path: Path) -> None:
     # The last batch has 12 rows, which are 6 micro-batches: fewer than trainers.
     run = train(
         tmp_path,
         9,
-        f"pipeline.schedule={schedule}",
         "pipeline.micro_batches=8",
         "model.options={ widths = [8, 8, 8, 8] }",
         "training.epochs=1",
