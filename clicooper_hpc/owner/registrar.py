@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError, UsageError
 from clicooper_hpc.pipeline.agenda import StageEnd
 from clicooper_hpc.pipeline.course import Course
@@ -54,7 +53,7 @@ from clicooper_hpc.runstore.tables import ENVELOPE_BYTES, NOTE_BYTES
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Registrar", "RegistrarSettings", "card_digest"]
+__all__ = ["Registrar", "RegistrarSettings"]
 
 _NONCE_BYTES = 32
 _P = TypeVar("_P", bound=Predicate)
@@ -344,8 +343,3 @@ class Registrar:
         if not isinstance(statement, kind):
             raise EvidenceError(f"is no {kind.kind} statement", where=where)
         return envelope, statement
-
-
-def card_digest(text: str) -> str:
-    """Digest of a privacy card as printed (64 hex digits)."""
-    return digest_bytes("clicooper/v1/card", text.encode()).hex

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.digests import Digest
 from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
 from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
@@ -30,6 +30,7 @@ from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.seal import owner_tables_digest
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.meter import Meter
 from clicooper_hpc.transport.receiver import Receiver
@@ -277,8 +278,3 @@ class Owner:
         for start in range(0, len(self._held_out), _EVALUATION_ROWS):
             ids = np.arange(start, min(start + _EVALUATION_ROWS, len(self._held_out)))
             yield self._held_out.clean_rows(ids), self._held_out.split.labels(ids)
-
-
-def owner_tables_digest(rows: Digest, index: Digest) -> Digest:
-    """Digest of all the owner writes into a run: its tables, and the index itself."""
-    return digest_bytes("clicooper/v1/owner-tables", rows.value + index.value)

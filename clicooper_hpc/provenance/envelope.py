@@ -26,7 +26,9 @@ __all__ = [
     "Envelope",
     "Signature",
     "countersign",
+    "envelope_digest",
     "parse_envelope",
+    "payload_digest",
     "pre_authentication",
     "require_signatures",
     "sign_payload",
@@ -78,11 +80,21 @@ class Envelope:
 
     def digest(self) -> Digest:
         """Digest of the whole envelope, signatures included."""
-        return digest_bytes("clicooper/v1/envelope", self.to_bytes())
+        return envelope_digest(self.to_bytes())
 
     def payload_digest(self) -> Digest:
         """Digest of the statement alone: the same however many have signed it."""
-        return digest_bytes("clicooper/v1/payload", self.payload)
+        return payload_digest(self.payload)
+
+
+def envelope_digest(content: bytes) -> Digest:
+    """Digest of an envelope as stored."""
+    return digest_bytes("clicooper/v1/envelope", content)
+
+
+def payload_digest(payload: bytes) -> Digest:
+    """Digest of a statement without signatures: how hand-offs are referred to."""
+    return digest_bytes("clicooper/v1/payload", payload)
 
 
 def pre_authentication(payload: bytes) -> bytes:

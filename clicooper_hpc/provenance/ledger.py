@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.provenance.envelope import Envelope, parse_envelope
+from clicooper_hpc.provenance.envelope import Envelope, envelope_digest, parse_envelope
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint
@@ -103,7 +102,7 @@ class LedgerCopy:
 
     def digest_of(self, kind: Kind, stage: int = 0, segment: int = 0) -> bytes:
         """Return the envelope digest of an entry (32 bytes)."""
-        return digest_bytes("clicooper/v1/envelope", self.entry(kind, stage, segment)).value
+        return envelope_digest(self.entry(kind, stage, segment)).value
 
     def standing(self, stage: int, segment: int) -> bytes:
         """Envelope digest of a segment's last word before ``stage``: proof or enrolment.

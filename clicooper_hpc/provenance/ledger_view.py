@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.chain import LedgerOrder, Place
-from clicooper_hpc.provenance.envelope import Envelope
+from clicooper_hpc.provenance.envelope import Envelope, envelope_digest
 from clicooper_hpc.provenance.evidence import Evidence
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.merkle import Tree
@@ -109,7 +108,7 @@ class LedgerView:
         """Add the next parsed entry."""
         index = len(self.entries)
         # The entry is what to_bytes() writes, or it would not have been parsed.
-        digest = digest_bytes("clicooper/v1/envelope", self.evidence.entries[index]).hex
+        digest = envelope_digest(self.evidence.entries[index]).hex
         payload = envelope.payload_digest().hex
         self.entries.append(Entry(index, envelope, statement, digest, payload))
 

@@ -56,13 +56,7 @@ __all__ = [
     "Ticket",
     "environment_digest",
     "parse_statement",
-    "payload_digest",
 ]
-
-
-def payload_digest(payload: bytes) -> Digest:
-    """Digest of a statement without signatures: how hand-offs are referred to."""
-    return digest_bytes("clicooper/v1/payload", payload)
 
 
 def environment_digest(environment: Mapping[str, str]) -> Digest:

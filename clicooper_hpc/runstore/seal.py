@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.runstore.h5 import Attribute
 
-__all__ = ["IndexContent"]
+__all__ = ["IndexContent", "card_digest", "owner_tables_digest"]
 
 SEAL_TAG = "clicooper/v1/index"
 
@@ -43,3 +43,13 @@ class IndexContent:
         content["attrs"] = {k: v for k, v in self.attrs.items() if k != "status"}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
         return digest_bytes(SEAL_TAG, text.encode())
+
+
+def card_digest(text: str) -> Digest:
+    """Digest of a privacy card as printed before the first release."""
+    return digest_bytes("clicooper/v1/card", text.encode())
+
+
+def owner_tables_digest(rows: Digest, index: Digest) -> Digest:
+    """Digest of all the owner writes into a run: its tables, and the index itself."""
+    return digest_bytes("clicooper/v1/owner-tables", rows.value + index.value)

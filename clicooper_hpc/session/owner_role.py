@@ -9,13 +9,14 @@ from torch import nn
 from clicooper_hpc import __version__
 from clicooper_hpc.owner.composed import Score
 from clicooper_hpc.owner.preparation import Preparation
-from clicooper_hpc.owner.registrar import Registrar, RegistrarSettings, card_digest
+from clicooper_hpc.owner.registrar import Registrar, RegistrarSettings
 from clicooper_hpc.owner.role import Conclusion, Owner, OwnerLinks, StepNews
 from clicooper_hpc.pipeline.course import Patience
 from clicooper_hpc.pipeline.message_log import MessageLog
 from clicooper_hpc.provenance.statements import RunStatement
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.seal import card_digest
 from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.session.assembly import channel_plan
 from clicooper_hpc.session.scene import Scene
@@ -100,7 +101,7 @@ def _statement(scene: Scene, signers: Signers, card: str, created: str) -> RunSt
         created=created,
         creator_version=__version__,
         job_digest=scene.job.digest().hex,
-        card_digest=card_digest(card),
+        card_digest=card_digest(card).hex,
         owner=signers.keys[0].raw.hex(),
         trainers=tuple(key.raw.hex() for key in signers.keys[1:]),
         cuts=(0, *layout.cuts),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import parse_envelope
@@ -19,6 +19,7 @@ from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.rows_digest import rows_digest
+from clicooper_hpc.runstore.seal import card_digest, owner_tables_digest
 from clicooper_hpc.runstore.tables import SEALED_TABLES, Table
 
 __all__ = ["evidence_of", "run_statement_of"]
@@ -58,9 +59,7 @@ def evidence_of(
         run_id=str(run.attrs["run_id"]),
         job_text=str(run.attrs["resolved_job"]),
         job_digest=str(run.attrs["job_digest"]),
-        card_digest=digest_bytes(
-            "clicooper/v1/card", str(run.privacy.get("promised", "")).encode()
-        ).hex,
+        card_digest=card_digest(str(run.privacy.get("promised", ""))).hex,
         marks={"required": True, "off": False}.get(str(section.get("marks"))),
         segments=None if statement is None else _delivered(run, statement.segments),
         checkpoint_roots={} if statement is None else _checkpoints(run, statement),
@@ -155,13 +154,12 @@ def _seals(
             elif not _sizes_fit(content, sizes, complete=run.status == "complete"):
                 found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
             elif rank:
-                found[rank, stage] = _digest(_stage_rows(content, stage, bounds)).hex()
+                found[rank, stage] = _digest(_stage_rows(content, stage, bounds)).hex
             elif not _describes_its_entries(content, run, stages):
                 found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
             else:
                 index = run.index_content().seal()
-                value = _digest(content) + index.value
-                found[rank, stage] = digest_bytes("clicooper/v1/owner-tables", value).hex
+                found[rank, stage] = owner_tables_digest(_digest(content), index).hex
     return found
 
 
@@ -194,12 +192,10 @@ def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
     return True
 
 
-def _digest(content: _Tables) -> bytes:
+def _digest(content: _Tables) -> Digest:
     names = {table.name: table for table in SEALED_TABLES}
     # The tables as this version knows them: a column added to a file must not go unnoticed.
-    return rows_digest(
-        {table: rows for table, rows in content.items() if table.name in names}
-    ).value
+    return rows_digest({table: rows for table, rows in content.items() if table.name in names})
 
 
 def _stage_rows(

@@ -19,7 +19,7 @@ from clicooper_hpc.errors import EvidenceError, UsageError
 from clicooper_hpc.provenance import canonical
 from clicooper_hpc.provenance.chain import LedgerOrder, Place, mark_chain
 from clicooper_hpc.provenance.claims import Flow, LedgerHead
-from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.envelope import parse_envelope, payload_digest
 from clicooper_hpc.provenance.fields import decimal
 from clicooper_hpc.provenance.merkle import root_of
 from clicooper_hpc.provenance.statements import (
@@ -31,7 +31,6 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     environment_digest,
     parse_statement,
-    payload_digest,
 )
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
