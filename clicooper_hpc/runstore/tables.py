@@ -243,8 +243,8 @@ PROVING = Table(
     (
         Column("stage", "int64", "1", "Training stage, counted from 0"),
         _seconds("mark_s", "Time drawing carriers and putting the mark into the weights"),
-        _seconds("copy_s", "Time handing messages to the digest thread"),
-        _seconds("digest_s", "Work of the digest thread, beside the training"),
+        _seconds("messages_s", "Time digesting messages, or handing them to the helper thread"),
+        _seconds("helper_s", "Work of the helper thread on digests, beside the training"),
         _seconds("state_s", "Time digesting and storing the state of the segment"),
         _seconds("exchange_s", "Time of the exchange of proofs that ended the stage before"),
         _seconds("stage_s", "Wall time of the stage, without that exchange"),

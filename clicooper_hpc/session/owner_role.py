@@ -58,7 +58,7 @@ def make_owner(
     )
     registrar = None
     if scene.signers is not None:
-        log = MessageLog(course.total_steps)
+        log = MessageLog(course.total_steps, helper=world.cores > 1)
         links.release.observer = log.observer("forward_out")
         registrar = Registrar(
             world,

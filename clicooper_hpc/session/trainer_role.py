@@ -88,7 +88,7 @@ def _prover(
     writer: TableWriter,
 ) -> Prover:
     world, job, course = scene.world, scene.job, scene.course
-    log = MessageLog(course.total_steps)
+    log = MessageLog(course.total_steps, helper=world.cores > 1)
     channels.observe(log)
     marker = None
     if signers.mark is not None:

@@ -190,8 +190,8 @@ class Prover:
             {
                 "stage": event.stage,
                 "mark_s": 0.0 if self._marker is None else self._marker.take_seconds(),
-                "copy_s": times.copy_s,
-                "digest_s": times.digest_s,
+                "messages_s": times.training_s,
+                "helper_s": times.helper_s,
                 "state_s": ended - begun,
                 "exchange_s": self._exchange_s,
                 "stage_s": ended - now.begun,

@@ -129,6 +129,13 @@ def _processor_names(comm: MPI.Intracomm, mpi: ModuleType) -> list[str]:
     ]
 
 
+def _cores(sharing: int) -> int:
+    """Cores for each of ``sharing`` ranks of a node: those it is bound to, or its part of all."""
+    allowed = len(os.sched_getaffinity(0))
+    bound = allowed < (os.cpu_count() or 1)
+    return allowed if bound else max(1, allowed // sharing)
+
+
 def start_mpi() -> World:
     """Initialise MPI and return this rank's view of it; collective.
 
@@ -145,11 +152,12 @@ def start_mpi() -> World:
     comms = Comms(job, job.Dup(), job.Dup(), job.Dup())
     node = job.Split_type(mpi.COMM_TYPE_SHARED)
     told = local_rank()
-    shared = node.Get_rank()
+    shared, sharing = node.Get_rank(), node.Get_size()
     node.Free()
     return World(
         comms,
         library=_library_name(mpi.Get_library_version()),
         processors=_processor_names(job, mpi),
         local_rank=shared if told is None else told,
+        cores=_cores(sharing),
     )

@@ -65,10 +65,12 @@ class World:
         Processor (host) name of every rank.
     local_rank
         Number of this rank among those on its node: picks the device.
+    cores
+        Cores for this rank alone.
     """
 
     def __init__(
-        self, comms: Comms, *, library: str, processors: Sequence[str], local_rank: int
+        self, comms: Comms, *, library: str, processors: Sequence[str], local_rank: int, cores: int
     ) -> None:
         self.rank: int = comms.job.Get_rank()
         self.size: int = comms.job.Get_size()
@@ -76,6 +78,7 @@ class World:
         self.library = library
         self.processors = tuple(processors)
         self.local_rank = local_rank
+        self.cores = cores
         self._tap: Tap | None = None
         self._match_first = overruns_buffers(library)
         self._channels: list[tuple[Place, Sender | Receiver]] = []

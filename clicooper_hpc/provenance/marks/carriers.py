@@ -11,6 +11,7 @@ long as ChaCha20 (RFC 8439) is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,18 +90,32 @@ def _distinct(key: bytes, population: int, count: int) -> NDArray[np.int64]:
     stream = _Stream(key)
     rest = 2**64 % population
     found = np.empty(0, dtype=np.int64)
-    drawn = count + count // 8
-    while True:
-        words = stream.words(drawn)
+    while found.size < count:
+        words = stream.words(_words_needed(found.size, count, population))
         if rest:
             words = words[words < np.uint64(2**64 - rest)]
         found = np.concatenate((found, (words % np.uint64(population)).astype(np.int64)))
-        _, first = np.unique(found, return_index=True)
-        found = found[np.sort(first)]
-        if found.size >= count:
-            return found[:count]
-        # Few repeats while positions abound; when nearly all are taken, rounds must grow.
-        drawn *= 2
+        found = _first_of_each(found, population)
+    return found[:count]
+
+
+def _words_needed(have: int, count: int, population: int) -> int:
+    """Words after which ``count`` distinct ones are likely: the coupon collector's mean, and more.
+
+    Only the time depends on it: what a stream gives does not depend on how it is cut.
+    """
+    left = max(population - count, 0.5)
+    return math.ceil(population * math.log((population - have) / left) * 1.02) + 64
+
+
+def _first_of_each(positions: NDArray[np.int64], population: int) -> NDArray[np.int64]:
+    """Drop what was there before, in order. Takes no sorting: one table over all positions."""
+    order = np.arange(positions.size, dtype=np.int32)
+    seen = np.empty(population, np.int32)
+    # Of writes to one place NumPy keeps the last: reversed, the first.
+    seen[positions[::-1]] = order[::-1]
+    new: NDArray[np.int64] = positions[seen[positions] == order]
+    return new
 
 
 def _signs(key: bytes, count: int) -> NDArray[np.int8]:

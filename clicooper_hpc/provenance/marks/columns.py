@@ -78,10 +78,10 @@ def place(
     shapes
         Shape of each tensor by name.
     index
-        int64, any shape: numbers below ``even_weights_of(eligible, shapes)``.
+        int64, any shape: numbers below ``even_weights_of(eligible, shapes)``, no two equal.
     """
     flat = index.ravel()
-    order = np.argsort(flat, kind="stable")
+    order = np.argsort(flat)
     sizes = [even_weights(shapes[name]) for name in eligible]
     bounds = np.concatenate(([0], np.cumsum(sizes)))
     cuts = np.searchsorted(flat[order], bounds)
