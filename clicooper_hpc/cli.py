@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clicooper_hpc import __version__
+from clicooper_hpc.cli_attack import add_attack_options, attack
 from clicooper_hpc.errors import ClicooperError, ExitCode
 
 __all__ = ["build_parser", "main"]
@@ -119,6 +120,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
     )
     audit.add_argument("--json", action="store_true", help="machine-readable output")
+
+    add_attack_options(
+        _verb(verbs, "attack", attack, "measure what each party can find out; for the owner")
+    )
 
     keys = verbs.add_parser("keys", help="identities and mark keys", description="Make keys.")
     key_verbs = keys.add_subparsers(title="keys verbs", required=True, metavar="VERB")

@@ -85,6 +85,8 @@ class View:
         The owner's front without clipping and noise if it is public, else None.
     clip
         Takes clean rows float32 [n, ...] to what noise is added to.
+    front_module
+        ``front`` with gradients, for attacks that follow them. Copy before use.
     """
 
     party: Party
@@ -96,6 +98,7 @@ class View:
     mechanism: Mechanism
     front: Front | None
     clip: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    front_module: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,8 @@ def draw_figure(rows: list[Row], unmarked: float, title: str, out: Path) -> None
     styles = {OURS: ("o", "#0072b2", 0.12), LOSS: ("D", "#d55e00", -0.12)}
     for scheme, (marker, colour, shift) in styles.items():
         own = [row for row in rows if row.scheme == scheme]
+        if not own:
+            continue
         heights = [names.index(row.attack) - shift for row in own]
         for panel, values in zip(
             panels,
@@ -285,6 +287,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="channels of the first block")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--tune", type=int, default=10, help="epochs of the attacker")
+    parser.add_argument("--only", choices=(OURS, LOSS), help="leave the other scheme out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("mark-robustness.png"))
     given = parser.parse_args()
@@ -309,6 +312,8 @@ def main() -> None:
     )
     rows = []
     for scheme in (ours, Uchida(new())):
+        if given.only not in (None, scheme.name):
+            continue
         marked = scheme.train(new(), own, given.epochs, given.seed)
         rows += examine(scheme, marked, theirs, test, given.tune)
     table = {"title": title, "unmarked": unmarked, "rows": [asdict(row) for row in rows]}

@@ -1,0 +1,185 @@
+"""What stolen networks are worth, under every rule of naming sub-labels.
+
+The victim answers sub-labels, so a surrogate's accuracy depends on names: blind ones are the
+paper's figure, 1/K on average by construction; learnt ones are what a thief with a few labels gets;
+the owner's are what it would get if the map were known. A figure with learnt names stands beside
+that of the same architecture trained on these labels alone: only the difference is stolen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from clicooper_hpc.attacks.finding import Finding, Metric
+from clicooper_hpc.attacks.naming import NAMING_RULES, best_names, class_scores, identity_names
+from clicooper_hpc.attacks.rates import clopper_pearson
+from clicooper_hpc.attacks.released_alike import inputs_of
+from clicooper_hpc.attacks.surrogate import evaluate
+from clicooper_hpc.attacks.view import Truth, View
+
+__all__ = ["LABELS_PER_CLASS", "Loot", "score"]
+
+LABELS_PER_CLASS: Final = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Loot:
+    """What the thief came away with; all networks take `released_alike.inputs_of` of images.
+
+    Parameters
+    ----------
+    queries
+        Images sent to the victim.
+    surrogates
+        By variant, networks that answer sub-labels.
+    names
+        By variant and labels per class, int64 [gamma K].
+    scratch
+        By labels per class, networks that learnt these labels alone; they answer classes.
+    tuned, untuned
+        By labels per class, stolen segments fine-tuned on these labels, and the same architecture
+        with fresh weights trained alike; empty without segments or public front.
+    """
+
+    queries: int
+    surrogates: dict[str, nn.Module] = field(default_factory=dict)
+    names: dict[tuple[str, int], NDArray[np.int64]] = field(default_factory=dict)
+    scratch: dict[int, nn.Module] = field(default_factory=dict)
+    tuned: dict[int, nn.Module] = field(default_factory=dict)
+    untuned: dict[int, nn.Module] = field(default_factory=dict)
+
+
+def score(loot: Loot, truth: Truth, view: View, seed: int) -> tuple[Finding, ...]:
+    """Score on held-out images.
+
+    Intervals are Clopper-Pearson, 95 %, over these images; they do not cover the chance of the
+    training, for which there are seeds.
+    """
+    victim = truth.predict(truth.test.images)
+    inputs = inputs_of(view, truth.test.images)
+    sheet = _Sheet(view, truth, seed)
+    by_owner = class_scores(victim, truth.class_of_sub_label, truth.classes).argmax(axis=1)
+    found = [sheet.accuracy("victim", "accuracy of the victim", by_owner, note="owner's names")]
+    scratch = {k: sheet.share(evaluate(net, inputs)) for k, net in loot.scratch.items()}
+    front = "public front" if view.front is not None else "no front"
+    for variant, network in loot.surrogates.items():
+        answers = evaluate(network, inputs)
+        note = f"{front}, {loot.queries} queries"
+        found += _by_name(sheet, variant, answers, loot, scratch, note)
+        by_map = class_scores(answers, truth.class_of_sub_label, truth.classes).argmax(axis=1)
+        same = answers.argmax(axis=1) == victim.argmax(axis=1)
+        found += [
+            sheet.agreement(variant, "agreement with the victim, sub-labels", same, note),
+            sheet.agreement(
+                variant, "agreement with the victim, classes", by_map == by_owner, note
+            ),
+        ]
+    note = f"{front}, segments {list(view.party.segments)}; baseline: fresh weights, same labels"
+    for k, network in loot.tuned.items():
+        found.append(
+            sheet.accuracy(
+                "stolen segments",
+                f"accuracy, fine-tuned on {k} per class",
+                evaluate(network, inputs).argmax(axis=1),
+                baseline=sheet.share(evaluate(loot.untuned[k], inputs)),
+                note=note,
+            )
+        )
+    return tuple(found)
+
+
+def _by_name(
+    sheet: _Sheet,
+    variant: str,
+    answers: NDArray[np.float64],
+    loot: Loot,
+    scratch: dict[int, float],
+    note: str,
+) -> list[Finding]:
+    """Score one surrogate under blind, learnt, the owner's and the best names."""
+    truth, count = sheet.truth, sheet.truth.classes
+
+    def named(names: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(class_scores(answers, names, count).argmax(axis=1), dtype=np.int64)
+
+    found = [
+        sheet.accuracy(
+            variant,
+            f"accuracy, identity names ({rule})",
+            named(identity_names(answers.shape[1], count, rule)),
+            kind="paper",
+            note=note,
+        )
+        for rule in NAMING_RULES
+    ]
+    found += [
+        sheet.accuracy(
+            variant,
+            f"accuracy, names learnt from {k} per class",
+            named(loot.names[variant, k]),
+            baseline=scratch[k],
+            note=f"{note}; baseline: the same network from these labels alone",
+        )
+        for k in LABELS_PER_CLASS
+    ]
+    best = best_names(answers, truth.test.classes, count)[answers.argmax(axis=1)]
+    return [
+        *found,
+        sheet.accuracy(
+            variant, "accuracy, owner's names (oracle)", named(truth.class_of_sub_label), note=note
+        ),
+        sheet.accuracy(
+            variant,
+            "accuracy, best many-to-one names (oracle)",
+            best,
+            note=f"{note}; names chosen on the scored images: an upper bound of naming",
+        ),
+    ]
+
+
+class _Sheet:
+    """Writes findings about one set of scored images."""
+
+    def __init__(self, view: View, truth: Truth, seed: int) -> None:
+        self.truth = truth
+        self._party = view.party.name
+        self._seed = seed
+
+    def share(self, scores: NDArray[np.float64]) -> float:
+        """Share of images whose largest score [n, K] is at their class."""
+        return float((scores.argmax(axis=1) == self.truth.test.classes).mean())
+
+    def accuracy(
+        self,
+        variant: str,
+        metric: str,
+        classes: NDArray[np.int64],
+        *,
+        kind: Metric = "honest",
+        baseline: float = math.nan,
+        note: str = "",
+    ) -> Finding:
+        right = classes == self.truth.test.classes
+        found = self.agreement(variant, metric, right, note)
+        return replace(found, kind=kind, chance=1 / self.truth.classes, baseline=baseline)
+
+    def agreement(self, variant: str, metric: str, right: NDArray[np.bool_], note: str) -> Finding:
+        low, high = clopper_pearson(int(right.sum()), len(right))
+        return Finding(
+            attack="extraction",
+            variant=variant,
+            party=self._party,
+            metric=metric,
+            kind="honest",
+            value=float(right.mean()),
+            low=low,
+            high=high,
+            seed=self._seed,
+            note=note,
+        )

@@ -1,0 +1,149 @@
+"""A2: grouping sub-labels into classes, by every way of `labels_variants`, and its scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.attacks.finding import Finding
+from clicooper_hpc.attacks.label_metrics import adjusted_rand, exactly_recovered, pair_f1
+from clicooper_hpc.attacks.labels_features import (
+    classes_known,
+    head_weights,
+    held_chain,
+    logits_at_end,
+    through_segments,
+)
+from clicooper_hpc.attacks.labels_variants import merge_variants
+from clicooper_hpc.attacks.registry import Attack, Outcome
+from clicooper_hpc.attacks.view import Aux, Truth, View
+
+__all__ = ["MERGE", "guess_groups", "merge_variants", "score_groups"]
+
+_DRAWS = 200
+
+Groups = dict[str, NDArray[np.int64]]
+
+
+def guess_groups(view: View, classes: int, seed: int, scale: float) -> Groups:
+    """Return the class guessed for each sub-label, int64 [gamma K], by name of the variant."""
+    features = through_segments(view.segments, held_chain(view), view.rows)
+    logits = logits_at_end(features, view.sub_label_count)
+    confused = None
+    if logits is not None:
+        confused = _mean_probabilities(logits, view.sub_labels, view.sub_label_count)
+        # The scores themselves are points too, but their confusion says it better.
+    return merge_variants(
+        view.rows,
+        view.sub_labels,
+        max(view.sub_label_count // classes, 1),
+        classes,
+        view.mechanism.sigma,
+        head_weights(view),
+        confused=confused,
+        features=features,
+        seed=seed,
+        scale=scale,
+    )
+
+
+def _mean_probabilities(
+    logits: NDArray[np.float32], sub_labels: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    shares = np.exp(shifted)
+    shares /= shares.sum(axis=1, keepdims=True)
+    sums = np.zeros((count, count))
+    np.add.at(sums, sub_labels.astype(np.int64), shares)
+    seen = np.maximum(np.bincount(sub_labels, minlength=count), 1)
+    means: NDArray[np.float64] = sums / seen[:, None]
+    return means
+
+
+def score_groups(
+    groups: Groups, truth: NDArray[np.int64], party: str, seed: int, seen: NDArray[np.bool_]
+) -> tuple[Finding, ...]:
+    """Return ARI, pair-F1 and classes exactly recovered of each grouping, and the best of all.
+
+    Parameters
+    ----------
+    groups
+        int64 [gamma K] by variant.
+    truth
+        int64 [gamma K], the class of each sub-label.
+    seen
+        bool [gamma K]: sub-labels that occur. Only these are scored.
+
+    Sub-labels are all there are, no sample of more: no interval. Chance is the mean over 200 random
+    dealings of the classes to sub-labels; for ``strongest`` the mean of the *maximum* over all
+    variants, since the maximum of many blind guesses is above one blind guess.
+    """
+    rng = np.random.default_rng(seed)
+    true = truth[seen]
+    found = {name: group[seen] for name, group in groups.items()}
+    dealt = [rng.permutation(true) for _ in range(_DRAWS)]
+    findings: list[Finding] = []
+    chances = np.array([[adjusted_rand(group, deal) for group in found.values()] for deal in dealt])
+    aris = {name: adjusted_rand(group, true) for name, group in found.items()}
+    sizes = f"{len(true)} sub-labels"
+
+    def add(variant: str, group: NDArray[np.int64], chance: float, note: str) -> None:
+        pairs = float(np.mean([pair_f1(group, deal) for deal in dealt[:50]]))
+        exact = float(np.mean([exactly_recovered(group, deal) for deal in dealt[:50]]))
+        ari = adjusted_rand(group, true)
+        made = [
+            Finding("merge", variant, party, "ARI", "honest", ari, chance=chance),
+            Finding(
+                "merge", variant, party, "pair F1", "honest", pair_f1(group, true), chance=pairs
+            ),
+            Finding(
+                "merge",
+                variant,
+                party,
+                "classes exactly recovered",
+                "paper",
+                exactly_recovered(group, true),
+                chance=exact,
+            ),
+        ]
+        findings.extend(_noted(finding, note, seed) for finding in made)
+
+    for column, (name, group) in enumerate(found.items()):
+        add(name, group, float(chances[:, column].mean()), sizes)
+    if found:
+        best = max(aris, key=lambda name: aris[name])
+        note = f"{best}; best of {len(found)} picked with the truth, which favours the attacker"
+        add("strongest", found[best], float(chances.max(axis=1).mean()), f"{note}; {sizes}")
+    return tuple(findings)
+
+
+def _noted(finding: Finding, note: str, seed: int) -> Finding:
+    return replace(finding, note=note, seed=seed)
+
+
+def _applies(view: View) -> str | None:
+    if not len(view.rows) and head_weights(view) is None:
+        return "the party has neither rows with sub-labels nor the last layer"
+    return None
+
+
+def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
+    groups = guess_groups(view, classes_known(aux.same.classes), seed, scale)
+    seen = np.ones(view.sub_label_count, dtype=np.bool_)
+    if len(view.sub_labels):
+        seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
+    findings = score_groups(groups, truth.class_of_sub_label, view.party.name, seed, seen)
+    arrays = {f"groups: {name}": group for name, group in groups.items()}
+    return Outcome(findings, arrays)
+
+
+MERGE: Final = Attack(
+    name="merge",
+    knowledge="rows, sub-labels, noise, K and gamma, own segments; no labels",
+    source="grouping of sub-labels, adaptive attack on label expansion (no published one)",
+    applies=_applies,
+    run=_run,
+)

@@ -1,0 +1,136 @@
+"""Was this image trained on? Told by the delivered network's confidence on it.
+
+Loss threshold: Yeom et al., "Privacy Risk in Machine Learning", 2018. LiRA, offline, with one
+variance for all targets as its authors advise for few shadow networks: Carlini et al., "Membership
+Inference Attacks From First Principles", S&P 2022, section V and VI-A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from clicooper_hpc.attacks.naming import class_scores, learn_names
+from clicooper_hpc.attacks.released_alike import clean_rows, inputs_of, released_alike
+from clicooper_hpc.attacks.surrogate import (
+    Chain,
+    evaluate,
+    fit,
+    forgotten,
+    image_network,
+    row_network,
+    seeded,
+)
+from clicooper_hpc.attacks.view import Aux, Labelled, View
+
+__all__ = ["composed", "network_scores"]
+
+# Images an attacker's shadow networks share, how many networks, and their passes; the latter
+# fewer where rows are wide, for there a pass costs a hundred times as much.
+_WIDE: Final = 1024
+_NARROW_EFFORT, _WIDE_EFFORT = (10_000, 8, 30), (4_000, 3, 3)
+_NAMED: Final = 2000
+
+
+def composed(view: View) -> Chain | None:
+    """Return the party's segments as one network from clean rows to sub-labels, None if not all."""
+    numbers = sorted(view.segments)
+    if view.front is None or not numbers or numbers != list(range(1, len(numbers) + 1)):
+        return None
+    chain = Chain(view.segments[number] for number in numbers)
+    if len(view.rows):
+        with torch.no_grad():
+            answer = chain(torch.from_numpy(view.rows[:1].copy()))
+        if answer.shape != (1, view.sub_label_count):
+            return None
+    return chain
+
+
+def network_scores(
+    view: View,
+    aux: Aux,
+    targets: Labelled,
+    answers: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    seed: int,
+    scale: float,
+) -> dict[str, NDArray[np.float64]]:
+    """Score targets, whose classes the attacker knows: larger says member.
+
+    Parameters
+    ----------
+    view, aux
+        What the attacker holds. Shadow networks have the delivered architecture and learn rows
+        released alike if the front is public, else they are convolution networks on images.
+    targets
+        Images in question.
+    answers
+        Sub-label probabilities of the delivered network.
+    seed, scale
+        Of all chance; share of the full effort.
+
+    Returns
+    -------
+    dict[str, NDArray[np.float64]]
+        ``"confidence"``: probability of the most probable sub-label. ``"loss"``: log-odds of the
+        class, which rank as the loss, under names learnt from up to 2,000 labelled images.
+        ``"LiRA"``: the same as log-odds, less their
+        mean over shadow networks that never saw the target. float64 [t] each.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(aux.same.classes.max()) + 1
+    told = answers(targets.images)
+    named = rng.permutation(len(aux.same))[:_NAMED]
+    names = learn_names(answers(aux.same.images[named]), aux.same.classes[named], count)
+    own = _log_odds(class_scores(told, names, count), targets.classes)
+    return {
+        "confidence": told.max(axis=1),
+        "loss": own,
+        "LiRA": own - _expected(view, aux, targets, count, rng, scale),
+    }
+
+
+def _expected(
+    view: View, aux: Aux, targets: Labelled, count: int, rng: np.random.Generator, scale: float
+) -> NDArray[np.float64]:
+    """Return the mean log-odds of targets over shadow networks trained without them."""
+    inputs = inputs_of(view, targets.images)
+    effort = _NARROW_EFFORT if inputs[0].size <= _WIDE and view.front else _WIDE_EFFORT
+    images, shadows, epochs = (max(2, round(full * scale)) for full in effort)
+    total = np.zeros(len(targets))
+    chosen = rng.permutation(len(aux.same))[: max(200, images)]
+    pictures, classes = aux.same.images[chosen], aux.same.classes[chosen]
+    clean = clean_rows(view, pictures) if view.front is not None else pictures
+    gamma = max(1, view.sub_label_count // count)
+    owner = np.arange(count * gamma) // gamma
+    for _ in range(shadows):
+        seed = int(rng.integers(2**31))
+        half = rng.permutation(len(chosen))[: max(100, len(chosen) // 2)]
+        rows = clean[half]
+        if view.front is not None:
+            rows = released_alike(view, rows, classes[half], rng)
+        names = classes[half] * gamma + rng.integers(0, gamma, len(half))
+        network = _shadow(view, rows, len(owner), seed)
+        fit(network, rows, np.eye(len(owner))[names], epochs=epochs, seed=seed)
+        likely = class_scores(evaluate(network, inputs), owner, count)
+        total += _log_odds(likely, targets.classes)
+    return total / shadows
+
+
+def _shadow(view: View, rows: NDArray[np.float32], outputs: int, seed: int) -> nn.Module:
+    chain = composed(view)
+    if chain is not None and outputs == view.sub_label_count:
+        return forgotten(chain.parts, seed)
+    build = image_network if view.front is None else row_network
+    return seeded(seed, build(rows.shape[1:], outputs))
+
+
+def _log_odds(
+    probabilities: NDArray[np.float64], classes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    right = np.clip(probabilities[np.arange(len(classes)), classes], 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(right) - np.log1p(-right), dtype=np.float64)

@@ -1,0 +1,240 @@
+"""What attacks found out about a run, as one HDF5 file: a table of findings, and arrays.
+
+Layout of ``attacks.h5``: root attributes (format, run id, date, versions, how the attacks were
+run); the table ``findings``, one row per figure; ``arrays/ATTACK/PARTY/SEED/NAME`` for pictures and
+curves. The same bytes travel between ranks (`pack_record`) and lie on disk (`write_record`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.frames import to_frame
+from clicooper_hpc.runstore.h5 import LIBVER, Attribute, attributes, creating, set_attributes
+from clicooper_hpc.runstore.rows import create_table, read_rows, table_of, write_rows
+from clicooper_hpc.runstore.superblock import SUPERBLOCK_BYTES, sealed
+from clicooper_hpc.runstore.tables import COMPLETE, Column, Table
+from clicooper_hpc.runstore.view import read_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ATTACKS_FILE",
+    "ArrayKey",
+    "AttackRecord",
+    "pack_record",
+    "read_findings",
+    "read_record",
+    "unpack_record",
+    "write_record",
+]
+
+#: Name of the file in the run folder.
+ATTACKS_FILE: Final = "attacks.h5"
+_FORMAT: Final = "clicooper-attacks"
+_VERSION: Final = 1
+_AXIS: Final = "finding"
+
+#: Attack, party, seed and name of an array.
+ArrayKey = tuple[str, str, int, str]
+_Value = str | float | int
+
+_TEXTS: Final = {
+    "attack": "Name of the attack",
+    "variant": "How it was done",
+    "party": "Who attacked",
+    "metric": "What was measured",
+    "kind": "paper: the paper's own metric; honest: what such an attacker really gains",
+    "note": "Knowledge used, sizes; or why there is no figure",
+}
+_NUMBERS: Final = {
+    "value": "Score; NaN where there is none",
+    "low": "Lower end of the 95 % confidence interval; NaN without one",
+    "high": "Upper end of the 95 % confidence interval; NaN without one",
+    "chance": "Score of a blind guess; NaN where that means nothing",
+    "baseline": "Score of an attacker who knows only what is public; NaN if none",
+    "ceiling": "What differential privacy lets nobody exceed; NaN without one",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttackRecord:
+    """Findings of attacks on one run.
+
+    Parameters
+    ----------
+    attributes
+        How the attacks were run, by name; ``run_id`` at least.
+    findings
+        Values by column: the fields of `clicooper_hpc.attacks.finding.Finding`.
+    arrays
+        Pictures and curves: booleans, integers or floats of any shape.
+    """
+
+    attributes: Mapping[str, Attribute]
+    findings: Sequence[Mapping[str, _Value]]
+    arrays: Mapping[ArrayKey, NDArray[np.generic]]
+
+
+def write_record(path: Path, record: AttackRecord) -> None:
+    """Write the file ``path`` in one step; what was there before is replaced.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        The file system is full or refuses; an older file is untouched.
+    """
+    with creating(path) as file:
+        _fill(file, record)
+
+
+def read_record(path: Path) -> AttackRecord:
+    """Read what `write_record` wrote; `RunFolderError` if it is not there, damaged or another."""
+    return read_file(path, lambda file: _read(file, str(path)))
+
+
+def read_findings(path: str | Path) -> pd.DataFrame:
+    """Return the findings in a run folder (or in the file itself), one row per figure.
+
+    ``frame.attrs`` holds how the attacks were run.
+
+    Raises
+    ------
+    RunFolderError
+        No attacks were run, or the file is damaged.
+    """
+    place = Path(path)
+
+    def read(file: Any) -> pd.DataFrame:
+        about = _checked_attributes(file, str(place))
+        group = file["findings"]
+        frame = to_frame(table_of(group), {0: read_rows(group)}, rank_column=False)
+        frame = frame.drop(columns=_AXIS)
+        frame.attrs.update(about)
+        return frame
+
+    return read_file(place / ATTACKS_FILE if place.is_dir() else place, read)
+
+
+def pack_record(record: AttackRecord) -> bytes:
+    """Return the bytes of the file that `write_record` would write."""
+    with h5py.File(
+        "record.memory", "w", driver="core", backing_store=False, libver=LIBVER, locking=False
+    ) as file:
+        _fill(file, record)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    # As in `creating`: the image of an open file is marked as open.
+    return sealed(image) + image[SUPERBLOCK_BYTES:]
+
+
+def unpack_record(content: bytes, *, where: str) -> AttackRecord:
+    """Undo `pack_record`; `RunFolderError` naming ``where`` if the bytes are no such file."""
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            return _read(file, where)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise RunFolderError("these are no findings of attacks", where=where) from error
+
+
+def _fill(file: Any, record: AttackRecord) -> None:
+    set_attributes(file, {"format": _FORMAT, "format_version": _VERSION, **record.attributes})
+    columns = _columns(record)
+    table = Table(
+        "findings",
+        _AXIS,
+        "What attacks found out, one row per figure",
+        (
+            Column(_AXIS, "int64", "1", "Row, counted from 0"),
+            *(
+                Column(name, columns[name].dtype.str, "text", long_name)
+                for name, long_name in _TEXTS.items()
+            ),
+            *(Column(name, "float64", "1", long_name) for name, long_name in _NUMBERS.items()),
+            Column("seed", "int64", "1", "Seed of the attacker's chance"),
+            Column("run_id", columns["run_id"].dtype.str, "text", "The run that was attacked"),
+        ),
+    )
+    group = create_table(file, table, live=False)
+    write_rows(dict(group.items()), 0, columns)
+    arrays = file.create_group("arrays")
+    for (attack, party, seed, name), values in record.arrays.items():
+        place = arrays.require_group(f"{attack}/{party}/{seed}")
+        whole = np.asarray(values)
+        dataset = place.create_dataset(
+            name,
+            data=whole,
+            # A chunk, and with it checksum and compression, needs at least one element.
+            **({"compression": "gzip", "fletcher32": True} if whole.ndim and whole.size else {}),
+        )
+        set_attributes(
+            dataset, {"units": "1", "long_name": f"{name} of {attack} by {party}, seed {seed}"}
+        )
+
+
+def _columns(record: AttackRecord) -> dict[str, NDArray[Any]]:
+    rows = record.findings
+    columns: dict[str, NDArray[Any]] = {_AXIS: np.arange(len(rows), dtype=np.int64)}
+    for name in _TEXTS:
+        columns[name] = _encoded([str(row[name]) for row in rows])
+    for name in _NUMBERS:
+        columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
+    columns["seed"] = np.array([row["seed"] for row in rows], dtype=np.int64)
+    columns["run_id"] = _encoded([str(record.attributes["run_id"])] * len(rows))
+    columns[COMPLETE.name] = np.ones(len(rows), dtype=np.uint8)
+    return columns
+
+
+def _encoded(values: Sequence[str]) -> NDArray[np.bytes_]:
+    raw = [value.encode("utf-8") for value in values]
+    return np.array(raw, dtype=f"S{max([1, *map(len, raw)])}")
+
+
+def _read(file: Any, where: str) -> AttackRecord:
+    about = _checked_attributes(file, where)
+    group = file["findings"]
+    columns = read_rows(group)
+    texts = {
+        name: [bytes(value).decode("utf-8") for value in columns[name].astype("S")]
+        for name in _TEXTS
+    }
+    plain = {name: columns[name].tolist() for name in (*_NUMBERS, "seed")}
+    every = {**texts, **plain}
+    findings = [
+        {name: values[row] for name, values in every.items()} for row in range(len(columns[_AXIS]))
+    ]
+    arrays: dict[ArrayKey, NDArray[np.generic]] = {}
+    for attack, parties in file["arrays"].items():
+        for party, seeds in parties.items():
+            for seed, datasets in seeds.items():
+                for name, dataset in datasets.items():
+                    arrays[attack, party, int(seed), name] = np.asarray(dataset[()])
+    return AttackRecord(about, findings, arrays)
+
+
+def _checked_attributes(file: Any, where: str) -> dict[str, Attribute]:
+    found = attributes(file)
+    if found.pop("format", None) != _FORMAT:
+        raise RunFolderError(
+            "this HDF5 file holds no findings of attacks",
+            where=where,
+            remedy="Name a file that `clicooper attack` wrote.",
+        )
+    version = int(found.pop("format_version", 0))
+    if version > _VERSION:
+        raise RunFolderError(
+            f"the findings have format version {version}, known is {_VERSION}",
+            where=where,
+            remedy="Read them with the version that wrote them, or a newer one.",
+        )
+    return found

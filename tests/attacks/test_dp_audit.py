@@ -1,0 +1,276 @@
+"""The audit stays below a true claim, comes near it, and catches every planted bug."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clicooper_hpc.attacks.dp_audit import (
+    Bound,
+    Release,
+    audit_guarantee,
+    lower_bound,
+    releases_of,
+)
+from clicooper_hpc.attacks.noise_check import (
+    NoiseCheck,
+    check_noise,
+    depends_on_batch_mates,
+    noise_correlation,
+)
+from clicooper_hpc.attacks.worst_case import with_mates, worst_case_pairs
+from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.release import Releaser
+from clicooper_hpc.privacy.sensitivity import Guarantee
+from clicooper_hpc.privacy.spec import ReleaseSpec, solve
+
+D, TRIALS, EPSILON, DELTA = 4, 30_000, 2.0, 1e-5
+SOURCE = digest_bytes("test", b"dp audit")
+REPLACE = Guarantee("sample", "replace-one", 1.0, D, EPSILON, DELTA)
+ZERO = Guarantee("sample", "zero-out", 1.0, D, EPSILON, DELTA)
+ORTHANT = Guarantee("sample", "replace-one", 1.0, D, EPSILON, DELTA, non_negative=True)
+ELEMENT = Guarantee("element", "replace-one", 1.0, D, EPSILON, DELTA)
+ELEMENT_ZERO = Guarantee("element", "zero-out", 1.0, D, EPSILON, DELTA)
+ELEMENT_POSITIVE = Guarantee("element", "replace-one", 1.0, D, EPSILON, DELTA, non_negative=True)
+METRIC = Guarantee("metric", "replace-one", 1.0, D, EPSILON, DELTA, False, 0.25)
+
+
+def releaser(spec: ReleaseSpec, *, seed: int = 1, split: str = "train") -> Releaser:
+    context = ReleaseContext(split, SOURCE, SOURCE, spec)
+    return Releaser(spec, NoiseStream(MasterKey.from_seed(seed), context))
+
+
+def audited(
+    release: Release, guarantee: Guarantee, pair: str = "boundary", trials: int = TRIALS
+) -> Bound:
+    first, second = worst_case_pairs(guarantee)[pair]
+    return lower_bound(release, first, second, trials=trials, delta=DELTA)
+
+
+@pytest.mark.parametrize(
+    "guarantee",
+    [REPLACE, ZERO, ORTHANT, ELEMENT, ELEMENT_ZERO, ELEMENT_POSITIVE, METRIC],
+    ids=lambda guarantee: f"{guarantee.unit}-{guarantee.relation}-{guarantee.non_negative}",
+)
+def test_the_real_mechanism_stays_below_its_claim_and_comes_near_it(guarantee: Guarantee) -> None:
+    findings = {one.variant: one for one in audit_guarantee(guarantee, trials=TRIALS, seed=5)}
+    assert all(one.value <= EPSILON for one in findings.values())
+    assert findings["boundary"].value > 0.7 * EPSILON
+    assert all(one.ceiling == EPSILON for one in findings.values())
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 8.0])
+def test_it_comes_near_at_other_epsilons_too(epsilon: float) -> None:
+    spec = solve(replace(REPLACE, epsilon=epsilon))
+    bound = audited(releases_of(releaser(spec)), REPLACE)
+    assert (0.5 if epsilon < 1 else 0.9) * epsilon < bound.epsilon <= epsilon
+
+
+def test_without_a_gaussian_curve_the_bound_is_lower_but_not_nothing() -> None:
+    bound = audited(releases_of(releaser(solve(REPLACE))), REPLACE)
+    assert 0.3 < bound.epsilon_direct < bound.epsilon
+
+
+def test_equal_inputs_prove_nothing() -> None:
+    row = worst_case_pairs(REPLACE)["boundary"][0]
+    bound = lower_bound(releases_of(releaser(solve(REPLACE))), row, row, trials=TRIALS, delta=DELTA)
+    assert bound.mu == 0
+    assert bound.epsilon == bound.epsilon_direct == 0
+
+
+def test_batch_mates_of_the_real_mechanism_add_nothing() -> None:
+    first, second = with_mates(worst_case_pairs(REPLACE)["boundary"], np.zeros((3, D)))
+    bound = lower_bound(
+        releases_of(releaser(solve(REPLACE))), first, second, trials=TRIALS, delta=DELTA
+    )
+    assert 0.7 * EPSILON < bound.epsilon <= EPSILON
+
+
+def test_the_bound_holds_at_its_confidence() -> None:
+    """At 80 % confidence about one audit in five may be too high; far fewer are, none is far."""
+    rng = np.random.default_rng(0)
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        noised = rows + rng.normal(size=(count, *rows.shape))
+        return noised.astype(np.float32)
+
+    mus = [
+        lower_bound(
+            release, np.zeros((1, 1)), np.ones((1, 1)), trials=2000, delta=DELTA, confidence=0.8
+        ).mu
+        for _ in range(80)
+    ]
+    assert np.mean(np.array(mus) > 1.0) < 0.2
+    assert np.median(mus) > 0.8
+
+
+# Planted bugs
+
+
+def test_noise_for_c_where_2c_is_needed_is_caught() -> None:
+    bound = audited(releases_of(releaser(solve(ZERO))), REPLACE)
+    assert bound.epsilon > 1.5 * EPSILON
+
+
+def test_orthant_noise_on_signed_rows_is_caught() -> None:
+    """The non-negative sensitivity used where nothing removes the signs."""
+    spec = replace(solve(ORTHANT), guarantee=replace(ORTHANT, non_negative=False))
+    assert audited(releases_of(releaser(spec)), REPLACE).epsilon > 1.2 * EPSILON
+
+
+def test_a_missing_clip_is_caught() -> None:
+    sigma = solve(REPLACE).sigma
+    rng = np.random.default_rng(0)
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        noised = rows + rng.normal(0, sigma, (count, *rows.shape))
+        return noised.astype(np.float32)
+
+    assert audited(release, REPLACE, "boundary").epsilon <= EPSILON
+    assert audited(release, REPLACE, "outside").epsilon > 2 * EPSILON
+
+
+def test_a_clip_of_coordinates_instead_of_rows_is_caught() -> None:
+    sigma = solve(REPLACE).sigma
+    rng = np.random.default_rng(0)
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        noised = np.clip(rows, -1, 1) + rng.normal(0, sigma, (count, *rows.shape))
+        return noised.astype(np.float32)
+
+    first = np.full((1, D), 8.0)
+    bound = lower_bound(release, first, -first, trials=TRIALS, delta=DELTA)
+    assert bound.epsilon > 1.5 * EPSILON
+
+
+def test_one_noise_for_all_rows_of_a_batch_is_caught() -> None:
+    """Rows 1 and 2 share their noise, so their difference has none."""
+    made = releaser(solve(REPLACE))
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        ids = np.repeat(np.arange(count), len(rows))
+        return made.release(np.tile(rows, (count, 1)), ids).reshape(count, *rows.shape)
+
+    first, second = with_mates(worst_case_pairs(REPLACE)["boundary"], np.zeros((1, D)))
+    bound = lower_bound(release, first, second, trials=10_000, delta=DELTA)
+    assert bound.epsilon > 10 * EPSILON
+
+
+def test_fresh_noise_in_every_epoch_is_caught() -> None:
+    """Two releases of one sample, each with noise of its own, cost sqrt(2) mu."""
+    once = releases_of(releaser(solve(REPLACE)))
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        return once(rows, 2 * count).reshape(count, 2 * len(rows), D)
+
+    assert audited(release, REPLACE).epsilon > 1.2 * EPSILON
+
+
+def test_a_seed_reused_for_two_releases_is_caught() -> None:
+    spec = solve(REPLACE)
+    ids, rows = np.arange(2000), np.zeros((2000, D))
+    train = releaser(spec).release(rows, ids).astype(np.float64)
+    other = releaser(spec, split="validation").release(rows, ids).astype(np.float64)
+    assert abs(noise_correlation(train, other)) < 6
+    # The same seed under another epsilon: the same noise, only scaled.
+    again = np.rint(train * 0.54 / spec.grid) * spec.grid
+    assert noise_correlation(train, again) > 50
+
+
+def test_batch_normalisation_in_the_front_is_caught() -> None:
+    """With statistics of the batch one sample moves its mates: more than 2 C in total."""
+    made = releases_of(releaser(solve(REPLACE)))
+
+    def front(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        normal: NDArray[np.float64] = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-6)
+        return normal
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        return made(front(rows), count)
+
+    first, second = with_mates(worst_case_pairs(REPLACE)["outside"], np.zeros((7, D)))
+    bound = lower_bound(release, first, second, trials=TRIALS, delta=DELTA)
+    assert bound.epsilon > 1.2 * EPSILON
+
+
+def test_batch_normalisation_is_seen_in_the_bits() -> None:
+    inputs = np.random.default_rng(0).normal(size=(8, D)).astype(np.float32)
+    assert depends_on_batch_mates(lambda rows: rows - rows.mean(axis=0), inputs)
+    assert not depends_on_batch_mates(lambda rows: np.maximum(2 * rows, 0), inputs)
+
+
+def noise_of(release: Release, spec: ReleaseSpec) -> NoiseCheck:
+    released = release(np.zeros((1, D)), TRIALS)[:, 0]
+    return check_noise(released, np.zeros(D), sigma=spec.sigma, grid=spec.grid)
+
+
+@pytest.mark.parametrize("guarantee", [REPLACE, ELEMENT, METRIC], ids=lambda g: g.unit)
+def test_real_noise_has_no_fault(guarantee: Guarantee) -> None:
+    spec = solve(guarantee)
+    check = noise_of(releases_of(releaser(spec)), spec)
+    assert check.faults == ()
+    assert check.off_grid == 0
+    assert check.distinct == pytest.approx(check.expected_distinct, rel=0.03)
+
+
+def test_floating_point_noise_is_caught() -> None:
+    spec, rng = solve(REPLACE), np.random.default_rng(0)
+    check = noise_of(
+        lambda rows, count: rng.normal(0, spec.sigma, (count, 1, D)).astype(np.float32), spec
+    )
+    assert check.faults == ("values off the grid",)
+
+
+def test_noise_of_few_bits_is_caught() -> None:
+    """Half precision leaves 11 bits: on the grid near zero and coarser than it far out."""
+    spec, rng = solve(REPLACE), np.random.default_rng(0)
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        steps = np.rint(rng.normal(0, spec.sigma_over_grid, (count, 1, D)))
+        half = steps.astype(np.float16).astype(np.float64)
+        return (np.rint(half) * spec.grid).astype(np.float32)
+
+    assert "too few different values" in noise_of(release, spec).faults
+
+
+def test_a_small_table_of_noise_is_caught() -> None:
+    """An 8-bit uniform word inverted: 256 different values of just the right variance."""
+    spec, rng = solve(REPLACE), np.random.default_rng(0)
+    table = np.rint(rng.normal(0, spec.sigma_over_grid, 256))
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        words = rng.integers(0, 256, (count, 1, D))
+        return (table[words] * spec.grid).astype(np.float32)
+
+    check = noise_of(release, spec)
+    assert check.distinct <= 256
+    assert "too few different values" in check.faults
+
+
+def test_repeated_noise_is_caught() -> None:
+    """A generator seeded with 16 bits starts again after at most 65,536 rows."""
+    spec = solve(REPLACE)
+    made = releaser(spec)
+
+    def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+        ids = np.random.default_rng(0).integers(0, 2**16, count)
+        return made.release(np.tile(rows, (count, 1)), ids)[:, None]
+
+    assert noise_of(release, spec).faults[-1] == "repeated noise"
+
+
+def test_noise_of_another_width_is_caught() -> None:
+    spec, other = solve(REPLACE), solve(replace(REPLACE, epsilon=2.1))
+    check = noise_of(releases_of(releaser(other)), spec)
+    assert "not the promised distribution" in check.faults
+
+
+def test_too_few_releases_are_refused() -> None:
+    first, second = worst_case_pairs(REPLACE)["boundary"]
+    with pytest.raises(ValueError, match="too few"):
+        lower_bound(releases_of(releaser(solve(REPLACE))), first, second, trials=40, delta=DELTA)
