@@ -33,7 +33,7 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", metavar="I/N", help="this part of the attacks, for job arrays")
     parser.add_argument("--merge", action="store_true", help="put the files of all shares together")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: attacks.h5 in the run folder"
+        "-o", "--output", type=Path, metavar="FILE", help="default: attacks.h5 in RUN/private"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.add_argument(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.frames import to_frame
 from clicooper_hpc.runstore.h5 import LIBVER, Attribute, attributes, creating, set_attributes
 from clicooper_hpc.runstore.rows import create_table, read_rows, table_of, write_rows
@@ -94,7 +95,8 @@ def write_record(path: Path, record: AttackRecord) -> None:
     EnvironmentUnfitError
         The file system is full or refuses; an older file is untouched.
     """
-    with creating(path) as file:
+    # Among the arrays are the owner's own images.
+    with creating(path, mode=0o600) as file:
         _fill(file, record)
 
 
@@ -123,7 +125,7 @@ def read_findings(path: str | Path) -> pd.DataFrame:
         frame.attrs.update(about)
         return frame
 
-    return read_file(place / ATTACKS_FILE if place.is_dir() else place, read)
+    return read_file(RunFolder(place).private / ATTACKS_FILE if place.is_dir() else place, read)
 
 
 def pack_record(record: AttackRecord) -> bytes:

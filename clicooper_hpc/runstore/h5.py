@@ -101,22 +101,27 @@ def open_live(path: Path) -> Any:
 
 
 @contextmanager
-def creating(path: Path, libver: Any = LIBVER, *, start: Path | None = None) -> Iterator[Any]:
+def creating(
+    path: Path, libver: Any = LIBVER, *, start: Path | None = None, mode: int | None = None
+) -> Iterator[Any]:
     """Compose an HDF5 file in memory; at the end of the block it becomes ``path`` in one step.
 
-    With ``start`` the file begins as a copy of that one. `EnvironmentUnfitError` if the file
+    With ``start`` the file begins as a copy of that one; ``mode`` is that of the new file, where it
+    shall not be the usual one. `EnvironmentUnfitError` if the file
     system is full or refuses; what was at ``path`` is then untouched. In memory, because HDF5
     loses data without an error when a dataset is closed on a full disk.
     """
-    name, mode = (start, "r+") if start else (path.with_name(f"{path.name}.memory"), "w")
+    name, access = (start, "r+") if start else (path.with_name(f"{path.name}.memory"), "w")
     with h5py.File(
-        name, mode, driver="core", backing_store=False, libver=libver, locking=False
+        name, access, driver="core", backing_store=False, libver=libver, locking=False
     ) as file:
         yield file
         file.flush()
         image = file.id.get_file_image()
     try:
         with replacing(path) as aside:
+            if mode is not None:
+                aside.touch(mode)
             # HDF5 1.10 takes the mark of an open file out of an image, but leaves its checksum.
             aside.write_bytes(sealed(image) + image[SUPERBLOCK_BYTES:])
     except OSError as error:

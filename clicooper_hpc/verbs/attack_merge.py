@@ -25,7 +25,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     """
     run = open_run(path)
     target = target_of(run, replace(options, share=Share()))
-    names = sorted(place.name for place in run.folder.path.glob("attacks-*-of-*.h5"))
+    names = sorted(place.name for place in run.folder.private.glob("attacks-*-of-*.h5"))
     wholes = {name.removesuffix(".h5").rpartition("-")[2] for name in names}
     if len(wholes) != 1 or not min(wholes).isdecimal():
         raise RunFolderError(
@@ -42,7 +42,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
             where=str(run.folder.path),
             remedy="Run the missing shares, then merge.",
         )
-    parts = [(name, read_record(run.folder.path / name)) for name in wanted]
+    parts = [(name, read_record(run.folder.private / name)) for name in wanted]
     record = merge_records(parts)
     if record.attributes["run_id"] != run.attrs["run_id"]:
         raise RunFolderError("the shares are findings on another run", where=str(run.folder.path))

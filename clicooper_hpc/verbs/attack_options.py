@@ -31,7 +31,7 @@ class AttackOptions:
     share
         Which part of all cells.
     output
-        Default: ``attacks.h5`` in the run folder, with the share in its name.
+        Default: ``attacks.h5`` in the owner's private folder, with the share in its name.
     every
         Show all variants, not the strongest alone; stored are all.
     """
@@ -58,13 +58,13 @@ def target_of(run: Run, options: AttackOptions) -> Path:
     UsageError
         Its folder is not there.
     """
-    target = options.output or run.folder.path / options.share.file_name(ATTACKS_FILE)
+    target = options.output or run.folder.private / options.share.file_name(ATTACKS_FILE)
     if target.exists() and not options.overwrite:
         raise RunFolderError(
             "there are findings already",
             where=str(target),
             remedy="Give another file with -o, or --overwrite.",
         )
-    if not target.parent.is_dir():
+    if options.output is not None and not target.parent.is_dir():
         raise UsageError("there is no such folder", where=str(target.parent))
     return target

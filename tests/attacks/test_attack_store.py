@@ -79,8 +79,9 @@ def test_a_record_without_findings_can_be_kept() -> None:
 
 
 def test_the_reader_gives_a_frame_with_all_columns(tmp_path: Path) -> None:
-    write_record(tmp_path / "attacks.h5", record(A, B))
-    for place in (tmp_path, tmp_path / "attacks.h5"):
+    (tmp_path / "private").mkdir()
+    write_record(tmp_path / "private" / "attacks.h5", record(A, B))
+    for place in (tmp_path, tmp_path / "private" / "attacks.h5"):
         frame = read_findings(place)
         assert list(frame["attack"]) == ["clustering", "décodeur"]
         assert list(frame["run_id"]) == ["abc", "abc"]

@@ -204,8 +204,9 @@ def test_only_the_findings_are_added_and_no_attack_spoils_another(
     done = clicooper("attack", run, "--seeds", 2)
     assert done.code == 1, done.err
     after = state_of(run)
-    assert after.pop("attacks.h5")
+    assert after.pop("private/attacks.h5")
     assert after == before
+    assert (run / "private" / "attacks.h5").stat().st_mode & 0o777 == 0o600  # holds images
     frame = read_findings(run)
     assert frame.attrs["run_id"] == open_run(run).attrs["run_id"]
     broken = frame[frame["metric"] == "failed"]
@@ -229,7 +230,7 @@ def test_only_the_findings_are_added_and_no_attack_spoils_another(
 def test_findings_are_not_overwritten_unasked(
     run: Path, scene: AttackScene, clicooper: Callable[..., Done]
 ) -> None:
-    (run / "attacks.h5").write_bytes(b"old")
+    (run / "private" / "attacks.h5").write_bytes(b"old")
     done = clicooper("attack", run, "--only", "measure")
     assert done.code == 2
     assert "there are findings already" in done.err
@@ -262,7 +263,7 @@ def test_ranks_and_shares_find_what_one_process_finds(
         assert clicooper("attack", run, *wanted, "--share", share).code == 1
     assert clicooper("attack", run, "--merge").code == 1
     first = read_record(alone)
-    for other in (read_record(together), read_record(run / "attacks.h5")):
+    for other in (read_record(together), read_record(run / "private" / "attacks.h5")):
         assert repr(other.findings) == repr(first.findings)
         assert other.arrays.keys() == first.arrays.keys()
         assert all(np.array_equal(other.arrays[key], first.arrays[key]) for key in first.arrays)
