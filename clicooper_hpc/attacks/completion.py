@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.completion_head import Probabilities, logistic_head, mixmatch_head
 from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.label_metrics import adjusted_rand, proportion_interval
+from clicooper_hpc.attacks.label_metrics import (
+    adjusted_rand,
+    bootstrap_of_groups,
+    proportion_interval,
+)
 from clicooper_hpc.attacks.labels_features import (
     classes_known,
     enters_at_front,
@@ -29,6 +33,7 @@ from clicooper_hpc.attacks.view import Aux, Labelled, Truth, View
 __all__ = ["COMPLETION", "Answers", "guess_classes"]
 
 _SHOTS = (1, 4, 10)
+_BARE = "no segment"
 _COPIES = 10
 _UNLABELLED = 6000
 
@@ -65,7 +70,7 @@ def guess_classes(
         clean = noisy = labelled.images
         asked, noisy_classes = clean[:0], labelled.classes
     sets = {"clean": clean, "noisy": noisy, "asked": asked, "rows": view.rows}
-    bodies = {"no segment": {name: _flat(values) for name, values in sets.items()}}
+    bodies = {_BARE: {name: _flat(values) for name, values in sets.items()}}
     through = {
         name: through_segments(view.segments, chain, values) if len(values) else {}
         for name, values in sets.items()
@@ -141,27 +146,6 @@ def _few(samples: Labelled, each: int, seed: int, classes: int) -> NDArray[np.in
     return np.concatenate(chosen)
 
 
-def _finding(
-    variant: str, party: str, metric: str, right: NDArray[np.bool_], chance: float, **more: object
-) -> Finding:
-    low, high = proportion_interval(int(right.sum()), len(right))
-    note, seed, baseline = str(more["note"]), int(str(more["seed"])), float(str(more["baseline"]))
-    return Finding(
-        "completion",
-        variant,
-        party,
-        metric,
-        "paper" if "test" in metric else "honest",
-        float(right.mean()),
-        low,
-        high,
-        chance,
-        baseline,
-        seed=seed,
-        note=note,
-    )
-
-
 def _score(
     answers: dict[str, Answers],
     view: View,
@@ -174,46 +158,57 @@ def _score(
     note: str,
     seed: int,
 ) -> list[Finding]:
-    """Score every head; the baseline of a segment's head is the same head without segments."""
-    party, found = view.party.name, []
-    values: dict[tuple[str, str, str], float] = {}
+    """Score every head; the baseline of a segment's head is the same head without segments.
 
-    def add(variant: str, metric: str, right: NDArray[np.bool_]) -> None:
-        body, head = variant.split(", ")
-        values[body, head, metric] = float(right.mean())
+    Intervals: Clopper-Pearson over samples; by sub-label, a bootstrap over whole sub-labels.
+    """
+    found: list[Finding] = []
+    values: dict[tuple[str, str], float] = {}
+
+    def add(variant: str, metric: str, value: float, interval: tuple[float, float]) -> None:
+        head = variant.rpartition(", ")[2]
+        chance = 1 / classes if metric.startswith("accuracy") else 0.0
         baseline = math.nan
-        if body != "no segment":
-            baseline = values.get(("no segment", head, metric), math.nan)
-        tag = f"{variant}, {shots} a class"
+        if variant.startswith(_BARE):
+            values[head, metric] = value
+        else:
+            baseline = values.get((head, metric), math.nan)
         found.append(
-            _finding(
-                tag, party, metric, right, 1 / classes, note=note, seed=seed, baseline=baseline
+            Finding(
+                "completion",
+                f"{variant}, {shots} a class",
+                view.party.name,
+                metric,
+                "paper" if "test" in metric else "honest",
+                value,
+                *interval,
+                chance=chance,
+                baseline=baseline,
+                seed=seed,
+                note=note,
             )
         )
 
     for variant, made in answers.items():
         if len(made.queries):
-            add(variant, "accuracy on test images", made.queries.argmax(axis=1) == test.classes)
+            right = made.queries.argmax(axis=1) == test.classes
+            add(variant, "accuracy on test images", float(right.mean()), _exact(right))
         if not len(made.rows):
             continue
-        add(variant, "accuracy on released rows", (made.rows.argmax(1) == true_rows)[scored])
+        right = (made.rows.argmax(axis=1) == true_rows)[scored]
+        add(variant, "accuracy on released rows", float(right.mean()), _exact(right))
         names = _names(made.rows, view.sub_labels, view.sub_label_count)
-        add(variant, "accuracy on rows by sub-label", (names[view.sub_labels] == true_rows)[scored])
+        right = (names[view.sub_labels] == true_rows)[scored]
+        interval = bootstrap_of_groups(right, view.sub_labels[scored].astype(np.int64), seed)
+        add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
-        found.append(
-            Finding(
-                "completion",
-                f"{variant}, {shots} a class",
-                party,
-                "ARI of named sub-labels",
-                "honest",
-                adjusted_rand(names[seen], sub_label_classes[seen]),
-                chance=0.0,
-                seed=seed,
-                note=f"{int(seen.sum())} sub-labels; {note}",
-            )
-        )
+        ari = adjusted_rand(names[seen], sub_label_classes[seen])
+        add(variant, "ARI of named sub-labels", ari, (math.nan, math.nan))
     return found
+
+
+def _exact(right: NDArray[np.bool_]) -> tuple[float, float]:
+    return proportion_interval(int(right.sum()), len(right))
 
 
 def _names(

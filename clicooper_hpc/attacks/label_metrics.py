@@ -13,6 +13,7 @@ from scipy.stats import beta
 __all__ = [
     "adjusted_rand",
     "bootstrap",
+    "bootstrap_of_groups",
     "exactly_recovered",
     "groups_found",
     "hungarian_accuracy",
@@ -125,6 +126,24 @@ def bootstrap(
     for _ in range(draws):
         drawn = rng.integers(len(truth), size=len(truth))
         scores.append(score(found[drawn], truth[drawn]))
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_of_groups(
+    right: NDArray[np.bool_], group: Labels, seed: int, *, draws: int = 1000
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of an accuracy, whole groups drawn with replacement.
+
+    For guesses that all members of a group share: single members are no independent trials.
+    """
+    if not len(right):
+        return math.nan, math.nan
+    numbers = np.unique(group, return_inverse=True)[1]
+    sizes = np.bincount(numbers).astype(np.float64)
+    hits = np.bincount(numbers, weights=right.astype(np.float64))
+    drawn = np.random.default_rng(seed).integers(len(sizes), size=(draws, len(sizes)))
+    scores = hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(scores, [0.025, 0.975])
     return float(low), float(high)
 

@@ -152,7 +152,7 @@ def refine(
         int64 [s] in [0, classes), the beginning.
     cell_of
         Cells that hold each class once: judged halves are whole cells, rows are centred by cell.
-        Without it, halves are drawn freely and groups hold equally many sub-labels.
+        Without it, halves cut every group in two and groups hold equally many sub-labels.
     """
     count = len(groups)
     rng = np.random.default_rng(seed)
@@ -162,9 +162,10 @@ def refine(
     chosen = groups.copy()
     steps = max(20, int(_STEPS * scale))
     for turn in range(max(1, round(rounds * scale))):
-        units = count if cell_of is None else int(cells.max()) + 1
-        unit_of = np.arange(count) if cell_of is None else cells
-        half = (rng.permutation(units) % 2)[unit_of]
+        if cell_of is None:
+            half = _halves(chosen, rng)
+        else:
+            half = (rng.permutation(int(cells.max()) + 1) % 2)[cells]
         scores = np.zeros((count, classes))
         for part in (0, 1):
             learn, ask = half[labels] != part, half[labels] == part
@@ -190,6 +191,18 @@ def refine(
         if np.array_equal(before, chosen):
             break
     return chosen
+
+
+def _halves(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return 0 or 1 for each member, every group cut in half: a half without a class learns none.
+
+    Which half is larger alternates from one odd group to the next.
+    """
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")]
+    half = np.empty(len(groups), dtype=np.int64)
+    half[order] = np.arange(len(groups)) % 2
+    return half
 
 
 def _by_sub_label(

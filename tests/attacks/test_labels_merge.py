@@ -69,7 +69,9 @@ def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
     wrong = truth.copy()
     moved = rng.permutation(len(truth))[: len(truth) // 2]
     wrong[moved] = rng.permutation(wrong[moved])
-    mended = refine(rows / rows.std(axis=0), names.astype(np.int64), wrong, K, 0, scale=0.5)
+    mended = refine(
+        rows / rows.std(axis=0), names.astype(np.int64), wrong, K, 0, rounds=12, scale=0.25
+    )
     assert adjusted_rand(wrong, truth) < 0.6
     assert adjusted_rand(mended, truth) > adjusted_rand(wrong, truth) + 0.2
 
