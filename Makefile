@@ -34,7 +34,7 @@ demo: $(STAMP)
 	@$(BIN)/clicooper verify runs/demo | tail -1
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
