@@ -229,8 +229,8 @@ class Owner:
 
     def _take_delivery(self, event: Delivery) -> None:
         roots: list[str] = []
-        for number, span in enumerate(self._layout.segments, start=1):
-            layers = nn.Sequential(*list(self._model)[span.start : span.stop])
+        for number in range(1, len(self._layout.segments) + 1):
+            layers = self._layout.layers_of(self._model, number - 1)
             content = self._world.receive_blob(
                 number,
                 kind=Kind.SEGMENT,

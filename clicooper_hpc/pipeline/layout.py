@@ -44,6 +44,11 @@ class Layout:
         """Shape of one row leaving ``segment`` (0-based)."""
         return self.shapes[self.segments[segment].stop]
 
+    def layers_of(self, model: nn.Sequential, segment: int) -> nn.Sequential:
+        """Return the layers of ``model`` that ``segment`` (0-based) holds; weights are shared."""
+        span = self.segments[segment]
+        return nn.Sequential(*list(model)[span.start : span.stop])
+
 
 def flops_costs(
     model: nn.Sequential, input_shape: tuple[int, ...], segments: int

@@ -40,7 +40,7 @@ __all__ = [
     "write_record",
 ]
 
-#: Name of the file in the run folder.
+#: Name of the file in the private folder of a run.
 ATTACKS_FILE: Final = "attacks.h5"
 _FORMAT: Final = "clicooper-attacks"
 _VERSION: Final = 1

@@ -152,7 +152,7 @@ def build_runtime(
     is_last = segment == len(layout.segments) - 1
     training = job.training
     part = Segment(
-        nn.Sequential(*list(model)[span.start : span.stop]),
+        layout.layers_of(model, segment),
         first_layer=span.start,
         seed=training.seed,
         device=device,

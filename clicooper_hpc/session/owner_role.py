@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from clicooper_hpc import __version__
 from clicooper_hpc.owner.composed import Score
 from clicooper_hpc.owner.preparation import Preparation
@@ -93,8 +91,8 @@ def make_owner(
 def _statement(scene: Scene, signers: Signers, card: str, created: str) -> RunStatement:
     model, layout = scene.model, scene.layout
     initial: list[str] = []
-    for span in layout.segments:
-        state = nn.Sequential(*list(model)[span.start : span.stop]).state_dict()
+    for segment in range(len(layout.segments)):
+        state = layout.layers_of(model, segment).state_dict()
         initial.append(tensors_root(pack_tensors(state, {})).hex)
     return RunStatement(
         run_id=scene.run_id,

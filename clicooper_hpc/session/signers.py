@@ -93,8 +93,7 @@ def _mark_plan(job: Job, rank: int, model: nn.Sequential, layout: Layout) -> Mar
     wish = job.provenance.marks
     if wish == "off":
         return None
-    span = layout.segments[rank - 1]
-    state = nn.Sequential(*list(model)[span.start : span.stop]).state_dict()
+    state = layout.layers_of(model, rank - 1).state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     try:
         return plan_mark(shapes, distortion=job.provenance.mark_distortion)

@@ -231,8 +231,8 @@ def _delivered(
     model = network_of(job, preparation.contract)
     layout = layout_of(job, model, preparation.contract, segments)
     found = []
-    for number, span in enumerate(layout.segments, start=1):
-        layers = nn.Sequential(*list(model)[span.start : span.stop])
+    for number in range(1, segments + 1):
+        layers = layout.layers_of(model, number - 1)
         path = segment_file(run.folder.delivery, number)
         state = load_tensors(path)
         try:
