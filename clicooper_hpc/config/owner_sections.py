@@ -180,9 +180,10 @@ class ReleaseSection(Section):
 class LabelsSection(Section):
     """The secret label map."""
 
-    method: Literal["none", "random", "cells"] = "random"
-    """`random`: samples of a class are spread over its secret names by a keyed function. `cells`:
-    the name follows the Voronoi cell of the released row. `none`: names are the classes."""
+    method: Literal["none", "random", "anchors"] = "random"
+    """`random`: samples of a class are spread over its secret names by a keyed function. `anchors`:
+    the name follows the Voronoi cell of the released row, with at least 8 cells of its own for each
+    class. `none`: names are the classes. `clicooper plan` forecasts leak and price."""
 
     expansion: int = Field(default=4, ge=1)
     """Gamma: secret names per class."""
@@ -195,4 +196,7 @@ class LabelsSection(Section):
     def _consistent(self) -> LabelsSection:
         if self.method == "none" and self.expansion != 1:
             raise ValueError('labels.method = "none" needs labels.expansion = 1')
+        # With fewer, the names whose mean rows cancel each other are those of one class.
+        if self.method == "anchors" and self.expansion < 8:
+            raise ValueError('labels.method = "anchors" needs labels.expansion of 8 or more')
         return self

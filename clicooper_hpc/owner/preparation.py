@@ -22,6 +22,7 @@ from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.owner.tariffs import ask_for_front, set_up_desk
 from clicooper_hpc.pipeline.contract import Contract
+from clicooper_hpc.privacy.anchors import summaries
 from clicooper_hpc.privacy.keys import MasterKey, RngMode
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
@@ -106,7 +107,9 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         )
         classes = answers.answers(classes, np.arange(len(train)))
     released = _Released(train, front, releasers["train"])
-    label_map = secrets.label_map(lambda: _make_label_map(job, data.num_classes, master, released))
+    label_map = secrets.label_map(
+        lambda: _make_label_map(job, data.num_classes, classes, master, released)
+    )
     sub_labels = _name(label_map, classes, released)
 
     streams = {
@@ -192,20 +195,24 @@ class _Released:
         rows = self.front.rows(self.split.rows(ids))
         return self.releaser.release(rows.reshape(len(ids), -1), ids)
 
+    def maps(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return released rows in the front's shape, float32 [n, ...]."""
+        return self.rows(ids).reshape(len(ids), *self.front.output_shape)
+
     def __len__(self) -> int:
         return len(self.split)
 
 
-def _make_label_map(job: Job, classes: int, master: MasterKey, released: _Released) -> LabelMap:
-    label_map = LabelMap.create(job.labels.method, classes, job.labels.expansion, master)
+def _make_label_map(
+    job: Job, count: int, classes: NDArray[np.int64], master: MasterKey, released: _Released
+) -> LabelMap:
+    label_map = LabelMap.create(job.labels.method, count, job.labels.expansion, master)
     if label_map.ready:
         return label_map
-    width = int(np.prod(released.front.output_shape))
-    # Fitting needs only so many rows; the same bound as the fit itself keeps.
-    fit_rows = min(len(released), 20_000, max(20 * label_map.expansion, 2**26 // width))
-    return label_map.with_cells(
-        np.concatenate([released.rows(part) for part in _passes(np.arange(fit_rows))])
-    )
+    # Summaries are small, so every row serves to find the directions, up to a bound.
+    used = np.arange(min(len(released), 50_000))
+    points = np.concatenate([summaries(released.maps(part)) for part in _passes(used)])
+    return label_map.with_anchors(points, classes[used])
 
 
 def _name(
@@ -213,11 +220,11 @@ def _name(
 ) -> NDArray[np.int32]:
     """Return the sub-label of every training sample."""
     ids = np.arange(len(released))
-    if label_map.method != "cells":
+    if label_map.method != "anchors":
         return label_map.sub_labels(classes, ids, split="train")
     return np.concatenate(
         [
-            label_map.sub_labels(classes[part], part, released.rows(part), split="train")
+            label_map.sub_labels(classes[part], part, released.maps(part), split="train")
             for part in _passes(ids)
         ]
     )

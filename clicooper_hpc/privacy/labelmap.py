@@ -8,9 +8,8 @@ How the samples of a class spread over its names is the method:
 ``random``
     By a keyed pseudo-random function of the sample id. Where the noise is low, grouping the
     sub-labels' mean rows finds the classes.
-``cells``
-    By the Voronoi cell of the released row, the same cells for all classes: the mean rows then
-    group by cell, not by class.
+``anchors``
+    By the Voronoi cell of the released row, other cells for each class (`privacy.anchors`).
 
 No method is differential privacy of labels; `clicooper_hpc.privacy.randomized_response` is.
 """
@@ -26,14 +25,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.privacy.cells import Cells, fit_cells
+from clicooper_hpc.privacy.anchors import Anchors, fit_anchors
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.permutation import secret_permutation
-from clicooper_hpc.privacy.streams import KeyedStream, rejection_below, words_below
+from clicooper_hpc.privacy.streams import KeyedStream, words_below
 
 __all__ = ["LabelMap", "LabelMethod"]
 
-LabelMethod = Literal["none", "random", "cells"]
+LabelMethod = Literal["none", "random", "anchors"]
 
 _FORMAT = "clicooper label map 1"
 
@@ -49,13 +48,13 @@ class LabelMap:
         int64 [K gamma]; name ``permutation[class * gamma + j]`` is the j-th of its class.
     spread_key
         32 bytes of the pseudo-random function.
-    cells
-        Fitted cells; None until `with_cells`, and for the other methods.
+    fitted
+        Fitted anchors; None until `with_anchors`, and for the other methods.
     """
 
     __slots__ = (
-        "_cells",
         "_classes_of_names",
+        "_fitted",
         "_permutation",
         "_spread_key",
         "expansion",
@@ -71,7 +70,7 @@ class LabelMap:
         *,
         permutation: NDArray[np.int64],
         spread_key: bytes,
-        cells: Cells | None = None,
+        fitted: Anchors | None = None,
     ) -> None:
         if method not in get_args(LabelMethod) or num_classes < 1 or expansion < 1:
             raise UsageError(
@@ -83,7 +82,7 @@ class LabelMap:
             raise UsageError(
                 f"expansion {expansion} without a method",
                 where="labels.method",
-                remedy="Use method 'random' or 'cells', or expansion 1.",
+                remedy="Use method 'random' or 'anchors', or expansion 1.",
             )
         names = num_classes * expansion
         if names >= 2**31 or not np.array_equal(np.sort(permutation), np.arange(names)):
@@ -93,7 +92,7 @@ class LabelMap:
         self.expansion = expansion
         self._permutation = permutation
         self._spread_key = spread_key
-        self._cells = cells
+        self._fitted = fitted
         self._classes_of_names = np.empty(names, dtype=np.int64)
         self._classes_of_names[permutation] = np.arange(names) // expansion
 
@@ -101,7 +100,7 @@ class LabelMap:
     def create(
         cls, method: LabelMethod, num_classes: int, expansion: int, master_key: MasterKey
     ) -> LabelMap:
-        """Make the map of a master key; for ``cells``, call `with_cells` before use."""
+        """Make the map of a master key; ``anchors`` must be fitted before use."""
         names = num_classes * expansion
         permutation = np.arange(max(names, 0), dtype=np.int64)
         if method != "none":
@@ -115,7 +114,7 @@ class LabelMap:
         )
 
     def __repr__(self) -> str:
-        fitted = ", fitted" if self._cells is not None else ""
+        fitted = ", fitted" if self._fitted is not None else ""
         names = f"{self.num_classes} classes x {self.expansion} names"
         return f"LabelMap({self.method!r}, {names}{fitted})"
 
@@ -126,19 +125,26 @@ class LabelMap:
 
     @property
     def ready(self) -> bool:
-        """Whether sub-labels can be given: False for ``cells`` until cells are fitted."""
-        return self.method != "cells" or self._cells is not None
+        """Whether sub-labels can be given: False for what must be fitted until it is."""
+        return self.method != "anchors" or self._fitted is not None
 
-    def with_cells(self, released_rows: NDArray[np.float32]) -> LabelMap:
-        """Return this map with cells fitted to released rows, float32 [n, d].
+    def with_anchors(self, points: NDArray[np.float32], classes: NDArray[np.int64]) -> LabelMap:
+        """Return this map with anchors fitted to released rows.
 
-        Store it (`to_private_bytes`) before the first sub-label leaves: k-means is not
-        reproducible to the bit on every machine, the stored cells are.
+        Store it (`to_private_bytes`) before a sub-label leaves: linear algebra differs in the last
+        bits between machines, stored anchors do not.
+
+        Parameters
+        ----------
+        points
+            float32 [n, d], `privacy.anchors.summaries` of released rows.
+        classes
+            int64 [n], their classes after randomised response, if that is on.
         """
-        if self.method != "cells":
-            raise ValueError(f"method {self.method!r} has no cells")
-        seed = rejection_below(self._stream("cells").more(0, 0), 2**32 - 16)
-        return self._replace_cells(fit_cells(released_rows, self.expansion, seed))
+        if self.method != "anchors":
+            raise ValueError(f"method {self.method!r} has no anchors")
+        seed = int.from_bytes(self._key("anchors"), "big")
+        return self._with(fit_anchors(points, classes, self.num_classes, self.expansion, seed))
 
     def sub_labels(
         self,
@@ -157,7 +163,7 @@ class LabelMap:
         ids
             int64 [n], sample ids within the split.
         released_rows
-            float32 [n, d]; needed by ``cells``.
+            float32 [n, ...] as released; needed by ``anchors``.
         split
             The ids' split. ``random`` spreads each split by a function of its own: with a common
             one, names that never share an id across splits would tell which are siblings.
@@ -171,9 +177,11 @@ class LabelMap:
         if self.method == "random":
             which = words_below(self._stream(f"split {split}"), ids, self.expansion)
         else:
-            if self._cells is None or released_rows is None:
-                raise ValueError("method 'cells' needs fitted cells and the released rows")
-            which = self._cells.assign(released_rows)
+            if self._fitted is None or released_rows is None:
+                raise ValueError(
+                    f"method {self.method!r} needs fitted {self.method} and the released rows"
+                )
+            which = self._fitted.assign(released_rows, classes)
         names: NDArray[np.int64] = self._permutation[classes * self.expansion + which]
         return names.astype(np.int32)
 
@@ -201,15 +209,17 @@ class LabelMap:
             "method": self.method,
             "num_classes": self.num_classes,
             "expansion": self.expansion,
-            "step": None if self._cells is None else repr(self._cells.step),
+            "step": None if self._fitted is None else repr(self._fitted.step),
         }
         tensors: dict[str, NDArray[Any]] = {
-            "header": np.frombuffer(json.dumps(header).encode("ascii"), dtype=np.uint8),
             "permutation": self._permutation,
             "spread_key": np.frombuffer(self._spread_key, dtype=np.uint8),
         }
-        if self._cells is not None:
-            tensors["centroids"] = self._cells.centroids
+        if self._fitted is not None:
+            header["shift"] = self._fitted.shift
+            tensors["directions"] = self._fitted.directions
+            tensors["anchors"] = self._fitted.anchors
+        tensors["header"] = np.frombuffer(json.dumps(header).encode("ascii"), dtype=np.uint8)
         return save(tensors)
 
     @classmethod
@@ -219,28 +229,31 @@ class LabelMap:
         header = json.loads(tensors["header"].tobytes())
         if header.get("format") != _FORMAT:
             raise ValueError("these bytes are not a label map")
-        cells = None
+        fitted: Anchors | None = None
         if header["step"] is not None:
-            cells = Cells(tensors["centroids"], float(header["step"]))
+            where, shift = tensors["anchors"], int(header["shift"])
+            fitted = Anchors(tensors["directions"], shift, where, float(header["step"]))
         return cls(
             header["method"],
             header["num_classes"],
             header["expansion"],
             permutation=tensors["permutation"],
             spread_key=tensors["spread_key"].tobytes(),
-            cells=cells,
+            fitted=fitted,
         )
 
     def _stream(self, use: str) -> KeyedStream:
-        key = hashlib.blake2b(use.encode("utf-8"), key=self._spread_key, digest_size=32)
-        return KeyedStream(key.digest())
+        return KeyedStream(self._key(use))
 
-    def _replace_cells(self, cells: Cells) -> LabelMap:
+    def _key(self, use: str) -> bytes:
+        return hashlib.blake2b(use.encode("utf-8"), key=self._spread_key, digest_size=32).digest()
+
+    def _with(self, fitted: Anchors) -> LabelMap:
         return LabelMap(
             self.method,
             self.num_classes,
             self.expansion,
             permutation=self._permutation,
             spread_key=self._spread_key,
-            cells=cells,
+            fitted=fitted,
         )

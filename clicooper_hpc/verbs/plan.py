@@ -18,6 +18,7 @@ from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, mea
 from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
+from clicooper_hpc.privacy.label_forecast import forecast_labels, typical_signal
 from clicooper_hpc.privacy.spec import solve
 from clicooper_hpc.session.assembly import (
     channel_plan,
@@ -84,6 +85,7 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
             render_grid(simulation),
             "",
             *_privacy(job, shape, non_negative=non_negative, classes=classes),
+            *_labels(job, contract, non_negative=non_negative, classes=classes),
         ]
     )
 
@@ -165,3 +167,33 @@ def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: i
         dp = job.front.dp_sgd
         lines.append(f"         front: DP-SGD, epsilon {dp.epsilon:g}, delta {dp.delta:g}, on top")
     return lines
+
+
+def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -> list[str]:
+    """Return the forecast of what grouping attacks find in the sub-labels, and of the price."""
+    method, gamma = job.labels.method, job.labels.expansion
+    if method == "none":
+        return ["labels: sent as they are; every trainer sees the classes"]
+    shape = contract.release_shape
+    head = f"labels: {method}, {gamma} names for each of {classes} classes"
+    if classes < 2 or contract.samples < classes * gamma:
+        return [f"{head}; too few samples for a forecast"]
+    sigma = 0.0
+    if job.privacy.enabled:
+        sigma = solve(guarantee_of(job, shape, non_negative=non_negative)).sigma
+    dimension = int(np.prod(shape))
+    forecast = forecast_labels(
+        method,
+        signal=typical_signal(job.privacy.unit, job.privacy.clip, dimension),
+        sigma=sigma,
+        dimension=dimension,
+        rows=contract.samples,
+        classes=classes,
+        expansion=gamma,
+    )
+    return [
+        f"{head}, {forecast.rows_per_name:.0f} samples a name; forecast, if classes lie as in "
+        "docs/label-map.md:",
+        f"         grouping attack finds ARI {forecast.leak:.2f}, {forecast.leak_known:.2f} with "
+        f"known class means (0 is chance, 1 all); price {forecast.price:.1f} points of accuracy",
+    ]

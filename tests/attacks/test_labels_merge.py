@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.label_metrics import adjusted_rand
@@ -31,9 +32,14 @@ def labelled_rows(spread: float, seed: int = 0) -> tuple[Rows, Labels]:
 
 
 def expanded(rows: Rows, classes: Labels, method: str) -> tuple[NDArray[np.int32], Labels]:
-    made = LabelMap.create(method, K, GAMMA, MasterKey.from_seed(3))  # type: ignore[arg-type]
+    """Name samples by a label map, or ("cells") by cells of the rows that all classes share."""
     if method == "cells":
-        made = made.with_cells(rows)
+        which = KMeans(GAMMA, n_init=4, random_state=3).fit_predict(rows)
+        permutation = np.random.default_rng(3).permutation(K * GAMMA)
+        truth = np.empty(K * GAMMA, np.int64)
+        truth[permutation] = np.arange(K * GAMMA) // GAMMA
+        return permutation[classes * GAMMA + which].astype(np.int32), truth
+    made = LabelMap.create("random", K, GAMMA, MasterKey.from_seed(3))
     names = made.sub_labels(classes, np.arange(N), rows, split="train")
     return names, made.classes_of(np.arange(K * GAMMA, dtype=np.int32))
 

@@ -89,9 +89,14 @@ def test_a_base_may_not_extend_again(tmp_path: Path) -> None:
 def test_set_overrides_and_bare_words_are_text(tmp_path: Path) -> None:
     job = load_job(
         write(tmp_path, GOOD),
-        ["labels.method=cells", "training.epochs=2", "pipeline.partition=[1, 2]"],
+        [
+            "labels.method=anchors",
+            "labels.expansion=8",
+            "training.epochs=2",
+            "pipeline.partition=[1, 2]",
+        ],
     )
-    assert job.labels.method == "cells"
+    assert job.labels.method == "anchors"
     assert job.training.epochs == 2
     assert job.pipeline.partition == [1, 2]
 

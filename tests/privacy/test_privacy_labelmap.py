@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.privacy.cells import Cells
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod
 from clicooper_hpc.privacy.permutation import sample_order, secret_permutation
@@ -22,10 +21,12 @@ CLASSES = np.random.default_rng(1).integers(0, 5, 3000)
 
 def made(method: LabelMethod, classes: int = 5, expansion: int = 4) -> LabelMap:
     label_map = LabelMap.create(method, classes, 1 if method == "none" else expansion, KEY)
-    return label_map.with_cells(ROWS) if method == "cells" else label_map
+    if method == "anchors":
+        return label_map.with_anchors(ROWS, CLASSES)
+    return label_map
 
 
-@pytest.mark.parametrize("method", ["none", "random", "cells"])
+@pytest.mark.parametrize("method", ["none", "random", "anchors"])
 def test_the_owner_finds_every_class_again(method: LabelMethod) -> None:
     label_map = made(method)
     names = label_map.sub_labels(CLASSES, IDS, ROWS, split="train")
@@ -35,7 +36,7 @@ def test_the_owner_finds_every_class_again(method: LabelMethod) -> None:
     assert len(np.unique(names)) == label_map.num_sub_labels
 
 
-@pytest.mark.parametrize("method", ["none", "random", "cells"])
+@pytest.mark.parametrize("method", ["none", "random", "anchors"])
 def test_a_stored_map_names_the_same(method: LabelMethod) -> None:
     label_map = made(method)
     again = LabelMap.from_private_bytes(label_map.to_private_bytes())
@@ -47,7 +48,7 @@ def test_a_stored_map_names_the_same(method: LabelMethod) -> None:
     assert again.to_private_bytes() == label_map.to_private_bytes()
 
 
-@pytest.mark.parametrize("method", ["random", "cells"])
+@pytest.mark.parametrize("method", ["random", "anchors"])
 def test_a_sample_has_one_name_in_any_batch_and_order(method: LabelMethod) -> None:
     label_map = made(method)
     whole = label_map.sub_labels(CLASSES, IDS, ROWS, split="train")
@@ -81,22 +82,6 @@ def test_random_names_are_uniform_and_differ_between_splits() -> None:
     assert 0.1 < np.mean(train == test) < 0.19  # chance is 1/7
 
 
-def test_cells_ignore_the_class_and_are_not_nearly_empty() -> None:
-    label_map = made("cells")
-    by_class = [label_map.sub_labels(np.full(3000, k), IDS, ROWS, split="train") for k in range(5)]
-    # Same cell, same name within a class: the partitions of all classes are one.
-    for names in by_class[1:]:
-        assert len(set(zip(by_class[0].tolist(), names.tolist(), strict=True))) == 4
-    assert np.bincount(np.unique(by_class[0], return_inverse=True)[1]).min() > 3000 / 4 / 4
-
-
-def test_a_cell_is_decided_in_integers_with_the_lower_number_on_a_tie() -> None:
-    cells = Cells(np.array([[0, 0], [2, 2], [-4, 0]]), step=0.5)
-    # In steps: (1.2, 1.2) rounds to (1, 1), as far from cell 0 as from cell 1.
-    rows = np.array([[0.6, 0.6], [1.0, 0.9], [-1.0, 0.0], [-1e30, 0.0]], dtype=np.float32)
-    assert cells.assign(rows).tolist() == [0, 1, 0, 2]
-
-
 def test_permutation_is_uniform_over_all_orders() -> None:
     orders = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
     counts = np.zeros(24)
@@ -115,21 +100,16 @@ def test_no_secret_is_printed() -> None:
     label_map = made("random")
     shown = repr(label_map)
     assert shown == "LabelMap('random', 5 classes x 4 names)"
-    assert repr(made("cells")).endswith("fitted)")
+    assert repr(made("anchors")).endswith("fitted)")
 
 
-def test_cells_need_fitting_and_rows() -> None:
-    unfitted = LabelMap.create("cells", 5, 4, KEY)
+def test_anchors_need_fitting_and_rows() -> None:
+    unfitted = LabelMap.create("anchors", 5, 4, KEY)
     assert not unfitted.ready
-    with pytest.raises(ValueError, match="fitted cells"):
+    with pytest.raises(ValueError, match="fitted anchors"):
         unfitted.sub_labels(CLASSES, IDS, ROWS, split="train")
     with pytest.raises(ValueError, match="released rows"):
-        made("cells").sub_labels(CLASSES, IDS, split="train")
-    with pytest.raises(ValueError, match="no cells"):
-        made("random").with_cells(ROWS)
-    for rows in (ROWS[:3], np.zeros((50, 12), dtype=np.float32)):
-        with pytest.raises(DataError, match="do not fill 4 cells"):
-            unfitted.with_cells(rows)
+        made("anchors").sub_labels(CLASSES, IDS, split="train")
 
 
 def test_impossible_maps_are_refused() -> None:

@@ -88,9 +88,16 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     }
 
 
-@pytest.mark.parametrize("method", ["random", "cells"])
-def test_no_secret_in_any_message_or_public_file(tmp_path: Path, method: str) -> None:
-    run = train(tmp_path, 3, f"labels.method={method}", "release.cache=disk")
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["labels.method=random"],
+        ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
+    ],
+    ids=["random", "anchors"],
+)
+def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[str]) -> None:
+    run = train(tmp_path, 3, *labels, "release.cache=disk")
     wanted = needles(run)
     hidden = private_bytes(run)
     for kind in ("noise key", "front weights", "label map", "mark secrets", "private keys"):
