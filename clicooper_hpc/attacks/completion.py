@@ -16,17 +16,14 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.completion_head import Probabilities, logistic_head, mixmatch_head
 from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.label_metrics import (
-    adjusted_rand,
-    bootstrap_of_groups,
-    proportion_interval,
-)
+from clicooper_hpc.attacks.label_metrics import adjusted_rand
 from clicooper_hpc.attacks.labels_features import (
     classes_known,
     enters_at_front,
     held_chain,
     through_segments,
 )
+from clicooper_hpc.attacks.rates import bootstrap_of_groups, clopper_pearson
 from clicooper_hpc.attacks.registry import Attack, Outcome
 from clicooper_hpc.attacks.view import Aux, Labelled, Truth, View
 
@@ -208,7 +205,7 @@ def _score(
 
 
 def _exact(right: NDArray[np.bool_]) -> tuple[float, float]:
-    return proportion_interval(int(right.sum()), len(right))
+    return clopper_pearson(int(right.sum()), len(right))
 
 
 def _names(

@@ -21,6 +21,7 @@ from clicooper_hpc.attacks.inversion_scores import (
     choose_inputs,
     score_line_up,
     score_pictures,
+    unsuited,
 )
 from clicooper_hpc.attacks.inversion_training import Pairs, images_seen, train_decoder
 from clicooper_hpc.attacks.registry import Attack, Outcome
@@ -48,15 +49,9 @@ class Attempt:
 
 
 def _applies(view: View) -> str | None:
-    if view.rows.size == 0:
-        return "it was given no rows"
     if view.front is None:
         return "the front is secret (a shadow model is not tried)"
-    if min(view.party.segments, default=1) > 1:
-        return "it does not hold the segments before its own; together with trainer 1 it would"
-    if view.groups.shape[1] != 1:
-        return "its rows are means of several samples"
-    return None
+    return unsuited(view)
 
 
 def guess_pictures(view: View, aux: Aux, seed: int, scale: float) -> tuple[Attempt, ...]:

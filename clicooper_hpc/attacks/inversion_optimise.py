@@ -24,6 +24,7 @@ from clicooper_hpc.attacks.inversion_scores import (
     choose_inputs,
     score_pictures,
     squared_errors,
+    unsuited,
 )
 from clicooper_hpc.attacks.registry import Attack, Outcome
 from clicooper_hpc.attacks.view import Aux, Mechanism, Truth, View
@@ -158,15 +159,9 @@ def _device() -> torch.device:
 
 
 def _applies(view: View) -> str | None:
-    if view.rows.size == 0:
-        return "it was given no rows"
     if view.front_module is None:
         return "the front is secret or has no gradients"
-    if min(view.party.segments, default=1) > 1:
-        return "it does not hold the segments before its own; together with trainer 1 it would"
-    if view.groups.shape[1] != 1:
-        return "its rows are means of several samples"
-    return None
+    return unsuited(view)
 
 
 def _guess(view: View, aux: Aux, seed: int, scale: float) -> tuple[Reconstruction, str]:

@@ -28,6 +28,7 @@ __all__ = [
     "score_line_up",
     "score_pictures",
     "squared_errors",
+    "unsuited",
 ]
 
 _CANDIDATES = 1000
@@ -56,6 +57,17 @@ class Reconstruction:
     pictures: NDArray[np.float32]
     mean_image: NDArray[np.float32]
     others: NDArray[np.float32]
+
+
+def unsuited(view: View) -> str | None:
+    """Say why no single image lies behind a row of ``view``; None if one does."""
+    if view.rows.size == 0:
+        return "it was given no rows"
+    if min(view.party.segments, default=1) > 1:
+        return "it does not hold the segments before its own; together with trainer 1 it would"
+    if view.groups.shape[1] != 1:
+        return "its rows are means of several samples"
+    return None
 
 
 def choose_inputs(view: View, count: int, seed: int) -> NDArray[np.int64]:

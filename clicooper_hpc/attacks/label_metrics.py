@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta
 
 __all__ = [
     "adjusted_rand",
-    "bootstrap",
-    "bootstrap_of_groups",
     "exactly_recovered",
     "groups_found",
     "hungarian_accuracy",
     "hungarian_chance",
     "pair_f1",
-    "proportion_interval",
     "table_of",
 ]
 
@@ -95,57 +88,6 @@ def exactly_recovered(found: Labels, truth: Labels) -> float:
     whole = (table == table.sum(axis=1, keepdims=True)) & (table == table.sum(axis=0))
     present = table.sum(axis=0) > 0
     return float(np.any(whole & (table > 0), axis=0)[present].mean())
-
-
-def proportion_interval(right: int, trials: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a proportion.
-
-    Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26 (1934).
-    """
-    if trials < 1:
-        return math.nan, math.nan
-    low = 0.0 if right == 0 else float(beta.ppf(0.025, right, trials - right + 1))
-    high = 1.0 if right == trials else float(beta.ppf(0.975, right + 1, trials - right))
-    return low, high
-
-
-def bootstrap(
-    score: Callable[[Labels, Labels], float],
-    found: Labels,
-    truth: Labels,
-    seed: int,
-    *,
-    draws: int = 200,
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a score over samples drawn with replacement."""
-    if not len(truth):
-        return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    scores = []
-    for _ in range(draws):
-        drawn = rng.integers(len(truth), size=len(truth))
-        scores.append(score(found[drawn], truth[drawn]))
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def bootstrap_of_groups(
-    right: NDArray[np.bool_], group: Labels, seed: int, *, draws: int = 1000
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of an accuracy, whole groups drawn with replacement.
-
-    For guesses that all members of a group share: single members are no independent trials.
-    """
-    if not len(right):
-        return math.nan, math.nan
-    numbers = np.unique(group, return_inverse=True)[1]
-    sizes = np.bincount(numbers).astype(np.float64)
-    hits = np.bincount(numbers, weights=right.astype(np.float64))
-    drawn = np.random.default_rng(seed).integers(len(sizes), size=(draws, len(sizes)))
-    scores = hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _pairs(counts: NDArray[np.int64]) -> int:

@@ -12,11 +12,9 @@ from sklearn.metrics import normalized_mutual_info_score
 from clicooper_hpc.attacks.finding import Finding
 from clicooper_hpc.attacks.label_metrics import (
     adjusted_rand,
-    bootstrap,
     groups_found,
     hungarian_accuracy,
     hungarian_chance,
-    proportion_interval,
 )
 from clicooper_hpc.attacks.labels_features import (
     classes_known,
@@ -24,6 +22,7 @@ from clicooper_hpc.attacks.labels_features import (
     through_segments,
 )
 from clicooper_hpc.attacks.labels_statistics import representations
+from clicooper_hpc.attacks.rates import bootstrap, clopper_pearson
 from clicooper_hpc.attacks.registry import Attack, Outcome
 from clicooper_hpc.attacks.view import Aux, Truth, View
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
@@ -140,7 +139,9 @@ def _score(
         note += "; one known row a class"
     if not math.isnan(ceiling):
         note += "; ceiling is for class guesses, Hungarian naming adds what chance shows"
-    low, high = bootstrap(hungarian_accuracy, group, true, seed)
+    low, high = bootstrap(
+        lambda drawn: hungarian_accuracy(group[drawn], true[drawn]), len(true), seed
+    )
     found = [
         Finding(
             "clustering",
@@ -186,7 +187,7 @@ def _score(
     if "nearest known" in name:
         # These guess classes by name: nothing is matched afterwards.
         right = int(np.sum(group == true))
-        low, high = proportion_interval(right, len(true))
+        low, high = clopper_pearson(right, len(true))
         found.append(
             Finding(
                 "clustering",

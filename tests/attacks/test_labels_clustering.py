@@ -12,15 +12,14 @@ from torch import nn
 
 from clicooper_hpc.attacks.finding import Finding
 from clicooper_hpc.attacks.label_metrics import (
-    bootstrap,
     exactly_recovered,
     groups_found,
     hungarian_accuracy,
     hungarian_chance,
     pair_f1,
-    proportion_interval,
 )
 from clicooper_hpc.attacks.labels_clustering import CLUSTERING
+from clicooper_hpc.attacks.rates import bootstrap, clopper_pearson
 from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
 
 K, N, D = 5, 600, 8
@@ -110,7 +109,8 @@ def test_hungarian_accuracy_and_its_chance() -> None:
     chance = hungarian_chance(blind, truth, 0)
     # The best of all namings of finite samples is above 1/K.
     assert 0.11 < chance < 0.25
-    low, high = bootstrap(hungarian_accuracy, (truth + 3) % 10, truth, 0)
+    found = (truth + 3) % 10
+    low, high = bootstrap(lambda drawn: hungarian_accuracy(found[drawn], truth[drawn]), 200, 0)
     assert (low, high) == (1.0, 1.0)
 
 
@@ -128,9 +128,9 @@ def test_figures_by_hand() -> None:
 
 def test_exact_interval() -> None:
     # Clopper and Pearson for 0 of n: 1 - 0.025^(1/n).
-    low, high = proportion_interval(0, 10)
+    low, high = clopper_pearson(0, 10)
     assert low == 0.0
     assert high == pytest.approx(1 - 0.025**0.1)
-    low, high = proportion_interval(50, 100)
+    low, high = clopper_pearson(50, 100)
     assert low == pytest.approx(0.3983, abs=1e-4)
     assert high == pytest.approx(0.6017, abs=1e-4)
