@@ -1,4 +1,4 @@
-"""A4: model completion (Fu et al., USENIX Security 2022, section 4.1): own segments and few labels.
+"""A4: model completion (Fu et al., USENIX Security 2022): own segments and few labels.
 
 The attacker puts a small head on what its trained segments make of inputs, fits it to k labelled
 samples a class, and lets it improve on its unlabelled rows. Against label expansion it also pools:
@@ -266,7 +266,7 @@ def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome
 COMPLETION: Final = Attack(
     name="completion",
     knowledge="rows, sub-labels, own segments, 1 / 4 / 10 labelled samples a class",
-    source="Fu et al., USENIX Security 2022, section 4.1",
+    source="Fu et al., USENIX Security 2022",
     applies=_applies,
     run=_run,
 )

@@ -13,7 +13,7 @@ __all__ = ["Probabilities", "logistic_head", "mixmatch_head"]
 #: Class probabilities float64 [n, K] of features float32 [n, d].
 Probabilities = NDArray[np.float64]
 
-# Berthelot et al., MixMatch, NeurIPS 2019, section 3 and its defaults for few labels.
+# Berthelot et al., MixMatch, NeurIPS 2019 and its defaults for few labels.
 _TEMPERATURE, _MIX, _UNLABELLED_WEIGHT = 0.5, 0.75, 10.0
 _BATCH, _STEPS, _HIDDEN, _JITTER = 64, 800, 128, 0.1
 

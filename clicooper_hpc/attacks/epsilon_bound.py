@@ -2,7 +2,7 @@
 
 Method: Jagielski, Ullman and Oprea, "Auditing Differentially Private Machine Learning", 2020, for
 the two hypotheses; Nasr et al., "Tight Auditing of Differentially Private Machine Learning",
-USENIX Security 2023, sections 3 and 4, for the bound through the Gaussian trade-off curve.
+USENIX Security 2023, for the bound through the Gaussian trade-off curve.
 
 Two neighbouring inputs are released many times. On one half of the releases a linear statistic
 (Fisher's discriminant, which is the likelihood ratio for Gaussian noise of any covariance) and its

@@ -1,10 +1,10 @@
 """Stealing the delivered network: by asking it, or by fine-tuning segments that one holds.
 
-Query attack: Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019, section 4: images of the
+Query attack: Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019: images of the
 thief's own are sent to the victim and a surrogate learns its answers, here the probabilities of
 sub-labels or the most probable sub-label alone. Stolen segments: their weights below a fresh head,
 fine-tuned on a few labelled images (the surrogate of Fu et al., "Label Inference Attacks Against
-Vertical Federated Learning", USENIX Security 2022, section 4.1, without its unlabelled part).
+Vertical Federated Learning", USENIX Security 2022, without its unlabelled part).
 
 `clicooper_hpc.attacks.extraction_score` says what the loot is worth.
 """
@@ -185,7 +185,7 @@ EXTRACTION: Final = Attack(
         "outsider: answers of the delivered network to 10,000 images of its own; trainer: its "
         "segments; both: 1, 5 or 10 labelled images per class; the front only if it is public"
     ),
-    source="Orekondy et al., CVPR 2019, section 4; Fu et al., USENIX Security 2022, section 4.1",
+    source="Orekondy et al., CVPR 2019; Fu et al., USENIX Security 2022",
     applies=_applies,
     run=_run,
 )

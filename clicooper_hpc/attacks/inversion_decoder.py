@@ -1,6 +1,6 @@
 """Pictures of the owner's samples from released rows, by a decoder trained on other images.
 
-He, Zhang and Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 4
+He, Zhang and Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019
 (black box, with data): pull own images through the public front and learn the way back. Two
 readings. Noise-unaware, the usual one in papers: trained on clean rows, used on noised ones, which
 blames noise for what ignorance does. Noise-aware: the mechanism is public, so an attacker adds
@@ -137,7 +137,7 @@ def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome
 DECODER: Final = Attack(
     name="decoder",
     knowledge="public front, mechanism, unlabelled images of the same or another distribution",
-    source="He et al., ACSAC 2019, section 4",
+    source="He et al., ACSAC 2019",
     applies=_applies,
     run=_run,
 )

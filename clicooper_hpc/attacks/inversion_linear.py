@@ -2,7 +2,7 @@
 
 With row z = c + N(0, sigma^2 I) of a clean row c, the linear map of least expected squared error is
 x = E[x] + Cov(x, c) (Cov(c) + sigma^2 I)^-1 (z - E[c]) (Wiener filter; Kay, "Fundamentals of
-Statistical Signal Processing: Estimation Theory", 1993, section 12.5). In the principal components
+Statistical Signal Processing: Estimation Theory", 1993). In the principal components
 of c the inverse is a division by lambda_i + sigma^2: directions that the noise drowns drop out, and
 with enormous noise the mean image is all that is left.
 """

@@ -1,7 +1,7 @@
 """Pictures of the owner's samples by optimisation: no other images, only the front's weights.
 
-He, Zhang and Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section
-4.1 (rMLE): the picture whose clean row fits the released one, among smooth pictures. With noise
+He, Zhang and Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019
+(rMLE): the picture whose clean row fits the released one, among smooth pictures. With noise
 the fit counts in units of its variance, which makes it the maximum a posteriori picture under a
 total variation prior; that prior's weight is chosen on rows of the attacker's own images.
 """
@@ -236,7 +236,7 @@ def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome
 OPTIMISE: Final = Attack(
     name="optimise",
     knowledge="public front with its weights, mechanism, eight images of the same distribution",
-    source="He et al., ACSAC 2019, section 4.1",
+    source="He et al., ACSAC 2019",
     applies=_applies,
     run=_run,
 )

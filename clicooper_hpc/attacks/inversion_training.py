@@ -84,7 +84,7 @@ def images_seen(scale: float) -> int:
 def train_decoder(pairs: Pairs, sigma: float, seed: int, scale: float) -> TrainedDecoder:
     """Train a decoder for rows with noise of standard deviation ``sigma``, 0 for clean rows.
 
-    Adam, cosine learning rate, mean squared error (He et al., ACSAC 2019, section 4.2); the state
+    Adam, cosine learning rate, mean squared error (He et al., ACSAC 2019); the state
     with the lowest validation error of all epochs is kept, the untrained linear guess among them.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

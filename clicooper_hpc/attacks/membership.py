@@ -1,7 +1,7 @@
 """Membership of known images: told from released rows, and from the delivered network.
 
 How: `clicooper_hpc.attacks.membership_release` and `clicooper_hpc.attacks.membership_network`.
-True positives at few false ones are what counts (Carlini et al., S&P 2022, section II-C): an attack
+True positives at few false ones are what counts (Carlini et al., S&P 2022): an attack
 that is sure of some people is worse than one that is slightly right about all. Differential privacy
 bounds that figure (Dong, Roth and Su 2019); a measured one above it proves a wrong sensitivity. It
 does so for the image: released sub-labels are exact unless randomised response is on.
@@ -196,7 +196,7 @@ MEMBERSHIP: Final = Attack(
         "the target image and its class, the noise, 10,000 labelled images of the same "
         "distribution; trainer: its rows and the public front; outsider: answers of the network"
     ),
-    source="Carlini et al., S&P 2022, sections V and VI-A; Yeom et al., 2018; release: derived",
+    source="Carlini et al., S&P 2022; Yeom et al., 2018; release: derived",
     applies=_applies,
     run=_run,
 )

@@ -2,7 +2,7 @@
 
 Loss threshold: Yeom et al., "Privacy Risk in Machine Learning", 2018. LiRA, offline, with one
 variance for all targets as its authors advise for few shadow networks: Carlini et al., "Membership
-Inference Attacks From First Principles", S&P 2022, section V and VI-A.
+Inference Attacks From First Principles", S&P 2022.
 """
 
 from __future__ import annotations

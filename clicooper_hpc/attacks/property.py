@@ -1,7 +1,7 @@
 """Properties of training images that are not the task: brightness, dominant colour.
 
 Mao et al., "Secure Split Learning against Property Inference, Data Reconstruction, and Feature
-Space Hijacking Attacks", arXiv 2304.09515, section 3: a classifier of the property is trained on
+Space Hijacking Attacks", arXiv 2304.09515: a classifier of the property is trained on
 rows of the attacker's own images. Here these are released as the owner's are, with the same noise,
 so the classifier knows what noise to see through; the better one of a linear and a neural
 classifier is kept, as told by images of the attacker's own that neither was trained on.
@@ -226,7 +226,7 @@ def _dominant(images: NDArray[np.float32]) -> NDArray[np.int64]:
 PROPERTY: Final = Attack(
     name="property",
     knowledge="the public front, the noise, and 10,000 images of the same distribution",
-    source="Mao et al., arXiv 2304.09515, section 3",
+    source="Mao et al., arXiv 2304.09515",
     applies=sees_released_rows,
     run=_run,
 )

@@ -33,7 +33,7 @@ class Attack:
     knowledge
         What the attacker knows beyond its view; one line for tables.
     source
-        Paper and section.
+        Paper.
     applies
         Why a view does not suit it (one line), or None if it does.
     run
