@@ -14,6 +14,7 @@ from clicooper_hpc.attacks.labels_alignment import (
     match_scores,
     residuals,
 )
+from clicooper_hpc.attacks.labels_balance import balanced_groups
 from clicooper_hpc.attacks.labels_grouping import (
     equal_groups,
     kmeans_groups,
@@ -180,9 +181,12 @@ class _Attacker:
             self._plain(found, f"{name}{kind}", points)
             if cells is not None:
                 self._stripped(found, f"{name}{kind}", points, cells, measured.counts)
-        self._plain(
-            found, f"{name} factors", strongest_directions(white, measured.counts, self.K - 1)
-        )
+        factors = strongest_directions(white, measured.counts, self.K - 1)
+        self._plain(found, f"{name} factors", factors)
+        if self.gamma > 1:
+            found[f"{name} balanced"] = balanced_groups(
+                factors, measured.counts, self.K, self.seed, scale=self.scale
+            )
 
     def _from_networks(
         self,

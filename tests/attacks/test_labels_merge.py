@@ -9,6 +9,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.label_metrics import adjusted_rand
+from clicooper_hpc.attacks.labels_balance import balanced_groups
+from clicooper_hpc.attacks.labels_grouping import kmeans_groups
 from clicooper_hpc.attacks.labels_merge import MERGE, score_groups
 from clicooper_hpc.attacks.labels_variants import merge_variants
 from clicooper_hpc.privacy.keys import MasterKey
@@ -164,3 +166,19 @@ def test_ari_is_that_of_scikit_learn() -> None:
 
 def test_attack_is_named() -> None:
     assert MERGE.name == "merge"
+
+
+def test_names_spread_on_purpose_are_found_by_balance() -> None:
+    """Two names a class, in opposite directions: what `anchors` with two names come to."""
+    rng = np.random.default_rng(8)
+    apart = rng.standard_normal((K, 6)) * 4
+    truth = np.repeat(np.arange(K), 2)
+    means = np.concatenate([apart[:, None], -apart[:, None]], axis=1).reshape(2 * K, 6)
+    means += rng.standard_normal(means.shape) * 0.1
+    order = rng.permutation(2 * K)
+    counts = np.full(2 * K, 50, dtype=np.int64)
+    assert adjusted_rand(kmeans_groups(means[order], K, 0, starts=10), truth[order]) < 0.3
+    assert adjusted_rand(balanced_groups(means[order], counts, K, 0), truth[order]) == 1.0
+    blind = balanced_groups(rng.standard_normal((2 * K, 6)), counts, K, 0)
+    assert np.bincount(blind).tolist() == [2] * K
+    assert adjusted_rand(blind, truth) < 0.3
