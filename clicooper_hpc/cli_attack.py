@@ -35,6 +35,9 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: attacks.h5 in RUN/private"
     )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also draw reconstructions there (private!)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.add_argument(
         "--all", action="store_true", help="show every variant, not the strongest in each metric"
@@ -63,6 +66,7 @@ def attack(arguments: argparse.Namespace) -> int:
         public=arguments.public,
         share=Share() if arguments.share is None else parse_share(arguments.share),
         output=arguments.output,
+        figures=arguments.figures,
         overwrite=arguments.overwrite,
         as_json=arguments.json,
         every=arguments.all,

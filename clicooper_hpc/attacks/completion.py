@@ -176,7 +176,7 @@ def _score(
                 f"{variant}, {shots} a class",
                 view.party.name,
                 metric,
-                "paper" if "test" in metric else "honest",
+                "honest",
                 value,
                 *interval,
                 chance=chance,

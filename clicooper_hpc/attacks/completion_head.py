@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clicooper_hpc.attacks.device import attack_device
+
 __all__ = ["Probabilities", "logistic_head", "mixmatch_head"]
 
 #: Class probabilities float64 [n, K] of features float32 [n, d].
@@ -55,7 +57,7 @@ def mixmatch_head(
     """
     steps = max(20, int(_STEPS * scale))
     centre, spread = _scaling(unlabelled)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = attack_device()
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clicooper_hpc.attacks.device import attack_device
 from clicooper_hpc.attacks.finding import Finding, Metric
 from clicooper_hpc.attacks.inversion_scores import (
     Reconstruction,
@@ -107,7 +108,7 @@ def invert_rows(
     NDArray[np.float32]
         [n, channels, height, width] in [0, 1].
     """
-    device = _device()
+    device = attack_device()
     problem = _Problem(front, sigma, prior)
     generator = torch.Generator().manual_seed(seed)
     wanted = torch.from_numpy(rows).to(device)
@@ -150,12 +151,8 @@ def _front_of(view: View) -> TensorFront | None:
     """Return the differentiable front with the clip, if the view has one."""
     if view.front_module is None:
         return None
-    front = copy.deepcopy(view.front_module).eval().requires_grad_(False).to(_device())
+    front = copy.deepcopy(view.front_module).eval().requires_grad_(False).to(attack_device())
     return lambda images: differentiable_clip(front(images), view.mechanism)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _applies(view: View) -> str | None:
@@ -175,7 +172,7 @@ def _guess(view: View, aux: Aux, seed: int, scale: float) -> tuple[Reconstructio
     own = aux.same.images[random.permutation(len(aux.same))[:_TUNING]]
     with torch.no_grad():
         clean = (
-            front(torch.from_numpy(own).to(_device()))
+            front(torch.from_numpy(own).to(attack_device()))
             .cpu()
             .numpy()
             .reshape(len(own), *view.rows.shape[1:])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clicooper_hpc.attacks.decoder_network import Decoder, build_decoder
+from clicooper_hpc.attacks.device import attack_device
 from clicooper_hpc.attacks.inversion_linear import fit_linear
 
 __all__ = ["Pairs", "TrainedDecoder", "images_seen", "train_decoder"]
@@ -87,7 +88,7 @@ def train_decoder(pairs: Pairs, sigma: float, seed: int, scale: float) -> Traine
     Adam, cosine learning rate, mean squared error (He et al., ACSAC 2019); the state
     with the lowest validation error of all epochs is kept, the untrained linear guess among them.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = attack_device()
     generator = torch.Generator().manual_seed(seed)
     held = pairs.held
     rows, images = torch.from_numpy(pairs.rows), torch.from_numpy(pairs.images)

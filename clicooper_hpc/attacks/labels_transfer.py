@@ -14,6 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clicooper_hpc.attacks.device import attack_device
+
 __all__ = ["between_cells", "confusion", "refine", "scores_of_network"]
 
 _HIDDEN, _BATCH, _RATE, _DECAY = 192, 256, 2e-3, 1e-2
@@ -41,7 +43,7 @@ def scores_of_network(
     weights
         float64 [n]: rows are drawn in this proportion.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = attack_device()
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.from_numpy(rows).to(device), torch.from_numpy(classes).to(device)
     with torch.random.fork_rng(devices=[]):

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clicooper_hpc.attacks.device import attack_device
+
 __all__ = [
     "Chain",
     "Pool",
@@ -145,7 +147,7 @@ def fit(
     images
         Whether rows are images, which are then flipped and shifted by up to a tenth.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = attack_device()
     network.to(device).train()
     careful = [value for module in slow for value in module.parameters()]
     known = {id(value) for value in careful}

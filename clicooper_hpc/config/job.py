@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
@@ -60,6 +61,11 @@ class Job(Section):
     def canonical(self) -> str:
         """Return the resolved job as sorted JSON: stored in every run, and what is digested."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def cut_at(self, cuts: Sequence[int]) -> Job:
+        """Return the same job with the network cut before these layers."""
+        pipeline = self.pipeline.model_copy(update={"partition": [*cuts]})
+        return self.model_copy(update={"pipeline": pipeline})
 
     def digest(self) -> Digest:
         """Return the digest of the canonical text."""

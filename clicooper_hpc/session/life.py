@@ -141,12 +141,7 @@ def _agree_on_layout(
     payload = None if layout is None else json.dumps(layout.cuts).encode()
     shared = json.loads(world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s))
     cuts = check_cuts(shared, len(model), world.size - 1)
-    return layout_of(
-        job.model_copy(update={"pipeline": job.pipeline.model_copy(update={"partition": [*cuts]})}),
-        model,
-        contract,
-        world.size - 1,
-    )
+    return layout_of(job.cut_at(cuts), model, contract, world.size - 1)
 
 
 def _share_sub_labels(

@@ -32,6 +32,8 @@ class AttackOptions:
         Which part of all cells.
     output
         Default: ``attacks.h5`` in the owner's private folder, with the share in its name.
+    figures
+        Folder for pictures of reconstructions beside the owner's images; none without.
     every
         Show all variants, not the strongest alone; stored are all.
     """
@@ -43,6 +45,7 @@ class AttackOptions:
     public: Path | None = None
     share: Share = field(default_factory=Share)
     output: Path | None = None
+    figures: Path | None = None
     overwrite: bool = False
     as_json: bool = False
     every: bool = False
@@ -65,6 +68,9 @@ def target_of(run: Run, options: AttackOptions) -> Path:
             where=str(target),
             remedy="Give another file with -o, or --overwrite.",
         )
-    if options.output is not None and not target.parent.is_dir():
-        raise UsageError("there is no such folder", where=str(target.parent))
+    asked = [target.parent] if options.output is not None else []
+    asked += [] if options.figures is None else [options.figures]
+    for folder in asked:
+        if not folder.is_dir():
+            raise UsageError("there is no such folder", where=str(folder))
     return target

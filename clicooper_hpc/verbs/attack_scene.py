@@ -89,8 +89,7 @@ class AttackScene:
         _require_whole(run)
         job = job_from_canonical(str(run.attrs["resolved_job"]))
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
-        pipeline = job.pipeline.model_copy(update={"partition": cuts})
-        self.job: Job = job.model_copy(update={"pipeline": pipeline})
+        self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
         private = PrivateFolder(run.folder.private)

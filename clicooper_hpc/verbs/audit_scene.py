@@ -87,10 +87,7 @@ class AuditScene:
         self.stages = self.view.run.stages
         self._run = run
         job = job_from_canonical(str(run.attrs["resolved_job"]))
-        cuts = list(self.view.run.cuts[1:])
-        self.job = job.model_copy(
-            update={"pipeline": job.pipeline.model_copy(update={"partition": cuts})}
-        )
+        self.job = job.cut_at(self.view.run.cuts[1:])
         torch.set_num_threads(job.training.threads)
         self.device = choose_device(job.pipeline.device, 0)
         self._preparation = _prepared(self)

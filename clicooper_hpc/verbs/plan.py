@@ -195,5 +195,7 @@ def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -
         f"{head}, {forecast.rows_per_name:.0f} samples a name; forecast, if classes lie as in "
         "docs/label-map.md:",
         f"         grouping attack finds ARI {forecast.leak:.2f}, {forecast.leak_known:.2f} with "
-        f"known class means (0 is chance, 1 all); price {forecast.price:.1f} points of accuracy",
+        "known class means (0 is chance, 1 all)",
+        f"         price about {forecast.price:.1f} points of accuracy for small networks; chains "
+        "of trainers pay several times that",
     ]

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.pictures import save_pictures
+from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
+from clicooper_hpc.verbs.attack_figures import draw_reconstructions
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -28,3 +31,17 @@ def test_a_figure_grows_with_its_variants(tmp_path: Path, channels: int) -> None
         assert two.width == one.width
         assert two.height > one.height
         assert np.asarray(one.convert("L")).std() > 10
+
+
+def test_a_figure_for_each_inversion_of_the_first_seed(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).random((3, 1, 8, 8)).astype(np.float32)
+    arrays: dict[ArrayKey, NDArray[np.generic]] = {
+        ("decoder", "trainer 1", seed, name): pictures
+        for seed in (0, 1)
+        for name in ("originals", "noise-aware")
+    }
+    arrays["membership", "outsider", 0, "roc"] = np.zeros((2, 5))
+    paths = draw_reconstructions(AttackRecord({}, [], arrays), tmp_path)
+    assert [path.name for path in paths] == ["decoder-trainer-1.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder-trainer-1.png"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
