@@ -3,9 +3,9 @@
 Both ends of a channel see the same bytes (header and payload), so both get the same leaves; the
 Merkle root over them is what both sign. All that travels is hashed twice, so messages alone are
 hashed with BLAKE3 (O'Connor, Aumasson, Neves and Wilcox-O'Hearn 2020), four times as fast as
-SHA-256 where the processor has instructions for either. With a core to spare a helper thread does it,
-and training pays for a copy of the bytes; without one the copy and the change of threads would cost
-more than the digest, which is then taken at once.
+SHA-256 where the processor has instructions for either. With a core to spare a helper thread does
+it, and training pays for a copy of the bytes; without one the copy and the change of threads would
+cost more than the digest, which is then taken at once.
 """
 
 from __future__ import annotations
