@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from clicooper_hpc.errors import ClicooperError, ExitCode
 from clicooper_hpc.transport.world import World
 
-__all__ = ["AgreedFailure", "agree", "say"]
+__all__ = ["AgreedFailure", "Teller", "agree", "end_all", "say"]
 
 _T = TypeVar("_T")
+#: Told the rank that failed, the number of ranks, and one line.
+Teller = Callable[[int, int, str], None]
 
 
 class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
@@ -23,7 +25,13 @@ class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
         self.code = code
 
 
-def agree(world: World, action: Callable[[], _T], *, deadline_s: float) -> _T:
+def say(rank: int, size: int, message: str) -> None:
+    """Print one line of rank ``rank`` to standard error."""
+    role = "owner" if rank == 0 else f"trainer {rank}"
+    print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Teller = say) -> _T:
     """Do ``action`` on this rank and learn whether every rank's went well.
 
     Raises
@@ -43,12 +51,21 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float) -> _T:
     verdict = world.share_verdict(code, message, deadline_s=deadline_s)
     if verdict.code or failure is not None:
         if world.rank == 0:
-            say(verdict.rank, world.size, verdict.message)
+            tell(verdict.rank, world.size, verdict.message)
         raise AgreedFailure(verdict.code or code)
     return result
 
 
-def say(rank: int, size: int, message: str) -> None:
-    """Print one line of rank ``rank`` to standard error."""
-    role = "owner" if rank == 0 else f"trainer {rank}"
-    print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
+def end_all(world: World, error: BaseException, *, tell: Teller = say) -> NoReturn:
+    """Say why, once, and end every rank."""
+    if isinstance(error, ClicooperError):
+        tell(world.rank, world.size, error.line())
+        world.abort(int(error.exit_code))
+    if isinstance(error, KeyboardInterrupt):
+        tell(world.rank, world.size, "interrupted")
+        world.abort(130)
+    if isinstance(error, SystemExit):
+        raise error
+    traceback.print_exception(error)
+    tell(world.rank, world.size, f"internal error: {error!r}")
+    world.abort(int(ExitCode.INTERNAL))

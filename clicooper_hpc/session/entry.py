@@ -7,15 +7,13 @@ with `World.abort`, after its one line.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical, load_job
-from clicooper_hpc.errors import ClicooperError, ExitCode
-from clicooper_hpc.session.agreement import AgreedFailure, agree, say
+from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.session.logs import configure_logging
 from clicooper_hpc.transport.launch import check_world, start_mpi
 from clicooper_hpc.transport.world import World
@@ -37,7 +35,7 @@ def run_job(path: Path, *, overrides: Sequence[str], output: Path | None, quiet:
     except AgreedFailure as failure:
         return failure.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        _abort(world, error)
+        end_all(world, error)
     return ExitCode.DONE
 
 
@@ -61,18 +59,3 @@ def _agree_on_job(
     shared = world.broadcast_bytes(text, limit_bytes=2**20, deadline_s=startup_s).decode()
     run_path, folder, canonical = shared.split("\n", 2)
     return job_from_canonical(canonical, folder), Path(run_path)
-
-
-def _abort(world: World, error: BaseException) -> NoReturn:
-    """Say why, once, and end every rank."""
-    if isinstance(error, ClicooperError):
-        say(world.rank, world.size, error.line())
-        world.abort(int(error.exit_code))
-    if isinstance(error, KeyboardInterrupt):
-        say(world.rank, world.size, "interrupted")
-        world.abort(130)
-    if isinstance(error, SystemExit):
-        raise error
-    traceback.print_exception(error)
-    say(world.rank, world.size, f"internal error: {error!r}")
-    world.abort(int(ExitCode.INTERNAL))

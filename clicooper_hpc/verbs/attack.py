@@ -23,17 +23,17 @@ from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord, write_record
 from clicooper_hpc.runstore.h5 import Attribute
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.verbs.attack_figures import draw_reconstructions
 from clicooper_hpc.verbs.attack_options import AttackOptions, target_of
 from clicooper_hpc.verbs.attack_parties import parties_of, party_named
 from clicooper_hpc.verbs.attack_ranks import (
     ATTACKS_S,
-    SharedFailure,
-    abort,
+    PREPARE_S,
     gather_records,
     ranks_started,
     start_ranks,
-    together,
+    tell,
 )
 from clicooper_hpc.verbs.attack_record import exit_code, in_order, library_versions, told
 from clicooper_hpc.verbs.attack_scene import AttackScene
@@ -81,19 +81,20 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     world = start_ranks()
     try:
         with world:
-            plan = together(world, lambda: _plan(path, options))
+            plan = agree(world, lambda: _plan(path, options), deadline_s=PREPARE_S, tell=tell)
             record = _carry_out(plan, options, world.rank, world.size)
             records = gather_records(world, record)
-            shown = together(
+            shown = agree(
                 world,
                 lambda: ("", ExitCode.DONE) if records is None else _finish(plan, options, records),
                 # Ranks whose findings are taken early wait here for the slowest.
                 deadline_s=ATTACKS_S,
+                tell=tell,
             )
-    except SharedFailure as failure:
+    except AgreedFailure as failure:
         return "", ExitCode(failure.code)
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        abort(world, error)
+        end_all(world, error, tell=tell)
     return shown
 
 
