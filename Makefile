@@ -1,6 +1,8 @@
 # make install   .venv in this checkout with everything pinned
 # make demo      owner + 3 trainers on the embedded digits, private and not, side by side
 # make test      the whole test suite
+# make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
+# make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
 # make check     format, lint, types, import arrows
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo test check format docs clean
+.PHONY: install demo paper frontier test check format docs clean
 
 install: $(STAMP)
 
@@ -32,6 +34,12 @@ demo: $(STAMP)
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=15
 	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
 	@$(BIN)/clicooper verify runs/demo | tail -1
+
+paper: $(STAMP)
+	$(BIN)/python tests/peers/paper.py $(PAPER_ARGS)
+
+frontier: $(STAMP)
+	$(BIN)/python tests/peers/frontier.py $(FRONTIER_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)

@@ -36,7 +36,7 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="default: attacks.h5 in RUN/private"
     )
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="also draw reconstructions there (private!)"
+        "--figures", type=Path, metavar="DIR", help="also draw figures there (private!)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.add_argument(

@@ -16,6 +16,8 @@ from clicooper_hpc.attacks.labels_grouping import equal_groups
 __all__ = ["align", "cells_of_sub_labels", "match_scores", "residuals"]
 
 _ITERATIONS = 60
+# Bounds the time where there are many cells: assignments tried for one matching.
+_MOST_ASSIGNMENTS = 40_000
 
 
 def cells_of_sub_labels(
@@ -81,7 +83,9 @@ def match_scores(
     rng = np.random.default_rng(seed)
     across = both * (cell_of[:, None] != cell_of[None, :])
     best, best_value = np.zeros(len(cell_of), dtype=np.int64), -np.inf
-    for start in range(max(starts, len(members))):
+    tries = max(2, min(max(starts, len(members)), _MOST_ASSIGNMENTS // (10 * len(members))))
+    rounds = max(3, min(_ITERATIONS, _MOST_ASSIGNMENTS // (tries * len(members))))
+    for start in range(tries):
         chosen = np.full(len(cell_of), -1, dtype=np.int64)
         if start < len(members):
             first = members[start]
@@ -89,18 +93,19 @@ def match_scores(
         else:
             for group in members:
                 chosen[group] = rng.permutation(classes)[: len(group)]
+        onehot = np.zeros((len(chosen), classes))
+        placed = np.flatnonzero(chosen >= 0)
+        onehot[placed, chosen[placed]] = 1.0
         order = rng.permutation(len(members))
-        for _ in range(_ITERATIONS):
+        for _ in range(rounds):
             before = chosen.copy()
             for cell in order:
                 group = members[cell]
-                onehot = np.zeros((len(chosen), classes))
-                placed = np.flatnonzero((chosen >= 0) & (cell_of != cell_of[group[0]]))
-                if not len(placed):
-                    continue
-                onehot[placed, chosen[placed]] = 1
+                # Scores within the cell are zero, so its own members need not be taken out.
                 which, where = linear_sum_assignment(-(across[group] @ onehot))
                 chosen[group[which]] = where
+                onehot[group] = 0.0
+                onehot[group[which], where] = 1.0
             if np.array_equal(before, chosen):
                 break
         value = float(across[chosen[:, None] == chosen[None, :]].sum())

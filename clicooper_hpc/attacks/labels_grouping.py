@@ -7,9 +7,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering, kmeans_plusplus
 
-__all__ = ["equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
+__all__ = ["deal_equally", "equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
 
 _ITERATIONS = 50
+# An optimal assignment takes the cube of the number of points: with more than these, groups settle
+# by k-means first and are made equal at the end.
+_MANY = 500
+_STARTS_OF_MANY, _LAST_OF_MANY = 3, 3
 
 
 def kmeans_groups(
@@ -47,22 +51,22 @@ def equal_groups(
     """
     n = len(points)
     groups = min(groups, n)
-    slots = np.repeat(np.arange(groups), max(size, -(-n // groups)))
     rng = np.random.default_rng(seed)
     squares = np.sum(points * points, axis=1)
     best, best_cost = np.zeros(n, dtype=np.int64), np.inf
-    for start in range(starts):
+    many = n > _MANY
+    for start in range(min(starts, _STARTS_OF_MANY) if many else starts):
         if start == 0:
             centres = _means(points, ward_groups(points, groups), groups)
         else:
             centres, _ = kmeans_plusplus(points, groups, random_state=int(rng.integers(2**31)))
+        if many:
+            centres = KMeans(groups, init=centres, n_init=1).fit(points).cluster_centers_
         chosen = np.full(n, -1, dtype=np.int64)
         cost = np.inf
-        for _ in range(_ITERATIONS):
+        for _ in range(_LAST_OF_MANY if many else _ITERATIONS):
             distances = np.sum(centres**2, axis=1) - 2 * points @ centres.T + squares[:, None]
-            which, where = linear_sum_assignment(distances[:, slots])
-            now = np.empty(n, dtype=np.int64)
-            now[which] = slots[where]
+            now = deal_equally(distances, size)
             cost = float(distances[np.arange(n), now].sum())
             if np.array_equal(now, chosen):
                 break
@@ -71,6 +75,19 @@ def equal_groups(
         if cost < best_cost:
             best, best_cost = chosen, cost
     return best
+
+
+def deal_equally(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]:
+    """Return the group of each point, int64 [n], of least total cost with equally large groups.
+
+    ``costs`` float64 [n, groups]; groups have room for ``size`` points, or what n needs if more.
+    """
+    n, groups = costs.shape
+    slots = np.repeat(np.arange(groups), max(size, -(-n // groups)))
+    which, where = linear_sum_assignment(costs[:, slots])
+    dealt = np.empty(n, dtype=np.int64)
+    dealt[which] = slots[where]
+    return dealt
 
 
 def spectral_groups(affinity: NDArray[np.float64], groups: int, seed: int) -> NDArray[np.int64]:

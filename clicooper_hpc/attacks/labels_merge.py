@@ -17,6 +17,7 @@ from clicooper_hpc.attacks.labels_features import (
     logits_at_end,
     through_segments,
 )
+from clicooper_hpc.attacks.labels_informed import informed_groups
 from clicooper_hpc.attacks.labels_variants import merge_variants
 from clicooper_hpc.attacks.registry import Attack, Outcome
 from clicooper_hpc.attacks.view import Aux, Truth, View
@@ -24,19 +25,28 @@ from clicooper_hpc.attacks.view import Aux, Truth, View
 __all__ = ["MERGE", "guess_groups", "merge_variants", "score_groups"]
 
 _DRAWS = 200
+#: Sub-labels up to which their confusion, the square of that, is kept.
+_SHOWN: Final = 1024
 
 Groups = dict[str, NDArray[np.int64]]
 
 
 def guess_groups(view: View, classes: int, seed: int, scale: float) -> Groups:
     """Return the class guessed for each sub-label, int64 [gamma K], by name of the variant."""
+    return _guess(view, classes, seed, scale)[0]
+
+
+def _guess(
+    view: View, classes: int, seed: int, scale: float
+) -> tuple[Groups, NDArray[np.float64] | None]:
+    """Return the groupings, and the mean answer to the rows of each sub-label, if there is one."""
     features = through_segments(view.segments, held_chain(view), view.rows)
     logits = logits_at_end(features, view.sub_label_count)
     confused = None
     if logits is not None:
         confused = _mean_probabilities(logits, view.sub_labels, view.sub_label_count)
         # The scores themselves are points too, but their confusion says it better.
-    return merge_variants(
+    groups = merge_variants(
         view.rows,
         view.sub_labels,
         max(view.sub_label_count // classes, 1),
@@ -48,6 +58,7 @@ def guess_groups(view: View, classes: int, seed: int, scale: float) -> Groups:
         seed=seed,
         scale=scale,
     )
+    return groups, confused
 
 
 def _mean_probabilities(
@@ -131,18 +142,32 @@ def _applies(view: View) -> str | None:
 
 
 def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
-    groups = guess_groups(view, classes_known(aux.same.classes), seed, scale)
+    """See `Attack.run`.
+
+    Arrays: ``groups: VARIANT`` and ``classes`` int64 [gamma K], ``seen`` bool [gamma K], and for a
+    party that holds rows and all layers behind them ``confusion`` float32 [gamma K, gamma K]: the
+    mean answer to the rows of each sub-label.
+    """
+    classes = classes_known(aux.same.classes)
+    groups, confused = _guess(view, classes, seed, scale)
+    groups |= informed_groups(view, aux.same, classes, seed)
     seen = np.ones(view.sub_label_count, dtype=np.bool_)
     if len(view.sub_labels):
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
     findings = score_groups(groups, truth.class_of_sub_label, view.party.name, seed, seen)
-    arrays = {f"groups: {name}": group for name, group in groups.items()}
+    arrays: dict[str, NDArray[np.generic]] = {
+        f"groups: {name}": group for name, group in groups.items()
+    }
+    # Beside the guesses what they are guesses of: enough for the figure of a stored record.
+    arrays |= {"classes": truth.class_of_sub_label, "seen": seen}
+    if confused is not None and len(confused) <= _SHOWN:
+        arrays["confusion"] = confused.astype(np.float32)
     return Outcome(findings, arrays)
 
 
 MERGE: Final = Attack(
     name="merge",
-    knowledge="rows, sub-labels, noise, K and gamma, own segments; no labels",
+    knowledge="rows, sub-labels, noise, K and gamma, own segments; labelled images where it says",
     source="grouping of sub-labels, adaptive attack on label expansion (no published one)",
     applies=_applies,
     run=_run,

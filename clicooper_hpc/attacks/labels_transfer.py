@@ -20,6 +20,7 @@ __all__ = ["between_cells", "confusion", "refine", "scores_of_network"]
 
 _HIDDEN, _BATCH, _RATE, _DECAY = 192, 256, 2e-3, 1e-2
 _STEPS = 600
+_MOST_STEPS = 20_000  # of the networks of all cells together
 
 
 def scores_of_network(
@@ -87,7 +88,9 @@ def between_cells(
     centred = _centred(rows, cell)
     scores = np.zeros((count, count))
     weights = 1.0 / np.bincount(labels, minlength=count)[labels]
-    for number in range(int(cell_of.max()) + 1):
+    cells = int(cell_of.max()) + 1
+    steps = max(20, int(min(_STEPS / 2, _MOST_STEPS / cells) * scale))
+    for number in range(cells):
         members = np.flatnonzero(cell_of == number)
         place = np.full(count, -1)
         place[members] = np.arange(len(members))
@@ -100,12 +103,12 @@ def between_cells(
             len(members),
             centred,
             seed + number,
-            steps=max(20, int(_STEPS * scale / 2)),
+            steps=steps,
             weights=weights[own],
         )
         means = _by_sub_label(answers, labels, count)
         scores[members] = means.T
-    for number in range(int(cell_of.max()) + 1):
+    for number in range(cells):
         members = np.flatnonzero(cell_of == number)
         scores[:, members] -= scores[:, members].mean(axis=1, keepdims=True)
     return scores

@@ -34,6 +34,9 @@ __all__ = ["merge_variants"]
 
 # Networks are trained on these, and on what the last held segment makes of the rows.
 _LEARNT = ("rows", "pool 2")
+# With more names than this, cells (which a map of so many names hardly has) are looked for in the
+# rows alone, not in every representation of them: it is most of the work.
+_MANY_NAMES = 1000
 
 Groups = dict[str, NDArray[np.int64]]
 Points = NDArray[np.float64]
@@ -135,10 +138,11 @@ class _Attacker:
                     measured.means, self.gamma, self.K, self.seed, starts=self.starts
                 )
             # Pooled maps and features carry noise of another, unknown size.
-            self._from_moments(found, name, measured, cells, sigma if name == "rows" else 0.0)
+            used = cells if name == "rows" or count <= _MANY_NAMES else None
+            self._from_moments(found, name, measured, used, sigma if name == "rows" else 0.0)
             if name in learnt:
                 white = np.asarray(space @ measured.whitener(), dtype=np.float32)
-                self._from_networks(found, name, white, labels, cells)
+                self._from_networks(found, name, white, labels, used)
         return cells
 
     def from_head(self, found: Groups, head: Points, cells: NDArray[np.int64] | None) -> None:

@@ -141,6 +141,10 @@ def _applies(view: View) -> str | None:
 
 
 def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
+    """See `Attack.run`; arrays hold false- and true-positive rates float64 [2, points].
+
+    ``roc VARIANT`` is measured, ``bound`` what the guarantee allows nobody to exceed.
+    """
     rng = np.random.default_rng([seed, 1])
     trained = np.unique(view.groups) if view.groups.size else np.arange(len(truth.train))
     inside = rng.permutation(trained)[:_TARGETS]
@@ -152,6 +156,10 @@ def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome
     oracle = truth.predict if not len(view.rows) else None
     scores = guess(view, aux, Labelled(images, classes), oracle, seed, scale)
     curves = {f"roc {name}": _curve(member, values) for name, values in scores.items()}
+    mu = _replace_one_mu(view.mechanism)
+    if math.isfinite(mu):
+        rates = _rates()
+        curves["bound"] = np.stack([rates, [membership_ceiling(rate, mu) for rate in rates]])
     return Outcome(score(scores, member, view, seed), curves)
 
 
@@ -177,9 +185,13 @@ def _threshold(others: NDArray[np.float64], rate: float) -> float:
 def _curve(member: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return false- and true-positive rates float64 [2, points], dense at few false positives."""
     false, true, _ = roc_curve(member, values)
-    rates = np.concatenate([[0.0], np.geomspace(1e-4, 1, _ROC_POINTS - 1)])
+    rates = _rates()
     at = np.searchsorted(false, rates, side="right") - 1
     return np.stack([rates, true[at]])
+
+
+def _rates() -> NDArray[np.float64]:
+    return np.concatenate([[0.0], np.geomspace(1e-4, 1, _ROC_POINTS - 1)])
 
 
 def _replace_one_mu(mechanism: Mechanism) -> float:

@@ -78,30 +78,31 @@ def network_scores(
     dict[str, NDArray[np.float64]]
         ``"confidence"``: probability of the most probable sub-label. ``"loss"``: log-odds of the
         class, which rank as the loss, under names learnt from up to 2,000 labelled images.
-        ``"LiRA"``: the same as log-odds, less their
-        mean over shadow networks that never saw the target. float64 [t] each.
+        ``"LiRA"``: the same as log-odds, less their mean over shadow networks that never saw the
+        target. Both also with the names of a class ``pooled`` (`class_scores`), not added up.
+        float64 [t] each.
     """
     rng = np.random.default_rng(seed)
     count = int(aux.same.classes.max()) + 1
     told = answers(targets.images)
     named = rng.permutation(len(aux.same))[:_NAMED]
     names = learn_names(answers(aux.same.images[named]), aux.same.classes[named], count)
-    own = _log_odds(class_scores(told, names, count), targets.classes)
-    return {
-        "confidence": told.max(axis=1),
-        "loss": own,
-        "LiRA": own - _expected(view, aux, targets, count, rng, scale),
-    }
+    found = {"confidence": told.max(axis=1)}
+    expected = _expected(view, aux, targets, count, rng, scale)
+    for tag, pooled in (("", False), (", pooled", True)):
+        own = _log_odds(class_scores(told, names, count, pooled=pooled), targets.classes)
+        found |= {f"loss{tag}": own, f"LiRA{tag}": own - expected[pooled]}
+    return found
 
 
 def _expected(
     view: View, aux: Aux, targets: Labelled, count: int, rng: np.random.Generator, scale: float
-) -> NDArray[np.float64]:
-    """Return the mean log-odds of targets over shadow networks trained without them."""
+) -> dict[bool, NDArray[np.float64]]:
+    """Return the mean log-odds over shadow networks trained without the targets, by `pooled`."""
     inputs = inputs_of(view, targets.images)
     effort = _NARROW_EFFORT if inputs[0].size <= _WIDE and view.front else _WIDE_EFFORT
     images, shadows, epochs = (max(2, round(full * scale)) for full in effort)
-    total = np.zeros(len(targets))
+    total = {pooled: np.zeros(len(targets)) for pooled in (False, True)}
     chosen = rng.permutation(len(aux.same))[: max(200, images)]
     pictures, classes = aux.same.images[chosen], aux.same.classes[chosen]
     clean = clean_rows(view, pictures) if view.front is not None else pictures
@@ -116,9 +117,11 @@ def _expected(
         names = classes[half] * gamma + rng.integers(0, gamma, len(half))
         network = _shadow(view, rows, len(owner), seed)
         fit(network, rows, np.eye(len(owner))[names], epochs=epochs, seed=seed)
-        likely = class_scores(evaluate(network, inputs), owner, count)
-        total += _log_odds(likely, targets.classes)
-    return total / shadows
+        answers = evaluate(network, inputs)
+        for pooled, so_far in total.items():
+            likely = class_scores(answers, owner, count, pooled=pooled)
+            so_far += _log_odds(likely, targets.classes) / shadows
+    return total
 
 
 def _shadow(view: View, rows: NDArray[np.float32], outputs: int, seed: int) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 __all__ = [
     "NAMING_RULES",
@@ -86,12 +87,26 @@ def best_names(
 
 
 def class_scores(
-    probabilities: NDArray[np.float64], names: NDArray[np.int64], class_count: int
+    probabilities: NDArray[np.float64],
+    names: NDArray[np.int64],
+    class_count: int,
+    *,
+    pooled: bool,
 ) -> NDArray[np.float64]:
-    """Sum sub-label probabilities [n, gamma K] per name: float64 [n, K], as the owner does."""
+    """Turn sub-label probabilities [n, gamma K] into those of classes: float64 [n, K].
+
+    Added up by name, or ``pooled``: the mean logarithm over the names of a class, normalised. The
+    owner does one or the other (`LabelMap.class_probabilities`); an attacker may try both.
+    """
     chosen = np.zeros((len(names), class_count))
     chosen[np.arange(len(names)), names] = 1.0
-    return np.asarray(probabilities @ chosen, dtype=np.float64)
+    if not pooled:
+        return np.asarray(probabilities @ chosen, dtype=np.float64)
+    sizes = chosen.sum(axis=0)
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)) @ chosen
+    # A class nobody has a name for is never answered.
+    means = np.where(sizes > 0, logs / np.maximum(sizes, 1), -np.inf)
+    return np.asarray(softmax(means, axis=1), dtype=np.float64)
 
 
 def labelled_draw(

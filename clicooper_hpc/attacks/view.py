@@ -147,6 +147,8 @@ class Truth:
     predict
         Sub-label probabilities float64 [n, gamma K] of the delivered network for images float32
         [n, channels, height, width].
+    pooled
+        Whether the owner pools the probabilities of a class's names, or adds them up.
     """
 
     train: Labelled
@@ -154,3 +156,4 @@ class Truth:
     classes: int
     class_of_sub_label: NDArray[np.int64]
     predict: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    pooled: bool = False

@@ -50,6 +50,11 @@ class Job(Section):
                 f"pipeline.micro_batches = {self.pipeline.micro_batches} is more than "
                 f"training.batch_size = {self.training.batch_size}"
             )
+        if self.front.projection == "private-lda" and self.privacy.unit != "sample":
+            raise ValueError(
+                'front.projection = "private-lda" spends whole samples: it needs privacy.unit = '
+                f'"sample", not "{self.privacy.unit}"'
+            )
         cuts = self.pipeline.partition
         if isinstance(cuts, list) and self.pipeline.segments not in (None, len(cuts) + 1):
             raise ValueError(

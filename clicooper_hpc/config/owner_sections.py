@@ -77,13 +77,21 @@ class FrontSection(Section):
     """Keep the layers before this index (`kind = "weights"`). Default: all layers."""
 
     dim: int | None = Field(default=None, ge=1)
-    """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection."""
+    """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection; `private-lda` keeps at
+    most so many, and never more than one less than there are classes."""
 
-    projection: Literal["none", "pca", "lda"] = "none"
-    """Linear projection behind the front, fitted on `public_data` only."""
+    projection: Literal["none", "pca", "lda", "private-lda"] = "none"
+    """Linear projection behind the front. `pca`, `lda`: fitted on `public_data` only.
+    `private-lda`: LDA whose class means are noised sums of `private_share` of the training samples,
+    which are never released; they pay `privacy.epsilon` for it, once, instead. Everything else is
+    fitted on `public_data`. Needs `privacy.unit = "sample"`."""
+
+    private_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training samples, drawn in secret, that is spent on `private-lda`."""
 
     public_data: str | None = None
-    """Data set (as `data.path`) the projection is fitted on. It must be public."""
+    """Data set (as `data.path`) the projection is fitted on. It must be public. Its labels serve
+    `lda` and `private-lda`; they need not be the private classes."""
 
     public_rows: int | None = Field(default=None, ge=2)
     """Fit the projection on the first so many public samples. Default: all."""
@@ -106,7 +114,15 @@ class FrontSection(Section):
             raise ValueError('front.kind = "weights" needs front.weights')
         if self.kind in ("random", "dct", "dp-sgd") and self.dim is None:
             raise ValueError(f'front.kind = "{self.kind}" needs front.dim')
-        if self.projection != "none" and (self.public_data is None or self.dim is None):
+        if self.projection == "private-lda":
+            if self.public_data is None:
+                raise ValueError('front.projection = "private-lda" needs front.public_data')
+            if self.kind == "dp-sgd":
+                raise ValueError(
+                    'front.projection = "private-lda" charges samples that front.kind = "dp-sgd" '
+                    "has charged already: use a public front"
+                )
+        elif self.projection != "none" and (self.public_data is None or self.dim is None):
             raise ValueError(
                 f'front.projection = "{self.projection}" needs front.public_data and front.dim'
             )

@@ -30,7 +30,7 @@ class Split:
     span
         Which stored rows this split shows; its sample ids are 0..len(span)-1.
     order
-        See `reordered`.
+        See `selected`; None shows the whole span in the order it is stored.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Split:
         self._order = order
 
     def __len__(self) -> int:
-        return len(self._span)
+        return len(self._span) if self._order is None else len(self._order)
 
     def __repr__(self) -> str:
         return f"Split({self.name!r}, {len(self)} x {self.row_shape}, {self.dtype})"
@@ -139,24 +139,40 @@ class Split:
         """
         if not np.array_equal(np.sort(order), np.arange(len(self))):
             raise ValueError(f"that is not an order of the {len(self)} samples")
+        return self.selected(order)
+
+    def selected(self, ids: NDArray[np.int64]) -> Split:
+        """Return a view of some samples: its sample ``i`` is sample ``ids[i]`` of this split.
+
+        ``ids`` int64 [m], different samples. Reading them in their order jumps about in the file.
+        """
+        if len(ids) == 0 or len(np.unique(ids)) != len(ids):
+            raise ValueError("those are not different samples")
+        order = self._stored(ids) - self._span.start
         return Split(self.name, self._x, self._y, self._span, order)
 
     def fingerprint(self) -> Digest:
         """Digest shape, dtype, stored values and labels; streamed, never whole in memory.
 
         Two splits have the same fingerprint exactly if they hold the same rows and labels in
-        the same order; how a file chunks, compresses or orders bytes does not matter, nor does
-        `reordered`.
+        the same stored order; how a file chunks, compresses or orders bytes does not matter, nor
+        does the order of `reordered` and `selected`.
         """
         return digest_chunks(_FINGERPRINT_TAG, self._content())
 
     def _content(self) -> Iterator[bytes | memoryview]:
         header = {"dtype": str(self.dtype), "shape": [len(self), *self.row_shape]}
         yield json.dumps(header, sort_keys=True).encode("ascii") + b"\n"
+        shows = None
+        if self._order is not None:
+            shows = np.zeros(len(self._span), dtype=np.bool_)
+            shows[self._order] = True
         for store in (self._x, self._y):
             little = store.dtype.newbyteorder("<")
-            for _, values in blocks(store, self._span.start, self._span.stop):
-                yield np.ascontiguousarray(values, dtype=little).view(np.uint8).data
+            for start, values in blocks(store, self._span.start, self._span.stop):
+                first = start - self._span.start
+                shown = values if shows is None else values[shows[first : first + len(values)]]
+                yield np.ascontiguousarray(shown, dtype=little).view(np.uint8).data
 
     def _stored(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         if ids.ndim != 1 or ids.dtype.kind not in "iu":

@@ -26,6 +26,10 @@ class MLPOptions:
     widths: tuple[int, ...] = (256, 256)
     """Units of each hidden layer; empty for a linear classifier."""
 
+    stem: tuple[int, ...] = ()
+    """Units of linear layers without activation before all others: they make a segment where
+    one more activation on noised rows would cost accuracy."""
+
     dropout: float = 0.0
     """Probability of dropping a hidden unit."""
 
@@ -33,25 +37,30 @@ class MLPOptions:
     """LayerNorm before each activation."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.widths, tuple):
-            raise UsageError(
-                f"must be a list of whole numbers, not {self.widths!r}",
-                where="model.options.widths",
-            )
-        for width in self.widths:
-            check_count("widths", width)
+        for name in ("widths", "stem"):
+            widths = getattr(self, name)
+            if not isinstance(widths, tuple):
+                raise UsageError(
+                    f"must be a list of whole numbers, not {widths!r}",
+                    where=f"model.options.{name}",
+                )
+            for width in widths:
+                check_count(name, width)
         check_fraction("dropout", self.dropout)
         check_flag("norm", self.norm)
 
 
 def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object]) -> nn.Sequential:
-    """[Flatten], then Linear, [LayerNorm], ReLU, [Dropout] per width, then Linear to ``outputs``.
+    """[Flatten], [Linear], then Linear, [LayerNorm], ReLU, [Dropout] per width, then Linear.
 
     Raises ``UsageError`` for unknown options and bad values.
     """
     chosen = parse_options(MLPOptions, options, model="mlp")
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
     inputs = math.prod(input_shape)
+    for width in chosen.stem:
+        layers.append(nn.Linear(inputs, width))
+        inputs = width
     for width in chosen.widths:
         layers.append(nn.Linear(inputs, width))
         if chosen.norm:

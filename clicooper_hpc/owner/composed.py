@@ -25,7 +25,7 @@ class Score:
 
 
 def class_probabilities(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
-    """Sum sub-label probabilities per class: float [n, sub-labels] -> float64 [n, classes]."""
+    """Return what logits of sub-labels [n, names] say of classes: float64 [n, classes]."""
     probabilities = torch.softmax(logits.double(), dim=1).numpy()
     return np.asarray(label_map.class_probabilities(probabilities), dtype=np.float64)
 

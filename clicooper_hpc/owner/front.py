@@ -1,8 +1,9 @@
 """The front as a value: the owner's part of the network, from raw rows to release rows.
 
 A front is a short chain of stages fixed before the run. It must not depend on private data, except
-through DP-SGD, or the row-wise guarantee of the release does not hold: replacing one sample would
-move every row. `Provenance` says which of the two it is, or that the guarantee is conditional.
+through DP-SGD or noised class sums, or the row-wise guarantee of the release does not hold:
+replacing one sample would move every row. `Provenance` says which it is, or that the guarantee is
+conditional.
 `clicooper_hpc.owner.front_build.build_front` makes fronts.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,25 @@ from clicooper_hpc.digests import Digest, digest_bytes, digest_chunks
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.owner.front_rows import evaluate_rows, output_shape, probe_rows, safe_block
 from clicooper_hpc.owner.front_stages import Network, Stage, stage_from
+from clicooper_hpc.privacy.spec import ReleaseSpec
 
-__all__ = ["Front", "Provenance", "ProvenanceKind", "assemble_front", "restore_front"]
+__all__ = ["Front", "Provenance", "ProvenanceKind", "Spending", "assemble_front", "restore_front"]
 
 ProvenanceKind = Literal["public-weights", "random", "fixed-basis", "dp-sgd", "identity"]
 
 _DIGEST_TAG = "clicooper/v1/front"
 _PROBE_TAG = "clicooper/v1/front-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Training samples that paid for the projection with their class sums, and are never released.
+
+    ``spec`` is the mechanism of the sums; None where privacy is off and the sums are exact.
+    """
+
+    samples: int
+    spec: ReleaseSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,8 @@ class Provenance:
         Whether the guarantee holds only given the front, and why.
     epsilon, delta
         Price of DP-SGD under add-remove, on top of the release's; None for every other kind.
+    spent
+        The samples a private projection was paid with, if there is one.
     """
 
     kind: ProvenanceKind
@@ -56,6 +71,12 @@ class Provenance:
     reason: str | None = None
     epsilon: float | None = None
     delta: float | None = None
+    spent: Spending | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the front was computed from private samples, so that only its owner has it."""
+        return self.kind == "dp-sgd" or self.spent is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +142,7 @@ class Front:
             "version": 1,
             "input_shape": list(self.input_shape),
             "stages": [stage.settings() for stage in self.stages],
-            "provenance": asdict(self.provenance),
+            "provenance": _provenance_to_dict(self.provenance),
             "digest": self.digest.hex,
         }
         return json.dumps(content, sort_keys=True, allow_nan=False)
@@ -168,7 +189,7 @@ def assemble_front(
         input_shape=input_shape,
         output_shape=shape,
         non_negative=non_negative,
-        provenance=Provenance(**{**asdict(provenance), "normalisation": normalisation}),
+        provenance=replace(provenance, normalisation=normalisation),
         digest=_digest(input_shape, stages),
         probe=digest_bytes(_PROBE_TAG, seen.tobytes()),
         block_rows=block,
@@ -179,7 +200,7 @@ def assemble_front(
 def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: int = 64) -> Front:
     """Rebuild a front from `Front.settings` and `Front.private_tensors`.
 
-    A DP-SGD front is restored, never trained again: training again would spend again.
+    A front that cost privacy is restored, never made again: that would spend again.
 
     Raises
     ------
@@ -199,7 +220,7 @@ def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: i
             }
             stages.append(stage_from(stage, own))
         input_shape = tuple(int(size) for size in content["input_shape"])
-        provenance = Provenance(**content["provenance"])
+        provenance = _provenance_from_dict(content["provenance"])
         stored = str(content["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
@@ -207,3 +228,20 @@ def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: i
     if front.digest.hex != stored:
         raise DataError("the weights are not the ones that were stored", where=where)
     return front
+
+
+def _provenance_to_dict(provenance: Provenance) -> dict[str, Any]:
+    spent = provenance.spent
+    if spent is None:
+        return asdict(provenance)
+    spec = None if spent.spec is None else spent.spec.to_dict()
+    plain = asdict(replace(provenance, spent=None))
+    return {**plain, "spent": {"samples": spent.samples, "spec": spec}}
+
+
+def _provenance_from_dict(stored: Mapping[str, Any]) -> Provenance:
+    plain, spent = dict(stored), stored.get("spent")
+    if spent is not None:
+        spec = None if spent["spec"] is None else ReleaseSpec.from_dict(spent["spec"])
+        plain["spent"] = Spending(int(spent["samples"]), spec)
+    return Provenance(**plain)

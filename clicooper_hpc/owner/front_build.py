@@ -1,7 +1,8 @@
 """Making a front from plain values.
 
-A front must not depend on private data, except through DP-SGD; `Front.provenance` says where it
-comes from, or that the guarantee of a release is conditional on it.
+A front must not depend on private data, except through DP-SGD or noised class sums;
+`Front.provenance` says where it comes from, or that the guarantee of a release is conditional on
+it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from clicooper_hpc.owner.front_random import (
     takes_convolutions,
 )
 from clicooper_hpc.owner.front_rows import evaluate_rows, safe_block
+from clicooper_hpc.owner.front_spent import Spend, discriminant_stages
 from clicooper_hpc.owner.front_stages import Scale, Stage
 from clicooper_hpc.owner.front_weights import load_weights
 
@@ -97,13 +99,17 @@ def _project(
     wanted: Projection,
     public: PublicRows,
     private_fingerprint: Digest | None,
+    spend: Spend | None,
     base: _Base,
     block_rows: int,
 ) -> tuple[tuple[Stage, ...], Provenance]:
     """Append the fitted projection and say what it was fitted on."""
     block = safe_block(stages, base.input_shape, block_rows)
     features = evaluate_rows(stages, public.rows, input_shape=base.input_shape, block_rows=block)
-    linear = fit_projection(features, public.labels, wanted)
+    private = wanted.method == "private-lda"
+    linear = fit_projection(
+        features, public.labels, Projection("pca", None, wanted.whiten) if private else wanted
+    )
     reasons = [provenance.reason] if provenance.reason else []
     if private_fingerprint is None:
         reasons.append(f"{public.name} was not compared with the private data")
@@ -111,8 +117,9 @@ def _project(
         reasons.append(f"the projection was fitted on the private data itself ({public.name})")
     elif public.shared:
         reasons.append(f"{public.shared} rows of {public.name} are private rows too")
+    method = "PCA" if private else wanted.method.upper()
     text = (
-        f"{wanted.method.upper()} to {wanted.dim} coordinates, whitening {wanted.whiten:g}, "
+        f"{method} to {linear.matrix.shape[1]} coordinates, whitening {wanted.whiten:g}, "
         f"fitted on {len(public.rows)} rows of {public.name}"
     )
     projected = replace(
@@ -121,7 +128,20 @@ def _project(
         conditional=bool(reasons),
         reason="; ".join(reasons) or None,
     )
-    return (*stages, linear), projected
+    if not private:
+        return (*stages, linear), projected
+    if spend is None or public.labels is None:
+        raise UsageError(
+            "this projection needs private samples to spend and public labels",
+            where="front.projection",
+        )
+    before = assemble_front(
+        base.input_shape, (*stages, linear, Scale(1.0)), projected, block_rows=block_rows
+    )
+    rows = evaluate_rows(
+        before.stages[-2:], features, input_shape=features.shape[1:], block_rows=block
+    )
+    return discriminant_stages(before, rows, public.labels, wanted.dim, spend)
 
 
 def build_front(
@@ -136,6 +156,7 @@ def build_front(
     projection: Projection | None = None,
     public: PublicRows | None = None,
     private_fingerprint: Digest | None = None,
+    spend: Spend | None = None,
     dp_sgd: DpSgd | None = None,
     private: PrivateRows | None = None,
     normalise: float | None = None,
@@ -153,6 +174,8 @@ def build_front(
         Shape of one raw row.
     projection, public
         PCA or LDA fitted on public rows pulled through the front.
+    spend
+        What gives the class means of a private LDA; called once.
     private_fingerprint
         Fingerprint of the private data set. Where it equals the public one's, or is not given,
         the guarantee is conditional and `Provenance` says so.
@@ -177,7 +200,7 @@ def build_front(
         if public is None:
             raise UsageError("a projection is fitted on public data", where="front.public_data")
         stages, provenance = _project(
-            stages, provenance, projection, public, private_fingerprint, base, block_rows
+            stages, provenance, projection, public, private_fingerprint, spend, base, block_rows
         )
     if normalise is not None:
         if not 0 < normalise < float("inf"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,16 +16,20 @@ from clicooper_hpc.owner.front_build import build_front
 from clicooper_hpc.owner.front_dpsgd import DpSgd, PrivateRows, default_layers
 from clicooper_hpc.owner.front_layers import stays_non_negative
 from clicooper_hpc.owner.front_projection import Projection, PublicRows, count_shared_rows
+from clicooper_hpc.owner.front_spent import Spend
 from clicooper_hpc.privacy.card import Front as FrontWords
 
 __all__ = ["front_from_job", "front_outline", "front_words"]
 
 
-def front_from_job(job: Job, data: DataSet, train: Split) -> Front:
-    """Build the front for rows of ``train``; trains or fits where the job says so."""
+def front_from_job(job: Job, data: DataSet, train: Split, *, spend: Spend | None = None) -> Front:
+    """Build the front for rows of ``train``; trains or fits where the job says so.
+
+    ``spend`` gives the class means of ``front.projection = "private-lda"``.
+    """
     section = job.front
     projection, public = None, None
-    if section.projection != "none" and section.dim is not None and section.public_data is not None:
+    if section.projection != "none" and section.public_data is not None:
         projection = Projection(section.projection, section.dim, section.whiten)
         public = _public_rows(section.public_data, section.public_rows, data)
     private, settings = None, None
@@ -49,16 +54,18 @@ def front_from_job(job: Job, data: DataSet, train: Split) -> Front:
         projection=projection,
         public=public,
         private_fingerprint=None if public is None else data.split("train").fingerprint(),
+        spend=spend,
         dp_sgd=settings,
         private=private,
         normalise=job.privacy.clip if section.normalise else None,
     )
 
 
-def front_outline(job: Job, train: Split) -> tuple[tuple[int, ...], bool]:
+def front_outline(job: Job, train: Split, classes: int) -> tuple[tuple[int, ...], bool]:
     """Return shape and sign of the front's rows for `plan`, without fitting or training it."""
     section = job.front
-    if section.projection != "none" and section.dim is not None:
+    private = section.projection == "private-lda"
+    if section.projection != "none" and section.dim is not None and not private:
         return (section.dim,), False
     if section.kind == "dp-sgd" and section.dim is not None:
         return (section.dim,), stays_non_negative(default_layers(train.input_shape, section.dim))
@@ -71,6 +78,9 @@ def front_outline(job: Job, train: Split) -> tuple[tuple[int, ...], bool]:
         dim=section.dim,
         flatten=False,
     )
+    if private:
+        width = math.prod(front.output_shape)
+        return (min(classes - 1, width, section.dim or width),), False
     return front.output_shape, front.non_negative
 
 
@@ -79,6 +89,16 @@ def front_words(front: Front) -> FrontWords:
     origin: Provenance = front.provenance
     source = origin.text if origin.projection is None else f"{origin.text}, {origin.projection}"
     normalisation = f"{front.normalisation}; rows do not depend on batch-mates"
+    if origin.spent is not None and not origin.conditional:
+        promise = None if origin.spent.spec is None else origin.spent.spec.guarantee
+        return FrontWords(
+            "class-sums",
+            source,
+            normalisation,
+            None if promise is None else promise.epsilon,
+            None if promise is None else promise.delta,
+            spent=origin.spent.samples,
+        )
     if origin.conditional:
         return FrontWords("conditional", f"{source} ({origin.reason})", normalisation)
     if origin.kind == "dp-sgd":

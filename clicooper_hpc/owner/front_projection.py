@@ -1,9 +1,12 @@
-"""A linear projection fitted on public data: PCA or LDA, with partial whitening.
+"""A linear projection: PCA or LDA fitted on public data, or LDA with private class means.
 
 The noise of a release grows with the number of coordinates, so a front should end in few (16 to
 64). The directions come from public rows alone, pulled through the same front. ``whiten`` = w
 divides each coordinate by its public standard deviation to the power w: 0 leaves the variances,
 1 makes them equal, 0.5 (the default) is what worked best with noise (docs/fronts.md).
+
+`fit_discriminant` takes the class means from outside, such as noised sums of private rows
+(`clicooper_hpc.owner.front_spent`), and from public rows only how rows spread within a class.
 """
 
 from __future__ import annotations
@@ -23,23 +26,39 @@ from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.front_stages import Linear
 
-__all__ = ["Projection", "PublicRows", "count_shared_rows", "fit_projection"]
+__all__ = [
+    "Projection",
+    "PublicRows",
+    "count_shared_rows",
+    "fit_discriminant",
+    "fit_projection",
+]
 
 _EXACT_WIDTH = 4096  # up to here the covariance matrix is decomposed in full
+_MOST_USABLE = 512  # more coordinates than this add noise to class sums and no signal
+_RIDGE = 0.02  # share of the mean variance added to every direction of the within-class covariance
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What to fit: ``"pca"`` or ``"lda"`` to ``dim`` coordinates, ``whiten`` in [0, 1]."""
+    """What to fit, to ``dim`` coordinates, with ``whiten`` in [0, 1].
 
-    method: Literal["pca", "lda"]
-    dim: int
+    ``dim`` None: all usable coordinates for ``"pca"``; for ``"private-lda"``, which keeps at most
+    ``dim``, one less than there are classes.
+    """
+
+    method: Literal["pca", "lda", "private-lda"]
+    dim: int | None
     whiten: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.method not in {"pca", "lda"}:
-            raise UsageError(f"{self.method!r} is not 'pca' or 'lda'", where="front.projection")
-        if self.dim < 1:
+        if self.method not in {"pca", "lda", "private-lda"}:
+            raise UsageError(
+                f"{self.method!r} is not 'pca', 'lda' or 'private-lda'", where="front.projection"
+            )
+        if self.dim is None and self.method == "lda":
+            raise UsageError("LDA needs a number of coordinates", where="front.dim")
+        if self.dim is not None and self.dim < 1:
             raise UsageError("must be at least 1", where="front.projection_dim")
         if not 0 <= self.whiten <= 1:
             raise UsageError("must be between 0 and 1", where="front.whiten")
@@ -105,7 +124,7 @@ def _lda(
 def fit_projection(
     features: NDArray[np.float32], labels: NDArray[np.int64] | None, wanted: Projection
 ) -> Linear:
-    """Fit on public features ``[n, ...]``; deterministic on one machine.
+    """Fit ``"pca"`` or ``"lda"`` on public features ``[n, ...]``; deterministic on one machine.
 
     The sign of each direction is fixed by making its entry of largest magnitude positive.
 
@@ -118,22 +137,73 @@ def fit_projection(
     """
     flat = features.reshape(len(features), -1).astype(np.float64)
     count, width = flat.shape
-    if wanted.dim > width:
+    dim = _usable(flat) if wanted.dim is None else wanted.dim
+    if dim > width:
         raise UsageError(
-            f"{wanted.dim} coordinates cannot be made of {width}", where="front.projection_dim"
+            f"{dim} coordinates cannot be made of {width}", where="front.projection_dim"
         )
-    if count <= wanted.dim:
-        raise DataError(
-            f"{count} rows are too few for {wanted.dim} coordinates", where="public data"
-        )
+    if count <= dim:
+        raise DataError(f"{count} rows are too few for {dim} coordinates", where="public data")
     offset = flat.mean(axis=0)
-    matrix = _pca(flat, wanted.dim) if wanted.method == "pca" else _lda(flat, labels, wanted.dim)
-    largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(wanted.dim)]
-    matrix = matrix * np.where(largest < 0, -1.0, 1.0)
+    matrix = _signed(_pca(flat, dim) if wanted.method == "pca" else _lda(flat, labels, dim))
     variance = ((flat - offset) @ matrix).var(axis=0)
     if not np.isfinite(variance).all() or variance.min() <= 1e-12 * variance.max():
-        raise DataError(
-            f"the public rows vary in fewer than {wanted.dim} directions", where="public data"
-        )
+        raise DataError(f"the public rows vary in fewer than {dim} directions", where="public data")
     matrix = matrix / variance ** (wanted.whiten / 2)
     return Linear(torch.from_numpy(offset), torch.from_numpy(np.ascontiguousarray(matrix)))
+
+
+def fit_discriminant(
+    means: NDArray[np.float64],
+    public: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    dim: int | None = None,
+) -> Linear:
+    """Return Fisher's discriminant between given class means, noised ones for instance.
+
+    With W the within-class covariance of the public rows plus a ridge, the directions are the right
+    singular vectors of the centred means times W^(-1/2) (Hastie, Tibshirani and Friedman, "The
+    Elements of Statistical Learning", section 4.3.3). Each coordinate is weighted by the root of
+    its singular value, so that directions in which the classes hardly differ carry little of a row.
+
+    Parameters
+    ----------
+    means
+        float64 [K, p].
+    public, labels
+        float64 [n, p] and int64 [n]; their classes need not be the K ones.
+    dim
+        Coordinates to keep, at most; default and limit: min(K - 1, p).
+    """
+    classes, width = means.shape
+    kept = min(classes - 1, width, width if dim is None else dim)
+    names, which = np.unique(labels, return_inverse=True)
+    totals = np.zeros((len(names), width))
+    np.add.at(totals, which, public)
+    inside = public - (totals / np.bincount(which)[:, np.newaxis])[which]
+    within = np.atleast_2d(np.cov(inside.T))
+    values, vectors = np.linalg.eigh(within + _RIDGE * np.trace(within) / width * np.eye(width))
+    if not values.min() > 0:
+        raise DataError("the public rows do not vary within their classes", where="public data")
+    root = (vectors / np.sqrt(values)) @ vectors.T
+    centre = means.mean(axis=0)
+    _, sizes, directions = np.linalg.svd((means - centre) @ root, full_matrices=False)
+    matrix = _signed(root @ directions[:kept].T) * np.sqrt(sizes[:kept])
+    return Linear(torch.from_numpy(centre), torch.from_numpy(np.ascontiguousarray(matrix)))
+
+
+def _usable(features: NDArray[np.float64]) -> int:
+    """Count the directions the rows vary in, up to a bound: those with a millionth of the most."""
+    count, width = features.shape
+    most: int = min(count - 1, width, _MOST_USABLE)
+    if width > _EXACT_WIDTH:
+        return most
+    values = np.linalg.eigvalsh(np.atleast_2d(np.cov(features.T)))
+    return max(1, min(most, int((values > 1e-6 * values.max()).sum())))
+
+
+def _signed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn each column such that its entry of largest magnitude is positive."""
+    largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(matrix.shape[1])]
+    signed: NDArray[np.float64] = matrix * np.where(largest < 0, -1.0, 1.0)
+    return signed

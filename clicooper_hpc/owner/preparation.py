@@ -14,10 +14,11 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.owner.charges import ReleaseDesk
 from clicooper_hpc.owner.front import Front
 from clicooper_hpc.owner.front_of_job import front_from_job
+from clicooper_hpc.owner.front_spent import SpentMeans, spend_samples
+from clicooper_hpc.owner.samples import Samples, draw_samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.owner.tariffs import ask_for_front, set_up_desk
@@ -26,23 +27,23 @@ from clicooper_hpc.privacy.anchors import summaries
 from clicooper_hpc.privacy.keys import MasterKey, RngMode
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
-from clicooper_hpc.privacy.permutation import sample_order
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
 from clicooper_hpc.privacy.release import PlainReleaser, Releaser, RowReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
 from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 from clicooper_hpc.runstore.private import PrivateFolder
 
-__all__ = ["Preparation", "guarantee_of", "prepare", "splits_of"]
+__all__ = ["Preparation", "guarantee_of", "prepare"]
 
 _PASS_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What the owner starts a run with."""
+    """What the owner starts a run with; ``samples`` are numbered as they leave."""
 
     data: DataSet
+    samples: Samples
     front: Front
     spec: ReleaseSpec | None
     label_map: LabelMap
@@ -84,13 +85,22 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
     ask_for_front(job)
     secrets = OwnerSecrets(private)
     master = secrets.master_key(job)
-    splits = {
-        # What leaves is numbered in a secret order, so that ids say nothing about the file.
-        name: split if name == "test" else split.reordered(sample_order(len(split), name, master))
-        for name, split in splits_of(job, data).items()
-    }
-    train = splits["train"]
-    front = secrets.front(lambda: front_from_job(job, data, train))
+    samples = draw_samples(job, data, master)
+    splits, train = samples.splits, samples.splits["train"]
+
+    def spend(before: Front) -> SpentMeans:
+        if samples.spent is None:
+            raise ValueError("no samples were set aside for the front")
+        return spend_samples(
+            before,
+            samples.spent,
+            data.num_classes,
+            job.privacy,
+            master,
+            response_epsilon=job.labels.randomized_response_epsilon,
+        )
+
+    front = secrets.front(lambda: front_from_job(job, data, train, spend=spend))
     spec = None
     if job.privacy.enabled:
         guarantee = guarantee_of(job, front.output_shape, non_negative=front.non_negative)
@@ -127,6 +137,7 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
     desk = set_up_desk(job, front, spec, streams, contexts, secrets)
     return Preparation(
         data=data,
+        samples=samples,
         front=front,
         spec=spec,
         label_map=label_map,
@@ -141,35 +152,6 @@ def prepare(job: Job, private: PrivateFolder) -> Preparation:
         ),
         mode=master.mode,
     )
-
-
-def splits_of(job: Job, data: DataSet) -> dict[str, Split]:
-    """Return train, test and (if asked for) validation, disjoint by construction."""
-    whole = data.split("train")
-    limit = min(job.data.train_rows or len(whole), len(whole))
-    held = job.data.validation_rows
-    if held >= limit:
-        raise UsageError(
-            f"data.validation_rows = {held} leaves nothing of {limit} training samples",
-            where=data.source,
-            remedy="Lower data.validation_rows.",
-        )
-    test = data.split("test")
-    splits = {
-        "train": whole.subset(range(limit - held)),
-        "test": test.subset(range(min(job.data.test_rows or len(test), len(test)))),
-    }
-    if held:
-        splits["validation"] = whole.subset(range(limit - held, limit))
-    missing = data.num_classes - len(np.unique(splits["train"].labels()))
-    if missing:
-        raise DataError(
-            f"the first {limit - held} training samples lack {missing} of the "
-            f"{data.num_classes} classes",
-            where=data.source,
-            remedy="Use more training samples.",
-        )
-    return splits
 
 
 def _releaser(

@@ -67,6 +67,9 @@ def set_up_desk(
                 training,
             )
         )
+    sums = _sums_event(front)
+    if sums is not None and sums not in ledger.entries:
+        ledger.authorise(sums)
     tariffs = {
         name: Tariff(_release_event(name, spec, contexts[name], unit))
         for name in ("train", "validation")
@@ -102,6 +105,20 @@ def _release_event(name: str, spec: ReleaseSpec | None, context: Digest, unit: s
         charge, sample = spec.charge(), spec.sample_charge()
         mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
     return Event(kind, name, 1, context.hex, mechanism, unit, charge, sample)
+
+
+def _sums_event(front: Front) -> Event | None:
+    """Return what the samples behind a private projection pay, instead of a release."""
+    spent = front.provenance.spent
+    if spent is None:
+        return None
+    charge, mechanism = Charge.unbounded(), "none: class sums as they are"
+    if spent.spec is not None:
+        charge = spent.spec.charge()
+        mechanism = f"class sums, rounded Gaussian, sigma {spent.spec.sigma:.6g}"
+    return Event(
+        "class-sums", "spent", spent.samples, front.digest.hex, mechanism, "sample", charge, charge
+    )
 
 
 def _label_event(job: Job, samples: int, context: Digest, unit: str) -> Event:

@@ -34,24 +34,31 @@ class Front:
     normalisation
         How a row is kept independent of its batch-mates.
     epsilon, delta
-        Of the training, under add-remove; for ``"dp-sgd"`` only.
+        Of the training, under add-remove, for ``"dp-sgd"``; of the sums, under the relation of the
+        release, for ``"class-sums"``, None where these are exact.
+    spent
+        Number of training samples that paid for ``"class-sums"`` and are never released.
     """
 
-    kind: Literal["public", "random", "dp-sgd", "conditional"]
+    kind: Literal["public", "random", "dp-sgd", "class-sums", "conditional"]
     source: str
     normalisation: str
     epsilon: float | None = None
     delta: float | None = None
+    spent: int = 0
 
     def __post_init__(self) -> None:
-        if (self.kind == "dp-sgd") != (self.epsilon is not None and self.delta is not None):
+        priced = self.epsilon is not None and self.delta is not None
+        if self.kind != "class-sums" and (self.kind == "dp-sgd") != priced:
             raise ValueError(
-                "epsilon and delta belong to a front trained with DP-SGD, and to no other"
+                "epsilon and delta belong to a front trained with DP-SGD, or on class sums"
             )
+        if (self.kind == "class-sums") != (self.spent > 0):
+            raise ValueError("class sums are paid with samples, and no other front is")
 
     def charge(self) -> Charge:
-        """Cost of the front's training to a sample it was trained on."""
-        if self.epsilon is None or self.delta is None:
+        """Cost of the front's training to a sample that is released."""
+        if self.kind != "dp-sgd" or self.epsilon is None or self.delta is None:
             return Charge()
         return Charge.approximate(self.epsilon, self.delta, "zero-out")
 
@@ -62,6 +69,12 @@ class Front:
             "random": f"random, {self.source}: independent of the private samples",
             "dp-sgd": f"trained with DP-SGD on the private samples, {self.source}: "
             f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} (add-remove)",
+            "class-sums": f"{self.source} of {self.spent} training samples, never released: "
+            + (
+                "without noise, no guarantee"
+                if self.epsilon is None
+                else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} for each, once"
+            ),
             "conditional": f"CONDITIONAL: {self.source} saw private samples without DP; "
             "every figure here holds only given the front",
         }[self.kind]
@@ -166,7 +179,11 @@ class PrivacyCard:
         return digest_bytes("clicooper/v1/privacy-card", text.encode("ascii"))
 
     def sample_total(self) -> tuple[float, float]:
-        """Return (epsilon, delta) of a training sample: release, front and labels together."""
+        """Return (epsilon, delta) of the training sample that pays most.
+
+        A released one pays for release, front and labels together; one that was spent on the front
+        is not released.
+        """
         if self.spec is None:
             return math.inf, 1.0
         relation = self.spec.guarantee.relation
@@ -174,7 +191,10 @@ class PrivacyCard:
         if self.labels.response_epsilon is not None:
             parts.append(Charge.pure(self.labels.response_epsilon))
         delta = min(1.0, self.spec.guarantee.delta + parts[1].delta)
-        return compose(parts, delta, relation)
+        released = compose(parts, delta, relation)
+        if self.front.kind != "class-sums" or self.front.epsilon is None:
+            return released
+        return max(released[0], self.front.epsilon), max(released[1], self.front.delta or 0.0)
 
     def _off(self) -> list[tuple[str, str]]:
         return [

@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
+from scipy.special import softmax
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.anchors import Anchors, fit_anchors
@@ -124,6 +125,11 @@ class LabelMap:
         return self.num_classes * self.expansion
 
     @property
+    def pools(self) -> bool:
+        """Whether `class_probabilities` averages logarithms, or else adds."""
+        return self.method == "random"
+
+    @property
     def ready(self) -> bool:
         """Whether sub-labels can be given: False for what must be fitted until it is."""
         return self.method != "anchors" or self._fitted is not None
@@ -190,17 +196,25 @@ class LabelMap:
         return self._classes_of_names[sub_labels]
 
     def class_probabilities(self, sub_label_probs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Add up the probabilities of each class's names: [n, gamma K] to float64 [n, K].
+        """Turn probabilities of names into those of classes: [n, gamma K] to float64 [n, K].
 
-        Adding before the argmax matters: the likeliest name need not belong to the likeliest
-        class.
+        ``anchors``: added up, since a row has one right name among its class's. ``random``: every
+        name of a class is equally right, and what a network tells them apart by is noise, so their
+        logarithms are averaged (a logarithmic pool: Genest and Zidek, "Combining Probability
+        Distributions", Statistical Science 1, 1986). One overrated name then weighs 1 / gamma;
+        in a sum it outvotes its class (docs/label-map.md).
         """
         n, names = sub_label_probs.shape
         if names != self.num_sub_labels:
             raise ValueError(f"{names} probabilities for {self.num_sub_labels} sub-labels")
         by_class = sub_label_probs.astype(np.float64)[:, self._permutation]
-        summed: NDArray[np.float64] = by_class.reshape(n, self.num_classes, self.expansion).sum(2)
-        return summed
+        by_class = by_class.reshape(n, self.num_classes, self.expansion)
+        if not self.pools:
+            summed: NDArray[np.float64] = by_class.sum(axis=2)
+            return summed
+        logs = np.log(np.maximum(by_class, np.finfo(np.float64).tiny)).mean(axis=2)
+        pooled: NDArray[np.float64] = softmax(logs, axis=1)
+        return pooled
 
     def to_private_bytes(self) -> bytes:
         """Return the map, secrets included, for the owner's private folder (safetensors)."""

@@ -1,9 +1,10 @@
 """The privacy ledger: every outgoing tensor is an event, checked against the budget before it goes.
 
 What a sample has paid is the composition of all charges on its split; samples of different splits
-are different samples, so a run has spent the maximum over its splits. Events that belong to one
-release (same release name) charge each sample once, however many batches carry it, and sending
-again what was sent before is free: it is the same bits.
+are different samples, so a run has spent the maximum over its splits. Training samples that pay for
+class sums instead of a release (`privacy.class_sums`) are a split of their own, ``"spent"``. Events
+that belong to one release (same release name) charge each sample once, however many batches carry
+it, and sending again what was sent before is free: it is the same bits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from clicooper_hpc.privacy.sensitivity import Relation
 __all__ = ["Budget", "Event", "EventKind", "Ledger"]
 
 EventKind = Literal[
-    "front-training", "training-release", "validation-release", "labels", "prediction"
+    "front-training",
+    "class-sums",
+    "training-release",
+    "validation-release",
+    "labels",
+    "prediction",
 ]
 
 

@@ -33,7 +33,7 @@ class ReleaseContext:
     Parameters
     ----------
     split
-        ``"train"``, ``"validation"`` or ``"test"``.
+        ``"train"``, ``"validation"``, ``"test"``, or ``"spent"`` for class sums.
     front
         Digest of the front's weights and architecture.
     data

@@ -24,7 +24,7 @@ from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord, write_record
 from clicooper_hpc.runstore.h5 import Attribute
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
-from clicooper_hpc.verbs.attack_figures import draw_reconstructions
+from clicooper_hpc.verbs.attack_figures import draw_figures
 from clicooper_hpc.verbs.attack_options import AttackOptions, target_of
 from clicooper_hpc.verbs.attack_parties import parties_of, party_named
 from clicooper_hpc.verbs.attack_ranks import (
@@ -178,5 +178,5 @@ def _finish(
     whole = in_order(whole, plan.every)
     write_record(plan.target, whole)
     if options.figures is not None:
-        draw_reconstructions(whole, options.figures)
+        draw_figures(whole, options.figures)
     return told(whole, plan.target, as_json=options.as_json, every=options.every), exit_code(whole)

@@ -85,12 +85,15 @@ class FrontModule(nn.Module):
 
 
 def public_front(front: Front) -> _Map | None:
-    """Return the front unless it was trained on private data.
+    """Return the front unless its training was private.
 
-    Every other kind can be built again from the job, which all ranks hold (the seed of random
-    features included), and from public files; so an attacker must be granted it.
+    Every public kind can be built again from the job, which all ranks hold (the seed of random
+    features included), and from public files; so an attacker must be granted it. A projection by
+    noised class sums is secret, but whoever has labelled images of the owner's distribution finds
+    nearly the same directions, and its guarantee would allow publishing it: granted too.
     """
-    return None if front.provenance.kind == "dp-sgd" else _PublicFront(front)
+    origin = front.provenance
+    return None if origin.is_private and origin.spent is None else _PublicFront(front)
 
 
 def clip_of(spec: ReleaseSpec | None) -> _Map:

@@ -9,6 +9,7 @@ from clicooper_hpc.attacks.share import Share, cells_of
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record, write_record
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.verbs.attack_figures import draw_figures
 from clicooper_hpc.verbs.attack_options import AttackOptions, target_of
 from clicooper_hpc.verbs.attack_record import exit_code, in_order, merge_records, told
 
@@ -52,4 +53,6 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     )
     record = in_order(record, every)
     write_record(target, record)
+    if options.figures is not None:
+        draw_figures(record, options.figures)
     return told(record, target, as_json=options.as_json, every=options.every), exit_code(record)

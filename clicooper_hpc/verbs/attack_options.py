@@ -33,7 +33,7 @@ class AttackOptions:
     output
         Default: ``attacks.h5`` in the owner's private folder, with the share in its name.
     figures
-        Folder for pictures of reconstructions beside the owner's images; none without.
+        Folder for figures, among them the owner's images beside reconstructions; none without.
     every
         Show all variants, not the strongest alone; stored are all.
     """

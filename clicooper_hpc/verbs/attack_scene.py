@@ -23,12 +23,10 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import segment_file
-from clicooper_hpc.owner.preparation import Preparation, prepare, splits_of
-from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.owner.preparation import Preparation, prepare
 from clicooper_hpc.pipeline.averaging import mean_of_groups
 from clicooper_hpc.pipeline.order import epoch_order
 from clicooper_hpc.privacy.grid import clip_rows
-from clicooper_hpc.privacy.permutation import sample_order
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.tensors import load_tensors
@@ -92,22 +90,21 @@ class AttackScene:
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
-        private = PrivateFolder(run.folder.private)
-        self._preparation = prepare(self.job, private)
+        self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
         self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
         self.parties = parties_of(len(self._segments))
         data = self._preparation.data
         same, test = halves_of(data.split("test"))
         self.aux, self.public = aux_of(data, same, public=public, of_job=self.job.front.public_data)
-        train = splits_of(self.job, data)["train"]
-        order = sample_order(len(train), "train", OwnerSecrets(private).master_key(self.job))
+        train = self._preparation.samples.splits["train"]
         names = np.arange(self._preparation.label_map.num_sub_labels, dtype=np.int32)
         self.truth = Truth(
-            train=labelled(train.reordered(order), np.arange(len(train))),
+            train=labelled(train, np.arange(len(train))),
             test=test,
             classes=data.num_classes,
             class_of_sub_label=self._preparation.label_map.classes_of(names),
             predict=self._predict,
+            pooled=self._preparation.label_map.pools,
         )
 
     def party(self, name: str) -> Party:

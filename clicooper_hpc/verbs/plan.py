@@ -9,7 +9,8 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.models.shapes import count_parameters
 from clicooper_hpc.owner.front_of_job import front_outline
-from clicooper_hpc.owner.preparation import guarantee_of, splits_of
+from clicooper_hpc.owner.preparation import guarantee_of
+from clicooper_hpc.owner.samples import spent_count, splits_of
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.device import choose_device
@@ -45,15 +46,17 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
     check_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = splits_of(job, data)
-        shape, non_negative = front_outline(job, splits["train"])
+        shape, non_negative = front_outline(job, splits["train"], data.num_classes)
+        spent = spent_count(job, len(splits["train"]), data.num_classes)
         contract = Contract(
             release_shape=shape,
-            samples=len(splits["train"]),
+            samples=len(splits["train"]) - spent,
             validation_samples=len(splits.get("validation", ())),
             outputs=data.num_classes * job.labels.expansion,
         )
         classes = data.num_classes
-        names = splits["train"].labels().astype(np.int32) * job.labels.expansion
+        # Which samples are spent is drawn in the run.
+        names = splits["train"].labels()[spent:].astype(np.int32) * job.labels.expansion
     model = network_of(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
@@ -85,6 +88,7 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
             render_grid(simulation),
             "",
             *_privacy(job, shape, non_negative=non_negative, classes=classes),
+            *_spent(job, spent),
             *_labels(job, contract, non_negative=non_negative, classes=classes),
         ]
     )
@@ -167,6 +171,17 @@ def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: i
         dp = job.front.dp_sgd
         lines.append(f"         front: DP-SGD, epsilon {dp.epsilon:g}, delta {dp.delta:g}, on top")
     return lines
+
+
+def _spent(job: Job, samples: int) -> list[str]:
+    """Say what a private projection costs, if there is one."""
+    if not samples:
+        return []
+    head = f"front: {samples} more training samples are spent on its class sums, never released"
+    privacy = job.privacy
+    if not privacy.enabled:
+        return [f"{head}; the sums are exact"]
+    return [f"{head}; each pays epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, once"]
 
 
 def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -> list[str]:

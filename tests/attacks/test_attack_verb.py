@@ -17,6 +17,7 @@ import torch
 from mpirun import mpirun
 from numpy.typing import NDArray
 
+from clicooper_hpc.attacks.naming import class_scores
 from clicooper_hpc.cli import main
 from clicooper_hpc.pipeline.order import epoch_order
 from clicooper_hpc.runstore.attacks import read_findings, read_record
@@ -191,8 +192,9 @@ def test_the_truth_is_the_owners(recorded: Path, scene: AttackScene) -> None:
     classes = np.concatenate([half.classes for half in halves])
     assert len({image.tobytes() for image in images}) == len(images) == 360
     # Counted through the prediction, the network is as good as the run said it was.
-    by_class = np.zeros((len(images), truth.classes))
-    np.add.at(by_class.T, truth.class_of_sub_label, truth.predict(images).T)
+    by_class = class_scores(
+        truth.predict(images), truth.class_of_sub_label, truth.classes, pooled=truth.pooled
+    )
     accuracy = float(np.mean(by_class.argmax(axis=1) == classes))
     assert accuracy == pytest.approx(float(open_run(recorded).results["clean_accuracy"]))
 

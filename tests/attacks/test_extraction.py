@@ -135,7 +135,7 @@ def test_blind_names_are_at_chance_on_average() -> None:
     for seed in range(60):
         mixed = np.random.default_rng(seed).permutation(K * GAMMA)
         names = identity_names(K * GAMMA, K, "modulo")
-        guessed = class_scores(answers[:, mixed], names, K).argmax(axis=1)
+        guessed = class_scores(answers[:, mixed], names, K, pooled=False).argmax(axis=1)
         loot.append((guessed == TEST.classes).mean())
     assert np.mean(loot) == pytest.approx(1 / K, abs=0.1)
 
@@ -190,7 +190,10 @@ def test_names_are_learnt_from_perfect_answers() -> None:
     names = learn_names(answers, SECRET, K)
     assert np.array_equal(names, SECRET)
     assert np.array_equal(best_names(answers, SECRET, K), SECRET)
-    assert np.array_equal(class_scores(answers, SECRET, K).argmax(axis=1), SECRET)
+    for pooled in (False, True):
+        read = class_scores(answers, SECRET, K, pooled=pooled)
+        assert np.array_equal(read.argmax(axis=1), SECRET)
+        assert read.sum(axis=1) == pytest.approx(np.ones(len(answers)))
     assert identity_names(6, 3, "modulo").tolist() == [0, 1, 2, 0, 1, 2]
     assert identity_names(6, 3, "quotient").tolist() == [0, 0, 1, 1, 2, 2]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.pictures import save_pictures
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
-from clicooper_hpc.verbs.attack_figures import draw_reconstructions
+from clicooper_hpc.verbs.attack_figures import draw_figures
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -41,7 +41,7 @@ def test_a_figure_for_each_inversion_of_the_first_seed(tmp_path: Path) -> None:
         for name in ("originals", "noise-aware")
     }
     arrays["membership", "outsider", 0, "roc"] = np.zeros((2, 5))
-    paths = draw_reconstructions(AttackRecord({}, [], arrays), tmp_path)
+    paths = draw_figures(AttackRecord({}, [], arrays), tmp_path)
     assert [path.name for path in paths] == ["decoder-trainer-1.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["decoder-trainer-1.png"]
     assert paths[0].read_bytes().startswith(b"\x89PNG")

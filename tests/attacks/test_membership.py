@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from sklearn.metrics import roc_auc_score
 from steal_cases import delivered, mechanism, outsider, pictures, trainer, truth
 
@@ -26,7 +26,12 @@ NETWORK = ("network, confidence", "network, loss", "network, LiRA")
 
 def attacked(view: View, given: Truth) -> dict[tuple[str, str], Finding]:
     outcome = MEMBERSHIP.run(view, Aux(AUX, None), given, 0, 0.3)
-    assert set(outcome.arrays) == {f"roc {one.variant}" for one in outcome.findings}
+    curves = dict(outcome.arrays)
+    if np.isfinite(view.mechanism.mu):
+        rates, bound = curves.pop("bound")
+        mu = view.mechanism.mu * (1 if view.mechanism.relation == "replace-one" else 2)
+        np.testing.assert_allclose(bound, ndtr(ndtri(rates) + mu))
+    assert set(curves) == {f"roc {one.variant}" for one in outcome.findings}
     return {(one.variant, one.metric): one for one in outcome.findings}
 
 

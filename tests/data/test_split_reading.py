@@ -123,6 +123,40 @@ def test_subset_renumbers_from_zero_and_nests(stored: Path) -> None:
                 train.subset(wrong)
 
 
+def test_selected_samples_are_the_ones_asked_for_in_that_order(stored: Path) -> None:
+    _, y = _images()
+    with open_dataset(stored) as data:
+        part = data.split("train").subset(range(10, 60))
+        chosen = part.selected(np.asarray([7, 40, 0]))
+        assert len(chosen) == 3
+        assert np.array_equal(chosen.labels(), y[[17, 50, 10]])
+        assert np.array_equal(chosen.rows(np.arange(3)), part.rows(np.asarray([7, 40, 0])))
+        again = chosen.selected(np.asarray([2, 1]))
+        assert np.array_equal(again.rows(np.arange(2)), part.rows(np.asarray([0, 40])))
+        with pytest.raises(ValueError, match="leave the 3 samples"):
+            chosen.rows(np.asarray([3]))
+        for wrong in ([], [1, 1]):
+            with pytest.raises(ValueError, match="not different samples"):
+                part.selected(np.asarray(wrong, dtype=np.int64))
+        with pytest.raises(ValueError, match="leave the 50 samples"):
+            part.selected(np.asarray([50]))
+
+
+def test_fingerprint_of_a_selection_is_that_of_its_samples_in_stored_order(stored: Path) -> None:
+    x, y = _images()
+    kept = np.asarray([60, 3, 90, 4])
+    alone = Split("train", ArrayRows(x[np.sort(kept)], "x"), ArrayRows(y[np.sort(kept)], "y"))
+    with open_dataset(stored) as data:
+        train = data.split("train")
+        assert train.selected(kept).fingerprint() == alone.fingerprint()
+        assert train.selected(kept[::-1]).fingerprint() == alone.fingerprint()
+        assert train.selected(kept[1:]).fingerprint() != alone.fingerprint()
+        everything = np.random.default_rng(0).permutation(N)
+        assert train.reordered(everything).fingerprint() == train.fingerprint()
+        late = train.subset(range(3, N)).selected(kept - 3)
+        assert late.fingerprint() == alone.fingerprint()
+
+
 def test_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
     x, y = _images()
     prints = set()

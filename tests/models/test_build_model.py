@@ -99,6 +99,7 @@ def test_unknown_names_are_answered_with_the_nearest(
         ("mlp", {"widths": 12}, "widths"),
         ("mlp", {"widths": [12, 0]}, "widths"),
         ("mlp", {"widths": [12.5]}, "widths"),
+        ("mlp", {"stem": 12}, "stem"),
         ("mlp", {"dropout": 1.0}, "dropout"),
         ("mlp", {"dropout": "half"}, "dropout"),
         ("mlp", {"norm": 1}, "norm"),
@@ -141,6 +142,9 @@ def test_options_shape_the_layers() -> None:
         "Linear",
     ]
     assert kinds(build("mlp", widths=[])) == ["Flatten", "Linear"]
+    stemmed = build("mlp", stem=[4, 6], widths=[5], norm=False)
+    assert kinds(stemmed) == ["Flatten", "Linear", "Linear", "Linear", "ReLU", "Linear"]
+    assert [m.out_features for m in stemmed if isinstance(m, nn.Linear)][:3] == [4, 6, 5]
     convolution = ["Conv2d", "GroupNorm", "ReLU"]
     assert kinds(build("vgg", channels=[8, "M", 16])) == [
         *convolution,

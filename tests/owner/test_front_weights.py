@@ -196,7 +196,11 @@ def test_saved_weights_load_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "features"),
-    [("cifar100-conv64", (3, 32, 32), 64), ("glyphs-conv24", (1, 8, 8), 24)],
+    [
+        ("cifar100-conv64", (3, 32, 32), 64),
+        ("cifar10-conv64", (3, 32, 32), 64),
+        ("glyphs-conv24", (1, 8, 8), 24),
+    ],
 )
 def test_the_fronts_that_come_with_the_jobs_load(
     name: str, shape: tuple[int, ...], features: int

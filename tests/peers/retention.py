@@ -16,7 +16,10 @@ Behind the public front, for each number of released coordinates, accuracy on cl
     not a public front: a part of the samples is never released, but spent whole on noised class
     sums, which give the projection of the others. Class sums of rows of norm 1 move by at most 2
     when one sample is replaced, as a released row does, and no sample serves twice: every sample
-    has the same epsilon (parallel composition). No job can ask for this yet.
+    has the same epsilon (parallel composition);
+``private-lda``
+    what ``front.projection = "private-lda"`` makes of such sums: a discriminant whose within-class
+    covariance is public.
 
 No label map (gamma 1). Continuous Gaussian noise: close enough for accuracy, not for a guarantee.
 """
@@ -37,7 +40,7 @@ from torch import nn
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.owner.front import Front
 from clicooper_hpc.owner.front_build import build_front
-from clicooper_hpc.owner.front_projection import Projection, fit_projection
+from clicooper_hpc.owner.front_projection import Projection, fit_discriminant, fit_projection
 from clicooper_hpc.privacy.mechanism import gaussian_sigma
 
 Rows = NDArray[np.float64]
@@ -132,6 +135,21 @@ def by_spent(
     return by_means(moved[0], moved[1], sigma, rng)
 
 
+def by_private_lda(
+    train: Set, test: Set, public: Set, share: float, sigma: float, rng: np.random.Generator
+) -> float:
+    """Accuracy of class means behind the discriminant of a ``share`` of the samples."""
+    order = rng.permutation(len(train.rows))
+    cut = int(share * len(order))
+    fit, rest = (Set(train.rows[part], train.classes[part]) for part in (order[:cut], order[cut:]))
+    classes = int(train.classes.max()) + 1
+    noised = sums(fit, classes) + rng.normal(size=(classes, fit.rows.shape[1])) * sigma
+    linear = fit_discriminant(noised * classes / cut, public.rows, public.classes)
+    offset, matrix = linear.offset.numpy(), linear.matrix.numpy()
+    moved = [Set(unit((part.rows - offset) @ matrix), part.classes) for part in (rest, test)]
+    return by_means(moved[0], moved[1], sigma, rng)
+
+
 def by_network(train: Set, test: Set, *, epochs: int = 30, seed: int = 0) -> float:
     """Accuracy of a network with two hidden layers on single rows without noise."""
     torch.manual_seed(seed)
@@ -211,6 +229,10 @@ def main() -> None:
         for share in (0.1, 0.2, 0.4):
             spent = partial(by_spent, train, test, public, share)
             line(f"spent {share:.0%}", dim, spent, given.draws, rng)
+        apart = np.random.default_rng(1)  # its own draws: the lines above keep theirs
+        for share in (0.1, 0.2, 0.4):
+            bought = partial(by_private_lda, train, test, public, share)
+            line(f"lda {share:.0%}", dim, bought, given.draws, apart)
 
 
 if __name__ == "__main__":

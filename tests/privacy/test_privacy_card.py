@@ -134,6 +134,21 @@ def test_dp_sgd_front_and_label_response_are_added_up() -> None:
         Front("public", "x", "y", epsilon=1.0, delta=1e-6)
 
 
+def test_samples_spent_on_the_front_pay_for_it_alone() -> None:
+    """They are not released, so the total is the dearer of the two, never the sum."""
+    front = Front("class-sums", "LDA by class sums", "none", epsilon=2.0, delta=1e-5, spent=70)
+    made = card(front=front)
+    assert made.sample_total() == pytest.approx((2.0, 1e-5))
+    assert "of 70 training samples, never released: epsilon 2, delta 1e-05" in line(made, "front")
+    dearer = Front("class-sums", "x", "y", epsilon=3.0, delta=1e-5, spent=70)
+    assert card(front=dearer).sample_total()[0] == 3.0
+    exact = Front("class-sums", "x", "y", spent=70)
+    assert "without noise, no guarantee" in exact.line()
+    for kind, spent in (("class-sums", 0), ("public", 70)):
+        with pytest.raises(ValueError, match="class sums are paid with samples"):
+            Front(kind, "x", "y", spent=spent)  # type: ignore[arg-type]
+
+
 def test_ceilings_under_zero_out_are_for_row_against_row() -> None:
     """A zero-out claim bounds a row against nothing; a guess compares rows, at twice the mu."""
     made = card({"relation": "zero-out"})

@@ -60,17 +60,37 @@ def test_a_sample_has_one_name_in_any_batch_and_order(method: LabelMethod) -> No
     assert np.array_equal(np.concatenate(parts), whole[order])
 
 
+def test_probabilities_of_anchors_add_up() -> None:
+    label_map = made("anchors")
+    names = label_map.num_sub_labels
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(names), 3)
+    owners = label_map.classes_of(np.arange(names, dtype=np.int32))
+    expected = np.stack(
+        [probabilities[:, owners == k].sum(1) for k in range(label_map.num_classes)]
+    )
+    assert label_map.class_probabilities(probabilities) == pytest.approx(expected.T, abs=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 2**63))
-def test_probabilities_of_a_class_are_the_sum_of_its_names(k: int, gamma: int, seed: int) -> None:
+def test_probabilities_of_random_names_are_pooled(k: int, gamma: int, seed: int) -> None:
     label_map = LabelMap.create("random", k, gamma, MasterKey.from_seed(seed))
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(k * gamma), 3)
-    summed = label_map.class_probabilities(probabilities)
-    expected = np.zeros((3, k))
-    for name in range(k * gamma):
-        owner = label_map.classes_of(np.array([name], dtype=np.int32))[0]
-        expected[:, owner] += probabilities[:, name]
-    assert summed == pytest.approx(expected, abs=1e-12)
+    pooled = label_map.class_probabilities(probabilities)
+    assert pooled.sum(axis=1) == pytest.approx(np.ones(3))
+    owners = label_map.classes_of(np.arange(k * gamma, dtype=np.int32))
+    means = np.stack([np.log(probabilities[:, owners == c]).mean(axis=1) for c in range(k)], axis=1)
+    assert np.log(pooled) - np.log(pooled[:, :1]) == pytest.approx(means - means[:, :1])
+
+
+def test_one_overrated_name_does_not_outvote_a_class() -> None:
+    label_map = LabelMap.create("random", 2, 50, MasterKey.from_seed(1))
+    owners = label_map.classes_of(np.arange(100, dtype=np.int32))
+    logits = np.where(owners == 0, 1.0, 0.0)
+    logits[np.flatnonzero(owners == 1)[0]] = 9.0
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    assert probabilities[owners == 1].sum() > 0.9
+    assert label_map.class_probabilities(probabilities[None])[0].argmax() == 0
 
 
 def test_random_names_are_uniform_and_differ_between_splits() -> None:

@@ -16,7 +16,9 @@ from start import train
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.owner.preparation import Preparation, prepare, splits_of
+from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.owner.preparation import Preparation, prepare
+from clicooper_hpc.owner.samples import splits_of
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 
@@ -93,10 +95,18 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     [
         ["labels.method=random"],
         ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
+        # 12 of the 60 training samples are spent: nothing of them may leave in any form.
+        ['front.projection="private-lda"', 'front.public_data="public.h5"'],
     ],
-    ids=["random", "anchors"],
+    ids=["random", "anchors", "private-lda"],
 )
 def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[str]) -> None:
+    public = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    classes = np.arange(200) % 5
+    np.savez(
+        tmp_path / "public.npz", x_train=public, x_test=public, y_train=classes, y_test=classes
+    )
+    import_dataset("npz", tmp_path / "public.npz", tmp_path / "public.h5")
     run = train(tmp_path, 3, *labels, "release.cache=disk")
     wanted = needles(run)
     hidden = private_bytes(run)

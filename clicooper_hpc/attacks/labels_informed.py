@@ -1,0 +1,117 @@
+"""Classes of sub-labels by labelled images of one's own: for names too many to be grouped blindly.
+
+An attacker with images of the owner's distribution, their classes and the public front needs no
+clustering: it asks of each sub-label which class its rows, or the network's answers, are of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.attacks.labels_features import (
+    enters_at_front,
+    held_chain,
+    logits_at_end,
+    through_segments,
+)
+from clicooper_hpc.attacks.labels_grouping import deal_equally
+from clicooper_hpc.attacks.released_alike import clean_rows, sees_released_rows
+from clicooper_hpc.attacks.view import Labelled, View
+
+__all__ = ["by_answers", "by_rows", "informed_groups"]
+
+_FEW = 10  # labelled images a class
+_WIDE, _AXES = 1024, 64  # of wider rows, the principal axes of the clean ones
+_RIDGE = 0.02  # of the mean variance, so that a few images give an invertible covariance
+
+Scores = NDArray[np.float64]
+
+
+def informed_groups(
+    view: View, known: Labelled, classes: int, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the class int64 [gamma K] guessed for each sub-label, by variant.
+
+    With 10 labelled images a class, and with all of ``known``; nothing where the front is secret.
+    """
+    if view.front is None or not len(known):
+        return {}
+    clean = clean_rows(view, known.images)
+    found: dict[str, NDArray[np.int64]] = {}
+    for name, chosen in {
+        f"{_FEW} labelled images a class": _few(known.classes, seed),
+        f"{len(known)} labelled images": np.arange(len(known)),
+    }.items():
+        scores: dict[str, Scores] = {}
+        if sees_released_rows(view) is None:
+            scores["rows"] = by_rows(
+                view.rows, view.sub_labels, view.sub_label_count, clean[chosen],
+                known.classes[chosen], classes, view.mechanism.sigma,
+            )  # fmt: skip
+        if enters_at_front(view):
+            features = through_segments(view.segments, held_chain(view), clean[chosen])
+            logits = logits_at_end(features, view.sub_label_count)
+            if logits is not None:
+                scores["answers"] = by_answers(logits, known.classes[chosen], classes)
+        for kind, score in scores.items():
+            found[f"{name}: {kind}"] = np.argmax(score, axis=1)
+            found[f"{name}: {kind}, equal"] = deal_equally(-score)
+    return found
+
+
+def by_rows(
+    rows: NDArray[np.float32],
+    sub_labels: NDArray[np.int32],
+    count: int,
+    clean: NDArray[np.float32],
+    classes_of_clean: NDArray[np.int64],
+    classes: int,
+    sigma: float,
+) -> Scores:
+    """Return the log-likelihood of each sub-label's rows under each class, float64 [count, K].
+
+    Gaussian classes around the means of the ``clean`` rows [m, ...], with their pooled covariance
+    and the noise's: the discriminant of Fisher, and the likeliest class if rows are Gaussian.
+    """
+    points, seen = _narrow(clean.reshape(len(clean), -1), rows.reshape(len(rows), -1))
+    means = np.stack([points[classes_of_clean == one].mean(axis=0) for one in range(classes)])
+    left = points - means[classes_of_clean]
+    within = left.T @ left / len(left)
+    width = len(within)
+    within += (sigma**2 + _RIDGE * np.trace(within) / width + 1e-12) * np.eye(width)
+    weights = np.linalg.solve(within, means.T)
+    sums = np.zeros((count, width))
+    np.add.at(sums, sub_labels.astype(np.int64), seen)
+    sizes = np.bincount(sub_labels, minlength=count)[:, None]
+    scores: Scores = sums @ weights - sizes / 2 * np.sum(means.T * weights, axis=0)
+    return scores
+
+
+def _narrow(clean: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[Scores, Scores]:
+    """Return both in float64, wide rows along orthonormal axes: the noise stays what it is."""
+    if clean.shape[1] <= _WIDE:
+        return clean.astype(np.float64), rows.astype(np.float64)
+    from sklearn.decomposition import PCA
+
+    axes = PCA(min(_AXES, len(clean)), svd_solver="randomized", random_state=0).fit(clean)
+    return axes.transform(clean).astype(np.float64), axes.transform(rows).astype(np.float64)
+
+
+def by_answers(logits: NDArray[np.float32], classes_of: NDArray[np.int64], classes: int) -> Scores:
+    """Return by how much more of each sub-label the network answers to each class: [count, K].
+
+    ``logits`` float32 [m, count] on clean rows whose classes are known.
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    means = np.stack([logs[classes_of == one].mean(axis=0) for one in range(classes)])
+    scores: Scores = (means - means.mean(axis=0)).T
+    return scores
+
+
+def _few(classes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    order = np.random.default_rng(seed).permutation(len(classes))
+    return np.concatenate(
+        [order[classes[order] == one][:_FEW] for one in range(int(classes.max()) + 1)]
+    )
