@@ -60,6 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--ranks", type=int, metavar="N", help="ranks: one owner and N-1 trainers")
     _add_set(plan)
 
+    submit = _verb(verbs, "submit", _submit, "write the Slurm script of a job and submit it")
+    submit.add_argument("job", type=Path, metavar="JOB.toml")
+    submit.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder to make")
+    submit.add_argument("--dry-run", action="store_true", help="only show the script")
+    _add_set(submit)
+
     inspect = _verb(verbs, "inspect", _inspect, "summarise a run folder")
     inspect.add_argument("run", type=Path, metavar="RUN")
     inspect.add_argument(
@@ -187,6 +193,20 @@ def _plan(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.verbs.plan import plan_text
 
     print(plan_text(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
+    return ExitCode.DONE
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.slurm.submit import submit_job
+
+    print(
+        submit_job(
+            arguments.job,
+            overrides=arguments.set,
+            output=arguments.output,
+            dry_run=arguments.dry_run,
+        )
+    )
     return ExitCode.DONE
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from clicooper_hpc.attacks.labels_features import (
     enters_at_front,
@@ -19,8 +20,9 @@ from clicooper_hpc.attacks.labels_grouping import deal_equally
 from clicooper_hpc.attacks.released_alike import clean_rows, sees_released_rows
 from clicooper_hpc.attacks.view import Labelled, View
 
-__all__ = ["by_answers", "by_rows", "informed_groups"]
+__all__ = ["by_answers", "by_density", "by_rows", "informed_groups"]
 
+_PASS = 1024  # rows at a time
 _FEW = 10  # labelled images a class
 _WIDE, _AXES = 1024, 64  # of wider rows, the principal axes of the clean ones
 _RIDGE = 0.02  # of the mean variance, so that a few images give an invertible covariance
@@ -45,10 +47,11 @@ def informed_groups(
     }.items():
         scores: dict[str, Scores] = {}
         if sees_released_rows(view) is None:
-            scores["rows"] = by_rows(
-                view.rows, view.sub_labels, view.sub_label_count, clean[chosen],
-                known.classes[chosen], classes, view.mechanism.sigma,
-            )  # fmt: skip
+            for kind, judge in (("rows", by_rows), ("density", by_density)):
+                scores[kind] = judge(
+                    view.rows, view.sub_labels, view.sub_label_count, clean[chosen],
+                    known.classes[chosen], classes, view.mechanism.sigma,
+                )  # fmt: skip
         if enters_at_front(view):
             features = through_segments(view.segments, held_chain(view), clean[chosen])
             logits = logits_at_end(features, view.sub_label_count)
@@ -75,7 +78,7 @@ def by_rows(
     and the noise's: the discriminant of Fisher, and the likeliest class if rows are Gaussian.
     """
     points, seen = _narrow(clean.reshape(len(clean), -1), rows.reshape(len(rows), -1))
-    means = np.stack([points[classes_of_clean == one].mean(axis=0) for one in range(classes)])
+    means = _class_means(points, classes_of_clean, classes)
     left = points - means[classes_of_clean]
     within = left.T @ left / len(left)
     width = len(within)
@@ -85,12 +88,51 @@ def by_rows(
     np.add.at(sums, sub_labels.astype(np.int64), seen)
     sizes = np.bincount(sub_labels, minlength=count)[:, None]
     scores: Scores = sums @ weights - sizes / 2 * np.sum(means.T * weights, axis=0)
-    return scores
+    return _last_resort(scores, classes_of_clean)
 
 
-def _narrow(clean: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[Scores, Scores]:
+def by_density(
+    rows: NDArray[np.float32],
+    sub_labels: NDArray[np.int32],
+    count: int,
+    clean: NDArray[np.float32],
+    classes_of_clean: NDArray[np.int64],
+    classes: int,
+    sigma: float,
+) -> Scores:
+    """Return what `by_rows` returns, for classes of any shape: their density is that of the images.
+
+    A Gaussian kernel on each clean row, as wide as the noise and the bandwidth of Scott
+    ("Multivariate Density Estimation", 1992) together.
+    """
+    points, seen = _narrow(clean.reshape(len(clean), -1), rows.reshape(len(rows), -1), _AXES)
+    width = points.shape[1]
+    spread = float(points.var(axis=0).mean())
+    variance = sigma**2 + spread * len(points) ** (-2 / (width + 4)) + 1e-12
+    present = [one for one in range(classes) if (classes_of_clean == one).any()]
+    scores = np.zeros((count, classes))
+    for start in range(0, len(seen), _PASS):
+        part = seen[start : start + _PASS]
+        apart = (part**2).sum(axis=1)[:, None] - 2 * part @ points.T + (points**2).sum(axis=1)
+        logs = -apart / (2 * variance)
+        told = np.stack(
+            [
+                logsumexp(logs[:, classes_of_clean == one], axis=1)
+                - np.log((classes_of_clean == one).sum())
+                for one in present
+            ],
+            axis=1,
+        )
+        names = sub_labels[start : start + _PASS].astype(np.int64)
+        np.add.at(scores, (names[:, None], np.array(present)[None, :]), told)
+    return _last_resort(scores, classes_of_clean)
+
+
+def _narrow(
+    clean: NDArray[np.float32], rows: NDArray[np.float32], most: int = _WIDE
+) -> tuple[Scores, Scores]:
     """Return both in float64, wide rows along orthonormal axes: the noise stays what it is."""
-    if clean.shape[1] <= _WIDE:
+    if clean.shape[1] <= most:
         return clean.astype(np.float64), rows.astype(np.float64)
     from sklearn.decomposition import PCA
 
@@ -105,8 +147,23 @@ def by_answers(logits: NDArray[np.float32], classes_of: NDArray[np.int64], class
     """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    means = np.stack([logs[classes_of == one].mean(axis=0) for one in range(classes)])
+    means = _class_means(logs, classes_of, classes)
     scores: Scores = (means - means.mean(axis=0)).T
+    return _last_resort(scores, classes_of)
+
+
+def _class_means(values: Scores, classes_of: NDArray[np.int64], classes: int) -> Scores:
+    """Return the mean of each class, float64 [K, d]; zeros of one without images."""
+    parts = [values[classes_of == one] for one in range(classes)]
+    return np.stack(
+        [part.mean(axis=0) if len(part) else np.zeros(values.shape[1]) for part in parts]
+    )
+
+
+def _last_resort(scores: Scores, classes_of: NDArray[np.int64]) -> Scores:
+    """Make classes without a labelled image, of which nothing is known, the last to be guessed."""
+    absent = np.bincount(classes_of, minlength=scores.shape[1]) == 0
+    scores[:, absent] = scores.min() - 1.0
     return scores
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.finding import Finding
+from clicooper_hpc.attacks.finding import Finding, Metric
 from clicooper_hpc.attacks.label_metrics import adjusted_rand, exactly_recovered, pair_f1
 from clicooper_hpc.attacks.labels_features import (
     classes_known,
@@ -22,9 +23,15 @@ from clicooper_hpc.attacks.labels_variants import merge_variants
 from clicooper_hpc.attacks.registry import Attack, Outcome
 from clicooper_hpc.attacks.view import Aux, Truth, View
 
-__all__ = ["MERGE", "guess_groups", "merge_variants", "score_groups"]
+__all__ = ["MERGE", "guess_groups", "merge_variants", "score_by_name", "score_groups"]
 
 _DRAWS = 200
+#: Metric, kind, score of a grouping against the truth, random dealings for its chance.
+_METRICS: Final[tuple[tuple[str, Metric, Callable[..., float], int], ...]] = (
+    ("ARI", "honest", adjusted_rand, _DRAWS),
+    ("pair F1", "honest", pair_f1, 50),
+    ("classes exactly recovered", "paper", exactly_recovered, 50),
+)
 #: Sub-labels up to which their confusion, the square of that, is kept.
 _SHOWN: Final = 1024
 
@@ -88,51 +95,67 @@ def score_groups(
     seen
         bool [gamma K]: sub-labels that occur. Only these are scored.
 
-    Sub-labels are all there are, no sample of more: no interval. Chance is the mean over 200 random
+    Sub-labels are all there are, no sample of more: no interval. Chance is the mean over random
     dealings of the classes to sub-labels; for ``strongest`` the mean of the *maximum* over all
     variants, since the maximum of many blind guesses is above one blind guess.
     """
     rng = np.random.default_rng(seed)
     true = truth[seen]
-    found = {name: group[seen] for name, group in groups.items()}
     dealt = [rng.permutation(true) for _ in range(_DRAWS)]
     findings: list[Finding] = []
-    chances = np.array([[adjusted_rand(group, deal) for group in found.values()] for deal in dealt])
-    aris = {name: adjusted_rand(group, true) for name, group in found.items()}
     sizes = f"{len(true)} sub-labels"
-
-    def add(variant: str, group: NDArray[np.int64], chance: float, note: str) -> None:
-        pairs = float(np.mean([pair_f1(group, deal) for deal in dealt[:50]]))
-        exact = float(np.mean([exactly_recovered(group, deal) for deal in dealt[:50]]))
-        ari = adjusted_rand(group, true)
-        made = [
-            Finding("merge", variant, party, "ARI", "honest", ari, chance=chance),
-            Finding(
-                "merge", variant, party, "pair F1", "honest", pair_f1(group, true), chance=pairs
-            ),
-            Finding(
-                "merge",
-                variant,
-                party,
-                "classes exactly recovered",
-                "paper",
-                exactly_recovered(group, true),
-                chance=exact,
-            ),
-        ]
-        findings.extend(_noted(finding, note, seed) for finding in made)
-
-    for column, (name, group) in enumerate(found.items()):
-        add(name, group, float(chances[:, column].mean()), sizes)
-    if found:
-        best = max(aris, key=lambda name: aris[name])
-        note = f"{best}; best of {len(found)} picked with the truth, which favours the attacker"
-        add("strongest", found[best], float(chances.max(axis=1).mean()), f"{note}; {sizes}")
-    return tuple(findings)
+    for metric, kind, score, draws in _METRICS:
+        values = {name: score(group[seen], true) for name, group in groups.items()}
+        chances = np.array(
+            [[score(group[seen], deal) for group in groups.values()] for deal in dealt[:draws]]
+        )
+        for column, (name, value) in enumerate(values.items()):
+            chance = float(chances[:, column].mean())
+            findings.append(
+                Finding("merge", name, party, metric, kind, value, chance=chance, note=sizes)
+            )
+        if values:
+            best = max(values, key=lambda name: values[name])
+            findings.append(
+                Finding(
+                    "merge",
+                    "strongest",
+                    party,
+                    metric,
+                    kind,
+                    values[best],
+                    chance=float(chances.max(axis=1).mean()),
+                    note=f"{best}; best of {len(values)} picked with the truth, which favours the "
+                    f"attacker; {sizes}",
+                )
+            )
+    return tuple(replace(finding, seed=seed) for finding in findings)
 
 
-def _noted(finding: Finding, note: str, seed: int) -> Finding:
-    return replace(finding, note=note, seed=seed)
+def score_by_name(
+    groups: Groups, view: View, truth: NDArray[np.int64], classes: int, seed: int
+) -> tuple[Finding, ...]:
+    """Return how many samples have the class that their sub-label was taken for.
+
+    ``groups`` must be classes, not nameless groups: guesses from labelled images. No ceiling of a
+    single row holds: a name pools its rows. Without rows every sub-label counts the same.
+    """
+    sizes = np.ones(len(truth))
+    if len(view.sub_labels):
+        sizes = np.bincount(view.sub_labels, minlength=len(truth)).astype(np.float64)
+    return tuple(
+        Finding(
+            "merge",
+            name,
+            view.party.name,
+            "class of a sample by its name, accuracy",
+            "honest",
+            float(sizes[group == truth].sum() / sizes.sum()),
+            chance=1 / classes,
+            seed=seed,
+        )
+        for name, group in groups.items()
+    )
 
 
 def _applies(view: View) -> str | None:
@@ -150,11 +173,13 @@ def _run(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome
     """
     classes = classes_known(aux.same.classes)
     groups, confused = _guess(view, classes, seed, scale)
-    groups |= informed_groups(view, aux.same, classes, seed)
+    informed = informed_groups(view, aux.same, classes, seed)
+    groups |= informed
     seen = np.ones(view.sub_label_count, dtype=np.bool_)
     if len(view.sub_labels):
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
     findings = score_groups(groups, truth.class_of_sub_label, view.party.name, seed, seen)
+    findings += score_by_name(informed, view, truth.class_of_sub_label, truth.classes, seed)
     arrays: dict[str, NDArray[np.generic]] = {
         f"groups: {name}": group for name, group in groups.items()
     }

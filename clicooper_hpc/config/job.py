@@ -16,6 +16,7 @@ from clicooper_hpc.config.owner_sections import (
     ReleaseSection,
 )
 from clicooper_hpc.config.provenance_section import ProvenanceSection
+from clicooper_hpc.config.slurm_section import SlurmSection
 from clicooper_hpc.config.trainer_sections import (
     ModelSection,
     OutputSection,
@@ -41,6 +42,8 @@ class Job(Section):
     training: TrainingSection = TrainingSection()
     provenance: ProvenanceSection = ProvenanceSection()
     output: OutputSection = OutputSection()
+    # How a run got its nodes is nobody else's business and changes no bit of it: not in the digest.
+    slurm: SlurmSection = Field(default=SlurmSection(), exclude=True)
     folder: str = Field(default=".", exclude=True)
 
     @model_validator(mode="after")
@@ -76,11 +79,15 @@ class Job(Section):
         """Return the digest of the canonical text."""
         return digest_bytes("clicooper/v1/job", self.canonical().encode())
 
+    def wanted_segments(self) -> int | None:
+        """Return the number of segments the job asks for, ``None`` if it leaves it to the ranks."""
+        if isinstance(self.pipeline.partition, list):
+            return len(self.pipeline.partition) + 1
+        return self.pipeline.segments
+
     def check_ranks(self, ranks: int) -> int:
         """Return the number of segments for ``ranks`` MPI ranks, or say how many to start."""
-        wanted = self.pipeline.segments
-        if isinstance(self.pipeline.partition, list):
-            wanted = len(self.pipeline.partition) + 1
+        wanted = self.wanted_segments()
         if wanted is not None and ranks != wanted + 1:
             raise UsageError(
                 f"the job has {wanted} segments, so it needs {wanted + 1} ranks "

@@ -77,14 +77,15 @@ class FrontSection(Section):
     """Keep the layers before this index (`kind = "weights"`). Default: all layers."""
 
     dim: int | None = Field(default=None, ge=1)
-    """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection; `private-lda` keeps at
-    most so many, and never more than one less than there are classes."""
+    """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection; `private-lda` has one
+    number a class and takes none."""
 
     projection: Literal["none", "pca", "lda", "private-lda"] = "none"
-    """Linear projection behind the front. `pca`, `lda`: fitted on `public_data` only.
-    `private-lda`: LDA whose class means are noised sums of `private_share` of the training samples,
-    which are never released; they pay `privacy.epsilon` for it, once, instead. Everything else is
-    fitted on `public_data`. Needs `privacy.unit = "sample"`."""
+    """Projection behind the front. `pca`, `lda`: linear, fitted on `public_data` only.
+    `private-lda`: probabilities of the classes by LDA, whose class means are noised sums of
+    `private_share` of the training samples, which are never released; they pay `privacy.epsilon`
+    for it, once, instead. Everything else is fitted on `public_data`. Needs
+    `privacy.unit = "sample"`."""
 
     private_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training samples, drawn in secret, that is spent on `private-lda`."""
@@ -117,6 +118,10 @@ class FrontSection(Section):
         if self.projection == "private-lda":
             if self.public_data is None:
                 raise ValueError('front.projection = "private-lda" needs front.public_data')
+            if self.dim is not None and self.kind in ("identity", "weights"):
+                raise ValueError(
+                    'front.projection = "private-lda" has one number a class: take front.dim out'
+                )
             if self.kind == "dp-sgd":
                 raise ValueError(
                     'front.projection = "private-lda" charges samples that front.kind = "dp-sgd" '

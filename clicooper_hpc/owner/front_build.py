@@ -141,7 +141,7 @@ def _project(
     rows = evaluate_rows(
         before.stages[-2:], features, input_shape=features.shape[1:], block_rows=block
     )
-    return discriminant_stages(before, rows, public.labels, wanted.dim, spend)
+    return discriminant_stages(before, rows, public.labels, spend)
 
 
 def build_front(

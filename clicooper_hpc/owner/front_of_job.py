@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -79,8 +78,7 @@ def front_outline(job: Job, train: Split, classes: int) -> tuple[tuple[int, ...]
         flatten=False,
     )
     if private:
-        width = math.prod(front.output_shape)
-        return (min(classes - 1, width, section.dim or width),), False
+        return (classes,), True
     return front.output_shape, front.non_negative
 
 

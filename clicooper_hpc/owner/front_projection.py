@@ -24,7 +24,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.owner.front_stages import Linear
+from clicooper_hpc.owner.front_stages import Linear, Scores
 
 __all__ = [
     "Projection",
@@ -43,8 +43,7 @@ _RIDGE = 0.02  # share of the mean variance added to every direction of the with
 class Projection:
     """What to fit, to ``dim`` coordinates, with ``whiten`` in [0, 1].
 
-    ``dim`` None: all usable coordinates for ``"pca"``; for ``"private-lda"``, which keeps at most
-    ``dim``, one less than there are classes.
+    ``dim`` None: all usable coordinates for ``"pca"``; without meaning for ``"private-lda"``.
     """
 
     method: Literal["pca", "lda", "private-lda"]
@@ -157,14 +156,17 @@ def fit_discriminant(
     means: NDArray[np.float64],
     public: NDArray[np.float64],
     labels: NDArray[np.int64],
-    dim: int | None = None,
-) -> Linear:
-    """Return Fisher's discriminant between given class means, noised ones for instance.
+    *,
+    noise: float,
+    samples: float,
+) -> Scores:
+    """Return Fisher's discriminant between given class means, as probabilities of the classes.
 
-    With W the within-class covariance of the public rows plus a ridge, the directions are the right
-    singular vectors of the centred means times W^(-1/2) (Hastie, Tibshirani and Friedman, "The
-    Elements of Statistical Learning", section 4.3.3). Each coordinate is weighted by the root of
-    its singular value, so that directions in which the classes hardly differ carry little of a row.
+    With W the within-class covariance of the public rows plus a ridge, rows and centred means are
+    multiplied by W^(-1/2); the means are then shrunk by what is known of their error, C (C + E)^-1
+    with C the covariance of the means less E, and E that of noise and sampling (empirical Bayes:
+    Efron and Morris, JASA 70, 1975). The scores are those of linear discriminant analysis with
+    equal priors (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", 4.3).
 
     Parameters
     ----------
@@ -172,11 +174,12 @@ def fit_discriminant(
         float64 [K, p].
     public, labels
         float64 [n, p] and int64 [n]; their classes need not be the K ones.
-    dim
-        Coordinates to keep, at most; default and limit: min(K - 1, p).
+    noise
+        Standard deviation of the noise in each number of ``means``; 0 without.
+    samples
+        Samples behind each mean.
     """
     classes, width = means.shape
-    kept = min(classes - 1, width, width if dim is None else dim)
     names, which = np.unique(labels, return_inverse=True)
     totals = np.zeros((len(names), width))
     np.add.at(totals, which, public)
@@ -187,9 +190,16 @@ def fit_discriminant(
         raise DataError("the public rows do not vary within their classes", where="public data")
     root = (vectors / np.sqrt(values)) @ vectors.T
     centre = means.mean(axis=0)
-    _, sizes, directions = np.linalg.svd((means - centre) @ root, full_matrices=False)
-    matrix = _signed(root @ directions[:kept].T) * np.sqrt(sizes[:kept])
-    return Linear(torch.from_numpy(centre), torch.from_numpy(np.ascontiguousarray(matrix)))
+    white = (means - centre) @ root
+    error = noise**2 * root @ root + np.eye(width) / samples
+    sizes, axes = np.linalg.eigh(white.T @ white / classes - error)
+    between = (axes * np.maximum(sizes, 0.0)) @ axes.T
+    shrunk = white @ np.linalg.solve(between + error, between)
+    return Scores(
+        torch.from_numpy(centre),
+        torch.from_numpy(np.ascontiguousarray(root @ shrunk.T)),
+        torch.from_numpy(-np.sum(shrunk**2, axis=1) / 2),
+    )
 
 
 def _usable(features: NDArray[np.float64]) -> int:

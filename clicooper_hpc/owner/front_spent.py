@@ -4,7 +4,8 @@ The rows of spent samples, through the public part of the front and scaled to no
 class; the sums get noise once (`clicooper_hpc.privacy.class_sums` has the argument), and the
 samples are never released. Everything after the noise is post-processing: sums divided by the
 expected number of samples a class are the means of a linear discriminant, whose within-class
-covariance comes from public rows.
+covariance comes from public rows. The released row is the discriminant's probabilities of the
+classes: they are not negative, so two rows of norm C are at most sqrt(2) C apart, not 2 C.
 """
 
 from __future__ import annotations
@@ -110,10 +111,9 @@ def discriminant_stages(
     before: Front,
     public: NDArray[np.float32],
     labels: NDArray[np.int64],
-    dim: int | None,
     spend: Spend,
 ) -> tuple[tuple[Stage, ...], Provenance]:
-    """Append the discriminant of the spent samples to a front.
+    """Append the class scores that spent samples give to a front.
 
     Parameters
     ----------
@@ -121,16 +121,19 @@ def discriminant_stages(
         As in `spend_samples`.
     public, labels
         Public rows behind ``before``, float32 [n, p], and their classes int64 [n].
-    dim
-        Coordinates to keep, at most.
     """
     found = spend(before)
-    linear = fit_discriminant(found.means, public.astype(np.float64), labels, dim)
-    provenance = before.provenance
-    noised = "exact" if found.spending.spec is None else "noised"
-    text = (
-        f"{provenance.projection}, then LDA to {linear.matrix.shape[1]} coordinates by {noised} "
-        "class sums"
+    spec, classes = found.spending.spec, len(found.means)
+    samples = found.spending.samples / classes
+    scores = fit_discriminant(
+        found.means,
+        public.astype(np.float64),
+        labels,
+        noise=0.0 if spec is None else spec.sigma / samples,
+        samples=samples,
     )
+    provenance = before.provenance
+    noised = "exact" if spec is None else "noised"
+    text = f"{provenance.projection}, then LDA scores of {classes} classes by {noised} class sums"
     spent = replace(provenance, projection=text, spent=found.spending)
-    return (*before.stages, linear), spent
+    return (*before.stages, scores), spent

@@ -1,4 +1,4 @@
-"""The parts a front is made of: clamp, network, linear map, scaling to one norm.
+"""The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
 
 Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
 mathematical sense. `stage_from` rebuilds any of them from what `Stage.settings` and
@@ -27,7 +27,7 @@ from clicooper_hpc.owner.front_layers import (
     trace_shapes,
 )
 
-__all__ = ["Clamp", "Linear", "Network", "Scale", "Stage", "stage_from"]
+__all__ = ["Clamp", "Linear", "Network", "Scale", "Scores", "Stage", "stage_from"]
 
 Shape = tuple[int, ...]
 
@@ -185,6 +185,42 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """Probabilities of classes: the softmax of ``((flatten(x) - offset) @ matrix + bias) / 2``.
+
+    In float64, rounded to float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias``
+    ``[K]``. The half tempers scores that are too sure of themselves: accuracy is the same, and a
+    row shows less of its class (docs/accuracy.md).
+    """
+
+    offset: Tensor = field(repr=False)
+    matrix: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Stage`."""
+        return Linear(self.offset, self.matrix).output_shape(input_shape)
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Stage`: probabilities."""
+        return True
+
+    def settings(self) -> dict[str, object]:
+        """See `Stage`."""
+        return {"stage": "scores", "shape": list(self.matrix.shape)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Stage`."""
+        return {"offset": self.offset, "matrix": self.matrix, "bias": self.bias}
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Stage`."""
+        scores = (x.flatten(1).to(torch.float64) - self.offset) @ self.matrix + self.bias
+        # The clamp changes no value; it makes the claim hold whatever a kernel does.
+        return torch.softmax(scores / 2, dim=1).to(torch.float32).clamp(min=0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """Scale every row to L2 norm ``norm`` (of the flattened row); zero rows stay zero."""
 
@@ -237,6 +273,8 @@ def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) ->
             return Scale(_numbers([settings["norm"]])[0])
         if name == "linear":
             return Linear(tensors["offset"], tensors["matrix"])
+        if name == "scores":
+            return Scores(tensors["offset"], tensors["matrix"], tensors["bias"])
         if name == "network":
             layers = parse_layers(settings["layers"], where=where)
             shapes = {key: tuple(value.shape) for key, value in tensors.items()}

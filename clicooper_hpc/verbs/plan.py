@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.config.job import Job
@@ -19,7 +20,12 @@ from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, mea
 from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
-from clicooper_hpc.privacy.label_forecast import forecast_labels, typical_signal
+from clicooper_hpc.privacy.label_forecast import (
+    ReleasedRows,
+    fewest_names,
+    forecast_labels,
+    typical_signal,
+)
 from clicooper_hpc.privacy.spec import solve
 from clicooper_hpc.session.assembly import (
     channel_plan,
@@ -55,8 +61,7 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
             outputs=data.num_classes * job.labels.expansion,
         )
         classes = data.num_classes
-        # Which samples are spent is drawn in the run.
-        names = splits["train"].labels()[spent:].astype(np.int32) * job.labels.expansion
+        names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
     model = network_of(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
@@ -65,7 +70,6 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
         row = measured_costs(model, shape, rows=rows, device=device)
         costs = np.tile(row, (segments, 1))
     layout = layout_of(job, model, contract, segments, costs)
-    # Sub-labels are drawn in the run; classes give the same counts to within a batch.
     course = course_of(job, contract, names, segments)
     check_course(job, course, layout, contract)
     used = costs if costs is not None else flops_costs(model, shape, segments)
@@ -92,6 +96,17 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
             *_labels(job, contract, non_negative=non_negative, classes=classes),
         ]
     )
+
+
+def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArray[np.int32]:
+    """Return sub-labels int32 [n - spent] drawn as a run draws them, with another key.
+
+    Rows are means of one name's samples, so steps depend on how many samples each name has: few
+    names of many samples would give other counts than many of few.
+    """
+    rng = np.random.default_rng(0)
+    left = classes[rng.permutation(len(classes))[spent:]]
+    return (left * expansion + rng.integers(0, expansion, len(left))).astype(np.int32)
 
 
 def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
@@ -197,20 +212,23 @@ def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -
     if job.privacy.enabled:
         sigma = solve(guarantee_of(job, shape, non_negative=non_negative)).sigma
     dimension = int(np.prod(shape))
-    forecast = forecast_labels(
-        method,
-        signal=typical_signal(job.privacy.unit, job.privacy.clip, dimension),
-        sigma=sigma,
-        dimension=dimension,
-        rows=contract.samples,
-        classes=classes,
-        expansion=gamma,
+    signal = typical_signal(
+        job.privacy.unit,
+        job.privacy.clip,
+        dimension,
+        discriminant=job.front.projection == "private-lda",
     )
+    released = ReleasedRows(signal, sigma, dimension, contract.samples, classes)
+    forecast = forecast_labels(method, released, gamma)
+    best = fewest_names(released)
+    if best is None:
+        advice = "no number of random names hides the grouping at this noise"
+    else:
+        advice = f"fewest random names that hide it: {best[0]} (ARI {best[1].leak_known:.2f})"
     return [
         f"{head}, {forecast.rows_per_name:.0f} samples a name; forecast, if classes lie as in "
         "docs/label-map.md:",
         f"         grouping attack finds ARI {forecast.leak:.2f}, {forecast.leak_known:.2f} with "
         "known class means (0 is chance, 1 all)",
-        f"         price about {forecast.price:.1f} points of accuracy for small networks; chains "
-        "of trainers pay several times that",
+        f"         price about {forecast.price:.1f} points of accuracy; {advice}",
     ]

@@ -5,7 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels_informed import by_answers, by_rows
+from clicooper_hpc.attacks.labels_grouping import deal_equally
+from clicooper_hpc.attacks.labels_informed import by_answers, by_density, by_rows
+from clicooper_hpc.attacks.labels_merge import score_groups
 from clicooper_hpc.attacks.labels_variants import merge_variants
 
 K, GAMMA, WIDTH = 5, 60, 12
@@ -58,3 +60,60 @@ def test_answers_to_labelled_images_name_the_sub_labels_of_a_network() -> None:
     assert ari(by_answers((clean @ weights.T).astype(np.float32), known, K)) > 0.95
     blank = np.random.default_rng(11).normal(size=(100, K * GAMMA)).astype(np.float32)
     assert abs(ari(by_answers(blank, known, K))) < 0.03
+
+
+def test_a_class_without_labelled_images_does_not_break_the_attack_off() -> None:
+    """Its mean was nan: every name was then given to it, and dealing equally raised."""
+    rows, classes = drawn(1200, 0.5, 12)
+    names = (classes * GAMMA + np.random.default_rng(13).integers(0, GAMMA, 1200)).astype(np.int32)
+    clean, known = drawn(200, 0.5, 14)
+    shown = known != 2
+    weights = MEANS[OWNER].T
+    answers = (clean[shown] @ weights).astype(np.float32)
+    for scores in (
+        by_rows(rows, names, K * GAMMA, clean[shown], known[shown], K, 0.1),
+        by_answers(answers, known[shown], K),
+    ):
+        guess = scores.argmax(axis=1)
+        seen = np.bincount(names, minlength=K * GAMMA) > 0
+        assert 2 not in guess
+        assert (guess == OWNER)[seen & (OWNER != 2)].mean() > 0.9
+        assert np.bincount(deal_equally(-scores)).tolist() == [GAMMA] * K
+
+
+def test_a_density_finds_classes_whose_means_are_equal() -> None:
+    """Two classes around one point: near it, and on a circle. Means cannot tell them apart."""
+    rng = np.random.default_rng(12)
+    count, names = 1500, 40
+
+    def rings(number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        which = rng.integers(0, 2, number)
+        angle = rng.uniform(0, 2 * np.pi, number)
+        points = which[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return (points + 0.1 * rng.normal(size=(number, 2))).astype(np.float32), which
+
+    clean, known = rings(300)
+    rows, classes = rings(count)
+    named = (classes * names + rng.integers(0, names, count)).astype(np.int32)
+    owner = np.arange(2 * names) // names
+    found = by_density(rows, named, 2 * names, clean, known, 2, 0.05).argmax(axis=1)
+    assert adjusted_rand_score(owner, found) > 0.9
+    by_means = by_rows(rows, named, 2 * names, clean, known, 2, 0.05).argmax(axis=1)
+    assert adjusted_rand_score(owner, by_means) < 0.6
+
+
+def test_the_strongest_is_the_strongest_in_each_metric() -> None:
+    """The best in ARI was reported in every metric, though another recovered more classes."""
+    truth = np.repeat(np.arange(4), 4)
+    exact = truth.copy()
+    exact[4:] = np.random.default_rng(0).permutation(exact[4:])  # one class whole
+    close = truth.copy()
+    close[[0, 4, 8, 12]] = (truth[[0, 4, 8, 12]] + 1) % 4  # no class whole, most together
+    seen = np.ones(16, dtype=np.bool_)
+    found = {
+        one.metric: one.value
+        for one in score_groups({"exact": exact, "close": close}, truth, "x", 0, seen)
+        if one.variant == "strongest"
+    }
+    assert found["classes exactly recovered"] == 0.25
+    assert found["ARI"] == pytest.approx(adjusted_rand_score(truth, close))

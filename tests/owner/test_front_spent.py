@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from spent_cases import CLASSES, TRAIN, WIDTH, draw, spent_job
 
@@ -25,6 +26,7 @@ from clicooper_hpc.owner.front_projection import (
 )
 from clicooper_hpc.owner.front_spent import spend_samples
 from clicooper_hpc.owner.preparation import Preparation, prepare
+from clicooper_hpc.pipeline.order import num_batches
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.verbs.plan import plan_text
@@ -158,11 +160,13 @@ def test_the_projection_finds_classes_that_public_directions_hide(
         public=public,
         normalise=1.0,
     )
-    assert front.output_shape == (CLASSES - 1,)
+    assert front.output_shape == (CLASSES,)
     assert found(pca, train, classes) < 0.5
     assert found(front, train, classes) > least
     rows = front.rows(train)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+    assert front.non_negative
+    assert rows.min() >= 0
 
 
 def test_randomised_labels_are_what_the_sums_are_made_of(tmp_path: Path) -> None:
@@ -194,7 +198,7 @@ def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_pat
         made = life(tmp_path, spent_job(tmp_path, f"privacy.enabled={setting}"), setting)
         spent, stages = made.samples.spent, made.front.stages
         assert spent is not None
-        assert len(stages) == 5  # identity, PCA, norm 1, discriminant, norm C
+        assert len(stages) == 5  # identity, PCA, norm 1, class scores, norm C
         before = assemble_front((WIDTH,), stages[:3], made.front.provenance)
         rows = before.rows(spent.rows(all_ids(SPENT))).astype(np.float64)
         spending = made.front.provenance.spent
@@ -247,6 +251,24 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
     assert "the sums are exact" in plan_text(off, ranks=3)
 
 
+def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> None:
+    """Names of some three samples fill no group of eight: classes in their place gave half."""
+    job = spent_job(
+        tmp_path,
+        "pipeline.segments=2",
+        "training.batch_size=16",
+        "training.average_rows=8",
+        "training.epochs=1",
+        "labels.expansion=80",
+    )
+    planned = int(plan_text(job, ranks=3).partition(" steps of 16 rows")[0].split()[-1])
+    names = life(tmp_path, job).sub_labels
+    steps = num_batches(sub_labels=names, batch_size=16, average_rows=8)
+    assert RELEASED // 8 // 16 == 6
+    assert steps > 15
+    assert abs(planned - steps) <= 1
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
@@ -258,7 +280,7 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
 )
 def test_impossible_jobs_are_refused_when_read(tmp_path: Path, setting: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        spent_job(tmp_path, setting, "front.dim=3")
+        spent_job(tmp_path, setting, *(["front.dim=3"] if "dp-sgd" in setting else []))
 
 
 def test_public_data_must_be_named(tmp_path: Path) -> None:
@@ -276,36 +298,48 @@ def test_a_share_without_a_sample_a_class_on_either_side_is_refused(
         life(tmp_path, job)
 
 
-def test_dim_keeps_fewer_and_never_more_than_classes_allow(tmp_path: Path) -> None:
-    fewer = life(tmp_path, spent_job(tmp_path, "front.dim=2"), "fewer").front
-    more = life(tmp_path, spent_job(tmp_path, "front.dim=20"), "more").front
-    assert (fewer.output_shape, more.output_shape) == ((2,), (CLASSES - 1,))
+def test_a_number_of_coordinates_has_no_meaning_for_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"take front\.dim out"):
+        spent_job(tmp_path, "front.dim=2")
 
 
 def test_the_discriminant_is_fishers() -> None:
-    """Within-class covariance along its coordinates is diagonal, and it finds the best direction.
-
-    Two classes: the direction of Fisher's discriminant is W^-1 (m1 - m0).
-    """
+    """Two classes, no error: the difference of the scores is x W^-1 (m1 - m0) less its middle."""
     rng = np.random.default_rng(0)
     shape = rng.normal(size=(6, 6))
     labels = rng.integers(0, 5, 4000)
     public = rng.normal(size=(4000, 6)) @ shape + rng.normal(size=(5, 6))[labels] * 3
     means = rng.normal(size=(2, 6))
-    linear = fit_discriminant(means, public, labels)
-    assert np.allclose(linear.offset.numpy(), means.mean(axis=0))
-    direction = linear.matrix.numpy()[:, 0]
+    scores = fit_discriminant(means, public, labels, noise=0.0, samples=1e12)
+    assert np.allclose(scores.offset.numpy(), means.mean(axis=0))
+    matrix = scores.matrix.numpy()
     inside = public - np.stack([public[labels == k].mean(axis=0) for k in range(5)])[labels]
     within = np.cov(inside.T)
     ridge = 0.02 * np.trace(within) / 6 * np.eye(6)
     fisher = np.linalg.solve(within + ridge, means[1] - means[0])
-    cosine = direction @ fisher / np.linalg.norm(direction) / np.linalg.norm(fisher)
-    assert abs(cosine) == pytest.approx(1.0)
-    wide = fit_discriminant(rng.normal(size=(4, 6)), public, labels).matrix.numpy()
-    inner = wide.T @ (within + ridge) @ wide
-    assert np.allclose(inner, np.diag(np.diag(inner)), atol=1e-9)
+    assert np.allclose(matrix[:, 1] - matrix[:, 0], fisher, rtol=1e-6)
+    rows = torch.from_numpy(means.astype(np.float32))
+    told = scores.apply(rows).double().numpy()
+    assert np.allclose(told.sum(axis=1), 1.0, atol=1e-6)
+    # The squared Mahalanobis distance of the means, halved by the rule and halved by the tempering.
+    apart = float((means[1] - means[0]) @ fisher)
+    assert np.log(told[1, 1] / told[1, 0]) == pytest.approx(apart / 4, rel=1e-3)
     with pytest.raises(DataError, match="do not vary"):
-        fit_discriminant(means, np.zeros((10, 6)), labels[:10])
+        fit_discriminant(means, np.zeros((10, 6)), labels[:10], noise=0.0, samples=1.0)
+
+
+def test_means_that_are_all_noise_give_no_class_a_score() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 5, 4000)
+    public = rng.normal(size=(4000, 8))
+    matrices = [
+        fit_discriminant(
+            known * rng.normal(size=(50, 8)) + 0.3 * rng.normal(size=(50, 8)),
+            public, labels, noise=0.3, samples=1e6,
+        ).matrix.numpy()
+        for known in (0.0, 3.0)
+    ]  # fmt: skip
+    assert np.linalg.norm(matrices[0]) < 0.1 * np.linalg.norm(matrices[1])
 
 
 def test_all_usable_coordinates_are_those_the_public_rows_vary_in() -> None:

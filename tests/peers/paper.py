@@ -55,17 +55,24 @@ def main() -> int:
     if not given.only_table:
         runner.carry_out(plan)
     if given.part is None:
-        for one in plan:
-            if (given.runs / one.name).exists() and not is_complete(one, given.runs):
-                print(f"other settings than the job's now: {one.name}", file=sys.stderr)
-        _write(sheet, there, given)
+        stale = [
+            one.name
+            for one in plan
+            if (given.runs / one.name).exists() and not is_complete(one, given.runs)
+        ]
+        for name in stale:
+            print(f"other settings than the job's now: {name}", file=sys.stderr)
+        _write(sheet, there, given, stale)
     for command in runner.failed:
         print(f"FAILED: {command}", file=sys.stderr)
     return 1 if runner.failed else 0
 
 
-def _write(sheet: Sheet, entries: Sequence[Entry], given: argparse.Namespace) -> None:
-    text = page(sheet, entries, given.runs, given.seeds, given.output.parent / "figures")
+def _write(
+    sheet: Sheet, entries: Sequence[Entry], given: argparse.Namespace, stale: Sequence[str]
+) -> None:
+    figures = given.output.parent / "figures"
+    text = page(sheet, entries, given.runs, given.seeds, figures, stale=stale)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(text)
     print(f"wrote {given.output}")

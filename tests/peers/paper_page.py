@@ -25,9 +25,17 @@ _LIBRARIES = ("clicooper-hpc", "torch", "numpy", "scikit-learn", "scikit-image",
 
 
 def page(
-    sheet: Sheet, entries: Sequence[Entry], runs: Path, seeds: Sequence[int], pictures: Path
+    sheet: Sheet,
+    entries: Sequence[Entry],
+    runs: Path,
+    seeds: Sequence[int],
+    pictures: Path,
+    *,
+    stale: Sequence[str] = (),
 ) -> str:
     """Return the page on ``entries`` of the sheet; write their pictures into a folder.
+
+    ``stale`` names runs with other settings than are asked for now: the page says so.
 
     Raises
     ------
@@ -40,7 +48,7 @@ def page(
     parts = [_section(entry, found[entry.name], runs, pictures, seeds) for entry in entries]
     template = string.Template((HERE / "paper_results.md.in").read_text())
     return template.substitute(
-        head=head(found),
+        head=head(found, stale),
         overview=overview(found),
         entries="".join(parts),
         commands=commands(sheet, entries, runs, seeds),
@@ -63,8 +71,8 @@ def _results(sheet: Sheet, entry: Entry, runs: Path, seeds: Sequence[int]) -> Re
     )
 
 
-def head(found: Mapping[str, Results]) -> str:
-    """Return date, machine, versions, commit and strength."""
+def head(found: Mapping[str, Results], stale: Sequence[str] = ()) -> str:
+    """Return date, machine, versions, commits of page and runs, strength, and what is stale."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
     scales = {one.scale for results in found.values() for one in results.job.values() if one.lines}
     reduced = sorted(scale for scale in scales if scale != 1)
@@ -72,6 +80,17 @@ def head(found: Mapping[str, Results]) -> str:
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), "
         f"Python {platform.python_version()}, {versions}, commit {_commit()}."
     ]
+    made = {
+        one.commit[:7]
+        for results in found.values()
+        for runs in (results.job, results.no_map, *results.off.values())
+        for one in runs.values()
+        if one.commit
+    }
+    if made:
+        lines.append(f"Runs made at commit {', '.join(sorted(made))}.")
+    if stale:
+        lines.append(f"**Of other settings than the jobs' now: {', '.join(sorted(stale))}.**")
     if reduced:
         shown = ", ".join(f"{scale:g}" for scale in reduced)
         lines.append(f"**Attacks of reduced strength ({shown} of the published): not final.**")

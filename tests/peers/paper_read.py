@@ -36,6 +36,8 @@ class Measured:
         Part of the published strength.
     aux
         What attackers had.
+    commit
+        Of the package that made the run.
     """
 
     accuracy: float
@@ -46,6 +48,7 @@ class Measured:
     failed: tuple[str, ...] = ()
     scale: float = 1.0
     aux: str = ""
+    commit: str = ""
 
 
 def read_measured(folder: Path) -> Measured | None:
@@ -70,6 +73,7 @@ def read_measured(folder: Path) -> Measured | None:
             if private
             else "no noise"
         ),
+        commit=str(run.attrs.get("git_commit", "")),
     )
     record = read_attacks(folder)
     if record is None or record.attributes["run_id"] != run.attrs["run_id"]:
@@ -85,6 +89,7 @@ def read_measured(folder: Path) -> Measured | None:
         float(record.attributes["scale"]),
         f"{record.attributes['aux_same']} images of the owner's distribution, public data: "
         f"{record.attributes['aux_public']}",
+        plain.commit,
     )
 
 

@@ -139,6 +139,13 @@ ROWS: tuple[Row, ...] = (
     _merge("trainer 1"),
     _merge("outsider"),
     Row(
+        "class of a sample by its name, labelled images",
+        "merge",
+        "trainer 1",
+        None,
+        Metric("class of a sample by its name", "accuracy"),
+    ),
+    Row(
         "inversion by decoder",
         "decoder",
         "trainer 1",

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clicooper_hpc.attacks.suite import SUITE
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record
@@ -110,12 +111,13 @@ def is_attacked(attacking: Attacking, run: Path) -> bool:
         return False
     made = {*str(about["parties"]).split(", ")}
     names = set(str(about["attacks"]).split(", "))
+    wanted = set(attacking.only) or {attack.name for attack in SUITE}
     return (
         about["run_id"] == mine
         and float(about["scale"]) == attacking.scale
         and int(about["seeds"]) >= attacking.seeds
         and set(attacking.parties) <= made
-        and set(attacking.only) <= names
+        and wanted <= names
     )
 
 

@@ -6,9 +6,12 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import paper_runs
 import pytest
 from paper_figures import NONE, number, percent, pooled, spread_of, table, verdict
+from paper_page import head
 from paper_plan import Entry, Sheet, chosen, planned_runs, read_sheet
 from paper_read import Measured
 from paper_rows import (
@@ -22,9 +25,10 @@ from paper_rows import (
     pick,
     within,
 )
-from paper_runs import Attacking, attack_command, logged, part_of, run_command
+from paper_runs import Attacking, attack_command, is_attacked, logged, part_of, run_command
 from paper_table import Results, attacks, best_off, measures, overview, prices, retentions
 
+from clicooper_hpc.attacks.suite import SUITE
 from clicooper_hpc.attacks.table import Line
 
 NAN = math.nan
@@ -261,6 +265,36 @@ def test_the_attack_command_says_what_was_asked() -> None:
         *("outsider", "--seeds", "2", "--only", "merge", "--public", "p.h5", "--scale", "0.5"),
         "--overwrite",
     ]
+
+
+def test_findings_of_some_attacks_are_not_taken_for_those_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``clicooper attack --only merge`` left stood for all attacks: rows were blank."""
+    about = {"run_id": "r", "scale": 1.0, "seeds": 1, "parties": "outsider, trainer 1"}
+
+    def found(names: str, only: tuple[str, ...]) -> bool:
+        record = SimpleNamespace(attributes={**about, "attacks": names})
+        monkeypatch.setattr(paper_runs, "read_record", lambda _: record)
+        monkeypatch.setattr(paper_runs, "open_run", lambda _: SimpleNamespace(attrs=about))
+        return is_attacked(Attacking(("outsider",), None, only), tmp_path)
+
+    assert found("merge", ("merge",))
+    assert not found("merge", ("merge", "decoder"))
+    assert not found("merge", ())
+    assert found(", ".join(attack.name for attack in SUITE), ())
+
+
+def test_a_page_of_old_runs_says_of_which_commit_and_which_settings() -> None:
+    """It named the commit of the page alone, and other settings on the standard error only."""
+    old = replace(run(0.5), commit="0123456789")
+    newer = replace(run(0.5), commit="abcdef0123")
+    said = head({"a": Results({0: old}, {}, {"off": {0: newer}})}, ["a-seed0"])
+    assert "Runs made at commit 0123456, abcdef0." in said
+    assert "Of other settings than the jobs' now: a-seed0." in said
+    bare = head({"a": Results({0: run(0.5)}, {}, {})})
+    assert "Runs made" not in bare
+    assert "other settings" not in bare
 
 
 def test_of_the_logs_the_last_success_counts(tmp_path: Path) -> None:

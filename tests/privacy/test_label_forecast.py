@@ -4,7 +4,9 @@ import pytest
 
 from clicooper_hpc.privacy.label_forecast import (
     LabelForecast,
+    ReleasedRows,
     Signal,
+    fewest_names,
     forecast_labels,
     typical_signal,
 )
@@ -17,15 +19,9 @@ def forecast(
     method: str, signal: Signal, sigma: float, gamma: int, *, rows: int = 18_000
 ) -> LabelForecast:
     assert method in ("none", "random", "anchors")
-    return forecast_labels(
-        method,  # type: ignore[arg-type]
-        signal=signal,
-        sigma=sigma,
-        dimension=32 if signal == STRICT else 12_288,
-        rows=rows,
-        classes=10,
-        expansion=gamma,
-    )
+    dimension = 32 if signal == STRICT else 12_288
+    released = ReleasedRows(signal, sigma, dimension, rows, 10)
+    return forecast_labels(method, released, gamma)  # type: ignore[arg-type]
 
 
 # Strongest grouping by mean rows, as measured on CIFAR-10 (docs/label-map.md, experiments of
@@ -82,10 +78,21 @@ def test_the_price_grows_with_gamma_and_noise() -> None:
     assert forecast("anchors", WIDE, 0.6, 50).price > forecast("random", WIDE, 0.6, 50).price
 
 
+def test_the_fewest_names_that_hide_depend_on_the_noise() -> None:
+    found = {
+        sigma: fewest_names(ReleasedRows(STRICT, sigma, 32, 18_000, 10))
+        for sigma in (0.1, 1.2, 3.99)
+    }
+    assert found[0.1] is None
+    few, many = found[3.99], found[1.2]
+    assert few is not None
+    assert few[0] in (10, 20, 50)
+    assert few[1].leak_known <= 0.05
+    assert many is None or many[0] > few[0]
+
+
 def test_a_forecast_needs_rows_and_classes() -> None:
     with pytest.raises(ValueError, match="no basis"):
         forecast("random", STRICT, 1.2, 50, rows=400)
     with pytest.raises(ValueError, match="no basis"):
-        forecast_labels(
-            "random", signal=STRICT, sigma=1.0, dimension=4, rows=50, classes=1, expansion=2
-        )
+        forecast_labels("random", ReleasedRows(STRICT, 1.0, 4, 50, 1), 2)

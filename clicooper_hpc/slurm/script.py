@@ -1,0 +1,198 @@
+"""The text of the Slurm script: a pure function of the job and of where its files lie.
+
+Words of the job file and the command line reach the shell only through `shlex.quote`, and reach
+`#SBATCH` lines only after `SlurmSection` or `Places` have held them to harmless characters.
+`slurm.setup` alone is shell by intention.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.slurm.request import Places, Request, request_of
+
+__all__ = ["script_text"]
+
+_COMMENT_COLUMN = 40
+_NO_REQUEUE = "a run cannot be continued, and is never overwritten"
+_REQUEUE = "a second start ends at once where the first has begun the run"
+#: Keys that become an option of the same name.
+_NAMED = {
+    "partition": "which nodes to choose from",
+    "account": "who pays",
+    "qos": "quality of service",
+    "constraint": "what the nodes must have",
+}
+
+
+def script_text(job: Job, places: Places, overrides: Sequence[str] = ()) -> str:
+    """Return the script that runs ``job``.
+
+    Parameters
+    ----------
+    job
+        The job, ``overrides`` applied.
+    places
+        Where its files lie.
+    overrides
+        The ``--set`` of the command line, which the run is given again.
+
+    Raises
+    ------
+    UsageError
+        See `request_of`.
+    """
+    request = request_of(job)
+    sections = [
+        _head(places),
+        [*_directives(job, places, request)],
+        [*_environment(job, places, request)],
+        [*_folders(job, places)],
+        [*_commands(job, places, request, overrides)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _head(places: Places) -> list[str]:
+    folder, script = shlex.quote(str(places.folder)), shlex.quote(str(places.script))
+    return [
+        "#!/bin/bash",
+        f"# Written by `clicooper submit` for the job file {places.job}",
+        "# To submit it by hand, save it under this name (the folder must be there for the log):",
+        f"#   mkdir -p {folder} && sbatch {script}",
+    ]
+
+
+def _directives(job: Job, places: Places, request: Request) -> Iterator[str]:
+    slurm = job.slurm
+    trainers = f"{request.segments} trainer{'s' if request.segments > 1 else ''}"
+    name = re.sub("[^A-Za-z0-9_.-]", "_", places.run.name)
+    yield _directive(f"--job-name={name}", "what squeue shows")
+    yield _directive(f"--nodes={request.nodes}", "the ranks are spread over them")
+    yield _directive(f"--ntasks={request.ranks}", f"1 owner + {trainers}")
+    yield _directive(f"--ntasks-per-node={request.ranks_per_node}", "at most; the owner is task 0")
+    yield _directive(f"--cpus-per-task={request.cpus}", "cores of each rank")
+    if request.cpu_mib is not None:
+        yield _directive(
+            f"--mem-per-cpu={request.cpu_mib}M",
+            f"{slurm.memory_gib_per_task:g} GiB for each rank",
+        )
+    if slurm.gpus_per_node:
+        kind = "" if slurm.gpu_type is None else f"{slurm.gpu_type}:"
+        yield _directive(
+            f"--gpus-per-node={kind}{slurm.gpus_per_node}",
+            "trainers take them in turn, by their number on the node",
+        )
+    yield _directive(f"--time={slurm.time_min}", "minutes; then Slurm kills the run")
+    for key, meaning in _NAMED.items():
+        if (value := getattr(slurm, key)) is not None:
+            yield _directive(f"--{key}={value}", meaning)
+    if slurm.seeds:
+        limit = "" if slurm.seeds_at_once is None else f"%{slurm.seeds_at_once}"
+        yield _directive(f"--array=0-{len(slurm.seeds) - 1}{limit}", "one task for each seed below")
+    yield from _log_and_requeue(job, places)
+    if slurm.mail is not None:
+        yield _directive("--mail-type=END,FAIL", "when it has ended, well or not")
+        yield _directive(f"--mail-user={slurm.mail}", "to this address")
+    for option in slurm.extra:
+        yield _directive(option, "slurm.extra")
+
+
+def _log_and_requeue(job: Job, places: Places) -> Iterator[str]:
+    folder = str(places.folder).replace("%", "%%")
+    pattern, meaning = ("%A_%a", "array and task") if job.slurm.seeds else ("%j", "job id")
+    path = f"{folder}/{pattern}.out"
+    if re.search(r"[\s#]", path):
+        path = f'"{path}"'
+    yield _directive(f"--output={path}", meaning)
+    if job.slurm.requeue:
+        yield _directive("--requeue", _REQUEUE)
+        yield _directive("--open-mode=append", "keep what the first start wrote")
+    else:
+        yield _directive("--no-requeue", _NO_REQUEUE)
+
+
+def _directive(option: str, comment: str) -> str:
+    return f"{f'#SBATCH {option}':<{_COMMENT_COLUMN}}  # {comment}"
+
+
+def _environment(job: Job, places: Places, request: Request) -> Iterator[str]:
+    slurm = job.slurm
+    yield "# The first command that fails ends the job, with its exit code."
+    yield "set -eo pipefail"
+    yield "# Relative paths below, also those in --set, start where the job was submitted."
+    yield f"cd -- {shlex.quote(str(places.working))}"
+    if slurm.setup:
+        yield "# The site's lines (slurm.setup), as they stand in the job file."
+        yield from slurm.setup
+    yield "# A misspelt variable is an error (not above: site scripts often use unset ones)."
+    yield "set -u"
+    yield "# Compute threads of each rank (training.threads): ranks that share cores lose by more."
+    yield f"export OMP_NUM_THREADS={request.threads}"
+    if slurm.launcher == "srun":
+        yield "# srun does not take over --cpus-per-task by itself (Slurm 22.05 and newer)."
+        yield f"export SRUN_CPUS_PER_TASK={request.cpus}"
+    yield "# Print the Python stack if a rank crashes in compiled code."
+    yield "export PYTHONFAULTHANDLER=1"
+    yield "# Say so if the program is not there; 5 is the exit code for an unfit environment."
+    first = shlex.quote(slurm.program[0])
+    advice = shlex.quote(f"{slurm.program[0]}: not found; slurm.setup is to load it")
+    yield f"command -v {first} >/dev/null || {{ echo {advice} >&2; exit 5; }}"
+
+
+def _folders(job: Job, places: Places) -> Iterator[str]:
+    seeds, run = job.slurm.seeds, shlex.quote(str(places.run))
+    yield "# The job file is read when the job starts, not when it was submitted."
+    yield f"JOB={shlex.quote(str(places.job))}"
+    if seeds:
+        yield "# One run for each seed; each releases the samples anew, with noise of its own."
+        yield f"SEEDS=({' '.join(map(str, seeds))})"
+        yield 'SEED="${SEEDS[$SLURM_ARRAY_TASK_ID]}"'
+    yield "# The run folder, on a file system that all nodes see. A run is never overwritten."
+    yield f'RUN={run}"-seed-$SEED"' if seeds else f"RUN={run}"
+    yield 'mkdir -p "$(dirname "$RUN")"'
+
+
+def _commands(
+    job: Job, places: Places, request: Request, overrides: Sequence[str]
+) -> Iterator[str]:
+    program = shlex.join(job.slurm.program)
+    settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
+    if job.slurm.seeds:
+        settings += ' --set training.seed="$SEED"'
+    if request.nodes > 1:
+        yield "# Which nodes, which MPI, do all ranks see each other, how fast are the links."
+        yield from _launch(job, request, f"{program} doctor")
+        yield ""
+    yield "# Refuse early, on one core, if the job cannot work."
+    yield f'{program} plan "$JOB" --ranks {request.ranks}{settings}'
+    yield ""
+    yield from _launch_comment(job)
+    yield from _launch(job, request, f'{program} run "$JOB" -o "$RUN"{settings}')
+    yield ""
+    yield "# Some launchers return 0 whatever happened: a run that is whole says so itself."
+    yield f'{program} inspect "$RUN"'
+
+
+def _launch_comment(job: Job) -> Iterator[str]:
+    if job.slurm.launcher == "mpirun":
+        yield "# mpirun takes nodes and cores from Slurm; if one rank dies, it ends the others."
+        return
+    yield "# --kill-on-bad-exit: if one rank dies, end the others now, not at the time limit."
+    yield "# --distribution=block: ranks in order, so neighbours of the pipeline share nodes."
+    if job.slurm.mpi is None:
+        yield "# No slurm.mpi is given: the site's default starts MPI (`srun --mpi=list`)."
+
+
+def _launch(job: Job, request: Request, command: str) -> Iterator[str]:
+    slurm = job.slurm
+    if slurm.launcher == "mpirun":
+        words = ["mpirun", "-n", str(request.ranks)]
+    else:
+        words = ["srun", "--kill-on-bad-exit=1", "--label", "--unbuffered", "--distribution=block"]
+        words += [] if slurm.mpi is None else [f"--mpi={slurm.mpi}"]
+    yield f"{shlex.join([*words, *slurm.launcher_options])} \\"
+    yield f"    {command}"

@@ -1,0 +1,176 @@
+"""The edge: write the script beside the run folder, hand it to `sbatch`, say how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from clicooper_hpc.config.load import load_job
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError, UsageError
+from clicooper_hpc.slurm.request import Places
+from clicooper_hpc.slurm.script import script_text
+
+__all__ = ["submit_job"]
+
+_SBATCH_TIMEOUT_S = 120
+
+
+def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry_run: bool) -> str:
+    """Submit the job file ``path`` and return what to tell the user.
+
+    Parameters
+    ----------
+    path
+        The job file.
+    overrides
+        ``section.key=value``, as in a run.
+    output
+        Run folder to make; default: ``runs/`` and the name of the job file, as in a run.
+    dry_run
+        Return the script; write and submit nothing.
+
+    Raises
+    ------
+    UsageError
+        The job file, or what it asks for, is wrong.
+    RunFolderError
+        The run is there already, or was submitted already.
+    EnvironmentUnfitError
+        There is no `sbatch`, or it refuses.
+    """
+    job = load_job(path, overrides)
+    run = (output or Path("runs") / path.stem).resolve()
+    places = Places(job=path.absolute(), run=run, working=Path.cwd())
+    script = script_text(job, places, overrides)
+    _check_syntax(script)
+    if dry_run:
+        return script.rstrip("\n")
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        raise EnvironmentUnfitError(
+            "there is no sbatch on the PATH of this machine",
+            remedy="Submit from a login node of a Slurm cluster; --dry-run shows the script, and "
+            "without Slurm `mpirun -n N clicooper run` does the same.",
+        )
+    runs = places.runs(job.slurm.seeds)
+    for folder in runs:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise RunFolderError(
+                "is there already, and a run is never overwritten",
+                where=str(folder),
+                remedy="Choose another folder with -o.",
+            )
+    _write(places, script)
+    number, cluster, notes = _call(sbatch, places)
+    return "\n".join([*notes, *_report(places, number, cluster, runs, array=bool(job.slurm.seeds))])
+
+
+def _check_syntax(script: str) -> None:
+    """Find an open quote of `slurm.setup` now, not after hours in a queue."""
+    bash = shutil.which("bash")
+    if bash is None:
+        return
+    answer = subprocess.run(
+        [bash, "-n"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"LC_ALL": "C"},
+    )
+    # A here-document that is not closed would swallow the run; bash only warns of it.
+    if answer.returncode or answer.stderr:
+        raise UsageError(
+            f"the script would not be valid shell: {answer.stderr}",
+            where="slurm.setup",
+            remedy="Look for a quote or a block that is not closed.",
+        )
+
+
+def _write(places: Places, script: str) -> None:
+    try:
+        places.folder.mkdir(parents=True, exist_ok=True)
+        with places.script.open("x", encoding="utf-8") as file:
+            file.write(script)
+    except FileExistsError:
+        raise RunFolderError(
+            "this run was submitted already",
+            where=str(places.folder),
+            remedy="Choose another folder with -o; or, if that job is gone and left no run, remove "
+            "this one.",
+        ) from None
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the script cannot be written ({error.strerror})",
+            where=str(places.script),
+            remedy="Give -o a folder on a file system you may write to and that has space.",
+        ) from error
+
+
+def _call(sbatch: str, places: Places) -> tuple[str, str | None, list[str]]:
+    """Return number and cluster of the submitted job, and what `sbatch` says besides."""
+    try:
+        answer = subprocess.run(
+            [sbatch, "--parsable", str(places.script)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SBATCH_TIMEOUT_S,
+            check=False,
+        )
+    except OSError as error:
+        _take_back(places)
+        raise EnvironmentUnfitError(
+            f"cannot be started ({error.strerror})", where=sbatch, remedy="Ask your site."
+        ) from error
+    except subprocess.TimeoutExpired:
+        # The script stays: the job may be in the queue.
+        raise EnvironmentUnfitError(
+            f"sbatch has not answered for {_SBATCH_TIMEOUT_S} s",
+            where=str(places.script),
+            remedy="Look with `squeue --me` whether the job is there before you submit it again.",
+        ) from None
+    if answer.returncode:
+        _take_back(places)
+        raise EnvironmentUnfitError(
+            f"sbatch refuses the job: {(answer.stderr or answer.stdout).strip()}",
+            where="[slurm]",
+            remedy="`clicooper submit --dry-run` shows what was asked for.",
+        )
+    found = re.fullmatch(r"(\d+)(?:;(\S+))?", answer.stdout.strip())
+    if found is None:
+        raise EnvironmentUnfitError(
+            f"sbatch does not tell a job number, but {answer.stdout!r}",
+            where=str(places.script),
+            remedy="Look with `squeue --me` whether the job is there.",
+        )
+    return found[1], found[2], answer.stderr.splitlines()
+
+
+def _take_back(places: Places) -> None:
+    """Leave nothing of a job that was not submitted, so that the next try finds its place."""
+    with contextlib.suppress(OSError):
+        places.script.unlink()
+        places.folder.rmdir()
+
+
+def _report(
+    places: Places, number: str, cluster: str | None, runs: list[Path], *, array: bool
+) -> list[str]:
+    where = "" if cluster is None else f" --clusters={cluster}"
+    folder = shlex.quote(str(places.folder))
+    log = f"tail -n 3 {folder}/{number}_*.out" if array else f"tail -F {folder}/{number}.out"
+    one = shlex.quote(str(runs[0]))
+    last = f"{one} --beside {shlex.join(map(str, runs[1:]))}" if len(runs) > 1 else one
+    return [
+        f"submitted job {number}: {places.script}",
+        f"  queue   squeue{where} --jobs={number}",
+        f"  log     {log}",
+        f"  cancel  scancel{where} {number}",
+        f"  after   clicooper inspect {last}",
+    ]

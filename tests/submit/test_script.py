@@ -1,0 +1,326 @@
+"""The text of Slurm scripts: golden files, valid shell, no way from a job file into the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from script_cases import CASES, GOLDEN, PLACES, Case, job_with
+
+from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.slurm.request import Places, request_of
+from clicooper_hpc.slurm.script import script_text
+
+NASTY = """a b"c'd$(touch pwned)`touch pwned`;touch pwned\\"""
+
+
+def directives(script: str) -> list[str]:
+    """Return the options sbatch reads: up to the first line that is a command."""
+    found = []
+    for line in script.splitlines():
+        if line and not line.startswith("#"):
+            break
+        if line.startswith("#SBATCH "):
+            found.append(line.removeprefix("#SBATCH ").split("  #")[0].strip())
+    return found
+
+
+def tool(folder: Path, name: str, *, code: int = 0) -> None:
+    """Put a program on the PATH that notes its name, its words and some variables."""
+    text = f"""#!{sys.executable}
+import json, os, sys
+names = ("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK", "FROM_SETUP")
+with open(os.environ["NOTES"], "a") as notes:
+    variables = {{name: os.environ.get(name) for name in names}}
+    print(json.dumps([[{name!r}, *sys.argv[1:]], variables, os.getcwd()]), file=notes)
+sys.exit({code})
+"""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+def execute(script: str, folder: Path, **variables: str) -> tuple[int, list[Any], str]:
+    """Run ``script`` with the tools in ``folder/bin``; return code, what they noted, errors."""
+    notes = folder / "notes"
+    notes.touch()
+    answer = subprocess.run(
+        ["bash", "-c", script],
+        env={
+            "PATH": f"{folder / 'bin'}:{os.defpath}",
+            "NOTES": str(notes),
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return (
+        answer.returncode,
+        [json.loads(line) for line in notes.read_text().splitlines()],
+        answer.stderr,
+    )
+
+
+def places_in(folder: Path, run: str = "runs/mine") -> Places:
+    return Places(job=folder / "job.toml", run=folder / run, working=folder)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    assert CASES[name].script() == (GOLDEN / f"{name}.sbatch").read_text(encoding="utf-8")
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.sbatch")} == set(CASES)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.sbatch")), ids=lambda path: path.stem)
+def test_golden_scripts_are_valid_shell(path: Path) -> None:
+    answer = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, timeout=20)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_line_is_commented(case: Case) -> None:
+    script = case.script()
+    asked = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    assert all("  # " in line for line in asked)
+    for block in script.split("\n\n"):
+        assert block.startswith("#")
+
+
+def test_the_script_says_what_it_asks_for() -> None:
+    asked = directives(CASES["nodes-with-gpus"].script())
+    for option in (
+        "--nodes=2",
+        "--ntasks=6",
+        "--ntasks-per-node=3",
+        "--cpus-per-task=8",
+        "--mem-per-cpu=4096M",
+        "--gpus-per-node=a100:3",
+        "--time=720",
+        "--no-requeue",
+        "--exclusive",
+    ):
+        assert option in asked
+
+
+def test_cores_default_to_threads_and_ranks_to_the_cuts() -> None:
+    job = job_with({}, training={"threads": 3}, pipeline={"partition": [2, 4]})
+    request = request_of(job)
+    assert (request.ranks, request.cpus, request.threads) == (4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "most"), [(4, 1, 4), (4, 2, 2), (5, 2, 3), (4, 4, 1), (5, 4, 2)]
+)
+def test_ranks_are_spread_over_nodes(ranks: int, nodes: int, most: int) -> None:
+    job = job_with({"nodes": nodes}, pipeline={"segments": ranks - 1})
+    assert request_of(job).ranks_per_node == most
+
+
+@pytest.mark.parametrize(
+    ("slurm", "sections", "words"),
+    [
+        ({}, {"pipeline": {}}, "how many segments"),
+        ({"nodes": 5}, {}, "only 4 ranks"),
+        ({"cpus_per_task": 1}, {"training": {"threads": 2}}, "training.threads = 2"),
+        ({}, {"pipeline": {"segments": 3, "device": "cuda"}}, "no GPUs are asked for"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    slurm: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        request_of(job_with(slurm, **sections))
+    assert caught.value.remedy
+
+
+def test_gpus_may_be_asked_for_in_the_words_of_the_site() -> None:
+    job = job_with({"extra": ["--gres=gpu:3"]}, pipeline={"segments": 3, "device": "cuda"})
+    assert "--gres=gpu:3" in directives(script_text(job, PLACES))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\n#SBATCH --uid=0", "a\n", "a b", "a;b", "$(b)", "a#b", "-a", "a'b", 'a"b', "a\\b", "", "é"],
+)
+@pytest.mark.parametrize(
+    "key", ["partition", "account", "qos", "constraint", "gpu_type", "mail", "mpi"]
+)
+def test_values_of_directives_cannot_leave_their_line(key: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        job_with({key: value, "gpus_per_node": 1})
+
+
+@pytest.mark.parametrize("key", ["setup", "program", "launcher_options", "extra"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\0", "\x1b", "\v", "\x85", "\u2028"])
+def test_every_entry_of_a_list_is_one_line(key: str, end: str) -> None:
+    with pytest.raises(ValidationError, match="one line without control characters"):
+        job_with({key: [f"--x{end}touch pwned"]})
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--array=0-9", "slurm.seeds"),
+        ("-n 8", "pipeline.segments"),
+        ("-n8", "pipeline.segments"),
+        ("--exclusive --time=1", "slurm.time_min"),
+        ("exclusive", "no sbatch option"),
+        ("", "no sbatch option"),
+        ('--comment="open', "No closing quotation"),
+        ("--comment=a#b", "no sbatch option"),
+    ],
+)
+def test_extra_options_do_not_contradict_the_others(option: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        job_with({"extra": [option]})
+
+
+@pytest.mark.parametrize(
+    ("slurm", "words"),
+    [
+        ({"gpu_type": "a100"}, "needs slurm.gpus_per_node"),
+        ({"seeds_at_once": 2}, "needs slurm.seeds"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"program": []}, "at least 1"),
+    ],
+)
+def test_keys_that_do_not_fit_together(slurm: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        job_with(slurm)
+
+
+@pytest.mark.parametrize("path", ["/home/a\nb", "/home/a\x1bb"])
+def test_paths_with_control_characters_are_refused(path: str) -> None:
+    with pytest.raises(UsageError, match="control characters"):
+        Places(job=Path(path), run=Path("/run"), working=Path("/"))
+
+
+@pytest.mark.parametrize("sign", ["'", '"', "\\"])
+def test_run_folders_that_sbatch_could_not_read_are_refused(sign: str) -> None:
+    with pytest.raises(UsageError, match="#SBATCH line"):
+        Places(job=Path("/job.toml"), run=Path(f"/a{sign}b"), working=Path("/"))
+
+
+def test_how_it_is_submitted_is_no_part_of_the_job() -> None:
+    plain, other = job_with({}), job_with({"partition": "gpu", "seeds": [1, 2], "time_min": 5})
+    assert plain.digest() == other.digest()
+    assert "gpu" not in other.canonical()
+    assert job_from_canonical(other.canonical()).slurm == plain.slurm
+
+
+def test_the_script_plans_runs_and_inspects(tmp_path: Path) -> None:
+    for name in ("clicooper", "srun"):
+        tool(tmp_path / "bin", name)
+    job = job_with(
+        {"setup": ["export FROM_SETUP='x y'", "true $UNSET"], "cpus_per_task": 4, "mpi": "pmi2"},
+        training={"threads": 2},
+    )
+    code, notes, errors = execute(script_text(job, places_in(tmp_path), ["a.b=1"]), tmp_path)
+    assert (code, errors) == (0, "")
+    plan, run, inspect = (words for words, _, _ in notes)
+    job_path, run_path = str(tmp_path / "job.toml"), str(tmp_path / "runs" / "mine")
+    assert plan == ["clicooper", "plan", job_path, "--ranks", "4", "--set", "a.b=1"]
+    at = run.index("clicooper")
+    assert run[at:] == ["clicooper", "run", job_path, "-o", run_path, "--set", "a.b=1"]
+    assert run[0] == "srun"
+    assert {"--kill-on-bad-exit=1", "--mpi=pmi2"} <= set(run[1:at])
+    assert inspect == ["clicooper", "inspect", run_path]
+    for _, variables, folder in notes:
+        assert folder == str(tmp_path)
+        assert variables == {
+            "OMP_NUM_THREADS": "2",
+            "SRUN_CPUS_PER_TASK": "4",
+            "FROM_SETUP": "x y",
+        }
+    assert (tmp_path / "runs").is_dir()
+
+
+def test_words_reach_the_programs_as_they_are(tmp_path: Path) -> None:
+    """Nothing of paths, `--set` and words of the job file is taken for shell."""
+    name = re.sub("[\"'\\\\]", "", NASTY)
+    home = tmp_path / f"{name}'\"\\"
+    home.mkdir()
+    for program in (NASTY.replace("/", ""), "srun"):
+        tool(tmp_path / "bin", program)
+    job = job_with({"program": [NASTY, NASTY], "launcher_options": [NASTY]})
+    # Quotes are refused in the run folder alone, because of its #SBATCH line.
+    places = Places(job=home / "job.toml", run=tmp_path / name / name, working=home)
+    setting = f"model.name={NASTY}\ntouch pwned"
+    code, notes, errors = execute(script_text(job, places, [setting]), tmp_path)
+    assert (code, errors) == (0, "")
+    tail = ["--set", setting]
+    plan, run, inspect = (words for words, _, _ in notes)
+    assert plan == [NASTY, NASTY, "plan", str(places.job), "--ranks", "4", *tail]
+    at = run.index(NASTY)
+    assert run[at:] == [NASTY, NASTY, NASTY, "run", str(places.job), "-o", str(places.run), *tail]
+    assert inspect == [NASTY, NASTY, "inspect", str(places.run)]
+    assert not list(tmp_path.rglob("pwned"))
+    assert all(folder == str(home) for _, _, folder in notes)
+
+
+def test_an_array_task_takes_its_seed(tmp_path: Path) -> None:
+    for name in ("clicooper", "srun"):
+        tool(tmp_path / "bin", name)
+    script = script_text(job_with({"seeds": [3, 41]}), places_in(tmp_path), ["training.seed=7"])
+    code, notes, errors = execute(script, tmp_path, SLURM_ARRAY_TASK_ID="1")
+    assert (code, errors) == (0, "")
+    run = notes[1][0]
+    assert run[run.index("-o") + 1] == str(tmp_path / "runs" / "mine-seed-41")
+    assert run[-4:] == ["--set", "training.seed=7", "--set", "training.seed=41"]
+
+
+def test_mpirun_gets_the_number_of_ranks_and_its_options(tmp_path: Path) -> None:
+    for name in ("clicooper", "mpirun"):
+        tool(tmp_path / "bin", name)
+    job = job_with({"launcher": "mpirun", "launcher_options": ["--bind-to", "none"]})
+    code, notes, _ = execute(script_text(job, places_in(tmp_path)), tmp_path)
+    assert code == 0
+    assert notes[1][0][:6] == ["mpirun", "-n", "4", "--bind-to", "none", "clicooper"]
+
+
+def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
+    for name in ("clicooper", "srun"):
+        tool(tmp_path / "bin", name)
+    script = script_text(job_with({"nodes": 2}), places_in(tmp_path))
+    _, notes, _ = execute(script, tmp_path)
+    assert [words[-1] if words[0] == "srun" else words[1] for words, _, _ in notes][:2] == [
+        "doctor",
+        "plan",
+    ]
+
+
+def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
+    tool(tmp_path / "bin", "clicooper")
+    tool(tmp_path / "bin", "srun", code=3)
+    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    assert code == 3
+    assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
+
+
+def test_a_job_that_cannot_work_never_starts_ranks(tmp_path: Path) -> None:
+    tool(tmp_path / "bin", "clicooper", code=2)
+    tool(tmp_path / "bin", "srun")
+    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    assert (code, len(notes)) == (2, 1)
+
+
+def test_a_missing_program_is_named(tmp_path: Path) -> None:
+    script = script_text(job_with({"program": ["no such program"]}), places_in(tmp_path))
+    code, notes, errors = execute(script, tmp_path)
+    assert (code, notes) == (5, [])
+    assert "no such program: not found; slurm.setup is to load it" in errors
