@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clicooper_hpc.privacy.labelmap import LabelMap
 
-__all__ = ["Score", "class_probabilities", "score", "score_clean"]
+__all__ = ["Score", "class_probabilities", "score", "score_clean", "score_front"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +56,16 @@ def score_clean(
     ]
     return score(
         np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    )
+
+
+def score_front(batches: Iterator[tuple[Tensor, NDArray[np.int64]]]) -> Score:
+    """Evaluate a front that ends in class scores as a classifier of its own, without trainers.
+
+    Rows are [n, K], scores of the classes up to a factor a row.
+    """
+    parts = [(rows.double().numpy().clip(min=0.0), classes) for rows, classes in batches]
+    return score(
+        np.concatenate([rows / rows.sum(axis=1, keepdims=True) for rows, _ in parts]),
+        np.concatenate([classes for _, classes in parts]),
     )

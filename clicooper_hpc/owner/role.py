@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.owner.charges import ReleaseDesk
@@ -39,7 +39,6 @@ from clicooper_hpc.transport.world import World
 
 __all__ = ["Conclusion", "Owner", "OwnerLinks", "StepNews"]
 
-_EVALUATION_ROWS = 256
 #: Steps whose report may be outstanding: with a cache the owner has nothing else to wait for.
 _MOST_OPEN = 64
 
@@ -240,7 +239,7 @@ class Owner:
             )
             accept_segment(bytes(content), layers, number, self._folder)
             roots.append(tensors_root(content).hex)
-        clean = score_clean(self._model, self._held_out_batches(), self._label_map)
+        clean = score_clean(self._model, self._held_out.clean_batches(), self._label_map)
         released = self._released_score()
         self._released.clear()
         self._writer.append(
@@ -273,8 +272,3 @@ class Owner:
             np.concatenate([part[0] for part in self._released]),
             np.concatenate([part[1] for part in self._released]),
         )
-
-    def _held_out_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-        for start in range(0, len(self._held_out), _EVALUATION_ROWS):
-            ids = np.arange(start, min(start + _EVALUATION_ROWS, len(self._held_out)))
-            yield self._held_out.clean_rows(ids), self._held_out.split.labels(ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.privacy.release import RowReleaser
 
 __all__ = ["ReleaseStream"]
+
+_BATCH = 256
 
 
 class ReleaseStream:
@@ -62,6 +66,12 @@ class ReleaseStream:
         labels = None if self._sub_labels is None else self._sub_labels[ids]
         new = self.receipts.check_and_add(ids, rows, labels)
         return torch.from_numpy(rows), new
+
+    def clean_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+        """Yield clean rows of all samples and their classes; neither may leave the owner."""
+        for start in range(0, len(self), _BATCH):
+            ids = np.arange(start, min(start + _BATCH, len(self)))
+            yield self.clean_rows(ids), self.split.labels(ids)
 
     def clean_rows(self, ids: NDArray[np.int64]) -> Tensor:
         """Return clean rows as the segments should see them; they must not leave the owner."""

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = ["git_commit", "versions"]
 
 _LIBRARIES = ("torch", "numpy", "h5py", "mpi4py", "opacus", "cryptography")
+_DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 def versions() -> dict[str, str]:
@@ -20,13 +21,16 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the commit of the checkout this package lies in, or "" for an installed package."""
+    """Return the commit of the checkout this package lies in, "" for an installed package.
+
+    With "-dirty" behind it where files differ from that commit.
+    """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return ""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            ["git", "-C", str(folder), *_DESCRIBE],
             capture_output=True,
             text=True,
             timeout=10,

@@ -12,14 +12,11 @@ Behind the public front, for each number of released coordinates, accuracy on cl
     its Generalizations", JASA 70, 1975);
 ``network``
     without noise only: two hidden layers on single rows, the yardstick of retention;
-``spent``
-    not a public front: a part of the samples is never released, but spent whole on noised class
-    sums, which give the projection of the others. Class sums of rows of norm 1 move by at most 2
-    when one sample is replaced, as a released row does, and no sample serves twice: every sample
-    has the same epsilon (parallel composition);
-``private-lda``
-    what ``front.projection = "private-lda"`` makes of such sums: a discriminant whose within-class
-    covariance is public.
+``lda``
+    class means behind ``front.projection = "private-lda"``: a part of the samples is spent on
+    noised class sums, the others are released as probabilities of the classes;
+``alone``
+    those probabilities themselves, which the owner has without any trainer.
 
 No label map (gamma 1). Continuous Gaussian noise: close enough for accuracy, not for a guarantee.
 """
@@ -113,26 +110,6 @@ def by_shrunk(train: Set, test: Set, public: Set, sigma: float, rng: np.random.G
     scores = test.rows @ precision @ means.T
     scores -= np.einsum("kd,de,ke->k", means, precision, means) / 2
     return float((scores.argmax(axis=1) == test.classes).mean())
-
-
-def by_spent(
-    train: Set, test: Set, public: Set, share: float, sigma: float, rng: np.random.Generator
-) -> float:
-    """Accuracy of class means behind a projection paid for with a ``share`` of the samples."""
-    order = rng.permutation(len(train.rows))
-    cut = int(share * len(order))
-    fit, rest = (Set(train.rows[part], train.classes[part]) for part in (order[:cut], order[cut:]))
-    between, within = spread(public)
-    classes = int(train.classes.max()) + 1
-    count = cut / classes  # a constant: true counts are private
-    noised = sums(fit, classes) + rng.normal(size=(classes, fit.rows.shape[1])) * sigma
-    own = np.eye(len(within))
-    gain = between @ np.linalg.inv(between + (sigma / count) ** 2 * own + within / count)
-    means = noised / count @ gain.T
-    _, sizes, directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
-    matrix = directions[: classes - 1].T * np.sqrt(sizes[: classes - 1])
-    moved = [Set(unit(part.rows @ matrix), part.classes) for part in (rest, test)]
-    return by_means(moved[0], moved[1], sigma, rng)
 
 
 def by_private_lda(
@@ -238,9 +215,6 @@ def main() -> None:
         print(f"network  {dim:4}  off {100 * by_network(train, test):.1f}", flush=True)
         line("means", dim, partial(by_means, train, test), given.draws, rng)
         line("shrunk", dim, partial(by_shrunk, train, test, public), given.draws, rng)
-        for share in (0.1, 0.2, 0.4):
-            spent = partial(by_spent, train, test, public, share)
-            line(f"spent {share:.0%}", dim, spent, given.draws, rng)
         apart = np.random.default_rng(1)  # its own draws: the lines above keep theirs
         for share in (0.1, 0.2, 0.4):
             for alone, name in ((False, "lda"), (True, "alone")):
