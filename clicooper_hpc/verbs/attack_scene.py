@@ -39,19 +39,11 @@ from clicooper_hpc.verbs.attack_mechanism import (
     public_front,
 )
 from clicooper_hpc.verbs.attack_parties import holds_rows, parties_of, party_named
+from clicooper_hpc.verbs.owner_secrets import require_secrets
 
 __all__ = ["AttackScene"]
 
 _PASS_ROWS: Final = 256
-#: What of the owner's secrets must be there, or preparing would make it anew.
-_NEEDED: Final = (
-    "master.key",
-    "front.json",
-    "front.safetensors",
-    "label-map.safetensors",
-    "ledger.json",
-    "receipts-train.bin",
-)
 
 
 class AttackScene:
@@ -209,15 +201,7 @@ def _require_whole(run: Run) -> None:
             where=str(run.folder.path),
             remedy="Attack a complete run.",
         )
-    private = run.folder.private
-    missing = [name for name in _NEEDED if not (private / name).is_file()]
-    if missing:
-        raise RunFolderError(
-            "the owner's secrets are not there, and with them neither the released rows nor the "
-            f"truth ({missing[0]} is missing)",
-            where=str(private),
-            remedy="Attack where the owner keeps the run folder.",
-        )
+    require_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
 
 
 def _delivered(

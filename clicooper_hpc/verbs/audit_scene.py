@@ -47,12 +47,12 @@ from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.session.assembly import build_runtime, course_of, layout_of, network_of
 from clicooper_hpc.session.credentials import MARK_KEY
 from clicooper_hpc.trainer.marker import embedding_hook
+from clicooper_hpc.verbs.owner_secrets import require_secrets
 from clicooper_hpc.verbs.run_evidence import evidence_of
 
 __all__ = ["AuditScene", "StageAudit"]
 
 _P = TypeVar("_P", bound=Predicate)
-_MASTER_KEY: Final = "master.key"
 #: Checks an audit stands on; that the run came to its end is not needed to judge one stage.
 _NEEDED: Final = frozenset(range(1, 13)) - {5}
 
@@ -277,10 +277,5 @@ def _verified(run: Run) -> LedgerView:
 
 def _prepared(scene: AuditScene) -> Preparation:
     """Bring the owner's released rows and sub-labels back."""
-    if not (scene.private / _MASTER_KEY).is_file():
-        raise RunFolderError(
-            "the owner's secrets are not there, and with them the released rows",
-            where=str(scene.private),
-            remedy="Audit where the owner keeps the run folder.",
-        )
+    require_secrets(scene.private, "audit")
     return prepare(scene.job, PrivateFolder(scene.private))

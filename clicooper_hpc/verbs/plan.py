@@ -45,8 +45,7 @@ _BACKWARD = 2.0
 def plan_text(job: Job, *, ranks: int | None) -> str:
     """Return the plan of a run with ``ranks`` ranks (default: as the job says, or 4)."""
     if ranks is None:
-        cuts = job.pipeline.partition
-        wanted = len(cuts) + 1 if isinstance(cuts, list) else job.pipeline.segments
+        wanted = job.wanted_segments()
         ranks = 4 if wanted is None else wanted + 1
     segments = job.check_ranks(ranks)
     check_depth(segments, job.pipeline.micro_batches)

@@ -165,6 +165,20 @@ def test_an_owner_with_other_sub_labels_accuses_nobody(
     assert "samples or sub-labels are not those it ordered in stage 1" in done.err
 
 
+def test_an_audit_without_the_front_makes_no_other(
+    honest: Path, tmp_path: Path, clicooper: Callable[..., Done]
+) -> None:
+    """It once prepared the run anew: another front, written into the private folder."""
+    place = Path(shutil.copytree(honest, tmp_path / "copy"))
+    private = place / "private"
+    (private / "front.json").unlink()
+    before = sorted(path.name for path in private.iterdir())
+    done = clicooper("audit", str(place), "--stage", "1")
+    assert (done.code, done.out) == (2, "")
+    assert "front.json is missing" in done.err
+    assert sorted(path.name for path in private.iterdir()) == before
+
+
 def test_an_owner_with_other_rows_accuses_nobody(
     honest: Path, clicooper: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
