@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.labels_grouping import deal_equally
@@ -117,3 +118,19 @@ def test_the_strongest_is_the_strongest_in_each_metric() -> None:
     }
     assert found["classes exactly recovered"] == 0.25
     assert found["ARI"] == pytest.approx(adjusted_rand_score(truth, close))
+
+
+@pytest.mark.parametrize("groups", [10, 100])
+def test_many_points_are_dealt_nearly_as_cheaply_as_can_be(groups: int) -> None:
+    rng = np.random.default_rng(13)
+    centres = rng.normal(size=(groups, 8))
+    points = centres[np.arange(600) % groups] + 0.8 * rng.normal(size=(600, 8))
+    costs = ((points[:, None] - centres) ** 2).sum(axis=2)
+    dealt = deal_equally(costs)
+    assert np.bincount(dealt, minlength=groups).tolist() == [600 // groups] * groups
+    slots = np.repeat(np.arange(groups), 600 // groups)
+    which, where = linear_sum_assignment(costs[:, slots])
+    best = costs[which, slots[where]].sum()
+    assert costs[np.arange(600), dealt].sum() < 1.04 * best
+    blind = costs[np.arange(600), rng.permutation(slots)].sum()
+    assert blind > 2 * best
