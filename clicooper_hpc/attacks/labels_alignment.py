@@ -16,8 +16,9 @@ from clicooper_hpc.attacks.labels_grouping import equal_groups
 __all__ = ["align", "cells_of_sub_labels", "match_scores", "residuals"]
 
 _ITERATIONS = 60
-# Bounds the time where there are many cells: assignments tried for one matching.
-_MOST_ASSIGNMENTS = 40_000
+# Bounds the time where there are many cells: assignments tried for one matching, of up to 20
+# classes; fewer in proportion to the square of more.
+_MOST_ASSIGNMENTS, _FEW_CLASSES = 40_000, 20
 
 
 def cells_of_sub_labels(
@@ -83,8 +84,9 @@ def match_scores(
     rng = np.random.default_rng(seed)
     across = both * (cell_of[:, None] != cell_of[None, :])
     best, best_value = np.zeros(len(cell_of), dtype=np.int64), -np.inf
-    tries = max(2, min(max(starts, len(members)), _MOST_ASSIGNMENTS // (10 * len(members))))
-    rounds = max(3, min(_ITERATIONS, _MOST_ASSIGNMENTS // (tries * len(members))))
+    most = _MOST_ASSIGNMENTS * _FEW_CLASSES**2 // max(classes, _FEW_CLASSES) ** 2
+    tries = max(2, min(max(starts, len(members)), most // (10 * len(members))))
+    rounds = max(3, min(_ITERATIONS, most // (tries * len(members))))
     for start in range(tries):
         chosen = np.full(len(cell_of), -1, dtype=np.int64)
         if start < len(members):
