@@ -31,7 +31,7 @@ __all__ = [
 _WIDTH = 64
 # Calibration of the price, see `_price`.
 _RANDOM_POINTS, _WEAK = 0.25, 0.12
-_ANCHOR_POINTS = 5.0
+_ANCHOR_POINTS = 15.0
 #: What `fewest_names` looks for, and the rows a name it keeps.
 _HIDDEN, _FEWEST_ROWS = 0.05, 4
 _GAMMAS = (2, 5, 10, 20, 50, 100, 200, 400, 800)
@@ -187,12 +187,13 @@ def _price(method: str, energy: float, expansion: int) -> float:
 
     Random names cost 0.25 points for each doubling of gamma where a row says little of its class
     (``energy``, the squared separation in units of the spread, 0.12 or less), and less in
-    proportion where it says more. Anchors cost a two-layer network 5 points whatever the noise and
-    gamma. Good to about two points; networks and their training differ by more.
+    proportion where it says more; anchors, cells of noisy rows then, 15 points, and less likewise.
+    Good to about two points; networks and their training differ by more.
     """
+    strict = min(1.0, _WEAK / max(energy, 1e-12))
     if method == "random":
-        return _RANDOM_POINTS * math.log2(expansion) * min(1.0, _WEAK / max(energy, 1e-12))
-    return _ANCHOR_POINTS if method == "anchors" and expansion > 1 else 0.0
+        return _RANDOM_POINTS * math.log2(expansion) * strict
+    return _ANCHOR_POINTS * strict if method == "anchors" and expansion > 1 else 0.0
 
 
 def _nearest_own(
