@@ -126,7 +126,7 @@ def draw_curves(arrays: Arrays, path: Path, *, title: str) -> None:
     """
     figure = _figure((5.2, 4.6))
     axis = figure.subplots()
-    least = 1e-4
+    least = 1e-3  # below it a curve is a handful of members
     for name, values in arrays.items():
         if name.startswith(_ROC):
             false, true = np.asarray(values, dtype=np.float64)

@@ -115,10 +115,11 @@ def _section(
     if not results.job:
         return f"{title}`{entry.job}`: not run yet.\n\n"
     first = next(iter(results.job.values()))
-    aux = f" Attackers may have {first.aux}." if first.aux else ""
+    told = next((run.aux for run in results.job.values() if run.aux), "")
+    aux = f" Attackers may have {told}." if told else ""
     name, _ = best_off(results)
     best = f" Best without noise: {name}." if name else ""
-    text = f"{title}`{entry.job}`: {first.release}; {_count(len(results.job))}.{aux}{best}\n\n"
+    text = f"{title}`{entry.job}`: {first.release}; {_count(len(results.job))}, {_attacked(results)}.{aux}{best}\n\n"
     text += f"{measures(results)}\n\n{attacks(results.job)}\n\n"
     broken = sorted({one for run in results.job.values() for one in run.failed})
     text += "".join(f"Broke off: {one}\n\n" for one in broken)
@@ -126,6 +127,13 @@ def _section(
         f"![{picture.replace('-', ' ')}, {entry.title}](figures/{path.name})\n\n"
         for picture, path in _pictures(entry, runs, pictures, seeds)
     )
+
+
+def _attacked(results: Results) -> str:
+    attacked = [run for run in results.job.values() if run.lines]
+    scales = sorted({run.scale for run in attacked})
+    weak = ", ".join(f"{scale:g}" for scale in scales if scale < 1)
+    return f"{len(attacked)} attacked" + (f" (**strength reduced to {weak}**)" if weak else "")
 
 
 def _count(seeds: int) -> str:

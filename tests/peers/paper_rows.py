@@ -215,7 +215,7 @@ ROWS: tuple[Row, ...] = (
         "completion",
         "trainer 1",
         None,
-        Metric("accuracy on test images", "accuracy", "paper"),
+        Metric("accuracy on test images", "accuracy"),
         "baseline",
     ),
     Row(

@@ -108,11 +108,14 @@ def _counted(whole: bool, each: Sequence[bool]) -> str:
 
 
 def attacks(runs: Mapping[int, Measured]) -> str:
-    """Return the table of attacks, a row for each of `ROWS`."""
+    """Return the table of attacks, a row for each of `ROWS`, over the runs that were attacked."""
+    attacked = [run for run in runs.values() if run.lines]
+    if not attacked:
+        return "Not attacked yet."
     head = ["attack, by", "paper's metric", "honest metric", "without information"]
     return table(
         [*head, "ceiling", "holds"],
-        [_cells(row, list(runs.values())) for row in ROWS],
+        [_cells(row, attacked) for row in ROWS],
     )
 
 
