@@ -119,7 +119,8 @@ def _section(
     aux = f" Attackers may have {told}." if told else ""
     name, _ = best_off(results)
     best = f" Best without noise: {name}." if name else ""
-    text = f"{title}`{entry.job}`: {first.release}; {_count(len(results.job))}, {_attacked(results)}.{aux}{best}\n\n"
+    made = f"{_count(len(results.job))}, {_attacked(results)}"
+    text = f"{title}`{entry.job}`: {first.release}; {made}.{aux}{best}\n\n"
     text += f"{measures(results)}\n\n{attacks(results.job)}\n\n"
     broken = sorted({one for run in results.job.values() for one in run.failed})
     text += "".join(f"Broke off: {one}\n\n" for one in broken)
