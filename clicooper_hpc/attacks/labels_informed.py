@@ -6,6 +6,8 @@ clustering: it asks of each sub-label which class its rows, or the network's ans
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
@@ -20,7 +22,7 @@ from clicooper_hpc.attacks.labels_grouping import deal_equally
 from clicooper_hpc.attacks.released_alike import clean_rows, sees_released_rows
 from clicooper_hpc.attacks.view import Labelled, View
 
-__all__ = ["by_answers", "by_density", "by_rows", "informed_groups"]
+__all__ = ["Evidence", "by_answers", "by_density", "by_rows", "informed_groups"]
 
 _PASS = 1024  # rows at a time
 _FEW = 10  # labelled images a class
@@ -28,6 +30,47 @@ _WIDE, _AXES = 1024, 64  # of wider rows, the principal axes of the clean ones
 _RIDGE = 0.02  # of the mean variance, so that a few images give an invertible covariance
 
 Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Rows under their names, and clean rows whose classes are known.
+
+    Parameters
+    ----------
+    rows, names
+        float32 [n, ...] and int32 [n] in [0, count).
+    count
+        Number of names.
+    clean, classes
+        float32 [m, ...] and int64 [m] in [0, K).
+    class_count
+        K.
+    sigma
+        Standard deviation of the noise of each number of ``rows``.
+    """
+
+    rows: NDArray[np.float32]
+    names: NDArray[np.int32]
+    count: int
+    clean: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    class_count: int
+    sigma: float
+
+    def narrow(self, most: int) -> tuple[Scores, Scores]:
+        """Return ``clean`` and ``rows`` as vectors in float64.
+
+        Wider than ``most``, along the principal axes of the clean ones: these are orthonormal, so
+        the noise stays what it is.
+        """
+        clean, rows = (part.reshape(len(part), -1) for part in (self.clean, self.rows))
+        if clean.shape[1] > most:
+            from sklearn.decomposition import PCA
+
+            axes = PCA(min(_AXES, len(clean)), svd_solver="randomized", random_state=0).fit(clean)
+            clean, rows = axes.transform(clean), axes.transform(rows)
+        return clean.astype(np.float64), rows.astype(np.float64)
 
 
 def informed_groups(
@@ -47,11 +90,16 @@ def informed_groups(
     }.items():
         scores: dict[str, Scores] = {}
         if sees_released_rows(view) is None:
-            for kind, judge in (("rows", by_rows), ("density", by_density)):
-                scores[kind] = judge(
-                    view.rows, view.sub_labels, view.sub_label_count, clean[chosen],
-                    known.classes[chosen], classes, view.mechanism.sigma,
-                )  # fmt: skip
+            seen = Evidence(
+                view.rows,
+                view.sub_labels,
+                view.sub_label_count,
+                clean[chosen],
+                known.classes[chosen],
+                classes,
+                view.mechanism.sigma,
+            )
+            scores = {"rows": by_rows(seen), "density": by_density(seen)}
         if enters_at_front(view):
             features = through_segments(view.segments, held_chain(view), clean[chosen])
             logits = logits_at_end(features, view.sub_label_count)
@@ -63,81 +111,53 @@ def informed_groups(
     return found
 
 
-def by_rows(
-    rows: NDArray[np.float32],
-    sub_labels: NDArray[np.int32],
-    count: int,
-    clean: NDArray[np.float32],
-    classes_of_clean: NDArray[np.int64],
-    classes: int,
-    sigma: float,
-) -> Scores:
+def by_rows(seen: Evidence) -> Scores:
     """Return the log-likelihood of each sub-label's rows under each class, float64 [count, K].
 
     Gaussian classes around the means of the ``clean`` rows [m, ...], with their pooled covariance
     and the noise's: the discriminant of Fisher, and the likeliest class if rows are Gaussian.
     """
-    points, seen = _narrow(clean.reshape(len(clean), -1), rows.reshape(len(rows), -1))
-    means = _class_means(points, classes_of_clean, classes)
-    left = points - means[classes_of_clean]
+    points, rows = seen.narrow(_WIDE)
+    means = _class_means(points, seen.classes, seen.class_count)
+    left = points - means[seen.classes]
     within = left.T @ left / len(left)
     width = len(within)
-    within += (sigma**2 + _RIDGE * np.trace(within) / width + 1e-12) * np.eye(width)
+    within += (seen.sigma**2 + _RIDGE * np.trace(within) / width + 1e-12) * np.eye(width)
     weights = np.linalg.solve(within, means.T)
-    sums = np.zeros((count, width))
-    np.add.at(sums, sub_labels.astype(np.int64), seen)
-    sizes = np.bincount(sub_labels, minlength=count)[:, None]
+    sums = np.zeros((seen.count, width))
+    np.add.at(sums, seen.names.astype(np.int64), rows)
+    sizes = np.bincount(seen.names, minlength=seen.count)[:, None]
     scores: Scores = sums @ weights - sizes / 2 * np.sum(means.T * weights, axis=0)
-    return _last_resort(scores, classes_of_clean)
+    return _last_resort(scores, seen.classes)
 
 
-def by_density(
-    rows: NDArray[np.float32],
-    sub_labels: NDArray[np.int32],
-    count: int,
-    clean: NDArray[np.float32],
-    classes_of_clean: NDArray[np.int64],
-    classes: int,
-    sigma: float,
-) -> Scores:
+def by_density(seen: Evidence) -> Scores:
     """Return what `by_rows` returns, for classes of any shape: their density is that of the images.
 
     A Gaussian kernel on each clean row, as wide as the noise and the bandwidth of Scott
     ("Multivariate Density Estimation", 1992) together.
     """
-    points, seen = _narrow(clean.reshape(len(clean), -1), rows.reshape(len(rows), -1), _AXES)
+    points, rows = seen.narrow(_AXES)
     width = points.shape[1]
     spread = float(points.var(axis=0).mean())
-    variance = sigma**2 + spread * len(points) ** (-2 / (width + 4)) + 1e-12
-    present = [one for one in range(classes) if (classes_of_clean == one).any()]
-    scores = np.zeros((count, classes))
-    for start in range(0, len(seen), _PASS):
-        part = seen[start : start + _PASS]
+    variance = seen.sigma**2 + spread * len(points) ** (-2 / (width + 4)) + 1e-12
+    present = [one for one in range(seen.class_count) if (seen.classes == one).any()]
+    scores = np.zeros((seen.count, seen.class_count))
+    for start in range(0, len(rows), _PASS):
+        part = rows[start : start + _PASS]
         apart = (part**2).sum(axis=1)[:, None] - 2 * part @ points.T + (points**2).sum(axis=1)
         logs = -apart / (2 * variance)
         told = np.stack(
             [
-                logsumexp(logs[:, classes_of_clean == one], axis=1)
-                - np.log((classes_of_clean == one).sum())
+                logsumexp(logs[:, seen.classes == one], axis=1)
+                - np.log((seen.classes == one).sum())
                 for one in present
             ],
             axis=1,
         )
-        names = sub_labels[start : start + _PASS].astype(np.int64)
+        names = seen.names[start : start + _PASS].astype(np.int64)
         np.add.at(scores, (names[:, None], np.array(present)[None, :]), told)
-    return _last_resort(scores, classes_of_clean)
-
-
-def _narrow(
-    clean: NDArray[np.float32], rows: NDArray[np.float32], most: int = _WIDE
-) -> tuple[Scores, Scores]:
-    """Return both in float64, wide rows along orthonormal axes: the noise stays what it is."""
-    if clean.shape[1] <= most:
-        return clean.astype(np.float64), rows.astype(np.float64)
-    from sklearn.decomposition import PCA
-
-    axes = PCA(min(_AXES, len(clean)), svd_solver="randomized", random_state=0).fit(clean)
-    return axes.transform(clean).astype(np.float64), axes.transform(rows).astype(np.float64)
+    return _last_resort(scores, seen.classes)
 
 
 def by_answers(logits: NDArray[np.float32], classes_of: NDArray[np.int64], classes: int) -> Scores:

@@ -1,12 +1,9 @@
-"""A linear projection: PCA or LDA fitted on public data, or LDA with private class means.
+"""A linear projection fitted on public data: PCA or LDA, with partial whitening.
 
 The noise of a release grows with the number of coordinates, so a front should end in few (16 to
 64). The directions come from public rows alone, pulled through the same front. ``whiten`` = w
 divides each coordinate by its public standard deviation to the power w: 0 leaves the variances,
 1 makes them equal, 0.5 (the default) is what worked best with noise (docs/fronts.md).
-
-`fit_discriminant` takes the class means from outside, such as noised sums of private rows
-(`clicooper_hpc.owner.front_spent`), and from public rows only how rows spread within a class.
 """
 
 from __future__ import annotations
@@ -24,19 +21,17 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.owner.front_stages import Linear, Scores
+from clicooper_hpc.owner.front_stages import Linear
 
 __all__ = [
     "Projection",
     "PublicRows",
     "count_shared_rows",
-    "fit_discriminant",
     "fit_projection",
 ]
 
 _EXACT_WIDTH = 4096  # up to here the covariance matrix is decomposed in full
 _MOST_USABLE = 512  # more coordinates than this add noise to class sums and no signal
-_RIDGE = 0.02  # share of the mean variance added to every direction of the within-class covariance
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,56 +145,6 @@ def fit_projection(
         raise DataError(f"the public rows vary in fewer than {dim} directions", where="public data")
     matrix = matrix / variance ** (wanted.whiten / 2)
     return Linear(torch.from_numpy(offset), torch.from_numpy(np.ascontiguousarray(matrix)))
-
-
-def fit_discriminant(
-    means: NDArray[np.float64],
-    public: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    *,
-    noise: float,
-    samples: float,
-) -> Scores:
-    """Return Fisher's discriminant between given class means, as probabilities of the classes.
-
-    With W the within-class covariance of the public rows plus a ridge, rows and centred means are
-    multiplied by W^(-1/2); the means are then shrunk by what is known of their error, C (C + E)^-1
-    with C the covariance of the means less E, and E that of noise and sampling (empirical Bayes:
-    Efron and Morris, JASA 70, 1975). The scores are those of linear discriminant analysis with
-    equal priors (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", 4.3).
-
-    Parameters
-    ----------
-    means
-        float64 [K, p].
-    public, labels
-        float64 [n, p] and int64 [n]; their classes need not be the K ones.
-    noise
-        Standard deviation of the noise in each number of ``means``; 0 without.
-    samples
-        Samples behind each mean.
-    """
-    classes, width = means.shape
-    names, which = np.unique(labels, return_inverse=True)
-    totals = np.zeros((len(names), width))
-    np.add.at(totals, which, public)
-    inside = public - (totals / np.bincount(which)[:, np.newaxis])[which]
-    within = np.atleast_2d(np.cov(inside.T))
-    values, vectors = np.linalg.eigh(within + _RIDGE * np.trace(within) / width * np.eye(width))
-    if not values.min() > 0:
-        raise DataError("the public rows do not vary within their classes", where="public data")
-    root = (vectors / np.sqrt(values)) @ vectors.T
-    centre = means.mean(axis=0)
-    white = (means - centre) @ root
-    error = noise**2 * root @ root + np.eye(width) / samples
-    sizes, axes = np.linalg.eigh(white.T @ white / classes - error)
-    between = (axes * np.maximum(sizes, 0.0)) @ axes.T
-    shrunk = white @ np.linalg.solve(between + error, between)
-    return Scores(
-        torch.from_numpy(centre),
-        torch.from_numpy(np.ascontiguousarray(root @ shrunk.T)),
-        torch.from_numpy(-np.sum(shrunk**2, axis=1) / 2),
-    )
 
 
 def _usable(features: NDArray[np.float64]) -> int:

@@ -20,7 +20,7 @@ from clicooper_hpc.config.owner_sections import PrivacySection
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.owner.front import Front, Provenance, Spending
-from clicooper_hpc.owner.front_projection import fit_discriminant
+from clicooper_hpc.owner.front_discriminant import fit_discriminant
 from clicooper_hpc.owner.front_stages import Stage
 from clicooper_hpc.privacy.class_sums import (
     class_sums_guarantee,

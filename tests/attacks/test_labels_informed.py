@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.labels_grouping import deal_equally
-from clicooper_hpc.attacks.labels_informed import by_answers, by_density, by_rows
+from clicooper_hpc.attacks.labels_informed import Evidence, by_answers, by_density, by_rows
 from clicooper_hpc.attacks.labels_merge import score_groups
 from clicooper_hpc.attacks.labels_variants import merge_variants
 
@@ -32,7 +32,9 @@ def test_labelled_rows_name_what_no_grouping_finds(noise: float, least: float) -
     rows, classes = drawn(1200, noise, 1)
     names = (classes * GAMMA + np.random.default_rng(2).integers(0, GAMMA, 1200)).astype(np.int32)
     clean, known = drawn(200, 0.5, 3)
-    found = ari(by_rows(rows, names, K * GAMMA, clean, known, K, (noise**2 - 0.25) ** 0.5))
+    found = ari(
+        by_rows(Evidence(rows, names, K * GAMMA, clean, known, K, (noise**2 - 0.25) ** 0.5))
+    )
     blind = merge_variants(rows, names, GAMMA, K, noise, scale=0.1)
     best = max(adjusted_rand_score(OWNER, group) for group in blind.values())
     assert found >= least
@@ -43,7 +45,7 @@ def test_labelled_rows_of_pure_noise_are_no_better_than_chance() -> None:
     rows = np.random.default_rng(4).normal(size=(1200, WIDTH)).astype(np.float32)
     names = np.random.default_rng(5).integers(0, K * GAMMA, 1200).astype(np.int32)
     clean, known = drawn(200, 0.5, 3)
-    assert abs(ari(by_rows(rows, names, K * GAMMA, clean, known, K, 1.0))) < 0.03
+    assert abs(ari(by_rows(Evidence(rows, names, K * GAMMA, clean, known, K, 1.0)))) < 0.03
 
 
 def test_wide_rows_are_judged_along_their_principal_axes() -> None:
@@ -52,7 +54,7 @@ def test_wide_rows_are_judged_along_their_principal_axes() -> None:
     rows, classes = drawn(900, 0.5, 7)
     names = (classes * GAMMA + rng.integers(0, GAMMA, 900)).astype(np.int32)
     clean, known = drawn(200, 0.5, 8)
-    assert ari(by_rows(rows @ lift, names, K * GAMMA, clean @ lift, known, K, 0.1)) > 0.8
+    assert ari(by_rows(Evidence(rows @ lift, names, K * GAMMA, clean @ lift, known, K, 0.1))) > 0.8
 
 
 def test_answers_to_labelled_images_name_the_sub_labels_of_a_network() -> None:
@@ -72,7 +74,7 @@ def test_a_class_without_labelled_images_does_not_break_the_attack_off() -> None
     weights = MEANS[OWNER].T
     answers = (clean[shown] @ weights).astype(np.float32)
     for scores in (
-        by_rows(rows, names, K * GAMMA, clean[shown], known[shown], K, 0.1),
+        by_rows(Evidence(rows, names, K * GAMMA, clean[shown], known[shown], K, 0.1)),
         by_answers(answers, known[shown], K),
     ):
         guess = scores.argmax(axis=1)
@@ -97,9 +99,9 @@ def test_a_density_finds_classes_whose_means_are_equal() -> None:
     rows, classes = rings(count)
     named = (classes * names + rng.integers(0, names, count)).astype(np.int32)
     owner = np.arange(2 * names) // names
-    found = by_density(rows, named, 2 * names, clean, known, 2, 0.05).argmax(axis=1)
+    found = by_density(Evidence(rows, named, 2 * names, clean, known, 2, 0.05)).argmax(axis=1)
     assert adjusted_rand_score(owner, found) > 0.9
-    by_means = by_rows(rows, named, 2 * names, clean, known, 2, 0.05).argmax(axis=1)
+    by_means = by_rows(Evidence(rows, named, 2 * names, clean, known, 2, 0.05)).argmax(axis=1)
     assert adjusted_rand_score(owner, by_means) < 0.6
 
 

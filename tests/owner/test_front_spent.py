@@ -18,11 +18,11 @@ from clicooper_hpc.owner.card import card_of
 from clicooper_hpc.owner.composed import score_front
 from clicooper_hpc.owner.front import Front, assemble_front, restore_front
 from clicooper_hpc.owner.front_build import build_front
+from clicooper_hpc.owner.front_discriminant import fit_discriminant
 from clicooper_hpc.owner.front_of_job import front_outline
 from clicooper_hpc.owner.front_projection import (
     Projection,
     PublicRows,
-    fit_discriminant,
     fit_projection,
 )
 from clicooper_hpc.owner.front_spent import spend_samples

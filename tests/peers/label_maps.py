@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels_informed import by_rows
+from clicooper_hpc.attacks.labels_informed import Evidence, by_rows
 from clicooper_hpc.attacks.labels_merge import merge_variants
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.data.dataset import open_dataset
@@ -112,7 +112,9 @@ def _report(
     leaks = _leaks(places, named, classes, owner, count, seed)
     half = len(tests) // 2
     scores = by_rows(
-        places, named.astype(np.int32), len(owner), tests[:half], truth[:half], count, sigma
+        Evidence(
+            places, named.astype(np.int32), len(owner), tests[:half], truth[:half], count, sigma
+        )
     )
     occurring = np.bincount(named, minlength=len(owner)) > 0
     guessed = scores.argmax(axis=1)

@@ -37,7 +37,8 @@ from torch import nn
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.owner.front import Front
 from clicooper_hpc.owner.front_build import build_front
-from clicooper_hpc.owner.front_projection import Projection, fit_discriminant, fit_projection
+from clicooper_hpc.owner.front_discriminant import fit_discriminant
+from clicooper_hpc.owner.front_projection import Projection, fit_projection
 from clicooper_hpc.privacy.mechanism import gaussian_sigma
 
 Rows = NDArray[np.float64]
