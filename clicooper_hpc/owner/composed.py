@@ -1,8 +1,16 @@
-"""The model the owner ordered: front, delivered segments and label map together."""
+"""The model the owner ordered: front, delivered segments and label map together.
+
+A front that ends in class scores (`clicooper_hpc.owner.front_spent`) is a classifier of its own,
+and so is the trainers' network behind it. Their classes are put together by a logarithmic opinion
+pool of equal weights (Genest and Zidek, "Combining Probability Distributions", Statistical Science
+1, 1986): the product of both probabilities, the front's without the temper they are released with.
+Everything in it has left the owner or was paid for, so the composed model is as private as its
+parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +20,7 @@ from torch import Tensor, nn
 
 from clicooper_hpc.privacy.labelmap import LabelMap
 
-__all__ = ["Score", "class_probabilities", "score", "score_clean", "score_front"]
+__all__ = ["CleanScores", "Score", "class_probabilities", "score", "score_clean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +51,52 @@ def score(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Sco
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CleanScores:
+    """Quality on clean held-out samples.
+
+    ``model``: of what the owner gets. Where the front ends in class scores, ``front`` is what these
+    reach alone, and ``network`` what the trainers' network reaches alone; else None.
+    """
+
+    model: Score
+    front: Score | None = None
+    network: Score | None = None
+
+
 @torch.no_grad()
 def score_clean(
     model: nn.Sequential,
-    batches: Iterator[tuple[Tensor, NDArray[np.int64]]],
+    batches: Iterable[tuple[Tensor, NDArray[np.int64]]],
     label_map: LabelMap,
-) -> Score:
-    """Evaluate on clean held-out activations that never leave the owner."""
-    model.eval()
-    parts = [
-        (class_probabilities(model(rows).float(), label_map), classes) for rows, classes in batches
-    ]
-    return score(
-        np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-    )
+    *,
+    temper: float | None,
+) -> CleanScores:
+    """Evaluate on clean held-out activations that never leave the owner.
 
-
-def score_front(batches: Iterator[tuple[Tensor, NDArray[np.int64]]]) -> Score:
-    """Evaluate a front that ends in class scores as a classifier of its own, without trainers.
-
-    Rows are [n, K], scores of the classes up to a factor a row.
+    ``temper``: rows are [n, K], probabilities of the classes to the power 1 / ``temper``, up to a
+    factor a row; None where they are anything else.
     """
-    parts = [(rows.double().numpy().clip(min=0.0), classes) for rows, classes in batches]
-    return score(
-        np.concatenate([rows / rows.sum(axis=1, keepdims=True) for rows, _ in parts]),
-        np.concatenate([classes for _, classes in parts]),
+    model.eval()
+    networks, fronts, truths = [], [], []
+    for rows, classes in batches:
+        networks.append(class_probabilities(model(rows).float(), label_map))
+        truths.append(classes)
+        if temper is not None:
+            fronts.append(_normalised(rows.double().numpy() ** temper))
+    network, classes = np.concatenate(networks), np.concatenate(truths)
+    if temper is None:
+        return CleanScores(score(network, classes))
+    front = np.concatenate(fronts)
+    return CleanScores(
+        model=score(_normalised(network * front), classes),
+        front=score(front, classes),
+        network=score(network, classes),
     )
+
+
+def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make rows [n, K] add up to 1; what is not positive counts as the smallest number there is."""
+    positive = np.maximum(scores, np.finfo(np.float64).tiny)
+    normalised: NDArray[np.float64] = positive / positive.sum(axis=1, keepdims=True)
+    return normalised

@@ -27,9 +27,12 @@ from clicooper_hpc.owner.front_layers import (
     trace_shapes,
 )
 
-__all__ = ["Clamp", "Linear", "Network", "Scale", "Scores", "Stage", "stage_from"]
+__all__ = ["TEMPER", "Clamp", "Linear", "Network", "Scale", "Scores", "Stage", "stage_from"]
 
 Shape = tuple[int, ...]
+
+#: `Scores` are divided by this before they become probabilities.
+TEMPER = 2.0
 
 
 class Stage(Protocol):
@@ -186,11 +189,11 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Probabilities of classes: the softmax of ``((flatten(x) - offset) @ matrix + bias) / 2``.
+    """Probabilities of classes: softmax of ``((flatten(x) - offset) @ matrix + bias) / TEMPER``.
 
     In float64, rounded to float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias``
-    ``[K]``. The half tempers scores that are too sure of themselves: accuracy is the same, and a
-    row shows less of its class (docs/accuracy.md).
+    ``[K]``. The division tempers scores that are too sure of themselves: accuracy is the same, and
+    a row shows less of its class (docs/accuracy.md).
     """
 
     offset: Tensor = field(repr=False)
@@ -217,7 +220,7 @@ class Scores:
         """See `Stage`."""
         scores = (x.flatten(1).to(torch.float64) - self.offset) @ self.matrix + self.bias
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return torch.softmax(scores / 2, dim=1).to(torch.float32).clamp(min=0.0)
+        return torch.softmax(scores / TEMPER, dim=1).to(torch.float32).clamp(min=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,13 @@ from torch import nn
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.owner.charges import ReleaseDesk
-from clicooper_hpc.owner.composed import Score, class_probabilities, score, score_clean
+from clicooper_hpc.owner.composed import (
+    CleanScores,
+    Score,
+    class_probabilities,
+    score,
+    score_clean,
+)
 from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
 from clicooper_hpc.owner.registrar import Registrar
 from clicooper_hpc.owner.stream import ReleaseStream
@@ -82,6 +88,8 @@ class Owner:
 
     Parameters
     ----------
+    temper
+        Of the class scores the front ends in, if it does; see `score_clean`.
     model
         The whole network; delivered segments replace its weights.
     folder
@@ -102,6 +110,7 @@ class Owner:
         links: OwnerLinks,
         desk: ReleaseDesk,
         held_out: ReleaseStream,
+        temper: float | None,
         label_map: LabelMap,
         model: nn.Sequential,
         layout: Layout,
@@ -109,7 +118,7 @@ class Owner:
         folder: Path,
         patience: Patience,
         news: Callable[[StepNews], None],
-        conclude: Callable[[Score, Score], Conclusion],
+        conclude: Callable[[CleanScores, Score], Conclusion],
         registrar: Registrar | None,
     ) -> None:
         self._world = world
@@ -117,6 +126,7 @@ class Owner:
         self._links = links
         self._desk = desk
         self._held_out = held_out
+        self._temper = temper
         self._label_map = label_map
         self._model = model
         self._layout = layout
@@ -239,7 +249,9 @@ class Owner:
             )
             accept_segment(bytes(content), layers, number, self._folder)
             roots.append(tensors_root(content).hex)
-        clean = score_clean(self._model, self._held_out.clean_batches(), self._label_map)
+        clean = score_clean(
+            self._model, self._held_out.clean_batches(), self._label_map, temper=self._temper
+        )
         released = self._released_score()
         self._released.clear()
         self._writer.append(
@@ -247,11 +259,11 @@ class Owner:
             {
                 "epoch": event.epoch,
                 "step": event.step,
-                "clean_accuracy": clean.accuracy,
-                "clean_loss": clean.loss,
+                "clean_accuracy": clean.model.accuracy,
+                "clean_loss": clean.model.loss,
                 "released_accuracy": released.accuracy,
                 "released_loss": released.loss,
-                "samples": clean.samples,
+                "samples": clean.model.samples,
             },
         )
         self._writer.flush()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clicooper_hpc import __version__
-from clicooper_hpc.owner.composed import Score
+from clicooper_hpc.owner.composed import CleanScores, Score
+from clicooper_hpc.owner.front_stages import TEMPER
 from clicooper_hpc.owner.preparation import Preparation
 from clicooper_hpc.owner.registrar import Registrar, RegistrarSettings
 from clicooper_hpc.owner.role import Conclusion, Owner, OwnerLinks, StepNews
@@ -32,7 +33,7 @@ def make_owner(
     news: Callable[[StepNews], None],
     card: str,
     created: str,
-    conclude: Callable[[Score, Score], Conclusion],
+    conclude: Callable[[CleanScores, Score], Conclusion],
 ) -> Owner:
     """Open the owner's channels and return its role."""
     world, job, course, layout = scene.world, scene.job, scene.course, scene.layout
@@ -76,6 +77,7 @@ def make_owner(
         links=links,
         desk=preparation.desk,
         held_out=preparation.held_out,
+        temper=None if preparation.front.provenance.spent is None else TEMPER,
         label_map=preparation.label_map,
         model=scene.model,
         layout=layout,

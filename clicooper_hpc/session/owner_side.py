@@ -15,7 +15,7 @@ from torch import nn
 from clicooper_hpc import __version__
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.card import card_of, entries_of
-from clicooper_hpc.owner.composed import Score, score_front
+from clicooper_hpc.owner.composed import CleanScores, Score
 from clicooper_hpc.owner.preparation import prepare
 from clicooper_hpc.owner.role import Conclusion
 from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
@@ -121,15 +121,12 @@ class OwnerSide:
                 ),
             ).run()
 
-    def _conclude(self, clean: Score, released: Score, wall_s: float) -> Conclusion:
+    def _conclude(self, clean: CleanScores, released: Score, wall_s: float) -> Conclusion:
         """Fix what the index will say at the end, so that it can be signed while ranks live."""
         promised = card_of(self._job, self._preparation)
-        card = card_of(self._job, self._preparation, clean=clean, released=released)
+        card = card_of(self._job, self._preparation, clean=clean.model, released=released)
         self._card = PrivacyText(entries_of(card), card.text())
-        front = None
-        if self._preparation.front.provenance.spent is not None:
-            front = score_front(self._preparation.held_out.clean_batches())
-        self._results = _results(clean, released, front, wall_s)
+        self._results = _results(clean, released, wall_s)
         content = IndexContent(
             attrs=self._header.attributes(),
             hosts=self._header.hosts,
@@ -156,23 +153,33 @@ class OwnerSide:
         accuracy = float(self._results["clean_accuracy"].value)
         _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
         if "front_accuracy" in self._results:
-            alone = float(self._results["front_accuracy"].value)
-            _log.info("the front's class scores alone, without trainers: %.2f %%", 100 * alone)
+            front, network = (
+                100 * float(self._results[name].value)
+                for name in ("front_accuracy", "network_accuracy")
+            )
+            _log.info(
+                "of its parts: the front's class scores alone, without trainers, %.2f %%; the "
+                "trainers' network alone %.2f %%",
+                front,
+                network,
+            )
         _log.info("run folder: %s (clicooper inspect %s)", folder.path, folder.path)
 
 
-def _results(
-    clean: Score, released: Score, front: Score | None, wall_s: float
-) -> dict[str, Result]:
+def _results(clean: CleanScores, released: Score, wall_s: float) -> dict[str, Result]:
+    model = clean.model
     results = {
-        "clean_accuracy": Result(clean.accuracy, "1", "Delivered model on clean held-out samples"),
-        "clean_loss": Result(clean.loss, "nat", "Cross-entropy on clean held-out samples"),
-        "clean_samples": Result(clean.samples, "1", "Clean held-out samples"),
+        "clean_accuracy": Result(model.accuracy, "1", "Delivered model on clean held-out samples"),
+        "clean_loss": Result(model.loss, "nat", "Cross-entropy on clean held-out samples"),
+        "clean_samples": Result(model.samples, "1", "Clean held-out samples"),
         "wall_s": Result(wall_s, "s", "Wall time of the run, from the agreed job on"),
     }
-    if front is not None:
+    if clean.front is not None and clean.network is not None:
         results["front_accuracy"] = Result(
-            front.accuracy, "1", "Class scores of the front alone, without trainers"
+            clean.front.accuracy, "1", "Class scores of the front alone, without trainers"
+        )
+        results["network_accuracy"] = Result(
+            clean.network.accuracy, "1", "Trainers' network alone, without the front's scores"
         )
     if released.samples:
         results["released_accuracy"] = Result(

@@ -15,7 +15,6 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import BudgetExceededError, DataError, UsageError
 from clicooper_hpc.owner.card import card_of
-from clicooper_hpc.owner.composed import score_front
 from clicooper_hpc.owner.front import Front, assemble_front, restore_front
 from clicooper_hpc.owner.front_build import build_front
 from clicooper_hpc.owner.front_discriminant import fit_discriminant
@@ -168,16 +167,6 @@ def test_the_projection_finds_classes_that_public_directions_hide(
     assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
     assert front.non_negative
     assert rows.min() >= 0
-
-
-def test_the_scores_alone_are_measured_as_a_classifier(tmp_path: Path) -> None:
-    made = life(tmp_path, spent_job(tmp_path, "privacy.enabled=false"))
-    alone = score_front(made.held_out.clean_batches())
-    rows = made.front.rows(made.held_out.split.rows(all_ids(len(made.held_out))))
-    assert alone.samples == len(made.held_out) > 0
-    right = rows.argmax(axis=1) == made.held_out.split.labels()
-    assert alone.accuracy == pytest.approx(right.mean())
-    assert alone.accuracy > 0.8
 
 
 def test_randomised_labels_are_what_the_sums_are_made_of(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clicooper_hpc.attacks.share import FAILED
@@ -21,7 +21,9 @@ class Measured:
     Parameters
     ----------
     accuracy
-        Of the delivered network on clean test images.
+        Of the delivered model on clean test images.
+    front, network
+        Of its parts alone, where the front ends in class scores; else nan.
     epsilon
         Of a whole sample; infinite without noise.
     classes
@@ -49,6 +51,8 @@ class Measured:
     scale: float = 1.0
     aux: str = ""
     commit: str = ""
+    front: float = math.nan
+    network: float = math.nan
 
 
 def read_measured(folder: Path) -> Measured | None:
@@ -74,22 +78,22 @@ def read_measured(folder: Path) -> Measured | None:
             else "no noise"
         ),
         commit=str(run.attrs.get("git_commit", "")),
+        front=float(run.results.get("front_accuracy", math.nan)),
+        network=float(run.results.get("network_accuracy", math.nan)),
     )
     record = read_attacks(folder)
     if record is None or record.attributes["run_id"] != run.attrs["run_id"]:
         return plain
     lines = aggregate(findings_of(record))
-    return Measured(
-        plain.accuracy,
-        plain.epsilon,
-        plain.classes,
-        plain.release,
-        strongest([line for line in lines if not math.isnan(line.value)]),
-        tuple(f"{one.attack}, {one.party}: {one.note}" for one in lines if one.metric == FAILED),
-        float(record.attributes["scale"]),
-        f"{record.attributes['aux_same']} images of the owner's distribution, public data: "
+    return replace(
+        plain,
+        lines=strongest([line for line in lines if not math.isnan(line.value)]),
+        failed=tuple(
+            f"{one.attack}, {one.party}: {one.note}" for one in lines if one.metric == FAILED
+        ),
+        scale=float(record.attributes["scale"]),
+        aux=f"{record.attributes['aux_same']} images of the owner's distribution, public data: "
         f"{record.attributes['aux_public']}",
-        plain.commit,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paper_figures import NONE, number, percent, spread_of, table, verdict
@@ -14,6 +14,14 @@ from clicooper_hpc.attacks.table import Line
 
 #: The label map may cost so much accuracy, as the issue has it.
 PRICE = 0.02
+
+
+def _accuracy(run: Measured) -> float:
+    return run.accuracy
+
+
+def _network(run: Measured) -> float:
+    return run.network
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,10 @@ class Results:
     retention: float | None = None
 
 
-def prices(results: Results) -> list[float]:
+def prices(results: Results, of: Callable[[Measured], float] = _accuracy) -> list[float]:
     """Return what the label map costs at each seed that has both runs, as a part of 1."""
     both = sorted(results.job.keys() & results.no_map.keys())
-    return [results.no_map[seed].accuracy - results.job[seed].accuracy for seed in both]
+    return [of(results.no_map[seed]) - of(results.job[seed]) for seed in both]
 
 
 def best_off(results: Results) -> tuple[str, float]:
@@ -72,6 +80,7 @@ def measures(results: Results) -> str:
             _price_holds(results),
         ],
     ]
+    rows += _parts(results)
     for name, runs in results.off.items():
         reached = spread_of([one.accuracy for one in runs.values()]).text(percent, " %")
         rows.append([f"accuracy without noise, {name}", reached, NONE, NONE])
@@ -89,6 +98,23 @@ def measures(results: Results) -> str:
         ["measure", "mean (range over seeds)", "target", "holds"],
         [*rows, ["epsilon of a whole sample", shown, NONE, NONE]],
     )
+
+
+def _parts(results: Results) -> list[list[str]]:
+    """Return rows on the parts of a model whose front ends in class scores."""
+    runs = list(results.job.values())
+    if not runs or math.isnan(runs[0].front):
+        return []
+    front, network = (
+        spread_of(values).text(percent, " %")
+        for values in ([one.front for one in runs], [one.network for one in runs])
+    )
+    price = spread_of(prices(results, _network)).text(percent)
+    return [
+        ["of it, the front's class scores alone", front, NONE, NONE],
+        ["of it, the trainers' network alone", network, NONE, NONE],
+        ["price of the label map, trainers' network alone, points", price, NONE, NONE],
+    ]
 
 
 def _price_holds(results: Results) -> str:
