@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="clicooper",
         description="Private, pipelined split training on a cluster.",
         epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "
-        "3 privacy budget, 4 verification or audit failed, 5 environment",
+        "3 privacy budget, 4 verification or audit failed, 5 environment, 75 saved: start again",
     )
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -52,8 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", _run, "train: start with mpirun -n (segments + 1)")
     run.add_argument("job", type=Path, metavar="JOB.toml")
     run.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder to make")
+    run.add_argument("--resume", action="store_true", help="go on if the run has begun already")
     run.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
     _add_set(run)
+
+    resume = _verb(verbs, "resume", _resume, "go on with a stopped or killed run; as many ranks")
+    resume.add_argument("run", type=Path, metavar="RUN")
+    resume.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
 
     plan = _verb(verbs, "plan", _plan, "show what a run would do; needs no MPI")
     plan.add_argument("job", type=Path, metavar="JOB.toml")
@@ -184,8 +189,18 @@ def _run(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.session.entry import run_job
 
     return run_job(
-        arguments.job, overrides=arguments.set, output=arguments.output, quiet=arguments.quiet
+        arguments.job,
+        overrides=arguments.set,
+        output=arguments.output,
+        resume=arguments.resume,
+        quiet=arguments.quiet,
     )
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.session.entry import resume_run
+
+    return resume_run(arguments.run, quiet=arguments.quiet)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

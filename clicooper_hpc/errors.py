@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     BUDGET = 3
     VERIFICATION = 4
     ENVIRONMENT = 5
+    REQUEUE = 75
 
 
 class ClicooperError(Exception):

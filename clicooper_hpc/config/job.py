@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field, model_validator
 
 from clicooper_hpc.config.base import Section
+from clicooper_hpc.config.checkpoint_section import CheckpointSection
 from clicooper_hpc.config.owner_sections import (
     DataSection,
     FrontSection,
@@ -41,6 +42,7 @@ class Job(Section):
     pipeline: PipelineSection = PipelineSection()
     training: TrainingSection = TrainingSection()
     provenance: ProvenanceSection = ProvenanceSection()
+    checkpoint: CheckpointSection = CheckpointSection()
     output: OutputSection = OutputSection()
     # How a run got its nodes is nobody else's business and changes no bit of it: not in the digest.
     slurm: SlurmSection = Field(default=SlurmSection(), exclude=True)

@@ -67,6 +67,7 @@ class ReleaseDesk:
         self._spec = spec
         self._delta = delta
         self._relation: Relation = relation
+        self._listed = {name: np.zeros(len(stream), np.bool_) for name, stream in streams.items()}
 
     def rows(self, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
         """Return released rows and the number of samples among them that are new.
@@ -106,15 +107,27 @@ class ReleaseDesk:
         """Return true classes, for the owner's own evaluation."""
         return self._streams[split].split.labels(ids)
 
-    def row(self, split: str, step: int, new: int) -> dict[str, float | int]:
-        """Return a row of the table ``releases``."""
+    def list_again(self, split: str, ids: NDArray[np.int64]) -> None:
+        """Note samples that rows of the table ``releases`` from an earlier life speak of."""
+        self._listed[split][ids] = True
+
+    def row(self, split: str, step: int, ids: NDArray[np.int64]) -> dict[str, float | int]:
+        """Return the row of the table ``releases`` for samples that were just sent.
+
+        What is new is so in the table: receipts may know of more, if an earlier life ended before
+        it saved.
+        """
+        listed = self._listed[split]
+        before = int(listed.sum())
+        listed[ids] = True
+        total = int(listed.sum())
         unit = self._tariffs[split].event.unit
         epsilon, delta = self.ledger.spent(self._delta, unit, self._relation)
         return {
             "step": step,
             "split": SPLIT_CODES[split],
-            "samples_new": new,
-            "samples_total": self._streams[split].receipts.released,
+            "samples_new": total - before,
+            "samples_total": total,
             "epsilon": epsilon,
             "epsilon_sample": self.ledger.spent(self._delta, "sample", self._relation)[0],
             "delta": delta,

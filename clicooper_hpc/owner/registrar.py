@@ -1,6 +1,6 @@
 """The owner's side of the proofs: it keeps the ledger and lets nothing in that does not fit.
 
-(1) run statement -> all; enrolments <- trainers
+(1) run statement -> all; enrolments <- trainers; in a later life of the run: its ledger -> all
 (2) per stage: hand-off 0 -> trainer 1; hand-off i-1 and proof <- every trainer i, checked
 (3) bulletin -> all: new entries, signed checkpoint, tickets of the next stage
 (4) at the end: delivery statement, last bulletin, checkpoint cosigned by all trainers
@@ -8,17 +8,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from clicooper_hpc.errors import EvidenceError, UsageError
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.owner.ledger_book import LedgerBook
 from clicooper_hpc.pipeline.agenda import StageEnd
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.data_order import stage_orders
 from clicooper_hpc.pipeline.message_log import MessageLog
-from clicooper_hpc.provenance.chain import LedgerOrder, Place, mark_chain
+from clicooper_hpc.pipeline.records import StageMemory
+from clicooper_hpc.provenance.chain import Place, mark_chain
 from clicooper_hpc.provenance.envelope import (
     Envelope,
     parse_envelope,
@@ -26,14 +27,9 @@ from clicooper_hpc.provenance.envelope import (
     sign_payload,
 )
 from clicooper_hpc.provenance.fields import decimal
+from clicooper_hpc.provenance.history import HISTORY_BYTES
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger import (
-    OWNER_NAME,
-    Bulletin,
-    LedgerCopy,
-    origin_of,
-    trainer_name,
-)
+from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
 from clicooper_hpc.provenance.notes import SignedCheckpoint
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import (
@@ -41,21 +37,17 @@ from clicooper_hpc.provenance.statements import (
     Delivery,
     Enrolment,
     Handoff,
-    LedgerHead,
     Predicate,
     RunStatement,
     StageProof,
-    Ticket,
     parse_statement,
 )
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.tables import ENVELOPE_BYTES, NOTE_BYTES
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Registrar", "RegistrarSettings"]
 
-_NONCE_BYTES = 32
 _P = TypeVar("_P", bound=Predicate)
 
 
@@ -89,13 +81,11 @@ class Registrar:
     ) -> None:
         self._world = world
         self._log = log
-        self._writer = writer
         self._settings = settings
         self._run = settings.run
-        self._order = LedgerOrder(course.segments, settings.run.stages)
-        self._orders = stage_orders(course.agenda)
-        self._ledger = LedgerCopy(origin_of(settings.run.run_id), self._order)
-        self._published = 0
+        self._book = LedgerBook(
+            settings.run, settings.identity, orders=stage_orders(course.agenda), writer=writer
+        )
         self._weights = list(settings.run.initial_weights)
         # What stage 0 starts with is each trainer's word; only the audit knows better.
         self._optimizers: list[str | None] = [None] * len(self._weights)
@@ -110,7 +100,7 @@ class Registrar:
         parts = self._world.gather_bytes(
             b"", limit_bytes=packet_limit(1), deadline_s=self._settings.wait_s
         )
-        self._append(run)
+        self._book.append(run)
         for segment, content in enumerate((parts or [])[1:], start=1):
             where = f"enrolment of rank {segment}"
             envelope, enrolment = self._signed(content, Enrolment, [segment], where)
@@ -120,17 +110,54 @@ class Registrar:
                 run.digest().hex,
             ):
                 raise EvidenceError("enrols for something else", where=where)
-            self._append(envelope)
+            self._book.append(envelope)
         self._publish(next_stage=0)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the delivery is signed: no more figures can be added to the run."""
+        return self._book.is_closed
+
+    def resume(self, entries: Sequence[bytes], noted: int, memory: StageMemory | None) -> None:
+        """(1) Go on behind an earlier life of the run.
+
+        Parameters
+        ----------
+        entries, noted
+            What it stored, see `LedgerBook.resume`.
+        memory
+            What its checkpoint holds of a stage; None at the very start.
+        """
+        history = self._book.resume(entries, noted)
+        if stage := self._book.proved:
+            proofs = [
+                self._book.statement(StageProof, Place("stage", stage - 1, segment))
+                for segment in range(1, self._book.order.segments + 1)
+            ]
+            self._weights = [proof.weights_out for proof in proofs]
+            self._optimizers = [proof.optimizer_out for proof in proofs]
+        if memory is not None:
+            self._samples = memory.samples
+            self._log.restore(memory.records)
+        self._world.broadcast_bytes(
+            history.to_bytes(), limit_bytes=HISTORY_BYTES, deadline_s=self._settings.wait_s
+        )
+
+    def memory(self) -> StageMemory:
+        """Return what a checkpoint must hold of the stage that goes on."""
+        return StageMemory(self._samples, self._log.seen())
 
     def count(self, samples: int) -> None:
         """Note that a step uses so many released samples."""
         self._samples += samples
 
     def end(self, event: StageEnd) -> None:
-        """(2), (3) Take the proofs of a stage into the ledger."""
-        stage, segments = event.stage, self._order.segments
+        """(2), (3) Take the proofs of a stage into the ledger; an earlier life may have done so."""
+        stage, segments = event.stage, self._book.order.segments
         records, _ = self._log.take()
+        if stage < self._book.proved:
+            self._samples = 0
+            return
         handoff = Handoff(
             run_id=self._run.run_id,
             stage=stage,
@@ -161,7 +188,7 @@ class Registrar:
                 "trainer 1 signed another hand-off than the owner", where=f"stage {stage}"
             )
         for envelope in (*handoffs, *proofs):
-            self._append(envelope)
+            self._book.append(envelope)
         self._weights = [proof.weights_out for proof in statements]
         self._optimizers = [proof.optimizer_out for proof in statements]
         self._samples = 0
@@ -170,10 +197,13 @@ class Registrar:
     def deliver(self, weights: Sequence[str], results: Mapping[str, float], tables: str) -> None:
         """(4) Close the ledger over the delivered segments (roots as hex).
 
+        An earlier life may have done so, and lack only the cosigners.
+
         Raises
         ------
         EvidenceError
-            A delivered segment is not the one its trainer proved.
+            A delivered segment is not the one its trainer proved, or the earlier life signed other
+            tables.
         """
         for segment, (proved, delivered) in enumerate(zip(self._weights, weights, strict=True), 1):
             if proved != delivered:
@@ -182,18 +212,27 @@ class Registrar:
                     where=f"segment {segment}",
                     remedy=f"Do not accept it: trainer {segment} delivered something else.",
                 )
-        delivery = Delivery(
-            run_id=self._run.run_id,
-            segments=tuple(
-                DeliveredSegment(segment=segment, weights=root)
-                for segment, root in enumerate(weights, start=1)
-            ),
-            results={name: decimal(value) for name, value in results.items()},
-            tables=tables,
-            ledger=self._head(),
-        )
-        self._append(sign_payload(delivery.statement(), self._settings.identity))
-        signed = self._publish(next_stage=None)
+        if self.is_closed:
+            if self._book.statement(Delivery, Place("delivery")).tables != tables:
+                raise EvidenceError(
+                    "an earlier life of the run signed other results than those there are now",
+                    where="delivery",
+                    remedy="Bring back the files it left.",
+                )
+            signed = self._book.sign()
+        else:
+            delivery = Delivery(
+                run_id=self._run.run_id,
+                segments=tuple(
+                    DeliveredSegment(segment=segment, weights=root)
+                    for segment, root in enumerate(weights, start=1)
+                ),
+                results={name: decimal(value) for name, value in results.items()},
+                tables=tables,
+                ledger=self._book.head(),
+            )
+            self._book.append(sign_payload(delivery.statement(), self._settings.identity))
+            signed = self._publish(next_stage=None)
         parts = self._world.gather_bytes(
             b"", limit_bytes=packet_limit(1), deadline_s=self._settings.wait_s
         )
@@ -208,7 +247,7 @@ class Registrar:
                 signed.checkpoint,
                 (*signed.signatures, *(one for one in theirs.signatures if one[0] == name)),
             )
-        self._note(signed)
+        self._book.note(signed)
         self._log.close()
 
     def _packet_from(self, segment: int, stage: int) -> tuple[Envelope, Envelope]:
@@ -242,8 +281,8 @@ class Registrar:
             "run_id": self._run.run_id,
             "segment": segment,
             "stage": stage,
-            "ticket": self._ledger.digest_of("ticket", stage, segment).hex(),
-            "previous": self._ledger.standing(stage, segment).hex(),
+            "ticket": self._book.ledger.digest_of("ticket", stage, segment).hex(),
+            "previous": self._book.ledger.standing(stage, segment).hex(),
             "upstream": upstream.hex,
             "handoff_in": handoff.payload_digest().hex,
             "handoff_out": after,
@@ -261,75 +300,20 @@ class Registrar:
 
     def _chain(self, stage: int, segment: int) -> str:
         return mark_chain(
-            ticket=self._ledger.digest_of("ticket", stage, segment),
-            previous=self._ledger.standing(stage, segment),
-            neighbour=self._ledger.standing(stage, segment - 1),
+            ticket=self._book.ledger.digest_of("ticket", stage, segment),
+            previous=self._book.ledger.standing(stage, segment),
+            neighbour=self._book.ledger.standing(stage, segment - 1),
             weights_in=bytes.fromhex(self._weights[segment - 1]),
             public_key=self._key(segment).raw,
         ).hex
 
     def _publish(self, *, next_stage: int | None) -> SignedCheckpoint:
-        """(3) Sign the ledger, add the tickets of the next stage, tell everybody."""
-        signed = self._ledger.sign(self._settings.identity)
-        if next_stage is not None:
-            self._note(signed)
-        entries = tuple(self._ledger.entries[self._published :])
-        tickets: list[bytes] = []
-        if next_stage is not None and next_stage < self._order.stages:
-            head, order = self._head(), next(self._orders).hex
-            for segment in range(1, self._order.segments + 1):
-                ticket = Ticket(
-                    run_id=self._run.run_id,
-                    segment=segment,
-                    stage=next_stage,
-                    first_step=self._run.stage_bounds[next_stage],
-                    last_step=self._run.stage_bounds[next_stage + 1],
-                    nonce=secrets.token_hex(_NONCE_BYTES),
-                    data_order=order,
-                    job_digest=self._run.job_digest,
-                    ledger=head,
-                )
-                envelope = sign_payload(ticket.statement(), self._settings.identity)
-                tickets.append(self._append(envelope))
-        self._published = self._ledger.size
-        # What the trainers are about to rely on must not be lost with this process.
-        self._writer.flush()
+        """(3) Let all ledgers grow."""
+        signed, bulletin = self._book.publish(next_stage)
         self._world.broadcast_bytes(
-            Bulletin(entries, signed.to_text(), tuple(tickets)).to_bytes(),
-            limit_bytes=2**31,
-            deadline_s=self._settings.wait_s,
+            bulletin.to_bytes(), limit_bytes=2**31, deadline_s=self._settings.wait_s
         )
         return signed
-
-    def _append(self, envelope: Envelope) -> bytes:
-        place = self._order.place(self._ledger.size)
-        content = self._ledger.append(envelope)
-        if len(content) > ENVELOPE_BYTES:
-            raise UsageError(
-                f"the {place} has {len(content)} bytes; at most {ENVELOPE_BYTES} are stored",
-                remedy="Use fewer training stages (provenance.stages) or fewer segments.",
-            )
-        has_stage = place.kind in ("ticket", "handoff", "stage")
-        self._writer.append(
-            "ledger",
-            {
-                "entry": self._ledger.size - 1,
-                "kind": place.kind,
-                "segment": -1 if place.kind in ("run", "delivery") else place.segment,
-                "stage": place.stage if has_stage else -1,
-                "envelope": content,
-            },
-        )
-        return content
-
-    def _note(self, signed: SignedCheckpoint) -> None:
-        text = signed.to_text()
-        if len(text.encode()) > NOTE_BYTES:
-            raise UsageError("too many trainers to cosign one checkpoint")
-        self._writer.append("checkpoints", {"size": signed.checkpoint.size, "note": text})
-
-    def _head(self) -> LedgerHead:
-        return LedgerHead(size=self._ledger.size, root=self._ledger.root.hex())
 
     def _key(self, rank: int) -> PublicIdentity:
         return self._settings.trainers[rank - 1] if rank else self._settings.identity.public

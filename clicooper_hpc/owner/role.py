@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,26 +27,30 @@ from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.agenda import (
     EVALUATED_BYTES,
     Delivery,
+    Event,
+    Save,
     StageEnd,
     TrainStep,
     ValidationStep,
 )
 from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.pipeline.records import StageMemory
+from clicooper_hpc.pipeline.saver import Saver
+from clicooper_hpc.pipeline.stopline import WORD_SLOTS, StopLine
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.checkpoints import rank_file
 from clicooper_hpc.runstore.seal import owner_tables_digest
+from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.meter import Meter
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Conclusion", "Owner", "OwnerLinks", "StepNews"]
-
-#: Steps whose report may be outstanding: with a cache the owner has nothing else to wait for.
-_MOST_OPEN = 64
+__all__ = ["Conclusion", "EarlierRun", "Owner", "OwnerLinks", "StepNews"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,26 @@ class StepNews:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """What an earlier life of the run left for the owner.
+
+    Attributes
+    ----------
+    step
+        Steps done in the checkpoint; 0: none, from the start.
+    memory
+        What it holds of a stage; None at step 0 or without provenance.
+    entries, noted
+        Standing entries of the ledger, and the number of signed checkpoints stored with them.
+    """
+
+    step: int
+    memory: StageMemory | None
+    entries: Sequence[bytes]
+    noted: int
+
+
 @dataclass(slots=True)
 class _Open:
     """Steps whose report has not come yet, oldest first."""
@@ -97,9 +121,14 @@ class Owner:
     news
         Called once per finished step, for progress.
     conclude
-        Called once with the scores on clean and on released rows after the last delivery.
+        Called once after the last delivery, with the scores on clean and on released rows and the
+        tensor roots (hex) of the delivered segments.
     registrar
         Keeps the ledger; None without provenance.
+    saver
+        Writes checkpoints.
+    stop_line
+        Tells all, before each step, whether the run goes on.
     """
 
     def __init__(
@@ -118,8 +147,10 @@ class Owner:
         folder: Path,
         patience: Patience,
         news: Callable[[StepNews], None],
-        conclude: Callable[[CleanScores, Score], Conclusion],
+        conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
         registrar: Registrar | None,
+        saver: Saver,
+        stop_line: StopLine,
     ) -> None:
         self._world = world
         self._course = course
@@ -136,25 +167,66 @@ class Owner:
         self._news = news
         self._conclude = conclude
         self._registrar = registrar
+        self._saver = saver
+        self._stop_line = stop_line
         self._open = _Open()
         self._released: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+        self._first = 0
+        self._asked = False
 
-    def run(self) -> None:
-        """Walk the agenda to its end."""
-        if self._registrar is not None:
+    def run(self, earlier: EarlierRun | None = None) -> int | None:
+        """Walk the agenda, behind an earlier life of the run if there was one.
+
+        Returns
+        -------
+        int or None
+            Steps done by a run that was asked to stop, and has saved; None at its end.
+        """
+        if self._registrar is not None and (earlier is None or not earlier.entries):
             self._registrar.open()
-        for event in self._course.agenda.events():
+        if earlier is not None:
+            self._resume(earlier)
+        for event in self._course.agenda.events(self._first):
             if isinstance(event, TrainStep):
+                if not self._stop_line.goes_on(event.step, reported=self._asked):
+                    self._listen(wait=True)
+                    if self._saver.is_due(event.step):
+                        self._save(event.step)
+                    return event.step
                 self._train(event)
-            elif isinstance(event, ValidationStep):
+            else:
                 self._listen(wait=True)
-                self._validate(event)
-            elif isinstance(event, Delivery):
-                self._listen(wait=True)
-                self._take_delivery(event)
-            elif isinstance(event, StageEnd) and self._registrar is not None:
-                self._listen(wait=True)
-                self._registrar.end(event)
+                self._between(event)
+        return None
+
+    def _between(self, event: Event) -> None:
+        """Do what happens when all steps so far are done."""
+        if isinstance(event, ValidationStep):
+            self._validate(event)
+        elif isinstance(event, Delivery):
+            self._take_delivery(event)
+        elif isinstance(event, Save):
+            self._save(event.step)
+        elif isinstance(event, StageEnd) and self._registrar is not None:
+            self._registrar.end(event)
+
+    def _resume(self, earlier: EarlierRun) -> None:
+        if self._registrar is not None and earlier.entries:
+            self._registrar.resume(earlier.entries, earlier.noted, earlier.memory)
+        self._saver.resumed(earlier.step)
+        self._first = earlier.step
+        for split, ids in self._course.agenda.sent_before(earlier.step).items():
+            self._desk.list_again(split, ids)
+        for refill in self._course.refill(earlier.step):
+            # The very bits that left before: the desk compares them with their receipts.
+            rows, _ = self._desk.rows(refill.split, refill.ids)
+            self._links.release.send(rows, Kind.RELEASE, refill.step, 0)
+
+    def _save(self, step: int) -> None:
+        memory = StageMemory(0, {}) if self._registrar is None else self._registrar.memory()
+        self._writer.flush()
+        self._desk.keep_receipts()
+        self._saver.save(step, {rank_file(0): pack_tensors(*memory.pack())})
 
     def _train(self, event: TrainStep) -> None:
         meter = Meter(self._world)
@@ -168,7 +240,7 @@ class Owner:
         if self._registrar is not None:
             self._registrar.count(event.batch.ids.size)
         self._listen(wait=False)
-        while len(self._open.events) > _MOST_OPEN:
+        while len(self._open.events) >= WORD_SLOTS:
             self._listen_once()
         self._writer.append(
             "steps",
@@ -191,14 +263,16 @@ class Owner:
         The front works in blocks of a fixed size, so all rows of a step are made at once.
         """
         start = time.perf_counter()
-        rows, new = self._desk.rows(split, np.concatenate(batches))
+        whole = np.concatenate(batches)
+        rows, _ = self._desk.rows(split, whole)
         compute_s = time.perf_counter() - start
         first = 0
         for micro_batch, ids in enumerate(batches):
             part = rows[first : first + len(ids)]
             self._links.release.send(part, Kind.RELEASE, step, micro_batch)
             first += len(ids)
-        self._writer.append("releases", self._desk.row(split, step, new))
+        if not self._is_closed:
+            self._writer.append("releases", self._desk.row(split, step, whole))
         return compute_s
 
     def _listen(self, *, wait: bool) -> None:
@@ -210,12 +284,13 @@ class Owner:
         """Take the report of the oldest open step."""
         event = self._open.events.pop(0)
         message = self._links.report.receive(
-            Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(3,)
+            Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(4,)
         )
-        loss, accuracy, _ = message.tensor.tolist()
+        loss, accuracy, _, asked = message.tensor.tolist()
         self._links.report.release(message)
+        self._asked = self._asked or bool(asked)
         rows = len(event.batch.ids.reshape(-1))
-        if event.step == 0:
+        if event.step == self._first:
             self._world.set_deadline(self._patience.step_s)
         self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
 
@@ -254,28 +329,34 @@ class Owner:
         )
         released = self._released_score()
         self._released.clear()
-        self._writer.append(
-            "evaluation",
-            {
-                "epoch": event.epoch,
-                "step": event.step,
-                "clean_accuracy": clean.model.accuracy,
-                "clean_loss": clean.model.loss,
-                "released_accuracy": released.accuracy,
-                "released_loss": released.loss,
-                "samples": clean.model.samples,
-            },
-        )
+        if not self._is_closed:
+            self._writer.append(
+                "evaluation",
+                {
+                    "epoch": event.epoch,
+                    "step": event.step,
+                    "clean_accuracy": clean.model.accuracy,
+                    "clean_loss": clean.model.loss,
+                    "released_accuracy": released.accuracy,
+                    "released_loss": released.loss,
+                    "samples": clean.model.samples,
+                },
+            )
         self._writer.flush()
         self._desk.keep_receipts()
         self._world.broadcast_bytes(
             b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
         if event.final:
-            ending = self._conclude(clean, released)
+            ending = self._conclude(clean, released, roots)
             if self._registrar is not None:
                 tables = owner_tables_digest(self._writer.take_seal(), ending.seal)
                 self._registrar.deliver(roots, ending.results, tables.hex)
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether an earlier life signed its results, so that no figure may be added."""
+        return self._registrar is not None and self._registrar.is_closed
 
     def _released_score(self) -> Score:
         if not self._released:

@@ -25,6 +25,7 @@ __all__ = ["OwnerSecrets"]
 _T = TypeVar("_T")
 _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
+_FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
 _LEDGER = "ledger.json"
 
@@ -55,6 +56,7 @@ class OwnerSecrets:
             )
             return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
         front = build()
+        self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
         self._folder.write(_FRONT, pack_tensors(front.private_tensors(), {}))
         self._folder.write(_FRONT_SETTINGS, front.settings().encode())
         return front

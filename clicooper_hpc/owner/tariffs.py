@@ -13,6 +13,7 @@ from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.ledger import Budget, Event, EventKind, Ledger
+from clicooper_hpc.privacy.receipts import ReleaseChangedError
 from clicooper_hpc.privacy.spec import ReleaseSpec
 
 __all__ = ["ask_for_front", "set_up_desk"]
@@ -77,10 +78,19 @@ def set_up_desk(
     }
     labels = _label_event(job, len(streams["train"]), contexts["train"], unit)
     rehearsal = Ledger.from_dict(ledger.to_dict())
-    known = {(entry.split, entry.kind) for entry in ledger.entries}
+    known = {(entry.split, entry.kind): entry.release for entry in ledger.entries}
     for event in (labels, *(tariff.of(len(streams[name])) for name, tariff in tariffs.items())):
-        if (event.split, event.kind) not in known:
+        before = known.get((event.split, event.kind))
+        if before is None:
             rehearsal.authorise(event)
+        elif before != event.release:
+            raise ReleaseChangedError(
+                f"what left of split {event.split!r} was made of other data, another front or "
+                "other settings",
+                where="privacy ledger",
+                remedy="Nothing was sent. Bring back what the run began with; a new run is a "
+                "second release.",
+            )
     # The delta at which the run's epsilon is stated: the budget's, or what its parts need.
     delta = job.privacy.budget_delta or min(
         1.0, job.privacy.delta + training.under(job.privacy.relation).delta

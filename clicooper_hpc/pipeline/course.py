@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clicooper_hpc.pipeline.agenda import Agenda
+from clicooper_hpc.pipeline.agenda import Agenda, Refill
 from clicooper_hpc.pipeline.microbatch import split_rows
 from clicooper_hpc.pipeline.rates import learning_rate
 from clicooper_hpc.pipeline.schedule import Coupling, Op, make_schedule
@@ -72,6 +73,10 @@ class Course:
     def parts(self, rows: int) -> tuple[range, ...]:
         """Micro-batches of a batch of ``rows`` rows."""
         return split_rows(rows, self.micro_batches)
+
+    def refill(self, after: int) -> Iterator[Refill]:
+        """Return what trainer 1 must be sent again, in messages that a channel takes."""
+        return self.agenda.refill(after, self.largest_micro_batch)
 
     def rate(self, step: int) -> float:
         """Learning rate of one step."""

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -121,6 +121,16 @@ class MessageLog:
         self._training_s = 0.0
         return records, times
 
+    def seen(self) -> dict[Channel, Record]:
+        """Wait for the helper and return the records so far, which stay."""
+        if self._helper is not None:
+            self._helper.finish()
+        return self._records
+
+    def restore(self, records: Mapping[Channel, Record]) -> None:
+        """Go on from records of an earlier life of the run."""
+        self._records = {channel: records[channel] for channel in CHANNELS}
+
     def close(self) -> None:
         """End the helper."""
         if self._helper is not None:
@@ -156,9 +166,13 @@ class _Helper:
         np.copyto(buffer[: raw.size], raw)
         self._queue.put((channel, buffer, raw.size))
 
+    def finish(self) -> None:
+        """Wait until all is done."""
+        self._queue.join()
+
     def wait(self) -> float:
         """Wait until all is done; return the seconds the thread worked since the last call."""
-        self._queue.join()
+        self.finish()
         busy, self._busy_s = self._busy_s, 0.0
         return busy
 

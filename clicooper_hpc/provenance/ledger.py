@@ -14,6 +14,7 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import Envelope, envelope_digest, parse_envelope
+from clicooper_hpc.provenance.history import History
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint
@@ -146,6 +147,34 @@ class LedgerCopy:
             )
         for ticket in bulletin.tickets:
             self._push(ticket)
+        return signed
+
+    def take_history(self, history: History, owner: PublicIdentity) -> list[SignedCheckpoint]:
+        """Fill an empty copy with the ledger of an earlier life; return its signed checkpoints.
+
+        Raises
+        ------
+        EvidenceError
+            An entry is no envelope, or the owner's checkpoints do not speak of this very ledger, at
+            every size they must.
+        """
+        signed: list[SignedCheckpoint] = []
+        due = [size for size in self.order.checkpoint_sizes() if size <= len(history.entries)]
+        if len(due) != len(history.notes):
+            raise EvidenceError(f"{len(history.notes)} checkpoints of {len(due)} are there")
+        for entry in history.entries:
+            parse_envelope(entry, where=f"ledger entry {self.size}")
+            self._push(entry)
+            if self.size in due:
+                note = history.notes[len(signed)]
+                one = SignedCheckpoint.parse(note, where="checkpoint of the owner")
+                one.verify({OWNER_NAME: owner}, where="checkpoint of the owner")
+                if one.checkpoint != Checkpoint(self.origin, self.size, self.root):
+                    raise EvidenceError(
+                        f"speaks of another ledger than the {self.size} entries before it",
+                        where="checkpoint of the owner",
+                    )
+                signed.append(one)
         return signed
 
     def _push(self, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,9 +18,24 @@ from clicooper_hpc.runstore.h5 import write_error
 from clicooper_hpc.runstore.rows_digest import RowsDigest
 from clicooper_hpc.runstore.tables import COMPLETE, SEALED_TABLES, Column, Table
 
-__all__ = ["RowBuffer", "TableWriter"]
+__all__ = ["EarlierRows", "RowBuffer", "TableWriter"]
 
 Rows = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRows:
+    """Rows of an earlier life of the run, by table.
+
+    ``kept`` stay in the file; ``unsealed`` are those among them that the next seal covers.
+    """
+
+    kept: Mapping[str, Rows]
+    unsealed: Mapping[str, Rows]
+
+    def count(self, table: str) -> int:
+        """Return how many rows of ``table`` stay."""
+        return len(next(iter(self.kept[table].values()))) if table in self.kept else 0
 
 
 class RowBuffer:
@@ -88,6 +104,8 @@ class TableWriter(ABC):
         Tables of this rank.
     clock
         Seconds that never go backwards.
+    earlier
+        What an earlier life of the run left and this one goes on behind.
     """
 
     def __init__(
@@ -98,11 +116,16 @@ class TableWriter(ABC):
         flush_rows: int = 256,
         flush_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        earlier: EarlierRows | None = None,
     ) -> None:
         self.path = path
         self._buffers = {table.name: RowBuffer(table) for table in tables}
         self._seal = self._new_seal()
         self._written = dict.fromkeys(self._buffers, 0)
+        if earlier is not None:
+            self._written = {name: earlier.count(name) for name in self._buffers}
+            for name, rows in earlier.unsealed.items():
+                self._seal.add(self._buffers[name].table, rows)
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
         self._clock = clock

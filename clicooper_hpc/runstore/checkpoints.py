@@ -1,28 +1,184 @@
-"""Where the state of every segment after every stage lies, and how it gets there whole."""
+"""Where the state of a run lies between two lives, and how it gets there whole.
+
+``checkpoints/step-00000123/`` is what all ranks know after 123 steps: ``segment-001.safetensors``,
+the state of a segment, and ``rank-001.safetensors``, what else its rank remembers. ``index.json``
+is written last, with the digest of every file: a folder without it is not whole.
+``checkpoints/stage-00002/segment-001.safetensors`` is the state after a stage, kept for audits.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.files import replacing
 
-__all__ = ["checkpoint_file", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "FileDigest",
+    "checkpoint_file",
+    "commit_checkpoint",
+    "find_checkpoints",
+    "keep_state",
+    "rank_file",
+    "read_checked",
+    "segment_file",
+    "store_file",
+]
+
+_FORMAT, _VERSION = "clicooper-checkpoint", 1
+_INDEX = "index.json"
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """Length in bytes and SHA-256 (hex) of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose index is there and sound; its files may still be damaged.
+
+    ``step`` is the number of steps done; ``files`` are those in ``folder``, by name.
+    """
+
+    folder: Path
+    run_id: str
+    step: int
+    files: Mapping[str, FileDigest]
 
 
 def checkpoint_file(run: Path, stage: int, segment: int) -> Path:
     """Return the safetensors file of ``segment`` (from 1) after ``stage`` (from 0)."""
-    return run / "checkpoints" / f"stage-{stage:05d}" / f"segment-{segment:03d}.safetensors"
+    return run / "checkpoints" / f"stage-{stage:05d}" / segment_file(segment)
 
 
-def write_checkpoint(path: Path, content: bytes) -> None:
-    """Write a checkpoint: aside, fsynced, renamed.
+def segment_file(segment: int) -> str:
+    """Return the name of the file with the state of ``segment`` (from 1)."""
+    return f"segment-{segment:03d}.safetensors"
+
+
+def rank_file(rank: int) -> str:
+    """Return the name of the file with what else ``rank`` remembers."""
+    return f"rank-{rank:03d}.safetensors"
+
+
+def _step_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def store_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
+    """Write one file of the checkpoint after ``step`` steps: aside, fsynced, renamed.
 
     Raises
     ------
     EnvironmentUnfitError
-        It cannot be written; an older file of that name is untouched.
+        It cannot be written; what older checkpoints hold is untouched.
     """
+    _write(_step_folder(run, step) / name, content)
+    return FileDigest(len(content), hashlib.sha256(content).hexdigest())
+
+
+def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes) -> None:
+    """Keep the state of a segment after a stage for audits, in no more space where that can be.
+
+    ``content`` is the segment's state; the checkpoint after ``step`` steps may hold it already.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        It cannot be written.
+    """
+    path, stored = (
+        checkpoint_file(run, stage, segment),
+        _step_folder(run, step) / segment_file(segment),
+    )
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if stored.stat().st_size == len(content):
+            with replacing(path) as aside:
+                os.link(stored, aside)
+            return
+    _write(path, content)
+
+
+def commit_checkpoint(
+    run: Path, *, run_id: str, step: int, files: Mapping[str, FileDigest], keep: int
+) -> None:
+    """Make the checkpoint after ``step`` steps whole, then remove all but the newest ``keep``.
+
+    For one rank, once it knows that all files lie there.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        The index cannot be written.
+    """
+    content: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "run_id": run_id,
+        "step": step,
+        "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
+    }
+    content["sha256"] = _seal(content)
+    folder = _step_folder(run, step)
+    _write(folder / _INDEX, json.dumps(content, indent=1).encode())
+    older = [one.folder for one in find_checkpoints(run) if one.step <= step]
+    _prune(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
+
+
+def find_checkpoints(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints of a run that have a sound index, newest first."""
+    found = []
+    for folder in _step_folders(run / "checkpoints"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(_read_index(folder))
+    return sorted(found, key=lambda one: -one.step)
+
+
+def read_checked(checkpoint: Checkpoint, name: str) -> bytes:
+    """Return the content of one file of a checkpoint.
+
+    Raises
+    ------
+    RunFolderError
+        It is missing or not the file that was written.
+    """
+    path = checkpoint.folder / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror or "cannot be read") from error
+    wanted = checkpoint.files.get(name)
+    if wanted is None:
+        raise _damaged(path, "not in the index")
+    if FileDigest(len(content), hashlib.sha256(content).hexdigest()) != wanted:
+        raise _damaged(path, "its digest is not the one in the index")
+    return content
+
+
+def _damaged(path: Path, reason: str) -> RunFolderError:
+    return RunFolderError(
+        f"the checkpoint is damaged ({reason})",
+        where=str(path),
+        remedy="An older one is used if there is one.",
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as aside:
@@ -31,6 +187,44 @@ def write_checkpoint(path: Path, content: bytes) -> None:
         raise EnvironmentUnfitError(
             f"the checkpoint cannot be written ({error.strerror})",
             where=str(path),
-            remedy="Free space on the file system of the run, or set "
-            "provenance.keep_checkpoints = false.",
+            remedy="Free space on the file system of the run, then `clicooper resume`; to need "
+            "less, set checkpoint.keep = 1 or provenance.keep_checkpoints = false.",
         ) from error
+
+
+def _read_index(folder: Path) -> Checkpoint:
+    content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    seal = content.pop("sha256")
+    if (content["format"], content["version"], seal) != (_FORMAT, _VERSION, _seal(content)):
+        raise ValueError("no index of this version, or a changed one")
+    files = {
+        str(name): FileDigest(int(size), str(digest))
+        for name, (size, digest) in content["files"].items()
+    }
+    if folder.name != _step_folder(folder.parent.parent, int(content["step"])).name:
+        raise ValueError("the index belongs to another folder")
+    return Checkpoint(folder, str(content["run_id"]), int(content["step"]), files)
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _step_folders(folder: Path) -> Iterable[Path]:
+    if not folder.is_dir():
+        return []
+    return [one for one in sorted(folder.iterdir()) if _STEP.fullmatch(one.name) and one.is_dir()]
+
+
+def _prune(checkpoints: Path, *, spared: set[Path], upto: int) -> None:
+    """Remove older folders, whole or not; what cannot be removed only takes space."""
+    for folder in _step_folders(checkpoints):
+        if folder in spared or int(folder.name.removeprefix("step-")) > upto:
+            continue
+        with contextlib.suppress(OSError):
+            # The index first: a folder half removed must not look whole.
+            (folder / _INDEX).unlink(missing_ok=True)
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()

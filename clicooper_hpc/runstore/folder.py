@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 
-__all__ = ["RunFolder", "create_run_folder", "shard_name"]
+__all__ = ["RunFolder", "create_run_folder", "hold_run", "shard_name"]
 
 
 def shard_name(rank: int) -> str:
@@ -79,6 +80,41 @@ def create_run_folder(path: str | Path) -> RunFolder:
             remedy="Give -o a folder on a file system you may write to and that has space.",
         ) from error
     return folder
+
+
+def hold_run(folder: RunFolder) -> None:
+    """Keep every other process from writing this run as long as this one lives.
+
+    A lock the system takes back by itself when the process ends, however it ends. Where the file
+    system has no locks, nothing is held.
+
+    Raises
+    ------
+    RunFolderError
+        Another process holds the run.
+    EnvironmentUnfitError
+        The lock's file cannot be made.
+    """
+    path = folder.path / ".lock"
+    try:
+        # Never closed: the lock is the open file's.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the run folder cannot be written ({error.strerror})",
+            where=str(path),
+            remedy="Make the file system writable, and free space on it.",
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunFolderError(
+            "another process is writing this run",
+            where=str(folder.path),
+            remedy="Wait until it has ended, or end it.",
+        ) from None
+    except OSError:
+        os.close(handle)
 
 
 def _taken(path: Path, how: str) -> RunFolderError:

@@ -42,6 +42,8 @@ __all__ = [
     "Status",
     "create_index",
     "finish_index",
+    "header_of",
+    "note_restart",
     "shard_digest",
 ]
 
@@ -49,13 +51,25 @@ RUN_FORMAT = "clicooper-run"
 RUN_VERSION = 1
 Status = Literal["complete", "incomplete"]
 
+#: Root attributes that are texts of the header.
+_TEXTS = (
+    "run_id",
+    "created",
+    "creator_version",
+    "git_commit",
+    "resolved_job",
+    "job_digest",
+    "mpi_library",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHeader:
     """What is known of a run before its first step; becomes the root attributes.
 
     ``resolved_job`` is the whole job as JSON or TOML text, ``created`` an ISO 8601 time in UTC,
-    ``versions`` maps libraries to versions, ``hosts[rank]`` is the host of each rank.
+    ``versions`` maps libraries to versions, ``hosts[rank]`` is the host of each rank, at the first
+    start; ``restarts`` counts the later ones.
     """
 
     run_id: str
@@ -68,6 +82,7 @@ class RunHeader:
     mpi_library: str
     versions: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...]
+    restarts: int = 0
 
     def attributes(self) -> dict[str, Attribute]:
         """Return the root attributes, ``versions`` spread as ``NAME_version``."""
@@ -85,8 +100,42 @@ class RunHeader:
             "job_digest": self.job_digest,
             "mpi_library": self.mpi_library,
             "num_ranks": len(self.hosts),
+            "restarts": self.restarts,
             **{f"{name}_version": version for name, version in self.versions.items()},
         }
+
+
+def header_of(
+    attrs: Mapping[str, Attribute], hosts: Sequence[str], *, more_restarts: int
+) -> RunHeader:
+    """Return the header that an index was made with, from its root attributes."""
+    own = {name: str(attrs[name]) for name in _TEXTS}
+    return RunHeader(
+        **own,
+        layout="single" if attrs["layout"] == "single" else "shards",
+        versions={
+            name.removesuffix("_version"): str(value)
+            for name, value in attrs.items()
+            if name.endswith("_version") and name not in ("format_version", "creator_version")
+        },
+        hosts=tuple(hosts),
+        restarts=int(attrs["restarts"]) + more_restarts,
+    )
+
+
+def note_restart(path: Path, restarts: int) -> None:
+    """Write how often the run has been started again; rank 0 only, while nobody writes the index.
+
+    Raises
+    ------
+    RunFolderError
+        The index is missing or damaged.
+    EnvironmentUnfitError
+        No space; the index stays as it was.
+    """
+    layout: Layout = "single" if read_file(path, attributes)["layout"] == "single" else "shards"
+    with creating(path, _libver(layout), start=path) as file:
+        set_attributes(file, {"restarts": restarts})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.h5 import SINGLE_LIBVER, write_error
 from clicooper_hpc.runstore.rows import columns_of, write_rows
-from clicooper_hpc.runstore.tables import Table
+from clicooper_hpc.runstore.tables import COMPLETE, Table
 
 __all__ = ["SingleWriter", "mpi_libraries", "require_parallel_hdf5"]
 
@@ -83,6 +83,11 @@ class SingleWriter(TableWriter):
             raise write_error(path, error) from error
         mine = self._file[f"ranks/{rank:03d}"]
         self._columns = {name: columns_of(mine[name]) for name in self._buffers}
+        for name, first in self._written.items():
+            # What a later life of the run does not go on behind never happened. A new run has none.
+            marker = self._columns[name][COMPLETE.name]
+            if marker[first:].any():
+                marker[first:] = 0
 
     def append(self, table: str, values: Mapping[str, Any]) -> None:
         """Add one row, as in `TableWriter.append`; `ValueError` if the table has no row left."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.buffer import EarlierRows, TableWriter
 from clicooper_hpc.runstore.h5 import (
     Attribute,
     abandon,
@@ -51,7 +51,8 @@ class ShardWriter(TableWriter):
     Parameters
     ----------
     path
-        The shard; must not exist.
+        The shard; must not exist, unless this is a later life of the run: then it is replaced by
+        one that begins with the ``earlier`` rows.
     tables
         Tables of this rank; all are made at once, since a live file cannot get new ones.
     attrs
@@ -66,11 +67,17 @@ class ShardWriter(TableWriter):
     """
 
     def __init__(
-        self, path: Path, tables: Iterable[Table], attrs: Mapping[str, Attribute], **options: Any
+        self,
+        path: Path,
+        tables: Iterable[Table],
+        attrs: Mapping[str, Attribute],
+        *,
+        earlier: EarlierRows | None = None,
+        **options: Any,
     ) -> None:
         tables = tuple(tables)
-        super().__init__(path, tables, **options)
-        if path.exists():
+        super().__init__(path, tables, earlier=earlier, **options)
+        if earlier is None and path.exists():
             raise RunFolderError(
                 "the shard is there already, and a shard is never overwritten",
                 where=str(path),
@@ -79,7 +86,9 @@ class ShardWriter(TableWriter):
         with creating(path) as new:
             set_attributes(new, {"format": SHARD_FORMAT, "format_version": SHARD_VERSION, **attrs})
             for table in tables:
-                create_table(new, table)
+                columns = columns_of(create_table(new, table))
+                if self._written[table.name] and earlier is not None:
+                    write_rows(columns, 0, _complete(table, earlier.kept[table.name]))
         try:
             self._file = open_live(path)
         except OSError as error:
@@ -124,6 +133,9 @@ def compact(path: Path) -> None:
     with creating(path) as new:
         set_attributes(new, attrs)
         for table, rows in tables:
-            rows[COMPLETE.name] = np.ones(len(rows[table.axis]), COMPLETE.dtype)
             columns = columns_of(create_table(new, table, live=False))
-            write_rows(columns, 0, rows)
+            write_rows(columns, 0, _complete(table, rows))
+
+
+def _complete(table: Table, rows: Rows) -> Rows:
+    return {**rows, COMPLETE.name: np.ones(len(rows[table.axis]), COMPLETE.dtype)}

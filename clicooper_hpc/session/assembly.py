@@ -62,6 +62,7 @@ def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segme
         evaluate_every=training.evaluate_every_epochs,
         cached=job.release.cache != "none",
         stages=job.provenance.stages if job.provenance.enabled else 0,
+        save_every=job.checkpoint.every_steps,
     )
     return Course(
         agenda,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import UsageError
+from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.runstore.private import PrivateFolder
 
@@ -32,8 +32,10 @@ class Credentials:
     mark_master: bytes = field(repr=False)
 
 
-def obtain_credentials(job: Job, private: Path, rank: int) -> Credentials:
+def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> Credentials:
     """Read or make the secrets of ``rank``; what is made is kept in ``private`` (mode 0600).
+
+    ``earlier``: the run has lived before, so nothing is made.
 
     Raises
     ------
@@ -43,6 +45,8 @@ def obtain_credentials(job: Job, private: Path, rank: int) -> Credentials:
         The private folder cannot be used.
     """
     folder = PrivateFolder(private / f"rank-{rank:03d}")
+    if earlier:
+        _require(folder, MARK_KEY, *([] if job.provenance.identities else [_IDENTITY]))
     if job.provenance.identities is not None:
         identity = _identity_file(Path(job.folder) / job.provenance.identities, rank)
     elif _IDENTITY in folder:
@@ -58,6 +62,16 @@ def obtain_credentials(job: Job, private: Path, rank: int) -> Credentials:
     if MARK_KEY not in folder:
         folder.write(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
     return Credentials(identity, folder.read(MARK_KEY))
+
+
+def _require(folder: PrivateFolder, *names: str) -> None:
+    for name in names:
+        if name not in folder:
+            raise RunFolderError(
+                "the key is missing that this rank began the run with",
+                where=str(folder.path / name),
+                remedy="Bring it back; with another key the run cannot go on.",
+            )
 
 
 def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:

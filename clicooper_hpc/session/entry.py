@@ -7,7 +7,10 @@ with `World.abort`, after its one line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.config.job import Job
@@ -15,47 +18,94 @@ from clicooper_hpc.config.load import job_from_canonical, load_job
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.session.logs import configure_logging
+from clicooper_hpc.session.stopping import StopRequests
 from clicooper_hpc.transport.launch import check_world, start_mpi
 from clicooper_hpc.transport.world import World
 
-__all__ = ["run_job"]
+__all__ = ["resume_run", "run_job"]
+
+_log = logging.getLogger(__name__)
+_STARTUP_S = 600.0
 
 
-def run_job(path: Path, *, overrides: Sequence[str], output: Path | None, quiet: bool) -> int:
-    """Run the job file ``path`` on all ranks; return this rank's exit code."""
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What rank 0 found: the job, where it runs, whether it has run before."""
+
+    job: Job
+    path: Path
+    again: bool
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(
+            [str(self.path), self.job.folder, self.job.canonical(), self.again]
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> _Order:
+        path, folder, canonical, again = json.loads(content)
+        return cls(job_from_canonical(canonical, folder), Path(path), again)
+
+
+def run_job(
+    path: Path, *, overrides: Sequence[str], output: Path | None, resume: bool, quiet: bool
+) -> int:
+    """Run the job file ``path`` on all ranks; return this rank's exit code.
+
+    ``resume``: go on with the run in ``output`` if it has begun.
+    """
+
+    def find(world: World) -> _Order | None:
+        from clicooper_hpc.session.later_life import has_begun, same_job
+
+        job = load_job(path, overrides)
+        job.check_ranks(world.size)
+        folder = (output or Path("runs") / path.stem).resolve()
+        if resume and has_begun(folder):
+            return _found(folder, world, same_job(job, folder))
+        return _Order(job, folder, again=False)
+
+    return _live(find, quiet=quiet)
+
+
+def resume_run(path: Path, *, quiet: bool) -> int:
+    """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code."""
+    return _live(lambda world: _found(path.resolve(), world, None), quiet=quiet)
+
+
+def _found(path: Path, world: World, folder: str | None) -> _Order | None:
+    from clicooper_hpc.session.later_life import job_to_resume
+
+    job = job_to_resume(path, world.size)
+    if job is None:
+        _log.info("the run is complete: %s", path)
+        return None
+    if folder is not None:
+        job = job.model_copy(update={"folder": folder})
+    return _Order(job, path, again=True)
+
+
+def _live(find: Callable[[World], _Order | None], *, quiet: bool) -> int:
+    stops = StopRequests()
     world = start_mpi()
     check_world(world)
     configure_logging(world.rank, world.size, quiet=quiet)
     try:
-        job, run_path = _agree_on_job(world, path, overrides, output)
+        mine = agree(world, lambda: None if world.rank else find(world), deadline_s=_STARTUP_S)
+        told = b"" if mine is None else mine.to_bytes()
+        shared = world.broadcast_bytes(
+            None if world.rank else told, limit_bytes=2**20, deadline_s=_STARTUP_S
+        )
+        if not shared:
+            return ExitCode.DONE
+        order = _Order.from_bytes(shared)
+        from clicooper_hpc.session.later_life import live_again
         from clicooper_hpc.session.life import live
 
+        begin = live_again if order.again else live
         with world:
-            live(world, job, run_path, quiet=quiet)
+            return begin(world, order.job, order.path, stops, quiet=quiet)
     except AgreedFailure as failure:
         return failure.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
         end_all(world, error)
-    return ExitCode.DONE
-
-
-def _agree_on_job(
-    world: World, path: Path, overrides: Sequence[str], output: Path | None
-) -> tuple[Job, Path]:
-    """Let rank 0 read the job, so that all ranks run the same one."""
-    startup_s = 600.0
-
-    def read() -> tuple[Job, Path] | None:
-        if world.rank:
-            return None
-        job = load_job(path, overrides)
-        job.check_ranks(world.size)
-        return job, (output or Path("runs") / path.stem).resolve()
-
-    mine = agree(world, read, deadline_s=startup_s)
-    text = None
-    if mine is not None:
-        text = "\n".join([str(mine[1]), mine[0].folder, mine[0].canonical()]).encode()
-    shared = world.broadcast_bytes(text, limit_bytes=2**20, deadline_s=startup_s).decode()
-    run_path, folder, canonical = shared.split("\n", 2)
-    return job_from_canonical(canonical, folder), Path(run_path)

@@ -9,6 +9,7 @@ last of all the mark of a complete run. What fails before (6) leaves no run fold
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 import uuid
@@ -21,14 +22,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import PeerError
+from clicooper_hpc.errors import ExitCode, PeerError
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import Layout, measured_costs
 from clicooper_hpc.pipeline.partition import check_cuts
 from clicooper_hpc.pipeline.schedule import check_depth
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
+from clicooper_hpc.runstore.folder import RunFolder, create_run_folder, hold_run
 from clicooper_hpc.runstore.single import SingleWriter, require_parallel_hdf5
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.writer import ShardWriter
@@ -36,17 +37,27 @@ from clicooper_hpc.session.agreement import AgreedFailure, agree
 from clicooper_hpc.session.assembly import course_of, layout_of, network_of, own_layers
 from clicooper_hpc.session.scene import Scene
 from clicooper_hpc.session.signers import agree_on_signers
+from clicooper_hpc.session.stopping import StopRequests
 from clicooper_hpc.session.trainer_role import make_trainer
 from clicooper_hpc.transport.world import World
 
 if TYPE_CHECKING:
     from clicooper_hpc.session.owner_side import OwnerSide
 
-__all__ = ["live"]
+__all__ = [
+    "end",
+    "live",
+    "network_and_device",
+    "owner_side",
+    "share_contract",
+    "share_sub_labels",
+]
+
+_log = logging.getLogger(__name__)
 
 
-def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
-    """Run ``job`` into the new run folder ``path``."""
+def live(world: World, job: Job, path: Path, stops: StopRequests, *, quiet: bool) -> int:
+    """Run ``job`` into the new run folder ``path``; return the exit code."""
     startup_s = job.pipeline.startup_timeout_s
     torch.set_num_threads(job.training.threads)
     started = time.monotonic()
@@ -55,19 +66,17 @@ def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
     def made() -> None:
         if world.rank == 0:
             create_run_folder(path)
+            hold_run(folder)
 
     agree(world, made, deadline_s=startup_s)
     if job.output.record_wire:
         world.tap_into(path / "wire")
     owner: OwnerSide | None = None
     try:
-        owner = agree(world, lambda: _owner_side(world, job, folder), deadline_s=startup_s)  # (1)
-        payload = None if owner is None else owner.contract.to_bytes()
-        contract = Contract.from_bytes(  # (2)
-            world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
-        )
+        owner = agree(world, lambda: owner_side(world, job, folder), deadline_s=startup_s)  # (1)
+        contract = share_contract(world, job, owner)  # (2)
         model, device = agree(  # (3)
-            world, lambda: _network(world, job, contract), deadline_s=startup_s
+            world, lambda: network_and_device(world, job, contract), deadline_s=startup_s
         )
         layout = _agree_on_layout(world, job, model, contract, device)  # (4)
         signers = agree_on_signers(world, job, folder, (model, layout))
@@ -85,19 +94,53 @@ def live(world: World, job: Job, path: Path, *, quiet: bool) -> None:
             owner.announce()
         else:
             model = own_layers(model, layout, world.rank - 1)
-        sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
+        sub_labels = share_sub_labels(world, job, contract, owner)  # (6)
         course = course_of(job, contract, sub_labels, world.size - 1)
-        scene = Scene(world, job, folder, run_id, contract, model, layout, course, device, signers)
+        scene = Scene(
+            world, job, folder, run_id, contract, model, layout, course, device, signers, stops
+        )
         if owner is not None:  # (7)
-            owner.train(scene, writer, quiet=quiet, started=started)
+            stopped = owner.train(scene, writer, quiet=quiet, started=started)
         else:
-            make_trainer(scene, writer=writer).run()
-    agree(world, lambda: None, deadline_s=startup_s)  # (8)
+            stopped = make_trainer(scene, writer=writer).run()
+    return end(world, job, folder, owner, stops, stopped)
+
+
+def end(
+    world: World,
+    job: Job,
+    folder: RunFolder,
+    owner: OwnerSide | None,
+    stops: StopRequests,
+    stopped: int | None,
+) -> int:
+    """Meet once more (8), write results (9) or say how to go on; return the exit code."""
+    agree(world, lambda: None, deadline_s=job.pipeline.startup_timeout_s)  # (8)
+    if stopped is not None:
+        if owner is not None:
+            owner.close()
+            _log.warning(
+                "stopped after %d steps, on request (%s); go on with: clicooper resume %s",
+                stopped,
+                stops.reason or "of another rank",
+                folder.path,
+            )
+        return ExitCode.REQUEUE
     if owner is not None:
         owner.write_results(folder)  # (9)
+    return ExitCode.DONE
 
 
-def _owner_side(world: World, job: Job, folder: RunFolder) -> OwnerSide | None:
+def share_contract(world: World, job: Job, owner: OwnerSide | None) -> Contract:
+    """Tell all trainers the sizes of what they will get."""
+    payload = None if owner is None else owner.contract.to_bytes()
+    return Contract.from_bytes(
+        world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=job.pipeline.startup_timeout_s)
+    )
+
+
+def owner_side(world: World, job: Job, folder: RunFolder) -> OwnerSide | None:
+    """Prepare the owner's side; None on trainers."""
     if world.rank:
         return None
     # Imported here: trainers need none of the owner's libraries.
@@ -106,7 +149,10 @@ def _owner_side(world: World, job: Job, folder: RunFolder) -> OwnerSide | None:
     return OwnerSide(job, folder)
 
 
-def _network(world: World, job: Job, contract: Contract) -> tuple[nn.Sequential, torch.device]:
+def network_and_device(
+    world: World, job: Job, contract: Contract
+) -> tuple[nn.Sequential, torch.device]:
+    """Return the whole network with its initial weights, and where this rank computes."""
     check_depth(world.size - 1, job.pipeline.micro_batches)
     # The owner has little compute and no GPU: it only ever evaluates on the CPU.
     wish = "cpu" if world.rank == 0 else job.pipeline.device
@@ -144,7 +190,7 @@ def _agree_on_layout(
     return layout_of(job.cut_at(cuts), model, contract, world.size - 1)
 
 
-def _share_sub_labels(
+def share_sub_labels(
     world: World, job: Job, contract: Contract, owner: OwnerSide | None
 ) -> NDArray[np.int32]:
     """Give all ranks the sub-label of every training sample; the ledger is asked first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from clicooper_hpc import __version__
 from clicooper_hpc.owner.composed import CleanScores, Score
@@ -20,6 +20,7 @@ from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.session.assembly import channel_plan
 from clicooper_hpc.session.scene import Scene
 from clicooper_hpc.session.signers import Signers
+from clicooper_hpc.session.stations import saver_of, stop_line_of
 from clicooper_hpc.trainer.channels import REPORT_SLOTS
 
 __all__ = ["make_owner"]
@@ -33,7 +34,7 @@ def make_owner(
     news: Callable[[StepNews], None],
     card: str,
     created: str,
-    conclude: Callable[[CleanScores, Score], Conclusion],
+    conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
 ) -> Owner:
     """Open the owner's channels and return its role."""
     world, job, course, layout = scene.world, scene.job, scene.course, scene.layout
@@ -87,6 +88,8 @@ def make_owner(
         news=news,
         conclude=conclude,
         registrar=registrar,
+        saver=saver_of(scene),
+        stop_line=stop_line_of(scene),
     )
 
 

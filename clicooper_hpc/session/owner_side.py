@@ -9,15 +9,18 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from torch import nn
 
 from clicooper_hpc import __version__
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.errors import EnvironmentUnfitError, EvidenceError, UsageError
 from clicooper_hpc.owner.card import card_of, entries_of
 from clicooper_hpc.owner.composed import CleanScores, Score
+from clicooper_hpc.owner.ending import Ending, keep_ending
 from clicooper_hpc.owner.preparation import prepare
-from clicooper_hpc.owner.role import Conclusion
+from clicooper_hpc.owner.role import Conclusion, EarlierRun
 from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course
@@ -25,6 +28,8 @@ from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.card import PrivacyCard
 from clicooper_hpc.privacy.keys import SECURE
 from clicooper_hpc.provenance.chain import LedgerOrder
+from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.index import (
@@ -34,15 +39,20 @@ from clicooper_hpc.runstore.index import (
     RunHeader,
     create_index,
     finish_index,
+    header_of,
+    note_restart,
 )
 from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.seal import IndexContent
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES, Table
 from clicooper_hpc.session.assembly import check_course, course_of
 from clicooper_hpc.session.environment import git_commit, versions
 from clicooper_hpc.session.owner_role import make_owner
 from clicooper_hpc.session.progress import Progress
+from clicooper_hpc.session.resumption import Resumption
 from clicooper_hpc.session.scene import Scene
+from clicooper_hpc.session.signers import Signers
 from clicooper_hpc.transport.world import World
 
 __all__ = ["OwnerSide"]
@@ -55,7 +65,8 @@ class OwnerSide:
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self._job = job
-        self._preparation = prepare(job, PrivateFolder(folder.private))
+        self._private = PrivateFolder(folder.private)
+        self._preparation = prepare(job, self._private)
 
     @property
     def contract(self) -> Contract:
@@ -98,31 +109,99 @@ class OwnerSide:
             privacy=PrivacyText(entries_of(card), card.text()),
         )
 
+    def fit_to(self, run: Run) -> None:
+        """Compare with what an earlier life of the run promised.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            This machine computes other bits for the same row.
+        UsageError
+            Front, data or settings are others now.
+        """
+        if self._private.read("front.probe").decode() != self._preparation.front.probe.hex:
+            raise EnvironmentUnfitError(
+                "this machine computes other bits for the same row than the one the run began on",
+                where="front",
+                remedy="Resume on a machine of the same kind, with the same libraries. Elsewhere "
+                "the rows would be a second release.",
+            )
+        promised = str(run.privacy.get("promised", ""))
+        mine = card_of(self._job, self._preparation).text()
+        if mine != promised:
+            pairs = zip_longest(promised.splitlines(), mine.splitlines(), fillvalue="")
+            then, now = next((a, b) for a, b in pairs if a != b)
+            raise UsageError(
+                f"the privacy card said {then.strip()!r}, and would say {now.strip()!r} now",
+                where=str(run.folder.path),
+                remedy="Bring back the data and files the run began with.",
+            )
+
+    def go_on(self, run: Run, found: Resumption, signers: Signers | None) -> None:
+        """Take over what stands in the index, and count the restart.
+
+        Raises
+        ------
+        UsageError
+            A rank's key is not the one it began with.
+        EnvironmentUnfitError
+            The index cannot be written.
+        """
+        if signers is not None and found.entries:
+            _check_keys(found.entries[0], signers)
+        # What is signed already says how often the run was started again.
+        more = 0 if found.is_closed else 1
+        self._pipeline = PipelineText(
+            cuts=tuple(int(cut) for cut in run.pipeline["cuts"]),
+            schedule=str(run.pipeline["schedule"]),
+            layer_names=tuple(run.pipeline["layer_names"]),
+        )
+        self._header = header_of(run.attrs, run.hosts, more_restarts=more)
+        if more:
+            note_restart(run.folder.index, self._header.restarts)
+
     def announce(self) -> None:
         """Say what is promised before anything leaves."""
         for line in card_of(self._job, self._preparation).lines():
             _log.info("%s", line)
 
-    def train(self, scene: Scene, writer: TableWriter, *, quiet: bool, started: float) -> None:
-        """Play the owner's role to its end; ``started`` is the run's start, monotonic."""
+    def train(
+        self,
+        scene: Scene,
+        writer: TableWriter,
+        *,
+        quiet: bool,
+        started: float,
+        found: Resumption | None = None,
+    ) -> int | None:
+        """Play the owner's role, see `Owner.run`; ``started`` is the run's start, monotonic."""
         card = card_of(self._job, self._preparation)
         note = _note(card)
         total = scene.course.total_steps
-        with Progress(total, self._job.training.epochs, note, quiet=quiet) as progress:
-            make_owner(
+        earlier = None
+        if found is not None:
+            earlier = EarlierRun(found.step, found.memory, found.entries, found.noted)
+        done = 0 if found is None else found.step
+        with Progress(total, self._job.training.epochs, note, quiet=quiet, done=done) as progress:
+            return make_owner(
                 scene,
                 self._preparation,
                 writer=writer,
                 news=progress,
                 card=card.text(),
                 created=self._header.created,
-                conclude=lambda clean, released: self._conclude(
-                    clean, released, time.monotonic() - started
+                conclude=lambda clean, released, roots: self._conclude(
+                    Ending(clean, released, time.monotonic() - started, tuple(roots))
                 ),
-            ).run()
+            ).run(earlier)
 
-    def _conclude(self, clean: CleanScores, released: Score, wall_s: float) -> Conclusion:
-        """Fix what the index will say at the end, so that it can be signed while ranks live."""
+    def _conclude(self, ending: Ending) -> Conclusion:
+        """Fix what the index will say at the end, so that it can be signed while ranks live.
+
+        Once for the same delivered segments: a later life signs the same figures.
+        """
+        ending = keep_ending(self._private, ending)
+        clean, released, wall_s = ending.clean, ending.released, ending.wall_s
         promised = card_of(self._job, self._preparation)
         card = card_of(self._job, self._preparation, clean=clean.model, released=released)
         self._card = PrivacyText(entries_of(card), card.text())
@@ -146,10 +225,14 @@ class OwnerSide:
         figures = {name: float(result.value) for name, result in self._results.items()}
         return Conclusion(figures, content.seal())
 
+    def close(self) -> None:
+        """Let go of the data."""
+        self._preparation.data.close()
+
     def write_results(self, folder: RunFolder) -> None:
         """Write what the run ended with; the mark of a complete run is the last thing written."""
         finish_index(folder.index, results=self._results, privacy=self._card)
-        self._preparation.data.close()
+        self.close()
         accuracy = float(self._results["clean_accuracy"].value)
         _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
         if "front_accuracy" in self._results:
@@ -164,6 +247,23 @@ class OwnerSide:
                 network,
             )
         _log.info("run folder: %s (clicooper inspect %s)", folder.path, folder.path)
+
+
+def _check_keys(entry: bytes, signers: Signers) -> None:
+    """Compare the keys of all ranks with those of the run statement."""
+    where = "run statement of the earlier life"
+    run = parse_statement(parse_envelope(entry, where=where).payload, where=where)
+    if not isinstance(run, RunStatement):
+        raise EvidenceError("is another statement", where=where)
+    for rank, (key, wanted) in enumerate(
+        zip(signers.keys, (run.owner, *run.trainers), strict=True)
+    ):
+        if key.raw.hex() != wanted:
+            raise UsageError(
+                f"rank {rank} has the public key {key.raw.hex()}, the run began with {wanted}",
+                where=f"private/rank-{rank:03d}",
+                remedy="Bring back the key files the run began with.",
+            )
 
 
 def _results(clean: CleanScores, released: Score, wall_s: float) -> dict[str, Result]:

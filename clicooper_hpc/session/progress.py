@@ -28,9 +28,13 @@ class Progress:
         What stands beside the loss all the time, such as the run's epsilon.
     quiet
         Say nothing.
+    done
+        Steps done in an earlier life of the run.
     """
 
-    def __init__(self, total_steps: int, epochs: int, note: str, *, quiet: bool) -> None:
+    def __init__(
+        self, total_steps: int, epochs: int, note: str, *, quiet: bool, done: int = 0
+    ) -> None:
         self._epochs = epochs
         self._note = note
         self._quiet = quiet
@@ -39,7 +43,9 @@ class Progress:
         self._epoch = 0
         self._start = self._said = time.monotonic()
         terminal = sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=total_steps, unit="step", disable=not terminal, file=sys.stderr)
+        self._bar = tqdm(
+            total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
+        )
 
     def __enter__(self) -> Self:
         return self

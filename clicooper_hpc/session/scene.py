@@ -13,6 +13,7 @@ from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.session.signers import Signers
+from clicooper_hpc.session.stopping import StopRequests
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Scene"]
@@ -32,3 +33,4 @@ class Scene:
     course: Course
     device: torch.device
     signers: Signers | None
+    stops: StopRequests

@@ -37,9 +37,16 @@ class Signers:
 
 
 def agree_on_signers(
-    world: World, job: Job, folder: RunFolder, network: tuple[nn.Sequential, Layout]
+    world: World,
+    job: Job,
+    folder: RunFolder,
+    network: tuple[nn.Sequential, Layout],
+    *,
+    earlier: bool = False,
 ) -> Signers | None:
     """Obtain keys on all ranks and let all know all public ones; None without provenance.
+
+    ``earlier``: the run has lived before, so no key is made.
 
     Raises
     ------
@@ -51,7 +58,7 @@ def agree_on_signers(
     startup_s = job.pipeline.startup_timeout_s
 
     def mine() -> tuple[Credentials, MarkPlan | None]:
-        credentials = obtain_credentials(job, folder.private, world.rank)
+        credentials = obtain_credentials(job, folder.private, world.rank, earlier=earlier)
         plan = None if world.rank == 0 else _mark_plan(job, world.rank, *network)
         return credentials, plan
 

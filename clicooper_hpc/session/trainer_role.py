@@ -9,6 +9,7 @@ from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.session.assembly import build_runtime, channel_plan
 from clicooper_hpc.session.scene import Scene
 from clicooper_hpc.session.signers import Signers, environment_of
+from clicooper_hpc.session.stations import saver_of, stop_line_of
 from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
 from clicooper_hpc.trainer.exchange import Party
 from clicooper_hpc.trainer.inputs import ReleaseSource
@@ -77,6 +78,8 @@ def make_trainer(scene: Scene, *, writer: TableWriter) -> Trainer:
         writer=writer,
         patience=Patience(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
         prover=prover,
+        saver=saver_of(scene),
+        stop_line=stop_line_of(scene),
     )
 
 
@@ -117,6 +120,6 @@ def _prover(
             ),
             job_digest=job.digest().hex,
             environment=environment_of(world, scene.device),
-            checkpoints=scene.folder.path if job.provenance.keep_checkpoints else None,
+            run=scene.folder.path if job.provenance.keep_checkpoints else None,
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clicooper_hpc.errors import EvidenceError
@@ -14,6 +14,7 @@ from clicooper_hpc.provenance.envelope import (
     require_signatures,
     sign_payload,
 )
+from clicooper_hpc.provenance.history import HISTORY_BYTES, History
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger import Bulletin, LedgerCopy, bulletin_limit
 from clicooper_hpc.provenance.notes import SignedCheckpoint
@@ -51,6 +52,8 @@ class Exchange:
         self._writer = writer
         self._segment = world.rank
         self._segments = ledger.order.segments
+        #: The newest checkpoint of an earlier life, if there was one.
+        self.last_checkpoint: SignedCheckpoint | None = None
 
     def broadcast(self, limit: int) -> bytes:
         """Take what the owner tells all."""
@@ -122,6 +125,43 @@ class Exchange:
                     "the owner put another statement in the place of this rank's",
                     where=f"ledger entry {index}",
                 )
+        self._note(signed)
+        return signed
+
+    def take_history(self, heads: Sequence[tuple[int, str]]) -> None:
+        """Take over the ledger of an earlier life from the owner.
+
+        Parameters
+        ----------
+        heads
+            Size and root (hex) of the ledger as this rank saw and stored it then.
+
+        Raises
+        ------
+        EvidenceError
+            The owner's ledger is not the one this rank saw.
+        """
+        history = History.from_bytes(self.broadcast(HISTORY_BYTES), limit=HISTORY_BYTES)
+        signed = self.ledger.take_history(history, self._party.keys[0])
+        known = {one.checkpoint.size: one.checkpoint.root.hex() for one in signed}
+        for size, root in heads:
+            if known.get(size) != root:
+                raise EvidenceError(
+                    f"the owner's ledger is not the one rank {self._segment} saw before",
+                    where=f"the first {size} entries of the ledger",
+                    remedy="The owner keeps two ledgers, or its files are older than the run.",
+                )
+        for one in signed[len(heads) :]:
+            self._note(one)
+        self.last_checkpoint = signed[-1]
+
+    def from_owner(self, content: bytes, where: str) -> Envelope:
+        """Read an envelope that the owner alone must have signed."""
+        envelope = parse_envelope(content, where=where)
+        require_signatures(envelope, [self._party.keys[0]], where=where)
+        return envelope
+
+    def _note(self, signed: SignedCheckpoint) -> None:
         self._writer.append(
             "heads",
             {
@@ -129,13 +169,6 @@ class Exchange:
                 "root": signed.checkpoint.root.hex(),
             },
         )
-        return signed
-
-    def from_owner(self, content: bytes, where: str) -> Envelope:
-        """Read an envelope that the owner alone must have signed."""
-        envelope = parse_envelope(content, where=where)
-        require_signatures(envelope, [self._party.keys[0]], where=where)
-        return envelope
 
     def _handoff(self, stage: int, boundary: int, forward: Record, backward: Record) -> Handoff:
         return Handoff(

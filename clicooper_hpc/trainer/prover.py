@@ -1,6 +1,6 @@
 """A trainer's side of the proofs: what it signs, what it checks before it goes on.
 
-per stage, trainer i
+per stage, trainer i; a stage that an earlier life of the run proved is compared, not proved again
 (1) start: chain value from the ledger; key, carriers and margin of the mark
 (2) training: the mark goes in every M steps and after the last
 (3) end: state digested and kept; message digests taken from the helper thread
@@ -12,8 +12,8 @@ per stage, trainer i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from clicooper_hpc.pipeline.agenda import StageEnd, StageStart
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.data_order import stage_orders
 from clicooper_hpc.pipeline.message_log import Channel, MessageLog, Record
+from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS, export_state
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.provenance.envelope import sign_payload
+from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures, sign_payload
+from clicooper_hpc.provenance.history import proved_stages
 from clicooper_hpc.provenance.ledger import LedgerCopy, origin_of, trainer_name
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import (
@@ -41,7 +43,7 @@ from clicooper_hpc.provenance.statements import (
 )
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import checkpoint_file, write_checkpoint
+from clicooper_hpc.runstore.checkpoints import keep_state
 from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.exchange import Exchange, Party
 from clicooper_hpc.trainer.marker import ChainParts, Marker
@@ -54,13 +56,13 @@ __all__ = ["Prover", "ProverSettings"]
 class ProverSettings:
     """What a prover is told.
 
-    ``environment`` what this rank runs on; ``checkpoints`` the run folder if they are kept.
+    ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits.
     """
 
     party: Party
     job_digest: str
     environment: Mapping[str, str]
-    checkpoints: Path | None
+    run: Path | None
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class Prover:
         self._exchange = Exchange(world, settings.party, ledger, writer)
         self._messages = 0
         self._exchange_s = 0.0
-        self._weights, self._training = _roots(self._packed())
+        self._weights, self._training = _roots(self.state())
         self._now: _Stage | None = None
 
     def open(self) -> None:
@@ -124,6 +126,63 @@ class Prover:
         signed = sign_payload(enrolment.statement(), self._settings.party.identity)
         self._exchange.hand_in(signed.to_bytes())
         self._exchange.take_bulletin({0: content, self._segment: signed.to_bytes()})
+
+    def resume(
+        self,
+        first: StageStart | None,
+        memory: StageMemory | None,
+        *,
+        heads: Sequence[tuple[int, str]],
+        messages: int,
+    ) -> None:
+        """Go on behind an earlier life of the run, before this rank takes its state back.
+
+        Parameters
+        ----------
+        first
+            The stage that the checkpoint lies in, or at the end of; None at the very start.
+        memory
+            What the checkpoint holds of it.
+        heads
+            See `Exchange.take_history`.
+        messages
+            Rows of the table ``messages`` that stay.
+        """
+        self._exchange.take_history(heads)
+        self._messages = messages
+        where = "run statement of the owner"
+        entry = self._exchange.ledger.entry("run")
+        self._check_run(parse_statement(self._exchange.from_owner(entry, where).payload))
+        enrolment = parse_envelope(self._exchange.ledger.entry("enrolment", 0, self._segment))
+        require_signatures(
+            enrolment, [self._settings.party.identity.public], where="enrolment of this rank"
+        )
+        if first is None or memory is None:
+            return
+        for _ in range(first.stage):
+            next(self._orders)
+        self._weights, self._training = (
+            bytes.fromhex(memory.weights),
+            bytes.fromhex(memory.training),
+        )
+        self.start(first)
+        self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
+        self._log.restore(memory.records)
+
+    def memory(self) -> StageMemory:
+        """Return what a checkpoint must hold of the stage that goes on."""
+        now = self._stage()
+        return StageMemory(
+            now.samples,
+            self._log.seen(),
+            started=now.started,
+            weights=self._weights.hex(),
+            training=self._training.hex(),
+        )
+
+    def is_proved(self, stage: int) -> bool:
+        """Whether an earlier life of the run proved ``stage``."""
+        return stage < proved_stages(self._order, self._exchange.ledger.size)
 
     def start(self, event: StageStart) -> None:
         """(1) Take the ticket of the stage and prepare its mark."""
@@ -170,18 +229,26 @@ class Prover:
         if self._now is not None:
             self._now.samples += samples
 
-    def end(self, event: StageEnd) -> None:
-        """(3) to (6): prove the stage."""
-        now = self._now
-        if now is None:
-            raise ValueError(f"stage {event.stage} ends and was never started")
+    def end(self, event: StageEnd, content: bytes | None = None) -> None:
+        """(3) to (6): prove the stage. ``content`` is the state now, if it is known."""
+        now = self._stage()
         self._runtime.after_update = None
         begun = time.perf_counter()
-        content = self._packed()
-        if self._settings.checkpoints is not None:
-            path = checkpoint_file(self._settings.checkpoints, event.stage, self._segment)
-            write_checkpoint(path, content)
+        content = self.state() if content is None else content
+        if self._settings.run is not None:
+            keep_state(
+                self._settings.run,
+                stage=event.stage,
+                segment=self._segment,
+                step=event.last,
+                content=content,
+            )
         weights, training = _roots(content)
+        if self.is_proved(event.stage):
+            self._compare(event.stage, weights, training)
+            self._weights, self._training = weights, training
+            self._log.take()
+            return
         ended = time.perf_counter()
         records, times = self._log.take()
         self._keep_messages(event.stage, records)
@@ -231,7 +298,9 @@ class Prover:
 
     def close(self) -> None:
         """Take the last bulletin and sign the finished ledger."""
-        checkpoint = self._exchange.take_bulletin({})
+        checkpoint = self._exchange.last_checkpoint
+        if checkpoint is None or checkpoint.checkpoint.size < self._order.size:
+            checkpoint = self._exchange.take_bulletin({})
         signed = checkpoint.cosign(self._settings.party.identity, trainer_name(self._segment))
         self._exchange.hand_in(signed.to_text().encode())
         self._log.close()
@@ -250,8 +319,30 @@ class Prover:
         if run.stages != self._order.stages:
             raise EvidenceError("has another number of stages", where=where)
 
-    def _packed(self) -> bytes:
+    def state(self) -> bytes:
+        """Return the whole state of the segment as a safetensors file."""
         return pack_tensors(export_state(self._runtime), {})
+
+    def _stage(self) -> _Stage:
+        if self._now is None:
+            raise ValueError("no stage was started")
+        return self._now
+
+    def _compare(self, stage: int, weights: bytes, training: bytes) -> None:
+        """Compare the state after training a stage again with what was proved of it."""
+        where = f"proof of segment {self._segment}, stage {stage}"
+        entry = parse_envelope(self._exchange.ledger.entry("stage", stage, self._segment))
+        proof = parse_statement(entry.payload, where=where)
+        if not isinstance(proof, StageProof) or (
+            proof.weights_out,
+            proof.optimizer_out,
+        ) != (weights.hex(), training.hex()):
+            raise EvidenceError(
+                "training this stage again gave another state than was proved",
+                where=where,
+                remedy="Resume on the hardware and libraries the run began with, from an undamaged "
+                "checkpoint.",
+            )
 
     def _keep_messages(self, stage: int, records: Mapping[Channel, Record]) -> None:
         names = [name for name, record in records.items() for _ in record.digests]

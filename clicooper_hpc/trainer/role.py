@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,21 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.agenda import (
     EVALUATED_BYTES,
     Delivery,
+    Save,
     StageEnd,
     StageStart,
     TrainStep,
     ValidationStep,
 )
 from clicooper_hpc.pipeline.course import Course, Patience
+from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
+from clicooper_hpc.pipeline.saver import Saver
+from clicooper_hpc.pipeline.state import export_state, import_state
+from clicooper_hpc.pipeline.stopline import StopLine
 from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.checkpoints import rank_file, segment_file
+from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.inputs import ReleaseSource
 from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.transport.kinds import Kind
@@ -31,7 +38,38 @@ from clicooper_hpc.transport.meter import Meter
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Sources", "Trainer"]
+__all__ = ["EarlierLife", "Sources", "Trainer"]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierLife:
+    """What an earlier life of the run left for one trainer.
+
+    Attributes
+    ----------
+    step
+        Steps done in the checkpoint; 0: none, from the start.
+    state
+        Tensors of the segment; None at step 0.
+    memory
+        What it holds of a stage; None at step 0 or without provenance.
+    has_ledger
+        Whether the owner's ledger was begun.
+    heads
+        Size and root of the ledger as this rank saw it.
+    messages
+        Rows of the table ``messages`` that stay.
+    recorded
+        Rows of earlier steps than this are signed already and not written again.
+    """
+
+    step: int
+    state: Mapping[str, Tensor] | None
+    memory: StageMemory | None
+    has_ledger: bool
+    heads: Sequence[tuple[int, str]]
+    messages: int
+    recorded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +91,10 @@ class Trainer:
         Channel of the last segment to the owner; None before it.
     prover
         Proves the stages; None without provenance.
+    saver
+        Writes checkpoints.
+    stop_line
+        Tells before each step whether the run goes on.
     """
 
     def __init__(
@@ -66,6 +108,8 @@ class Trainer:
         writer: TableWriter,
         patience: Patience,
         prover: Prover | None,
+        saver: Saver,
+        stop_line: StopLine,
     ) -> None:
         self._world = world
         self._course = course
@@ -75,27 +119,78 @@ class Trainer:
         self._writer = writer
         self._patience = patience
         self._prover = prover
+        self._saver = saver
+        self._stop_line = stop_line
         self._segment = world.rank - 1
+        self._first = self._recorded = 0
 
-    def run(self) -> None:
-        """Walk the agenda to its end."""
-        if self._prover is not None:
+    def run(self, earlier: EarlierLife | None = None) -> int | None:
+        """Walk the agenda, behind an earlier life if there was one.
+
+        Returns
+        -------
+        int or None
+            Steps done by a run that was asked to stop, and has saved; None at its end.
+        """
+        if self._prover is not None and (earlier is None or not earlier.has_ledger):
             self._prover.open()
-        for event in self._course.agenda.events():
+        if earlier is not None:
+            self._resume(earlier)
+        state: bytes | None = None
+        for event in self._course.agenda.events(self._first):
             if isinstance(event, TrainStep):
+                if not self._stop_line.goes_on(event.step):
+                    if self._saver.is_due(event.step):
+                        self._save(event.step)
+                    return event.step
                 self._train(event)
             elif isinstance(event, ValidationStep):
                 self._validate(event)
             elif isinstance(event, Delivery):
                 self._deliver(event)
+            elif isinstance(event, Save):
+                state = self._save(event.step)
+                continue
             elif self._prover is not None:
-                self._prove(event, self._prover)
+                self._prove(event, self._prover, state)
+            state = None
+        return None
 
-    def _prove(self, event: StageStart | StageEnd, prover: Prover) -> None:
+    def _resume(self, earlier: EarlierLife) -> None:
+        if self._prover is not None and earlier.has_ledger:
+            agenda, stage = self._course.agenda, None
+            if earlier.step:
+                number = agenda.stage_of(earlier.step - 1)
+                stage = StageStart(number, *agenda.bounds[number : number + 2])
+            self._prover.resume(
+                stage, earlier.memory, heads=earlier.heads, messages=earlier.messages
+            )
+        if earlier.state is not None:
+            import_state(self._runtime, earlier.state, where=f"checkpoint of step {earlier.step}")
+        self._saver.resumed(earlier.step)
+        self._first, self._recorded = earlier.step, earlier.recorded
+        if self._sources is not None:
+            for refill in self._course.refill(earlier.step):
+                source = self._sources.train
+                if refill.split == "validation":
+                    source = self._sources.validation
+                source.rows(refill.step, 0, refill.ids[:, np.newaxis], from_owner=True)
+
+    def _save(self, step: int) -> bytes:
+        """Save the state of the segment, and return it."""
+        state = pack_tensors(export_state(self._runtime), {})
+        files = {segment_file(self._world.rank): state}
+        if self._prover is not None:
+            files[rank_file(self._world.rank)] = pack_tensors(*self._prover.memory().pack())
+        self._writer.flush()
+        self._saver.save(step, files)
+        return state
+
+    def _prove(self, event: StageStart | StageEnd, prover: Prover, state: bytes | None) -> None:
         if isinstance(event, StageStart):
             prover.start(event)
         else:
-            prover.end(event)
+            prover.end(event, state)
 
     def _train(self, event: TrainStep) -> None:
         meter = Meter(self._world)
@@ -118,16 +213,23 @@ class Trainer:
             learning_rate=rate,
         )
         self._check_finite(event, report)
-        if event.step == 0:
+        if event.step == self._first:
             self._world.set_deadline(self._patience.step_s)
         rows = len(event.batch.sub_labels)
         if self._prover is not None:
             self._prover.count(event.batch.ids.size)
         if self._report is not None:
-            values = [report.loss, report.correct / rows, rate]
+            values = [report.loss, report.correct / rows, rate, float(self._stop_line.requested)]
             self._report.send(
                 torch.tensor(values, dtype=torch.float64), Kind.METRICS, event.step, 0
             )
+        if event.step >= self._recorded:
+            self._record(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
+
+    def _record(
+        self, event: TrainStep, report: StepReport, rate: float, *, step_s: float, meter: Meter
+    ) -> None:
+        rows = len(event.batch.sub_labels)
         compute_s = report.forward_s + report.backward_s + report.optimizer_s
         self._writer.append(
             "steps",
@@ -138,7 +240,7 @@ class Trainer:
                 "forward_s": report.forward_s,
                 "backward_s": report.backward_s,
                 "optimizer_s": report.optimizer_s,
-                "step_s": time.perf_counter() - start,
+                "step_s": step_s,
                 "rows": rows,
                 **meter.read(),
             },

@@ -22,7 +22,7 @@ from clicooper_hpc.runstore.writer import ShardWriter, compact
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 
 
-def shard(path: Path, **options: float) -> ShardWriter:
+def shard(path: Path, **options: Any) -> ShardWriter:
     tables = example.tables_by_rank()[1]
     return ShardWriter(path, tables, example.shard_attributes(1), **options)
 

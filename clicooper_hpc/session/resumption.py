@@ -1,0 +1,203 @@
+"""Where a later life of a run begins: the newest checkpoint whole on all ranks, and the ledger."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, RunFolderError
+from clicooper_hpc.pipeline.course import Course
+from clicooper_hpc.pipeline.records import StageMemory
+from clicooper_hpc.provenance.chain import LedgerOrder
+from clicooper_hpc.provenance.history import proved_stages, standing_size
+from clicooper_hpc.runstore.buffer import EarlierRows
+from clicooper_hpc.runstore.checkpoints import (
+    Checkpoint,
+    find_checkpoints,
+    rank_file,
+    read_checked,
+    segment_file,
+)
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.tables import CHECKPOINTS, HEADS, LEDGER, MESSAGES, Table
+from clicooper_hpc.runstore.tensors import read_metadata, unpack_tensors
+from clicooper_hpc.session.agreement import agree
+from clicooper_hpc.session.earlier import owner_rows, trainer_rows
+from clicooper_hpc.trainer.role import EarlierLife
+from clicooper_hpc.transport.world import World
+
+__all__ = ["Resumption", "agree_on_resumption"]
+
+_log = logging.getLogger(__name__)
+
+Tables = dict[Table, dict[str, np.ndarray[Any, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where one rank goes on.
+
+    Attributes
+    ----------
+    step
+        Steps done in the checkpoint, 0 if there is none.
+    rows
+        What stays of this rank's tables.
+    memory
+        What the checkpoint holds of a stage; None at step 0 or without provenance.
+    entries, noted
+        Owner only: the standing entries, and the signed checkpoints stored with them.
+    is_closed
+        Owner only: whether the results are signed.
+    life
+        Trainers only.
+    """
+
+    step: int
+    rows: EarlierRows
+    memory: StageMemory | None
+    entries: tuple[bytes, ...] = ()
+    noted: int = 0
+    is_closed: bool = False
+    life: EarlierLife | None = None
+
+
+def agree_on_resumption(
+    world: World, run: Run, course: Course, *, proofs: bool, deadline_s: float
+) -> Resumption:
+    """Find out, with all ranks, where the run goes on; collective.
+
+    Parameters
+    ----------
+    run
+        As its earlier life left it.
+    proofs
+        Whether the run has provenance.
+
+    Raises
+    ------
+    AgreedFailure
+        The tables of a rank cannot be read, or what it saved does not fit.
+    """
+    tables = agree(world, lambda: _tables(run, world.rank), deadline_s=deadline_s)
+    found = _agree_on_checkpoint(world, run, deadline_s=deadline_s)
+    order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1) if proofs else None
+    entries = agree(world, lambda: _standing(tables, order), deadline_s=deadline_s)
+    told = world.broadcast_bytes(
+        None if world.rank else str(len(entries)).encode(), limit_bytes=32, deadline_s=deadline_s
+    )
+    begin = partial(_begin, world.rank, tables, found, course, order, entries, told)
+    return agree(world, begin, deadline_s=deadline_s)
+
+
+def _begin(
+    rank: int,
+    tables: Tables,
+    found: Checkpoint | None,
+    course: Course,
+    order: LedgerOrder | None,
+    entries: tuple[bytes, ...],
+    told: bytes,
+) -> Resumption:
+    """Put together what this rank goes on with, alone."""
+    if not told.isdigit():
+        raise PeerError("the size of the ledger is no number", where="message from rank 0")
+    standing, step = int(told), 0 if found is None else found.step
+    memory = None if found is None or order is None else _memory(found, rank_file(rank))
+    if rank == 0:
+        rows = owner_rows(tables, step=step, agenda=course.agenda, order=order, ledger=standing)
+        closed = order is not None and standing == order.size
+        return Resumption(step, rows, memory, entries, rows.count(CHECKPOINTS.name), closed)
+    proved = 0 if order is None else proved_stages(order, standing)
+    bounds = course.agenda.bounds
+    rows = trainer_rows(tables, step=step, bounds=bounds, proved=proved, ledger=standing)
+    state = None
+    if found is not None:
+        name = segment_file(rank)
+        state = unpack_tensors(read_checked(found, name), where=str(found.folder / name))
+    heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
+    life = EarlierLife(
+        step=step,
+        state=state,
+        memory=memory,
+        has_ledger=standing > 0,
+        heads=[
+            (int(size), bytes(root).decode("ascii"))
+            for size, root in zip(heads["size"], heads["root"], strict=True)
+        ],
+        messages=rows.count(MESSAGES.name),
+        recorded=bounds[proved],
+    )
+    return Resumption(step, rows, memory, life=life)
+
+
+def _tables(run: Run, rank: int) -> Tables:
+    """Return what ``rank`` wrote; nothing if it was stopped before its file was made."""
+    if rank in run.missing_ranks:
+        return {}
+    return run.rows(rank)
+
+
+def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
+    """Return the entries that the owner's ledger goes on behind; on trainers nothing."""
+    for table, rows in tables.items():
+        if table.name == LEDGER.name and order is not None:
+            if rows["entry"].tolist() != list(range(len(rows["entry"]))):
+                raise RunFolderError(
+                    "the entries of the ledger are not in order",
+                    where="rank-000.h5",
+                    remedy="Bring back the file the run wrote.",
+                )
+            entries = tuple(bytes(entry) for entry in rows["envelope"])
+            return entries[: standing_size(order, len(entries))]
+    return ()
+
+
+def _agree_on_checkpoint(world: World, run: Run, *, deadline_s: float) -> Checkpoint | None:
+    mine = {one.step: one for one in find_checkpoints(run.folder.path)}
+    mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
+    told = world.broadcast_bytes(
+        None if world.rank else json.dumps(sorted(mine, reverse=True)).encode(),
+        limit_bytes=2**16,
+        deadline_s=deadline_s,
+    )
+    names = [rank_file(0)]
+    if world.rank:
+        names = [segment_file(world.rank)]
+        if run.job["provenance"]["enabled"]:
+            names.append(rank_file(world.rank))
+    for step in json.loads(told):
+        code, message = 0, ""
+        try:
+            _read_all(mine, int(step), names)
+        except ClicooperError as error:
+            code, message = int(error.exit_code), error.line()
+        verdict = world.share_verdict(code, message, deadline_s=deadline_s)
+        if verdict.code == ExitCode.DONE:
+            return mine[int(step)]
+        if world.rank == 0:
+            _log.warning(
+                "the checkpoint after %d steps cannot be used, so an older one is: %s",
+                step,
+                verdict.message,
+            )
+    return None
+
+
+def _read_all(found: Mapping[int, Checkpoint], step: int, names: list[str]) -> None:
+    if step not in found:
+        raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
+    for name in names:
+        read_checked(found[step], name)
+
+
+def _memory(found: Checkpoint, name: str) -> StageMemory:
+    path = found.folder / name
+    tensors = unpack_tensors(read_checked(found, name), where=str(path))
+    return StageMemory.unpack(tensors, read_metadata(path), where=str(path))

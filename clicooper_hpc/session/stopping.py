@@ -1,0 +1,58 @@
+"""Requests to stop: signals, the file STOP in the run folder, the job's own time limit.
+
+All do the same: the run finishes its step, saves, and exits with 75.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["STOP_FILE", "StopRequests"]
+
+STOP_FILE = "STOP"
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+#: The file is looked for at most so often: a look may ask a busy file server.
+_LOOK_S = 1.0
+
+
+class StopRequests:
+    """Whether this rank has been asked to stop, and by what.
+
+    Parameters
+    ----------
+    folder
+        The run folder, on the rank that looks for the file; else None.
+    limit_s
+        Seconds after which the run stops by itself; None: never.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._folder: Path | None = None
+        self._ends: float | None = None
+        self._begun = self._looked = time.monotonic()
+        for number in _SIGNALS:
+            signal.signal(number, self._take)
+
+    def watch(self, folder: Path, limit_s: float | None) -> None:
+        """Also look for the file in ``folder``, and at the clock; an old file is taken away."""
+        (folder / STOP_FILE).unlink(missing_ok=True)
+        self._folder = folder
+        self._ends = None if limit_s is None else self._begun + limit_s
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        now = time.monotonic()
+        if self.reason is None and self._ends is not None and now >= self._ends:
+            self.reason = "checkpoint.stop_after_min"
+        if self.reason is None and self._folder is not None and now - self._looked >= _LOOK_S:
+            self._looked = now
+            if (self._folder / STOP_FILE).exists():
+                self.reason = f"the file {STOP_FILE}"
+        return self.reason is not None
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.reason = self.reason or signal.Signals(number).name

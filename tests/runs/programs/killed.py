@@ -1,0 +1,89 @@
+"""Run clicooper, and kill one rank with SIGKILL at a named moment.
+
+    python killed.py RANK MOMENT COUNT -- clicooper's arguments
+
+The COUNT-th time that rank RANK comes to MOMENT, it is gone. Nothing in the package knows of this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
+
+
+def places(rank: int, moment: str) -> tuple[Any, str]:
+    """Return the object and the name of what is called at ``moment`` on ``rank``."""
+    owner: Any = import_module("clicooper_hpc.owner.role")
+    from clicooper_hpc.owner.charges import ReleaseDesk
+    from clicooper_hpc.owner.registrar import Registrar
+    from clicooper_hpc.pipeline import saver
+    from clicooper_hpc.pipeline.runtime import SegmentRuntime
+    from clicooper_hpc.trainer.exchange import Exchange
+    from clicooper_hpc.trainer.inputs import ReleaseSource
+    from clicooper_hpc.trainer.role import Trainer
+
+    if moment == "checkpoint":
+        return saver, "store_file"
+    if rank == 0:
+        return {
+            "release": (ReleaseDesk, "rows"),
+            # The owner computes nothing in a step: between two words, and between two reports.
+            "forward": (owner.StopLine, "goes_on"),
+            "backward": (owner.Owner, "_listen_once"),
+            "proof": (Registrar, "_check_proof"),
+            "delivery": (owner, "accept_segment"),
+        }[moment]
+    return {
+        "release": (
+            ReleaseSource if rank == 1 else SegmentRuntime,
+            "rows" if rank == 1 else "_input",
+        ),
+        "forward": (SegmentRuntime, "_forward"),
+        "backward": (SegmentRuntime, "_backward"),
+        "proof": (Exchange, "take_over"),
+        "delivery": (Trainer, "_deliver"),
+    }[moment]
+
+
+def arm(rank: int, moment: str, count: int) -> None:
+    """Let the ``count``-th call be the last."""
+    holder, name = places(rank, moment)
+    whole: Callable[..., Any] = getattr(holder, name)
+    calls = 0
+
+    def fatal(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*args, **options)
+
+    setattr(holder, name, fatal)
+
+
+def main() -> int:
+    """Arm the moment on its rank, then run clicooper."""
+    rank, moment, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    from clicooper_hpc.cli import main as clicooper
+
+    entry: Any = import_module("clicooper_hpc.session.entry")
+    start = entry.start_mpi
+
+    def armed() -> Any:
+        world = start()
+        if world.rank == rank:
+            arm(rank, moment, count)
+        return world
+
+    entry.start_mpi = armed
+    return clicooper(sys.argv[5:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

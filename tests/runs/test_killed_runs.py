@@ -1,0 +1,61 @@
+"""Kill any rank at any moment, resume, and find the run that was never killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lives import LIVES, check_same, killed, resume
+from start import train
+
+from clicooper_hpc.runstore.reader import Run, open_run
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 4
+#: Which call is the last, by moment: the owner's, a trainer's. All lie behind the first checkpoint,
+#: but for the release, which is over by then.
+COUNTS = {
+    "release": (3, 4),
+    "forward": (6, 16),
+    "backward": (6, 16),
+    "checkpoint": (2, 4),
+    "proof": (5, 2),
+    "delivery": (5, 2),
+}
+CELLS = [(rank, moment) for rank in range(RANKS) for moment in COUNTS]
+#: One cell of each moment, and every rank at least once; `make kill-matrix` runs all.
+FEW = [
+    (0, "release"), (3, "forward"), (2, "backward"), (1, "checkpoint"), (0, "proof"),
+    (0, "delivery"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that lives once."""
+    return train(tmp_path_factory.mktemp("whole"), RANKS, text=LIVES)
+
+
+@pytest.mark.parametrize(
+    ("rank", "moment"),
+    [
+        pytest.param(
+            *cell, marks=[] if cell in FEW else pytest.mark.matrix, id=f"{cell[0]}-{cell[1]}"
+        )
+        for cell in CELLS
+    ],
+)
+def test_a_killed_run_resumes_to_the_run_that_was_not(
+    tmp_path: Path, whole: Run, rank: int, moment: str
+) -> None:
+    (tmp_path / "job.toml").write_text(LIVES)
+    done = killed(tmp_path, RANKS, rank, moment, COUNTS[moment][rank > 0])
+    assert done.returncode != 0, "nothing was killed"
+    left = open_run(tmp_path / "run")
+    assert left.status == "incomplete"
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.attrs["restarts"] == 1
+    check_same(run, whole)
