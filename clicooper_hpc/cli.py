@@ -142,9 +142,18 @@ def build_parser() -> argparse.ArgumentParser:
     open_mark.add_argument("--stage", type=int, required=True, metavar="S", help="from 0")
     open_mark.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
 
-    _verb(
-        verbs, "doctor", _doctor, "check MPI, ranks, threads, HDF5 and devices; also under mpirun"
+    doctor = _verb(
+        verbs, "doctor", _doctor, "check MPI, ranks, threads, folder and HDF5; also under mpirun"
     )
+    doctor.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where runs will be written (default: here)",
+    )
+    doctor.add_argument("--json", action="store_true", help="machine-readable output")
 
     data = verbs.add_parser("data", help="prepare data sets", description="Prepare data sets.")
     kinds = data.add_subparsers(title="data verbs", required=True, metavar="VERB")
@@ -269,7 +278,7 @@ def _keys_open_mark(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.verbs.doctor import examine
 
-    return examine(print)
+    return examine(arguments.output, print, json=arguments.json)
 
 
 def _data_import(arguments: argparse.Namespace) -> int:
