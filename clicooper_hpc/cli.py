@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from clicooper_hpc import __version__
@@ -278,7 +279,7 @@ def _keys_open_mark(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.verbs.doctor import examine
 
-    return examine(arguments.output, print, json=arguments.json)
+    return examine(arguments.output, partial(print, flush=True), json=arguments.json)
 
 
 def _data_import(arguments: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ def examine(folder: Path, say: Callable[[str], None], *, json: bool = False) -> 
     folder
         Where runs will be written; need not exist.
     say
-        Prints.
+        Prints, at once: ranks that end with exit code 5 may end rank 0 with them.
     json
         Tell it to a script.
     """
@@ -54,7 +54,10 @@ def examine(folder: Path, say: Callable[[str], None], *, json: bool = False) -> 
         if not launcher.rank:
             facts = collect(launcher, library, world, folder, error)
             _tell(merged(_judge([facts]), 1), [socket.gethostname()], say, json)
-        elif world is None:  # perhaps on this host only
+        elif world is not None:
+            # Rank 0 knows the same and tells it; a bad exit here could end it before it has.
+            return ExitCode.DONE
+        else:  # perhaps on this host only
             _complain(f"rank {launcher.rank}: {error.line()}")
         return ExitCode.ENVIRONMENT
     with world:
