@@ -115,7 +115,8 @@ def judge_locks(failure: str, variable: str | None, ranks: tuple[int, ...] = ())
 
 
 def _hdf5(facts: Hdf5Facts, ranks: tuple[int, ...]) -> Iterator[Finding]:
-    about = f"HDF5 {facts.hdf5}, h5py {facts.h5py}"
+    built = "parallel" if facts.parallel else "not parallel"
+    about = f"HDF5 {facts.hdf5} ({built}), h5py {facts.h5py}"
     if facts.missing:
         yield Finding(
             "hdf5",
