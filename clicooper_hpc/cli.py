@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from clicooper_hpc import __version__
@@ -147,9 +148,18 @@ def build_parser() -> argparse.ArgumentParser:
     open_mark.add_argument("--stage", type=int, required=True, metavar="S", help="from 0")
     open_mark.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
 
-    _verb(
-        verbs, "doctor", _doctor, "check MPI, ranks, threads, HDF5 and devices; also under mpirun"
+    doctor = _verb(
+        verbs, "doctor", _doctor, "check MPI, ranks, threads, folder and HDF5; also under mpirun"
     )
+    doctor.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where runs will be written (default: here)",
+    )
+    doctor.add_argument("--json", action="store_true", help="machine-readable output")
 
     data = verbs.add_parser("data", help="prepare data sets", description="Prepare data sets.")
     kinds = data.add_subparsers(title="data verbs", required=True, metavar="VERB")
@@ -284,7 +294,7 @@ def _keys_open_mark(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.verbs.doctor import examine
 
-    return examine(print)
+    return examine(arguments.output, partial(print, flush=True), json=arguments.json)
 
 
 def _data_import(arguments: argparse.Namespace) -> int:

@@ -164,8 +164,8 @@ def _commands(
     if job.slurm.seeds:
         settings += ' --set training.seed="$SEED"'
     if request.nodes > 1:
-        yield "# Which nodes, which MPI, do all ranks see each other, how fast are the links."
-        yield from _launch(job, request, f"{program} doctor")
+        yield "# Which MPI, do all ranks see each other and the folder, how fast are the links."
+        yield from _launch(job, request, f'{program} doctor -o "$RUN"')
         yield ""
     yield "# Refuse early, on one core, if the job cannot work."
     yield f'{program} plan "$JOB" --ranks {request.ranks}{settings}'

@@ -20,7 +20,7 @@ from clicooper_hpc.transport.world import Comms, World
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["check_world", "launcher_size", "local_rank", "start_mpi"]
+__all__ = ["check_world", "find_library", "launcher_size", "local_rank", "start_mpi"]
 
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _LOCAL_RANK_VARIABLES = (
@@ -93,22 +93,47 @@ def check_world(world: World, env: Mapping[str, str] | None = None) -> None:
         )
 
 
+def _no_library(error: Exception) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(
+        f"no MPI library can be loaded ({str(error).splitlines()[0]})",
+        remedy="Install the extra mpich (`pip install 'clicooper-hpc[mpich]'`) or load your "
+        "site's MPI module",
+    )
+
+
 def _load_mpi() -> ModuleType:
+    """Load the MPI library without starting it."""
     try:
         import mpi4py
 
-        mpi4py.rc(thread_level="funneled")
+        mpi4py.rc(initialize=False, finalize=True)
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise _no_library(error) from error
+    return MPI
+
+
+def find_library() -> str:
+    """Load the MPI library without starting it; return its name and version, one line.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        If no MPI library can be loaded.
+    """
+    return _library_name(_load_mpi().Get_library_version())
+
+
+def _start(mpi: ModuleType) -> None:
+    if mpi.Is_initialized():
+        return
+    try:
         with warnings.catch_warnings():
             # "Suspicious execution environment": `check_world` says the same as an error.
             warnings.simplefilter("ignore", RuntimeWarning)
-            from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise EnvironmentUnfitError(
-            f"no MPI library can be loaded ({str(error).splitlines()[0]})",
-            remedy="Install the extra mpich (`pip install 'clicooper-hpc[mpich]'`) or load your "
-            "site's MPI module",
-        ) from error
-    return MPI
+            mpi.Init_thread(mpi.THREAD_FUNNELED)
+    except RuntimeError as error:
+        raise _no_library(error) from error
 
 
 def _library_name(version: str) -> str:
@@ -147,6 +172,7 @@ def start_mpi() -> World:
         If no MPI library can be loaded.
     """
     mpi = _load_mpi()
+    _start(mpi)
     job: MPI.Intracomm = mpi.COMM_WORLD
     job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
     comms = Comms(job, job.Dup(), job.Dup(), job.Dup())

@@ -298,10 +298,9 @@ def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
         tool(tmp_path / "bin", name)
     script = script_text(job_with({"nodes": 2}), places_in(tmp_path))
     _, notes, _ = execute(script, tmp_path)
-    assert [words[-1] if words[0] == "srun" else words[1] for words, _, _ in notes][:2] == [
-        "doctor",
-        "plan",
-    ]
+    assert notes[0][0][-4:-1] == ["clicooper", "doctor", "-o"]
+    assert notes[0][0][-1] == notes[2][0][-1]  # the folder of the run that follows
+    assert notes[1][0][:2] == ["clicooper", "plan"]
 
 
 def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
