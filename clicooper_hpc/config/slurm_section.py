@@ -41,6 +41,8 @@ _OWN_OPTIONS = {
     "--array": "seeds",
     "-a": "seeds",
     "--requeue": "requeue",
+    "--signal": "signal_s",
+    "--open-mode": "requeue",
     "--no-requeue": "requeue",
 }
 
@@ -113,7 +115,12 @@ class SlurmSection(Section):
     """Features the nodes must have, such as `"a100&ib"`."""
 
     time_min: int = Field(default=60, ge=1)
-    """Time limit in minutes. Give it generously: a run that is killed starts anew."""
+    """Time limit in minutes of one start. A run that needs longer saves in time, see `signal_s`,
+    and goes on in the next."""
+
+    signal_s: int = Field(default=120, ge=10, le=65535)
+    """Seconds before the time limit at which the ranks are asked to save and stop. A step and a
+    checkpoint must fit; Slurm may ask up to a minute early."""
 
     nodes: int = Field(default=1, ge=1)
     """Nodes over which the ranks are spread. There is one rank more than the job has segments."""
@@ -134,9 +141,12 @@ class SlurmSection(Section):
     mail: Annotated[str, AfterValidator(_address)] | None = None
     """Address that is told when the job ends or fails."""
 
-    requeue: bool = False
-    """Let Slurm start the job again after a node failure or preemption. Only of use to jobs hit
-    before they began: a second start ends at once where the first has begun the run."""
+    requeue: bool = True
+    """Let Slurm start the job again after a node failure or preemption, and when the run has saved
+    at the time limit: it goes on where it was."""
+
+    max_requeues: int = Field(default=100, ge=1)
+    """Starts after which a run that stops at its time limit is not started again."""
 
     seeds: list[_Seed] = Field(default_factory=list, max_length=1000)
     """A job array: one run for each of these `training.seed`, into RUN-seed-SEED. Every one of them
@@ -172,6 +182,8 @@ class SlurmSection(Section):
             raise ValueError("slurm.gpu_type needs slurm.gpus_per_node")
         if self.seeds_at_once is not None and not self.seeds:
             raise ValueError("slurm.seeds_at_once needs slurm.seeds")
+        if self.signal_s >= 60 * self.time_min:
+            raise ValueError("slurm.signal_s must be less than slurm.time_min, which is in minutes")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("slurm.seeds holds a seed twice")
         return self

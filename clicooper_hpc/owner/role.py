@@ -291,7 +291,7 @@ class Owner:
         self._asked = self._asked or bool(asked)
         rows = len(event.batch.ids.reshape(-1))
         if event.step == self._first:
-            self._world.set_deadline(self._patience.step_s)
+            self._world.set_deadline(self._patience.in_turn(self._world.rank, self._world.size))
         self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
 
     def _validate(self, event: ValidationStep) -> None:

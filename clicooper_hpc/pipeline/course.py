@@ -14,6 +14,10 @@ from clicooper_hpc.pipeline.simulator import required_slots
 __all__ = ["Course", "Patience", "RatePlan"]
 
 
+#: What it takes to end all ranks.
+_TURN_S = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Longest waits in seconds.
@@ -24,6 +28,14 @@ class Patience:
 
     step_s: float
     slow_s: float
+
+    def in_turn(self, rank: int, ranks: int) -> float:
+        """Return ``step_s`` for one rank, a little longer from rank to rank and for the owner most.
+
+        All ranks wait for a hung one in the end; so one of its neighbours tells first, and the
+        others are ended before they say the same.
+        """
+        return self.step_s + _TURN_S * (rank or ranks)
 
 
 @dataclass(frozen=True, slots=True)

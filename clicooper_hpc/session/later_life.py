@@ -151,7 +151,12 @@ def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet
     with writer:
         if owner is not None:
             owner.announce()
-            _log.info("goes on after %d of %d steps", found.step, course.total_steps)
+            _log.info(
+                "goes on after %d of %d steps, ready in %.1f s",
+                found.step,
+                course.total_steps,
+                time.monotonic() - started,
+            )
         else:
             model = own_layers(model, layout, world.rank - 1)
         run_id = str(run.attrs["run_id"])

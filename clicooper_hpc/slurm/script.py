@@ -17,8 +17,8 @@ from clicooper_hpc.slurm.request import Places, Request, request_of
 __all__ = ["script_text"]
 
 _COMMENT_COLUMN = 40
-_NO_REQUEUE = "a run cannot be continued, and is never overwritten"
-_REQUEUE = "a second start ends at once where the first has begun the run"
+_NO_REQUEUE = "slurm.requeue = false: go on with sbatch and this script"
+_REQUEUE = "after a node failure or preemption, start again: the run goes on"
 #: Keys that become an option of the same name.
 _NAMED = {
     "partition": "which nodes to choose from",
@@ -86,7 +86,8 @@ def _directives(job: Job, places: Places, request: Request) -> Iterator[str]:
             f"--gpus-per-node={kind}{slurm.gpus_per_node}",
             "trainers take them in turn, by their number on the node",
         )
-    yield _directive(f"--time={slurm.time_min}", "minutes; then Slurm kills the run")
+    yield _directive(f"--time={slurm.time_min}", "minutes; before they end the run saves")
+    yield _directive(f"--signal=USR1@{slurm.signal_s}", "seconds before: the ranks save and stop")
     for key, meaning in _NAMED.items():
         if (value := getattr(slurm, key)) is not None:
             yield _directive(f"--{key}={value}", meaning)
@@ -110,9 +111,9 @@ def _log_and_requeue(job: Job, places: Places) -> Iterator[str]:
     yield _directive(f"--output={path}", meaning)
     if job.slurm.requeue:
         yield _directive("--requeue", _REQUEUE)
-        yield _directive("--open-mode=append", "keep what the first start wrote")
     else:
         yield _directive("--no-requeue", _NO_REQUEUE)
+    yield _directive("--open-mode=append", "keep what earlier starts wrote")
 
 
 def _directive(option: str, comment: str) -> str:
@@ -170,11 +171,30 @@ def _commands(
     yield "# Refuse early, on one core, if the job cannot work."
     yield f'{program} plan "$JOB" --ranks {request.ranks}{settings}'
     yield ""
+    yield "# --resume: begin the run, or go on where an earlier start of this script has left it."
     yield from _launch_comment(job)
-    yield from _launch(job, request, f'{program} run "$JOB" -o "$RUN"{settings}')
+    yield "CODE=0"
+    yield from _launch(
+        job, request, f'{program} run "$JOB" -o "$RUN" --resume{settings} || CODE=$?'
+    )
+    yield ""
+    yield from _after(job)
     yield ""
     yield "# Some launchers return 0 whatever happened: a run that is whole says so itself."
     yield f'{program} inspect "$RUN"'
+
+
+def _after(job: Job) -> Iterator[str]:
+    """Deal with the exit code of the run: 75 says that it has saved and wants to go on."""
+    if job.slurm.requeue:
+        yield "# 75: asked to stop, it has saved. Slurm starts this script again, and it goes on."
+        most = job.slurm.max_requeues
+        yield f'if [ "$CODE" -eq 75 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then'
+        yield '    scontrol requeue "$SLURM_JOB_ID"'
+        yield "    sleep 300                           # until Slurm has taken this start away"
+        yield "fi"
+    yield "# Any other code but 0 is the job's."
+    yield 'if [ "$CODE" -ne 0 ]; then exit "$CODE"; fi'
 
 
 def _launch_comment(job: Job) -> Iterator[str]:

@@ -172,5 +172,6 @@ def _report(
         f"  queue   squeue{where} --jobs={number}",
         f"  log     {log}",
         f"  cancel  scancel{where} {number}",
+        f"  go on   sbatch {shlex.quote(str(places.script))}",
         f"  after   clicooper inspect {last}",
     ]

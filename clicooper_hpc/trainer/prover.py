@@ -26,8 +26,8 @@ from clicooper_hpc.pipeline.data_order import stage_orders
 from clicooper_hpc.pipeline.message_log import Channel, MessageLog, Record
 from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS, export_state
-from clicooper_hpc.provenance.chain import LedgerOrder
+from clicooper_hpc.pipeline.state import export_state
+from clicooper_hpc.provenance.chain import LedgerOrder, Place
 from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures, sign_payload
 from clicooper_hpc.provenance.history import proved_stages
 from clicooper_hpc.provenance.ledger import LedgerCopy, origin_of, trainer_name
@@ -41,12 +41,12 @@ from clicooper_hpc.provenance.statements import (
     environment_digest,
     parse_statement,
 )
-from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.checkpoints import keep_state
 from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.exchange import Exchange, Party
 from clicooper_hpc.trainer.marker import ChainParts, Marker
+from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -107,7 +107,7 @@ class Prover:
         self._exchange = Exchange(world, settings.party, ledger, writer)
         self._messages = 0
         self._exchange_s = 0.0
-        self._weights, self._training = _roots(self.state())
+        self._roots = roots_of(self.state())
         self._now: _Stage | None = None
 
     def open(self) -> None:
@@ -161,10 +161,7 @@ class Prover:
             return
         for _ in range(first.stage):
             next(self._orders)
-        self._weights, self._training = (
-            bytes.fromhex(memory.weights),
-            bytes.fromhex(memory.training),
-        )
+        self._roots = Roots(bytes.fromhex(memory.weights), bytes.fromhex(memory.training))
         self.start(first)
         self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
         self._log.restore(memory.records)
@@ -176,8 +173,8 @@ class Prover:
             now.samples,
             self._log.seen(),
             started=now.started,
-            weights=self._weights.hex(),
-            training=self._training.hex(),
+            weights=self._roots.weights.hex(),
+            training=self._roots.training.hex(),
         )
 
     def is_proved(self, stage: int) -> bool:
@@ -219,7 +216,7 @@ class Prover:
                     ticket=self._exchange.ledger.digest_of("ticket", event.stage, self._segment),
                     previous=self._exchange.ledger.standing(event.stage, self._segment),
                     neighbour=self._exchange.ledger.standing(event.stage, self._segment - 1),
-                    weights_in=self._weights,
+                    weights_in=self._roots.weights,
                     public_key=self._settings.party.identity.public.raw,
                 ),
             )
@@ -229,8 +226,11 @@ class Prover:
         if self._now is not None:
             self._now.samples += samples
 
-    def end(self, event: StageEnd, content: bytes | None = None) -> None:
-        """(3) to (6): prove the stage. ``content`` is the state now, if it is known."""
+    def end(self, event: StageEnd, content: bytes | None, *, saved_s: float) -> None:
+        """(3) to (6): prove the stage.
+
+        ``content`` is the state now, if it is known; ``saved_s`` seconds that saving it took.
+        """
         now = self._stage()
         self._runtime.after_update = None
         begun = time.perf_counter()
@@ -243,10 +243,11 @@ class Prover:
                 step=event.last,
                 content=content,
             )
-        weights, training = _roots(content)
+        roots = roots_of(content)
         if self.is_proved(event.stage):
-            self._compare(event.stage, weights, training)
-            self._weights, self._training = weights, training
+            entry = self._exchange.ledger.entry("stage", event.stage, self._segment)
+            compare_with_proof(roots, entry, str(Place("stage", event.stage, self._segment)))
+            self._roots = roots
             self._log.take()
             return
         ended = time.perf_counter()
@@ -259,7 +260,7 @@ class Prover:
                 "mark_s": 0.0 if self._marker is None else self._marker.take_seconds(),
                 "messages_s": times.training_s,
                 "helper_s": times.helper_s,
-                "state_s": ended - begun,
+                "state_s": saved_s + ended - begun,
                 "exchange_s": self._exchange_s,
                 "stage_s": ended - now.begun,
             },
@@ -276,10 +277,10 @@ class Prover:
             upstream=upstream,
             handoff_in=handoff_in.payload_digest().hex,
             handoff_out=None if handoff_out is None else handoff_out.payload_digest().hex,
-            weights_in=self._weights.hex(),
-            weights_out=weights.hex(),
-            optimizer_in=self._training.hex(),
-            optimizer_out=training.hex(),
+            weights_in=self._roots.weights.hex(),
+            weights_out=roots.weights.hex(),
+            optimizer_in=self._roots.training.hex(),
+            optimizer_out=roots.training.hex(),
             steps=event.last - event.first,
             samples=now.samples,
             mark=None if self._marker is None else self._marker.finish(),
@@ -291,7 +292,7 @@ class Prover:
         if handoff_out is not None:
             self._exchange.send(self._segment + 1, event.stage, StagePacket(handoff_out, signed))
         self._exchange.send(0, event.stage, StagePacket(handoff_in, signed))
-        self._weights, self._training = weights, training
+        self._roots = roots
         place = self._order.position("stage", event.stage, self._segment)
         self._exchange.take_bulletin({place: signed.to_bytes()})  # (6)
         self._exchange_s = time.perf_counter() - ended
@@ -314,7 +315,7 @@ class Prover:
             raise EvidenceError("speaks of another run or job", where=where)
         if [run.owner, *run.trainers] != keys:
             raise EvidenceError("names other keys than the ranks showed", where=where)
-        if run.initial_weights[self._segment - 1] != self._weights.hex():
+        if run.initial_weights[self._segment - 1] != self._roots.weights.hex():
             raise EvidenceError("names other initial weights of this segment", where=where)
         if run.stages != self._order.stages:
             raise EvidenceError("has another number of stages", where=where)
@@ -327,22 +328,6 @@ class Prover:
         if self._now is None:
             raise ValueError("no stage was started")
         return self._now
-
-    def _compare(self, stage: int, weights: bytes, training: bytes) -> None:
-        """Compare the state after training a stage again with what was proved of it."""
-        where = f"proof of segment {self._segment}, stage {stage}"
-        entry = parse_envelope(self._exchange.ledger.entry("stage", stage, self._segment))
-        proof = parse_statement(entry.payload, where=where)
-        if not isinstance(proof, StageProof) or (
-            proof.weights_out,
-            proof.optimizer_out,
-        ) != (weights.hex(), training.hex()):
-            raise EvidenceError(
-                "training this stage again gave another state than was proved",
-                where=where,
-                remedy="Resume on the hardware and libraries the run began with, from an undamaged "
-                "checkpoint.",
-            )
 
     def _keep_messages(self, stage: int, records: Mapping[Channel, Record]) -> None:
         names = [name for name, record in records.items() for _ in record.digests]
@@ -361,14 +346,6 @@ class Prover:
             },
         )
         self._messages += count
-
-
-def _roots(content: bytes) -> tuple[bytes, bytes]:
-    """Return the tensor roots of weights and of what else training needs."""
-    return (
-        tensors_root(content, prefix=WEIGHTS).value,
-        tensors_root(content, prefix=TRAINING).value,
-    )
 
 
 def _now() -> str:

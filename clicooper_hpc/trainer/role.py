@@ -123,6 +123,7 @@ class Trainer:
         self._stop_line = stop_line
         self._segment = world.rank - 1
         self._first = self._recorded = 0
+        self._saved_s = 0.0
 
     def run(self, earlier: EarlierLife | None = None) -> int | None:
         """Walk the agenda, behind an earlier life if there was one.
@@ -178,19 +179,22 @@ class Trainer:
 
     def _save(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
+        start = time.perf_counter()
         state = pack_tensors(export_state(self._runtime), {})
         files = {segment_file(self._world.rank): state}
         if self._prover is not None:
             files[rank_file(self._world.rank)] = pack_tensors(*self._prover.memory().pack())
         self._writer.flush()
         self._saver.save(step, files)
+        self._saved_s += time.perf_counter() - start
         return state
 
     def _prove(self, event: StageStart | StageEnd, prover: Prover, state: bytes | None) -> None:
         if isinstance(event, StageStart):
             prover.start(event)
         else:
-            prover.end(event, state)
+            prover.end(event, state, saved_s=self._saved_s)
+            self._saved_s = 0.0
 
     def _train(self, event: TrainStep) -> None:
         meter = Meter(self._world)
@@ -214,7 +218,7 @@ class Trainer:
         )
         self._check_finite(event, report)
         if event.step == self._first:
-            self._world.set_deadline(self._patience.step_s)
+            self._world.set_deadline(self._patience.in_turn(self._world.rank, self._world.size))
         rows = len(event.batch.sub_labels)
         if self._prover is not None:
             self._prover.count(event.batch.ids.size)

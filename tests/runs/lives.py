@@ -14,7 +14,7 @@ from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checked
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verbs.verify import verify_run
 
-__all__ = ["LIVES", "check_same", "killed", "resume", "statements"]
+__all__ = ["LIVES", "check_same", "resume", "statements", "struck"]
 
 PROGRAM = Path(__file__).with_name("programs") / "killed.py"
 #: Three stages, two epochs with an evaluation after each; the noise follows from a seed.
@@ -26,17 +26,29 @@ LIVES = (
 )
 
 
-def killed(
-    folder: Path, ranks: int, rank: int, moment: str, count: int, *, name: str = "run"
+def struck(
+    folder: Path,
+    ranks: int,
+    rank: int,
+    moment: str,
+    count: int,
+    *overrides: str,
+    what: str = "SIGKILL",
+    again: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Start the job in ``folder`` and kill ``rank`` at ``moment``."""
-    job = ["run", str(folder / "job.toml"), "-o", str(folder / name), "-q"]
-    return mpirun(ranks, [str(PROGRAM), str(rank), moment, str(count), "--", *job], cwd=folder)
+    """Start the job in ``folder`` into ``folder/run``; see programs/killed.py for what happens."""
+    if again:
+        verb = ["resume", str(folder / "run")]
+    else:
+        verb = ["run", str(folder / "job.toml"), "-o", str(folder / "run")]
+        verb += [part for one in overrides for part in ("--set", one)]
+    words = [str(PROGRAM), str(rank), moment, str(count), what, "--", *verb, "-q"]
+    return mpirun(ranks, words, cwd=folder)
 
 
-def resume(folder: Path, ranks: int, *, name: str = "run") -> subprocess.CompletedProcess[str]:
-    """Go on with the run in ``folder``."""
-    return mpirun(ranks, ["-m", "clicooper_hpc", "resume", str(folder / name), "-q"], cwd=folder)
+def resume(folder: Path, ranks: int) -> subprocess.CompletedProcess[str]:
+    """Go on with the run in ``folder/run``."""
+    return mpirun(ranks, ["-m", "clicooper_hpc", "resume", str(folder / "run"), "-q"], cwd=folder)
 
 
 def statements(run: Run) -> list[tuple[str, dict[str, object]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lives import LIVES, check_same, killed, resume
+from lives import LIVES, check_same, resume, struck
 from start import train
 
 from clicooper_hpc.runstore.reader import Run, open_run
@@ -50,7 +50,7 @@ def test_a_killed_run_resumes_to_the_run_that_was_not(
     tmp_path: Path, whole: Run, rank: int, moment: str
 ) -> None:
     (tmp_path / "job.toml").write_text(LIVES)
-    done = killed(tmp_path, RANKS, rank, moment, COUNTS[moment][rank > 0])
+    done = struck(tmp_path, RANKS, rank, moment, COUNTS[moment][rank > 0])
     assert done.returncode != 0, "nothing was killed"
     left = open_run(tmp_path / "run")
     assert left.status == "incomplete"

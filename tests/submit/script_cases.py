@@ -69,7 +69,7 @@ CASES = {
             {
                 "seeds": [0, 1, 2, 41],
                 "seeds_at_once": 2,
-                "requeue": True,
+                "requeue": False,
                 "setup": ['eval "$(conda shell.bash hook)"', "conda activate clicooper"],
                 "launcher": "mpirun",
                 "launcher_options": ["--bind-to", "none"],

@@ -110,7 +110,9 @@ def test_the_script_says_what_it_asks_for() -> None:
         "--mem-per-cpu=4096M",
         "--gpus-per-node=a100:3",
         "--time=720",
-        "--no-requeue",
+        "--signal=USR1@120",
+        "--requeue",
+        "--open-mode=append",
         "--exclusive",
     ):
         assert option in asked
@@ -195,6 +197,7 @@ def test_extra_options_do_not_contradict_the_others(option: str, words: str) -> 
         ({"gpu_type": "a100"}, "needs slurm.gpus_per_node"),
         ({"seeds_at_once": 2}, "needs slurm.seeds"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"time_min": 2, "signal_s": 120}, "less than slurm.time_min"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"program": []}, "at least 1"),
     ],
@@ -236,7 +239,10 @@ def test_the_script_plans_runs_and_inspects(tmp_path: Path) -> None:
     job_path, run_path = str(tmp_path / "job.toml"), str(tmp_path / "runs" / "mine")
     assert plan == ["clicooper", "plan", job_path, "--ranks", "4", "--set", "a.b=1"]
     at = run.index("clicooper")
-    assert run[at:] == ["clicooper", "run", job_path, "-o", run_path, "--set", "a.b=1"]
+    assert run[at:] == [
+        *["clicooper", "run", job_path, "-o", run_path, "--resume"],
+        *["--set", "a.b=1"],
+    ]
     assert run[0] == "srun"
     assert {"--kill-on-bad-exit=1", "--mpi=pmi2"} <= set(run[1:at])
     assert inspect == ["clicooper", "inspect", run_path]
@@ -267,7 +273,8 @@ def test_words_reach_the_programs_as_they_are(tmp_path: Path) -> None:
     plan, run, inspect = (words for words, _, _ in notes)
     assert plan == [NASTY, NASTY, "plan", str(places.job), "--ranks", "4", *tail]
     at = run.index(NASTY)
-    assert run[at:] == [NASTY, NASTY, NASTY, "run", str(places.job), "-o", str(places.run), *tail]
+    begin = [NASTY, NASTY, NASTY, "run", str(places.job), "-o", str(places.run), "--resume"]
+    assert run[at:] == [*begin, *tail]
     assert inspect == [NASTY, NASTY, "inspect", str(places.run)]
     assert not list(tmp_path.rglob("pwned"))
     assert all(folder == str(home) for _, _, folder in notes)
@@ -299,7 +306,7 @@ def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
     script = script_text(job_with({"nodes": 2}), places_in(tmp_path))
     _, notes, _ = execute(script, tmp_path)
     assert notes[0][0][-4:-1] == ["clicooper", "doctor", "-o"]
-    assert notes[0][0][-1] == notes[2][0][-1]  # the folder of the run that follows
+    assert notes[0][0][-1] == notes[2][0][-2]  # the folder of the run that follows
     assert notes[1][0][:2] == ["clicooper", "plan"]
 
 
@@ -309,6 +316,32 @@ def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
     code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
     assert code == 3
     assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
+
+
+@pytest.mark.parametrize(
+    ("slurm", "count", "again"),
+    [({}, None, True), ({}, "99", True), ({}, "100", False), ({"requeue": False}, None, False)],
+)
+def test_a_run_that_has_saved_is_started_again(
+    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, again: bool
+) -> None:
+    for name in ("clicooper", "scontrol", "sleep"):
+        tool(tmp_path / "bin", name)
+    tool(tmp_path / "bin", "srun", code=75)
+    counted = {} if count is None else {"SLURM_RESTART_COUNT": count}
+    script = script_text(job_with(slurm), places_in(tmp_path))
+    code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
+    assert code == 75
+    more = [words for words, _, _ in notes[2:]]
+    assert more == ([["scontrol", "requeue", "17"], ["sleep", "300"]] if again else [])
+
+
+def test_a_run_that_failed_is_not_started_again(tmp_path: Path) -> None:
+    for name in ("clicooper", "scontrol"):
+        tool(tmp_path / "bin", name)
+    tool(tmp_path / "bin", "srun", code=1)
+    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    assert (code, len(notes)) == (1, 2)
 
 
 def test_a_job_that_cannot_work_never_starts_ranks(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Run clicooper, and kill one rank with SIGKILL at a named moment.
+"""Run clicooper, and give one rank a signal at a named moment.
 
-    python killed.py RANK MOMENT COUNT -- clicooper's arguments
+    python killed.py RANK MOMENT COUNT WHAT -- clicooper's arguments
 
-The COUNT-th time that rank RANK comes to MOMENT, it is gone. Nothing in the package knows of this.
+WHAT comes to rank RANK the COUNT-th time it comes to MOMENT: a signal such as SIGKILL, or a path,
+which is then made as an empty file. Nothing in the package knows of this.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
@@ -51,8 +53,8 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     }[moment]
 
 
-def arm(rank: int, moment: str, count: int) -> None:
-    """Let the ``count``-th call be the last."""
+def arm(rank: int, moment: str, count: int, what: str) -> None:
+    """Let ``what`` happen at the ``count``-th call."""
     holder, name = places(rank, moment)
     whole: Callable[..., Any] = getattr(holder, name)
     calls = 0
@@ -61,7 +63,10 @@ def arm(rank: int, moment: str, count: int) -> None:
         nonlocal calls
         calls += 1
         if calls == count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if what.startswith("SIG"):
+                os.kill(os.getpid(), signal.Signals[what])
+            else:
+                Path(what).touch()
         return whole(*args, **options)
 
     setattr(holder, name, fatal)
@@ -69,7 +74,7 @@ def arm(rank: int, moment: str, count: int) -> None:
 
 def main() -> int:
     """Arm the moment on its rank, then run clicooper."""
-    rank, moment, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    rank, moment, count, what = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     from clicooper_hpc.cli import main as clicooper
 
     entry: Any = import_module("clicooper_hpc.session.entry")
@@ -78,11 +83,11 @@ def main() -> int:
     def armed() -> Any:
         world = start()
         if world.rank == rank:
-            arm(rank, moment, count)
+            arm(rank, moment, count, what)
         return world
 
     entry.start_mpi = armed
-    return clicooper(sys.argv[5:])
+    return clicooper(sys.argv[6:])
 
 
 if __name__ == "__main__":

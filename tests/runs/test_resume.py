@@ -1,0 +1,235 @@
+"""Stopping on request, what resume refuses, and damage it passes over."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from lives import LIVES, check_same, resume, statements, struck
+from mpirun import mpirun
+from start import start, train
+
+from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.runstore.checkpoints import find_checkpoints
+from clicooper_hpc.runstore.reader import Run, open_run
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 3
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that lives once."""
+    return train(tmp_path_factory.mktemp("whole"), RANKS, text=LIVES)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a job and a run that was killed in its last stage, behind two checkpoints."""
+    folder = tmp_path_factory.mktemp("left")
+    (folder / "job.toml").write_text(LIVES)
+    done = struck(folder, RANKS, 1, "forward", 20)
+    assert done.returncode != 0
+    assert [one.step for one in find_checkpoints(folder / "run")] == [5, 2]
+    return folder
+
+
+@pytest.fixture
+def copy(left: Path, tmp_path: Path) -> Path:
+    """Return a copy of that folder, for one test."""
+    shutil.copytree(left, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def one_line(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.startswith("clicooper:")]
+    assert len(lines) == 1, stderr
+    assert "Traceback" not in stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(("rank", "what"), [(1, "SIGUSR1"), (2, "SIGTERM"), (0, "SIGUSR2")])
+def test_a_request_to_any_rank_stops_all_at_one_step_and_loses_nothing(
+    tmp_path: Path, whole: Run, rank: int, what: str
+) -> None:
+    (tmp_path / "job.toml").write_text(LIVES)
+    done = struck(tmp_path, RANKS, rank, "forward", 3 if rank == 0 else 2, what=what)
+    assert done.returncode == 75, done.stderr
+    assert "clicooper resume" in done.stderr
+    newest = find_checkpoints(tmp_path / "run")[0]
+    assert 0 < newest.step < 8
+    # What was done before the request stands in the tables, whole.
+    assert list(open_run(tmp_path / "run").table("steps", 1).index) == list(range(newest.step))
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    check_same(open_run(tmp_path / "run"), whole)
+
+
+def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
+    (tmp_path / "job.toml").write_text(LIVES)
+    stop = tmp_path / "run" / "STOP"
+    done = struck(tmp_path, RANKS, 0, "forward", 1, what=str(stop))
+    assert done.returncode == 75, done.stderr
+    assert "the file STOP" in done.stderr
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    assert not stop.exists()
+    check_same(open_run(tmp_path / "run"), whole)
+
+
+def test_the_jobs_own_time_limit_stops_it_and_run_resume_goes_on(tmp_path: Path) -> None:
+    limit = "checkpoint.stop_after_min=0.0001"
+    done = start(tmp_path, 2, limit, text=LIVES)
+    assert done.returncode == 75, done.stderr
+    job, run = tmp_path / "job.toml", tmp_path / "run"
+    words = ["-m", "clicooper_hpc", "run", str(job), "-o", str(run), "--resume", "-q"]
+    # The limit is passed again in each life, before its first step.
+    for _ in range(2):
+        done = mpirun(2, [*words, "--set", limit], cwd=tmp_path)
+        assert done.returncode == 75, done.stderr
+    assert open_run(run).attrs["restarts"] == 2
+
+
+def test_a_run_resumed_many_times_is_the_run_that_lived_once(tmp_path: Path, whole: Run) -> None:
+    (tmp_path / "job.toml").write_text(LIVES)
+    struck(tmp_path, RANKS, 2, "forward", 2)  # before any checkpoint
+    struck(tmp_path, RANKS, 1, "forward", 8, again=True)
+    struck(tmp_path, RANKS, 0, "release", 1, again=True)  # while lost rows are sent again
+    done = struck(tmp_path, RANKS, 0, "delivery", 1, again=True)
+    assert done.returncode != 0
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.attrs["restarts"] == 4
+    check_same(run, whole)
+
+
+def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(
+    copy: Path, whole: Run
+) -> None:
+    before = statements(open_run(copy / "run"))
+    for checkpoint in find_checkpoints(copy / "run"):
+        path = checkpoint.folder / "segment-002.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.unlink()  # the state kept for audits may be the same file
+        path.write_bytes(bytes(content))
+    done = resume(copy, RANKS)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("an older one is") == 2
+    assert "segment-002.safetensors" in done.stderr
+    run = open_run(copy / "run")
+    check_same(run, whole)
+    # What was proved before stands as it was: no stage was proved again.
+    assert statements(run)[: len(before)] == before
+
+
+def test_a_checkpoint_without_its_index_is_none(copy: Path, whole: Run) -> None:
+    newest = find_checkpoints(copy / "run")[0]
+    (newest.folder / "index.json").unlink()
+    done = resume(copy, RANKS)
+    assert done.returncode == 0, done.stderr
+    check_same(open_run(copy / "run"), whole)
+
+
+def test_a_complete_run_has_nothing_to_resume(whole: Run) -> None:
+    done = mpirun(RANKS, ["-m", "clicooper_hpc", "resume", str(whole.folder.path)])
+    assert done.returncode == 0
+    assert "the run is complete" in done.stderr
+
+
+def test_another_number_of_ranks_is_refused(copy: Path) -> None:
+    done = resume(copy, 2)
+    assert done.returncode == 2
+    assert "mpirun -n 3 clicooper resume" in one_line(done.stderr)
+
+
+def test_a_changed_job_is_refused_with_the_key_that_differs(copy: Path) -> None:
+    words = ["run", str(copy / "job.toml"), "-o", str(copy / "run"), "--resume"]
+    done = mpirun(RANKS, ["-m", "clicooper_hpc", *words, "--set", "training.epochs=3"], cwd=copy)
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert "training.epochs" in line
+    assert "begun with 2" in line
+
+
+def test_another_key_is_refused_with_its_rank(copy: Path) -> None:
+    (copy / "run" / "private" / "rank-002" / "identity.pem").write_bytes(
+        Identity.generate().to_pem()
+    )
+    done = resume(copy, RANKS)
+    assert done.returncode == 2
+    assert "rank 2 has the public key" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("name", ["master.key", "rank-001/mark.key"])
+def test_a_lost_secret_is_named(copy: Path, name: str) -> None:
+    (copy / "run" / "private" / name).unlink()
+    done = resume(copy, RANKS)
+    assert done.returncode == 2
+    assert Path(name).name in one_line(done.stderr)
+
+
+def test_a_machine_that_computes_other_rows_is_refused(copy: Path) -> None:
+    probe = copy / "run" / "private" / "front.probe"
+    probe.write_text("0" * 64)
+    done = resume(copy, RANKS)
+    assert done.returncode == 5
+    assert "second release" in one_line(done.stderr)
+
+
+def test_other_data_are_refused(copy: Path) -> None:
+    """The release is bound to its data: others would be charged as a second release."""
+    ledger = copy / "run" / "private" / "ledger.json"
+    stored = json.loads(ledger.read_text())
+    for entry in stored["entries"]:
+        entry["release"] = "0" * 64
+    ledger.write_text(json.dumps(stored))
+    done = resume(copy, RANKS)
+    assert done.returncode == 3
+    assert "other data" in one_line(done.stderr)
+
+
+def test_a_run_that_another_process_writes_is_left_alone(copy: Path) -> None:
+    with (copy / "run" / ".lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = resume(copy, RANKS)
+    assert done.returncode == 2
+    assert "another process is writing this run" in one_line(done.stderr)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    done = mpirun(2, ["-m", "clicooper_hpc", "resume", str(tmp_path / "nothing")])
+    assert done.returncode == 2
+    assert "run.h5" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["pipeline.coupling=one-way", "training.optimizer=adamw", "training.learning_rate=1e-3"],
+        ["release.cache=none", "training.average_rows=2"],
+        ["provenance.enabled=false", "checkpoint.every_steps=3"],
+        ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
+    ],
+    ids=["one-way", "no-cache", "no-proofs", "anchors"],
+)
+def test_other_kinds_of_run_resume_to_the_bit_too(tmp_path: Path, overrides: list[str]) -> None:
+    one = train(tmp_path, RANKS, *overrides, text=LIVES, name="whole")
+    struck(tmp_path, RANKS, 2, "forward", 17, *overrides)
+    assert open_run(tmp_path / "run").status == "incomplete"
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    for segment in (1, 2):
+        ours, theirs = (
+            (each.folder.delivery / f"segment-00{segment}.safetensors").read_bytes()
+            for each in (run, one)
+        )
+        assert ours == theirs
+    assert run.results["clean_accuracy"] == one.results["clean_accuracy"]
+    assert list(run.table("steps", 1).index) == list(one.table("steps", 1).index)
