@@ -14,7 +14,9 @@ export OMP_NUM_THREADS ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo paper frontier test check format docs clean
+# make kill-matrix  every rank killed at every moment, and resumed (minutes)
+# make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
+.PHONY: install demo paper frontier test kill-matrix soak check format docs clean
 
 install: $(STAMP)
 
@@ -42,7 +44,13 @@ frontier: $(STAMP)
 	$(BIN)/python tests/peers/frontier.py $(FRONTIER_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not matrix" $(PYTEST_ARGS)
+
+kill-matrix: $(STAMP)
+	$(BIN)/python -m pytest tests/runs/test_killed_runs.py $(PYTEST_ARGS)
+
+soak: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

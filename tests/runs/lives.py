@@ -35,15 +35,17 @@ def struck(
     *overrides: str,
     what: str = "SIGKILL",
     again: bool = False,
+    name: str = "run",
+    frozen: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Start the job in ``folder`` into ``folder/run``; see programs/killed.py for what happens."""
+    """Start the job in ``folder`` into ``folder/name``; see programs/killed.py and frozen.py."""
     if again:
-        verb = ["resume", str(folder / "run")]
+        verb = ["resume", str(folder / name)]
     else:
-        verb = ["run", str(folder / "job.toml"), "-o", str(folder / "run")]
+        verb = ["run", str(folder / "job.toml"), "-o", str(folder / name)]
         verb += [part for one in overrides for part in ("--set", one)]
     words = [str(PROGRAM), str(rank), moment, str(count), what, "--", *verb, "-q"]
-    return mpirun(ranks, words, cwd=folder)
+    return mpirun(ranks, words, cwd=folder, env={"FROZEN": "1"} if frozen else {})
 
 
 def resume(folder: Path, ranks: int) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,8 @@
     python killed.py RANK MOMENT COUNT WHAT -- clicooper's arguments
 
 WHAT comes to rank RANK the COUNT-th time it comes to MOMENT: a signal such as SIGKILL, or a path,
-which is then made as an empty file. Nothing in the package knows of this.
+which is then made as an empty file. With COUNT 0 nothing happens. Nothing in the package knows of
+this. With FROZEN in the environment see frozen.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from frozen import freeze
 
 MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 
@@ -75,6 +78,8 @@ def arm(rank: int, moment: str, count: int, what: str) -> None:
 def main() -> int:
     """Arm the moment on its rank, then run clicooper."""
     rank, moment, count, what = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    if "FROZEN" in os.environ:
+        freeze()
     from clicooper_hpc.cli import main as clicooper
 
     entry: Any = import_module("clicooper_hpc.session.entry")
