@@ -27,6 +27,8 @@ def summarise(run: Run) -> str:
         f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, {hosts} host{'s' * (hosts != 1)}, "
         f"layout {attrs['layout']}",
     ]
+    if restarts := int(attrs.get("restarts", 0)):
+        lines.append(f"started again {restarts} time{'s' * (restarts != 1)}")
     missing = run.missing_ranks
     lines += [f"rank {rank}: {_progress(run, rank)}" for rank in run.ranks if rank not in missing]
     lines += [f"rank {rank}: {run.folder.shard(rank).name} IS MISSING" for rank in missing]
