@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[SlurmCluster]:
+def slurm_session() -> Iterator[SlurmCluster]:
     """A private Slurm of three nodes; only `make test-cluster` asks for it, and then it must be."""
     if os.environ.get("CLICOOPER_CLUSTER") != "1":
         pytest.skip(f"{NO_SLURM}make test-cluster (CLICOOPER_CLUSTER=1) starts a Slurm")
@@ -34,6 +34,13 @@ def slurm() -> Iterator[SlurmCluster]:
         pytest.fail(f"{NO_SLURM}apt-get install slurm-wlm munge libpmi2-0")
     with private_slurm() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_session: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The private Slurm, without jobs before and after the test."""
+    yield slurm_session
+    slurm_session.clear()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +33,9 @@ _NODES = ("n1", "n2", "n3")
 
 # Nothing is put into cgroups, and nodes may claim more cores than there are. TmpFS has a folder for
 # each node, or `srun --mpi=pmix` over several of them fails. With cred_expire a requeued job waits
-# seconds, not minutes; with MinJobAge a job that ended can still be asked for.
+# seconds, not minutes; with MinJobAge a job that ended can still be asked for. Job numbers are not
+# those of the last session: MPICH names its shared memory by job and step, and hangs in MPI_Init on
+# what a killed step of that name left behind.
 _CONF = """\
 ClusterName=tests
 SlurmctldHost=localhost(127.0.0.1)
@@ -41,6 +44,7 @@ SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldPort={controller}
+FirstJobId={first}
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -134,7 +138,7 @@ class SlurmCluster:
         path = Path(self.show(job)["StdOut"])
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def wait(self, job: str, *states: str, timeout_s: float = 120.0) -> dict[str, str]:
+    def wait(self, job: str, *states: str, timeout_s: float = 300.0) -> dict[str, str]:
         """Wait until the job is in one of ``states`` and return what Slurm says of it then.
 
         A job that ends in another state fails at once, with its log.
@@ -163,6 +167,15 @@ class SlurmCluster:
         """End the job and put it back into the queue, under its number."""
         self.call("scontrol", "requeue", job)
 
+    def clear(self) -> None:
+        """Cancel all jobs and wait until none is left."""
+        user = f"--user={psutil.Process().username()}"
+        # Those that wait first: a job that ends makes room for them.
+        self.call("scancel", user, "--state=PENDING")
+        self.call("scancel", user)
+        queue = ("squeue", "--noheader")
+        until("no job is left", lambda: not self.call(*queue).stdout.strip())
+
     def processes(self, job: str) -> list[psutil.Process]:
         """Return the live processes that belong to the job, on all nodes."""
         return [p for p, env in self._children() if env.get("SLURM_JOB_ID") == job]
@@ -189,7 +202,11 @@ class SlurmCluster:
 
 @contextlib.contextmanager
 def private_slurm() -> Iterator[SlurmCluster]:
-    """Start the daemons, wait for the nodes, and end all of it whatever happens."""
+    """Start the daemons, wait for the nodes, and end all of it whatever happens.
+
+    SIGTERM, by which CI stops what takes too long, ends the test session like Ctrl-C meanwhile.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Not pytest's folder: the path of a socket may have no more than 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="clicooper-slurm-"))
     folder.chmod(0o755)  # munged wants its socket where everybody can reach it
@@ -207,6 +224,7 @@ def private_slurm() -> Iterator[SlurmCluster]:
     finally:
         _end(cluster, daemons)
         shutil.rmtree(folder)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(cluster: SlurmCluster, daemons: list[subprocess.Popen[bytes]]) -> None:
@@ -235,6 +253,7 @@ def _configure(folder: Path) -> None:
             user=psutil.Process().username(),
             folder=folder,
             controller=controller,
+            first=secrets.randbelow(50_000_000) + 1,
             nodes="\n".join(
                 _NODE.format(name=name, port=port) for name, port in zip(_NODES, ports, strict=True)
             ),
@@ -270,13 +289,8 @@ def _daemon(cluster: SlurmCluster, name: str, command: Sequence[str]) -> subproc
 
 
 def _end(cluster: SlurmCluster, daemons: Sequence[subprocess.Popen[bytes]]) -> None:
-    def no_job() -> bool:
-        return not cluster.call("squeue", "--noheader", check=False).stdout.strip()
-
     with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-        cluster.call("scancel", "--state=PENDING", "--user", psutil.Process().username())
-        cluster.call("scancel", "--user", psutil.Process().username())
-        until("all jobs have ended", no_job, timeout_s=20)
+        cluster.clear()
     for daemon in reversed(daemons):
         daemon.terminate()
         try:

@@ -39,7 +39,7 @@ def submit(
     settings: Sequence[str] = [
         setup,
         launch,
-        "slurm.time_min=10",
+        "slurm.time_min=30",
         "pipeline.segments=2",
         "training.epochs=2",
         *overrides,

@@ -17,7 +17,7 @@ from slurm_cluster import SlurmCluster, until
 
 from clicooper_hpc.runstore.reader import open_run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 #: Slurm believes in eight cores a node: without it ranks that wait keep the others from computing.
 YIELD = "export OMPI_MCA_mpi_yield_when_idle=1"
@@ -63,9 +63,9 @@ def test_one_file_by_open_mpi_is_the_model_of_shards_by_mpich(
     )
     words = [word for setting in settings for word in ("--set", setting)]
     run = ["-m", "clicooper_hpc", "run", str(JOB), "-o", str(tmp_path / "shards"), *words]
-    done = mpirun(3, run, timeout_s=300)
+    done = mpirun(3, run, timeout_s=400)
     assert done.returncode == 0, done.stderr
-    slurm.wait(job, "COMPLETED", timeout_s=300)
+    slurm.wait(job, "COMPLETED")
     single, shards = open_run(tmp_path / "single"), open_run(tmp_path / "shards")
     assert (single.attrs["layout"], shards.attrs["layout"]) == ("single", "shards")
     assert single.attrs["mpi_library"] != shards.attrs["mpi_library"]
@@ -90,6 +90,6 @@ def test_mpirun_ends_the_job_of_a_killed_rank(
     )
     until_training(slurm, job, tmp_path / "run")
     slurm.rank(job, 1).send_signal(signal.SIGKILL)
-    assert slurm.wait(job, "FAILED", timeout_s=60)["ExitCode"] == "137:0"
-    until("every process of the job is gone", lambda: not slurm.processes(job), timeout_s=30)
+    assert slurm.wait(job, "FAILED")["ExitCode"] == "137:0"
+    until("every process of the job is gone", lambda: not slurm.processes(job))
     assert_readable(tmp_path / "run")
