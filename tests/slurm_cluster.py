@@ -181,13 +181,13 @@ class SlurmCluster:
         return [p for p, env in self._children() if env.get("SLURM_JOB_ID") == job]
 
     def rank(self, job: str, rank: int) -> psutil.Process:
-        """Return the process of one rank of the `clicooper run` that the job is in."""
+        """Return the process of one rank of the job's `clicooper run` (or `clicooper-...`)."""
         (found,) = (
             process
             for process, env in self._children()
             if env.get("SLURM_JOB_ID") == job
             and env.get("OMPI_COMM_WORLD_RANK", env.get("SLURM_PROCID")) == str(rank)
-            and process.name() == "clicooper"
+            and process.name().startswith("clicooper")
         )
         return found
 
