@@ -52,11 +52,14 @@ def submit(
 
 
 def until_training(slurm: SlurmCluster, job: str, run: Path) -> None:
-    """Wait until the last trainer of a run has written rows that a reader sees."""
+    """Wait until both trainers of a run have written rows that a reader sees."""
 
     def trained() -> bool:
         slurm.wait(job, "PENDING", "RUNNING")
-        return (run / "run.h5").exists() and len(open_run(run).table("training", rank=2)) > 0
+        if not (run / "run.h5").exists():
+            return False
+        opened = open_run(run)
+        return all(len(opened.table("steps", rank=rank)) > 0 for rank in (1, 2))
 
     until("the run is training", trained, timeout_s=300, every_s=1)
 
