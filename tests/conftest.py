@@ -12,6 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from slurm_cluster import MISSING, SlurmCluster, private_slurm  # noqa: E402
+
+NO_SLURM = f"no {', '.join(MISSING)} on this machine; " if MISSING else ""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,6 +23,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("mpi"):
             item.add_marker(pytest.mark.xdist_group("mpi"))
+
+
+@pytest.fixture(scope="session")
+def slurm_session() -> Iterator[SlurmCluster]:
+    """A private Slurm of three nodes; only `make test-cluster` asks for it, and then it must be."""
+    if os.environ.get("CLICOOPER_CLUSTER") != "1":
+        pytest.skip(f"{NO_SLURM}make test-cluster (CLICOOPER_CLUSTER=1) starts a Slurm")
+    if MISSING:
+        pytest.fail(f"{NO_SLURM}apt-get install slurm-wlm munge libpmi2-0")
+    with private_slurm() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_session: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The private Slurm, without jobs before and after the test."""
+    yield slurm_session
+    slurm_session.clear()
 
 
 @pytest.fixture(scope="session")

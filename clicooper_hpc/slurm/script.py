@@ -171,6 +171,11 @@ def _commands(
     yield "# Refuse early, on one core, if the job cannot work."
     yield f'{program} plan "$JOB" --ranks {request.ranks}{settings}'
     yield ""
+    if job.slurm.requeue and job.slurm.launcher == "srun":
+        yield "# A step number no earlier start has had: MPICH waits for ever on the shared memory that"
+        yield "# killed ranks left under the same number of the same job."
+        yield "for ((i = 0; i < ${SLURM_RESTART_COUNT:-0}; i++)); do srun -n1 -N1 true; done"
+        yield ""
     yield "# --resume: begin the run, or go on where an earlier start of this script has left it."
     yield from _launch_comment(job)
     yield "CODE=0"
