@@ -172,9 +172,10 @@ def _commands(
     yield f'{program} plan "$JOB" --ranks {request.ranks}{settings}'
     yield ""
     if job.slurm.requeue and job.slurm.launcher == "srun":
-        yield "# A step number no earlier start has had: MPICH waits for ever on the shared memory that"
-        yield "# killed ranks left under the same number of the same job."
-        yield "for ((i = 0; i < ${SLURM_RESTART_COUNT:-0}; i++)); do srun -n1 -N1 true; done"
+        yield "# A step number no earlier start has had: MPICH waits for ever on the shared memory"
+        yield "# that killed ranks left under the same number of the same job."
+        count = "${SLURM_RESTART_COUNT:-0}"
+        yield f"for ((i = 0; i < {count}; i++)); do srun -n1 -N1 true || true; done"
         yield ""
     yield "# --resume: begin the run, or go on where an earlier start of this script has left it."
     yield from _launch_comment(job)
