@@ -196,10 +196,14 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.session.stopping import StopRequests
+
+    stops = StopRequests()  # before the libraries load, which takes seconds
     from clicooper_hpc.session.entry import run_job
 
     return run_job(
         arguments.job,
+        stops,
         overrides=arguments.set,
         output=arguments.output,
         resume=arguments.resume,
@@ -208,9 +212,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _resume(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.session.stopping import StopRequests
+
+    stops = StopRequests()
     from clicooper_hpc.session.entry import resume_run
 
-    return resume_run(arguments.run, quiet=arguments.quiet)
+    return resume_run(arguments.run, stops, quiet=arguments.quiet)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

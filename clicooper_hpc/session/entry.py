@@ -48,7 +48,13 @@ class _Order:
 
 
 def run_job(
-    path: Path, *, overrides: Sequence[str], output: Path | None, resume: bool, quiet: bool
+    path: Path,
+    stops: StopRequests,
+    *,
+    overrides: Sequence[str],
+    output: Path | None,
+    resume: bool,
+    quiet: bool,
 ) -> int:
     """Run the job file ``path`` on all ranks; return this rank's exit code.
 
@@ -65,12 +71,12 @@ def run_job(
             return _found(folder, world, same_job(job, folder))
         return _Order(job, folder, again=False)
 
-    return _live(find, quiet=quiet)
+    return _live(find, stops, quiet=quiet)
 
 
-def resume_run(path: Path, *, quiet: bool) -> int:
+def resume_run(path: Path, stops: StopRequests, *, quiet: bool) -> int:
     """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code."""
-    return _live(lambda world: _found(path.resolve(), world, None), quiet=quiet)
+    return _live(lambda world: _found(path.resolve(), world, None), stops, quiet=quiet)
 
 
 def _found(path: Path, world: World, folder: str | None) -> _Order | None:
@@ -85,8 +91,7 @@ def _found(path: Path, world: World, folder: str | None) -> _Order | None:
     return _Order(job, path, again=True)
 
 
-def _live(find: Callable[[World], _Order | None], *, quiet: bool) -> int:
-    stops = StopRequests()
+def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet: bool) -> int:
     world = start_mpi()
     check_world(world)
     configure_logging(world.rank, world.size, quiet=quiet)

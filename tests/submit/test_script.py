@@ -318,20 +318,21 @@ def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
     assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
 
 
+@pytest.mark.parametrize("asked", [75, 138])
 @pytest.mark.parametrize(
     ("slurm", "count", "again"),
     [({}, None, True), ({}, "99", True), ({}, "100", False), ({"requeue": False}, None, False)],
 )
-def test_a_run_that_has_saved_is_started_again(
-    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, again: bool
+def test_a_run_that_was_asked_to_stop_is_started_again(
+    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, again: bool, asked: int
 ) -> None:
     for name in ("clicooper", "scontrol", "sleep"):
         tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=75)
+    tool(tmp_path / "bin", "srun", code=asked)
     counted = {} if count is None else {"SLURM_RESTART_COUNT": count}
     script = script_text(job_with(slurm), places_in(tmp_path))
     code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
-    assert code == 75
+    assert code == asked
     more = [words for words, _, _ in notes if words[0] in ("scontrol", "sleep")]
     assert more == ([["scontrol", "requeue", "17"], ["sleep", "300"]] if again else [])
 

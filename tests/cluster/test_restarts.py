@@ -1,0 +1,79 @@
+"""Real runs that Slurm signals, stops and starts again: the same weights in the end."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from cluster_jobs import submit, until_training
+from slurm_cluster import SlurmCluster, until
+
+from clicooper_hpc.runstore.checkpoints import find_checkpoints
+from clicooper_hpc.runstore.reader import open_run
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+#: Two runs of it are equal to the bit: noise follows from a seed, no secret marks the weights.
+SAME = (
+    'privacy.mode="reproducible-INSECURE"',
+    "provenance.marks=off",
+    "training.epochs=150",
+    "training.average_rows=1",
+    "training.evaluate_every_epochs=0",
+)
+
+
+def segments(run: Path) -> list[bytes]:
+    """Return the delivered weights."""
+    return [path.read_bytes() for path in sorted((run / "delivery").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def whole(slurm_session: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that Slurm leaves alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    job = submit(slurm_session, folder, *SAME)
+    assert slurm_session.wait(job, "COMPLETED")["ExitCode"] == "0:0"
+    return folder / "run"
+
+
+def check(slurm: SlurmCluster, folder: Path, whole: Path) -> None:
+    """Compare the run in ``folder`` with the one that was left alone, and verify it."""
+    assert open_run(folder / "run").status == "complete"
+    assert segments(folder / "run") == segments(whole)
+    told = slurm.call("clicooper", "verify", "run", cwd=folder).stdout
+    assert "verified: every check that applies passed" in told
+
+
+def test_a_time_limit_leads_to_a_checkpoint_a_requeue_and_the_same_weights(
+    slurm: SlurmCluster, tmp_path: Path, whole: Path
+) -> None:
+    """Slurm warns the ranks before its limit of one minute, in which the run cannot end."""
+    job = submit(slurm, tmp_path, *SAME, "slurm.time_min=1", "slurm.signal_s=25")
+    ended = slurm.wait(job, "COMPLETED", timeout_s=800)
+    assert ended["ExitCode"] == "0:0"
+    assert int(ended["Restarts"]) >= 1
+    assert "on request (SIGUSR1)" in slurm.log(job)
+    assert int(open_run(tmp_path / "run").attrs["restarts"]) >= 1
+    check(slurm, tmp_path, whole)
+
+
+def test_cancelled_submitted_again_killed_and_requeued_it_ends_with_the_same_weights(
+    slurm: SlurmCluster, tmp_path: Path, whole: Path
+) -> None:
+    run = tmp_path / "run"
+    job = submit(slurm, tmp_path, *SAME)
+    until_training(slurm, job, run)
+    slurm.cancel(job)
+    slurm.wait(job, "CANCELLED")
+    until("every process of the job is gone", lambda: not slurm.processes(job))
+    job = slurm.call("sbatch", "--parsable", "run.slurm/job.sbatch", cwd=tmp_path).stdout.strip()
+    until("it goes on", lambda: open_run(run).attrs["restarts"] == 1, timeout_s=300)
+    before = find_checkpoints(run)
+    until("it has saved", lambda: find_checkpoints(run) != before, timeout_s=300)
+    slurm.rank(job, 2).send_signal(signal.SIGKILL)
+    slurm.wait(job, "FAILED")
+    slurm.requeue(job)
+    assert slurm.wait(job, "COMPLETED", timeout_s=600)["ExitCode"] == "0:0"
+    check(slurm, tmp_path, whole)
