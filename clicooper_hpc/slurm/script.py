@@ -193,10 +193,10 @@ def _commands(
 def _after(job: Job) -> Iterator[str]:
     """Deal with the exit code of the run: 75 says that it has saved and wants to go on."""
     if job.slurm.requeue:
-        yield "# 75: asked to stop, it has saved. 138: asked before it listened (128 + SIGUSR1). Slurm"
-        yield "# starts this script again, and the run goes on."
-        most = job.slurm.max_requeues
-        yield f'if [[ "$CODE" =~ ^(75|138)$ ]] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then'
+        yield "# 75: asked to stop, it has saved. 138: asked before it listened (128 + SIGUSR1)."
+        yield "# Slurm starts this script again, and the run goes on."
+        room = f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.slurm.max_requeues} ]'
+        yield f'if [[ "$CODE" =~ ^(75|138)$ ]] && {room}; then'
         yield '    scontrol requeue "$SLURM_JOB_ID"'
         yield "    sleep 300                           # until Slurm has taken this start away"
         yield "fi"
