@@ -19,7 +19,7 @@ class CheckpointSection(Section):
     """Save after every so many steps too. 0: only at the end of each training stage, or of each
     epoch where there are no stages."""
 
-    keep: int = Field(default=2, ge=1)
+    keep: int = Field(default=2, ge=1, le=100)
     """Newest checkpoints that are kept. An older one goes only when the next is whole."""
 
     stop_after_min: float | None = Field(default=None, gt=0, allow_inf_nan=False)

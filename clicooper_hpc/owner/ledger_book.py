@@ -130,7 +130,7 @@ class LedgerBook:
             tickets = self._issue_tickets(next_stage)
         self._published = self.ledger.size
         # What the trainers are about to rely on must not be lost with this process.
-        self._writer.flush()
+        self._writer.sync()
         return signed, Bulletin(entries, signed.to_text(), tickets)
 
     def resume(self, entries: Sequence[bytes], noted: int) -> History:
@@ -157,7 +157,7 @@ class LedgerBook:
             else:
                 next(self._orders)
         self._published = self.ledger.size
-        self._writer.flush()
+        self._writer.sync()
         return History(tuple(self.ledger.entries), tuple(one.to_text() for one in notes))
 
     def _issue_tickets(self, stage: int) -> tuple[bytes, ...]:

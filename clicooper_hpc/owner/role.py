@@ -92,12 +92,15 @@ class EarlierRun:
         What it holds of a stage; None at step 0 or without provenance.
     entries, noted
         Standing entries of the ledger, and the number of signed checkpoints stored with them.
+    proved
+        First step that is not proved yet.
     """
 
     step: int
     memory: StageMemory | None
     entries: Sequence[bytes]
     noted: int
+    proved: int
 
 
 @dataclass(slots=True)
@@ -206,14 +209,15 @@ class Owner:
         elif isinstance(event, Delivery):
             self._take_delivery(event)
         elif isinstance(event, Save):
-            self._save(event.step)
+            if self._saver.is_due(event.step):
+                self._save(event.step)
         elif isinstance(event, StageEnd) and self._registrar is not None:
             self._registrar.end(event)
 
     def _resume(self, earlier: EarlierRun) -> None:
         if self._registrar is not None and earlier.entries:
             self._registrar.resume(earlier.entries, earlier.noted, earlier.memory)
-        self._saver.resumed(earlier.step)
+        self._saver.resumed(earlier.step, earlier.proved)
         self._first = earlier.step
         for split, ids in self._course.agenda.sent_before(earlier.step).items():
             self._desk.list_again(split, ids)
@@ -224,7 +228,7 @@ class Owner:
 
     def _save(self, step: int) -> None:
         memory = StageMemory(0, {}) if self._registrar is None else self._registrar.memory()
-        self._writer.flush()
+        self._writer.sync()
         self._desk.keep_receipts()
         self._saver.save(step, {rank_file(0): pack_tensors(*memory.pack())})
 
@@ -242,6 +246,8 @@ class Owner:
         self._listen(wait=False)
         while len(self._open.events) >= WORD_SLOTS:
             self._listen_once()
+        if self._is_closed:
+            return
         self._writer.append(
             "steps",
             {

@@ -13,6 +13,7 @@ from clicooper_hpc.transport.world import World
 __all__ = ["Saver"]
 
 _LIMIT = 4096
+_WHOLE = b"saved"
 
 
 class Saver:
@@ -34,15 +35,19 @@ class Saver:
         self._run_id = run_id
         self._keep = keep
         self._wait_s = wait_s
-        self._saved = 0
+        self._saved = self._proved = 0
 
     def is_due(self, step: int) -> bool:
-        """Whether a run that stops after ``step`` steps has yet to save; all ranks agree."""
-        return step != self._saved
+        """Whether the state after ``step`` steps is to be saved; all ranks agree.
 
-    def resumed(self, step: int) -> None:
-        """Note that the checkpoint after ``step`` steps is there."""
-        self._saved = step
+        Not twice, and not while stages are trained again that are proved: whether the state is the
+        proved one is only known at their end.
+        """
+        return step != self._saved and step > self._proved
+
+    def resumed(self, step: int, proved: int) -> None:
+        """Note that the checkpoint after ``step`` steps is there, and ``proved`` are proved."""
+        self._saved, self._proved = step, proved
 
     def save(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write this rank's ``files`` (content by name); collective.
@@ -62,8 +67,14 @@ class Saver:
         told = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
         parts = self._world.gather_bytes(told.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s)
         self._saved = step
-        if parts is None:
-            return
+        if parts is not None:
+            self._commit(step, parts)
+        # All wait until the owner has it whole: nobody's patience for a step runs meanwhile.
+        self._world.broadcast_bytes(
+            None if self._world.rank else _WHOLE, limit_bytes=16, deadline_s=self._wait_s
+        )
+
+    def _commit(self, step: int, parts: list[bytes]) -> None:
         every: dict[str, FileDigest] = {}
         for rank, part in enumerate(parts):
             every |= _digests(part, rank)

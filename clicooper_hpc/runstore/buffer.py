@@ -14,6 +14,7 @@ import numpy as np
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.runstore.files import sync_path
 from clicooper_hpc.runstore.h5 import write_error
 from clicooper_hpc.runstore.rows_digest import RowsDigest
 from clicooper_hpc.runstore.tables import COMPLETE, SEALED_TABLES, Column, Table
@@ -158,6 +159,17 @@ class TableWriter(ABC):
         """Store every waiting row, then its marker. Errors as in `append`."""
         self._require_open()
         self._write({name: buffer.take() for name, buffer in self._buffers.items() if len(buffer)})
+
+    def sync(self) -> None:
+        """Flush, and force what is stored to the disk: it then survives the loss of the node.
+
+        Errors as in `append`.
+        """
+        self.flush()
+        try:
+            sync_path(self.path)
+        except OSError as error:
+            self._fail(error)
 
     def extend(self, table: str, rows: Rows) -> None:
         """Flush, then store many rows of one table at once, one array per column.

@@ -26,6 +26,7 @@ __all__ = [
     "FileDigest",
     "checkpoint_file",
     "commit_checkpoint",
+    "drop_newer",
     "find_checkpoints",
     "keep_state",
     "rank_file",
@@ -147,6 +148,26 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found.append(_read_index(folder))
     return sorted(found, key=lambda one: -one.step)
+
+
+def drop_newer(run: Path, step: int) -> None:
+    """Let go of checkpoints after more than ``step`` steps: their indexes, so that none is whole.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        An index cannot be removed.
+    """
+    for folder in _step_folders(run / "checkpoints"):
+        if int(folder.name.removeprefix("step-")) > step:
+            try:
+                (folder / _INDEX).unlink(missing_ok=True)
+            except OSError as error:
+                raise EnvironmentUnfitError(
+                    f"an old checkpoint cannot be removed ({error.strerror})",
+                    where=str(folder),
+                    remedy="Make the run folder writable.",
+                ) from error
 
 
 def read_checked(checkpoint: Checkpoint, name: str) -> bytes:

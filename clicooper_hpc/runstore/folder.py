@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 
-__all__ = ["RunFolder", "create_run_folder", "hold_run", "shard_name"]
+__all__ = [
+    "JOB_FOLDER",
+    "RunFolder",
+    "clear_unbegun",
+    "create_run_folder",
+    "hold_run",
+    "shard_name",
+]
+
+#: File in the private folder that tells the folder of the job file.
+JOB_FOLDER = "job-folder"
+#: What a run folder holds before anything has left the owner.
+_UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe"}
 
 
 def shard_name(rank: int) -> str:
@@ -115,6 +128,34 @@ def hold_run(folder: RunFolder) -> None:
         ) from None
     except OSError:
         os.close(handle)
+
+
+def clear_unbegun(path: Path) -> None:
+    """Remove a run folder whose run was killed before anything left its owner.
+
+    Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody. A folder that
+    holds anything else is left as it is.
+
+    Raises
+    ------
+    RunFolderError
+        Another process holds the run.
+    EnvironmentUnfitError
+        It cannot be removed.
+    """
+    if not path.is_dir() or not {one.name for one in path.iterdir()} <= _UNBEGUN:
+        return
+    if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
+        return
+    hold_run(RunFolder(path))
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"what a start left that was killed early cannot be removed ({error.strerror})",
+            where=str(path),
+            remedy="Remove the folder yourself: nothing has left the owner yet.",
+        ) from error
 
 
 def _taken(path: Path, how: str) -> RunFolderError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical, load_job
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.runstore.folder import clear_unbegun
 from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.session.logs import configure_logging
 from clicooper_hpc.session.stopping import StopRequests
@@ -69,6 +70,8 @@ def run_job(
         folder = (output or Path("runs") / path.stem).resolve()
         if resume and has_begun(folder):
             return _found(folder, world, same_job(job, folder))
+        if resume:
+            clear_unbegun(folder)
         return _Order(job, folder, again=False)
 
     return _live(find, stops, quiet=quiet)
@@ -82,6 +85,7 @@ def resume_run(path: Path, stops: StopRequests, *, quiet: bool) -> int:
 def _found(path: Path, world: World, folder: str | None) -> _Order | None:
     from clicooper_hpc.session.later_life import job_to_resume
 
+    path = path.parent if path.name == "run.h5" else path
     job = job_to_resume(path, world.size)
     if job is None:
         _log.info("the run is complete: %s", path)

@@ -21,7 +21,8 @@ from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.pipeline.partition import check_cuts
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import RunFolder, hold_run
+from clicooper_hpc.runstore.folder import JOB_FOLDER, RunFolder, hold_run
+from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.single import SingleWriter, require_parallel_hdf5
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
@@ -50,7 +51,14 @@ __all__ = ["has_begun", "job_to_resume", "live_again", "same_job"]
 _log = logging.getLogger(__name__)
 
 #: What a later life cannot make anew: without them it would be another run, or a second release.
-_SECRETS = ("master.key", "front.json", "front.safetensors", "front.probe", "label-map.safetensors")
+_SECRETS = (
+    "master.key",
+    "front.json",
+    "front.safetensors",
+    "front.probe",
+    "label-map.safetensors",
+    JOB_FOLDER,
+)
 
 
 def has_begun(path: Path) -> bool:
@@ -108,7 +116,8 @@ def job_to_resume(path: Path, ranks: int) -> Job | None:
             remedy="Bring back the private folder of the run; or train anew in another folder, "
             "which releases every sample a second time.",
         )
-    return job_from_canonical(str(run.attrs["resolved_job"]))
+    home = PrivateFolder(run.folder.private).read(JOB_FOLDER).decode()
+    return job_from_canonical(str(run.attrs["resolved_job"]), home)
 
 
 def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet: bool) -> int:
@@ -121,6 +130,7 @@ def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet
     def opened() -> Run:
         if world.rank == 0:
             hold_run(folder)
+            stops.forget(path)
         return open_run(path)
 
     run = agree(world, opened, deadline_s=startup_s)
@@ -141,6 +151,9 @@ def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet
     )
 
     def fits() -> None:
+        if job.output.layout == "single":
+            # On every rank, for in the opening all would wait for one that cannot take part.
+            require_parallel_hdf5()
         if owner is not None:
             owner.go_on(run, found, signers)
 
@@ -186,7 +199,6 @@ def _reopen(
 ) -> TableWriter:
     tables = OWNER_TABLES if world.rank == 0 else TRAINER_TABLES
     if job.output.layout == "single":
-        require_parallel_hdf5()
         return SingleWriter(
             folder.index,
             tables,

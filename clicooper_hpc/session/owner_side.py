@@ -31,7 +31,8 @@ from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.checkpoints import drop_newer
+from clicooper_hpc.runstore.folder import JOB_FOLDER, RunFolder
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
@@ -66,6 +67,9 @@ class OwnerSide:
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self._job = job
         self._private = PrivateFolder(folder.private)
+        if JOB_FOLDER not in self._private:
+            # Where the job's key files and modules are found again; not for everybody to know.
+            self._private.write(JOB_FOLDER, job.folder.encode())
         self._preparation = prepare(job, self._private)
 
     @property
@@ -157,6 +161,8 @@ class OwnerSide:
             layer_names=tuple(run.pipeline["layer_names"]),
         )
         self._header = header_of(run.attrs, run.hosts, more_restarts=more)
+        # Rows are about to be cut there: nothing newer can be gone on with any more.
+        drop_newer(run.folder.path, found.step)
         if more:
             note_restart(run.folder.index, self._header.restarts)
 
@@ -180,7 +186,7 @@ class OwnerSide:
         total = scene.course.total_steps
         earlier = None
         if found is not None:
-            earlier = EarlierRun(found.step, found.memory, found.entries, found.noted)
+            earlier = EarlierRun(found.step, found.memory, found.entries, found.noted, found.proved)
         done = 0 if found is None else found.step
         with Progress(total, self._job.training.epochs, note, quiet=quiet, done=done) as progress:
             return make_owner(

@@ -7,11 +7,18 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, RunFolderError
+from clicooper_hpc.errors import (
+    ClicooperError,
+    EvidenceError,
+    ExitCode,
+    PeerError,
+    RunFolderError,
+)
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.provenance.chain import LedgerOrder
@@ -25,7 +32,14 @@ from clicooper_hpc.runstore.checkpoints import (
     segment_file,
 )
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.tables import CHECKPOINTS, HEADS, LEDGER, MESSAGES, Table
+from clicooper_hpc.runstore.tables import (
+    CHECKPOINTS,
+    HEADS,
+    LEDGER,
+    MESSAGES,
+    STEPS,
+    Table,
+)
 from clicooper_hpc.runstore.tensors import read_metadata, unpack_tensors
 from clicooper_hpc.session.agreement import agree
 from clicooper_hpc.session.earlier import owner_rows, trainer_rows
@@ -53,6 +67,8 @@ class Resumption:
         What the checkpoint holds of a stage; None at step 0 or without provenance.
     entries, noted
         Owner only: the standing entries, and the signed checkpoints stored with them.
+    proved
+        First step that is not proved yet.
     is_closed
         Owner only: whether the results are signed.
     life
@@ -64,6 +80,7 @@ class Resumption:
     memory: StageMemory | None
     entries: tuple[bytes, ...] = ()
     noted: int = 0
+    proved: int = 0
     is_closed: bool = False
     life: EarlierLife | None = None
 
@@ -86,18 +103,21 @@ def agree_on_resumption(
         The tables of a rank cannot be read, or what it saved does not fit.
     """
     tables = agree(world, lambda: _tables(run, world.rank), deadline_s=deadline_s)
-    found = _agree_on_checkpoint(world, run, deadline_s=deadline_s)
+    steps = len(_column(tables, STEPS.name, "step"))
+    found = _agree_on_checkpoint(world, run, steps, deadline_s=deadline_s)
     order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1) if proofs else None
     entries = agree(world, lambda: _standing(tables, order), deadline_s=deadline_s)
     told = world.broadcast_bytes(
         None if world.rank else str(len(entries)).encode(), limit_bytes=32, deadline_s=deadline_s
     )
-    begin = partial(_begin, world.rank, tables, found, course, order, entries, told)
+    shard = run.folder.shard(world.rank)
+    begin = partial(_begin, world.rank, shard, tables, found, course, order, entries, told)
     return agree(world, begin, deadline_s=deadline_s)
 
 
 def _begin(
     rank: int,
+    path: Path,
     tables: Tables,
     found: Checkpoint | None,
     course: Course,
@@ -110,13 +130,28 @@ def _begin(
         raise PeerError("the size of the ledger is no number", where="message from rank 0")
     standing, step = int(told), 0 if found is None else found.step
     memory = None if found is None or order is None else _memory(found, rank_file(rank))
-    if rank == 0:
-        rows = owner_rows(tables, step=step, agenda=course.agenda, order=order, ledger=standing)
-        closed = order is not None and standing == order.size
-        return Resumption(step, rows, memory, entries, rows.count(CHECKPOINTS.name), closed)
     proved = 0 if order is None else proved_stages(order, standing)
     bounds = course.agenda.bounds
+    if rank == 0:
+        rows = owner_rows(tables, step=step, agenda=course.agenda, order=order, ledger=standing)
+        return Resumption(
+            step,
+            rows,
+            memory,
+            entries,
+            noted=rows.count(CHECKPOINTS.name),
+            proved=bounds[proved],
+            is_closed=order is not None and standing == order.size,
+        )
+    if order is not None:
+        _check_ledger(tables, standing, rank=rank, saved=found is not None)
     rows = trainer_rows(tables, step=step, bounds=bounds, proved=proved, ledger=standing)
+    if rows.count(STEPS.name) != max(step, bounds[proved]):
+        raise RunFolderError(
+            f"rows of steps are missing that rank {rank} has signed",
+            where=str(path),
+            remedy="Bring back the file the run wrote.",
+        )
     state = None
     if found is not None:
         name = segment_file(rank)
@@ -135,6 +170,28 @@ def _begin(
         recorded=bounds[proved],
     )
     return Resumption(step, rows, memory, life=life)
+
+
+def _check_ledger(tables: Tables, standing: int, *, rank: int, saved: bool) -> None:
+    """Refuse an owner whose ledger is shorter than what this rank was shown.
+
+    The owner stores entries before it tells of them, so that cannot come of a kill.
+    """
+    heads = _column(tables, HEADS.name, "size")
+    seen = max((int(size) for size in heads), default=0)
+    if seen > standing or (saved and not standing):
+        raise EvidenceError(
+            f"the owner's ledger has {standing} entries, and rank {rank} has seen {seen}",
+            where="ledger of the earlier life",
+            remedy="The owner's files are older than the run: bring back the newest ones.",
+        )
+
+
+def _column(tables: Tables, table: str, column: str) -> np.ndarray[Any, Any]:
+    for found, rows in tables.items():
+        if found.name == table:
+            return rows[column]
+    return np.empty(0, np.int64)
 
 
 def _tables(run: Run, rank: int) -> Tables:
@@ -159,7 +216,10 @@ def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
     return ()
 
 
-def _agree_on_checkpoint(world: World, run: Run, *, deadline_s: float) -> Checkpoint | None:
+def _agree_on_checkpoint(
+    world: World, run: Run, steps: int, *, deadline_s: float
+) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
     mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
     told = world.broadcast_bytes(
@@ -176,6 +236,11 @@ def _agree_on_checkpoint(world: World, run: Run, *, deadline_s: float) -> Checkp
         code, message = 0, ""
         try:
             _read_all(mine, int(step), names)
+            if steps < int(step):
+                raise RunFolderError(
+                    f"rank {world.rank} has the rows of {steps} steps only",
+                    where=str(run.folder.shard(world.rank)),
+                )
         except ClicooperError as error:
             code, message = int(error.exit_code), error.line()
         verdict = world.share_verdict(code, message, deadline_s=deadline_s)

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from clicooper_hpc.errors import EnvironmentUnfitError
+
 __all__ = ["STOP_FILE", "StopRequests"]
 
 STOP_FILE = "STOP"
@@ -38,10 +40,27 @@ class StopRequests:
             signal.signal(number, self._take)
 
     def watch(self, folder: Path, limit_s: float | None) -> None:
-        """Also look for the file in ``folder``, and at the clock; an old file is taken away."""
-        (folder / STOP_FILE).unlink(missing_ok=True)
+        """Also look for the file in ``folder``, and at the clock."""
         self._folder = folder
         self._ends = None if limit_s is None else self._begun + limit_s
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Take a file away that stopped an earlier life; call at the start of one.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            It cannot be removed.
+        """
+        try:
+            (folder / STOP_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"cannot be removed ({error.strerror}), and would stop the run at once",
+                where=str(folder / STOP_FILE),
+                remedy="Remove it yourself.",
+            ) from error
 
     def asked(self) -> bool:
         """Whether to stop."""

@@ -87,7 +87,10 @@ def _directives(job: Job, places: Places, request: Request) -> Iterator[str]:
             "trainers take them in turn, by their number on the node",
         )
     yield _directive(f"--time={slurm.time_min}", "minutes; before they end the run saves")
-    yield _directive(f"--signal=USR1@{slurm.signal_s}", "seconds before: the ranks save and stop")
+    # Ranks under mpirun are no step of the job, so there the script is told.
+    whom = "" if slurm.launcher == "srun" else "B:"
+    signal = f"--signal={whom}USR1@{slurm.signal_s}"
+    yield _directive(signal, "seconds before: the ranks save and stop")
     for key, meaning in _NAMED.items():
         if (value := getattr(slurm, key)) is not None:
             yield _directive(f"--{key}={value}", meaning)
@@ -180,9 +183,17 @@ def _commands(
     yield "# --resume: begin the run, or go on where an earlier start of this script has left it."
     yield from _launch_comment(job)
     yield "CODE=0"
-    yield from _launch(
-        job, request, f'{program} run "$JOB" -o "$RUN" --resume{settings} || CODE=$?'
-    )
+    command = f'{program} run "$JOB" -o "$RUN" --resume{settings}'
+    if job.slurm.launcher == "srun":
+        yield from _launch(job, request, f"{command} || CODE=$?")
+    else:
+        yield "# Slurm asks this script, and it asks the run by a file. The signal ends a wait."
+        yield "trap 'touch \"$RUN/STOP\" || true' USR1"
+        yield from _launch(job, request, f"{command} &")
+        yield 'wait "$!" || CODE=$?'
+        yield 'while [ "$CODE" -gt 128 ] && kill -0 "$!" 2>/dev/null; do'
+        yield '    CODE=0; wait "$!" || CODE=$?'
+        yield "done"
     yield ""
     yield from _after(job)
     yield ""

@@ -235,6 +235,13 @@ class Prover:
         self._runtime.after_update = None
         begun = time.perf_counter()
         content = self.state() if content is None else content
+        roots = roots_of(content)
+        if self.is_proved(event.stage):
+            entry = self._exchange.ledger.entry("stage", event.stage, self._segment)
+            compare_with_proof(roots, entry, str(Place("stage", event.stage, self._segment)))
+            self._roots = roots
+            self._log.take()
+            return
         if self._settings.run is not None:
             keep_state(
                 self._settings.run,
@@ -243,13 +250,6 @@ class Prover:
                 step=event.last,
                 content=content,
             )
-        roots = roots_of(content)
-        if self.is_proved(event.stage):
-            entry = self._exchange.ledger.entry("stage", event.stage, self._segment)
-            compare_with_proof(roots, entry, str(Place("stage", event.stage, self._segment)))
-            self._roots = roots
-            self._log.take()
-            return
         ended = time.perf_counter()
         records, times = self._log.take()
         self._keep_messages(event.stage, records)

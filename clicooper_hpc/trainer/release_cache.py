@@ -51,6 +51,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     Its space is reserved at once: on a full disk a mapped page would otherwise kill the process.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)  # of a process that was killed in this very function
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, 4 * math.prod(shape))

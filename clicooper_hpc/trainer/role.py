@@ -150,7 +150,8 @@ class Trainer:
             elif isinstance(event, Delivery):
                 self._deliver(event)
             elif isinstance(event, Save):
-                state = self._save(event.step)
+                if self._saver.is_due(event.step):
+                    state = self._save(event.step)
                 continue
             elif self._prover is not None:
                 self._prove(event, self._prover, state)
@@ -168,7 +169,7 @@ class Trainer:
             )
         if earlier.state is not None:
             import_state(self._runtime, earlier.state, where=f"checkpoint of step {earlier.step}")
-        self._saver.resumed(earlier.step)
+        self._saver.resumed(earlier.step, earlier.recorded)
         self._first, self._recorded = earlier.step, earlier.recorded
         if self._sources is not None:
             for refill in self._course.refill(earlier.step):
@@ -184,7 +185,7 @@ class Trainer:
         files = {segment_file(self._world.rank): state}
         if self._prover is not None:
             files[rank_file(self._world.rank)] = pack_tensors(*self._prover.memory().pack())
-        self._writer.flush()
+        self._writer.sync()
         self._saver.save(step, files)
         self._saved_s += time.perf_counter() - start
         return state

@@ -13,8 +13,11 @@ from mpirun import mpirun
 from start import start, train
 
 from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.runstore.buffer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.tables import OWNER_TABLES
+from clicooper_hpc.runstore.writer import ShardWriter
 
 pytestmark = pytest.mark.mpi
 
@@ -233,3 +236,47 @@ def test_other_kinds_of_run_resume_to_the_bit_too(tmp_path: Path, overrides: lis
         assert ours == theirs
     assert run.results["clean_accuracy"] == one.results["clean_accuracy"]
     assert list(run.table("steps", 1).index) == list(one.table("steps", 1).index)
+
+
+def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole: Run) -> None:
+    (tmp_path / "job.toml").write_text(LIVES)
+    run = tmp_path / "run"
+    (run / "delivery").mkdir(parents=True)
+    (run / "private").mkdir(mode=0o700)
+    (run / "private" / "master.key").write_bytes(b"half a key")
+    words = ["-m", "clicooper_hpc", "run", str(tmp_path / "job.toml"), "-o", str(run), "-q"]
+    done = mpirun(RANKS, words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds files already" in one_line(done.stderr)
+    done = mpirun(RANKS, [*words, "--resume"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_same(open_run(run), whole)
+
+
+def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> None:
+    """A restored backup would begin a second ledger; nobody takes part in that."""
+    run = open_run(copy / "run")
+    kept = {table.name: rows for table, rows in run.rows(0).items()}
+    kept["ledger"] = {name: values[:5] for name, values in kept["ledger"].items()}
+    attributes: dict[str, str | int | float | bool] = {
+        "run_id": str(run.attrs["run_id"]),
+        "rank": 0,
+    }
+    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=EarlierRows(kept, {})):
+        pass
+    done = resume(copy, RANKS)
+    assert done.returncode == 4, done.stderr
+    assert "the owner's ledger has" in one_line(done.stderr)
+
+
+def test_a_lost_file_of_the_owner_is_named_and_costs_nothing(copy: Path, whole: Run) -> None:
+    (copy / "run" / "rank-000.h5").rename(copy / "lost.h5")
+    done = resume(copy, RANKS)
+    # The ledger was in it: nothing is begun anew, and nothing is taken away.
+    assert done.returncode == 4, done.stderr
+    assert "the owner's ledger has 0 entries" in done.stderr
+    assert [one.step for one in find_checkpoints(copy / "run")] == [5, 2]
+    (copy / "lost.h5").rename(copy / "run" / "rank-000.h5")
+    done = resume(copy, RANKS)
+    assert done.returncode == 0, done.stderr
+    check_same(open_run(copy / "run"), whole)

@@ -300,6 +300,26 @@ def test_mpirun_gets_the_number_of_ranks_and_its_options(tmp_path: Path) -> None
     assert notes[1][0][:6] == ["mpirun", "-n", "4", "--bind-to", "none", "clicooper"]
 
 
+def test_under_mpirun_the_script_passes_the_warning_on(tmp_path: Path) -> None:
+    """Slurm signals the script, whose ranks stop by the file STOP; their exit code is the job's."""
+    for name in ("clicooper", "scontrol", "sleep"):
+        tool(tmp_path / "bin", name)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    launcher = tmp_path / "bin" / "mpirun"
+    stop = tmp_path / "runs" / "mine" / "STOP"
+    launcher.write_text(
+        "#!/bin/bash\nkill -USR1 $PPID\n"
+        f"for i in $(seq 100); do [ -e {stop} ] && exit 75; /bin/sleep 0.1; done\n"
+    )
+    launcher.chmod(0o755)
+    job = job_with({"launcher": "mpirun"})
+    script = script_text(job, places_in(tmp_path))
+    assert "--signal=B:USR1@120" in directives(script)
+    code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17")
+    assert code == 75
+    assert ["scontrol", "requeue", "17"] in [words for words, _, _ in notes]
+
+
 def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
     for name in ("clicooper", "srun"):
         tool(tmp_path / "bin", name)
