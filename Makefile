@@ -5,7 +5,7 @@
 # make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
 # make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
-# make kill-matrix  every rank killed at every moment, and resumed (minutes)
+# make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
 # make check     format, lint, types, import arrows
 PYTHON ?= python3
@@ -50,7 +50,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not matrix" $(PYTEST_ARGS)
 
 kill-matrix: $(STAMP)
-	$(BIN)/python -m pytest tests/runs/test_killed_runs.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/runs/test_killed_runs.py tests/runs/test_resume.py $(PYTEST_ARGS)
 
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from _pytest.mark import ParameterSet
 from lives import LIVES, check_same, resume, statements, struck
 from mpirun import mpirun
 from start import start, train
@@ -56,7 +57,14 @@ def one_line(stderr: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("rank", "what"), [(1, "SIGUSR1"), (2, "SIGTERM"), (0, "SIGUSR2")])
+@pytest.mark.parametrize(
+    ("rank", "what"),
+    [
+        (1, "SIGUSR1"),
+        pytest.param(2, "SIGTERM", marks=pytest.mark.matrix),
+        pytest.param(0, "SIGUSR2", marks=pytest.mark.matrix),
+    ],
+)
 def test_a_request_to_any_rank_stops_all_at_one_step_and_loses_nothing(
     tmp_path: Path, whole: Run, rank: int, what: str
 ) -> None:
@@ -212,18 +220,30 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert "run.h5" in one_line(done.stderr)
 
 
+def kind(name: str, *overrides: str, always: bool = False) -> ParameterSet:
+    marks = [] if always else [pytest.mark.matrix]
+    return pytest.param(overrides, id=name, marks=marks)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["pipeline.coupling=one-way", "training.optimizer=adamw", "training.learning_rate=1e-3"],
-        ["release.cache=none", "training.average_rows=2"],
-        ["provenance.enabled=false", "checkpoint.every_steps=3"],
-        ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
-        ["output.layout=single"],
+        kind(
+            "one-way",
+            "pipeline.coupling=one-way",
+            "training.optimizer=adamw",
+            "training.learning_rate=1e-3",
+            always=True,
+        ),
+        kind("no-cache", "release.cache=none", "training.average_rows=2"),
+        kind("no-proofs", "provenance.enabled=false", "checkpoint.every_steps=3", always=True),
+        kind("anchors", "labels.method=anchors", "labels.expansion=8", "data.train_rows=180"),
+        kind("single", "output.layout=single"),
     ],
-    ids=["one-way", "no-cache", "no-proofs", "anchors", "single"],
 )
-def test_other_kinds_of_run_resume_to_the_bit_too(tmp_path: Path, overrides: list[str]) -> None:
+def test_other_kinds_of_run_resume_to_the_bit_too(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
     if "output.layout=single" in overrides and not h5py.get_config().mpi:
         pytest.skip("this h5py has no parallel HDF5")
     one = train(tmp_path, RANKS, *overrides, text=LIVES, name="whole")
