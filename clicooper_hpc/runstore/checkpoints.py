@@ -31,7 +31,7 @@ __all__ = [
     "keep_state",
     "rank_file",
     "read_checked",
-    "segment_file",
+    "state_file",
     "store_file",
 ]
 
@@ -63,10 +63,10 @@ class Checkpoint:
 
 def checkpoint_file(run: Path, stage: int, segment: int) -> Path:
     """Return the safetensors file of ``segment`` (from 1) after ``stage`` (from 0)."""
-    return run / "checkpoints" / f"stage-{stage:05d}" / segment_file(segment)
+    return run / "checkpoints" / f"stage-{stage:05d}" / state_file(segment)
 
 
-def segment_file(segment: int) -> str:
+def state_file(segment: int) -> str:
     """Return the name of the file with the state of ``segment`` (from 1)."""
     return f"segment-{segment:03d}.safetensors"
 
@@ -104,7 +104,7 @@ def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes
     """
     path, stored = (
         checkpoint_file(run, stage, segment),
-        _step_folder(run, step) / segment_file(segment),
+        _step_folder(run, step) / state_file(segment),
     )
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

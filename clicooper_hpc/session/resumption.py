@@ -29,7 +29,7 @@ from clicooper_hpc.runstore.checkpoints import (
     find_checkpoints,
     rank_file,
     read_checked,
-    segment_file,
+    state_file,
 )
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.tables import (
@@ -154,7 +154,7 @@ def _begin(
         )
     state = None
     if found is not None:
-        name = segment_file(rank)
+        name = state_file(rank)
         state = unpack_tensors(read_checked(found, name), where=str(found.folder / name))
     heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
     life = EarlierLife(
@@ -229,7 +229,7 @@ def _agree_on_checkpoint(
     )
     names = [rank_file(0)]
     if world.rank:
-        names = [segment_file(world.rank)]
+        names = [state_file(world.rank)]
         if run.job["provenance"]["enabled"]:
             names.append(rank_file(world.rank))
     for step in json.loads(told):

@@ -21,15 +21,7 @@ _LOOK_S = 1.0
 
 
 class StopRequests:
-    """Whether this rank has been asked to stop, and by what.
-
-    Parameters
-    ----------
-    folder
-        The run folder, on the rank that looks for the file; else None.
-    limit_s
-        Seconds after which the run stops by itself; None: never.
-    """
+    """Whether this rank has been asked to stop, and by what (``reason``); listens from now on."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -40,7 +32,10 @@ class StopRequests:
             signal.signal(number, self._take)
 
     def watch(self, folder: Path, limit_s: float | None) -> None:
-        """Also look for the file in ``folder``, and at the clock."""
+        """Also look for the file in the run ``folder``, and at the clock.
+
+        ``limit_s``: seconds from the start after which the run stops by itself; None: never.
+        """
         self._folder = folder
         self._ends = None if limit_s is None else self._begun + limit_s
 

@@ -29,7 +29,7 @@ from clicooper_hpc.pipeline.saver import Saver
 from clicooper_hpc.pipeline.state import export_state, import_state
 from clicooper_hpc.pipeline.stopline import StopLine
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import rank_file, segment_file
+from clicooper_hpc.runstore.checkpoints import rank_file, state_file
 from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.inputs import ReleaseSource
 from clicooper_hpc.trainer.prover import Prover
@@ -182,7 +182,7 @@ class Trainer:
         """Save the state of the segment, and return it."""
         start = time.perf_counter()
         state = pack_tensors(export_state(self._runtime), {})
-        files = {segment_file(self._world.rank): state}
+        files = {state_file(self._world.rank): state}
         if self._prover is not None:
             files[rank_file(self._world.rank)] = pack_tensors(*self._prover.memory().pack())
         self._writer.sync()

@@ -6,10 +6,10 @@ import fcntl
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
-from _pytest.mark import ParameterSet
 from lives import LIVES, check_same, resume, statements, struck
 from mpirun import mpirun
 from start import start, train
@@ -220,7 +220,7 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert "run.h5" in one_line(done.stderr)
 
 
-def kind(name: str, *overrides: str, always: bool = False) -> ParameterSet:
+def kind(name: str, *overrides: str, always: bool = False) -> Any:
     marks = [] if always else [pytest.mark.matrix]
     return pytest.param(overrides, id=name, marks=marks)
 
