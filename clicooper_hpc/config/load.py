@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import UsageError
+from clicooper_hpc.errors import RunFolderError, UsageError
 
 __all__ = ["job_from_canonical", "load_job"]
 
@@ -41,8 +41,23 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
 
 
 def job_from_canonical(text: str, folder: str = ".") -> Job:
-    """Rebuild a job from `Job.canonical`; ``folder`` is where modules of the user's own lie."""
-    return Job.model_validate_json(text).model_copy(update={"folder": folder})
+    """Rebuild a job from `Job.canonical`; ``folder`` is where modules of the user's own lie.
+
+    Raises
+    ------
+    RunFolderError
+        This version knows no such job: another one wrote it, or the file is damaged.
+    """
+    try:
+        return Job.model_validate_json(text).model_copy(update={"folder": folder})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"] if not _is_branch_name(str(part)))
+        raise RunFolderError(
+            f"the job that the run was made from cannot be read by this version ({first['msg']})",
+            where=f"run.h5, resolved_job, {key}" if key else "run.h5, resolved_job",
+            remedy="Use the version that made the run: `clicooper inspect RUN` names it.",
+        ) from None
 
 
 def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:

@@ -94,13 +94,18 @@ class ReleaseDesk:
             self._secrets.keep_receipts(split, self._streams[split].receipts)
 
     def _authorise(self, event: Event) -> None:
-        """Charge a release once in the life of the run."""
+        """Charge a release once in the life of the run.
+
+        Receipts are stored first, empty as they are: they are sealed with the key, so a later life
+        with another key is refused even if this one is killed before it saves.
+        """
         if any(
             (entry.split, entry.kind, entry.release) == (event.split, event.kind, event.release)
             for entry in self.ledger.entries
         ):
             return
         self.ledger.authorise(event)
+        self._secrets.keep_receipts(event.split, self._streams[event.split].receipts)
         self._secrets.keep_ledger(self.ledger)
 
     def classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:

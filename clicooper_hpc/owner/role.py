@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from clicooper_hpc.pipeline.agenda import (
     EVALUATED_BYTES,
     Delivery,
     Event,
+    Refill,
     Save,
     StageEnd,
     TrainStep,
@@ -221,10 +223,22 @@ class Owner:
         self._first = earlier.step
         for split, ids in self._course.agenda.sent_before(earlier.step).items():
             self._desk.list_again(split, ids)
-        for refill in self._course.refill(earlier.step):
-            # The very bits that left before: the desk compares them with their receipts.
-            rows, _ = self._desk.rows(refill.split, refill.ids)
-            self._links.release.send(rows, Kind.RELEASE, refill.step, 0)
+        for split, refills in groupby(self._course.refill(earlier.step), key=lambda one: one.split):
+            mine, several = list(refills), self._course.micro_batches
+            for start in range(0, len(mine), several):
+                self._send_again(split, mine[start : start + several])
+
+    def _send_again(self, split: str, refills: Sequence[Refill]) -> None:
+        """Send the very bits that left before: the desk compares them with their receipts.
+
+        Several messages at once, for the front works in blocks of a fixed size.
+        """
+        rows, _ = self._desk.rows(split, np.concatenate([refill.ids for refill in refills]))
+        first = 0
+        for refill in refills:
+            part = rows[first : first + len(refill.ids)]
+            self._links.release.send(part, Kind.RELEASE, refill.step, 0)
+            first += len(refill.ids)
 
     def _save(self, step: int) -> None:
         memory = StageMemory(0, {}) if self._registrar is None else self._registrar.memory()

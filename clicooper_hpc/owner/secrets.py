@@ -70,11 +70,25 @@ class OwnerSecrets:
         return label_map
 
     def receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
-        """Return what is known to have left of ``split``, or empty receipts."""
+        """Return what is known to have left of ``split``, or empty receipts if nothing can have.
+
+        Raises
+        ------
+        RunFolderError
+            They are damaged, of another key, or gone although the ledger says that rows left.
+        """
         name = _receipts(split)
-        if name not in self._folder:
-            return ReleaseReceipts(samples, key)
-        return self._sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+        if name in self._folder:
+            return self._sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+        if any(entry.split == split for entry in self.ledger(None).entries):
+            raise RunFolderError(
+                f"the receipts of split {split!r} are missing, and the ledger says that it was "
+                "released",
+                where=str(self._folder.path / name),
+                remedy="Bring back the file the run wrote; without it nobody can tell whether the "
+                "same rows would leave again.",
+            )
+        return ReleaseReceipts(samples, key)
 
     def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""

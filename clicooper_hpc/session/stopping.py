@@ -5,6 +5,7 @@ All do the same: the run finishes its step, saves, and exits with 75.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from clicooper_hpc.errors import EnvironmentUnfitError
 __all__ = ["STOP_FILE", "StopRequests"]
 
 STOP_FILE = "STOP"
+_log = logging.getLogger(__name__)
+
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 #: The file is looked for at most so often: a look may ask a busy file server.
 _LOOK_S = 1.0
@@ -27,6 +30,7 @@ class StopRequests:
         self.reason: str | None = None
         self._folder: Path | None = None
         self._ends: float | None = None
+        self._has_looked = False
         self._begun = self._looked = time.monotonic()
         for number in _SIGNALS:
             signal.signal(number, self._take)
@@ -34,10 +38,21 @@ class StopRequests:
     def watch(self, folder: Path, limit_s: float | None) -> None:
         """Also look for the file in the run ``folder``, and at the clock.
 
-        ``limit_s``: seconds from the start after which the run stops by itself; None: never.
+        ``limit_s``: seconds from the start after which the run stops by itself; None: never. A
+        start that takes longer still leaves one step, or the run would be started for ever.
         """
         self._folder = folder
-        self._ends = None if limit_s is None else self._begun + limit_s
+        if limit_s is None:
+            return
+        self._ends = self._begun + limit_s
+        took = time.monotonic() - self._begun
+        if took >= limit_s:
+            _log.warning(
+                "checkpoint.stop_after_min is %.3g min, and the start alone took %.3g min: the run "
+                "does one step, then it stops",
+                limit_s / 60,
+                took / 60,
+            )
 
     @staticmethod
     def forget(folder: Path) -> None:
@@ -58,9 +73,11 @@ class StopRequests:
             ) from error
 
     def asked(self) -> bool:
-        """Whether to stop."""
+        """Whether to stop; asked once before each step."""
         now = time.monotonic()
-        if self.reason is None and self._ends is not None and now >= self._ends:
+        is_late = self._has_looked and self._ends is not None and now >= self._ends
+        self._has_looked = True
+        if self.reason is None and is_late:
             self.reason = "checkpoint.stop_after_min"
         if self.reason is None and self._folder is not None and now - self._looked >= _LOOK_S:
             self._looked = now

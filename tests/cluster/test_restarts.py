@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
-from cluster_jobs import submit, until_training
+from cluster_jobs import setup_in, submit, until_training
 from slurm_cluster import SlurmCluster, until
 
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
@@ -18,10 +19,24 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 SAME = (
     'privacy.mode="reproducible-INSECURE"',
     "provenance.marks=off",
-    "training.epochs=150",
+    "training.epochs=50",
     "training.average_rows=1",
     "training.evaluate_every_epochs=0",
 )
+
+PACED = Path(__file__).parent / "programs" / "paced.py"
+
+
+def slowly(folder: Path) -> str:
+    """Return the `slurm.setup` under which a step takes as long on every machine.
+
+    With 50 epochs of 21 steps the run cannot end within a minute, however fast the cores are.
+    """
+    program = folder / "bin" / "clicooper"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{PACED.read_text()}")
+    program.chmod(0o755)
+    return setup_in(Path(sys.prefix), f"export PATH={program.parent}:$PATH")
 
 
 def segments(run: Path) -> list[bytes]:
@@ -50,7 +65,8 @@ def test_a_time_limit_leads_to_a_checkpoint_a_requeue_and_the_same_weights(
     slurm: SlurmCluster, tmp_path: Path, whole: Path
 ) -> None:
     """Slurm warns the ranks before its limit of one minute, in which the run cannot end."""
-    job = submit(slurm, tmp_path, *SAME, "slurm.time_min=1", "slurm.signal_s=25")
+    limit = ("slurm.time_min=1", "slurm.signal_s=25")
+    job = submit(slurm, tmp_path, *SAME, *limit, setup=slowly(tmp_path))
     ended = slurm.wait(job, "COMPLETED", timeout_s=800)
     assert ended["ExitCode"] == "0:0"
     assert int(ended["Restarts"]) >= 1
@@ -63,7 +79,7 @@ def test_cancelled_submitted_again_killed_and_requeued_it_ends_with_the_same_wei
     slurm: SlurmCluster, tmp_path: Path, whole: Path
 ) -> None:
     run = tmp_path / "run"
-    job = submit(slurm, tmp_path, *SAME)
+    job = submit(slurm, tmp_path, *SAME, setup=slowly(tmp_path))
     until_training(slurm, job, run)
     slurm.cancel(job)
     slurm.wait(job, "CANCELLED")

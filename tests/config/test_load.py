@@ -9,7 +9,7 @@ import pytest
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical, load_job
 from clicooper_hpc.config.reference import commented_job, reference_page
-from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.errors import ExitCode, RunFolderError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = '[data]\npath = "digits"\n'
@@ -121,6 +121,17 @@ def test_canonical_text_rebuilds_the_same_job(tmp_path: Path) -> None:
     again = job_from_canonical(job.canonical())
     assert again.digest() == job.digest()
     assert again.training.learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [('"training":', '"lessons":', "lessons"), ("{", "", "resolved_job")],
+)
+def test_a_stored_job_of_another_version_is_one_line(old: str, new: str, named: str) -> None:
+    stored = Job.model_validate({"data": {"path": "digits"}}).canonical().replace(" ", "")
+    assert old in stored
+    with pytest.raises(RunFolderError, match=rf"{named}.*[Uu]se the version that made the run"):
+        job_from_canonical(stored.replace(old, new, 1))
 
 
 @pytest.mark.parametrize(("ranks", "fits"), [(4, True), (3, False), (1, False)])

@@ -99,10 +99,12 @@ def test_the_jobs_own_time_limit_stops_it_and_run_resume_goes_on(tmp_path: Path)
     assert done.returncode == 75, done.stderr
     job, run = tmp_path / "job.toml", tmp_path / "run"
     words = ["-m", "clicooper_hpc", "run", str(job), "-o", str(run), "--resume", "-q"]
-    # The limit is passed again in each life, before its first step.
-    for _ in range(2):
+    assert "does one step, then it stops" in done.stderr
+    # The limit is passed again in each life, before its first step; yet each does one.
+    for life in range(2):
         done = mpirun(2, [*words, "--set", limit], cwd=tmp_path)
         assert done.returncode == 75, done.stderr
+        assert f"stopped after {life + 2} steps" in done.stderr
     assert open_run(run).attrs["restarts"] == 2
 
 
