@@ -5,6 +5,7 @@
 # make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
 # make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
+# make test-all     also those of many like cells that make test leaves out (a quarter of an hour more)
 # make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
 # make check     format, lint, types, import arrows
@@ -19,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo paper frontier test kill-matrix soak test-cluster test-openmpi check format docs clean
+.PHONY: install demo paper frontier test test-all kill-matrix soak test-cluster test-openmpi check format docs clean
 
 install: $(STAMP)
 
@@ -48,6 +49,9 @@ frontier: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not matrix" $(PYTEST_ARGS)
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 kill-matrix: $(STAMP)
 	$(BIN)/python -m pytest tests/runs/test_killed_runs.py tests/runs/test_resume.py $(PYTEST_ARGS)

@@ -5,8 +5,8 @@
     python tests/peers/paper.py --only-table                # from the runs that are there
 
 Which runs make up the table stands in paper.toml beside this file. What is there already, from the
-same settings, is not done again; runs from other settings are moved to RUNS/old. RUNS/log.jsonl
-holds every command with date, seconds and exit code.
+same settings, is not done again, and a run that was killed goes on; runs from other settings are
+moved to RUNS/old. RUNS/log.jsonl holds every command with date, seconds and exit code.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from clicooper_hpc.attacks.suite import SUITE
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record
-from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.reader import Run, open_run
 
 #: What Open MPI asks for in containers; other MPIs ignore it.
 _ENVIRONMENT = {
@@ -62,9 +62,9 @@ class Planned:
 
 
 def run_command(planned: Planned, folder: Path, launcher: str = LAUNCHER) -> list[str]:
-    """Return the command that makes the run."""
+    """Return the command that makes the run, or goes on with it."""
     command = [*_launched(launcher, planned.ranks), "clicooper", "run", str(planned.job)]
-    command += ["-o", str(folder / planned.name), "--quiet"]
+    command += ["-o", str(folder / planned.name), "--quiet", "--resume"]
     for one in planned.overrides:
         command += ["--set", one]
     return command
@@ -94,12 +94,26 @@ def part_of(plan: Sequence[Planned], part: str) -> list[Planned]:
 
 def is_complete(planned: Planned, folder: Path) -> bool:
     """Whether the run is there, ended, and was made from the same settings."""
+    run = _begun(planned, folder)
+    return run is not None and run.status == "complete" and _is_same(planned, run)
+
+
+def is_other(planned: Planned, folder: Path) -> bool:
+    """Whether a run has begun in that place with other settings."""
+    run = _begun(planned, folder)
+    return run is not None and not _is_same(planned, run)
+
+
+def _begun(planned: Planned, folder: Path) -> Run | None:
     try:
-        run = open_run(folder / planned.name)
+        return open_run(folder / planned.name)
     except RunFolderError:
-        return False
-    wanted = load_job(planned.job, planned.overrides).canonical()
-    return run.status == "complete" and run.attrs["resolved_job"] == wanted
+        return None
+
+
+def _is_same(planned: Planned, run: Run) -> bool:
+    canonical = load_job(planned.job, planned.overrides).canonical()
+    return bool(run.attrs["resolved_job"] == canonical)
 
 
 def is_attacked(attacking: Attacking, run: Path) -> bool:
@@ -168,7 +182,7 @@ class Runner:
     def _one(self, planned: Planned) -> None:
         place = self.folder / planned.name
         if not is_complete(planned, self.folder):
-            if place.exists():
+            if is_other(planned, self.folder):
                 self._move_away(place)
             if not self._start(
                 planned.name, "run", run_command(planned, self.folder, self._launcher)
@@ -179,7 +193,7 @@ class Runner:
             self._start(planned.name, "attack", command)
 
     def _move_away(self, place: Path) -> None:
-        """Keep what a killed run, or one with other settings, left."""
+        """Keep what a run with other settings left."""
         old = self.folder / "old"
         old.mkdir(exist_ok=True)
         place.rename(old / f"{place.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")

@@ -25,11 +25,22 @@ from paper_rows import (
     pick,
     within,
 )
-from paper_runs import Attacking, attack_command, is_attacked, logged, part_of, run_command
+from paper_runs import (
+    Attacking,
+    Planned,
+    attack_command,
+    is_attacked,
+    is_complete,
+    is_other,
+    logged,
+    part_of,
+    run_command,
+)
 from paper_table import Results, attacks, best_off, measures, overview, prices, retentions
 
 from clicooper_hpc.attacks.suite import SUITE
 from clicooper_hpc.attacks.table import Line
+from clicooper_hpc.errors import RunFolderError
 
 NAN = math.nan
 
@@ -309,3 +320,31 @@ def test_of_the_logs_the_last_success_counts(tmp_path: Path) -> None:
     )
     assert logged(tmp_path)["a", "run"]["seconds"] == 5.0
     assert logged(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "job", "complete", "other"),
+    [
+        ("complete", "mine", True, False),
+        ("incomplete", "mine", False, False),
+        ("incomplete", "another", False, True),
+        (None, "", False, False),
+    ],
+)
+def test_a_killed_run_goes_on_and_another_jobs_makes_room(
+    monkeypatch: pytest.MonkeyPatch, status: str | None, job: str, complete: bool, other: bool
+) -> None:
+    """A run that a time limit had killed was made anew, which released its samples twice."""
+    planned = Planned("a-seed0", Path("a.toml"), ())
+
+    def opened(path: Path) -> SimpleNamespace:
+        if status is None:
+            raise RunFolderError("there is no run", where=str(path))
+        return SimpleNamespace(status=status, attrs={"resolved_job": job})
+
+    monkeypatch.setattr(paper_runs, "open_run", opened)
+    loaded = SimpleNamespace(canonical=lambda: "mine")
+    monkeypatch.setattr(paper_runs, "load_job", lambda *_: loaded)
+    assert is_complete(planned, Path("runs")) == complete
+    assert is_other(planned, Path("runs")) == other
+    assert run_command(planned, Path("runs"))[-1] == "--resume"

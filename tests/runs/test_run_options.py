@@ -46,6 +46,7 @@ def test_evaluations_during_the_run_are_in_the_file(tmp_path: Path) -> None:
     assert run.results["released_samples"] == 20
 
 
+@pytest.mark.matrix
 def test_an_owner_that_evaluates_longer_than_a_step_may_take_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     settings = [
@@ -145,11 +146,11 @@ def test_a_file_sorted_by_class_says_nothing_about_the_label_map(tmp_path: Path)
 def test_a_failed_start_leaves_nothing_and_the_corrected_job_takes_the_folder(
     tmp_path: Path,
 ) -> None:
-    done = start(tmp_path, 3, "training.warmup_steps=999")
+    done = start(tmp_path, 2, "training.warmup_steps=999")
     assert done.returncode == 2
     assert "warm-up" in done.stderr
     assert not (tmp_path / "run").exists()
-    assert train(tmp_path, 3).status == "complete"
+    assert train(tmp_path, 2).status == "complete"
 
 
 def test_the_card_is_printed_before_training_and_stored(tmp_path: Path) -> None:
