@@ -1,11 +1,11 @@
 # make install   .venv in this checkout with everything pinned
 # make demo      owner + 3 trainers on the embedded digits, private and not, side by side
-# make test      the whole test suite
+# make test      the test suite, with one of each kind where many cells are alike
+# make test-all  all of it (twice as long)
 # make test-cluster  only the tests that start a Slurm (packages: .ci/run)
 # make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
 # make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ...")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
-# make test-all     also those of many like cells that make test leaves out (a quarter of an hour more)
 # make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
 # make check     format, lint, types, import arrows

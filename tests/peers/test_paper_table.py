@@ -171,6 +171,21 @@ def test_prices_and_retention_by_hand() -> None:
     assert cells(text, "accuracy on clean")[1] == "55.0 (50.0..60.0) %"
 
 
+def test_parts_stand_in_the_table_where_the_front_ends_in_class_scores() -> None:
+    def parts(whole: float, front: float, network: float) -> Measured:
+        return replace(run(whole), front=front, network=network)
+
+    own = {0: parts(0.60, 0.55, 0.50), 1: parts(0.62, 0.57, 0.54)}
+    bare = {0: parts(0.59, 0.55, 0.53), 1: parts(0.61, 0.57, 0.57)}
+    text = measures(Results(own, bare, {}, None))
+    assert cells(text, "of it, the front's")[1] == "56.0 (55.0..57.0) %"
+    assert cells(text, "of it, the trainers'")[1] == "52.0 (50.0..54.0) %"
+    # The product gains a point with the map, the network alone loses three.
+    assert cells(text, "price of the label map, points")[1] == "-1.0"
+    assert cells(text, "price of the label map, trainers'")[1] == "3.0"
+    assert "of it" not in measures(Results({0: run(0.5)}, {}, {}, None))
+
+
 def test_without_runs_nothing_is_claimed() -> None:
     results = Results({}, {}, {}, 0.9)
     assert cells(measures(results), "retention")[1:] == [NONE, "at least 0.90", NONE]
