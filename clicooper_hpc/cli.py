@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clicooper_hpc import __version__
 from clicooper_hpc.cli_attack import add_attack_options, attack
-from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
 
 __all__ = ["build_parser", "main"]
 
@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClicooperError as error:
         print(f"clicooper: {error.line()}", file=sys.stderr)
         return int(error.exit_code)
+    except PermissionError as error:
+        unfit = no_access(error)
+        print(f"clicooper: {unfit.line()}", file=sys.stderr)
+        return int(unfit.exit_code)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: not our error.
         sys.stderr.close()
@@ -60,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume = _verb(verbs, "resume", _resume, "go on with a stopped or killed run; as many ranks")
     resume.add_argument("run", type=Path, metavar="RUN")
     resume.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    _add_set(resume)
 
     plan = _verb(verbs, "plan", _plan, "show what a run would do; needs no MPI")
     plan.add_argument("job", type=Path, metavar="JOB.toml")
@@ -217,7 +222,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     stops = StopRequests()
     from clicooper_hpc.session.entry import resume_run
 
-    return resume_run(arguments.run, stops, quiet=arguments.quiet)
+    return resume_run(arguments.run, stops, overrides=arguments.set, quiet=arguments.quiet)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -101,3 +101,12 @@ class EnvironmentUnfitError(ClicooperError):
 
 class PeerError(ClicooperError):
     """Another rank is silent, gone, or sent something this rank refuses."""
+
+
+def no_access(error: PermissionError) -> EnvironmentUnfitError:
+    """Return what to say of a file or folder that this user may not reach."""
+    return EnvironmentUnfitError(
+        "permission denied",
+        where=None if error.filename is None else str(error.filename),
+        remedy="Run as the user it belongs to, or ask that user for access.",
+    )

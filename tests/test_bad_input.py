@@ -5,6 +5,8 @@ Kinds met by `run` on all ranks are in tests/runs; this table needs no MPI.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,3 +164,16 @@ def test_bad_input_gives_one_line_and_its_exit_code(
     for word in case.words:
         assert word in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == before, "left something behind"
+
+
+def test_a_run_of_another_user_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`Path.is_file` raises where a folder above may not be entered: it was a traceback."""
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert main(["inspect", "runs/theirs"]) == 5
+    assert "runs/theirs/run.h5: permission denied. Run as" in capfd.readouterr().err

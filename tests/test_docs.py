@@ -59,6 +59,9 @@ def test_init_then_plan_is_a_working_start(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["init", "mine"]) == 0
+    script = Path("mine/job.sbatch").read_text()
+    assert "sbatch job.sbatch" in script
+    assert "slurm/" not in script
     assert main(["plan", "mine/job.toml", "--ranks", "3"]) == 0
     out = capsys.readouterr().out
     assert "bubble" in out

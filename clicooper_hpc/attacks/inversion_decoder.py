@@ -29,7 +29,7 @@ from clicooper_hpc.attacks.view import Aux, Truth, View
 
 __all__ = ["DECODER", "Attempt", "guess_pictures"]
 
-_TARGETS = 256
+_TARGETS = 1000  # as many as candidates: top-1 of 1000 shows in no fewer
 _SHOWN = 16
 # The attacker's clean rows held in memory: 2^27 numbers are 512 MiB.
 _NUMBERS = 2**27
@@ -55,7 +55,7 @@ def _applies(view: View) -> str | None:
 
 
 def guess_pictures(view: View, aux: Aux, seed: int, scale: float) -> tuple[Attempt, ...]:
-    """Make pictures of at most 256 inputs, with each set of images an attacker may have.
+    """Make pictures of at most 1000 inputs, with each set of images an attacker may have.
 
     ``"public"``: the public set alone. ``"same and public"``: images of the owner's distribution
     too; ``"same"``: these alone, where the job names no public set. No labels are used.

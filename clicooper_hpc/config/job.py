@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,13 @@ from clicooper_hpc.config.trainer_sections import (
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["Job"]
+__all__ = ["CONDUCT", "Job"]
+
+#: Keys that say how a run is carried out, not what it computes: a later life may have others.
+CONDUCT: Mapping[str, Sequence[str]] = {
+    "checkpoint": ("every_steps", "keep", "stop_after_min"),
+    "pipeline": ("startup_timeout_s", "timeout_s"),
+}
 
 
 class Job(Section):
@@ -76,6 +82,16 @@ class Job(Section):
         """Return the same job with the network cut before these layers."""
         pipeline = self.pipeline.model_copy(update={"partition": [*cuts]})
         return self.model_copy(update={"pipeline": pipeline})
+
+    def conducted_as(self, other: Job) -> Job:
+        """Return the same job, carried out the way ``other`` says (`CONDUCT`)."""
+        sections = {
+            name: getattr(self, name).model_copy(
+                update={key: getattr(getattr(other, name), key) for key in keys}
+            )
+            for name, keys in CONDUCT.items()
+        }
+        return self.model_copy(update=sections)
 
     def digest(self) -> Digest:
         """Return the digest of the canonical text."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 
-__all__ = ["job_from_canonical", "load_job"]
+__all__ = ["changed", "job_from_canonical", "load_job"]
 
 #: Keys that hold a path, resolved against the file that sets them.
 _PATH_KEYS = (("data", "path"), ("front", "weights"), ("front", "public_data"))
@@ -38,6 +38,24 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
         return Job.model_validate(table)
     except ValidationError as error:
         raise _explain(error, sources, path) from None
+
+
+def changed(job: Job, overrides: Sequence[str]) -> Job:
+    """Return ``job`` with ``overrides`` (``section.key=value``) applied and checked.
+
+    Raises
+    ------
+    UsageError
+        As `load_job`.
+    """
+    table, sources = job.model_dump(mode="json"), dict[str, Path]()
+    for text in overrides:
+        _override(table, sources, text)
+    table["folder"] = job.folder
+    try:
+        return Job.model_validate(table)
+    except ValidationError as error:
+        raise _explain(error, sources, Path("--set")) from None
 
 
 def job_from_canonical(text: str, folder: str = ".") -> Job:

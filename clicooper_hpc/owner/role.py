@@ -38,7 +38,7 @@ from clicooper_hpc.pipeline.agenda import (
 from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.pipeline.records import StageMemory
-from clicooper_hpc.pipeline.saver import Saver
+from clicooper_hpc.pipeline.saver import Saver, Stopped
 from clicooper_hpc.pipeline.stopline import WORD_SLOTS, StopLine
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
@@ -179,13 +179,13 @@ class Owner:
         self._first = 0
         self._asked = False
 
-    def run(self, earlier: EarlierRun | None = None) -> int | None:
+    def run(self, earlier: EarlierRun | None = None) -> Stopped | None:
         """Walk the agenda, behind an earlier life of the run if there was one.
 
         Returns
         -------
-        int or None
-            Steps done by a run that was asked to stop, and has saved; None at its end.
+        Stopped or None
+            Of a run that was asked to stop; None at its end.
         """
         if self._registrar is not None and (earlier is None or not earlier.entries):
             self._registrar.open()
@@ -197,7 +197,7 @@ class Owner:
                     self._listen(wait=True)
                     if self._saver.is_due(event.step):
                         self._save(event.step)
-                    return event.step
+                    return self._saver.stopped(event.step)
                 self._train(event)
             else:
                 self._listen(wait=True)

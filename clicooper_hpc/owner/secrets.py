@@ -17,6 +17,7 @@ from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.ledger import Budget, Ledger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
+from clicooper_hpc.runstore.folder import LEDGER_FILE
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
 
@@ -27,7 +28,6 @@ _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
-_LEDGER = "ledger.json"
 
 
 class OwnerSecrets:
@@ -96,13 +96,13 @@ class OwnerSecrets:
 
     def ledger(self, budget: Budget | None) -> Ledger:
         """Return what earlier lives of the run have charged, or an empty ledger."""
-        if _LEDGER not in self._folder:
+        if LEDGER_FILE not in self._folder:
             return Ledger(budget)
-        return self._sound(_LEDGER, lambda stored: Ledger.from_dict(json.loads(stored)))
+        return self._sound(LEDGER_FILE, lambda stored: Ledger.from_dict(json.loads(stored)))
 
     def keep_ledger(self, ledger: Ledger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
-        self._folder.write(_LEDGER, json.dumps(ledger.to_dict()).encode())
+        self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 
     def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:

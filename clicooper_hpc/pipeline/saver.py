@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.runstore.checkpoints import FileDigest, commit_checkpoint, store_file
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Saver"]
+__all__ = ["Saver", "Stopped"]
 
 _LIMIT = 4096
 _WHOLE = b"saved"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A run that was asked to stop has done so after ``step`` steps.
+
+    ``is_saved`` is False if that state is in no checkpoint: stages that are proved were being
+    trained again, and only at their end is it known whether the state is the proved one.
+    """
+
+    step: int
+    is_saved: bool
 
 
 class Saver:
@@ -44,6 +57,10 @@ class Saver:
         proved one is only known at their end.
         """
         return step != self._saved and step > self._proved
+
+    def stopped(self, step: int) -> Stopped:
+        """Return how it stands for a run that stops after ``step`` steps, saved if it was due."""
+        return Stopped(step, step == self._saved)
 
     def resumed(self, step: int, proved: int) -> None:
         """Note that the checkpoint after ``step`` steps is there, and ``proved`` are proved."""

@@ -108,6 +108,8 @@ def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes
     )
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.samefile(stored):
+            return
         if stored.stat().st_size == len(content):
             with replacing(path) as aside:
                 os.link(stored, aside)

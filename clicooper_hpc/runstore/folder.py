@@ -12,6 +12,8 @@ from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 
 __all__ = [
     "JOB_FOLDER",
+    "LEDGER_FILE",
+    "STOP_FILE",
     "RunFolder",
     "clear_unbegun",
     "create_run_folder",
@@ -21,8 +23,12 @@ __all__ = [
 
 #: File in the private folder that tells the folder of the job file.
 JOB_FOLDER = "job-folder"
+#: File in the private folder that tells what the run has paid; stored before anything leaves.
+LEDGER_FILE = "ledger.json"
+#: File that asks a run to stop.
+STOP_FILE = "STOP"
 #: What a run folder holds before anything has left the owner.
-_UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe"}
+_UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe", STOP_FILE, "run.h5.part"}
 
 
 def shard_name(rank: int) -> str:
@@ -134,7 +140,7 @@ def clear_unbegun(path: Path) -> None:
     """Remove a run folder whose run was killed before anything left its owner.
 
     Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody. A folder that
-    holds anything else is left as it is.
+    holds anything else, or the ledger of something paid for, is left as it is.
 
     Raises
     ------
@@ -146,6 +152,8 @@ def clear_unbegun(path: Path) -> None:
     if not path.is_dir() or not {one.name for one in path.iterdir()} <= _UNBEGUN:
         return
     if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
+        return
+    if (path / "private" / LEDGER_FILE).exists():
         return
     hold_run(RunFolder(path))
     try:

@@ -232,7 +232,7 @@ MESSAGES = Table(
         Column("channel", "S16", "text", "forward_in, forward_out, backward_in or backward_out"),
         _STEP,
         Column("micro_batch", "int64", "1", "Micro-batch, counted from 0"),
-        Column("digest", "S64", "text", "Tagged SHA-256 of the message, hexadecimal"),
+        Column("digest", "S64", "text", "Tagged BLAKE3 of the message, hexadecimal"),
     ),
 )
 

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
 from clicooper_hpc.transport.world import World
 
 __all__ = ["AgreedFailure", "Teller", "agree", "end_all", "say"]
@@ -45,6 +45,9 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
         result = action()
     except ClicooperError as error:
         failure, code, message = error, int(error.exit_code), error.line()
+    except PermissionError as error:
+        unfit = no_access(error)
+        failure, code, message = error, int(unfit.exit_code), unfit.line()
     except Exception as error:  # noqa: BLE001 - a bug of ours: told like an error, with its trace
         traceback.print_exc()
         failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
@@ -58,6 +61,8 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
 
 def end_all(world: World, error: BaseException, *, tell: Teller = say) -> NoReturn:
     """Say why, once, and end every rank."""
+    if isinstance(error, PermissionError):
+        error = no_access(error)
     if isinstance(error, ClicooperError):
         tell(world.rank, world.size, error.line())
         world.abort(int(error.exit_code))

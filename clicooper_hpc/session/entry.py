@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load import job_from_canonical, load_job
+from clicooper_hpc.config.load import changed, job_from_canonical, load_job
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.runstore.folder import clear_unbegun
 from clicooper_hpc.session.agreement import AgreedFailure, agree, end_all
@@ -31,21 +31,24 @@ _STARTUP_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What rank 0 found: the job, where it runs, whether it has run before."""
+    """What rank 0 found: the job, where it runs, and what an earlier life began with."""
 
     job: Job
     path: Path
-    again: bool
+    began: Job | None = None
 
     def to_bytes(self) -> bytes:
-        return json.dumps(
-            [str(self.path), self.job.folder, self.job.canonical(), self.again]
-        ).encode()
+        began = None if self.began is None else self.began.canonical()
+        return json.dumps([str(self.path), self.job.folder, self.job.canonical(), began]).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> _Order:
-        path, folder, canonical, again = json.loads(content)
-        return cls(job_from_canonical(canonical, folder), Path(path), again)
+        path, folder, canonical, began = json.loads(content)
+        return cls(
+            job_from_canonical(canonical, folder),
+            Path(path),
+            None if began is None else job_from_canonical(began, folder),
+        )
 
 
 def run_job(
@@ -63,36 +66,44 @@ def run_job(
     """
 
     def find(world: World) -> _Order | None:
-        from clicooper_hpc.session.later_life import has_begun, same_job
+        from clicooper_hpc.session.later_life import has_begun
 
         job = load_job(path, overrides)
         job.check_ranks(world.size)
         folder = (output or Path("runs") / path.stem).resolve()
         if resume and has_begun(folder):
-            return _found(folder, world, same_job(job, folder))
+            return _found(folder, world, lambda _: job)
         if resume:
             clear_unbegun(folder)
-        return _Order(job, folder, again=False)
+        return _Order(job, folder)
 
     return _live(find, stops, quiet=quiet)
 
 
-def resume_run(path: Path, stops: StopRequests, *, quiet: bool) -> int:
-    """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code."""
-    return _live(lambda world: _found(path.resolve(), world, None), stops, quiet=quiet)
+def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], quiet: bool) -> int:
+    """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code.
+
+    ``overrides`` may change how it is carried out (`CONDUCT`), nothing else.
+    """
+
+    def find(world: World) -> _Order | None:
+        return _found(path.resolve(), world, lambda began: changed(began, overrides))
+
+    return _live(find, stops, quiet=quiet)
 
 
-def _found(path: Path, world: World, folder: str | None) -> _Order | None:
-    from clicooper_hpc.session.later_life import job_to_resume
+def _found(path: Path, world: World, given: Callable[[Job], Job]) -> _Order | None:
+    """Find a run that has begun; ``given`` is told its job and returns what is asked for now."""
+    from clicooper_hpc.session.later_life import job_to_resume, require_same_job
 
     path = path.parent if path.name == "run.h5" else path
-    job = job_to_resume(path, world.size)
-    if job is None:
+    began = job_to_resume(path, world.size)
+    if began is None:
         _log.info("the run is complete: %s", path)
         return None
-    if folder is not None:
-        job = job.model_copy(update={"folder": folder})
-    return _Order(job, path, again=True)
+    job = given(began)
+    require_same_job(job, path)
+    return _Order(began.conducted_as(job).model_copy(update={"folder": job.folder}), path, began)
 
 
 def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet: bool) -> int:
@@ -111,9 +122,11 @@ def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet:
         from clicooper_hpc.session.later_life import live_again
         from clicooper_hpc.session.life import live
 
-        begin = live_again if order.again else live
         with world:
-            return begin(world, order.job, order.path, stops, quiet=quiet)
+            if order.began is None:
+                return live(world, order.job, order.path, stops, quiet=quiet)
+            began = order.began.digest().hex
+            return live_again(world, order.job, order.path, stops, job_digest=began, quiet=quiet)
     except AgreedFailure as failure:
         return failure.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang

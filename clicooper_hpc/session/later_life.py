@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.job import CONDUCT, Job
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.pipeline.partition import check_cuts
@@ -46,7 +46,7 @@ from clicooper_hpc.transport.world import World
 if TYPE_CHECKING:
     from clicooper_hpc.session.owner_side import OwnerSide
 
-__all__ = ["has_begun", "job_to_resume", "live_again", "same_job"]
+__all__ = ["has_begun", "job_to_resume", "live_again", "require_same_job"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def has_begun(path: Path) -> bool:
     return RunFolder(path).index.is_file()
 
 
-def same_job(job: Job, path: Path) -> str:
-    """Return the folder of the job file, if the run in ``path`` was made from the same job.
+def require_same_job(job: Job, path: Path) -> None:
+    """Raise unless the run in ``path`` was made from ``job``, but for how it is carried out.
 
     Raises
     ------
@@ -78,14 +78,13 @@ def same_job(job: Job, path: Path) -> str:
     for section in sorted(stored.keys() | given.keys()):
         then, now = stored.get(section, {}), given.get(section, {})
         for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key):
+            if then.get(key) != now.get(key) and key not in CONDUCT.get(section, ()):
                 raise UsageError(
                     f"the run was begun with {then.get(key)!r}, the job says {now.get(key)!r}",
                     where=f"{section}.{key}",
                     remedy="Change it back, or train anew in another folder, which releases every "
                     "sample a second time.",
                 )
-    return job.folder
 
 
 def job_to_resume(path: Path, ranks: int) -> Job | None:
@@ -120,8 +119,14 @@ def job_to_resume(path: Path, ranks: int) -> Job | None:
     return job_from_canonical(str(run.attrs["resolved_job"]), home)
 
 
-def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet: bool) -> int:
-    """Go on with the run in ``path``, whose resolved job is ``job``; return the exit code."""
+def live_again(
+    world: World, job: Job, path: Path, stops: StopRequests, *, job_digest: str, quiet: bool
+) -> int:
+    """Go on with the run in ``path``; return the exit code.
+
+    ``job`` is the one it began with, perhaps carried out in another way; ``job_digest`` is the
+    digest (hex) of the one it began with.
+    """
     startup_s = job.pipeline.startup_timeout_s
     torch.set_num_threads(job.training.threads)
     started = time.monotonic()
@@ -174,7 +179,18 @@ def live_again(world: World, job: Job, path: Path, stops: StopRequests, *, quiet
             model = own_layers(model, layout, world.rank - 1)
         run_id = str(run.attrs["run_id"])
         scene = Scene(
-            world, job, folder, run_id, contract, model, layout, course, device, signers, stops
+            world,
+            job,
+            job_digest,
+            folder,
+            run_id,
+            contract,
+            model,
+            layout,
+            course,
+            device,
+            signers,
+            stops,
         )
         if owner is not None:  # (7)
             stopped = owner.train(scene, writer, quiet=quiet, started=started, found=found)

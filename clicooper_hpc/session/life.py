@@ -27,6 +27,7 @@ from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import Layout, measured_costs
 from clicooper_hpc.pipeline.partition import check_cuts
+from clicooper_hpc.pipeline.saver import Stopped
 from clicooper_hpc.pipeline.schedule import check_depth
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.folder import RunFolder, create_run_folder, hold_run
@@ -97,7 +98,18 @@ def live(world: World, job: Job, path: Path, stops: StopRequests, *, quiet: bool
         sub_labels = share_sub_labels(world, job, contract, owner)  # (6)
         course = course_of(job, contract, sub_labels, world.size - 1)
         scene = Scene(
-            world, job, folder, run_id, contract, model, layout, course, device, signers, stops
+            world,
+            job,
+            job.digest().hex,
+            folder,
+            run_id,
+            contract,
+            model,
+            layout,
+            course,
+            device,
+            signers,
+            stops,
         )
         if owner is not None:  # (7)
             stopped = owner.train(scene, writer, quiet=quiet, started=started)
@@ -112,7 +124,7 @@ def end(
     folder: RunFolder,
     owner: OwnerSide | None,
     stops: StopRequests,
-    stopped: int | None,
+    stopped: Stopped | None,
 ) -> int:
     """Meet once more (8), write results (9) or say how to go on; return the exit code."""
     agree(world, lambda: None, deadline_s=job.pipeline.startup_timeout_s)  # (8)
@@ -121,11 +133,19 @@ def end(
             owner.close()
             _log.warning(
                 "stopped after %d steps, on request (%s); go on with: clicooper resume %s",
-                stopped,
+                stopped.step,
                 stops.reason or "of another rank",
                 folder.path,
             )
-        return ExitCode.REQUEUE
+        if stopped.is_saved:
+            return ExitCode.REQUEUE
+        if owner is not None:
+            # Not 75: a start after the same time would come no further, again and again.
+            _log.error(
+                "nothing was saved: the newest checkpoints were damaged, and stages that are "
+                "proved already were being trained again; give the next start more time"
+            )
+        return ExitCode.ENVIRONMENT
     if owner is not None:
         owner.write_results(folder)  # (9)
     return ExitCode.DONE

@@ -103,7 +103,7 @@ def _statement(scene: Scene, signers: Signers, card: str, created: str) -> RunSt
         run_id=scene.run_id,
         created=created,
         creator_version=__version__,
-        job_digest=scene.job.digest().hex,
+        job_digest=scene.job_digest,
         card_digest=card_digest(card).hex,
         owner=signers.keys[0].raw.hex(),
         trainers=tuple(key.raw.hex() for key in signers.keys[1:]),

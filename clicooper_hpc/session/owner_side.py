@@ -25,6 +25,7 @@ from clicooper_hpc.pipeline.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.pipeline.contract import Contract
 from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.pipeline.saver import Stopped
 from clicooper_hpc.privacy.card import PrivacyCard
 from clicooper_hpc.privacy.keys import SECURE
 from clicooper_hpc.provenance.chain import LedgerOrder
@@ -179,7 +180,7 @@ class OwnerSide:
         quiet: bool,
         started: float,
         found: Resumption | None = None,
-    ) -> int | None:
+    ) -> Stopped | None:
         """Play the owner's role, see `Owner.run`; ``started`` is the run's start, monotonic."""
         card = card_of(self._job, self._preparation)
         note = _note(card)

@@ -37,6 +37,7 @@ from clicooper_hpc.runstore.tables import (
     HEADS,
     LEDGER,
     MESSAGES,
+    PROVING,
     STEPS,
     Table,
 )
@@ -146,9 +147,9 @@ def _begin(
     if order is not None:
         _check_ledger(tables, standing, rank=rank, saved=found is not None)
     rows = trainer_rows(tables, step=step, bounds=bounds, proved=proved, ledger=standing)
-    if rows.count(STEPS.name) != max(step, bounds[proved]):
+    if rows.count(STEPS.name) != max(step, bounds[proved]) or rows.count(PROVING.name) != proved:
         raise RunFolderError(
-            f"rows of steps are missing that rank {rank} has signed",
+            f"rows are missing that rank {rank} has signed",
             where=str(path),
             remedy="Bring back the file the run wrote.",
         )

@@ -21,10 +21,14 @@ __all__ = ["Scene"]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The agreed values of a run: the same on every rank, but for the device and own secrets."""
+    """The agreed values of a run: the same on every rank, but for the device and own secrets.
+
+    ``job_digest`` (hex) is that of the job the run began with, which is what is signed.
+    """
 
     world: World
     job: Job
+    job_digest: str
     folder: RunFolder
     run_id: str
     contract: Contract

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.runstore.folder import STOP_FILE
 
-__all__ = ["STOP_FILE", "StopRequests"]
+__all__ = ["StopRequests"]
 
-STOP_FILE = "STOP"
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -32,6 +32,7 @@ class StopRequests:
         self._ends: float | None = None
         self._has_looked = False
         self._begun = self._looked = time.monotonic()
+        self._born = time.time()
         for number in _SIGNALS:
             signal.signal(number, self._take)
 
@@ -54,21 +55,24 @@ class StopRequests:
                 took / 60,
             )
 
-    @staticmethod
-    def forget(folder: Path) -> None:
-        """Take a file away that stopped an earlier life; call at the start of one.
+    def forget(self, folder: Path) -> None:
+        """Take a file away that stopped an earlier life; one made since then asks this life.
 
         Raises
         ------
         EnvironmentUnfitError
             It cannot be removed.
         """
+        path = folder / STOP_FILE
         try:
-            (folder / STOP_FILE).unlink(missing_ok=True)
+            if path.stat().st_mtime < self._born:
+                path.unlink()
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise EnvironmentUnfitError(
                 f"cannot be removed ({error.strerror}), and would stop the run at once",
-                where=str(folder / STOP_FILE),
+                where=str(path),
                 remedy="Remove it yourself.",
             ) from error
 

@@ -118,7 +118,7 @@ def _prover(
                 signers.keys,
                 wait_s=job.pipeline.startup_timeout_s,
             ),
-            job_digest=job.digest().hex,
+            job_digest=scene.job_digest,
             environment=environment_of(world, scene.device),
             run=scene.folder.path if job.provenance.keep_checkpoints else None,
         ),

@@ -208,7 +208,9 @@ def _after(job: Job) -> Iterator[str]:
         yield "# Slurm starts this script again, and the run goes on."
         room = f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.slurm.max_requeues} ]'
         yield f'if [[ "$CODE" =~ ^(75|138)$ ]] && {room}; then'
-        yield '    scontrol requeue "$SLURM_JOB_ID"'
+        # The number of an array's job may be that of the array, which would start all tasks again.
+        task = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.slurm.seeds else "$SLURM_JOB_ID"
+        yield f'    scontrol requeue "{task}"'
         yield "    sleep 300                           # until Slurm has taken this start away"
         yield "fi"
     yield "# Any other code but 0 is the job's."

@@ -265,6 +265,8 @@ class Prover:
                 "stage_s": ended - now.begun,
             },
         )
+        # What is about to be signed must outlive the node: it is never made again.
+        self._writer.sync()
         tables = self._writer.take_seal()
         handoff_in, upstream = self._exchange.take_over(event.stage, records)  # (4)
         handoff_out = self._exchange.handoff_out(event.stage, records)

@@ -25,7 +25,7 @@ from clicooper_hpc.pipeline.agenda import (
 from clicooper_hpc.pipeline.course import Course, Patience
 from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.pipeline.saver import Saver
+from clicooper_hpc.pipeline.saver import Saver, Stopped
 from clicooper_hpc.pipeline.state import export_state, import_state
 from clicooper_hpc.pipeline.stopline import StopLine
 from clicooper_hpc.runstore.buffer import TableWriter
@@ -125,13 +125,13 @@ class Trainer:
         self._first = self._recorded = 0
         self._saved_s = 0.0
 
-    def run(self, earlier: EarlierLife | None = None) -> int | None:
+    def run(self, earlier: EarlierLife | None = None) -> Stopped | None:
         """Walk the agenda, behind an earlier life if there was one.
 
         Returns
         -------
-        int or None
-            Steps done by a run that was asked to stop, and has saved; None at its end.
+        Stopped or None
+            Of a run that was asked to stop; None at its end.
         """
         if self._prover is not None and (earlier is None or not earlier.has_ledger):
             self._prover.open()
@@ -143,7 +143,7 @@ class Trainer:
                 if not self._stop_line.goes_on(event.step):
                     if self._saver.is_due(event.step):
                         self._save(event.step)
-                    return event.step
+                    return self._saver.stopped(event.step)
                 self._train(event)
             elif isinstance(event, ValidationStep):
                 self._validate(event)

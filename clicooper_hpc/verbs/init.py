@@ -18,7 +18,12 @@ def sbatch_template() -> str:
 
 def write_starter(folder: Path) -> list[Path]:
     """Write ``job.toml`` and ``job.sbatch`` into ``folder``; never overwrite."""
-    script = sbatch_template().replace("jobs/digits.toml", "job.toml")
+    script = sbatch_template()
+    for stored, here in (
+        ("jobs/digits.toml", "job.toml"),
+        ("slurm/single-node.sbatch", "job.sbatch"),
+    ):
+        script = script.replace(stored, here)
     texts = {folder / "job.toml": commented_job(), folder / "job.sbatch": script}
     for path in texts:
         if path.exists():

@@ -26,6 +26,15 @@ scontrol requeue "$SLURM_JOB_ID"
 sleep 60
 """
 
+#: Of an array, the task with number 0 puts itself back into the queue, once.
+TASKS = """
+echo "task $SLURM_ARRAY_TASK_ID, life ${SLURM_RESTART_COUNT:-0}"
+if [ "$SLURM_ARRAY_TASK_ID" = 0 ] && [ -z "$SLURM_RESTART_COUNT" ]; then
+    scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+    sleep 60
+fi
+"""
+
 #: Three ranks of MPICH that stay. The loop gives the step of each life a number of its own, for
 #: MPICH would wait for ever on the shared memory that a killed step left under the same number.
 RANKS = """
@@ -65,3 +74,15 @@ def test_ranks_start_again_after_one_was_killed(slurm: SlurmCluster, tmp_path: P
     slurm.requeue(job)
     until("they are up again", lambda: slurm.log(job).count("of 3 is up") == 6)
     assert slurm.show(job)["Restarts"] == "1"
+
+
+def test_a_task_of_an_array_starts_itself_again_and_no_other(
+    slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    """By its job number alone, which may be that of the array, it would start all of them."""
+    options = ("--array=0-1", "--requeue", "--open-mode=append", f"--output={tmp_path}/%a.out")
+    slurm.submit(TASKS, tmp_path, *options)
+    log = tmp_path / "0.out"
+    until("task 0 goes on", lambda: log.exists() and "life 1" in log.read_text())
+    until("all have ended", lambda: not slurm.call("squeue", "--noheader").stdout.strip())
+    assert (tmp_path / "1.out").read_text() == "task 1, life 0\n"

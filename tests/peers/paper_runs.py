@@ -19,7 +19,7 @@ from typing import Any
 
 from clicooper_hpc.attacks.suite import SUITE
 from clicooper_hpc.config.load import load_job
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record
 from clicooper_hpc.runstore.reader import Run, open_run
 
@@ -88,7 +88,7 @@ def part_of(plan: Sequence[Planned], part: str) -> list[Planned]:
     """Return part I of N, given as ``I/N`` with I from 1: every N-th run."""
     number, _, whole = part.partition("/")
     if not 1 <= int(number) <= int(whole):
-        raise ValueError(f"{part}: parts are 1/{whole} to {whole}/{whole}")
+        raise UsageError(f"{part}: parts are 1/{whole} to {whole}/{whole}", where="--part")
     return list(plan[int(number) - 1 :: int(whole)])
 
 

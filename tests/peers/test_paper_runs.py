@@ -22,7 +22,7 @@ from paper_runs import (
 )
 
 from clicooper_hpc.attacks.suite import SUITE
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import RunFolderError, UsageError
 
 
 def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
@@ -47,6 +47,8 @@ def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
         assert attacked[f"{entry.name}-seed0"].scale == 0.5 * entry.scale
     parts = [part_of(plan, f"{number}/5") for number in range(1, 6)]
     assert sorted(one.name for part in parts for one in part) == sorted(folders)
+    with pytest.raises(UsageError, match="parts are 1/2 to 2/2"):
+        part_of(plan, "3/2")
 
 
 def test_a_job_outside_the_sheet_becomes_an_entry() -> None:

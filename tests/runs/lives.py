@@ -48,9 +48,11 @@ def struck(
     return mpirun(ranks, words, cwd=folder, env={"FROZEN": "1"} if frozen else {})
 
 
-def resume(folder: Path, ranks: int) -> subprocess.CompletedProcess[str]:
+def resume(folder: Path, ranks: int, *overrides: str) -> subprocess.CompletedProcess[str]:
     """Go on with the run in ``folder/run``."""
-    return mpirun(ranks, ["-m", "clicooper_hpc", "resume", str(folder / "run"), "-q"], cwd=folder)
+    words = ["-m", "clicooper_hpc", "resume", str(folder / "run"), "-q"]
+    words += [part for one in overrides for part in ("--set", one)]
+    return mpirun(ranks, words, cwd=folder)
 
 
 def statements(run: Run) -> list[tuple[str, dict[str, object]]]:

@@ -18,7 +18,7 @@ from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.runstore.buffer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.runstore.tables import OWNER_TABLES
+from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.writer import ShardWriter
 
 pytestmark = pytest.mark.mpi
@@ -87,8 +87,10 @@ def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
     done = struck(tmp_path, RANKS, 0, "forward", 1, what=str(stop))
     assert done.returncode == 75, done.stderr
     assert "the file STOP" in done.stderr
-    done = resume(tmp_path, RANKS)
+    # How a run is carried out may change; what it computes is the same.
+    done = resume(tmp_path, RANKS, "pipeline.timeout_s=250.0", "checkpoint.every_steps=2")
     assert done.returncode == 0, done.stderr
+    assert len(find_checkpoints(tmp_path / "run")) == 2
     assert not stop.exists()
     check_same(open_run(tmp_path / "run"), whole)
 
@@ -132,10 +134,14 @@ def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(
         content[-3] ^= 1
         path.unlink()  # the state kept for audits may be the same file
         path.write_bytes(bytes(content))
-    done = resume(copy, RANKS)
-    assert done.returncode == 0, done.stderr
+    # A life too short to come beyond what is proved saves nothing, and does not ask for another.
+    done = resume(copy, RANKS, "checkpoint.stop_after_min=0.0001")
+    assert done.returncode == 5, done.stderr
+    assert "nothing was saved" in done.stderr
     assert done.stderr.count("an older one is") == 2
     assert "segment-002.safetensors" in done.stderr
+    done = resume(copy, RANKS)
+    assert done.returncode == 0, done.stderr
     run = open_run(copy / "run")
     check_same(run, whole)
     # What was proved before stands as it was: no stage was proved again.
@@ -179,6 +185,32 @@ def test_another_key_is_refused_with_its_rank(copy: Path) -> None:
     done = resume(copy, RANKS)
     assert done.returncode == 2
     assert "rank 2 has the public key" in one_line(done.stderr)
+
+
+@pytest.mark.matrix
+def test_resume_changes_nothing_that_is_computed(copy: Path) -> None:
+    done = resume(copy, RANKS, "training.epochs=3")
+    assert done.returncode == 2
+    assert "training.epochs" in one_line(done.stderr)
+
+
+@pytest.mark.matrix
+def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
+    """A node lost them after the proof had gone out: the run ended, and never verified."""
+    run = open_run(copy / "run")
+    kept = {table.name: rows for table, rows in run.rows(1).items()}
+    kept["proving"] = {name: values[:-1] for name, values in kept["proving"].items()}
+    attributes: dict[str, str | int | float | bool] = {
+        "run_id": str(run.attrs["run_id"]),
+        "rank": 1,
+    }
+    with ShardWriter(
+        run.folder.shard(1), TRAINER_TABLES, attributes, earlier=EarlierRows(kept, {})
+    ):
+        pass
+    done = resume(copy, RANKS)
+    assert done.returncode == 2, done.stderr
+    assert "rows are missing that rank 1 has signed" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize("name", ["master.key", "rank-001/mark.key"])

@@ -10,7 +10,7 @@ import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.files import replacing
-from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
+from clicooper_hpc.runstore.folder import RunFolder, clear_unbegun, create_run_folder
 from clicooper_hpc.runstore.private import PrivateFolder
 
 
@@ -131,3 +131,27 @@ def test_a_replaced_file_is_the_old_or_the_new_never_a_part(tmp_path: Path) -> N
         aside.write_bytes(b"new")
     assert path.read_bytes() == b"new"
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
+def unbegun(path: Path, *names: str) -> Path:
+    """Make what a start leaves that is killed before anything has left its owner."""
+    for folder in ("delivery", "private"):
+        (path / folder).mkdir(parents=True)
+    for name in ("private/master.key", ".lock", *names):
+        (path / name).touch()
+    return path
+
+
+@pytest.mark.parametrize("name", ["STOP", "run.h5.part"])
+def test_a_start_killed_early_is_cleared_whatever_it_was_at(tmp_path: Path, name: str) -> None:
+    path = unbegun(tmp_path / "run", name)
+    clear_unbegun(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["private/ledger.json", "delivery/segment-001.safetensors"])
+def test_keys_of_rows_that_may_have_left_are_never_cleared(tmp_path: Path, name: str) -> None:
+    """Without ``run.h5``, lost or moved away, the key was removed and rows left a second time."""
+    path = unbegun(tmp_path / "run", name)
+    clear_unbegun(path)
+    assert (path / "private" / "master.key").exists()

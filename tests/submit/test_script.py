@@ -338,6 +338,17 @@ def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
     assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
 
 
+def test_a_task_of_an_array_asks_for_itself_alone(tmp_path: Path) -> None:
+    """The job number of one task is that of the whole array: all seeds were started again."""
+    for name in ("clicooper", "scontrol", "sleep"):
+        tool(tmp_path / "bin", name)
+    tool(tmp_path / "bin", "srun", code=75)
+    task = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
+    script = script_text(job_with({"seeds": [3, 4]}), places_in(tmp_path))
+    _, notes, _ = execute(script, tmp_path, **task)
+    assert ["scontrol", "requeue", "17_1"] in [words for words, _, _ in notes]
+
+
 @pytest.mark.parametrize("asked", [75, 138])
 @pytest.mark.parametrize(
     ("slurm", "count", "again"),
