@@ -14,8 +14,8 @@ from clicooper_hpc.pipeline.simulator import required_slots
 __all__ = ["Course", "Patience", "RatePlan"]
 
 
-#: What it takes to end all ranks.
-_TURN_S = 0.5
+#: What it takes to end all ranks: Open MPI's launcher lets one second pass before it kills them.
+_TURN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
