@@ -41,9 +41,7 @@ def test_a_hung_rank_is_named_with_step_and_micro_batch_and_all_end(tmp_path: Pa
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]
     assert len(lines) == 1, done.stderr
-    assert re.search(
-        r"rank 1 waited 7 s for .* rank 2 .*\((forward|backward|control)\)", lines[0]
-    )
+    assert re.search(r"rank 1 waited 7 s for .* rank 2 .*\((forward|backward|control)\)", lines[0])
     assert re.search(r"step [3-6], micro-batch \d", lines[0])
     assert alive(tmp_path) == []
     assert find_checkpoints(tmp_path / "run")
