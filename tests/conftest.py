@@ -17,12 +17,13 @@ from slurm_cluster import MISSING, SlurmCluster, private_slurm  # noqa: E402
 NO_SLURM = f"no {', '.join(MISSING)} on this machine; " if MISSING else ""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that start ranks of their own on one worker, one after another."""
-    for item in items:
-        if item.get_closest_marker("mpi"):
-            item.add_marker(pytest.mark.xdist_group("mpi"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a file that start ranks of their own on one worker: they share runs.
+
+    When an item is collected, for pytest-xdist reads the marks before other hooks see all items.
+    """
+    if item.get_closest_marker("mpi"):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
