@@ -48,10 +48,10 @@ frontier: $(STAMP)
 	$(BIN)/python tests/peers/frontier.py $(FRONTIER_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not matrix" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not matrix" $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 kill-matrix: $(STAMP)
 	$(BIN)/python -m pytest tests/runs/test_killed_runs.py tests/runs/test_resume.py $(PYTEST_ARGS)

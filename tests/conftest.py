@@ -17,15 +17,6 @@ from slurm_cluster import MISSING, SlurmCluster, private_slurm  # noqa: E402
 NO_SLURM = f"no {', '.join(MISSING)} on this machine; " if MISSING else ""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file that start ranks of their own on one worker: they share runs.
-
-    When an item is collected, for pytest-xdist reads the marks before other hooks see all items.
-    """
-    if item.get_closest_marker("mpi"):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def slurm_session() -> Iterator[SlurmCluster]:
     """A private Slurm of three nodes; only `make test-cluster` asks for it, and then it must be."""
