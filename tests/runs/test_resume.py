@@ -255,11 +255,11 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert "run.h5" in one_line(done.stderr)
 
 
-def kind(name: str, *overrides: str, always: bool = False) -> Any:
-    marks = [] if always else [pytest.mark.matrix]
-    return pytest.param(overrides, id=name, marks=marks)
+def kind(name: str, *overrides: str) -> Any:
+    return pytest.param(overrides, id=name)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -270,7 +270,7 @@ def kind(name: str, *overrides: str, always: bool = False) -> Any:
             "training.learning_rate=1e-3",
         ),
         kind("no-cache", "release.cache=none", "training.average_rows=2"),
-        kind("no-proofs", "provenance.enabled=false", "checkpoint.every_steps=3", always=True),
+        kind("no-proofs", "provenance.enabled=false", "checkpoint.every_steps=3"),
         kind("anchors", "labels.method=anchors", "labels.expansion=8", "data.train_rows=180"),
         kind("single", "output.layout=single"),
     ],
@@ -296,6 +296,7 @@ def test_other_kinds_of_run_resume_to_the_bit_too(
     assert list(run.table("steps", 1).index) == list(one.table("steps", 1).index)
 
 
+@pytest.mark.matrix
 def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole: Run) -> None:
     (tmp_path / "job.toml").write_text(LIVES)
     run = tmp_path / "run"
@@ -327,6 +328,7 @@ def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> 
     assert "the owner's ledger has" in one_line(done.stderr)
 
 
+@pytest.mark.matrix
 def test_a_lost_file_of_the_owner_is_named_and_costs_nothing(copy: Path, whole: Run) -> None:
     (copy / "run" / "rank-000.h5").rename(copy / "lost.h5")
     done = resume(copy, RANKS)

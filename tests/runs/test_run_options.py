@@ -165,6 +165,7 @@ def test_the_card_is_printed_before_training_and_stored(tmp_path: Path) -> None:
     assert json.loads(str(run.attrs["resolved_job"]))["privacy"]["epsilon"] == 8.0
 
 
+@pytest.mark.matrix
 def test_eight_trainers_run_what_the_simulator_accepts(tmp_path: Path) -> None:
     # The last batch has 12 rows, which are 6 micro-batches: fewer than trainers.
     run = train(

@@ -108,7 +108,7 @@ def test_averaged_rows_are_one_process_to_the_bit(tmp_path: Path) -> None:
     assert_same(run(tmp_path, 3, MLP, average=4))
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.matrix), 5])
+@pytest.mark.parametrize("ranks", [3, *(pytest.param(n, marks=pytest.mark.matrix) for n in (2, 5))])
 def test_one_way_is_its_parts_in_one_process_to_the_bit(tmp_path: Path, ranks: int) -> None:
     result = run(tmp_path, ranks, MLP, coupling="one-way", extra="clip_norm = 0.5")
     assert_same(result, cuts=list(result.pipeline["cuts"][1:]))
