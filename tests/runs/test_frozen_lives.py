@@ -11,7 +11,7 @@ from lives import LIVES, statements, struck
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.runstore.reader import Run, open_run
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.matrix]
 
 RANKS = 3
 JOB = (

@@ -56,7 +56,7 @@ def rows_by_sample(run: Run) -> tuple[dict[int, set[bytes]], int]:
 def test_epochs_and_cache_modes_put_the_same_bytes_on_the_wire(tmp_path: Path) -> None:
     seen = {}
     for cache in ("none", "memory", "disk"):
-        run = train(tmp_path, 3, f"release.cache={cache}", SEEDED, name=cache)
+        run = train(tmp_path, 2, f"release.cache={cache}", SEEDED, name=cache)
         rows, messages = rows_by_sample(run)
         assert sorted(rows) == list(range(SAMPLES))
         assert all(len(bits) == 1 for bits in rows.values())
@@ -69,6 +69,7 @@ def test_epochs_and_cache_modes_put_the_same_bytes_on_the_wire(tmp_path: Path) -
     assert seen["none"] == seen["memory"] == seen["disk"]
 
 
+@pytest.mark.matrix
 @pytest.mark.mpi
 def test_two_runs_never_share_their_noise(tmp_path: Path) -> None:
     first, _ = rows_by_sample(train(tmp_path, 2, name="a"))
