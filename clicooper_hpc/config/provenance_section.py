@@ -39,9 +39,8 @@ class ProvenanceSection(Section):
     identities: str | None = None
     """Ed25519 keys of the ranks: PEM files, with `{rank}` for the rank, such as
     `"keys/rank-{rank}.pem"` (made by `clicooper keys new`; passwords come from the environment
-    variable `CLICOOPER_KEY_PASSWORD`). Unlike other
-    paths, relative to the job file's folder wherever it is set. Default: every rank makes one for
-    this run, and says so."""
+    variable `CLICOOPER_KEY_PASSWORD`). Unlike other paths, relative to the job file's folder
+    wherever it is set. Default: every rank makes one for this run, and says so."""
 
     owner: PublicKey | None = None
     """The owner's public key (64 hexadecimal digits). Trainers refuse any other."""

@@ -27,6 +27,17 @@ def job_with(slurm: Mapping[str, Any], **sections: Mapping[str, Any]) -> Job:
     return Job.model_validate(table | sections)
 
 
+def directives(script: str) -> list[str]:
+    """Return the options sbatch reads: up to the first line that is a command."""
+    found = []
+    for line in script.splitlines():
+        if line and not line.startswith("#"):
+            break
+        if line.startswith("#SBATCH "):
+            found.append(line.removeprefix("#SBATCH ").split("  #")[0].strip())
+    return found
+
+
 @dataclass(frozen=True)
 class Case:
     job: Job

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from script_cases import CASES, GOLDEN, PLACES, Case, job_with
+from script_cases import CASES, GOLDEN, PLACES, Case, directives, job_with
 
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import UsageError
@@ -21,59 +17,6 @@ from clicooper_hpc.slurm.request import Places, request_of
 from clicooper_hpc.slurm.script import script_text
 
 NASTY = """a b"c'd$(touch pwned)`touch pwned`;touch pwned\\"""
-
-
-def directives(script: str) -> list[str]:
-    """Return the options sbatch reads: up to the first line that is a command."""
-    found = []
-    for line in script.splitlines():
-        if line and not line.startswith("#"):
-            break
-        if line.startswith("#SBATCH "):
-            found.append(line.removeprefix("#SBATCH ").split("  #")[0].strip())
-    return found
-
-
-def tool(folder: Path, name: str, *, code: int = 0) -> None:
-    """Put a program on the PATH that notes its name, its words and some variables."""
-    text = f"""#!{sys.executable}
-import json, os, sys
-names = ("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK", "FROM_SETUP")
-with open(os.environ["NOTES"], "a") as notes:
-    variables = {{name: os.environ.get(name) for name in names}}
-    print(json.dumps([[{name!r}, *sys.argv[1:]], variables, os.getcwd()]), file=notes)
-sys.exit({code})
-"""
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(text)
-    (folder / name).chmod(0o755)
-
-
-def execute(script: str, folder: Path, **variables: str) -> tuple[int, list[Any], str]:
-    """Run ``script`` with the tools in ``folder/bin``; return code, what they noted, errors."""
-    notes = folder / "notes"
-    notes.touch()
-    answer = subprocess.run(
-        ["bash", "-c", script],
-        env={
-            "PATH": f"{folder / 'bin'}:{os.defpath}",
-            "NOTES": str(notes),
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return (
-        answer.returncode,
-        [json.loads(line) for line in notes.read_text().splitlines()],
-        answer.stderr,
-    )
-
-
-def places_in(folder: Path, run: str = "runs/mine") -> Places:
-    return Places(job=folder / "job.toml", run=folder / run, working=folder)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -224,167 +167,3 @@ def test_how_it_is_submitted_is_no_part_of_the_job() -> None:
     assert plain.digest() == other.digest()
     assert "gpu" not in other.canonical()
     assert job_from_canonical(other.canonical()).slurm == plain.slurm
-
-
-def test_the_script_plans_runs_and_inspects(tmp_path: Path) -> None:
-    for name in ("clicooper", "srun"):
-        tool(tmp_path / "bin", name)
-    job = job_with(
-        {"setup": ["export FROM_SETUP='x y'", "true $UNSET"], "cpus_per_task": 4, "mpi": "pmi2"},
-        training={"threads": 2},
-    )
-    code, notes, errors = execute(script_text(job, places_in(tmp_path), ["a.b=1"]), tmp_path)
-    assert (code, errors) == (0, "")
-    plan, run, inspect = (words for words, _, _ in notes)
-    job_path, run_path = str(tmp_path / "job.toml"), str(tmp_path / "runs" / "mine")
-    assert plan == ["clicooper", "plan", job_path, "--ranks", "4", "--set", "a.b=1"]
-    at = run.index("clicooper")
-    assert run[at:] == [
-        *["clicooper", "run", job_path, "-o", run_path, "--resume"],
-        *["--set", "a.b=1"],
-    ]
-    assert run[0] == "srun"
-    assert {"--kill-on-bad-exit=1", "--mpi=pmi2"} <= set(run[1:at])
-    assert inspect == ["clicooper", "inspect", run_path]
-    for _, variables, folder in notes:
-        assert folder == str(tmp_path)
-        assert variables == {
-            "OMP_NUM_THREADS": "2",
-            "SRUN_CPUS_PER_TASK": "4",
-            "FROM_SETUP": "x y",
-        }
-    assert (tmp_path / "runs").is_dir()
-
-
-def test_words_reach_the_programs_as_they_are(tmp_path: Path) -> None:
-    """Nothing of paths, `--set` and words of the job file is taken for shell."""
-    name = re.sub("[\"'\\\\]", "", NASTY)
-    home = tmp_path / f"{name}'\"\\"
-    home.mkdir()
-    for program in (NASTY.replace("/", ""), "srun"):
-        tool(tmp_path / "bin", program)
-    job = job_with({"program": [NASTY, NASTY], "launcher_options": [NASTY]})
-    # Quotes are refused in the run folder alone, because of its #SBATCH line.
-    places = Places(job=home / "job.toml", run=tmp_path / name / name, working=home)
-    setting = f"model.name={NASTY}\ntouch pwned"
-    code, notes, errors = execute(script_text(job, places, [setting]), tmp_path)
-    assert (code, errors) == (0, "")
-    tail = ["--set", setting]
-    plan, run, inspect = (words for words, _, _ in notes)
-    assert plan == [NASTY, NASTY, "plan", str(places.job), "--ranks", "4", *tail]
-    at = run.index(NASTY)
-    begin = [NASTY, NASTY, NASTY, "run", str(places.job), "-o", str(places.run), "--resume"]
-    assert run[at:] == [*begin, *tail]
-    assert inspect == [NASTY, NASTY, "inspect", str(places.run)]
-    assert not list(tmp_path.rglob("pwned"))
-    assert all(folder == str(home) for _, _, folder in notes)
-
-
-def test_an_array_task_takes_its_seed(tmp_path: Path) -> None:
-    for name in ("clicooper", "srun"):
-        tool(tmp_path / "bin", name)
-    script = script_text(job_with({"seeds": [3, 41]}), places_in(tmp_path), ["training.seed=7"])
-    code, notes, errors = execute(script, tmp_path, SLURM_ARRAY_TASK_ID="1")
-    assert (code, errors) == (0, "")
-    run = notes[1][0]
-    assert run[run.index("-o") + 1] == str(tmp_path / "runs" / "mine-seed-41")
-    assert run[-4:] == ["--set", "training.seed=7", "--set", "training.seed=41"]
-
-
-def test_mpirun_gets_the_number_of_ranks_and_its_options(tmp_path: Path) -> None:
-    for name in ("clicooper", "mpirun"):
-        tool(tmp_path / "bin", name)
-    job = job_with({"launcher": "mpirun", "launcher_options": ["--bind-to", "none"]})
-    code, notes, _ = execute(script_text(job, places_in(tmp_path)), tmp_path)
-    assert code == 0
-    assert notes[1][0][:6] == ["mpirun", "-n", "4", "--bind-to", "none", "clicooper"]
-
-
-def test_under_mpirun_the_script_passes_the_warning_on(tmp_path: Path) -> None:
-    """Slurm signals the script, whose ranks stop by the file STOP; their exit code is the job's."""
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    launcher = tmp_path / "bin" / "mpirun"
-    stop = tmp_path / "runs" / "mine" / "STOP"
-    launcher.write_text(
-        "#!/bin/bash\nkill -USR1 $PPID\n"
-        f"for i in $(seq 100); do [ -e {stop} ] && exit 75; /bin/sleep 0.1; done\n"
-    )
-    launcher.chmod(0o755)
-    job = job_with({"launcher": "mpirun"})
-    script = script_text(job, places_in(tmp_path))
-    assert "--signal=B:USR1@120" in directives(script)
-    code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17")
-    assert code == 75
-    assert ["scontrol", "requeue", "17"] in [words for words, _, _ in notes]
-
-
-def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
-    for name in ("clicooper", "srun"):
-        tool(tmp_path / "bin", name)
-    script = script_text(job_with({"nodes": 2}), places_in(tmp_path))
-    _, notes, _ = execute(script, tmp_path)
-    assert notes[0][0][-4:-1] == ["clicooper", "doctor", "-o"]
-    assert notes[0][0][-1] == notes[2][0][-2]  # the folder of the run that follows
-    assert notes[1][0][:2] == ["clicooper", "plan"]
-
-
-def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
-    tool(tmp_path / "bin", "clicooper")
-    tool(tmp_path / "bin", "srun", code=3)
-    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
-    assert code == 3
-    assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
-
-
-def test_a_task_of_an_array_asks_for_itself_alone(tmp_path: Path) -> None:
-    """The job number of one task is that of the whole array: all seeds were started again."""
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=75)
-    task = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
-    script = script_text(job_with({"seeds": [3, 4]}), places_in(tmp_path))
-    _, notes, _ = execute(script, tmp_path, **task)
-    assert ["scontrol", "requeue", "17_1"] in [words for words, _, _ in notes]
-
-
-@pytest.mark.parametrize("asked", [75, 138])
-@pytest.mark.parametrize(
-    ("slurm", "count", "again"),
-    [({}, None, True), ({}, "99", True), ({}, "100", False), ({"requeue": False}, None, False)],
-)
-def test_a_run_that_was_asked_to_stop_is_started_again(
-    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, again: bool, asked: int
-) -> None:
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=asked)
-    counted = {} if count is None else {"SLURM_RESTART_COUNT": count}
-    script = script_text(job_with(slurm), places_in(tmp_path))
-    code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
-    assert code == asked
-    more = [words for words, _, _ in notes if words[0] in ("scontrol", "sleep")]
-    assert more == ([["scontrol", "requeue", "17"], ["sleep", "300"]] if again else [])
-
-
-def test_a_run_that_failed_is_not_started_again(tmp_path: Path) -> None:
-    for name in ("clicooper", "scontrol"):
-        tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=1)
-    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
-    assert (code, len(notes)) == (1, 2)
-
-
-def test_a_job_that_cannot_work_never_starts_ranks(tmp_path: Path) -> None:
-    tool(tmp_path / "bin", "clicooper", code=2)
-    tool(tmp_path / "bin", "srun")
-    code, notes, _ = execute(script_text(job_with({}), places_in(tmp_path)), tmp_path)
-    assert (code, len(notes)) == (2, 1)
-
-
-def test_a_missing_program_is_named(tmp_path: Path) -> None:
-    script = script_text(job_with({"program": ["no such program"]}), places_in(tmp_path))
-    code, notes, errors = execute(script, tmp_path)
-    assert (code, notes) == (5, [])
-    assert "no such program: not found; slurm.setup is to load it" in errors
