@@ -42,10 +42,10 @@ demo: $(STAMP)
 	@$(BIN)/clicooper verify runs/demo | tail -1
 
 paper: $(STAMP)
-	$(BIN)/python tests/peers/paper.py $(PAPER_ARGS)
+	$(BIN)/python bench/paper.py $(PAPER_ARGS)
 
 frontier: $(STAMP)
-	$(BIN)/python tests/peers/frontier.py $(FRONTIER_ARGS)
+	$(BIN)/python bench/frontier.py $(FRONTIER_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not matrix" $(PYTEST_ARGS)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from clicooper_hpc import __version__
-from clicooper_hpc.cli_attack import add_attack_options, attack
+from clicooper_hpc.commands.attack import add_attack_options, attack
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
 
 __all__ = ["build_parser", "main"]
@@ -201,10 +201,10 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.session.stopping import StopRequests
+    from clicooper_hpc.run.stop_requests import StopRequests
 
     stops = StopRequests()  # before the libraries load, which takes seconds
-    from clicooper_hpc.session.entry import run_job
+    from clicooper_hpc.run.main import run_job
 
     return run_job(
         arguments.job,
@@ -217,17 +217,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.session.stopping import StopRequests
+    from clicooper_hpc.run.stop_requests import StopRequests
 
     stops = StopRequests()
-    from clicooper_hpc.session.entry import resume_run
+    from clicooper_hpc.run.main import resume_run
 
     return resume_run(arguments.run, stops, overrides=arguments.set, quiet=arguments.quiet)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.commands.plan import plan_text
     from clicooper_hpc.config.load import load_job
-    from clicooper_hpc.verbs.plan import plan_text
 
     print(plan_text(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
     return ExitCode.DONE
@@ -248,7 +248,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.inspect import inspect_text
+    from clicooper_hpc.commands.inspect import inspect_text
 
     text, code = inspect_text(arguments.run, beside=arguments.beside)
     print(text)
@@ -256,7 +256,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.verify import verify_run
+    from clicooper_hpc.verification.report import verify_run
 
     text, code = verify_run(
         arguments.run,
@@ -272,7 +272,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.audit import audit_run
+    from clicooper_hpc.audit.report import audit_run
 
     text, code = audit_run(
         arguments.run,
@@ -287,14 +287,14 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.keys import new_identity
+    from clicooper_hpc.commands.keys import new_identity
 
     print(f"{new_identity(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
     return ExitCode.DONE
 
 
 def _keys_open_mark(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.mark_key import open_mark_of
+    from clicooper_hpc.verification.mark_key import open_mark_of
 
     open_mark_of(
         arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
@@ -304,7 +304,7 @@ def _keys_open_mark(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.doctor import examine
+    from clicooper_hpc.doctor.report import examine
 
     return examine(arguments.output, partial(print, flush=True), json=arguments.json)
 
@@ -329,7 +329,7 @@ def _data_import(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verbs.init import write_starter
+    from clicooper_hpc.commands.init import write_starter
 
     for path in write_starter(arguments.folder):
         print(f"wrote {path}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.cli import build_parser, main
-from clicooper_hpc.verbs.init import sbatch_template
+from clicooper_hpc.commands.init import sbatch_template
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

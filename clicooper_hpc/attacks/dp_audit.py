@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.epsilon_bound import Bound, Release, lower_bound
-from clicooper_hpc.attacks.finding import Finding
+from clicooper_hpc.attacks.harness.result import AttackResult
 from clicooper_hpc.attacks.worst_case import worst_case_pairs
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.keys import MasterKey
@@ -42,7 +42,7 @@ def releases_of(releaser: RowReleaser) -> Release:
 
 def audit_guarantee(
     guarantee: Guarantee, *, trials: int = 200_000, seed: int = 0, confidence: float = 0.99
-) -> tuple[Finding, ...]:
+) -> tuple[AttackResult, ...]:
     """Audit the shipped mechanism as solved for ``guarantee``, on every worst-case pair.
 
     Noise comes from the reproducible stream of ``seed``, so the same call gives the same figures.
@@ -57,7 +57,7 @@ def audit_guarantee(
 
     Returns
     -------
-    tuple[Finding, ...]
+    tuple[AttackResult, ...]
         One for each pair of `worst_case_pairs`: ``value`` and ``low`` are the lower bound of
         epsilon, ``ceiling`` is the claim; a value above it proves a bug.
     """
@@ -71,7 +71,7 @@ def audit_guarantee(
             release, first, second, trials=trials, delta=guarantee.delta, confidence=confidence
         )
         findings.append(
-            Finding(
+            AttackResult(
                 attack="dp-audit",
                 variant=name,
                 party="auditor",

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from clicooper_hpc.attacks.finding import Finding
+from clicooper_hpc.attacks.harness.registry import Attack, Outcome
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Truth, View
 from clicooper_hpc.attacks.rates import bootstrap
-from clicooper_hpc.attacks.registry import Attack, Outcome
-from clicooper_hpc.attacks.released_alike import clean_rows, released_alike, sees_released_rows
+from clicooper_hpc.attacks.shadow_data import clean_rows, released_alike, sees_released_rows
 from clicooper_hpc.attacks.surrogate import evaluate, fit, row_network, seeded
-from clicooper_hpc.attacks.view import Aux, Truth, View
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 
-__all__ = ["PROPERTY", "Property", "Verdict", "guess", "properties_of"]
+__all__ = ["PROPERTY", "Property", "PropertyGuess", "guess", "properties_of"]
 
 #: Log-odds of each value float64 [n, values] against its share, of rows float64 [n, components].
 _Classifier = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -50,7 +50,7 @@ class Property:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PropertyGuess:
     """What was made of the view's rows: log-odds float64 [m, values], and by which classifier."""
 
     scores: NDArray[np.float64]
@@ -66,7 +66,7 @@ def properties_of(images: NDArray[np.float32]) -> tuple[Property, ...]:
     return tuple(found)
 
 
-def guess(view: View, aux: Aux, seed: int, scale: float) -> Mapping[str, Verdict]:
+def guess(view: View, aux: Aux, seed: int, scale: float) -> Mapping[str, PropertyGuess]:
     """Train on rows of ``aux.same`` released alike; judge each of the view's rows, by property."""
     rng = np.random.default_rng(seed)
     number = min(len(aux.same), max(100, round(_AUX_IMAGES * scale)))
@@ -99,13 +99,13 @@ def guess(view: View, aux: Aux, seed: int, scale: float) -> Mapping[str, Verdict
             for name, one in candidates.items()
         }
         best = max(tried, key=lambda name: tried[name])
-        verdicts[found.name] = Verdict(candidates[best](own), best)
+        verdicts[found.name] = PropertyGuess(candidates[best](own), best)
     return verdicts
 
 
 def score(
-    verdicts: Mapping[str, Verdict], view: View, aux: Aux, truth: Truth, seed: int
-) -> tuple[Finding, ...]:
+    verdicts: Mapping[str, PropertyGuess], view: View, aux: Aux, truth: Truth, seed: int
+) -> tuple[AttackResult, ...]:
     """Return balanced accuracies over the owner's samples; bootstrap intervals over them, 95 %.
 
     A sample that is in several rows is judged by the sum of their log-odds.
@@ -135,7 +135,7 @@ def score(
         if single and mechanism.sigma > 0:
             ceiling = gaussian_ceiling(found.values, mechanism.radius, mechanism.sigma)
         findings.append(
-            Finding(
+            AttackResult(
                 attack="property",
                 variant=found.name,
                 party=view.party.name,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.attacks.device import attack_device
+from clicooper_hpc.attacks.harness.device import attack_device
 
 __all__ = [
     "Chain",

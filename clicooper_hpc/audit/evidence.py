@@ -10,11 +10,11 @@ from torch import Tensor
 
 from clicooper_hpc.audit.trace import Stream
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.pipeline.message_log import Channel, Record
-from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.tensors import unpack_tensors
+from clicooper_hpc.training.message_digests import Channel, Record
+from clicooper_hpc.training.state import TRAINING, WEIGHTS
 
 __all__ = ["proved_messages", "proved_state"]
 

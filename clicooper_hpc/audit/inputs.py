@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clicooper_hpc.audit.channels import packed
+from clicooper_hpc.audit.memory_channel import packed
 from clicooper_hpc.audit.trace import Recorder, Stream
-from clicooper_hpc.pipeline.agenda import TrainStep
-from clicooper_hpc.pipeline.averaging import mean_of_groups
-from clicooper_hpc.pipeline.course import Course
-from clicooper_hpc.pipeline.message_log import message_digest
+from clicooper_hpc.training.agenda import TrainStep
+from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.message_digests import message_digest
+from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.transport.kinds import Kind
 
 __all__ = ["ReleasedRows", "release_digests", "step_input"]

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.baton import Baton
-from clicooper_hpc.audit.channels import MemoryChannel
 from clicooper_hpc.audit.inputs import ReleasedRows, step_input
+from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.trace import Recorder, Stream, Trace
-from clicooper_hpc.pipeline.agenda import TrainStep
-from clicooper_hpc.pipeline.course import Course
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.pipeline.state import export_state, import_state
+from clicooper_hpc.training.agenda import TrainStep
+from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.state import export_state, import_state
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 
@@ -42,7 +42,7 @@ class StageReplay:
     Attributes
     ----------
     states
-        State of each segment after the last step; names as in `clicooper_hpc.pipeline.state`.
+        State of each segment after the last step; names as in `clicooper_hpc.training.state`.
     trace
         Every message between the segments, and from the owner to segment 1.
     losses
@@ -69,7 +69,7 @@ def replay_stage(
         Segments 1 .. N in order, built as for the run. Their channels are replaced;
         ``after_update`` is called as in the run.
     starts
-        State of each segment before the first step; names as in `clicooper_hpc.pipeline.state`.
+        State of each segment before the first step; names as in `clicooper_hpc.training.state`.
     course
         Schedule, micro-batches and learning rates of the run.
     steps
@@ -92,7 +92,7 @@ def replay_stage(
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
         import_state(runtime, start, where=f"state of segment {number} before the stage")
-    baton = Baton([f"segment {number}" for number in range(1, len(runtimes) + 1)])
+    baton = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = Recorder()
     _connect(runtimes, course, baton, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
@@ -114,7 +114,10 @@ def replay_stage(
 
 
 def _connect(
-    runtimes: Sequence[SegmentRuntime], course: Course, baton: Baton, recorder: Recorder
+    runtimes: Sequence[SegmentRuntime],
+    course: Course,
+    baton: CooperativeThreads,
+    recorder: Recorder,
 ) -> None:
     slots = course.slots()
     backprop = course.coupling == "backprop"

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.verdict import Claim, Finding, Outcome, Verdict
-from clicooper_hpc.pipeline.state import WEIGHTS
+from clicooper_hpc.audit.verdict import AuditRemark, Claim, Outcome, StageVerdict
+from clicooper_hpc.training.state import WEIGHTS
 
 __all__ = ["Distance", "judge_tolerance", "state_distance", "tolerance_from"]
 
@@ -69,7 +69,7 @@ def judge_tolerance(
     claim: Claim,
     starts: Sequence[Mapping[str, Tensor]],
     tolerance: float,
-) -> Verdict:
+) -> StageVerdict:
     """Compare within ``tolerance`` (0 < tolerance < 1); the outcome is TOL or FAIL, never EXACT.
 
     ``starts`` are the states before the stage. Messages are not compared: their digests tell equal
@@ -88,17 +88,17 @@ def judge_tolerance(
     far = [rank for rank, d in enumerate(distances, start=1) if not d.largest <= tolerance]
     if not far:
         largest = max((distance.largest for distance in distances), default=0.0)
-        return Verdict(
+        return StageVerdict(
             Outcome.TOL,
             f"the states of {len(distances)} segments are within {tolerance:g} of the replay "
             f"(largest {largest:.2g}); equality to the bit was not tested",
         )
     far.sort(key=lambda rank: -_nan_last(distances[rank - 1].largest))
-    return Verdict(
+    return StageVerdict(
         Outcome.FAIL,
         f"states are farther from the replay than {tolerance:g}; compared within a tolerance, so "
         "the first segment below is suspected, not convicted",
-        tuple(Finding(rank, _words(distances[rank - 1])) for rank in far),
+        tuple(AuditRemark(rank, _words(distances[rank - 1])) for rank in far),
     )
 
 

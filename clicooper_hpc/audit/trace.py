@@ -14,7 +14,7 @@ from typing import Literal
 from numpy import uint8
 from numpy.typing import NDArray
 
-from clicooper_hpc.pipeline.message_log import message_digest
+from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.transport.header import Header
 from clicooper_hpc.transport.kinds import Kind
 

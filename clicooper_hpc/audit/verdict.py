@@ -27,7 +27,7 @@ from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.trace import Sent, Stream, Trace
 from clicooper_hpc.errors import EvidenceError
 
-__all__ = ["Claim", "Finding", "Outcome", "Verdict", "judge_exact"]
+__all__ = ["AuditRemark", "Claim", "Outcome", "StageVerdict", "judge_exact"]
 
 
 class Outcome(StrEnum):
@@ -45,7 +45,7 @@ class Claim:
     Attributes
     ----------
     states
-        State of each segment after the stage; names as in `clicooper_hpc.pipeline.state`.
+        State of each segment after the stage; names as in `clicooper_hpc.training.state`.
     digests
         Digests (32 bytes) of the messages of each stream, in order of sending.
     """
@@ -55,7 +55,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditRemark:
     """Something that is not as it should be, and the rank it came from (0: the owner).
 
     ``message`` is the one that departed, None if a state did.
@@ -70,12 +70,12 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StageVerdict:
     """The outcome, the findings behind a FAIL (first departure first), and who was not judged."""
 
     outcome: Outcome
     detail: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[AuditRemark, ...] = ()
     unjudged: tuple[int, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ class Verdict:
         return text
 
 
-def judge_exact(replay: StageReplay, claim: Claim) -> Verdict:
+def judge_exact(replay: StageReplay, claim: Claim) -> StageVerdict:
     """Compare to the bit. Only fair under the conditions of the run (`audit.conditions`).
 
     Raises
@@ -107,7 +107,7 @@ def judge_exact(replay: StageReplay, claim: Claim) -> Verdict:
         for stream, digests in claim.digests.items()
         if (index := _first_departure(trace, stream, digests)) is not None
     }
-    findings: list[Finding] = []
+    findings: list[AuditRemark] = []
     unjudged: list[int] = []
     for rank in range(len(claim.states) + 1):
         found, judged = _judge(rank, replay, claim, departed)
@@ -118,10 +118,10 @@ def judge_exact(replay: StageReplay, claim: Claim) -> Verdict:
     if findings:
         order = {message: place for place, message in enumerate(trace.sent)}
         findings.sort(key=lambda f: len(order) if f.message is None else order[f.message])
-        return Verdict(
+        return StageVerdict(
             Outcome.FAIL, "the stage was not trained as claimed", tuple(findings), tuple(unjudged)
         )
-    return Verdict(
+    return StageVerdict(
         Outcome.EXACT,
         f"{len(trace.sent)} messages and the states of {len(claim.states)} segments are equal "
         "to the byte",
@@ -155,7 +155,7 @@ def _first_departure(trace: Trace, stream: Stream, claimed: Sequence[bytes]) -> 
 
 def _judge(
     rank: int, replay: StageReplay, claim: Claim, departed: Mapping[Stream, int]
-) -> tuple[Finding | None, bool]:
+) -> tuple[AuditRemark | None, bool]:
     """Return what ``rank`` is at fault for, if anything, and whether it could be judged."""
     for moment in replay.trace.moments.get(rank, ()):
         if moment.index < departed.get(moment.stream, moment.index + 1):
@@ -163,18 +163,18 @@ def _judge(
         if not moment.sends:
             return None, False
         message = replay.trace.of(moment.stream)[moment.index]
-        return Finding(rank, _words(rank, message, claim), message), True
+        return AuditRemark(rank, _words(rank, message, claim), message), True
     for stream in departed:
         # What the replay has of this stream agrees: the claim has more.
         if stream.sender == rank:
             count = len(claim.digests[stream]) - len(replay.trace.of(stream))
-            return Finding(rank, f"{count} more messages than the stage has, {stream}"), True
+            return AuditRemark(rank, f"{count} more messages than the stage has, {stream}"), True
     if rank == 0:
         return None, True
     difference = first_difference(claim.states[rank - 1], replay.states[rank - 1])
     if difference is None:
         return None, True
-    return Finding(
+    return AuditRemark(
         rank, f"all messages agree, but its state after the stage does not: {difference}"
     ), True
 

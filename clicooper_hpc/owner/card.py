@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.owner.composed import Score
-from clicooper_hpc.owner.front_of_job import front_words
-from clicooper_hpc.owner.preparation import Preparation
+from clicooper_hpc.fronts.from_job import front_words
+from clicooper_hpc.owner.evaluation import Score
+from clicooper_hpc.owner.setup import Preparation
 from clicooper_hpc.privacy.accounting import cross_check
 from clicooper_hpc.privacy.card import Labels, Measured, PrivacyCard
 

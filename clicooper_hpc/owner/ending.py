@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.owner.composed import CleanScores, Score
+from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.runstore.private import PrivateFolder
 
 __all__ = ["Ending", "keep_ending"]

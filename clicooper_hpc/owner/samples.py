@@ -1,6 +1,6 @@
 """The owner's samples: which are trained on, released for validation, held out, or spent.
 
-Spent samples pay for the front (`clicooper_hpc.owner.front_spent`) and are never released. Which
+Spent samples pay for the front (`clicooper_hpc.fronts.private_lda`) and are never released. Which
 ones these are is a keyed permutation's choice, independent of what the samples hold.
 """
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.owner.front import Front, restore_front
+from clicooper_hpc.fronts.front import Front, restore_front
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.ledger import Budget, Ledger

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.owner.front import Front
+from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.privacy.release import RowReleaser
 

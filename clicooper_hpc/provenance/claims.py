@@ -23,16 +23,16 @@ __all__ = [
     "DeliveredSegment",
     "Flow",
     "Interval",
-    "LedgerHead",
     "MarkClaim",
     "MarkPlanClaim",
+    "TreeHead",
 ]
 
 #: RFC 9162 root of no messages.
 _EMPTY_ROOT: Final = root_of([]).hex()
 
 
-class LedgerHead(Record):
+class TreeHead(Record):
     """The ledger at one moment: number of entries and RFC 9162 root."""
 
     size: Count

@@ -13,10 +13,10 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.chain import LedgerOrder
 
-__all__ = ["HISTORY_BYTES", "History", "proved_stages", "standing_size"]
+__all__ = ["SNAPSHOT_BYTES", "LedgerSnapshot", "proved_stages", "standing_size"]
 
 #: Most bytes of a whole ledger on the wire.
-HISTORY_BYTES = 2**31
+SNAPSHOT_BYTES = 2**31
 
 _WHERE = "ledger of the earlier life"
 
@@ -39,7 +39,7 @@ def proved_stages(order: LedgerOrder, size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class LedgerSnapshot:
     """All standing entries (envelopes as stored), and the signed checkpoints, in order."""
 
     entries: tuple[bytes, ...]
@@ -52,7 +52,7 @@ class History:
         return encode({"entries": entries, "notes": notes})
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, limit: int) -> History:
+    def from_bytes(cls, content: bytes, *, limit: int) -> LedgerSnapshot:
         """Decode; `EvidenceError` if it is nothing `to_bytes` writes."""
         value = parse(content, limit=limit, where=_WHERE)
         if not isinstance(value, dict) or tuple(value) != ("entries", "notes"):

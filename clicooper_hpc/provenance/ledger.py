@@ -14,13 +14,20 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import Envelope, envelope_digest, parse_envelope
-from clicooper_hpc.provenance.history import History
+from clicooper_hpc.provenance.history import LedgerSnapshot
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint
 from clicooper_hpc.provenance.statements import Kind
 
-__all__ = ["OWNER_NAME", "Bulletin", "LedgerCopy", "bulletin_limit", "origin_of", "trainer_name"]
+__all__ = [
+    "OWNER_NAME",
+    "LedgerReplica",
+    "LedgerUpdate",
+    "ledger_update_limit",
+    "origin_of",
+    "trainer_name",
+]
 
 OWNER_NAME = "owner"
 #: Bytes of a bulletin per entry, and for its checkpoint.
@@ -38,13 +45,13 @@ def trainer_name(segment: int) -> str:
     return f"trainer-{segment}"
 
 
-def bulletin_limit(trainers: int) -> int:
+def ledger_update_limit(trainers: int) -> int:
     """Return the most bytes a bulletin may have: all of a stage, and the tickets of the next."""
     return _NOTE_BYTES + _ENTRY_BYTES * (3 * trainers + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Bulletin:
+class LedgerUpdate:
     """New entries (envelopes as stored), the checkpoint behind them, tickets behind that."""
 
     entries: tuple[bytes, ...]
@@ -58,7 +65,7 @@ class Bulletin:
         return encode({"entries": entries, "note": self.note, "tickets": tickets})
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, limit: int) -> Bulletin:
+    def from_bytes(cls, content: bytes, *, limit: int) -> LedgerUpdate:
         """Decode; `EvidenceError` if it is nothing `to_bytes` writes."""
         where = "bulletin of the owner"
         value = parse(content, limit=limit, where=where)
@@ -70,7 +77,7 @@ class Bulletin:
         return cls(_texts(value["entries"], where), note, _texts(value["tickets"], where))
 
 
-class LedgerCopy:
+class LedgerReplica:
     """One rank's copy of the ledger.
 
     Attributes
@@ -126,7 +133,7 @@ class LedgerCopy:
         """Sign the ledger as it stands."""
         return SignedCheckpoint.sign(Checkpoint(self.origin, self.size, self.root), identity, name)
 
-    def apply(self, bulletin: Bulletin, owner: PublicIdentity) -> SignedCheckpoint:
+    def apply(self, bulletin: LedgerUpdate, owner: PublicIdentity) -> SignedCheckpoint:
         """Let the copy grow by a bulletin and return its checkpoint.
 
         Raises
@@ -149,7 +156,9 @@ class LedgerCopy:
             self._push(ticket)
         return signed
 
-    def take_history(self, history: History, owner: PublicIdentity) -> list[SignedCheckpoint]:
+    def take_history(
+        self, history: LedgerSnapshot, owner: PublicIdentity
+    ) -> list[SignedCheckpoint]:
         """Fill an empty copy with the ledger of an earlier life; return its signed checkpoints.
 
         Raises

@@ -22,9 +22,9 @@ from clicooper_hpc.provenance.claims import (
     DeliveredSegment,
     Flow,
     Interval,
-    LedgerHead,
     MarkClaim,
     MarkPlanClaim,
+    TreeHead,
 )
 from clicooper_hpc.provenance.fields import (
     Count,
@@ -47,13 +47,13 @@ __all__ = [
     "Handoff",
     "Interval",
     "Kind",
-    "LedgerHead",
     "MarkClaim",
     "MarkPlanClaim",
     "Predicate",
     "RunStatement",
     "StageProof",
     "Ticket",
+    "TreeHead",
     "environment_digest",
     "parse_statement",
 ]
@@ -146,7 +146,7 @@ class Ticket(Predicate):
     nonce: Hex32
     data_order: Hex32
     job_digest: Hex32
-    ledger: LedgerHead
+    ledger: TreeHead
 
     def subject(self) -> dict[str, str]:
         """Return the order of the data."""
@@ -219,7 +219,7 @@ class Delivery(Predicate):
     segments: tuple[DeliveredSegment, ...]
     results: dict[Name, Result]
     tables: Hex32
-    ledger: LedgerHead
+    ledger: TreeHead
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -29,6 +29,7 @@ __all__ = [
     "add_dataset",
     "attributes",
     "creating",
+    "hdf5_version",
     "open_live",
     "set_attributes",
     "text",
@@ -41,6 +42,11 @@ LIBVER = "v110"
 SINGLE_LIBVER = ("v108", "v110")
 
 Attribute = str | int | float | bool
+
+
+def hdf5_version() -> str:
+    """Return the version of the HDF5 library that h5py runs on."""
+    return str(h5py.version.hdf5_version)
 
 
 def text(value: str) -> np.ndarray[Any, Any]:

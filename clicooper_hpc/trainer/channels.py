@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clicooper_hpc.pipeline.message_log import Channel, MessageLog
 from clicooper_hpc.pipeline.runtime import Edges
+from clicooper_hpc.training.message_digests import Channel, MessageLog
 from clicooper_hpc.transport.kinds import Direction
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.pipeline.averaging import mean_of_groups
 from clicooper_hpc.trainer.release_cache import ReleaseCache
+from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.receiver import Receiver
 

@@ -20,17 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.pipeline.agenda import StageEnd, StageStart
-from clicooper_hpc.pipeline.course import Course
-from clicooper_hpc.pipeline.data_order import stage_orders
-from clicooper_hpc.pipeline.message_log import Channel, MessageLog, Record
-from clicooper_hpc.pipeline.records import StageMemory
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.pipeline.state import export_state
 from clicooper_hpc.provenance.chain import LedgerOrder, Place
 from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures, sign_payload
 from clicooper_hpc.provenance.history import proved_stages
-from clicooper_hpc.provenance.ledger import LedgerCopy, origin_of, trainer_name
+from clicooper_hpc.provenance.ledger import LedgerReplica, origin_of, trainer_name
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import (
     Enrolment,
@@ -44,9 +38,15 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.checkpoints import keep_state
 from clicooper_hpc.runstore.tensors import pack_tensors
-from clicooper_hpc.trainer.exchange import Exchange, Party
 from clicooper_hpc.trainer.marker import ChainParts, Marker
+from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
 from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of
+from clicooper_hpc.training.agenda import StageEnd, StageStart
+from clicooper_hpc.training.message_digests import Channel, MessageLog, Record
+from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.stage_progress import StageProgress
+from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -59,7 +59,7 @@ class ProverSettings:
     ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits.
     """
 
-    party: Party
+    party: Participant
     job_digest: str
     environment: Mapping[str, str]
     run: Path | None
@@ -103,8 +103,8 @@ class Prover:
         self._segment = world.rank
         self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
         self._orders = stage_orders(course.agenda)
-        ledger = LedgerCopy(origin_of(settings.party.run_id), self._order)
-        self._exchange = Exchange(world, settings.party, ledger, writer)
+        ledger = LedgerReplica(origin_of(settings.party.run_id), self._order)
+        self._exchange = ProofExchange(world, settings.party, ledger, writer)
         self._messages = 0
         self._exchange_s = 0.0
         self._roots = roots_of(self.state())
@@ -130,7 +130,7 @@ class Prover:
     def resume(
         self,
         first: StageStart | None,
-        memory: StageMemory | None,
+        memory: StageProgress | None,
         *,
         heads: Sequence[tuple[int, str]],
         messages: int,
@@ -144,7 +144,7 @@ class Prover:
         memory
             What the checkpoint holds of it.
         heads
-            See `Exchange.take_history`.
+            See `ProofExchange.take_history`.
         messages
             Rows of the table ``messages`` that stay.
         """
@@ -166,10 +166,10 @@ class Prover:
         self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
         self._log.restore(memory.records)
 
-    def memory(self) -> StageMemory:
+    def memory(self) -> StageProgress:
         """Return what a checkpoint must hold of the stage that goes on."""
         now = self._stage()
-        return StageMemory(
+        return StageProgress(
             now.samples,
             self._log.seen(),
             started=now.started,

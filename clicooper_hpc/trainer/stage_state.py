@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.pipeline.state import TRAINING, WEIGHTS
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.statements import StageProof, parse_statement
 from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.training.state import TRAINING, WEIGHTS
 
 __all__ = ["Roots", "compare_with_proof", "roots_of"]
 

@@ -8,7 +8,7 @@ ends of a channel), `blob` (long byte strings), `collectives` (small exchanges a
 
 from __future__ import annotations
 
-from clicooper_hpc.transport.collectives import Verdict
+from clicooper_hpc.transport.collectives import Agreement
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack, unpack
 from clicooper_hpc.transport.kinds import Direction, DType, Kind
 from clicooper_hpc.transport.launch import check_world, launcher_size, local_rank, start_mpi
@@ -24,6 +24,7 @@ from clicooper_hpc.transport.world import Traffic, World
 __all__ = [
     "HEADER_BYTES",
     "MAX_PAYLOAD_BYTES",
+    "Agreement",
     "Counters",
     "DType",
     "Direction",
@@ -37,7 +38,6 @@ __all__ = [
     "Sender",
     "Tap",
     "Traffic",
-    "Verdict",
     "Waiting",
     "World",
     "check_world",

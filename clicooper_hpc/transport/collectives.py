@@ -15,7 +15,7 @@ from clicooper_hpc.transport.blob import receive_blob, send_blob
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.link import Counters, Link
 
-__all__ = ["Star", "Verdict", "broadcast", "gather", "share_verdict"]
+__all__ = ["Agreement", "Star", "broadcast", "gather", "share_verdict"]
 
 _MESSAGE_LIMIT = 4096
 _UP = struct.Struct("<i")
@@ -23,7 +23,7 @@ _DOWN = struct.Struct("<ii")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Agreement:
     """Outcome of a step of all ranks: code 0, or the first failed rank's code and message.
 
     ``rank`` is -1 if no rank failed; the first is the one with the lowest number.
@@ -103,8 +103,8 @@ def gather(
 
 def share_verdict(
     inwards: Star, outwards: Star, code: int, message: str, *, deadline_s: float
-) -> Verdict:
-    """Return the first failure among all ranks, on all ranks; see `Verdict`.
+) -> Agreement:
+    """Return the first failure among all ranks, on all ranks; see `Agreement`.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def share_verdict(
     )
     _check_verdict(shared, _DOWN.size, outwards.root)
     code, rank = _DOWN.unpack_from(shared)
-    return Verdict(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
+    return Agreement(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
 
 
 def _check_length(payload: bytes, limit_bytes: int) -> None:

@@ -83,7 +83,7 @@ def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
 def _ping_pong(
     world: World, peer: int, payload_bytes: int, repeats: int, deadline_s: float
 ) -> float:
-    """Exchange messages with ``peer``; the lower rank serves. Return one-way microseconds."""
+    """ProofExchange messages with ``peer``; the lower rank serves. Return one-way microseconds."""
     receiver = world.receiver(
         "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
     )

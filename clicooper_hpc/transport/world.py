@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from clicooper_hpc.transport.abort import abort
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
 from clicooper_hpc.transport.collectives import (
+    Agreement,
     Star,
-    Verdict,
     broadcast,
     gather,
     share_verdict,
@@ -197,7 +197,7 @@ class World:
         """
         return gather(self._star(root), payload, limit_bytes=limit_bytes, deadline_s=deadline_s)
 
-    def share_verdict(self, code: int, message: str, *, deadline_s: float) -> Verdict:
+    def share_verdict(self, code: int, message: str, *, deadline_s: float) -> Agreement:
         """Let all ranks learn whether one of them failed: code 0 means that all is well.
 
         Every rank must call this at the same point; all get the same answer.

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.owner.front_layers import Layer, build_network, parse_layers
-from clicooper_hpc.owner.front_weights import Description, save_weights
+from clicooper_hpc.fronts.layer_spec import Layer, build_network, parse_layers
+from clicooper_hpc.fronts.weights import Description, save_weights
 
 EPOCHS, BATCH, SHIFT, PEAK_RATE = 16, 128, 4, 0.1
 CHANNELS, FEATURES, CLASSES, SIDE = (48, 96, 192, 256), 64, 10, 32

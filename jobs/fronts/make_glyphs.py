@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
 
-from clicooper_hpc.owner.front_layers import build_network, parse_layers
-from clicooper_hpc.owner.front_weights import Description, save_weights
+from clicooper_hpc.fronts.layer_spec import build_network, parse_layers
+from clicooper_hpc.fronts.weights import Description, save_weights
 
 Points = NDArray[np.float64]
 

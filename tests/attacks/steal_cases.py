@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from clicooper_hpc.attacks.harness.view import Labelled, Mechanism, Party, Truth, View
 from clicooper_hpc.attacks.surrogate import Chain, evaluate, fit, seeded
-from clicooper_hpc.attacks.view import Labelled, Mechanism, Party, Truth, View
 
 K, GAMMA, SIDE, CHANNELS = 4, 3, 6, 3
 NUMBERS = CHANNELS * SIDE * SIDE

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.labels_tables import by_class, grouping_table, sorted_confusion
+from clicooper_hpc.attacks.harness.figures import draw_figures
+from clicooper_hpc.attacks.labels.tables import by_class, grouping_table, sorted_confusion
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
-from clicooper_hpc.verbs.attack_figures import draw_figures
 
 pytest.importorskip("matplotlib")
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.share import (
+from clicooper_hpc.attacks.harness.record import exit_code, findings_of, in_order, merge_records
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.share import (
     FAILED,
     NOT_APPLICABLE,
     Share,
@@ -21,7 +22,7 @@ from clicooper_hpc.attacks.share import (
     deal,
     parse_share,
 )
-from clicooper_hpc.attacks.table import aggregate, strongest, table_text
+from clicooper_hpc.attacks.harness.table import aggregate, strongest, table_text
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attacks import (
     AttackRecord,
@@ -31,10 +32,13 @@ from clicooper_hpc.runstore.attacks import (
     unpack_record,
     write_record,
 )
-from clicooper_hpc.verbs.attack_record import exit_code, findings_of, in_order, merge_records
 
-A = Finding("clustering", "k-means", "trainer 1", "ARI", "honest", 0.25, 0.2, 0.3, 0.0, 0.1, 0.9)
-B = Finding("décodeur", "", "trainers 1+2", "SSIM", "paper", math.nan, seed=2, note="warum: §3")
+A = AttackResult(
+    "clustering", "k-means", "trainer 1", "ARI", "honest", 0.25, 0.2, 0.3, 0.0, 0.1, 0.9
+)
+B = AttackResult(
+    "décodeur", "", "trainers 1+2", "SSIM", "paper", math.nan, seed=2, note="warum: §3"
+)
 ABOUT: dict[str, str | float] = {
     "run_id": "abc",
     "seeds": 3,
@@ -44,7 +48,7 @@ ABOUT: dict[str, str | float] = {
 PICTURE = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def record(*findings: Finding, **about: str | float) -> AttackRecord:
+def record(*findings: AttackResult, **about: str | float) -> AttackRecord:
     return AttackRecord(
         {**ABOUT, **about},
         [asdict(finding) for finding in findings],
@@ -114,7 +118,8 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 def test_parts_put_together_are_the_whole_in_its_order() -> None:
     cells = cells_of(("clustering",), ("trainer 1",), 3)
     whole = [
-        Finding("clustering", "v", "trainer 1", "m", "paper", float(s), seed=s) for s in range(3)
+        AttackResult("clustering", "v", "trainer 1", "m", "paper", float(s), seed=s)
+        for s in range(3)
     ]
     parts = [
         ("b", AttackRecord(ABOUT, [asdict(whole[2]), asdict(whole[0])], {})),
@@ -150,7 +155,7 @@ def test_shares_are_read_and_name_their_files() -> None:
 
 def test_seeds_come_together_as_mean_and_range() -> None:
     seeds = [
-        Finding("a", "v", "p", "m", "honest", value, value - 0.1, value + 0.1, 0.5, seed=seed)
+        AttackResult("a", "v", "p", "m", "honest", value, value - 0.1, value + 0.1, 0.5, seed=seed)
         for seed, value in enumerate((0.2, 0.4, 0.6))
     ]
     (line,) = aggregate(seeds)
@@ -164,7 +169,7 @@ def test_seeds_come_together_as_mean_and_range() -> None:
 
 
 def test_without_intervals_the_range_over_seeds_is_shown_and_none_for_one_seed() -> None:
-    seeds = [Finding("a", "v", "p", "m", "honest", value, seed=0) for value in (0.2, 0.6)]
+    seeds = [AttackResult("a", "v", "p", "m", "honest", value, seed=0) for value in (0.2, 0.6)]
     assert (aggregate(seeds)[0].low, aggregate(seeds)[0].high) == (0.2, 0.6)
     assert math.isnan(aggregate(seeds[:1])[0].low)
     assert "0.2000 [" not in table_text(aggregate(seeds[:1]))
@@ -174,10 +179,14 @@ def test_the_table_fits_120_columns_and_keeps_every_figure() -> None:
     long = "a variant with an exceedingly long name that goes on and on"
     findings = [
         A,
-        Finding("decoder", long, "trainers 1+2", long, "paper", -0.123456, -0.2, 1234.5),
-        Finding("decoder", "-", "verifier", NOT_APPLICABLE, "honest", math.nan, note="no rows"),
-        Finding("decoder", "-", "outsider", NOT_APPLICABLE, "honest", math.nan, note="no rows"),
-        Finding("decoder", "-", "trainer 1", FAILED, "honest", math.nan, note="word " * 40),
+        AttackResult("decoder", long, "trainers 1+2", long, "paper", -0.123456, -0.2, 1234.5),
+        AttackResult(
+            "decoder", "-", "verifier", NOT_APPLICABLE, "honest", math.nan, note="no rows"
+        ),
+        AttackResult(
+            "decoder", "-", "outsider", NOT_APPLICABLE, "honest", math.nan, note="no rows"
+        ),
+        AttackResult("decoder", "-", "trainer 1", FAILED, "honest", math.nan, note="word " * 40),
     ]
     text = table_text(aggregate(findings))
     assert max(map(len, text.splitlines())) <= 120
@@ -194,14 +203,14 @@ def test_the_table_fits_120_columns_and_keeps_every_figure() -> None:
 
 def test_long_names_go_on_below_and_lose_nothing() -> None:
     long = "a variant whose name goes on and on and on beyond every column there could be here"
-    text = table_text(aggregate([Finding("a", long, "trainer 1", long[::-1], "paper", 0.5)]))
+    text = table_text(aggregate([AttackResult("a", long, "trainer 1", long[::-1], "paper", 0.5)]))
     for word in (*long.split(), *long[::-1].split()):
         assert word in text
 
 
 def test_of_each_metric_the_strongest_variant_is_kept() -> None:
-    def found(variant: str, metric: str, value: float) -> Finding:
-        return Finding("a", variant, "trainer 1", metric, "honest", value)
+    def found(variant: str, metric: str, value: float) -> AttackResult:
+        return AttackResult("a", variant, "trainer 1", metric, "honest", value)
 
     lines = aggregate(
         [
@@ -216,14 +225,14 @@ def test_of_each_metric_the_strongest_variant_is_kept() -> None:
 
 
 def test_a_figure_above_its_ceiling_is_pointed_out() -> None:
-    over = Finding("a", "v", "trainer 1", "m", "honest", 0.5, 0.45, 0.55, ceiling=0.4)
-    within = Finding("a", "v", "trainer 1", "m", "honest", 0.5, 0.35, 0.55, ceiling=0.4)
+    over = AttackResult("a", "v", "trainer 1", "m", "honest", 0.5, 0.45, 0.55, ceiling=0.4)
+    within = AttackResult("a", "v", "trainer 1", "m", "honest", 0.5, 0.35, 0.55, ceiling=0.4)
     assert "!0.4000" in table_text(aggregate([over]))
     assert "the mechanism has a bug" in table_text(aggregate([over]))
     assert "!" not in table_text(aggregate([within]))
 
 
 def test_failures_are_seen() -> None:
-    failed = Finding("a", "-", "trainer 1", FAILED, "honest", math.nan, note="why")
+    failed = AttackResult("a", "-", "trainer 1", FAILED, "honest", math.nan, note="why")
     assert exit_code(record(A, failed)) == 1
     assert exit_code(record(A)) == 0

@@ -17,14 +17,14 @@ import torch
 from mpirun import mpirun
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.naming import class_scores
+from clicooper_hpc.attacks.extraction.naming import class_scores
+from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.cli import main
-from clicooper_hpc.pipeline.order import epoch_order
 from clicooper_hpc.runstore.attacks import read_findings, read_record
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.training.data_order import epoch_order
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.tap import read_tap
-from clicooper_hpc.verbs.attack_scene import AttackScene
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_attacks import TOYS
@@ -75,7 +75,7 @@ def clicooper(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
     """The command line in this process, with the toy attacks as its suite."""
-    monkeypatch.setattr("clicooper_hpc.verbs.attack.SUITE", TOYS)
+    monkeypatch.setattr("clicooper_hpc.attacks.harness.run.SUITE", TOYS)
 
     def run(*args: str | Path) -> Done:
         code = main([str(arg) for arg in args])
@@ -96,8 +96,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scene(recorded: Path) -> AttackScene:
-    return AttackScene(open_run(recorded))
+def scene(recorded: Path) -> RecordedRun:
+    return RecordedRun(open_run(recorded))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def sent(run: Path, rank: int, kind: Kind) -> NDArray[np.float32]:
     return np.concatenate([found[place] for place in sorted(found)])
 
 
-def groups_of(scene: AttackScene, epoch: int) -> NDArray[np.int64]:
+def groups_of(scene: RecordedRun, epoch: int) -> NDArray[np.int64]:
     labels = scene.view(scene.party("trainer 1")).sub_labels
     order = epoch_order(seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3)
     return np.concatenate([batch.ids for batch in order.batches])
@@ -130,7 +130,7 @@ def state_of(folder: Path) -> dict[str, str]:
     }
 
 
-def test_trainer_1_holds_the_very_bytes_that_left(recorded: Path, scene: AttackScene) -> None:
+def test_trainer_1_holds_the_very_bytes_that_left(recorded: Path, scene: RecordedRun) -> None:
     view = scene.view(scene.party("trainer 1"))
     on_the_wire = sent(recorded, 0, Kind.RELEASE)
     ids = groups_of(scene, 0).reshape(-1)
@@ -140,7 +140,7 @@ def test_trainer_1_holds_the_very_bytes_that_left(recorded: Path, scene: AttackS
 
 
 def test_trainer_2_holds_what_trainer_1_sent_in_the_last_epoch(
-    recorded: Path, scene: AttackScene
+    recorded: Path, scene: RecordedRun
 ) -> None:
     view = scene.view(scene.party("trainer 2"))
     on_the_wire = sent(recorded, 1, Kind.ACTIVATION)[-len(view.rows) :]
@@ -150,7 +150,7 @@ def test_trainer_2_holds_what_trainer_1_sent_in_the_last_epoch(
     assert np.array_equal(singles[view.groups], np.repeat(view.sub_labels[:, None], 3, axis=1))
 
 
-def test_the_other_parties_hold_what_they_should(scene: AttackScene) -> None:
+def test_the_other_parties_hold_what_they_should(scene: RecordedRun) -> None:
     views = {party.name: scene.view(party) for party in scene.parties}
     assert list(views) == ["trainer 1", "trainer 2", "trainers 1+2", "outsider", "verifier"]
     assert np.array_equal(views["trainers 1+2"].rows, views["trainer 1"].rows)
@@ -161,7 +161,7 @@ def test_the_other_parties_hold_what_they_should(scene: AttackScene) -> None:
     assert all(view.groups.shape == (0, 1) for view in views.values() if not len(view.rows))
 
 
-def test_clean_rows_lie_one_noise_away_from_the_released_ones(scene: AttackScene) -> None:
+def test_clean_rows_lie_one_noise_away_from_the_released_ones(scene: RecordedRun) -> None:
     view = scene.view(scene.party("trainer 1"))
     assert view.front is not None
     clean = view.clip(view.front(scene.truth.train.images))
@@ -172,7 +172,7 @@ def test_clean_rows_lie_one_noise_away_from_the_released_ones(scene: AttackScene
     assert abs(noise.mean()) < 0.1 * view.mechanism.sigma
 
 
-def test_the_front_with_gradients_is_the_front(scene: AttackScene) -> None:
+def test_the_front_with_gradients_is_the_front(scene: RecordedRun) -> None:
     view = scene.view(scene.party("trainer 1"))
     assert view.front is not None
     assert view.front_module is not None
@@ -184,7 +184,7 @@ def test_the_front_with_gradients_is_the_front(scene: AttackScene) -> None:
     assert float(images.grad.abs().sum()) > 0
 
 
-def test_the_truth_is_the_owners(recorded: Path, scene: AttackScene) -> None:
+def test_the_truth_is_the_owners(recorded: Path, scene: RecordedRun) -> None:
     view, truth = scene.view(scene.party("trainer 1")), scene.truth
     assert np.array_equal(truth.class_of_sub_label[view.sub_labels], truth.train.classes)
     halves = (scene.aux.same, truth.test)
@@ -230,7 +230,7 @@ def test_only_the_findings_are_added_and_no_attack_spoils_another(
 
 
 def test_findings_are_not_overwritten_unasked(
-    run: Path, scene: AttackScene, clicooper: Callable[..., Done]
+    run: Path, scene: RecordedRun, clicooper: Callable[..., Done]
 ) -> None:
     (run / "private" / "attacks.h5").write_bytes(b"old")
     done = clicooper("attack", run, "--only", "measure")

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.completion import COMPLETION
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.completion.attack import COMPLETION
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
 
 K, GAMMA, SIDE = 4, 3, 6
 D = SIDE * SIDE
@@ -74,7 +74,7 @@ def case(*, told: bool = True, first: int = 1, sigma: float = 0.0) -> tuple[View
     return view, Aux(samples(200, 3, told=told), None), Truth(train, test, K, of_names, predict)
 
 
-def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], Finding]:
+def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], AttackResult]:
     outcome = COMPLETION.run(view, aux, truth, 0, 0.2)
     return {(found.variant, found.metric): found for found in outcome.findings}
 

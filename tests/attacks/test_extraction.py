@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.extraction import EXTRACTION, guess
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.naming import (
+from clicooper_hpc.attacks.extraction.attack import EXTRACTION, guess
+from clicooper_hpc.attacks.extraction.naming import (
     best_names,
     class_scores,
     identity_names,
     labelled_draw,
     learn_names,
 )
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
 from clicooper_hpc.attacks.surrogate import Chain, evaluate, fit, image_network, row_network, seeded
-from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
 
 K, GAMMA, SIDE, WIDTH = 4, 3, 8, 24
 MECHANISM = Mechanism("sample", "replace-one", 1.0, 0.0, math.inf, math.inf, False)
@@ -89,7 +89,7 @@ def view(*, public: bool = True, rows: bool = False) -> View:
 TRUTH = Truth(TRAIN, TEST, K, SECRET, victim)
 
 
-def attacked(view: View, truth: Truth = TRUTH) -> dict[tuple[str, str], Finding]:
+def attacked(view: View, truth: Truth = TRUTH) -> dict[tuple[str, str], AttackResult]:
     outcome = EXTRACTION.run(view, Aux(AUX, None), truth, 0, 0.3)
     return {(one.variant, one.metric): one for one in outcome.findings}
 

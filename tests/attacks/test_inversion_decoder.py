@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.inversion_decoder import DECODER, guess_pictures
-from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.inversion.decoder import DECODER, guess_pictures
 
 pytest.importorskip("skimage")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,7 +52,7 @@ def scene(sigma: float, *, flat: bool = False) -> tuple[View, Aux, Truth]:
     return view, Aux(same, None), truth
 
 
-def findings(sigma: float, *, flat: bool = False) -> dict[tuple[str, str], Finding]:
+def findings(sigma: float, *, flat: bool = False) -> dict[tuple[str, str], AttackResult]:
     view, aux, truth = scene(sigma, flat=flat)
     outcome = DECODER.run(view, aux, truth, 0, SCALE)
     return {

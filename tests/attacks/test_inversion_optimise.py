@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.inversion_optimise import OPTIMISE, differentiable_clip
-from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.inversion.optimise import OPTIMISE, differentiable_clip
 from clicooper_hpc.privacy.grid import clip_rows
 from clicooper_hpc.privacy.sensitivity import Guarantee, Unit
 
@@ -55,7 +55,7 @@ def scene(sigma: float, module: nn.Module | None) -> tuple[View, Aux, Truth]:
     return view, Aux(same, None), truth
 
 
-def findings(sigma: float, scale: float) -> dict[str, Finding]:
+def findings(sigma: float, scale: float) -> dict[str, AttackResult]:
     view, aux, truth = scene(sigma, front_module())
     outcome = OPTIMISE.run(view, aux, truth, 0, scale)
     return {finding.metric.split(" of ")[0]: finding for finding in outcome.findings}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.pictures import save_pictures
+from clicooper_hpc.attacks.harness.figures import draw_figures
+from clicooper_hpc.attacks.inversion.pictures import save_pictures
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
-from clicooper_hpc.verbs.attack_figures import draw_figures
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.inversion_scores import (
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.inversion.scores import (
     Reconstruction,
     choose_inputs,
     retrieval_ceiling,
     retrieval_hits,
     score_pictures,
 )
-from clicooper_hpc.attacks.view import Labelled, Mechanism, Party, Truth, View
 
 pytest.importorskip("skimage")
 
@@ -43,7 +43,7 @@ def make_truth() -> Truth:
     return Truth(train, train, 2, np.zeros(4, np.int64), lambda x: np.zeros((len(x), 4)))
 
 
-def scored(pictures_of: str) -> dict[str, Finding]:
+def scored(pictures_of: str) -> dict[str, AttackResult]:
     view, truth = make_view(), make_truth()
     inputs = choose_inputs(view, 200, seed=1)
     mean = truth.train.images.mean(axis=0)

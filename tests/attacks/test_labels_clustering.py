@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.label_metrics import (
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.labels.clustering import CLUSTERING
+from clicooper_hpc.attacks.labels.metrics import (
     exactly_recovered,
     groups_found,
     hungarian_accuracy,
     hungarian_chance,
     pair_f1,
 )
-from clicooper_hpc.attacks.labels_clustering import CLUSTERING
 from clicooper_hpc.attacks.rates import bootstrap, clopper_pearson
-from clicooper_hpc.attacks.view import Aux, Labelled, Mechanism, Party, Truth, View
 
 K, N, D = 5, 600, 8
 
@@ -54,7 +54,7 @@ def case(spread: float, sigma: float, segment: nn.Module | None = None) -> tuple
     return view, Aux(labelled, None), truth
 
 
-def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], Finding]:
+def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], AttackResult]:
     outcome = CLUSTERING.run(view, aux, truth, 0, 0.6)
     return {(found.variant, found.metric): found for found in outcome.findings}
 

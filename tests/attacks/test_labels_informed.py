@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels_grouping import deal_equally
-from clicooper_hpc.attacks.labels_informed import Evidence, by_answers, by_density, by_rows
-from clicooper_hpc.attacks.labels_merge import score_groups
-from clicooper_hpc.attacks.labels_variants import merge_variants
+from clicooper_hpc.attacks.labels.grouping import deal_equally
+from clicooper_hpc.attacks.labels.informed import Evidence, by_answers, by_density, by_rows
+from clicooper_hpc.attacks.labels.merge import score_groups
+from clicooper_hpc.attacks.labels.variants import merge_variants
 
 K, GAMMA, WIDTH = 5, 60, 12
 RNG = np.random.default_rng(0)

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.label_metrics import adjusted_rand
-from clicooper_hpc.attacks.labels_balance import balanced_groups
-from clicooper_hpc.attacks.labels_grouping import kmeans_groups
-from clicooper_hpc.attacks.labels_merge import MERGE, score_groups
-from clicooper_hpc.attacks.labels_variants import merge_variants
+from clicooper_hpc.attacks.labels.balance import balanced_groups
+from clicooper_hpc.attacks.labels.grouping import kmeans_groups
+from clicooper_hpc.attacks.labels.merge import MERGE, score_groups
+from clicooper_hpc.attacks.labels.metrics import adjusted_rand
+from clicooper_hpc.attacks.labels.variants import merge_variants
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 
@@ -69,7 +69,7 @@ def test_common_cells_hide_from_means_but_not_from_stripping_and_transfer() -> N
 
 
 def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
-    from clicooper_hpc.attacks.labels_transfer import refine
+    from clicooper_hpc.attacks.labels.transfer import refine
 
     rows, classes = labelled_rows(1.0)
     names, truth = expanded(rows, classes, "random")

@@ -10,11 +10,11 @@ from scipy.special import ndtr, ndtri
 from sklearn.metrics import roc_auc_score
 from steal_cases import delivered, mechanism, outsider, pictures, trainer, truth
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.membership import MEMBERSHIP, score
-from clicooper_hpc.attacks.membership_release import release_scores
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Truth, View
+from clicooper_hpc.attacks.membership.attack import MEMBERSHIP, score
+from clicooper_hpc.attacks.membership.release import release_scores
 from clicooper_hpc.attacks.rates import clopper_pearson
-from clicooper_hpc.attacks.view import Aux, Truth, View
 from clicooper_hpc.privacy.ceiling import membership_ceiling
 
 # Three labels in ten are drawn blindly, so that a network can only learn them by heart.
@@ -24,7 +24,7 @@ RELEASE = ("released rows, all rows", "released rows, best row")
 NETWORK = ("network, confidence", "network, loss", "network, LiRA")
 
 
-def attacked(view: View, given: Truth) -> dict[tuple[str, str], Finding]:
+def attacked(view: View, given: Truth) -> dict[tuple[str, str], AttackResult]:
     outcome = MEMBERSHIP.run(view, Aux(AUX, None), given, 0, 0.3)
     curves = dict(outcome.arrays)
     if np.isfinite(view.mechanism.mu):

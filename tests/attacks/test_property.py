@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from steal_cases import delivered, outsider, pictures, trainer, truth
 
-from clicooper_hpc.attacks.finding import Finding
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, View
 from clicooper_hpc.attacks.property import PROPERTY, properties_of
-from clicooper_hpc.attacks.view import Aux, View
 
 TRAIN, TEST, AUX = pictures(1000, 1), pictures(200, 2), pictures(1500, 3)
 SEGMENTS = delivered(TRAIN, 0)
 
 
-def attacked(view: View) -> dict[str, Finding]:
+def attacked(view: View) -> dict[str, AttackResult]:
     outcome = PROPERTY.run(view, Aux(AUX, None), truth(TRAIN, TEST, SEGMENTS), 0, 0.2)
     return {one.variant: one for one in outcome.findings}
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from clicooper_hpc.attacks.finding import Finding
-from clicooper_hpc.attacks.registry import Attack, Outcome
-from clicooper_hpc.attacks.view import Aux, Truth, View
+from clicooper_hpc.attacks.harness.registry import Attack, Outcome
+from clicooper_hpc.attacks.harness.result import AttackResult
+from clicooper_hpc.attacks.harness.view import Aux, Truth, View
 
 __all__ = ["TOYS", "toy"]
 
@@ -21,11 +21,11 @@ def measure(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outc
     """Figures that depend on everything an attack is given."""
     mean = float(view.rows.mean()) + float(aux.same.images.mean()) + scale
     findings = (
-        Finding(
+        AttackResult(
             "named by itself", "mean", "nobody", "sum", "honest", mean + seed, mean, mean + 2, 0.5
         ),
-        Finding("", "size", "", "rows", "paper", float(len(view.rows)), note="as counted"),
-        Finding("", "truth", "", "classes", "paper", float(truth.classes), baseline=1.0),
+        AttackResult("", "size", "", "rows", "paper", float(len(view.rows)), note="as counted"),
+        AttackResult("", "truth", "", "classes", "paper", float(truth.classes), baseline=1.0),
     )
     picture = np.random.default_rng(seed).random((2, 3), dtype=np.float32)
     return Outcome(findings, {"picture": picture, "count": np.array(seed)})
@@ -41,7 +41,7 @@ def spoil(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcom
     for segment in view.segments.values():
         for parameter in segment.parameters():
             parameter.data.zero_()
-    return Outcome((Finding("", "-", "", "done", "honest", 1.0),))
+    return Outcome((AttackResult("", "-", "", "done", "honest", 1.0),))
 
 
 def toy(name: str) -> Attack:

@@ -17,14 +17,14 @@ from clicooper_hpc.models.heads import local_head
 from clicooper_hpc.models.randomness import has_randomness, seed_layer
 from clicooper_hpc.models.registry import build_model
 from clicooper_hpc.models.shapes import layer_shapes
-from clicooper_hpc.pipeline.agenda import Agenda, TrainStep
-from clicooper_hpc.pipeline.averaging import mean_of_groups
-from clicooper_hpc.pipeline.course import Course, RatePlan
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import Coupling
 from clicooper_hpc.pipeline.segment import Segment, batch_loss
-from clicooper_hpc.pipeline.state import export_state
+from clicooper_hpc.training.agenda import Agenda, TrainStep
+from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.run_plan import Course, RatePlan
+from clicooper_hpc.training.state import export_state
 
 __all__ = ["Case", "Kinds", "Plain", "train"]
 

@@ -13,8 +13,8 @@ from stage import Case, train
 
 from clicooper_hpc.audit.challenge import detection_probability, draw, stages_needed
 from clicooper_hpc.audit.verdict import Outcome, judge_exact
-from clicooper_hpc.pipeline.agenda import stage_bounds
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
+from clicooper_hpc.training.agenda import stage_bounds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from clicooper_hpc.audit.inputs import release_digests
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.pipeline.message_log import message_digest
-from clicooper_hpc.pipeline.state import export_state
 from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
+from clicooper_hpc.training.message_digests import message_digest
+from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.header import Header, pack
 from clicooper_hpc.transport.kinds import DType, Kind
 

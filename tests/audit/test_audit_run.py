@@ -22,14 +22,14 @@ from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.trace import Stream
 from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
 from clicooper_hpc.config.load import job_from_canonical
-from clicooper_hpc.pipeline.agenda import TrainStep, stage_bounds
-from clicooper_hpc.pipeline.contract import Contract
-from clicooper_hpc.pipeline.course import Course
-from clicooper_hpc.pipeline.message_log import message_digest
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.pipeline.state import export_state
+from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.session.assembly import build_runtime, course_of, layout_of, network_of
+from clicooper_hpc.training.agenda import TrainStep, stage_bounds
+from clicooper_hpc.training.contract import Contract
+from clicooper_hpc.training.message_digests import message_digest
+from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.header import pack
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.tap import read_tap

@@ -10,13 +10,13 @@ import pytest
 import torch
 from stage import Case, train
 
-from clicooper_hpc.audit.baton import Baton
-from clicooper_hpc.audit.channels import MemoryChannel
+from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.replay import replay_stage
 from clicooper_hpc.audit.trace import Recorder, Stream
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.pipeline.state import export_state
+from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.kinds import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FORWARD = Stream(1, "forward")
 
 
-def channel(baton: Baton, slots: int = 2) -> MemoryChannel:
+def channel(baton: CooperativeThreads, slots: int = 2) -> MemoryChannel:
     return MemoryChannel(FORWARD, slots=slots, baton=baton, recorder=Recorder())
 
 
 def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:
-    baton = Baton(["a", "b", "c"])
+    baton = CooperativeThreads(["a", "b", "c"])
     log: list[str] = []
     done = {"a": 0, "b": 0, "c": 0}
     running = threading.Lock()
@@ -51,7 +51,7 @@ def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:
 
 
 def test_a_standstill_ends_with_what_each_one_waits_for() -> None:
-    baton = Baton(["segment 1", "segment 2", "segment 3"])
+    baton = CooperativeThreads(["segment 1", "segment 2", "segment 3"])
     before = threading.active_count()
     with pytest.raises(ClicooperError) as caught:
         baton.run(
@@ -67,7 +67,7 @@ def test_a_standstill_ends_with_what_each_one_waits_for() -> None:
 
 
 def test_the_exception_of_one_ends_all_and_is_what_is_raised() -> None:
-    baton = Baton(["a", "b", "c"])
+    baton = CooperativeThreads(["a", "b", "c"])
     ended: list[str] = []
     problem = ValueError("the second one broke")
 
@@ -89,12 +89,12 @@ def test_the_exception_of_one_ends_all_and_is_what_is_raised() -> None:
 def test_bodies_compute_with_the_callers_number_of_threads() -> None:
     torch.set_num_threads(2)
     seen: list[int] = []
-    Baton(["a"]).run([lambda: seen.append(torch.get_num_threads())])
+    CooperativeThreads(["a"]).run([lambda: seen.append(torch.get_num_threads())])
     assert seen == [2]
 
 
 def test_a_message_is_a_copy_and_comes_as_it_was_sent() -> None:
-    baton = Baton(["1", "2"])
+    baton = CooperativeThreads(["1", "2"])
     pipe = channel(baton)
     sent = torch.arange(12.0).reshape(3, 4).t()
     got: list[torch.Tensor] = []
@@ -134,7 +134,7 @@ def test_another_message_than_the_one_due_is_refused(
     dtype: torch.dtype | None,
     shape: tuple[int, ...] | None,
 ) -> None:
-    baton = Baton(["1", "2"])
+    baton = CooperativeThreads(["1", "2"])
     pipe = channel(baton)
     with pytest.raises(ClicooperError, match=r"segment 1 -> segment 2: .* was due"):
         baton.run(
@@ -148,7 +148,7 @@ def test_another_message_than_the_one_due_is_refused(
 
 
 def test_a_sender_waits_while_all_slots_are_taken() -> None:
-    baton = Baton(["1", "2"])
+    baton = CooperativeThreads(["1", "2"])
     pipe = channel(baton, slots=2)
     log: list[str] = []
 
@@ -170,7 +170,7 @@ def test_a_sender_waits_while_all_slots_are_taken() -> None:
 
 
 def test_a_full_channel_that_nobody_empties_is_a_standstill() -> None:
-    baton = Baton(["segment 1"])
+    baton = CooperativeThreads(["segment 1"])
     pipe = channel(baton, slots=1)
 
     def send() -> None:

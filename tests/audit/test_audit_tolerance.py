@@ -13,7 +13,6 @@ from cheats import CHEATS, FIRST, SkipsUpdates, claim_of
 from stage import Case, train
 from torch import Tensor
 
-from clicooper_hpc.audit.conditions import CONDITIONS, conditions, differences
 from clicooper_hpc.audit.tolerance import (
     Distance,
     judge_tolerance,
@@ -22,8 +21,9 @@ from clicooper_hpc.audit.tolerance import (
 )
 from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.pipeline.state import export_state
 from clicooper_hpc.runstore.tensors import unpack_tensors
+from clicooper_hpc.training.replay_conditions import CONDITIONS, conditions, differences
+from clicooper_hpc.training.state import export_state
 
 TOLERANCE = 0.02
 
@@ -153,7 +153,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 from stage import Case, train
-from clicooper_hpc.audit.conditions import conditions
+from clicooper_hpc.training.replay_conditions import conditions
 from clicooper_hpc.runstore.tensors import pack_tensors
 
 case = Case()

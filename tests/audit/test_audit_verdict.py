@@ -13,7 +13,7 @@ from stage import Case, train
 
 from clicooper_hpc.audit.inputs import release_digests
 from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.audit.verdict import Claim, Outcome, Verdict, first_difference, judge_exact
+from clicooper_hpc.audit.verdict import Claim, Outcome, StageVerdict, first_difference, judge_exact
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.pipeline.schedule import Coupling
@@ -29,7 +29,7 @@ COUPLINGS: list[tuple[Coupling, str]] = [
 SEGMENTS = 3
 
 
-def audit(case: Case, kinds: dict[int, type[SegmentRuntime]]) -> Verdict:
+def audit(case: Case, kinds: dict[int, type[SegmentRuntime]]) -> StageVerdict:
     """A stage in the middle of a run, from step 6 to the end, trained by ``kinds``; its verdict."""
     steps = case.steps()
     starts = train(case, steps[:6]).states

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from doctor_cases import FOLDER, HDF5, rank_of
 
+from clicooper_hpc.doctor.cores import judge_cores, judge_gpus
+from clicooper_hpc.doctor.diagnosis import Diagnosis, as_text, exit_code, merged, rank_list
+from clicooper_hpc.doctor.exchange import judge_clocks, judge_messages
+from clicooper_hpc.doctor.facts import FACTS
+from clicooper_hpc.doctor.folder import judge_folders, judge_locks, judge_shared
+from clicooper_hpc.doctor.launch import judge_launch, judge_versions
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.selftest import HopTime
-from clicooper_hpc.verbs.doctor_cores import judge_cores, judge_gpus
-from clicooper_hpc.verbs.doctor_exchange import judge_clocks, judge_messages
-from clicooper_hpc.verbs.doctor_facts import FACTS
-from clicooper_hpc.verbs.doctor_finding import Finding, as_text, exit_code, merged, rank_list
-from clicooper_hpc.verbs.doctor_folder import judge_folders, judge_locks, judge_shared
-from clicooper_hpc.verbs.doctor_launch import judge_launch, judge_versions
 
 HYDRA = {"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALNRANKS": "4"}
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}
@@ -49,7 +49,7 @@ def test_who_started_this_process(
     assert (launcher.name, launcher.family, launcher.rank) == (name, family, rank)
 
 
-def one(findings: Iterable[Finding], check: str) -> Finding:
+def one(findings: Iterable[Diagnosis], check: str) -> Diagnosis:
     """Return the worst finding of a check."""
     order = ("bad", "warning", "ok")
     return min((f for f in findings if f.check == check), key=lambda f: order.index(f.level))
@@ -89,7 +89,7 @@ def test_without_mpi_the_reason_and_the_remedy_are_told() -> None:
         of=0, library="", mpi_error="no MPI library can be loaded", mpi_remedy="Get one"
     )
     assert list(judge_launch([facts])) == [
-        Finding("mpi", "bad", "no MPI library can be loaded", "Get one")
+        Diagnosis("mpi", "bad", "no MPI library can be loaded", "Get one")
     ]
 
 
@@ -234,8 +234,8 @@ def test_facts_travel_as_json() -> None:
 
 
 def test_findings_of_many_ranks_are_told_once_and_fit_the_terminal() -> None:
-    findings = [Finding("packages", "ok", "one two " * 30, "", (rank,)) for rank in range(5)]
-    odd = Finding("packages", "bad", "torch 1 instead of 2", "Install it", (5,))
+    findings = [Diagnosis("packages", "ok", "one two " * 30, "", (rank,)) for rank in range(5)]
+    odd = Diagnosis("packages", "bad", "torch 1 instead of 2", "Install it", (5,))
     text = as_text(merged([*findings, odd], 6), hosts=["n"] * 6, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("packages") == 2

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clicooper_hpc.owner.composed import score_clean
+from clicooper_hpc.owner.evaluation import score_clean
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.provenance.history import History, proved_stages, standing_size
+from clicooper_hpc.provenance.history import LedgerSnapshot, proved_stages, standing_size
 
 #: Run statement, 2 enrolments; per stage 2 tickets, 2 hand-offs, 2 proofs; delivery.
 ORDER = LedgerOrder(segments=2, stages=3)
@@ -46,8 +46,8 @@ def test_what_was_told_always_stands(segments: int, stages: int, entries: int) -
 
 
 def test_a_history_survives_the_wire_and_nothing_else_does() -> None:
-    history = History((b'{"a":1}', b"{}"), ("note one", "note two \u2014"))
-    assert History.from_bytes(history.to_bytes(), limit=1000) == history
+    history = LedgerSnapshot((b'{"a":1}', b"{}"), ("note one", "note two \u2014"))
+    assert LedgerSnapshot.from_bytes(history.to_bytes(), limit=1000) == history
     for damaged in (b"[]", b'{"entries":[]}', b'{"entries":[1],"notes":[]}'):
         with pytest.raises(EvidenceError):
-            History.from_bytes(damaged, limit=1000)
+            LedgerSnapshot.from_bytes(damaged, limit=1000)

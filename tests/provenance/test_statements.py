@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from clicooper_hpc.errors import EvidenceError, UsageError
 from clicooper_hpc.provenance import canonical
 from clicooper_hpc.provenance.chain import LedgerOrder, Place, mark_chain
-from clicooper_hpc.provenance.claims import Flow, LedgerHead
+from clicooper_hpc.provenance.claims import Flow, TreeHead
 from clicooper_hpc.provenance.envelope import parse_envelope, payload_digest
 from clicooper_hpc.provenance.fields import decimal
 from clicooper_hpc.provenance.merkle import root_of
@@ -47,7 +47,7 @@ def ticket(**changes: Any) -> Ticket:
         "nonce": ZEROS,
         "data_order": ONES,
         "job_digest": ZEROS,
-        "ledger": LedgerHead(size=7, root=ONES),
+        "ledger": TreeHead(size=7, root=ONES),
     }
     return Ticket(**(values | changes))
 
@@ -230,7 +230,7 @@ def test_decimals_are_results(value: float, text: str) -> None:
         segments=(),
         results={"loss": decimal(value)},
         tables=ONES,
-        ledger=LedgerHead(size=1, root=ONES),
+        ledger=TreeHead(size=1, root=ONES),
     )
     assert delivery.results["loss"] == text
 
@@ -301,7 +301,7 @@ def test_the_chain_value_depends_on_every_part_and_its_place() -> None:
 
 def test_verification_needs_neither_mpi_nor_torch() -> None:
     code = (
-        "import sys, clicooper_hpc.provenance.verify, clicooper_hpc.provenance.reading\n"
+        "import sys, clicooper_hpc.verification.verify, clicooper_hpc.verification.mark_claim\n"
         "print(sorted({'torch', 'mpi4py', 'h5py'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -28,10 +28,10 @@ from vector_rules import (
     tree,
 )
 
-from clicooper_hpc.provenance.evidence import Evidence
 from clicooper_hpc.provenance.marks.keys import open_mark
-from clicooper_hpc.provenance.reading import read_claim
-from clicooper_hpc.provenance.verify import CHECKS, verify
+from clicooper_hpc.verification.evidence import Evidence
+from clicooper_hpc.verification.mark_claim import read_claim
+from clicooper_hpc.verification.verify import CHECKS, verify
 
 # --- The ledger ----------------------------------------------------------------------------------
 

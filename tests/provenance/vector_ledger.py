@@ -20,9 +20,9 @@ from clicooper_hpc.provenance.claims import (
     DeliveredSegment,
     Flow,
     Interval,
-    LedgerHead,
     MarkClaim,
     MarkPlanClaim,
+    TreeHead,
 )
 from clicooper_hpc.provenance.envelope import (
     Envelope,
@@ -122,8 +122,8 @@ class _Book:
         )
         return envelope
 
-    def head(self) -> LedgerHead:
-        return LedgerHead(size=self.tree.size, root=self.tree.root().hex())
+    def head(self) -> TreeHead:
+        return TreeHead(size=self.tree.size, root=self.tree.root().hex())
 
     def checkpoint(self, *cosigners: str) -> None:
         checkpoint = Checkpoint(origin_of(RUN_ID), self.tree.size, self.tree.root())
@@ -235,7 +235,7 @@ def _run(parts: Parts) -> RunStatement:
     )
 
 
-def _ticket(parts: Parts, head: LedgerHead) -> Ticket:
+def _ticket(parts: Parts, head: TreeHead) -> Ticket:
     return Ticket(
         run_id=RUN_ID,
         segment=1,

@@ -11,9 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clicooper_hpc.audit.challenge import draw
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.pipeline.agenda import Agenda, TrainStep
-from clicooper_hpc.pipeline.data_order import stage_orders
-from clicooper_hpc.pipeline.message_log import Record, message_digest
 from clicooper_hpc.provenance.canonical import Json, encode
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import Tree
@@ -22,6 +19,9 @@ from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
 from clicooper_hpc.runstore.rows_digest import rows_digest
 from clicooper_hpc.runstore.seal import IndexContent
 from clicooper_hpc.runstore.tables import TRAINING
+from clicooper_hpc.training.agenda import Agenda, TrainStep
+from clicooper_hpc.training.message_digests import Record, message_digest
+from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.transport.header import Header, pack
 from clicooper_hpc.transport.kinds import DType, Kind
 

@@ -12,7 +12,7 @@ from start import SMALL
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checked
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.verbs.verify import verify_run
+from clicooper_hpc.verification.report import verify_run
 
 __all__ = ["LIVES", "check_same", "resume", "statements", "struck"]
 

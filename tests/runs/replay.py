@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from clicooper_hpc.models.heads import local_head
 from clicooper_hpc.models.randomness import has_randomness, seed_layer
 from clicooper_hpc.models.registry import build_model
-from clicooper_hpc.pipeline.order import epoch_order
-from clicooper_hpc.pipeline.rates import learning_rate
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.training.data_order import epoch_order
+from clicooper_hpc.training.learning_rate import learning_rate
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.tap import read_tap
 

@@ -12,8 +12,8 @@ import pytest
 from replay import wire_messages
 from start import SMALL, train
 
-from clicooper_hpc.pipeline.order import epoch_order
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.training.data_order import epoch_order
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.tap import read_tap
 

@@ -14,13 +14,13 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # no __all__
 from start import start, train
 
+from clicooper_hpc.commands.keys import new_identity
 from clicooper_hpc.errors import ClicooperError, ExitCode, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.verbs.keys import new_identity
-from clicooper_hpc.verbs.mark_key import open_mark_of
-from clicooper_hpc.verbs.mark_reading import load_arrays
-from clicooper_hpc.verbs.verify import verify_run
+from clicooper_hpc.verification.mark_key import open_mark_of
+from clicooper_hpc.verification.marks import load_arrays
+from clicooper_hpc.verification.report import verify_run
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from start import SMALL
 
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.owner.preparation import Preparation, prepare
+from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.runstore.private import PrivateFolder
 

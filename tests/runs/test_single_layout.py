@@ -10,7 +10,7 @@ from start import start, train
 
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.verbs.verify import verify_run
+from clicooper_hpc.verification.report import verify_run
 
 pytestmark = [
     pytest.mark.mpi,

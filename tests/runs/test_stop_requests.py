@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clicooper_hpc.session.stopping import StopRequests
+from clicooper_hpc.run.stop_requests import StopRequests
 
 
 @pytest.fixture

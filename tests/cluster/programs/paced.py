@@ -10,19 +10,19 @@ import time
 from typing import Any
 
 from clicooper_hpc.cli import main
-from clicooper_hpc.pipeline.stopline import StopLine
+from clicooper_hpc.training.stop import StopToken
 
 PAUSE_S = 0.05
 
-goes_on = StopLine.goes_on
+goes_on = StopToken.goes_on
 
 
-def paced(self: StopLine, *args: Any, **options: Any) -> bool:
+def paced(self: StopToken, *args: Any, **options: Any) -> bool:
     """Wait, then pass the word on."""
     time.sleep(PAUSE_S)
     return goes_on(self, *args, **options)
 
 
 if __name__ == "__main__":
-    StopLine.goes_on = paced  # type: ignore[method-assign]
+    StopToken.goes_on = paced  # type: ignore[method-assign]
     sys.exit(main(sys.argv[1:]))

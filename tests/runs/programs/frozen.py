@@ -39,10 +39,10 @@ def freeze() -> None:
         return hashlib.sha256(text.encode()).hexdigest()[: 2 * count]
 
     digest = module("digests").digest_bytes("test", b"")
-    module("session.credentials").secrets = SimpleNamespace(token_bytes=token_bytes)
-    module("owner.ledger_book").secrets = SimpleNamespace(token_hex=token_hex)
-    module("session.life").uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="a" * 32))
-    module("session.owner_side").datetime = SimpleNamespace(now=lambda zone: _THEN)
+    module("run.credentials").secrets = SimpleNamespace(token_bytes=token_bytes)
+    module("owner.ledger_writer").secrets = SimpleNamespace(token_hex=token_hex)
+    module("run.start").uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="a" * 32))
+    module("run.owner_setup").datetime = SimpleNamespace(now=lambda zone: _THEN)
     module("trainer.prover")._now = lambda: _THEN.isoformat()
     writer = module("runstore.buffer").TableWriter
     take_seal = writer.take_seal

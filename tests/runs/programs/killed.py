@@ -24,24 +24,24 @@ MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 
 def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
-    owner: Any = import_module("clicooper_hpc.owner.role")
-    from clicooper_hpc.owner.charges import ReleaseDesk
-    from clicooper_hpc.owner.registrar import Registrar
-    from clicooper_hpc.pipeline import saver
+    owner: Any = import_module("clicooper_hpc.owner.loop")
+    from clicooper_hpc.owner.log_operator import LogOperator
+    from clicooper_hpc.owner.release import ReleaseGate
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
-    from clicooper_hpc.trainer.exchange import Exchange
     from clicooper_hpc.trainer.inputs import ReleaseSource
-    from clicooper_hpc.trainer.role import Trainer
+    from clicooper_hpc.trainer.loop import Trainer
+    from clicooper_hpc.trainer.proof_exchange import ProofExchange
+    from clicooper_hpc.training import checkpoint
 
     if moment == "checkpoint":
-        return saver, "store_file"
+        return checkpoint, "store_file"
     if rank == 0:
         return {
-            "release": (ReleaseDesk, "rows"),
+            "release": (ReleaseGate, "rows"),
             # The owner computes nothing in a step: between two words, and between two reports.
-            "forward": (owner.StopLine, "goes_on"),
+            "forward": (owner.StopToken, "goes_on"),
             "backward": (owner.Owner, "_listen_once"),
-            "proof": (Registrar, "_check_proof"),
+            "proof": (LogOperator, "_check_proof"),
             "delivery": (owner, "accept_segment"),
         }[moment]
     return {
@@ -51,7 +51,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         ),
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),
-        "proof": (Exchange, "take_over"),
+        "proof": (ProofExchange, "take_over"),
         "delivery": (Trainer, "_deliver"),
     }[moment]
 
@@ -82,7 +82,7 @@ def main() -> int:
         freeze()
     from clicooper_hpc.cli import main as clicooper
 
-    entry: Any = import_module("clicooper_hpc.session.entry")
+    entry: Any = import_module("clicooper_hpc.run.main")
     start = entry.start_mpi
 
     def armed() -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.config.load import load_job
-from clicooper_hpc.owner.preparation import prepare
+from clicooper_hpc.owner.setup import prepare
 from clicooper_hpc.runstore.private import PrivateFolder
 
 folder, out, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

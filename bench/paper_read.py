@@ -1,0 +1,105 @@
+"""What a finished run and the attacks on it found, read from its folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clicooper_hpc.attacks.harness.record import findings_of
+from clicooper_hpc.attacks.harness.share import FAILED
+from clicooper_hpc.attacks.harness.table import Line, aggregate, strongest
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.attacks import ATTACKS_FILE, AttackRecord, read_record
+from clicooper_hpc.runstore.reader import open_run
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run.
+
+    Parameters
+    ----------
+    accuracy
+        Of the delivered model on clean test images.
+    front, network
+        Of its parts alone, where the front ends in class scores; else nan.
+    epsilon
+        Of a whole sample; infinite without noise.
+    classes
+        K.
+    release
+        Unit, epsilon, delta, numbers a row and noise, in one line.
+    lines
+        The strongest of each attack, party and metric; empty if it was not attacked.
+    failed
+        Attacks that broke off, and why.
+    scale
+        Part of the published strength.
+    aux
+        What attackers had.
+    commit
+        Of the package that made the run.
+    """
+
+    accuracy: float
+    epsilon: float
+    classes: int
+    release: str
+    lines: tuple[Line, ...] = ()
+    failed: tuple[str, ...] = ()
+    scale: float = 1.0
+    aux: str = ""
+    commit: str = ""
+    front: float = math.nan
+    network: float = math.nan
+
+
+def read_measured(folder: Path) -> Measured | None:
+    """Read the run in ``folder``; None if there is no complete one."""
+    try:
+        run = open_run(folder)
+    except RunFolderError:
+        return None
+    if run.status != "complete":
+        return None
+    card, job = run.privacy, run.job
+    private = bool(card.get("private", False))
+    plain = Measured(
+        accuracy=float(run.results["clean_accuracy"]),
+        epsilon=float(card["spec.sample_epsilon"]) if private else math.inf,
+        classes=int(card["labels.classes"]),
+        release=(
+            f"unit {job['privacy']['unit']}, epsilon {job['privacy']['epsilon']:g}, "
+            f"delta {job['privacy']['delta']:g}, {card['spec.guarantee.dimension']} numbers a "
+            f"row, noise {float(card['spec.sigma']):.3g} at clip {job['privacy']['clip']:g}, "
+            f"labels {job['labels']['method']} x {job['labels']['expansion']}"
+            if private
+            else "no noise"
+        ),
+        commit=str(run.attrs.get("git_commit", "")),
+        front=float(run.results.get("front_accuracy", math.nan)),
+        network=float(run.results.get("network_accuracy", math.nan)),
+    )
+    record = read_attacks(folder)
+    if record is None or record.attributes["run_id"] != run.attrs["run_id"]:
+        return plain
+    lines = aggregate(findings_of(record))
+    return replace(
+        plain,
+        lines=strongest([line for line in lines if not math.isnan(line.value)]),
+        failed=tuple(
+            f"{one.attack}, {one.party}: {one.note}" for one in lines if one.metric == FAILED
+        ),
+        scale=float(record.attributes["scale"]),
+        aux=f"{record.attributes['aux_same']} images of the owner's distribution, public data: "
+        f"{record.attributes['aux_public']}",
+    )
+
+
+def read_attacks(folder: Path) -> AttackRecord | None:
+    """Read the findings in a run folder; None without."""
+    try:
+        return read_record(folder / "private" / ATTACKS_FILE)
+    except RunFolderError:
+        return None

@@ -1,0 +1,1 @@
+"""Attacks that complete a trainer's own segments into a whole network."""

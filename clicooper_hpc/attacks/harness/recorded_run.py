@@ -1,0 +1,227 @@
+"""A recorded run as its parties saw it: views, what attackers may know besides, and the truth.
+
+Needs the owner's private folder, since only the owner can make the released rows again, and only
+it knows what they show. Nothing is written: the rows are those whose receipts the run left, and
+anything else is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from clicooper_hpc.attacks.harness.data import aux_of, halves_of, labelled
+from clicooper_hpc.attacks.harness.mechanism import (
+    FrontModule,
+    clip_of,
+    mechanism_of,
+    public_front,
+)
+from clicooper_hpc.attacks.harness.parties import holds_rows, parties_of, party_named
+from clicooper_hpc.attacks.harness.view import Party, Truth, View
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.owner.delivery import segment_file
+from clicooper_hpc.owner.setup import Preparation, prepare
+from clicooper_hpc.privacy.grid import clip_rows
+from clicooper_hpc.run.build import layout_of, network_of
+from clicooper_hpc.run.owner_secrets import require_secrets
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.tensors import load_tensors
+from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.data_order import epoch_order
+
+__all__ = ["RecordedRun"]
+
+_PASS_ROWS: Final = 256
+
+
+class RecordedRun:
+    """A complete run, ready to be attacked.
+
+    Parameters
+    ----------
+    run
+        Complete, with its owner's private folder.
+    public
+        A public data set for attackers; default: the one the job names, if any.
+
+    Attributes
+    ----------
+    parties
+        See `parties_of`.
+    aux
+        What attackers may have besides; the same for all.
+    truth
+        For scoring.
+    public
+        One line on the public data.
+
+    Raises
+    ------
+    RunFolderError
+        The run is incomplete, or secrets or delivered segments are missing.
+    UsageError, DataError
+        ``public`` cannot be used, or the owner's data are not there.
+    """
+
+    def __init__(self, run: Run, *, public: Path | None = None) -> None:
+        _require_whole(run)
+        job = job_from_canonical(str(run.attrs["resolved_job"]))
+        cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
+        self.job: Job = job.cut_at(cuts)
+        # As the owner had it: another number adds the front's sums up in another order.
+        torch.set_num_threads(job.training.threads)
+        self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
+        self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
+        self.parties = parties_of(len(self._segments))
+        data = self._preparation.data
+        same, test = halves_of(data.split("test"))
+        self.aux, self.public = aux_of(data, same, public=public, of_job=self.job.front.public_data)
+        train = self._preparation.samples.splits["train"]
+        names = np.arange(self._preparation.label_map.num_sub_labels, dtype=np.int32)
+        self.truth = Truth(
+            train=labelled(train, np.arange(len(train))),
+            test=test,
+            classes=data.num_classes,
+            class_of_sub_label=self._preparation.label_map.classes_of(names),
+            predict=self._predict,
+            pooled=self._preparation.label_map.pools,
+        )
+
+    def party(self, name: str) -> Party:
+        """Return the party called ``name``; see `party_named`."""
+        return party_named(self.parties, name)
+
+    def view(self, party: Party) -> View:
+        """Return what ``party`` was given."""
+        preparation = self._preparation
+        groups = self._groups(party)
+        front = public_front(preparation.front)
+        return View(
+            party=party,
+            rows=self._rows(party, groups),
+            sub_labels=preparation.sub_labels[groups[:, 0]],
+            groups=groups,
+            sub_label_count=preparation.label_map.num_sub_labels,
+            # Copies: an attack that forgets itself must not change the network it is scored by.
+            segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
+            mechanism=mechanism_of(self.job, preparation.front, preparation.spec),
+            front=front,
+            front_module=None if front is None else FrontModule(preparation.front),
+            clip=clip_of(preparation.spec),
+        )
+
+    @cached_property
+    def _released(self) -> NDArray[np.float32]:
+        """All released rows by sample id, float32 [samples, ...]: the bytes that left."""
+        samples = self._preparation.contract.samples
+        shape = self._preparation.contract.release_shape
+        rows = np.empty((samples, *shape), dtype=np.float32)
+        for start in range(0, samples, _PASS_ROWS):
+            ids = np.arange(start, min(start + _PASS_ROWS, samples))
+            # The desk compares each row with the receipt of what left.
+            sent, new = self._preparation.desk.rows("train", ids)
+            if new:
+                raise EvidenceError(
+                    f"{new} of samples {ids[0]} to {ids[-1]} never left the owner",
+                    where="receipts-train.bin",
+                    remedy="Attack a complete run, with the private folder it left.",
+                )
+            rows[ids] = sent.numpy()
+        return rows
+
+    def _groups(self, party: Party) -> NDArray[np.int64]:
+        """Return the samples of each row that enters the party's first segment."""
+        if not holds_rows(party):
+            return np.empty((0, 1), dtype=np.int64)
+        training = self.job.training
+        samples = self._preparation.contract.samples
+        if party.segments[0] == 1 or training.average_rows == 1:
+            # Trainer 1 averages, so it holds the single rows.
+            return np.arange(samples, dtype=np.int64)[:, np.newaxis]
+        order = epoch_order(
+            seed=training.seed,
+            epoch=training.epochs - 1,
+            sub_labels=self._preparation.sub_labels,
+            batch_size=training.batch_size,
+            average_rows=training.average_rows,
+        )
+        return np.concatenate([batch.ids for batch in order.batches])
+
+    @torch.no_grad()
+    def _rows(self, party: Party, groups: NDArray[np.int64]) -> NDArray[np.float32]:
+        if not holds_rows(party):
+            return np.empty((0, *self._preparation.contract.release_shape), dtype=np.float32)
+        before = self._segments[: party.segments[0] - 1]
+        if not before:
+            return self._released.copy()
+        parts = []
+        for start in range(0, len(groups), _PASS_ROWS):
+            part = groups[start : start + _PASS_ROWS]
+            rows = torch.from_numpy(self._released[part.reshape(-1)])
+            rows = mean_of_groups(rows, len(part))
+            for segment in before:
+                rows = segment(rows)
+            parts.append(rows.float().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def _predict(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Sub-label probabilities of the delivered network on clean rows, as its owner uses it."""
+        front, spec = self._preparation.front, self._preparation.spec
+        parts = [np.empty((0, self._preparation.label_map.num_sub_labels))]
+        for start in range(0, len(images), _PASS_ROWS):
+            part = images[start : start + _PASS_ROWS]
+            rows = front.rows(part.reshape(len(part), *front.input_shape))
+            if spec is not None:
+                flat = clip_rows(rows.reshape(len(rows), -1), spec.guarantee)
+                rows = flat.astype(np.float32).reshape(rows.shape)
+            output = torch.from_numpy(rows)
+            for segment in self._segments:
+                output = segment(output)
+            parts.append(torch.softmax(output.float().double(), dim=1).numpy())
+        return np.concatenate(parts)
+
+
+def _require_whole(run: Run) -> None:
+    if run.status != "complete":
+        raise RunFolderError(
+            "the run did not reach its end, so its segments were not delivered",
+            where=str(run.folder.path),
+            remedy="Attack a complete run.",
+        )
+    require_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
+
+
+def _delivered(
+    run: Run, job: Job, preparation: Preparation, segments: int
+) -> Sequence[nn.Sequential]:
+    """Load the delivered segments, in evaluation mode."""
+    model = network_of(job, preparation.contract)
+    layout = layout_of(job, model, preparation.contract, segments)
+    found = []
+    for number in range(1, segments + 1):
+        layers = layout.layers_of(model, number - 1)
+        path = segment_file(run.folder.delivery, number)
+        state = load_tensors(path)
+        try:
+            layers.load_state_dict(state)
+        except RuntimeError as error:
+            raise RunFolderError(
+                f"this is not segment {number} of the run's network",
+                where=str(path),
+                remedy="Bring back the file the run wrote.",
+            ) from error
+        found.append(layers.eval())
+    return found

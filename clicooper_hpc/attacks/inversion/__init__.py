@@ -1,0 +1,1 @@
+"""Attacks that reconstruct images from released rows."""

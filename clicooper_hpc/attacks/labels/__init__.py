@@ -1,0 +1,1 @@
+"""Attacks on the label map: which sub-labels belong to one class."""

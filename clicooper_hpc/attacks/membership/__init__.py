@@ -1,0 +1,1 @@
+"""Attacks that tell whether a known image was trained on."""

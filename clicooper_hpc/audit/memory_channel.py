@@ -1,0 +1,125 @@
+"""Channels between the segments of one process: what `Sender` and `Receiver` do, without MPI.
+
+A message lies in memory of the same layout and alignment as in a run (kernels may choose their
+path by alignment), and is copied once. A channel has as many slots as a run's receiver: a sender
+waits while all are taken, so that a segment without feedback cannot run ahead for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.transport.header import Header, pack_into
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.receiver import Message
+from clicooper_hpc.transport.slot import Slot, dtype_of, torch_dtype
+
+__all__ = ["MemoryChannel", "packed"]
+
+
+def packed(tensor: Tensor, kind: Kind, step: int, micro_batch: int) -> tuple[Header, Slot]:
+    """Return ``tensor`` as the message it would be on the wire, in a slot just large enough."""
+    header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch)
+    slot = Slot(header.payload_bytes)
+    pack_into(slot.header, header)
+    slot.payload(tensor.dtype, header.shape).copy_(tensor.detach())
+    return header, slot
+
+
+class MemoryChannel:
+    """Both ends of one channel: `send` for one segment, `receive` and `release` for its neighbour.
+
+    Parameters
+    ----------
+    stream
+        Which channel of the run this stands for.
+    slots
+        Messages that can be sent and not yet released.
+    baton
+        Who runs while an end waits.
+    recorder
+        Is told of every message, when it is sent and when it is received.
+    """
+
+    def __init__(
+        self, stream: Stream, *, slots: int, baton: CooperativeThreads, recorder: Recorder
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"{slots} slots")
+        self._stream = stream
+        self._slots = slots
+        self._baton = baton
+        self._recorder = recorder
+        self._waiting: deque[tuple[Header, Slot]] = deque()
+        self._held: set[int] = set()
+        self._serial = 0
+
+    def send(
+        self, tensor: Tensor, kind: Kind, step: int, micro_batch: int, *, blob_bytes: int = 0
+    ) -> None:
+        """Send a copy of ``tensor``; see `clicooper_hpc.transport.sender.Sender.send`."""
+        del blob_bytes  # no blob crosses a channel between segments
+        self._baton.wait(
+            lambda: len(self._waiting) + len(self._held) < self._slots,
+            f"{self._stream} to take the {kind.words} of step {step}, micro-batch {micro_batch}",
+        )
+        message = packed(tensor, kind, step, micro_batch)
+        self._recorder.sent(self._stream, message[0], message[1].raw)
+        self._waiting.append(message)
+
+    def ready(self) -> bool:
+        """Return whether the next `receive` would not wait."""
+        return bool(self._waiting)
+
+    def receive(
+        self,
+        kind: Kind,
+        step: int,
+        micro_batch: int,
+        *,
+        dtype: torch.dtype | None = None,
+        shape: Sequence[int | None] | None = None,
+        blob_bytes: int | None = 0,
+    ) -> Message:
+        """Wait for the message described; see `Receiver.receive`.
+
+        Raises
+        ------
+        ClicooperError
+            If another message is next, or one of another form.
+        """
+        del blob_bytes
+        wanted = f"the {kind.words} of step {step}, micro-batch {micro_batch}"
+        self._baton.wait(self.ready, f"{wanted} on {self._stream}")
+        header, slot = self._waiting.popleft()
+        came_shape, came_dtype = header.shape, torch_dtype(header.dtype)
+        right = (header.kind, header.step, header.micro_batch) == (kind, step, micro_batch)
+        if shape is not None:
+            right &= len(shape) == len(came_shape) and all(
+                size in (None, got) for size, got in zip(shape, came_shape, strict=True)
+            )
+        if not right or dtype not in (None, came_dtype):
+            raise ClicooperError(
+                f"{wanted} was due, and what came is the {header.kind.words} of step "
+                f"{header.step}, micro-batch {header.micro_batch}, {came_dtype} {list(came_shape)}",
+                where=f"replay, {self._stream}",
+                remedy="Give the audit the job, the cuts and the schedule of the run",
+            )
+        self._serial += 1
+        self._held.add(self._serial)
+        self._recorder.received(self._stream)
+        tensor = slot.payload(came_dtype, came_shape).detach()
+        return Message(header, tensor, 0.0, self._serial)
+
+    def release(self, message: Message) -> None:
+        """Give the slot of ``message`` back."""
+        if message.serial not in self._held:
+            raise ValueError("this message was released before, or is another channel's")
+        self._held.remove(message.serial)

@@ -1,0 +1,163 @@
+"""`clicooper audit`: train stages of a run again and compare; needs no MPI, only the owner's files.
+
+What only this shows: that the work was done. Signatures and marks say who, in which order.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.audit.auditor import StageAuditor
+from clicooper_hpc.audit.challenge import detection_probability, draw
+from clicooper_hpc.audit.tolerance import judge_tolerance
+from clicooper_hpc.audit.verdict import Outcome, StageVerdict, judge_exact
+from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
+from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.reader import open_run
+
+__all__ = ["audit_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Audited:
+    stage: int
+    first: int
+    last: int
+    verdict: StageVerdict
+    seconds: float
+
+
+def audit_run(
+    path: Path,
+    *,
+    stages: Sequence[int],
+    sample: int | None,
+    segment: int | None,
+    tolerance: float | None,
+    as_json: bool,
+) -> tuple[str, ExitCode]:
+    """Audit ``stages`` of the run in ``path``, or ``sample`` of them drawn by chance.
+
+    States are compared to the bit, or within ``tolerance`` if one is given. With ``segment`` the
+    exit code speaks of that trainer alone.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        No tolerance is given, and processor, libraries or threads are not those of the run.
+    """
+    if bool(stages) == (sample is not None):
+        raise UsageError(
+            "it is not said which stages to audit, or twice",
+            remedy="Give either --stage S or --sample Q.",
+        )
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
+    scene = StageAuditor(open_run(path))
+    _check_numbers(scene, stages, sample, segment)
+    other = scene.other_conditions()
+    if other and tolerance is None:
+        raise EnvironmentUnfitError(
+            f"an honest run would not be equal to the bit here: {'; '.join(other[:3])}",
+            where="audit",
+            remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
+        )
+    chosen = list(dict.fromkeys(stages)) if sample is None else _draw(scene, sample)
+    audited = [_audit(scene, stage, tolerance) for stage in chosen]
+    failed = any(_failed(one.verdict, segment) for one in audited)
+    text = (_as_json if as_json else _as_text)(scene, audited, other)
+    return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
+
+
+def _check_numbers(
+    scene: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
+) -> None:
+    segments = scene.view.run.segments
+    outside = [stage for stage in stages if not 0 <= stage < scene.stages]
+    if outside or (sample is not None and not 1 <= sample <= scene.stages):
+        raise UsageError(
+            f"the run has {scene.stages} stages, 0 to {scene.stages - 1}",
+            where=f"--stage {outside[0]}" if outside else f"--sample {sample}",
+        )
+    if segment is not None and not 1 <= segment <= segments:
+        raise UsageError(f"the run has {segments} segments, from 1", where=f"--segment {segment}")
+
+
+def _failed(verdict: StageVerdict, segment: int | None) -> bool:
+    if verdict.outcome is not Outcome.FAIL:
+        return False
+    # Who could not be judged did not pass.
+    return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
+
+
+def _draw(scene: StageAuditor, count: int) -> list[int]:
+    key = OwnerSecrets(PrivateFolder(scene.private)).master_key(scene.job).derive("audit-challenge")
+    return draw(key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count)
+
+
+def _audit(scene: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
+    begun = time.perf_counter()
+    found = scene.audit(stage)
+    if tolerance is None:
+        verdict = judge_exact(found.replay, found.claim)
+    else:
+        verdict = judge_tolerance(found.replay, found.claim, found.starts, tolerance)
+    bounds = scene.view.run.stage_bounds
+    seconds = time.perf_counter() - begun
+    return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
+
+
+def _as_text(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+    lines = []
+    if other:
+        lines.append(f"other conditions than in the run: {'; '.join(other[:3])}")
+        lines += [f"  and {len(other) - 3} more differences"] if len(other) > 3 else []
+    for one in audited:
+        head, *rest = one.verdict.lines()
+        lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
+        lines += rest
+    steps = sum(one.last - one.first for one in audited)
+    total = scene.view.run.total_steps
+    lines.append(
+        f"cost: {steps} of {total} steps of all segments trained again ({100 * steps / total:.1f} "
+        f"%), {sum(one.seconds for one in audited):.1f} s"
+    )
+    lines.append(f"audited: {len(audited)} of {scene.stages} stages; {_chances(scene, audited)}")
+    return "\n".join(lines)
+
+
+def _chances(scene: StageAuditor, audited: Sequence[_Audited]) -> str:
+    """Say what drawing so many stages by chance is worth."""
+    some = sorted({1, max(1, scene.stages // 10), max(1, scene.stages // 2)})
+    chances = ", ".join(
+        f"{bad} bad: {detection_probability(bad, scene.stages, len(audited)):.2f}" for bad in some
+    )
+    return f"drawn by chance, so many hit a bad one with probability ({chances})"
+
+
+def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+    return json.dumps(
+        {
+            "other_conditions": list(other),
+            "stages": [
+                {
+                    "stage": one.stage,
+                    "outcome": one.verdict.outcome.value,
+                    "detail": one.verdict.detail,
+                    "findings": [
+                        {"rank": finding.rank, "what": finding.what}
+                        for finding in one.verdict.findings
+                    ],
+                    "unjudged": list(one.verdict.unjudged),
+                }
+                for one in audited
+            ],
+            "stages_of_run": scene.stages,
+        },
+        indent=2,
+    )

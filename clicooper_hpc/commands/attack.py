@@ -1,0 +1,77 @@
+"""Options of `clicooper attack`; no logic."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.errors import UsageError
+
+__all__ = ["add_attack_options", "attack"]
+
+
+def add_attack_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these attacks")
+    parser.add_argument(
+        "--party", nargs="+", default=[], metavar="NAME", help='by these, such as "trainer 1"'
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="repeat each attack (default 3)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="part of the published compute, to try things out (default 1)",
+    )
+    parser.add_argument(
+        "--public", type=Path, metavar="FILE", help="public data set for attackers (default: job's)"
+    )
+    parser.add_argument("--share", metavar="I/N", help="this part of the attacks, for job arrays")
+    parser.add_argument("--merge", action="store_true", help="put the files of all shares together")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: attacks.h5 in RUN/private"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also draw figures there (private!)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument(
+        "--all", action="store_true", help="show every variant, not the strongest in each metric"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument("--list", action="store_true", help="show attacks, and the parties of RUN")
+
+
+def attack(arguments: argparse.Namespace) -> int:
+    """Run the verb."""
+    from clicooper_hpc.attacks.harness.merge import merge_shares
+    from clicooper_hpc.attacks.harness.options import AttackOptions
+    from clicooper_hpc.attacks.harness.run import attack_run, list_text
+    from clicooper_hpc.attacks.harness.share import Share, parse_share
+
+    if arguments.list:
+        print(list_text(arguments.run))
+        return 0
+    if arguments.run is None:
+        raise UsageError("it is not said which run to attack", remedy="Give a run folder.")
+    options = AttackOptions(
+        only=arguments.only,
+        parties=arguments.party,
+        seeds=arguments.seeds,
+        scale=arguments.scale,
+        public=arguments.public,
+        share=Share() if arguments.share is None else parse_share(arguments.share),
+        output=arguments.output,
+        figures=arguments.figures,
+        overwrite=arguments.overwrite,
+        as_json=arguments.json,
+        every=arguments.all,
+    )
+    text, code = (merge_shares if arguments.merge else attack_run)(arguments.run, options)
+    if text:
+        print(text)
+    return code

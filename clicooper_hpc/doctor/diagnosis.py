@@ -1,0 +1,125 @@
+"""What `clicooper doctor` found, and how a user or a script reads it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from clicooper_hpc import __version__
+from clicooper_hpc.errors import ExitCode
+
+__all__ = ["Diagnosis", "as_json", "as_text", "exit_code", "merged", "rank_list"]
+
+Level = Literal["ok", "warning", "bad"]
+_NAME = 9
+_INDENT = " " * (_NAME + _NAME + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    check
+        Name of what was looked at; stable, for scripts.
+    level
+        "ok"; "warning": a run works, but slowly or not everywhere; "bad": a run would fail.
+    text
+        What was found.
+    remedy
+        What to change; "" where all is well.
+    ranks
+        The ranks it holds for; none stands for all until `merged` names them.
+    """
+
+    check: str
+    level: Level
+    text: str
+    remedy: str = ""
+    ranks: tuple[int, ...] = ()
+
+
+def merged(findings: Iterable[Diagnosis], size: int) -> list[Diagnosis]:
+    """Make one of equal findings of several ranks among ``size``, those of one check together."""
+    ranks: dict[Diagnosis, set[int]] = {}
+    for finding in findings:
+        found = ranks.setdefault(replace(finding, ranks=()), set())
+        found.update(finding.ranks or range(size))
+    checks = list(dict.fromkeys(finding.check for finding in ranks))
+    return sorted(
+        (replace(finding, ranks=tuple(sorted(found))) for finding, found in ranks.items()),
+        key=lambda finding: checks.index(finding.check),
+    )
+
+
+def exit_code(findings: Iterable[Diagnosis]) -> int:
+    """Return 5 if a finding is bad, else 0."""
+    bad = any(finding.level == "bad" for finding in findings)
+    return int(ExitCode.ENVIRONMENT if bad else ExitCode.DONE)
+
+
+def as_json(findings: Sequence[Diagnosis], *, hosts: Sequence[str]) -> str:
+    """Return the findings for scripts; ``hosts`` is the host name of every rank."""
+    content = {
+        "clicooper": __version__,
+        "exit_code": exit_code(findings),
+        "hosts": list(hosts),
+        "findings": [asdict(finding) for finding in findings],
+    }
+    return json.dumps(content, indent=2)
+
+
+def as_text(findings: Sequence[Diagnosis], *, hosts: Sequence[str], width: int) -> str:
+    """Return the findings for a terminal of ``width`` columns, the verdict last."""
+    lines = [line for finding in findings for line in _lines(finding, hosts, width)]
+    levels = [finding.level for finding in findings]
+    bad, warnings = levels.count("bad"), levels.count("warning")
+    where = f"{_count(len(hosts), 'rank')} on {_count(len(set(hosts)), 'host')}"
+    verdict = "a run would fail" if bad else "fit for a run"
+    return "\n".join([*lines, f"{where}: {bad} bad, {_count(warnings, 'warning')}: {verdict}"])
+
+
+def rank_list(ranks: Iterable[int]) -> str:
+    """Write rank numbers in short, as in ``ranks 1-3, 5``."""
+    spans: list[list[int]] = []
+    for rank in sorted(ranks):
+        if spans and rank == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], rank]
+        else:
+            spans.append([rank])
+    numbers = ", ".join("-".join(map(str, span)) for span in spans)
+    return f"rank{'' if numbers.isdecimal() else 's'} {numbers}"
+
+
+def _lines(finding: Diagnosis, hosts: Sequence[str], width: int) -> list[str]:
+    whose = "" if len(finding.ranks) == len(hosts) else f"{_where(finding.ranks, hosts)}: "
+    head = f"{finding.level:<{_NAME}}{finding.check:<{_NAME}}  "
+    lines = _wrap(whose + finding.text, head, _INDENT, width)
+    if finding.remedy:
+        lines += _wrap(finding.remedy, f"{_INDENT}-> ", f"{_INDENT}   ", width)
+    return lines
+
+
+def _where(ranks: Sequence[int], hosts: Sequence[str]) -> str:
+    names = {hosts[rank] for rank in ranks}
+    one_of_several = len(names) == 1 and len(set(hosts)) > 1
+    return rank_list(ranks) + (f" on {names.pop()}" if one_of_several else "")
+
+
+def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,261 @@
+"""A front trained on the owner's private data with DP-SGD (Abadi et al. 2016, arXiv 1607.00133).
+
+Opacus gives the per-sample gradients, the clipping and the PRV accountant (Gopi, Lee, Wutschitz
+2021, arXiv 2106.02848); sampling and noise are drawn here from ChaCha20 keyed by the operating
+system. Opacus' own ``secure_mode`` needs torchcsprng, which is unmaintained, so it is off; and its
+default noise comes from torch's CPU generator, which keeps only 32 bits of a seed: whoever tries
+all of them removes the noise. Noise is rounded to float32, which ``secure_mode`` would also guard
+against; here the noisy weights never leave the owner, who sends noised outputs of them only.
+
+**Relation.** Target and result are the accountant's: adding or removing one sample. Under
+replace-one, the relation of a release, the same training costs (2e, d (1 + exp e)); the privacy
+ledger restates it so before it adds the two. The number of samples is taken as public.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+from opacus.accountants import PRVAccountant
+from opacus.accountants.utils import get_noise_multiplier
+from opacus.grad_sample import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from scipy.special import ndtri
+from torch import nn
+
+from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.fronts.layer_spec import Layer, build_network, trace_shapes
+from clicooper_hpc.fronts.operations import Network
+
+__all__ = ["DpSgd", "OsRandom", "PrivateRows", "Spent", "default_layers", "train_dpsgd"]
+
+_MEAN, _STD = 0.5, 0.25  # constants: statistics of private rows would cost privacy
+_MIN_EPSILON = 0.05  # the PRV accountant resolves 0.01; below this it is mostly that error
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgd:
+    """Settings of the training; ``epsilon`` and ``delta`` are targets under add-remove.
+
+    ``batch_rows`` is the expected size of a Poisson batch, ``clip_norm`` the L2 bound on one
+    sample's gradient; ``layers`` replaces the default network (no BatchNorm).
+    """
+
+    epsilon: float
+    delta: float
+    epochs: int = 20
+    batch_rows: int = 256
+    clip_norm: float = 1.0
+    learning_rate: float = 0.5
+    layers: tuple[Layer, ...] | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epsilon": _MIN_EPSILON <= self.epsilon < math.inf,
+            "delta": 0 < self.delta < 1,
+            "epochs": self.epochs >= 1,
+            "batch_rows": self.batch_rows >= 1,
+            "clip_norm": 0 < self.clip_norm < math.inf,
+            "learning_rate": 0 < self.learning_rate < math.inf,
+        }
+        for name, good in checks.items():
+            if not good:
+                hint = f" (at least {_MIN_EPSILON})" if name == "epsilon" else ""
+                raise UsageError(f"out of range{hint}", where=f"front.dp_sgd.{name}")
+        if any(layer.type == "BatchNorm2d" for layer in self.layers or ()):
+            raise UsageError(
+                "BatchNorm mixes the samples of a batch, so one sample's gradient has no bound",
+                where="front.dp_sgd.layers",
+                remedy="Use GroupNorm",
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrivateRows:
+    """The owner's train split: rows float32 ``[n, *shape]``, labels int64 ``[n]`` in [0, classes).
+
+    The number of classes is taken as public; it is not read off the labels.
+    """
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: int
+
+    def __repr__(self) -> str:
+        return f"PrivateRows(rows={len(self.rows)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a training cost under add-remove, and with how much noise."""
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    steps: int
+    sample_rate: float
+
+
+class OsRandom:
+    """Uniform and Gaussian numbers from ChaCha20 under a fresh key of the operating system."""
+
+    def __init__(self) -> None:
+        self._stream = Cipher(ChaCha20(os.urandom(32), bytes(16)), mode=None).encryptor()
+
+    def uniform(self, size: int) -> NDArray[np.float64]:
+        """Return ``size`` numbers strictly between 0 and 1, on a grid of 2**-53."""
+        words = np.frombuffer(self._stream.update(bytes(8 * size)), dtype="<u8") >> np.uint64(12)
+        uniform: NDArray[np.float64] = (words.astype(np.float64) + 0.5) * 2.0**-52
+        return uniform
+
+    def normal(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return standard Gaussian numbers by inversion, rounded to float32."""
+        values = ndtri(self.uniform(math.prod(shape))).astype(np.float32)
+        return torch.from_numpy(values.reshape(shape))
+
+
+class _OsNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimizer with the noise of `OsRandom`."""
+
+    source: OsRandom
+
+    def add_noise(self) -> None:
+        """Set every gradient to clipped sum plus noise; see `DPOptimizer.add_noise`."""
+        std = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            total = parameter.summed_grad
+            parameter.grad = (total + std * self.source.normal(tuple(total.shape))).view_as(
+                parameter
+            )
+
+
+def default_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
+    """Return a small network for ``input_shape``: two or three convolutions, or two linear layers.
+
+    Group normalisation keeps samples apart; the output has ``dim`` numbers.
+    """
+    if len(input_shape) != 3:
+        size = math.prod(input_shape)
+        first = Layer("Linear", (("in_features", size), ("out_features", 64), ("bias", True)))
+        last = Layer("Linear", (("in_features", 64), ("out_features", dim), ("bias", True)))
+        return (Layer("Flatten"), first, Layer("ReLU"), last)
+    layers: list[Layer] = []
+    channels = input_shape[0]
+    widths = (16, 32, 64) if min(input_shape[1:]) >= 16 else (16, 32)
+    for index, width in enumerate(widths):
+        conv = {
+            "in_channels": channels,
+            "out_channels": width,
+            "kernel_size": 3,
+            "stride": 1 if index == 0 else 2,
+            "padding": 1,
+            "groups": 1,
+            "bias": True,
+        }
+        norm = (("num_groups", 4), ("num_channels", width), ("eps", 1e-5))
+        layers += [Layer("Conv2d", tuple(conv.items())), Layer("GroupNorm", norm), Layer("ReLU")]
+        channels = width
+    layers += [Layer("AdaptiveAvgPool2d", (("output_size", 4),)), Layer("Flatten")]
+    size = channels * 16
+    layers.append(Layer("Linear", (("in_features", size), ("out_features", dim), ("bias", True))))
+    return tuple(layers)
+
+
+def _check_rows(private: PrivateRows) -> None:
+    labels = private.labels
+    if len(labels) != len(private.rows) or len(labels) == 0:
+        raise DataError("the private rows and labels differ in number", where="front.dp_sgd")
+    if labels.ndim != 1 or labels.min() < 0 or labels.max() >= private.classes:
+        raise DataError(f"labels must lie in [0, {private.classes})", where="front.dp_sgd")
+
+
+def _fit(
+    network: nn.Module, private: PrivateRows, settings: DpSgd, noise: float, rate: float, steps: int
+) -> PRVAccountant:
+    """Train ``network`` in place; return the accountant that saw every step."""
+    module = GradSampleModule(network)
+    sgd = torch.optim.SGD(module.parameters(), lr=settings.learning_rate, momentum=0.9)
+    optimizer = _OsNoiseOptimizer(
+        sgd,
+        noise_multiplier=noise,
+        max_grad_norm=settings.clip_norm,
+        expected_batch_size=settings.batch_rows,
+    )
+    optimizer.source = source = OsRandom()
+    accountant = PRVAccountant()
+    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=rate))
+    rows = ((private.rows - np.float32(_MEAN)) / np.float32(_STD)).astype(np.float32)
+    labels = private.labels.astype(np.int64)
+    for _ in range(steps):
+        chosen = np.flatnonzero(source.uniform(len(rows)) < rate)  # Poisson: each row by itself
+        optimizer.zero_grad()
+        if len(chosen):
+            output = module(torch.from_numpy(rows[chosen]))
+            nn.functional.cross_entropy(output, torch.from_numpy(labels[chosen])).backward()  # type: ignore[no-untyped-call]
+        else:  # an empty batch is a step all the same: noise alone
+            for parameter in module.parameters():
+                parameter.grad_sample = torch.zeros((0, *parameter.shape))
+        optimizer.step()
+    module.remove_hooks()
+    return accountant
+
+
+def train_dpsgd(
+    private: PrivateRows, settings: DpSgd, *, input_shape: tuple[int, ...], dim: int, seed: int
+) -> tuple[Network, Spent]:
+    """Train a front with a linear head on the private train split, and drop the head.
+
+    ``seed`` sets the starting weights only. Training twice costs twice: keep the front
+    (`Front.private_tensors`) and use `restore_front` on resume.
+
+    Raises
+    ------
+    UsageError
+        If the batch is larger than the data or the layers do not end in a vector.
+    """
+    _check_rows(private)
+    rows = len(private.rows)
+    if settings.batch_rows > rows:
+        raise UsageError(
+            f"{settings.batch_rows} is more than the {rows} private rows",
+            where="front.dp_sgd.batch_rows",
+        )
+    layers = settings.layers or default_layers(input_shape, dim)
+    shape = trace_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
+    if len(shape) != 1:
+        raise UsageError(
+            f"the layers end in shape {shape}, not in a vector", where="front.dp_sgd.layers"
+        )
+    rate = settings.batch_rows / rows
+    steps = max(1, round(settings.epochs / rate))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = build_network(layers)
+        head = nn.Linear(shape[0], private.classes)
+    network = nn.Sequential(body, head).train().requires_grad_(True)
+    with warnings.catch_warnings():
+        # The accountants warn of orders and logarithms they treat rightly, torch of a first layer
+        # whose input needs no gradient.
+        warnings.simplefilter("ignore")
+        noise = float(
+            get_noise_multiplier(
+                target_epsilon=settings.epsilon,
+                target_delta=settings.delta,
+                sample_rate=rate,
+                steps=steps,
+                accountant=PRVAccountant.mechanism(),
+            )
+        )
+        accountant = _fit(network, private, settings, noise, rate, steps)
+        epsilon = float(accountant.get_epsilon(settings.delta))
+    weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
+    spent = Spent(epsilon, settings.delta, noise, steps, rate)
+    return Network(layers, input_shape, (_MEAN,), (_STD,), weights), spent

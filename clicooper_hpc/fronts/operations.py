@@ -1,0 +1,295 @@
+"""The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
+
+Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
+mathematical sense. `stage_from` rebuilds any of them from what `Operation.settings` and
+`Operation.tensors` gave, so a front can be stored and used again without the file, the seed or the
+training it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.layer_spec import (
+    Layer,
+    build_network,
+    expected_tensors,
+    layer_objects,
+    parse_layers,
+    stays_non_negative,
+    trace_shapes,
+)
+
+__all__ = ["TEMPER", "Clamp", "Linear", "Network", "Operation", "Scale", "Scores", "stage_from"]
+
+Shape = tuple[int, ...]
+
+#: `Scores` are divided by this before they become probabilities.
+TEMPER = 2.0
+
+
+class Operation(Protocol):
+    """A map of float32 rows ``[n, *in]`` to float32 rows ``[n, *out]``."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of one row after this stage; raises `DataError` if it cannot take the input."""
+
+    def non_negative(self, before: bool) -> bool:
+        """Whether every output is provably >= 0, given whether every input is."""
+
+    def settings(self) -> dict[str, object]:
+        """Everything but the tensors, as JSON values, with the stage's name under ``stage``."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the stage's constants by name."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Map a block of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """Limit every value to [0, 1]; with ``flatten`` a row becomes a vector."""
+
+    flatten: bool
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Operation`."""
+        return (math.prod(input_shape),) if self.flatten else input_shape
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Operation`: the lower limit is 0."""
+        return True
+
+    def settings(self) -> dict[str, object]:
+        """See `Operation`."""
+        return {"stage": "clamp", "flatten": self.flatten}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Operation`."""
+        return {}
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operation`."""
+        y = x.clamp(0.0, 1.0)
+        return y.flatten(1) if self.flatten else y
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """``network((x - mean) / std)`` in evaluation mode.
+
+    Parameters
+    ----------
+    layers
+        The network's layer list.
+    shape
+        Shape of one row as the network wants it; rows of equal size are reshaped.
+    mean, std
+        One number, or one per channel (first axis of ``shape``).
+    weights
+        State by name (``"0.weight"``), float32.
+    """
+
+    layers: tuple[Layer, ...]
+    shape: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: Mapping[str, Tensor] = field(repr=False)
+    _module: nn.Sequential = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):  # starting weights are drawn, then replaced
+            module = build_network(self.layers)
+        found = module.load_state_dict(dict(self.weights), strict=False)
+        missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
+        if missing or found.unexpected_keys:
+            raise ValueError("weights do not belong to these layers")
+        object.__setattr__(self, "_module", module)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Operation`."""
+        if math.prod(input_shape) != math.prod(self.shape):
+            raise DataError(
+                f"rows have shape {input_shape}, the front takes {self.shape}", where="front"
+            )
+        return trace_shapes(self.layers, self.shape, where="front")[-1]
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Operation`."""
+        return stays_non_negative(self.layers)
+
+    def settings(self) -> dict[str, object]:
+        """See `Operation`."""
+        return {
+            "stage": "network",
+            "layers": layer_objects(self.layers),
+            "shape": list(self.shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Operation`."""
+        return dict(self.weights)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operation`."""
+        rest = (1,) * (len(self.shape) - 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32).reshape(1, -1, *rest)
+        std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
+        y: Tensor = self._module((x.reshape(-1, *self.shape) - mean) / std)
+        # The clamp changes no value; it makes the claim hold whatever a kernel does.
+        return y.clamp(min=0.0) if stays_non_negative(self.layers) else y
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """``(flatten(x) - offset) @ matrix`` in float64, rounded to float32.
+
+    ``offset`` is float64 ``[p]``, ``matrix`` float64 ``[p, d]``.
+    """
+
+    offset: Tensor = field(repr=False)
+    matrix: Tensor = field(repr=False)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Operation`."""
+        size = math.prod(input_shape)
+        if size != self.matrix.shape[0]:
+            raise DataError(
+                f"rows have {size} numbers, the projection takes {self.matrix.shape[0]}",
+                where="front",
+            )
+        return (int(self.matrix.shape[1]),)
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Operation`: signs mix."""
+        return False
+
+    def settings(self) -> dict[str, object]:
+        """See `Operation`."""
+        return {"stage": "linear", "shape": list(self.matrix.shape)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Operation`."""
+        return {"offset": self.offset, "matrix": self.matrix}
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operation`."""
+        return ((x.flatten(1).to(torch.float64) - self.offset) @ self.matrix).to(torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Probabilities of classes: softmax of ``((flatten(x) - offset) @ matrix + bias) / TEMPER``.
+
+    In float64, rounded to float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias``
+    ``[K]``. The division tempers scores that are too sure of themselves: accuracy is the same, and
+    a row shows less of its class (docs/accuracy.md).
+    """
+
+    offset: Tensor = field(repr=False)
+    matrix: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Operation`."""
+        return Linear(self.offset, self.matrix).output_shape(input_shape)
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Operation`: probabilities."""
+        return True
+
+    def settings(self) -> dict[str, object]:
+        """See `Operation`."""
+        return {"stage": "scores", "shape": list(self.matrix.shape)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Operation`."""
+        return {"offset": self.offset, "matrix": self.matrix, "bias": self.bias}
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operation`."""
+        scores = (x.flatten(1).to(torch.float64) - self.offset) @ self.matrix + self.bias
+        # The clamp changes no value; it makes the claim hold whatever a kernel does.
+        return torch.softmax(scores / TEMPER, dim=1).to(torch.float32).clamp(min=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Scale every row to L2 norm ``norm`` (of the flattened row); zero rows stay zero."""
+
+    norm: float
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """See `Operation`."""
+        return input_shape
+
+    def non_negative(self, before: bool) -> bool:
+        """See `Operation`: the factor is positive."""
+        return before
+
+    def settings(self) -> dict[str, object]:
+        """See `Operation`."""
+        return {"stage": "scale", "norm": self.norm}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Operation`."""
+        return {}
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operation`."""
+        wide = x.flatten(1).to(torch.float64)
+        length = wide.square().sum(1, keepdim=True).sqrt()
+        unit = torch.where(length > 0, wide * (self.norm / length.clamp(min=1e-300)), 0.0)
+        return unit.to(torch.float32).reshape(x.shape)
+
+
+def _numbers(given: object) -> tuple[float, ...]:
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ValueError("a list of numbers is missing")
+    return tuple(float(number) for number in given)
+
+
+def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
+    """Rebuild a stage.
+
+    Raises
+    ------
+    DataError
+        If the settings or tensors are not those of a stage.
+    """
+    name = settings.get("stage")
+    where = f"stored front, stage {name!r}"
+    try:
+        if name == "clamp":
+            return Clamp(flatten=bool(settings["flatten"]))
+        if name == "scale":
+            return Scale(_numbers([settings["norm"]])[0])
+        if name == "linear":
+            return Linear(tensors["offset"], tensors["matrix"])
+        if name == "scores":
+            return Scores(tensors["offset"], tensors["matrix"], tensors["bias"])
+        if name == "network":
+            layers = parse_layers(settings["layers"], where=where)
+            shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+            if shapes != expected_tensors(layers, where=where):
+                raise ValueError("tensors do not fit the layers")
+            return Network(
+                layers,
+                tuple(int(size) for size in _numbers(settings["shape"])),
+                _numbers(settings["mean"]),
+                _numbers(settings["std"]),
+                dict(tensors),
+            )
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"damaged: {error}", where=where) from error
+    raise DataError("unknown stage", where=where)

@@ -1,0 +1,120 @@
+"""Row by row, whatever the batch: blocks of one fixed size, checked on this machine.
+
+A compute kernel may add the same numbers in another order when a batch has another size, so a row
+evaluated among 10 rows and among 100 may differ in its last bits; through the release's rounding
+that is a row that depends on its neighbours, which breaks the row-wise privacy proof. Here every
+kernel sees one shape only: a block of ``block_rows`` rows, filled up with zeros. What is left is
+that a kernel might treat the first row of a block differently from the last;
+`check_row_independence` looks for exactly that, and where it finds it a front runs one row a call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.operations import Operation
+
+__all__ = ["check_row_independence", "evaluate_rows", "output_shape", "probe_rows", "safe_block"]
+
+_log = logging.getLogger("clicooper_hpc.fronts.front")
+
+Block = Callable[[Tensor], Tensor]
+
+
+def output_shape(stages: Sequence[Operation], input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one row after all stages."""
+    shape = input_shape
+    for stage in stages:
+        shape = stage.output_shape(shape)
+    return shape
+
+
+def _apply(stages: Sequence[Operation], block: Tensor) -> Tensor:
+    with torch.inference_mode():
+        for stage in stages:
+            block = stage.apply(block)
+    return block
+
+
+def evaluate_rows(
+    stages: Sequence[Operation],
+    x: NDArray[np.float32],
+    *,
+    input_shape: tuple[int, ...],
+    block_rows: int,
+) -> NDArray[np.float32]:
+    """Map rows ``x`` (float32 ``[n, *input_shape]``) to float32 ``[n, *output_shape]``.
+
+    Raises
+    ------
+    DataError
+        If the rows have another shape or type, or a number in or out is not finite.
+    """
+    if x.shape[1:] != input_shape or x.dtype != np.float32:
+        raise DataError(
+            f"rows are {x.dtype} {x.shape[1:]}, the front takes float32 {input_shape}",
+            where="front",
+        )
+    if not np.isfinite(x).all():
+        raise DataError("a row holds a number that is not finite", where="front input")
+    out = np.empty((len(x), *output_shape(stages, input_shape)), dtype=np.float32)
+    block = torch.zeros((block_rows, *input_shape), dtype=torch.float32)
+    view = block.numpy()
+    for start in range(0, len(x), block_rows):
+        part = x[start : start + block_rows]
+        view[: len(part)] = part
+        view[len(part) :] = 0.0
+        out[start : start + len(part)] = _apply(stages, block)[: len(part)].numpy()
+    if not np.isfinite(out).all():
+        raise DataError("the front gave a number that is not finite", where="front output")
+    return out
+
+
+def probe_rows(input_shape: tuple[int, ...], rows: int) -> NDArray[np.float32]:
+    """Return fixed rows in [0, 1] to try a front on: zeros, ones, then pseudo-random ones."""
+    probe = np.random.default_rng(0).random((max(rows, 2), *input_shape), dtype=np.float32)
+    probe[0], probe[1] = 0.0, 1.0
+    return probe[:rows]
+
+
+def check_row_independence(function: Block, probe: Tensor) -> bool:
+    """Whether ``function`` gives every probe row the same bits wherever it stands.
+
+    The block is evaluated in its own order, rotated, reversed, permuted, and with single rows
+    among zeros; ``function`` maps a block of ``len(probe)`` rows to as many rows.
+    """
+    rows = len(probe)
+    reference = function(probe).clone()
+    order = torch.arange(rows)
+    shuffled = torch.from_numpy(np.random.default_rng(1).permutation(rows))
+    for moved in (order.roll(1), order.roll(max(rows // 2, 1)), order.flip(0), shuffled):
+        if not torch.equal(function(probe[moved].contiguous()), reference[moved]):
+            return False
+    for row, place in ((0, rows - 1), (rows - 1, 0), (rows // 2, rows // 3), (1 % rows, 1 % rows)):
+        alone = torch.zeros_like(probe)
+        alone[place] = probe[row]
+        if not torch.equal(function(alone)[place], reference[row]):
+            return False
+    return True
+
+
+def safe_block(stages: Sequence[Operation], input_shape: tuple[int, ...], block_rows: int) -> int:
+    """Return ``block_rows``, or 1 where a row's bits depend on its place on this machine."""
+    if block_rows < 1:
+        raise ValueError("block_rows must be at least 1")
+    probe = torch.from_numpy(probe_rows(input_shape, block_rows))
+    if block_rows == 1 or check_row_independence(lambda block: _apply(stages, block), probe):
+        return block_rows
+    _log.warning(
+        "a row's last bits depend on its place among %d rows on this machine: "
+        "the front runs one row a call, slower and exact",
+        block_rows,
+    )
+    return 1

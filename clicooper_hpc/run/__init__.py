@@ -1,0 +1,1 @@
+"""Start, restart and end a run on all ranks."""

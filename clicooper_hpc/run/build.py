@@ -1,0 +1,188 @@
+"""From the job to the objects of a run: plain translations, shared by all ranks and by `plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.models.heads import local_head
+from clicooper_hpc.models.registry import build_model
+from clicooper_hpc.models.segmentable import check_segmentable
+from clicooper_hpc.pipeline.layout import Layout, make_layout
+from clicooper_hpc.pipeline.optim import build_optimizer
+from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
+from clicooper_hpc.pipeline.segment import Segment
+from clicooper_hpc.runstore.single import require_parallel_hdf5
+from clicooper_hpc.trainer.channels import ChannelPlan
+from clicooper_hpc.training.agenda import Agenda
+from clicooper_hpc.training.contract import Contract
+from clicooper_hpc.training.run_plan import Course, RatePlan
+from clicooper_hpc.transport.slot import check_capacity
+
+__all__ = [
+    "build_runtime",
+    "channel_plan",
+    "check_course",
+    "course_of",
+    "layout_of",
+    "network_of",
+    "own_layers",
+]
+
+
+def network_of(job: Job, contract: Contract) -> nn.Sequential:
+    """Return the whole network behind the cut, with its initial weights."""
+    model = build_model(
+        job.model.name,
+        input_shape=contract.release_shape,
+        outputs=contract.outputs,
+        seed=job.training.seed,
+        options=job.model.options,
+        search_path=Path(job.folder),
+    )
+    check_segmentable(model)
+    return model
+
+
+def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int) -> Course:
+    """Return the steps of the run."""
+    training, pipeline = job.training, job.pipeline
+    agenda = Agenda(
+        seed=training.seed,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        average_rows=training.average_rows,
+        sub_labels=sub_labels,
+        validation_rows=contract.validation_samples,
+        evaluate_every=training.evaluate_every_epochs,
+        cached=job.release.cache != "none",
+        stages=job.provenance.stages if job.provenance.enabled else 0,
+        save_every=job.checkpoint.every_steps,
+    )
+    return Course(
+        agenda,
+        segments=segments,
+        micro_batches=pipeline.micro_batches,
+        schedule=pipeline.schedule,
+        coupling=pipeline.coupling,
+        rates=RatePlan(
+            training.learning_rate,
+            training.schedule,
+            training.warmup_steps,
+            training.final_fraction,
+        ),
+        total_steps=agenda.total_steps,
+    )
+
+
+def layout_of(
+    job: Job,
+    model: nn.Sequential,
+    contract: Contract,
+    segments: int,
+    costs: NDArray[np.float64] | None = None,
+) -> Layout:
+    """Cut the network as the job says; ``costs`` are the ranks' measurements for `auto`."""
+    cuts = job.pipeline.partition
+    return make_layout(
+        model,
+        contract.release_shape,
+        segments=segments,
+        cuts=cuts if isinstance(cuts, list) else None,
+        costs=costs,
+        memory_gib=job.pipeline.memory_gib,
+        live_rows=job.training.batch_size,
+    )
+
+
+def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
+    """Return the network with the layers of all other segments let go, so that they free memory."""
+    span = layout.segments[segment]
+    return nn.Sequential(
+        *(layer if index in span else nn.Identity() for index, layer in enumerate(model))
+    )
+
+
+def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
+    """Return the sizes of all channels."""
+    return ChannelPlan(
+        rows=course.largest_micro_batch,
+        average_rows=job.training.average_rows,
+        slots=course.slots(),
+        outputs=contract.outputs,
+        deadline_s=job.pipeline.startup_timeout_s,
+    )
+
+
+def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -> None:
+    """Find what would stop the run only once it trains, while nothing has been sent.
+
+    Raises
+    ------
+    UsageError
+        More warm-up than steps, or a message that MPI cannot carry.
+    EnvironmentUnfitError
+        ``output.layout = "single"`` without parallel HDF5.
+    """
+    course.rate(0)
+    plan = channel_plan(job, course, contract)
+    check_capacity(plan.payload(layout.shapes[0], plan.average_rows), 1)
+    for segment in range(1, course.segments):
+        check_capacity(plan.payload(layout.input_shape(segment)), segment + 1)
+    if job.output.layout == "single":
+        require_parallel_hdf5()
+
+
+def build_runtime(
+    job: Job,
+    model: nn.Sequential,
+    layout: Layout,
+    *,
+    segment: int,
+    outputs: int,
+    device: torch.device,
+    edges: Edges,
+) -> SegmentRuntime:
+    """Return the runtime of ``segment`` (0-based) with its optimizer and, one-way, its head."""
+    span = layout.segments[segment]
+    is_last = segment == len(layout.segments) - 1
+    training = job.training
+    part = Segment(
+        layout.layers_of(model, segment),
+        first_layer=span.start,
+        seed=training.seed,
+        device=device,
+        precision=training.precision,
+    )
+    head = None
+    if job.pipeline.coupling == "one-way" and not is_last:
+        head = local_head(layout.output_shape(segment), outputs, training.seed + span.stop)
+        head.to(device)
+    modules = [part] if head is None else [part, head]
+    optimizer = build_optimizer(
+        [parameter for module in modules for parameter in module.parameters()],
+        name=training.optimizer,
+        learning_rate=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+    )
+    return SegmentRuntime(
+        part,
+        input_shape=layout.input_shape(segment),
+        edges=edges,
+        settings=StepSettings(
+            label_smoothing=training.label_smoothing,
+            clip_norm=training.clip_norm,
+            precision=training.precision,
+            wire_dtype=job.pipeline.wire_dtype,
+        ),
+        is_last=is_last,
+        head=head,
+        optimizer=optimizer,
+    )

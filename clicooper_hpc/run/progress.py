@@ -1,0 +1,93 @@
+"""What rank 0 tells while a run goes on: a bar on a terminal, else a line per epoch."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from clicooper_hpc.owner.loop import StepNews
+
+__all__ = ["Progress"]
+
+_log = logging.getLogger("clicooper_hpc.run.progress")
+
+
+class Progress:
+    """Takes the news of each finished step.
+
+    Parameters
+    ----------
+    total_steps, epochs
+        Length of the run.
+    note
+        What stands beside the loss all the time, such as the run's epsilon.
+    quiet
+        Say nothing.
+    done
+        Steps done in an earlier life of the run.
+    """
+
+    def __init__(
+        self, total_steps: int, epochs: int, note: str, *, quiet: bool, done: int = 0
+    ) -> None:
+        self._epochs = epochs
+        self._note = note
+        self._quiet = quiet
+        self._rows = 0
+        self._losses: list[float] = []
+        self._epoch = 0
+        self._start = self._said = time.monotonic()
+        terminal = sys.stderr.isatty() and not quiet
+        self._bar = tqdm(
+            total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish_epoch()
+        self._bar.close()
+
+    def __call__(self, news: StepNews) -> None:
+        """Note one finished step."""
+        if news.epoch != self._epoch:
+            self._finish_epoch()
+            self._epoch = news.epoch
+        self._losses.append(news.loss)
+        self._rows += news.rows
+        if not self._bar.disable:
+            rate = self._rows / max(time.monotonic() - self._start, 1e-9)
+            self._bar.set_postfix_str(f"loss {news.loss:.3f}, {rate:.0f} samples/s, {self._note}")
+            self._bar.update()
+
+    def _finish_epoch(self) -> None:
+        """Say how an epoch went; with many short ones, not more than one line in two seconds."""
+        if not self._losses:
+            return
+        mean = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        now = time.monotonic()
+        last = self._epoch == self._epochs - 1
+        if not self._bar.disable or (now - self._said < 2.0 and not last):
+            return
+        self._said = now
+        rate = self._rows / max(now - self._start, 1e-9)
+        _log.info(
+            "epoch %d/%d, loss %.4f, %.0f samples/s, %s",
+            self._epoch + 1,
+            self._epochs,
+            mean,
+            rate,
+            self._note,
+        )

@@ -1,1 +1,0 @@
-"""One rank's life: from the start of MPI to the exit code."""

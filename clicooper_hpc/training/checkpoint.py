@@ -1,0 +1,111 @@
+"""Saves a checkpoint with all ranks: each writes its files, the owner makes the whole of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.errors import PeerError
+from clicooper_hpc.runstore.checkpoints import FileDigest, commit_checkpoint, store_file
+from clicooper_hpc.transport.world import World
+
+__all__ = ["CheckpointWriter", "Stopped"]
+
+_LIMIT = 4096
+_WHOLE = b"saved"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A run that was asked to stop has done so after ``step`` steps.
+
+    ``is_saved`` is False if that state is in no checkpoint: stages that are proved were being
+    trained again, and only at their end is it known whether the state is the proved one.
+    """
+
+    step: int
+    is_saved: bool
+
+
+class CheckpointWriter:
+    """One rank's part in the checkpoints of a run.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    run_id, keep
+        Of the run; how many checkpoints stay.
+    wait_s
+        Longest wait for a rank.
+    """
+
+    def __init__(self, world: World, run: Path, *, run_id: str, keep: int, wait_s: float) -> None:
+        self._world = world
+        self._run = run
+        self._run_id = run_id
+        self._keep = keep
+        self._wait_s = wait_s
+        self._saved = self._proved = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state after ``step`` steps is to be saved; all ranks agree.
+
+        Not twice, and not while stages are trained again that are proved: whether the state is the
+        proved one is only known at their end.
+        """
+        return step != self._saved and step > self._proved
+
+    def stopped(self, step: int) -> Stopped:
+        """Return how it stands for a run that stops after ``step`` steps, saved if it was due."""
+        return Stopped(step, step == self._saved)
+
+    def resumed(self, step: int, proved: int) -> None:
+        """Note that the checkpoint after ``step`` steps is there, and ``proved`` are proved."""
+        self._saved, self._proved = step, proved
+
+    def save(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write this rank's ``files`` (content by name); collective.
+
+        The older checkpoints go when the new one is whole.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            A file cannot be written; the older checkpoints are as they were.
+        PeerError
+            A rank does not take part, or says nonsense.
+        """
+        digests = {
+            name: store_file(self._run, step, name, content) for name, content in files.items()
+        }
+        told = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
+        parts = self._world.gather_bytes(told.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s)
+        self._saved = step
+        if parts is not None:
+            self._commit(step, parts)
+        # All wait until the owner has it whole: nobody's patience for a step runs meanwhile.
+        self._world.broadcast_bytes(
+            None if self._world.rank else _WHOLE, limit_bytes=16, deadline_s=self._wait_s
+        )
+
+    def _commit(self, step: int, parts: list[bytes]) -> None:
+        every: dict[str, FileDigest] = {}
+        for rank, part in enumerate(parts):
+            every |= _digests(part, rank)
+        commit_checkpoint(self._run, run_id=self._run_id, step=step, files=every, keep=self._keep)
+
+
+def _digests(part: bytes, rank: int) -> dict[str, FileDigest]:
+    try:
+        return {
+            str(name): FileDigest(int(size), str(sha256))
+            for name, (size, sha256) in json.loads(part).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PeerError(
+            f"names its files in a way that cannot be read ({error})",
+            where=f"checkpoint message from rank {rank}",
+        ) from None

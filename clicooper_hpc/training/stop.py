@@ -1,0 +1,89 @@
+"""Tells every rank, before each step, whether the run goes on: one small message down the chain.
+
+    (1) owner decides about step k -> trainer 1 -> ... -> trainer N
+    (2) a rank that is asked to stop says so in the message it passes on
+    (3) trainer N's report of the step brings that to the owner, who stops before a later step
+
+All ranks therefore stop before the same step, with nothing under way, whoever was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.world import World
+
+__all__ = ["WORD_SLOTS", "StopToken"]
+
+#: Steps the owner may be ahead of the last report, and so the latest a request is followed.
+WORD_SLOTS = 4
+_LANE = 1
+_BYTES = 16
+
+
+class StopToken:
+    """One rank's place in the chain.
+
+    Parameters
+    ----------
+    asked
+        Whether this rank has been asked to stop.
+    deadline_s
+        Longest wait for the rank before; `World.set_deadline` changes it later.
+
+    Attributes
+    ----------
+    requested
+        Whether this rank, or one before it, had been asked to stop when the last word passed.
+    """
+
+    def __init__(self, world: World, asked: Callable[[], bool], *, deadline_s: float) -> None:
+        self._asked = asked
+        self.requested = False
+        self._before = self._behind = None
+        if world.rank > 0:
+            self._before = world.receiver(
+                "control",
+                world.rank - 1,
+                capacity_bytes=_BYTES,
+                slots=WORD_SLOTS + 2,
+                deadline_s=deadline_s,
+                lane=_LANE,
+            )
+        if world.rank < world.size - 1:
+            self._behind = world.sender(
+                "control",
+                world.rank + 1,
+                capacity_bytes=_BYTES,
+                slots=WORD_SLOTS + 2,
+                deadline_s=deadline_s,
+                lane=_LANE,
+            )
+
+    def goes_on(self, step: int, *, reported: bool = False) -> bool:
+        """Return whether ``step`` is to be done; every rank asks once before each step.
+
+        ``reported``: the last trainer's report said that a rank was asked (owner only).
+        """
+        stop = False
+        self.requested = self._asked()
+        if self._before is None:
+            stop = self.requested or reported
+        else:
+            message = self._before.receive(Kind.CONTROL, step, 0, dtype=torch.int64, shape=(2,))
+            stopping, asked = (int(value) for value in message.tensor)
+            self._before.release(message)
+            if stopping not in (0, 1) or asked not in (0, 1):
+                raise PeerError(
+                    f"the word about step {step} is neither yes nor no",
+                    where="message from the rank before",
+                )
+            stop, self.requested = bool(stopping), self.requested or bool(asked)
+        if self._behind is not None:
+            word = torch.tensor([stop, self.requested], dtype=torch.int64)
+            self._behind.send(word, Kind.CONTROL, step, 0)
+        return not stop

@@ -1,0 +1,128 @@
+"""Checks of what lies beside the ledger: delivery, checkpoints, tables, and the user's own keys."""
+
+from __future__ import annotations
+
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.chain import Place
+from clicooper_hpc.provenance.envelope import Envelope, require_signatures
+from clicooper_hpc.provenance.statements import Delivery, StageProof
+from clicooper_hpc.verification.checks_stages import expect_head
+from clicooper_hpc.verification.evidence import Unreadable
+from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
+
+__all__ = ["check_checkpoint_files", "check_delivery", "check_pinned_keys", "check_tables"]
+
+
+def check_delivery(view: LedgerView, findings: Findings) -> str:
+    """Compare the delivery with the last proofs, and the delivered files with the delivery."""
+    place = Place("delivery")
+    entry, delivery = _delivery(view)
+    with findings.at(place):
+        require_signatures(entry, [view.owner])
+    findings.expect(place, "the number of segments", len(delivery.segments), view.run.segments)
+    for one in delivery.segments[: view.run.segments]:
+        proof = _proof(view, Place("stage", view.run.stages - 1, one.segment))
+        what = f"the weights of segment {one.segment}"
+        findings.expect(place, what, one.weights, proof.weights_out)
+    expect_head(view, findings, place, delivery.ledger, view.order.size - 1)
+    files = view.evidence.segments
+    if files is None:
+        return "no delivered files are at hand to compare"
+    findings.expect("delivered files", "their number", len(files), view.run.segments)
+    for one, root in zip(delivery.segments, files, strict=False):
+        _expect_file(findings, f"file of segment {one.segment}", "weights", root, one.weights)
+    return f"delivered files: {len(files)}"
+
+
+def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
+    """Compare the checkpoints that were kept with the proofs of their stages."""
+    roots = view.evidence.checkpoint_roots
+    if not roots:
+        raise NotApplicableError("no checkpoint files were kept")
+    waiting = 0
+    for (stage, segment), found in sorted(roots.items()):
+        place = Place("stage", stage, segment)
+        where = f"checkpoint of segment {segment}, stage {stage}"
+        with findings.at(where):
+            entry = view.get(place)
+            if entry is None:
+                waiting += 1
+            elif isinstance(found, Unreadable):
+                findings.problem(where, found.reason)
+            else:
+                proof = _proof(view, place)
+                findings.expect(where, "the digest of its weights", found[0], proof.weights_out)
+                findings.expect(where, "the digest of its optimizer", found[1], proof.optimizer_out)
+    total = view.run.stages * view.run.segments
+    return f"states kept: {len(roots)} of {total}" + _waiting(waiting)
+
+
+def check_tables(view: LedgerView, findings: Findings) -> str:
+    """Compare the metric rows with what their ranks signed."""
+    tables = view.evidence.tables
+    if not tables:
+        raise NotApplicableError("no metric tables are at hand")
+    signed = {
+        (place.segment, place.stage): proof.tables for place, _, proof in view.all_of(StageProof)
+    }
+    for _, _, delivery in view.all_of(Delivery):
+        signed[0, view.run.stages] = delivery.tables
+    waiting = 0
+    for rank, stage in sorted(signed.keys() | tables.keys()):
+        where = f"rows of rank {rank}" + (f", stage {stage}" if rank else "")
+        with findings.at(where):
+            if (rank, stage) in signed:
+                found = tables.get((rank, stage), Unreadable("they are missing"))
+                _expect_file(findings, where, "rows", found, signed[rank, stage])
+            elif rank == 0 and stage != view.run.stages:
+                findings.problem(where, "nobody signed them")
+            else:
+                # Raises when such rows cannot be; else the ledger does not reach them yet.
+                view.get(Place("stage", stage, rank) if rank else Place("delivery"))
+                waiting += 1
+    return f"blocks of rows: {len(signed)}" + _waiting(waiting)
+
+
+def check_pinned_keys(view: LedgerView, findings: Findings) -> str:
+    """Compare the keys of the run with those the user brought along."""
+    owner, trainers = view.evidence.owner_key, view.evidence.trainer_keys
+    if owner is None and trainers is None:
+        raise NotApplicableError(
+            "no keys were given; whoever wrote this run may have made all its keys"
+        )
+    compared = []
+    if owner is not None:
+        findings.expect("owner", "the key", view.owner.keyid, owner.keyid)
+        compared.append("owner")
+    if trainers is not None:
+        findings.expect("trainers", "the number of keys", len(trainers), len(view.trainers))
+        for segment, (found, wanted) in enumerate(zip(view.trainers, trainers, strict=False), 1):
+            findings.expect(f"trainer {segment}", "the key", found.keyid, wanted.keyid)
+        compared.append("trainers")
+    return "keys of " + " and ".join(compared)
+
+
+def _delivery(view: LedgerView) -> tuple[Envelope, Delivery]:
+    for _, entry, delivery in view.all_of(Delivery):
+        return entry.envelope, delivery
+    raise EvidenceError("the ledger has no delivery")
+
+
+def _proof(view: LedgerView, place: Place) -> StageProof:
+    entry = view.get(place)
+    if entry is None or not isinstance(entry.statement, StageProof):
+        raise EvidenceError(f"the ledger has no {place}")
+    return entry.statement
+
+
+def _waiting(count: int) -> str:
+    return f", not proved yet: {count}" if count else ""
+
+
+def _expect_file(
+    findings: Findings, where: str, what: str, found: str | Unreadable, wanted: str
+) -> None:
+    if isinstance(found, Unreadable):
+        findings.problem(where, found.reason)
+    else:
+        findings.expect(where, f"the digest of its {what}", found, wanted)

@@ -1,0 +1,168 @@
+"""Checks of the ledger as a whole: entries, run statement, order, checkpoints, completeness."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.chain import LedgerOrder, Place
+from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.ledger import OWNER_NAME, origin_of, trainer_name
+from clicooper_hpc.provenance.notes import SignedCheckpoint
+from clicooper_hpc.provenance.statements import (
+    Delivery,
+    Enrolment,
+    Handoff,
+    Predicate,
+    RunStatement,
+    StageProof,
+    Ticket,
+    parse_statement,
+)
+from clicooper_hpc.verification.evidence import JOB_TAG
+from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
+
+__all__ = [
+    "check_checkpoints",
+    "check_completeness",
+    "check_entries",
+    "check_order",
+    "check_run_statement",
+    "check_trainers_view",
+]
+
+
+def check_entries(view: LedgerView, findings: Findings) -> str:
+    """Parse every entry into ``view``."""
+    if not view.size:
+        findings.problem("ledger", "it has no entries")
+    for index, content in enumerate(view.evidence.entries):
+        with findings.at(f"entry {index}"):
+            envelope = parse_envelope(content)
+            view.take(envelope, parse_statement(envelope.payload))
+        if findings:
+            # The indices of what follows would be wrong.
+            break
+    return f"entries: {view.size}"
+
+
+def check_run_statement(view: LedgerView, findings: Findings) -> str:
+    """Set ``view.run``, its order and keys."""
+    evidence, place = view.evidence, Place("run")
+    first = view.entries[0]
+    run = first.statement
+    if not isinstance(run, RunStatement):
+        raise EvidenceError(f"entry 0 is a {run.kind} statement, not the run statement")
+    view.run, view.order = run, LedgerOrder(run.segments, run.stages)
+    view.owner = PublicIdentity.from_raw(bytes.fromhex(run.owner))
+    view.trainers = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in run.trainers]
+    with findings.at(place):
+        require_signatures(first.envelope, [view.owner])
+    findings.expect(place, "the run id", run.run_id, evidence.run_id)
+    findings.expect(place, "the job's digest", run.job_digest, evidence.job_digest)
+    text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
+    findings.expect("job text", "its digest", text_digest, run.job_digest)
+    findings.expect(place, "the privacy card's digest", run.card_digest, evidence.card_digest)
+    return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}"
+
+
+def check_order(view: LedgerView, findings: Findings) -> str:
+    """Compare every entry with the place it stands at."""
+    for entry in view.entries:
+        if entry.index >= view.order.size:
+            findings.problem(f"entry {entry.index}", "it stands behind the delivery")
+            break
+        wanted, found = view.order.place(entry.index), _place_of(entry.statement)
+        if found != wanted:
+            findings.problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
+        findings.expect(
+            f"entry {entry.index}", "the run id", entry.statement.run_id, view.run.run_id
+        )
+    return f"entries: {len(view.entries)} of {view.order.size}"
+
+
+def check_checkpoints(view: LedgerView, findings: Findings) -> str:
+    """Compare the signed checkpoints with the tree over the entries."""
+    sizes = view.order.checkpoint_sizes()
+    notes = view.evidence.checkpoints
+    due = sum(size <= view.size for size in sizes)
+    if len(notes) > len(sizes):
+        findings.problem("checkpoints", f"there are {len(notes)}, must be {len(sizes)}")
+    elif len(notes) < due:
+        findings.problem(f"checkpoint {len(notes)}", f"it is missing at size {sizes[len(notes)]}")
+    for number, (note, size) in enumerate(zip(notes, sizes, strict=False)):
+        where = f"checkpoint {number}"
+        with findings.at(where):
+            signed = SignedCheckpoint.parse(note)
+            stated = signed.checkpoint
+            if number == len(sizes) - 1:
+                # Cosignatures of the last are a check of their own.
+                owner_only = tuple(one for one in signed.signatures if one[0] == OWNER_NAME)
+                signed = replace(signed, signatures=owner_only)
+            signed.verify({OWNER_NAME: view.owner})
+            findings.expect(where, "the origin", stated.origin, origin_of(view.run.run_id))
+            findings.expect(where, "the size", stated.size, size)
+            if stated.size > view.size:
+                findings.problem(
+                    where, f"it speaks of {stated.size} entries; there are {view.size}"
+                )
+            else:
+                findings.expect(where, "the root", stated.root.hex(), view.root_at(stated.size))
+    return f"checkpoints: {len(notes)}"
+
+
+def check_completeness(view: LedgerView, findings: Findings) -> str:
+    """Look for the delivery and for the cosignatures behind it."""
+    if view.size < view.order.size:
+        findings.problem(
+            "ledger",
+            f"it ends after {view.size} of {view.order.size} entries: the run is unfinished",
+        )
+        return ""
+    notes = view.evidence.checkpoints
+    if not notes:
+        findings.problem("last checkpoint", "it is missing")
+        return ""
+    keys = {OWNER_NAME: view.owner}
+    keys |= {trainer_name(rank): key for rank, key in enumerate(view.trainers, 1)}
+    with findings.at("last checkpoint"):
+        signed = SignedCheckpoint.parse(notes[-1])
+        signed.verify(keys)
+        findings.expect("last checkpoint", "the size", signed.checkpoint.size, view.size)
+    return f"cosignatures: {len(view.trainers)}"
+
+
+def check_trainers_view(view: LedgerView, findings: Findings) -> str:
+    """Compare the ledger with the heads that trainers stored on their own."""
+    heads = view.evidence.trainer_heads
+    if not heads:
+        raise NotApplicableError("no trainer's own copies of checkpoints are at hand")
+    for segment in range(1, view.run.segments + 1):
+        where = f"trainer {segment}"
+        # A run may die between the first checkpoint and the trainers' copies of it.
+        if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
+            findings.problem(where, "it stored no checkpoint")
+        for size, root in heads.get(segment, ()):
+            if not 0 <= size <= view.size:
+                findings.problem(where, f"it saw {size} entries; the ledger has only {view.size}")
+            elif root != view.root_at(size):
+                findings.problem(where, f"it saw another ledger at size {size}: a fork")
+    for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
+        findings.problem(f"trainer {segment}", "there is no such trainer")
+    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
+
+
+def _place_of(statement: Predicate) -> Place:
+    match statement:
+        case Enrolment():
+            return Place("enrolment", 0, statement.segment)
+        case Handoff():
+            return Place("handoff", statement.stage, statement.boundary)
+        case Ticket() | StageProof():
+            return Place(statement.kind, statement.stage, statement.segment)
+        case RunStatement() | Delivery():
+            return Place(statement.kind)
+        case _:
+            raise TypeError(statement.kind)

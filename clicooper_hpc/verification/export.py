@@ -1,0 +1,59 @@
+"""Proofs as plain files, for tools that know in-toto and nothing of HDF5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
+from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.verification.evidence import Evidence
+from clicooper_hpc.verification.read_run import run_statement_of
+
+__all__ = ["BUNDLE", "CHECKPOINT", "export_proofs"]
+
+BUNDLE = "proofs.intoto.jsonl"
+CHECKPOINT = "ledger-checkpoint.txt"
+
+
+def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
+    """Write the ledger of a run to the new ``folder`` and return the files.
+
+    ``proofs.intoto.jsonl`` is an in-toto bundle: one DSSE envelope a line, in the order of the
+    ledger, byte for byte as signed. ``ledger-checkpoint.txt`` is the last signed note, and
+    ``NAME.pub.pem`` are the public keys of owner and trainers.
+
+    Raises
+    ------
+    UsageError
+        The folder holds files already, or the ledger does not begin with a run statement.
+    EnvironmentUnfitError
+        The files cannot be written.
+    """
+    statement = run_statement_of(evidence.entries)
+    if statement is None:
+        raise UsageError("the run's ledger does not begin with a run statement")
+    names = [OWNER_NAME, *map(trainer_name, range(1, statement.segments + 1))]
+    keys = [
+        PublicIdentity.from_raw(bytes.fromhex(k)) for k in (statement.owner, *statement.trainers)
+    ]
+    files = {
+        BUNDLE: b"".join(entry + b"\n" for entry in evidence.entries),
+        CHECKPOINT: evidence.checkpoints[-1].encode() if evidence.checkpoints else b"",
+        **{f"{name}.pub.pem": key.to_pem() for name, key in zip(names, keys, strict=True)},
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError("the folder holds files already", where=str(folder))
+        for name, content in files.items():
+            with replacing(folder / name) as aside:
+                aside.write_bytes(content)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the proofs cannot be written ({error.strerror})",
+            where=str(folder),
+            remedy="Choose a folder you may write to.",
+        ) from error
+    return [folder / name for name in files]

@@ -1,0 +1,153 @@
+"""A ledger taken apart: what the checks ask it, and how they say what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.chain import LedgerOrder, Place
+from clicooper_hpc.provenance.envelope import Envelope, envelope_digest
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.merkle import Tree
+from clicooper_hpc.provenance.statements import Kind, Predicate, RunStatement
+from clicooper_hpc.verification.evidence import Evidence
+
+__all__ = ["Entry", "Findings", "LedgerView", "NotApplicableError"]
+
+_P = TypeVar("_P", bound=Predicate)
+#: Problems of one check that are spelt out.
+_SHOWN: Final = 3
+_LENGTH: Final = 400
+
+
+class NotApplicableError(Exception):
+    """A check has nothing to look at; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ledger entry. ``digest`` is that of the envelope, ``payload`` of the statement (hex)."""
+
+    index: int
+    envelope: Envelope
+    statement: Predicate
+    digest: str
+    payload: str
+
+
+class Findings:
+    """What is wrong, as one check found it."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._problems)
+
+    def problem(self, where: object, what: str) -> None:
+        """Note that ``what`` is wrong at ``where``."""
+        # Evidence may hold anything; what reaches a terminal is one short printable line.
+        text = f"{where}: {what}"[:_LENGTH]
+        self._problems.append("".join(one if one.isprintable() else "?" for one in text))
+
+    def expect(self, where: object, name: str, found: object, wanted: object) -> None:
+        """Note a problem unless ``found`` equals ``wanted``; digests are shown shortened."""
+        if found != wanted:
+            self.problem(where, f"{name} is {_short(found)}, must be {_short(wanted)}")
+
+    @contextmanager
+    def at(self, where: object) -> Iterator[None]:
+        """Turn an `EvidenceError` inside into a problem at ``where``."""
+        try:
+            yield
+        except EvidenceError as error:
+            self.problem(where, error.what)
+
+    def text(self) -> str:
+        """Return all problems in one line; beyond a few only their number."""
+        more = len(self._problems) - _SHOWN
+        return "; ".join(self._problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+class LedgerView:
+    """Evidence with its entries parsed, and what the first checks established about it.
+
+    Attributes
+    ----------
+    entries
+        Parsed entries; set by the first check.
+    run, order, owner, trainers
+        Run statement, its ledger order, public keys; set by the check of the run statement.
+    """
+
+    run: RunStatement
+    order: LedgerOrder
+    owner: PublicIdentity
+    trainers: list[PublicIdentity]
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.entries: list[Entry] = []
+        self._tree = Tree()
+        for content in evidence.entries:
+            self._tree.append(content)
+
+    @property
+    def size(self) -> int:
+        """Number of entries there are."""
+        return self._tree.size
+
+    def root_at(self, size: int) -> str:
+        """Return the root over the first ``size`` <= `size` entries."""
+        return self._tree.root_at(size).hex()
+
+    def take(self, envelope: Envelope, statement: Predicate) -> None:
+        """Add the next parsed entry."""
+        index = len(self.entries)
+        # The entry is what to_bytes() writes, or it would not have been parsed.
+        digest = envelope_digest(self.evidence.entries[index]).hex
+        payload = envelope.payload_digest().hex
+        self.entries.append(Entry(index, envelope, statement, digest, payload))
+
+    def key(self, rank: int) -> PublicIdentity:
+        """Return the public key of ``rank`` (0 the owner)."""
+        return self.trainers[rank - 1] if rank else self.owner
+
+    def get(self, place: Place) -> Entry | None:
+        """Return the entry at ``place``, or None when the ledger ends before it.
+
+        Raises
+        ------
+        EvidenceError
+            A run of this shape has no such place.
+        """
+        try:
+            index = self.order.position(place.kind, place.stage, place.segment)
+        except ValueError:
+            raise EvidenceError(f"the run has no {place}") from None
+        return self.entries[index] if index < len(self.entries) else None
+
+    def need(self, kind: Kind, stage: int, segment: int) -> Entry:
+        """Return an entry that stands before another one that is there."""
+        return self.entries[self.order.position(kind, stage, segment)]
+
+    def before(self, stage: int, segment: int) -> Entry:
+        """Return the proof of a segment's stage before ``stage``; in stage 0 its enrolment."""
+        if stage == 0:
+            return self.need("enrolment", 0, segment)
+        return self.need("stage", stage - 1, segment)
+
+    def all_of(self, kind: type[_P]) -> Iterator[tuple[Place, Entry, _P]]:
+        """Yield place, entry and statement of every entry of one kind, in order."""
+        for entry in self.entries:
+            if isinstance(entry.statement, kind):
+                yield self.order.place(entry.index), entry, entry.statement
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    is_digest = len(text) > 24 and all(letter in "0123456789abcdef" for letter in text)
+    return f"{text[:16]}..." if is_digest else text

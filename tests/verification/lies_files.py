@@ -1,0 +1,180 @@
+"""Lies in the delivery, in files, and those that only other copies or keys can show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from forge import Forge, changed, h
+from lies import (
+    DELIVERY,
+    collector,
+    forge,
+    forged,
+    honest,
+    signed_by,
+)
+
+from clicooper_hpc.provenance.chain import Place
+from clicooper_hpc.provenance.claims import DeliveredSegment, TreeHead
+from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.verification.evidence import Evidence, Unreadable
+
+ROWS, row = collector()
+
+
+# --- Delivery and files ---------------------------------------------------------------------------
+
+
+@row({13}, "weights of segment 2")
+def delivery_of_other_weights_than_proved() -> Evidence:
+    parts = [h("weights", 1, 1), h("other weights"), h("weights", 3, 1)]
+    segments = tuple(DeliveredSegment(segment=i, weights=w) for i, w in enumerate(parts, 1))
+    return replace(forged(DELIVERY, segments=segments), segments=tuple(parts))
+
+
+@row({13}, "number of segments")
+def delivery_without_the_last_segment() -> Evidence:
+    segments = tuple(DeliveredSegment(segment=i, weights=h("weights", i, 1)) for i in range(1, 3))
+    evidence = forged(DELIVERY, segments=segments)
+    assert evidence.segments is not None
+    return replace(evidence, segments=evidence.segments[:2])
+
+
+@row({13}, "signed by")
+def delivery_signed_by_a_trainer() -> Evidence:
+    return signed_by(DELIVERY, 3)
+
+
+@row({13}, "root of the ledger")
+def delivery_over_another_ledger() -> Evidence:
+    size = forge().order.size - 1
+    return forged(DELIVERY, ledger=TreeHead(size=size, root=h("other")))
+
+
+@row({13}, "file of segment 1")
+def two_delivered_files_exchanged() -> Evidence:
+    evidence = honest()
+    assert evidence.segments is not None
+    one, two, three = evidence.segments
+    return replace(evidence, segments=(two, one, three))
+
+
+@row({13}, "file is missing")
+def delivered_file_lost() -> Evidence:
+    evidence = honest()
+    assert evidence.segments is not None
+    one, _, three = evidence.segments
+    return replace(evidence, segments=(one, Unreadable("the file is missing"), three))
+
+
+@row({13}, "their number")
+def one_delivered_file_too_few() -> Evidence:
+    evidence = honest()
+    assert evidence.segments is not None
+    return replace(evidence, segments=evidence.segments[:2])
+
+
+def with_checkpoint(at: tuple[int, int], found: tuple[str, str] | Unreadable) -> Evidence:
+    evidence = honest()
+    return replace(evidence, checkpoint_roots={**evidence.checkpoint_roots, at: found})
+
+
+@row({14}, "its weights")
+def weights_in_a_checkpoint_changed() -> Evidence:
+    return with_checkpoint((0, 2), (h("changed"), h("adam", 2, 0)))
+
+
+@row({14}, "its optimizer")
+def optimizer_in_a_checkpoint_changed() -> Evidence:
+    return with_checkpoint((0, 2), (h("weights", 2, 0), h("changed")))
+
+
+@row({14}, "truncated")
+def checkpoint_file_damaged() -> Evidence:
+    return with_checkpoint((0, 2), Unreadable("the file is truncated"))
+
+
+@row({14}, "the run has no proof of segment 2, stage 7")
+def checkpoint_file_of_a_stage_that_never_was() -> Evidence:
+    return with_checkpoint((7, 2), (h("a"), h("b")))
+
+
+@row({15}, "rows of rank 2, stage 1")
+def metric_rows_changed() -> Evidence:
+    evidence = honest()
+    return replace(evidence, tables={**evidence.tables, (2, 1): h("nicer losses")})
+
+
+@row({15}, "rows of rank 0")
+def results_of_the_owner_changed() -> Evidence:
+    evidence = honest()
+    return replace(evidence, tables={**evidence.tables, (0, 2): h("better accuracy")})
+
+
+@row({15}, "they are missing")
+def metric_rows_lost() -> Evidence:
+    evidence = honest()
+    tables = dict(evidence.tables)
+    del tables[2, 1]
+    return replace(evidence, tables=tables)
+
+
+@row({15}, "the run has no proof of segment 2, stage 2")
+def metric_rows_added() -> Evidence:
+    evidence = honest()
+    return replace(evidence, tables={**evidence.tables, (2, 2): h("one more stage")})
+
+
+# --- What only comparing copies, or knowing keys, can show ----------------------------------------
+
+
+@row({16}, "a fork")
+def owner_with_two_ledgers() -> Evidence:
+    """Everything is consistent, but trainer 2 was shown another run of the same stage."""
+    shown = honest(alter={Place("ticket", 1, 1): changed(nonce=h("the other ledger"))})
+    evidence = honest()
+    heads = {**evidence.trainer_heads, 2: shown.trainer_heads[2]}
+    return replace(evidence, trainer_heads=heads)
+
+
+@row({16}, "the ledger has only")
+def ledger_rolled_back_and_ended_differently() -> Evidence:
+    evidence = honest()
+    return replace(evidence, trainer_heads={**evidence.trainer_heads, 3: [(40, h("head"))]})
+
+
+@row({16}, "stored no checkpoint")
+def heads_of_one_trainer_deleted() -> Evidence:
+    evidence = honest()
+    return replace(evidence, trainer_heads={**evidence.trainer_heads, 3: []})
+
+
+@row({16}, "no such trainer")
+def heads_of_a_trainer_too_many() -> Evidence:
+    evidence = honest()
+    return replace(evidence, trainer_heads={**evidence.trainer_heads, 4: [(0, h("head"))]})
+
+
+@row({17}, "owner")
+def whole_run_made_up_with_other_keys() -> Evidence:
+    real = honest()
+    return replace(
+        Forge().build(),
+        owner_key=real.owner_key,
+        trainer_keys=real.trainer_keys,
+    )
+
+
+@row({17}, "trainer 1")
+def trainers_in_other_places_than_the_user_knows() -> Evidence:
+    evidence = honest()
+    assert evidence.trainer_keys is not None
+    return replace(evidence, trainer_keys=evidence.trainer_keys[::-1])
+
+
+@row({17}, "number of keys")
+def fewer_trainers_than_the_user_knows() -> Evidence:
+    evidence = honest()
+    assert evidence.trainer_keys is not None
+    keys = [*evidence.trainer_keys, Identity.generate().public]
+    return replace(evidence, trainer_keys=keys)

@@ -1,0 +1,33 @@
+"""The tamper matrix: every row is one lie and the checks that must notice it, no more, no fewer."""
+
+from __future__ import annotations
+
+import lies_files
+import lies_ledger
+import lies_stages
+import pytest
+from lies import Row, honest
+
+from clicooper_hpc.verification.verify import CheckResult, verify
+
+ROWS = [*lies_ledger.ROWS, *lies_stages.ROWS, *lies_files.ROWS]
+
+
+def failed(results: list[CheckResult]) -> dict[int, str]:
+    return {result.number: result.detail for result in results if result.passed is False}
+
+
+def test_the_honest_run_passes_every_check() -> None:
+    assert [result.passed for result in verify(honest())] == [True] * 17
+
+
+@pytest.mark.parametrize("one", ROWS, ids=[one.name for one in ROWS])
+def test_every_lie_fails_its_checks_and_no_others(one: Row) -> None:
+    problems = failed(verify(one.lie()))
+    assert set(problems) == one.fails, problems
+    assert any(one.says in detail for detail in problems.values()), problems
+
+
+def test_the_matrix_reaches_every_check() -> None:
+    assert len(ROWS) >= 90
+    assert set().union(*(one.fails for one in ROWS)) == set(range(1, 18))
