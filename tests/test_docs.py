@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.cli import build_parser, main
-from clicooper_hpc.commands.init import sbatch_template
+from clicooper_hpc.commands.init import init_sbatch_script
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,7 +41,7 @@ def test_commands_in_the_pages_parse(page: Path) -> None:
 
 
 def test_init_writes_the_shipped_sbatch_script() -> None:
-    assert sbatch_template() == (ROOT / "slurm" / "single-node.sbatch").read_text()
+    assert init_sbatch_script() == (ROOT / "slurm" / "single-node.sbatch").read_text()
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "slurm").glob("*.sbatch")), ids=lambda s: s.name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clicooper_hpc.commands.command import Command
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["add_attack_options", "attack"]
+__all__ = ["ATTACK", "add_attack_options", "attack"]
 
 
 def add_attack_options(parser: argparse.ArgumentParser) -> None:
@@ -75,3 +76,8 @@ def attack(arguments: argparse.Namespace) -> int:
     if text:
         print(text)
     return code
+
+
+ATTACK = Command(
+    "attack", "measure what each party can find out; for the owner", add_attack_options, attack
+)

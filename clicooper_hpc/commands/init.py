@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 from importlib import resources
 from pathlib import Path
 
-from clicooper_hpc.config.reference import commented_job
-from clicooper_hpc.errors import UsageError
+from clicooper_hpc.commands.command import Command
+from clicooper_hpc.errors import ExitCode, UsageError
 
-__all__ = ["sbatch_template", "write_starter"]
+__all__ = ["INIT", "init_sbatch_script", "write_init_files"]
 
 
-def sbatch_template() -> str:
+def _add_init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR")
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    for path in write_init_files(arguments.folder):
+        print(f"wrote {path}")
+    return ExitCode.DONE
+
+
+def init_sbatch_script() -> str:
     """Return the single-node script, the same text as slurm/single-node.sbatch."""
     return (resources.files("clicooper_hpc") / "templates" / "job.sbatch").read_text("utf-8")
 
 
-def write_starter(folder: Path) -> list[Path]:
+def write_init_files(folder: Path) -> list[Path]:
     """Write ``job.toml`` and ``job.sbatch`` into ``folder``; never overwrite."""
-    script = sbatch_template()
+    from clicooper_hpc.config.reference import commented_job
+
+    script = init_sbatch_script()
     for stored, here in (
         ("jobs/digits.toml", "job.toml"),
         ("slurm/single-node.sbatch", "job.sbatch"),
     ):
         script = script.replace(stored, here)
     texts = {folder / "job.toml": commented_job(), folder / "job.sbatch": script}
+    # All are looked at before the first is written: no half of a start beside an old file.
     for path in texts:
         if path.exists():
             raise UsageError("already exists", where=str(path), remedy="Choose another folder")
@@ -35,3 +49,6 @@ def write_starter(folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", where=str(folder)) from None
     return list(texts)
+
+
+INIT = Command("init", "write a commented job file and sbatch script", _add_init_options, _init)

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from clicooper_hpc.commands.command import Command
 from clicooper_hpc.errors import ExitCode
-from clicooper_hpc.runstore.reader import Run, open_run
 
-__all__ = ["inspect_text"]
+if TYPE_CHECKING:
+    from clicooper_hpc.runstore.reader import Run
+
+__all__ = ["INSPECT", "inspect_text"]
+
+
+def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OTHER",
+        help="compare with other runs",
+    )
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    text, code = inspect_text(arguments.run, beside=arguments.beside)
+    print(text)
+    return code
 
 
 def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
     """Return the summary of a run, and `ExitCode.USAGE` unless all runs are complete."""
+    from clicooper_hpc.runstore.reader import open_run
+
     run = open_run(path)
     others = [open_run(other) for other in beside]
     lines = [run.summary()]
@@ -72,3 +97,6 @@ def _how_to_open(run: Run) -> list[str]:
         f"open it: python -c \"import clicooper_hpc as c; r = c.open_run('{folder}'); "
         "print(r.table('training', rank=r.ranks[-1]).tail())\"",
     ]
+
+
+INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect)

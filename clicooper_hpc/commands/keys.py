@@ -1,24 +1,50 @@
-"""`clicooper keys new`: an Ed25519 identity in a file only its owner can read."""
+"""`clicooper keys new` and `keys open-mark`: make an identity, show the key of one mark."""
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import os
 import sys
 from pathlib import Path
 
-from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
-from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.run.credentials import PASSWORD_VARIABLE
-from clicooper_hpc.runstore.files import write_private
+from clicooper_hpc.commands.command import Command
+from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 
-__all__ = ["new_identity"]
+__all__ = ["KEYS_NEW", "KEYS_OPEN_MARK", "make_key_file"]
 
 
-def new_identity(path: Path, *, encrypt: bool) -> str:
+def _add_new_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.pem")
+    parser.add_argument("--encrypt", action="store_true", help="protect it with a password")
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    print(f"{make_key_file(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
+    return ExitCode.DONE
+
+
+def _add_open_mark_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--segment", type=int, required=True, metavar="I", help="from 1")
+    parser.add_argument("--stage", type=int, required=True, metavar="S", help="from 0")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+
+
+def _open_mark(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verification.mark_key import open_mark_of
+
+    open_mark_of(
+        arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
+    )
+    print(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")
+    return ExitCode.DONE
+
+
+def make_key_file(path: Path, *, encrypt: bool) -> str:
     """Make an identity in ``path`` (PEM, mode 0600) and return its public key as hex.
 
-    With ``encrypt`` the password comes from the environment variable `PASSWORD_VARIABLE`, else
+    With ``encrypt`` the password comes from the environment variable `CLICOOPER_KEY_PASSWORD`, else
     from the terminal, asked twice.
 
     Raises
@@ -28,6 +54,9 @@ def new_identity(path: Path, *, encrypt: bool) -> str:
     EnvironmentUnfitError
         The file cannot be written.
     """
+    from clicooper_hpc.provenance.identity import Identity
+    from clicooper_hpc.runstore.files import write_private
+
     if path.exists():
         raise UsageError(
             "there is a file already, and a key is never overwritten",
@@ -48,6 +77,8 @@ def new_identity(path: Path, *, encrypt: bool) -> str:
 
 
 def _password() -> bytes:
+    from clicooper_hpc.run.credentials import PASSWORD_VARIABLE
+
     given = os.environ.get(PASSWORD_VARIABLE)
     if given is None and sys.stdin.isatty():
         given = getpass.getpass("password of the new key: ")
@@ -60,3 +91,9 @@ def _password() -> bytes:
             remedy="Set this variable, or run on a terminal, or leave out --encrypt.",
         )
     return given.encode()
+
+
+KEYS_NEW = Command("new", "make an Ed25519 identity", _add_new_options, _new_key)
+KEYS_OPEN_MARK = Command(
+    "open-mark", "show the key of one stage's mark", _add_open_mark_options, _open_mark
+)

@@ -1,233 +1,28 @@
-"""`clicooper plan`: what a run would do, from the job file alone, on a login node."""
+"""`clicooper plan`: its options and the call."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
+import argparse
+from pathlib import Path
 
-from clicooper_hpc.config.job import Job
-from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.from_job import front_outline
-from clicooper_hpc.models.shapes import count_parameters
-from clicooper_hpc.owner.samples import spent_count, splits_of
-from clicooper_hpc.owner.setup import guarantee_of
-from clicooper_hpc.pipeline.device import choose_device
-from clicooper_hpc.pipeline.grid import render_grid
-from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, measured_costs
-from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
-from clicooper_hpc.pipeline.simulator import Simulation, simulate
-from clicooper_hpc.privacy.ceiling import gaussian_ceiling
-from clicooper_hpc.privacy.label_forecast import (
-    ReleasedRows,
-    fewest_names,
-    forecast_labels,
-    typical_signal,
-)
-from clicooper_hpc.privacy.spec import solve
-from clicooper_hpc.run.build import (
-    channel_plan,
-    check_course,
-    course_of,
-    layout_of,
-    network_of,
-)
-from clicooper_hpc.training.contract import Contract
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.commands.command import Command, add_set_option
+from clicooper_hpc.errors import ExitCode
 
-__all__ = ["plan_text"]
-
-_MIB = 2**20
-#: A backward pass costs about two forwards (gradients of inputs and of weights).
-_BACKWARD = 2.0
+__all__ = ["PLAN"]
 
 
-def plan_text(job: Job, *, ranks: int | None) -> str:
-    """Return the plan of a run with ``ranks`` ranks (default: as the job says, or 4)."""
-    if ranks is None:
-        wanted = job.wanted_segments()
-        ranks = 4 if wanted is None else wanted + 1
-    segments = job.check_ranks(ranks)
-    check_depth(segments, job.pipeline.micro_batches)
-    with open_dataset(job.data.path) as data:
-        splits = splits_of(job, data)
-        shape, non_negative = front_outline(job, splits["train"], data.num_classes)
-        spent = spent_count(job, len(splits["train"]), data.num_classes)
-        contract = Contract(
-            release_shape=shape,
-            samples=len(splits["train"]) - spent,
-            validation_samples=len(splits.get("validation", ())),
-            outputs=data.num_classes * job.labels.expansion,
-        )
-        classes = data.num_classes
-        names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
-    model = network_of(job, contract)
-    costs = None
-    if job.pipeline.partition == "auto":
-        rows = -(-job.training.batch_size // job.pipeline.micro_batches)
-        device = choose_device("cpu", 0)
-        row = measured_costs(model, shape, rows=rows, device=device)
-        costs = np.tile(row, (segments, 1))
-    layout = layout_of(job, model, contract, segments, costs)
-    course = course_of(job, contract, names, segments)
-    check_course(job, course, layout, contract)
-    used = costs if costs is not None else flops_costs(model, shape, segments)
-    simulation = _simulate(course, layout, used)
-    return "\n".join(
-        [
-            f"job {job.digest().hex[:16]}: {ranks} ranks, 1 owner and {segments} trainers, "
-            f"coupling {job.pipeline.coupling}, schedule {course.schedule_name}",
-            f"data {job.data.path}: {contract.samples} training samples, "
-            f"{contract.validation_samples} released for validation, {classes} classes",
-            f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
-            f"cache {job.release.cache}",
-            f"{course.agenda.total_steps} steps of {job.training.batch_size} rows "
-            f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
-            "",
-            *_segments(job, course, layout, model, used),
-            "",
-            f"one step, {course.micro_batches} micro-batches, simulated: bubble "
-            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.slots()} slots per channel",
-            render_grid(simulation),
-            "",
-            *_privacy(job, shape, non_negative=non_negative, classes=classes),
-            *_spent(job, spent),
-            *_labels(job, contract, non_negative=non_negative, classes=classes),
-        ]
-    )
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, metavar="JOB.toml")
+    parser.add_argument("--ranks", type=int, metavar="N", help="ranks: one owner and N-1 trainers")
+    add_set_option(parser)
 
 
-def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArray[np.int32]:
-    """Return sub-labels int32 [n - spent] drawn as a run draws them, with another key.
+def _plan(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.commands.plan_report import plan_report
+    from clicooper_hpc.config.load import load_job
 
-    Rows are means of one name's samples, so steps depend on how many samples each name has: few
-    names of many samples would give other counts than many of few.
-    """
-    rng = np.random.default_rng(0)
-    left = classes[rng.permutation(len(classes))[spent:]]
-    return (left * expansion + rng.integers(0, expansion, len(left))).astype(np.int32)
+    print(plan_report(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
+    return ExitCode.DONE
 
 
-def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
-    forward = [
-        float(costs[index, span.start : span.stop].sum())
-        for index, span in enumerate(layout.segments)
-    ]
-    unit = max(forward) or 1.0
-    forward = [cost / unit for cost in forward]
-    schedule = make_schedule(course.schedule_name, course.segments, course.micro_batches)
-    return simulate(
-        schedule,
-        coupling=course.coupling,
-        forward_cost=forward,
-        backward_cost=[_BACKWARD * cost for cost in forward],
-        slots=course.slots(),
-    )
-
-
-def _segments(
-    job: Job, course: Course, layout: Layout, model: nn.Sequential, costs: np.ndarray
-) -> list[str]:
-    """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
-    plan = channel_plan(job, course, _contract_of(layout))
-    memory = layer_memory(model, layout.shapes, job.training.batch_size)
-    total = float(costs[0].sum()) or 1.0
-    lines = ["rank  layers      work  parameters      memory  sends per step"]
-    released = plan.payload(layout.shapes[0], plan.average_rows) * course.micro_batches
-    lines.append(
-        f"   0  front          -           -           -  {released / _MIB:.2f} MiB released"
-    )
-    for index, span in enumerate(layout.segments):
-        last = index == course.segments - 1
-        out = 0 if last else plan.payload(layout.output_shape(index)) * course.micro_batches
-        back = (
-            plan.payload(layout.input_shape(index)) * course.micro_batches
-            if index and course.coupling == "backprop"
-            else 0
-        )
-        layers = list(model)[span.start : span.stop]
-        share = float(costs[index, span.start : span.stop].sum()) / total
-        held = memory[span.start : span.stop].sum() / _MIB
-        lines.append(
-            f"{index + 1:>4}  {f'{span.start}-{span.stop - 1}':<9} {100 * share:>5.1f} % "
-            f"{count_parameters(layers):>11,} {held:>7.1f} MiB"
-            f"  {out / _MIB:.2f} MiB forward, {back / _MIB:.2f} MiB backward"
-        )
-    return lines
-
-
-def _contract_of(layout: Layout) -> Contract:
-    return Contract(layout.shapes[0], 0, 0, layout.shapes[-1][0])
-
-
-def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: int) -> list[str]:
-    if not job.privacy.enabled:
-        return ["NO PRIVACY: rows leave the owner as the front makes them"]
-    spec = solve(guarantee_of(job, shape, non_negative=non_negative))
-    g = spec.guarantee
-    lines = [
-        f"privacy: epsilon {g.epsilon:g}, delta {g.delta:g} per {g.unit_label}, {g.relation}; "
-        f"per sample epsilon {spec.sample_epsilon:.6g}",
-        f"         sensitivity {spec.sensitivity:.6g} ({spec.sensitivity_reason}), "
-        f"sigma {spec.sigma:.6g} on {g.dimension} coordinates",
-    ]
-    if classes >= 2:
-        radius = g.clip * (g.dimension**0.5 if g.unit == "element" else 1.0)
-        ceiling = gaussian_ceiling(classes, radius, spec.sigma)
-        lines.append(
-            f"         nobody can tell the class of one released row better than "
-            f"{100 * ceiling:.1f} % (chance {100 / classes:.1f} %)"
-        )
-    extra = job.labels.randomized_response_epsilon
-    if extra is not None:
-        lines.append(f"         labels: randomised response, epsilon {extra:g}, on top")
-    if job.front.kind == "dp-sgd":
-        dp = job.front.dp_sgd
-        lines.append(f"         front: DP-SGD, epsilon {dp.epsilon:g}, delta {dp.delta:g}, on top")
-    return lines
-
-
-def _spent(job: Job, samples: int) -> list[str]:
-    """Say what a private projection costs, if there is one."""
-    if not samples:
-        return []
-    head = f"front: {samples} more training samples are spent on its class sums, never released"
-    privacy = job.privacy
-    if not privacy.enabled:
-        return [f"{head}; the sums are exact"]
-    return [f"{head}; each pays epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, once"]
-
-
-def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -> list[str]:
-    """Return the forecast of what grouping attacks find in the sub-labels, and of the price."""
-    method, gamma = job.labels.method, job.labels.expansion
-    if method == "none":
-        return ["labels: sent as they are; every trainer sees the classes"]
-    shape = contract.release_shape
-    head = f"labels: {method}, {gamma} names for each of {classes} classes"
-    if classes < 2 or contract.samples < classes * gamma:
-        return [f"{head}; too few samples for a forecast"]
-    sigma = 0.0
-    if job.privacy.enabled:
-        sigma = solve(guarantee_of(job, shape, non_negative=non_negative)).sigma
-    dimension = int(np.prod(shape))
-    signal = typical_signal(
-        job.privacy.unit,
-        job.privacy.clip,
-        dimension,
-        discriminant=job.front.projection == "private-lda",
-    )
-    released = ReleasedRows(signal, sigma, dimension, contract.samples, classes)
-    forecast = forecast_labels(method, released, gamma)
-    best = fewest_names(released)
-    if best is None:
-        advice = "no number of random names hides the grouping at this noise"
-    else:
-        advice = f"fewest random names that hide it: {best[0]} (ARI {best[1].leak_known:.2f})"
-    return [
-        f"{head}, {forecast.rows_per_name:.0f} samples a name; forecast, if classes lie as in "
-        "docs/label-map.md:",
-        f"         grouping attack finds ARI {forecast.leak:.2f}, {forecast.leak_known:.2f} with "
-        "known class means (0 is chance, 1 all)",
-        f"         price about {forecast.price:.1f} points of accuracy; {advice}",
-    ]
+PLAN = Command("plan", "show what a run would do; needs no MPI", _add_plan_options, _plan)

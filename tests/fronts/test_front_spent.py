@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from spent_cases import CLASSES, TRAIN, WIDTH, draw, spent_job
 
-from clicooper_hpc.commands.plan import plan_text
+from clicooper_hpc.commands.plan_report import plan_report
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import BudgetExceededError, UsageError
@@ -237,7 +237,7 @@ def test_a_projection_fitted_on_the_private_data_is_still_conditional(tmp_path: 
 
 def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
     job = spent_job(tmp_path, "pipeline.segments=2", "training.batch_size=16")
-    text = plan_text(job, ranks=3)
+    text = plan_report(job, ranks=3)
     assert f"{RELEASED} training samples" in text
     assert f"{SPENT} more training samples are spent on its class sums" in text
     made = life(tmp_path, job)
@@ -246,7 +246,7 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
     off = spent_job(
         tmp_path, "pipeline.segments=2", "training.batch_size=16", "privacy.enabled=false"
     )
-    assert "the sums are exact" in plan_text(off, ranks=3)
+    assert "the sums are exact" in plan_report(off, ranks=3)
 
 
 def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> Non
         "training.epochs=1",
         "labels.expansion=80",
     )
-    planned = int(plan_text(job, ranks=3).partition(" steps of 16 rows")[0].split()[-1])
+    planned = int(plan_report(job, ranks=3).partition(" steps of 16 rows")[0].split()[-1])
     names = life(tmp_path, job).sub_labels
     steps = num_batches(sub_labels=names, batch_size=16, average_rows=8)
     assert RELEASED // 8 // 16 == 6

@@ -14,7 +14,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # no __all__
 from start import start, train
 
-from clicooper_hpc.commands.keys import new_identity
+from clicooper_hpc.commands.keys import make_key_file
 from clicooper_hpc.errors import ClicooperError, ExitCode, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import Run, open_run
@@ -217,8 +217,8 @@ def test_marks_are_found_with_their_keys_only(honest: Run, tmp_path: Path) -> No
 
 
 def test_keys_from_files_and_whom_they_let_in(tmp_path: Path) -> None:
-    public = [new_identity(tmp_path / f"rank-{rank}.pem", encrypt=False) for rank in range(3)]
-    stranger = new_identity(tmp_path / "stranger.pem", encrypt=False)
+    public = [make_key_file(tmp_path / f"rank-{rank}.pem", encrypt=False) for rank in range(3)]
+    stranger = make_key_file(tmp_path / "stranger.pem", encrypt=False)
     keys = [
         f"provenance.identities={tmp_path}/rank-{{rank}}.pem",
         f"provenance.owner={public[0]}",

@@ -1,0 +1,48 @@
+"""`clicooper audit`: its options and the call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command
+
+__all__ = ["AUDIT"]
+
+
+def _add_audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--stage", type=int, nargs="+", default=[], metavar="S", help="these, from 0"
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="Q",
+        help="so many, drawn by the owner's secret and the ledger",
+    )
+    parser.add_argument("--segment", type=int, metavar="I", help="exit code for this trainer alone")
+    parser.add_argument(
+        "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.audit.report import audit_run
+
+    text, code = audit_run(
+        arguments.run,
+        stages=arguments.stage,
+        sample=arguments.sample,
+        segment=arguments.segment,
+        tolerance=arguments.tolerance,
+        as_json=arguments.json,
+    )
+    print(text)
+    return code
+
+
+AUDIT = Command(
+    "audit", "replay training stages and compare; for the owner", _add_audit_options, _audit
+)

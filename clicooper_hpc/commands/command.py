@@ -1,0 +1,54 @@
+"""What a command of the command line is made of, and how the parser takes it in."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Command", "add_command", "add_set_option"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes
+    ----------
+    name
+        Word on the command line.
+    help
+        Its line in the list of commands; with a capital and a full stop also its description.
+    add_options
+        Adds arguments and options to the command's own parser.
+    call
+        Runs it on the parsed arguments and returns the exit code.
+    """
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    call: Callable[[argparse.Namespace], int]
+
+
+def add_command(
+    parsers: argparse._SubParsersAction[argparse.ArgumentParser], command: Command
+) -> None:
+    """Add ``command`` to the commands that ``parsers`` knows."""
+    text = command.help
+    parser = parsers.add_parser(
+        command.name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    parser.set_defaults(call=command.call)
+    command.add_options(parser)
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set section.key=value``, which the commands that read a job file share."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one key of the job file (repeatable)",
+    )

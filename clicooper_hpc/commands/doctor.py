@@ -1,0 +1,38 @@
+"""`clicooper doctor`: its options and the call; alone or on every rank of an MPI job."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command
+
+__all__ = ["DOCTOR"]
+
+
+def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where runs will be written (default: here)",
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.doctor.report import examine
+
+    # Flushed at once: a rank that ends with exit code 5 may take rank 0 with it.
+    return examine(arguments.output, partial(print, flush=True), json=arguments.json)
+
+
+DOCTOR = Command(
+    "doctor",
+    "check MPI, ranks, threads, folder and HDF5; also under mpirun",
+    _add_doctor_options,
+    _doctor,
+)

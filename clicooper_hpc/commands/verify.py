@@ -1,0 +1,65 @@
+"""`clicooper verify`: its options and the call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command
+
+__all__ = ["VERIFY"]
+
+
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="also write the proofs as plain in-toto files"
+    )
+    parser.add_argument(
+        "--owner-key",
+        metavar="KEY",
+        help="insist on this owner (hex, as `keys new` prints it, or a public PEM)",
+    )
+    parser.add_argument(
+        "--trainer-keys",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="insist on these trainers, in order of their segments",
+    )
+    parser.add_argument(
+        "--mark-key",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="also read these marks (see keys open-mark)",
+    )
+    parser.add_argument(
+        "--segment-file",
+        type=Path,
+        metavar="FILE",
+        help="read the marks from this safetensors file, not from the run's segments",
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.verification.report import verify_run
+
+    text, code = verify_run(
+        arguments.run,
+        owner_key=arguments.owner_key,
+        trainer_keys=arguments.trainer_keys,
+        mark_keys=arguments.mark_key,
+        segment_file=arguments.segment_file,
+        export=arguments.export,
+        as_json=arguments.json,
+    )
+    print(text)
+    return code
+
+
+VERIFY = Command(
+    "verify", "check the proofs of a run; needs no MPI, no secrets", _add_verify_options, _verify
+)
