@@ -26,7 +26,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.labels.informed import Evidence, by_rows
 from clicooper_hpc.attacks.labels.merge import merge_variants
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.from_job import front_from_job
 from clicooper_hpc.fronts.front import Front

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
-from clicooper_hpc.models.registry import build_model
+from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import make_schedule
 from clicooper_hpc.pipeline.segment import Segment

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import open_run
 

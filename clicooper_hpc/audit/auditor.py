@@ -17,7 +17,7 @@ from clicooper_hpc.audit.evidence import proved_messages, proved_state
 from clicooper_hpc.audit.inputs import release_digests
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.verdict import Claim
-from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.pipeline.device import choose_device
@@ -86,7 +86,7 @@ class StageAuditor:
         self.view = _verified(run)
         self.stages = self.view.run.stages
         self._run = run
-        job = job_from_canonical(str(run.attrs["resolved_job"]))
+        job = load_canonical_job(str(run.attrs["resolved_job"]))
         self.job = job.cut_at(self.view.run.cuts[1:])
         torch.set_num_threads(job.training.threads)
         self.device = choose_device(job.pipeline.device, 0)

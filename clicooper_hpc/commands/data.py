@@ -22,7 +22,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import_data(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.data.importers import import_dataset
+    from clicooper_hpc.data.importers.import_dataset import import_dataset
 
     summary = import_dataset(
         arguments.kind,

@@ -24,10 +24,10 @@ def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.doctor.report import examine
+    from clicooper_hpc.doctor.examine_environment import examine_environment
 
     # Flushed at once: a rank that ends with exit code 5 may take rank 0 with it.
-    return examine(arguments.output, partial(print, flush=True), json=arguments.json)
+    return examine_environment(arguments.output, partial(print, flush=True), json=arguments.json)
 
 
 DOCTOR = Command(

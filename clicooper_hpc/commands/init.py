@@ -29,7 +29,7 @@ def init_sbatch_script() -> str:
 
 def write_init_files(folder: Path) -> list[Path]:
     """Write ``job.toml`` and ``job.sbatch`` into ``folder``; never overwrite."""
-    from clicooper_hpc.config.reference import commented_job
+    from clicooper_hpc.config.reference import reference_job
 
     script = init_sbatch_script()
     for stored, here in (
@@ -37,7 +37,7 @@ def write_init_files(folder: Path) -> list[Path]:
         ("slurm/single-node.sbatch", "job.sbatch"),
     ):
         script = script.replace(stored, here)
-    texts = {folder / "job.toml": commented_job(), folder / "job.sbatch": script}
+    texts = {folder / "job.toml": reference_job(), folder / "job.sbatch": script}
     # All are looked at before the first is written: no half of a start beside an old file.
     for path in texts:
         if path.exists():

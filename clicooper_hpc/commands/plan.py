@@ -19,7 +19,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.commands.plan_report import plan_report
-    from clicooper_hpc.config.load import load_job
+    from clicooper_hpc.config.load_job import load_job
 
     print(plan_report(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
     return ExitCode.DONE

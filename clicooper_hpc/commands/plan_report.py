@@ -9,7 +9,7 @@ from torch import nn
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.from_job import front_outline
-from clicooper_hpc.models.shapes import count_parameters
+from clicooper_hpc.models.layer_shapes import count_layer_parameters
 from clicooper_hpc.owner.samples import spent_count, splits_of
 from clicooper_hpc.owner.setup import guarantee_of
 from clicooper_hpc.pipeline.device import choose_device
@@ -150,7 +150,7 @@ def _segments(
         held = memory[span.start : span.stop].sum() / _MIB
         lines.append(
             f"{index + 1:>4}  {f'{span.start}-{span.stop - 1}':<9} {100 * share:>5.1f} % "
-            f"{count_parameters(layers):>11,} {held:>7.1f} MiB"
+            f"{count_layer_parameters(layers):>11,} {held:>7.1f} MiB"
             f"  {out / _MIB:.2f} MiB forward, {back / _MIB:.2f} MiB backward"
         )
     return lines

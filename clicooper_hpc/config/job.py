@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field, model_validator
 
-from clicooper_hpc.config.base import Section
-from clicooper_hpc.config.checkpoint_section import CheckpointSection
 from clicooper_hpc.config.owner_sections import (
     DataSection,
     FrontSection,
@@ -16,21 +14,23 @@ from clicooper_hpc.config.owner_sections import (
     PrivacySection,
     ReleaseSection,
 )
-from clicooper_hpc.config.provenance_section import ProvenanceSection
-from clicooper_hpc.config.slurm_section import SlurmSection
-from clicooper_hpc.config.trainer_sections import (
+from clicooper_hpc.config.section import Section
+from clicooper_hpc.config.shared_sections import (
+    CheckpointSection,
     ModelSection,
     OutputSection,
     PipelineSection,
+    ProvenanceSection,
     TrainingSection,
 )
+from clicooper_hpc.config.slurm_section import SlurmSection
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["CONDUCT", "Job"]
+__all__ = ["EXECUTION_KEYS", "Job"]
 
-#: Keys that say how a run is carried out, not what it computes: a later life may have others.
-CONDUCT: Mapping[str, Sequence[str]] = {
+#: Keys that say how a run is carried out, not what it computes: a restart may have others.
+EXECUTION_KEYS: Mapping[str, Sequence[str]] = {
     "checkpoint": ("every_steps", "keep", "stop_after_min"),
     "pipeline": ("startup_timeout_s", "timeout_s"),
 }
@@ -83,13 +83,13 @@ class Job(Section):
         pipeline = self.pipeline.model_copy(update={"partition": [*cuts]})
         return self.model_copy(update={"pipeline": pipeline})
 
-    def conducted_as(self, other: Job) -> Job:
-        """Return the same job, carried out the way ``other`` says (`CONDUCT`)."""
+    def with_execution_of(self, other: Job) -> Job:
+        """Return the same job, carried out the way ``other`` says (`EXECUTION_KEYS`)."""
         sections = {
             name: getattr(self, name).model_copy(
                 update={key: getattr(getattr(other, name), key) for key in keys}
             )
-            for name, keys in CONDUCT.items()
+            for name, keys in EXECUTION_KEYS.items()
         }
         return self.model_copy(update=sections)
 

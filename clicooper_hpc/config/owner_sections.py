@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from clicooper_hpc.config.base import Section
+from clicooper_hpc.config.section import Section
 
 __all__ = [
     "DataSection",

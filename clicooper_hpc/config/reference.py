@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from clicooper_hpc.config.job import Job
 
-__all__ = ["commented_job", "reference_page"]
+__all__ = ["reference_job", "reference_page"]
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
@@ -119,7 +119,7 @@ def reference_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def commented_job() -> str:
+def reference_job() -> str:
     """Return a job file in which every key stands, commented, with its default."""
     lines = [
         "# A clicooper job. Every key with its default; remove the # of those you change.",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from clicooper_hpc.config.base import Section
+from clicooper_hpc.config.section import Section
 
 __all__ = ["SlurmSection"]
 

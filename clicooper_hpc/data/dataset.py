@@ -10,10 +10,10 @@ from typing import Self
 
 import h5py
 
+from clicooper_hpc.data.class_labels import check_class_labels
 from clicooper_hpc.data.digits import load_digits_splits
-from clicooper_hpc.data.h5_format import SPLITS, check_header, check_split_group, h5_errors
-from clicooper_hpc.data.labels import check_labels
-from clicooper_hpc.data.rows import H5Rows, blocks
+from clicooper_hpc.data.h5_format import SPLITS, check_h5_header, check_h5_split, h5_format_errors
+from clicooper_hpc.data.row_store import H5RowStore, iterate_store_rows
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import DataError
 
@@ -103,7 +103,7 @@ def open_dataset(path: str | Path) -> DataSet:
             where=source,
             remedy="Give an HDF5 file (clicooper data import writes one) or 'digits'",
         )
-    with h5_errors(source, "cannot be opened"):
+    with h5_format_errors(source, "cannot be opened"):
         # No lock: some cluster file systems have none to give, and imported files appear complete.
         file = h5py.File(
             source,
@@ -113,14 +113,14 @@ def open_dataset(path: str | Path) -> DataSet:
             rdcc_nslots=_CHUNK_CACHE_SLOTS,
         )
     try:
-        with h5_errors(source):
-            names = check_header(file, source)
+        with h5_format_errors(source):
+            names = check_h5_header(file, source)
             splits = {
                 name: _open_split(file, name, source, len(names)) for name in SPLITS if name in file
             }
         if not splits:
             raise DataError(f"has none of the splits {', '.join(SPLITS)}", where=source)
-        _check_alike(splits, source)
+        _check_same_rows(splits, source)
     except BaseException:
         file.close()
         raise
@@ -129,14 +129,14 @@ def open_dataset(path: str | Path) -> DataSet:
 
 def _open_split(file: h5py.File, name: str, source: str, num_classes: int) -> Split:
     where = f"{source}:/{name}"
-    x, y = check_split_group(file[name], where)
-    labels = H5Rows(y, f"{where}/y")
-    for start, values in blocks(labels, 0, labels.shape[0]):
-        check_labels(values, labels.where, first_row=start, num_classes=num_classes)
-    return Split(name, H5Rows(x, f"{where}/x"), labels)
+    x, y = check_h5_split(file[name], where)
+    labels = H5RowStore(y, f"{where}/y")
+    for start, values in iterate_store_rows(labels, 0, labels.shape[0]):
+        check_class_labels(values, labels.where, first_row=start, num_classes=num_classes)
+    return Split(name, H5RowStore(x, f"{where}/x"), labels)
 
 
-def _check_alike(splits: Mapping[str, Split], source: str) -> None:
+def _check_same_rows(splits: Mapping[str, Split], source: str) -> None:
     kinds = {name: (split.row_shape, str(split.dtype)) for name, split in splits.items()}
     if len(set(kinds.values())) > 1:
         raise DataError(f"splits differ in row shape or dtype: {kinds}", where=source)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from clicooper_hpc.data.rows import ArrayRows
+from clicooper_hpc.data.row_store import ArrayRowStore
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.data.stratify import stratified_test
+from clicooper_hpc.data.stratified_split import stratified_test_mask
 
 __all__ = ["load_digits_splits"]
 
@@ -28,12 +28,12 @@ def load_digits_splits() -> tuple[tuple[str, ...], dict[str, Split]]:
     bunch = load_digits()
     images = (bunch.images / 16).astype(np.float32)[..., None]
     labels = bunch.target.astype(np.int64)
-    test = stratified_test(labels, [f"digits/{i}" for i in range(len(labels))], _TEST_COUNT)
+    test = stratified_test_mask(labels, [f"digits/{i}" for i in range(len(labels))], _TEST_COUNT)
     splits = {
         name: Split(
             name,
-            ArrayRows(images[part], f"digits:/{name}/x"),
-            ArrayRows(labels[part], f"digits:/{name}/y"),
+            ArrayRowStore(images[part], f"digits:/{name}/x"),
+            ArrayRowStore(labels[part], f"digits:/{name}/y"),
         )
         for name, part in (("train", ~test), ("test", test))
     }

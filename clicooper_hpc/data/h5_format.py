@@ -21,29 +21,26 @@ from typing import Any
 import h5py
 import numpy as np
 
+from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.errors import DataError
 
 __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
-    "MAX_CLASSES",
     "SPLITS",
-    "check_class_names",
-    "check_header",
-    "check_split_group",
-    "h5_errors",
-    "row_fault",
+    "check_h5_header",
+    "check_h5_split",
+    "h5_format_errors",
+    "h5_row_fault",
 ]
 
 FORMAT_NAME = "clicooper-data"
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
-MAX_CLASSES = 65_536
-"""Largest K: bounds what a wild label can make us allocate."""
 
 
 @contextmanager
-def h5_errors(where: str, doing: str = "cannot be read") -> Iterator[None]:
+def h5_format_errors(where: str, doing: str = "cannot be read") -> Iterator[None]:
     """Turn what h5py raises on a damaged or unreadable file into one DataError at ``where``."""
     try:
         yield
@@ -58,7 +55,7 @@ def h5_errors(where: str, doing: str = "cannot be read") -> Iterator[None]:
         ) from error
 
 
-def row_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
+def h5_row_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
     """Say why rows of this shape (n, ...) and dtype are not allowed; None if they are."""
     if dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
         return f"has dtype {dtype}, allowed are uint8 and float32"
@@ -69,19 +66,7 @@ def row_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def check_class_names(names: tuple[str, ...], where: str) -> None:
-    """Raise DataError unless there are 2..MAX_CLASSES names, none empty, none twice."""
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(
-            f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
-            where=where,
-        )
-    if len(set(names)) != len(names) or "" in names:
-        twice = sorted({name for name in names if names.count(name) > 1 or name == ""})
-        raise DataError(f"class names are empty or repeat: {twice[:4]}", where=where)
-
-
-def check_header(file: h5py.File, path: str) -> tuple[str, ...]:
+def check_h5_header(file: h5py.File, path: str) -> tuple[str, ...]:
     """Check the root attributes and return the class names.
 
     Raises
@@ -112,7 +97,7 @@ def check_header(file: h5py.File, path: str) -> tuple[str, ...]:
     return names
 
 
-def check_split_group(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
+def check_h5_split(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
     """Check names, shapes, dtypes and storage of one split; return its (x, y) data sets.
 
     The labels' values are not looked at here (that takes reading).
@@ -131,7 +116,7 @@ def check_split_group(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Datase
                 remedy="Copy it into one file (h5repack does)",
             )
     x, y = group["x"], group["y"]
-    fault = row_fault(x.shape or (), x.dtype.newbyteorder("="))
+    fault = h5_row_fault(x.shape or (), x.dtype.newbyteorder("="))
     if fault:
         raise DataError(fault, where=f"{where}/x")
     if y.dtype.newbyteorder("=") != np.int64 or len(y.shape or ()) != 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.data.rows import RowStore, blocks, gather
+from clicooper_hpc.data.row_store import RowStore, gather_store_rows, iterate_store_rows
 from clicooper_hpc.digests import Digest, digest_chunks
 from clicooper_hpc.errors import DataError
 
@@ -94,7 +94,7 @@ class Split:
         """
         stored_ids = self._stored(ids)
         out = np.empty((len(stored_ids), *self.input_shape), dtype=np.float32)
-        for positions, numbers, values in gather(self._x, stored_ids):
+        for positions, numbers, values in gather_store_rows(self._x, stored_ids):
             if values.dtype == np.uint8:
                 scaled = values.astype(np.float32)
                 scaled /= np.float32(255)
@@ -109,11 +109,11 @@ class Split:
         out = np.empty(len(self) if ids is None else len(ids), dtype=np.int64)
         if ids is None and self._order is None:
             first = self._span.start
-            for start, values in blocks(self._y, first, self._span.stop):
+            for start, values in iterate_store_rows(self._y, first, self._span.stop):
                 out[start - first : start - first + len(values)] = values
         else:
             wanted = np.arange(len(self)) if ids is None else ids
-            for positions, _, values in gather(self._y, self._stored(wanted)):
+            for positions, _, values in gather_store_rows(self._y, self._stored(wanted)):
                 out[positions] = values
         return out
 
@@ -169,7 +169,7 @@ class Split:
             shows[self._order] = True
         for store in (self._x, self._y):
             little = store.dtype.newbyteorder("<")
-            for start, values in blocks(store, self._span.start, self._span.stop):
+            for start, values in iterate_store_rows(store, self._span.start, self._span.stop):
                 first = start - self._span.start
                 shown = values if shows is None else values[shows[first : first + len(values)]]
                 yield np.ascontiguousarray(shown, dtype=little).view(np.uint8).data

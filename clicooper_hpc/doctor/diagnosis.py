@@ -11,7 +11,14 @@ from typing import Literal
 from clicooper_hpc import __version__
 from clicooper_hpc.errors import ExitCode
 
-__all__ = ["Diagnosis", "as_json", "as_text", "exit_code", "merged", "rank_list"]
+__all__ = [
+    "Diagnosis",
+    "diagnosed_ranks",
+    "diagnoses_as_json",
+    "diagnoses_as_text",
+    "diagnosis_exit_code",
+    "merge_diagnoses",
+]
 
 Level = Literal["ok", "warning", "bad"]
 _NAME = 9
@@ -33,7 +40,7 @@ class Diagnosis:
     remedy
         What to change; "" where all is well.
     ranks
-        The ranks it holds for; none stands for all until `merged` names them.
+        The ranks it holds for; none stands for all until `merge_diagnoses` names them.
     """
 
     check: str
@@ -43,7 +50,7 @@ class Diagnosis:
     ranks: tuple[int, ...] = ()
 
 
-def merged(findings: Iterable[Diagnosis], size: int) -> list[Diagnosis]:
+def merge_diagnoses(findings: Iterable[Diagnosis], size: int) -> list[Diagnosis]:
     """Make one of equal findings of several ranks among ``size``, those of one check together."""
     ranks: dict[Diagnosis, set[int]] = {}
     for finding in findings:
@@ -56,24 +63,24 @@ def merged(findings: Iterable[Diagnosis], size: int) -> list[Diagnosis]:
     )
 
 
-def exit_code(findings: Iterable[Diagnosis]) -> int:
+def diagnosis_exit_code(findings: Iterable[Diagnosis]) -> int:
     """Return 5 if a finding is bad, else 0."""
     bad = any(finding.level == "bad" for finding in findings)
     return int(ExitCode.ENVIRONMENT if bad else ExitCode.DONE)
 
 
-def as_json(findings: Sequence[Diagnosis], *, hosts: Sequence[str]) -> str:
+def diagnoses_as_json(findings: Sequence[Diagnosis], *, hosts: Sequence[str]) -> str:
     """Return the findings for scripts; ``hosts`` is the host name of every rank."""
     content = {
         "clicooper": __version__,
-        "exit_code": exit_code(findings),
+        "diagnosis_exit_code": diagnosis_exit_code(findings),
         "hosts": list(hosts),
         "findings": [asdict(finding) for finding in findings],
     }
     return json.dumps(content, indent=2)
 
 
-def as_text(findings: Sequence[Diagnosis], *, hosts: Sequence[str], width: int) -> str:
+def diagnoses_as_text(findings: Sequence[Diagnosis], *, hosts: Sequence[str], width: int) -> str:
     """Return the findings for a terminal of ``width`` columns, the verdict last."""
     lines = [line for finding in findings for line in _lines(finding, hosts, width)]
     levels = [finding.level for finding in findings]
@@ -83,7 +90,7 @@ def as_text(findings: Sequence[Diagnosis], *, hosts: Sequence[str], width: int) 
     return "\n".join([*lines, f"{where}: {bad} bad, {_count(warnings, 'warning')}: {verdict}"])
 
 
-def rank_list(ranks: Iterable[int]) -> str:
+def diagnosed_ranks(ranks: Iterable[int]) -> str:
     """Write rank numbers in short, as in ``ranks 1-3, 5``."""
     spans: list[list[int]] = []
     for rank in sorted(ranks):
@@ -107,7 +114,7 @@ def _lines(finding: Diagnosis, hosts: Sequence[str], width: int) -> list[str]:
 def _where(ranks: Sequence[int], hosts: Sequence[str]) -> str:
     names = {hosts[rank] for rank in ranks}
     one_of_several = len(names) == 1 and len(set(hosts)) > 1
-    return rank_list(ranks) + (f" on {names.pop()}" if one_of_several else "")
+    return diagnosed_ranks(ranks) + (f" on {names.pop()}" if one_of_several else "")
 
 
 def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
-from clicooper_hpc.doctor.facts import RankFacts
+from clicooper_hpc.doctor.rank_facts import RankFacts
 from clicooper_hpc.transport.launcher import Launcher, library_family
 
-__all__ = ["judge_launch", "judge_versions", "other_family"]
+__all__ = ["foreign_launcher", "judge_launch", "judge_launch_versions"]
 
 _SAME = "Install the same environment on all nodes, or start all ranks from one shared folder"
 
 
-def other_family(launcher: Launcher, library: str) -> str:
+def foreign_launcher(launcher: Launcher, library: str) -> str:
     """Say that a launcher is of another MPI family than the library; "" if it is not."""
     family = library_family(library)
     if not library or not launcher.name or launcher.family == family:
@@ -54,7 +54,7 @@ def judge_launch(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
 
 def _launcher(facts: RankFacts) -> Diagnosis:
     launcher, told = facts.launcher, facts.launcher.size
-    strange = other_family(launcher, facts.library)
+    strange = foreign_launcher(launcher, facts.library)
     if told is not None and told > 1 and told != facts.size:
         text = f"the launcher started {told} processes, but MPI ({facts.library}) sees "
         text += f"{facts.size}" + (f": {strange}" if strange else "")
@@ -69,7 +69,7 @@ def _launcher(facts: RankFacts) -> Diagnosis:
     return Diagnosis("launcher", "ok", f"{launcher.name} started {told}, MPI sees {facts.size}")
 
 
-def judge_versions(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
+def judge_launch_versions(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
     """Judge whether all ranks run the same packages."""
     first = facts[0].machine
     for rank in facts:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["example_rows", "run_layer", "undisturbed"]
+__all__ = ["dry_run_layer", "dry_run_mode", "dry_run_rows"]
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -19,7 +19,7 @@ def _device(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
+def dry_run_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Hold ``model`` in training or evaluation mode; put modes and generators back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     device = _device(model)
@@ -32,7 +32,7 @@ def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
                 module.training = mode
 
 
-def example_rows(model: nn.Module, input_shape: tuple[int, ...], rows: int) -> Tensor:
+def dry_run_rows(model: nn.Module, input_shape: tuple[int, ...], rows: int) -> Tensor:
     """Return float32 [rows, *input_shape] on the model's device: a fixed wave, all rows unlike."""
     if not input_shape or min(input_shape) < 1:
         raise ValueError(f"{input_shape} is not the shape of a sample")
@@ -41,7 +41,7 @@ def example_rows(model: nn.Module, input_shape: tuple[int, ...], rows: int) -> T
     return wave.reshape(rows, *input_shape).to(_device(model))
 
 
-def run_layer(
+def dry_run_layer(
     index: int, layer: nn.Module, rows: Tensor, *, call: Callable[[Tensor], object] | None = None
 ) -> Tensor:
     """Run layer number ``index`` on ``rows`` (``call`` stands in for ``layer`` when given).

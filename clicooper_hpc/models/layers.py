@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MaxPool2x2", "SpatialMean", "TokenMean", "group_norm"]
+__all__ = ["MaxPool2x2", "SpatialMean", "TokenMean", "group_norm_layer"]
 
 _MOST_GROUPS = 32
 _LEAST_CHANNELS_PER_GROUP = 8
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm_layer(channels: int) -> nn.GroupNorm:
     """Group normalisation whose statistics belong to one row alone (Wu and He 2018).
 
     Takes as many groups as divide ``channels``, at most 32 (the paper's number) and with at least

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.options import (
-    check_count,
-    check_flag,
-    check_fraction,
-    parse_options,
+from clicooper_hpc.models.model_options import (
+    check_count_option,
+    check_flag_option,
+    check_fraction_option,
+    parse_model_options,
 )
 
 __all__ = ["MLPOptions", "mlp"]
@@ -45,9 +45,9 @@ class MLPOptions:
                     where=f"model.options.{name}",
                 )
             for width in widths:
-                check_count(name, width)
-        check_fraction("dropout", self.dropout)
-        check_flag("norm", self.norm)
+                check_count_option(name, width)
+        check_fraction_option("dropout", self.dropout)
+        check_flag_option("norm", self.norm)
 
 
 def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object]) -> nn.Sequential:
@@ -55,7 +55,7 @@ def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
 
     Raises ``UsageError`` for unknown options and bad values.
     """
-    chosen = parse_options(MLPOptions, options, model="mlp")
+    chosen = parse_model_options(MLPOptions, options, model="mlp")
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
     inputs = math.prod(input_shape)
     for width in chosen.stem:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.models.layers import SpatialMean, group_norm
-from clicooper_hpc.models.options import check_count, parse_options, require_map
+from clicooper_hpc.models.layer_shapes import require_map_shape
+from clicooper_hpc.models.layers import SpatialMean, group_norm_layer
+from clicooper_hpc.models.model_options import check_count_option, parse_model_options
 
 __all__ = ["BasicBlock", "ResNet18Options", "resnet18"]
 
@@ -25,7 +26,7 @@ class ResNet18Options:
     """Channels of the first stage; the four stages have 1, 2, 4 and 8 times as many."""
 
     def __post_init__(self) -> None:
-        check_count("width", self.width)
+        check_count_option("width", self.width)
 
 
 class BasicBlock(nn.Module):
@@ -38,13 +39,13 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = group_norm(outputs)
+        self.norm1 = group_norm_layer(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = group_norm(outputs)
+        self.norm2 = group_norm_layer(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), group_norm(outputs)
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), group_norm_layer(outputs)
             )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -60,11 +61,11 @@ def resnet18(
 
     Raises ``UsageError`` for unknown options, bad values and an ``input_shape`` that is no map.
     """
-    chosen = parse_options(ResNet18Options, options, model="resnet18")
-    inputs, _, _ = require_map(input_shape, model="resnet18")
+    chosen = parse_model_options(ResNet18Options, options, model="resnet18")
+    inputs, _, _ = require_map_shape(input_shape, model="resnet18")
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, chosen.width, kernel_size=3, padding=1, bias=False),
-        group_norm(chosen.width),
+        group_norm_layer(chosen.width),
         nn.ReLU(),
     ]
     channels = chosen.width

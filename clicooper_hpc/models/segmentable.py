@@ -10,8 +10,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.dry_run import example_rows, run_layer, undisturbed
-from clicooper_hpc.models.randomness import seed_layer
+from clicooper_hpc.models.dry_run import dry_run_layer, dry_run_mode, dry_run_rows
+from clicooper_hpc.models.layer_randomness import seed_layer_randomness
 
 __all__ = ["check_row_independence", "check_segmentable"]
 
@@ -89,15 +89,15 @@ def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -
     UsageError
         Names the first layer that mixes rows; or as ``dry_run.run_layer`` does.
     """
-    with undisturbed(model, training=True), torch.no_grad():
-        rows = example_rows(model, input_shape, rows=3)
+    with dry_run_mode(model, training=True), torch.no_grad():
+        rows = dry_run_rows(model, input_shape, rows=3)
         batches = [rows[[0, 1]], rows[[0, 2]]]
         for index, layer in enumerate(model):
             for number, batch in enumerate(batches):
-                seed_layer(0, 0, 0, index, rows.device)
+                seed_layer_randomness(0, 0, 0, index, rows.device)
                 # Buffers are copies, so that running statistics do not reach the model.
                 copies = {name: buffer.clone() for name, buffer in layer.named_buffers()}
-                batches[number] = run_layer(
+                batches[number] = dry_run_layer(
                     index,
                     layer,
                     batch,

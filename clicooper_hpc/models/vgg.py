@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.layers import MaxPool2x2, SpatialMean, group_norm
-from clicooper_hpc.models.options import check_count, check_fraction, parse_options, require_map
+from clicooper_hpc.models.layer_shapes import require_map_shape
+from clicooper_hpc.models.layers import MaxPool2x2, SpatialMean, group_norm_layer
+from clicooper_hpc.models.model_options import (
+    check_count_option,
+    check_fraction_option,
+    parse_model_options,
+)
 
 __all__ = ["VGGOptions", "vgg"]
 
@@ -39,10 +44,10 @@ class VGGOptions:
             if isinstance(entry, str) and entry != _POOL:
                 raise UsageError(f"{entry!r} is neither a width nor {_POOL!r}", where=where)
             if entry != _POOL:
-                check_count("channels", entry)
+                check_count_option("channels", entry)
         if all(entry == _POOL for entry in self.channels):
             raise UsageError("holds pools but no convolution", where=where)
-        check_fraction("dropout", self.dropout)
+        check_fraction_option("dropout", self.dropout)
 
 
 def _layout(channels: tuple[int | str, ...], height: int, width: int) -> list[int | None]:
@@ -77,8 +82,8 @@ def vgg(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
 
     Raises ``UsageError`` for unknown options, bad values and an ``input_shape`` that is no map.
     """
-    chosen = parse_options(VGGOptions, options, model="vgg")
-    inputs, height, width = require_map(input_shape, model="vgg")
+    chosen = parse_model_options(VGGOptions, options, model="vgg")
+    inputs, height, width = require_map_shape(input_shape, model="vgg")
     layers: list[nn.Module] = []
     for entry in _layout(chosen.channels, height, width):
         if entry is None:
@@ -86,7 +91,7 @@ def vgg(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
             continue
         # No bias: the normalisation behind it has one.
         layers.append(nn.Conv2d(inputs, entry, kernel_size=3, padding=1, bias=False))
-        layers += [group_norm(entry), nn.ReLU()]
+        layers += [group_norm_layer(entry), nn.ReLU()]
         inputs = entry
     layers.append(SpatialMean())
     if chosen.dropout:

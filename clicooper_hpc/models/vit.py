@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.layer_shapes import require_map_shape
 from clicooper_hpc.models.layers import TokenMean
-from clicooper_hpc.models.options import (
-    check_count,
-    check_fraction,
-    check_positive,
-    parse_options,
-    require_map,
+from clicooper_hpc.models.model_options import (
+    check_count_option,
+    check_fraction_option,
+    check_positive_option,
+    parse_model_options,
 )
 
 __all__ = ["EncoderBlock", "PatchEmbedding", "SelfAttention", "ViTOptions", "vit"]
@@ -45,9 +45,9 @@ class ViTOptions:
 
     def __post_init__(self) -> None:
         for name in ("patch", "dim", "depth", "heads"):
-            check_count(name, getattr(self, name))
-        check_positive("mlp_ratio", self.mlp_ratio)
-        check_fraction("dropout", self.dropout)
+            check_count_option(name, getattr(self, name))
+        check_positive_option("mlp_ratio", self.mlp_ratio)
+        check_fraction_option("dropout", self.dropout)
         if self.dim % self.heads:
             raise UsageError(
                 f"{self.heads} heads cannot share {self.dim} numbers evenly",
@@ -125,8 +125,8 @@ def vit(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
     Raises ``UsageError`` for unknown options, bad values, an ``input_shape`` that is no map, and
     a patch that does not divide it.
     """
-    chosen = parse_options(ViTOptions, options, model="vit")
-    channels, height, width = require_map(input_shape, model="vit")
+    chosen = parse_model_options(ViTOptions, options, model="vit")
+    channels, height, width = require_map_shape(input_shape, model="vit")
     if height % chosen.patch or width % chosen.patch:
         raise UsageError(
             f"patches of {chosen.patch} x {chosen.patch} do not tile maps of {height} x {width}",

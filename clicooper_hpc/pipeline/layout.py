@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.shapes import count_parameters, layer_flops, layer_shapes
+from clicooper_hpc.models.layer_shapes import count_layer_parameters, layer_flops, layer_shapes
 from clicooper_hpc.pipeline.partition import check_cuts, partition, spans
 
 __all__ = ["Layout", "flops_costs", "layer_memory", "make_layout", "measured_costs"]
@@ -102,7 +102,7 @@ def layer_memory(
     model: nn.Sequential, shapes: Sequence[tuple[int, ...]], rows: int
 ) -> NDArray[np.float64]:
     """Bytes of each layer: weights with their optimizer state, and ``rows`` live output rows."""
-    weights = [_BYTES_PER_PARAMETER * count_parameters([layer]) for layer in model]
+    weights = [_BYTES_PER_PARAMETER * count_layer_parameters([layer]) for layer in model]
     outputs = [4 * rows * float(np.prod(shape)) for shape in shapes[1:]]
     return np.asarray(weights, dtype=np.float64) + np.asarray(outputs, dtype=np.float64)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.models.randomness import has_randomness, seed_layer
+from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
 
 __all__ = ["Segment", "batch_loss"]
 
@@ -49,14 +49,16 @@ class Segment(nn.Module):
         self.seed = seed
         self.device = device
         self.precision = precision
-        self._random = [has_randomness(layer) for layer in layers]
+        self._random = [has_layer_randomness(layer) for layer in layers]
 
     def forward(self, rows: Tensor, *, step: int, micro_batch: int) -> Tensor:
         """Map ``rows`` through all layers; ``step`` and ``micro_batch`` key the random numbers."""
         with self.autocast():
             for index, layer in enumerate(self.layers):
                 if self.training and self._random[index]:
-                    seed_layer(self.seed, step, micro_batch, self.first_layer + index, self.device)
+                    seed_layer_randomness(
+                        self.seed, step, micro_batch, self.first_layer + index, self.device
+                    )
                 rows = layer(rows)
         return rows
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.models.heads import local_head
-from clicooper_hpc.models.registry import build_model
+from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.models.segmentable import check_segmentable
 from clicooper_hpc.pipeline.layout import Layout, make_layout
 from clicooper_hpc.pipeline.optim import build_optimizer

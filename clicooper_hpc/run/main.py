@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load import changed, job_from_canonical, load_job
+from clicooper_hpc.config.load_job import load_canonical_job, load_job, reload_job
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.run.logs import configure_logging
@@ -45,9 +45,9 @@ class _Order:
     def from_bytes(cls, content: bytes) -> _Order:
         path, folder, canonical, began = json.loads(content)
         return cls(
-            job_from_canonical(canonical, folder),
+            load_canonical_job(canonical, folder),
             Path(path),
-            None if began is None else job_from_canonical(began, folder),
+            None if began is None else load_canonical_job(began, folder),
         )
 
 
@@ -83,11 +83,11 @@ def run_job(
 def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], quiet: bool) -> int:
     """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code.
 
-    ``overrides`` may change how it is carried out (`CONDUCT`), nothing else.
+    ``overrides`` may change how it is carried out (`EXECUTION_KEYS`), nothing else.
     """
 
     def find(world: World) -> _Order | None:
-        return _found(path.resolve(), world, lambda began: changed(began, overrides))
+        return _found(path.resolve(), world, lambda began: reload_job(began, overrides))
 
     return _live(find, stops, quiet=quiet)
 
@@ -103,7 +103,9 @@ def _found(path: Path, world: World, given: Callable[[Job], Job]) -> _Order | No
         return None
     job = given(began)
     require_same_job(job, path)
-    return _Order(began.conducted_as(job).model_copy(update={"folder": job.folder}), path, began)
+    return _Order(
+        began.with_execution_of(job).model_copy(update={"folder": job.folder}), path, began
+    )
 
 
 def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet: bool) -> int:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clicooper_hpc.config.job import CONDUCT, Job
-from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.config.job import EXECUTION_KEYS, Job
+from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.pipeline.partition import check_cuts
 from clicooper_hpc.run.agreement import agree
@@ -78,7 +78,7 @@ def require_same_job(job: Job, path: Path) -> None:
     for section in sorted(stored.keys() | given.keys()):
         then, now = stored.get(section, {}), given.get(section, {})
         for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key) and key not in CONDUCT.get(section, ()):
+            if then.get(key) != now.get(key) and key not in EXECUTION_KEYS.get(section, ()):
                 raise UsageError(
                     f"the run was begun with {then.get(key)!r}, the job says {now.get(key)!r}",
                     where=f"{section}.{key}",
@@ -116,7 +116,7 @@ def job_to_resume(path: Path, ranks: int) -> Job | None:
             "which releases every sample a second time.",
         )
     home = PrivateFolder(run.folder.private).read(JOB_FOLDER).decode()
-    return job_from_canonical(str(run.attrs["resolved_job"]), home)
+    return load_canonical_job(str(run.attrs["resolved_job"]), home)
 
 
 def live_again(

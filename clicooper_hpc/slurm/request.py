@@ -10,13 +10,13 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["Places", "Request", "request_of"]
+__all__ = ["SlurmRequest", "SubmissionPaths", "slurm_request_of"]
 
 _MIB_PER_GIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SubmissionPaths:
     """Absolute paths of one submission.
 
     Parameters
@@ -65,7 +65,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SlurmRequest:
     """Sizes of the Slurm job.
 
     Parameters
@@ -99,7 +99,7 @@ class Request:
         return -(-self.ranks // self.nodes)
 
 
-def request_of(job: Job) -> Request:
+def slurm_request_of(job: Job) -> SlurmRequest:
     """Return what ``job`` asks for.
 
     Raises
@@ -131,7 +131,7 @@ def request_of(job: Job) -> Request:
             remedy="Set slurm.gpus_per_node.",
         )
     gib = slurm.memory_gib_per_task
-    return Request(
+    return SlurmRequest(
         segments=segments,
         nodes=slurm.nodes,
         cpus=cpus,

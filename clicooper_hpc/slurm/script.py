@@ -1,8 +1,8 @@
 """The text of the Slurm script: a pure function of the job and of where its files lie.
 
 Words of the job file and the command line reach the shell only through `shlex.quote`, and reach
-`#SBATCH` lines only after `SlurmSection` or `Places` have held them to harmless characters.
-`slurm.setup` alone is shell by intention.
+`#SBATCH` lines only after `SlurmSection` or `SubmissionPaths` have held them to harmless
+characters. `slurm.setup` alone is shell by intention.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.slurm.request import Places, Request, request_of
+from clicooper_hpc.slurm.request import SlurmRequest, SubmissionPaths, slurm_request_of
 
-__all__ = ["script_text"]
+__all__ = ["slurm_script_text"]
 
 _COMMENT_COLUMN = 40
 _NO_REQUEUE = "slurm.requeue = false: go on with sbatch and this script"
@@ -28,7 +28,7 @@ _NAMED = {
 }
 
 
-def script_text(job: Job, places: Places, overrides: Sequence[str] = ()) -> str:
+def slurm_script_text(job: Job, places: SubmissionPaths, overrides: Sequence[str] = ()) -> str:
     """Return the script that runs ``job``.
 
     Parameters
@@ -43,9 +43,9 @@ def script_text(job: Job, places: Places, overrides: Sequence[str] = ()) -> str:
     Raises
     ------
     UsageError
-        See `request_of`.
+        See `slurm_request_of`.
     """
-    request = request_of(job)
+    request = slurm_request_of(job)
     sections = [
         _head(places),
         [*_directives(job, places, request)],
@@ -56,7 +56,7 @@ def script_text(job: Job, places: Places, overrides: Sequence[str] = ()) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
-def _head(places: Places) -> list[str]:
+def _head(places: SubmissionPaths) -> list[str]:
     folder, script = shlex.quote(str(places.folder)), shlex.quote(str(places.script))
     return [
         "#!/bin/bash",
@@ -66,7 +66,7 @@ def _head(places: Places) -> list[str]:
     ]
 
 
-def _directives(job: Job, places: Places, request: Request) -> Iterator[str]:
+def _directives(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
     slurm = job.slurm
     trainers = f"{request.segments} trainer{'s' if request.segments > 1 else ''}"
     name = re.sub("[^A-Za-z0-9_.-]", "_", places.run.name)
@@ -105,7 +105,7 @@ def _directives(job: Job, places: Places, request: Request) -> Iterator[str]:
         yield _directive(option, "slurm.extra")
 
 
-def _log_and_requeue(job: Job, places: Places) -> Iterator[str]:
+def _log_and_requeue(job: Job, places: SubmissionPaths) -> Iterator[str]:
     folder = str(places.folder).replace("%", "%%")
     pattern, meaning = ("%A_%a", "array and task") if job.slurm.seeds else ("%j", "job id")
     path = f"{folder}/{pattern}.out"
@@ -123,7 +123,7 @@ def _directive(option: str, comment: str) -> str:
     return f"{f'#SBATCH {option}':<{_COMMENT_COLUMN}}  # {comment}"
 
 
-def _environment(job: Job, places: Places, request: Request) -> Iterator[str]:
+def _environment(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
     slurm = job.slurm
     yield "# The first command that fails ends the job, with its exit code."
     yield "set -eo pipefail"
@@ -147,7 +147,7 @@ def _environment(job: Job, places: Places, request: Request) -> Iterator[str]:
     yield f"command -v {first} >/dev/null || {{ echo {advice} >&2; exit 5; }}"
 
 
-def _folders(job: Job, places: Places) -> Iterator[str]:
+def _folders(job: Job, places: SubmissionPaths) -> Iterator[str]:
     seeds, run = job.slurm.seeds, shlex.quote(str(places.run))
     yield "# The job file is read when the job starts, not when it was submitted."
     yield f"JOB={shlex.quote(str(places.job))}"
@@ -161,7 +161,7 @@ def _folders(job: Job, places: Places) -> Iterator[str]:
 
 
 def _commands(
-    job: Job, places: Places, request: Request, overrides: Sequence[str]
+    job: Job, places: SubmissionPaths, request: SlurmRequest, overrides: Sequence[str]
 ) -> Iterator[str]:
     program = shlex.join(job.slurm.program)
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
@@ -227,7 +227,7 @@ def _launch_comment(job: Job) -> Iterator[str]:
         yield "# No slurm.mpi is given: the site's default starts MPI (`srun --mpi=list`)."
 
 
-def _launch(job: Job, request: Request, command: str) -> Iterator[str]:
+def _launch(job: Job, request: SlurmRequest, command: str) -> Iterator[str]:
     slurm = job.slurm
     if slurm.launcher == "mpirun":
         words = ["mpirun", "-n", str(request.ranks)]

@@ -10,10 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError, UsageError
-from clicooper_hpc.slurm.request import Places
-from clicooper_hpc.slurm.script import script_text
+from clicooper_hpc.slurm.request import SubmissionPaths
+from clicooper_hpc.slurm.script import slurm_script_text
 
 __all__ = ["submit_job"]
 
@@ -45,8 +45,8 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
     """
     job = load_job(path, overrides)
     run = (output or Path("runs") / path.stem).resolve()
-    places = Places(job=path.absolute(), run=run, working=Path.cwd())
-    script = script_text(job, places, overrides)
+    places = SubmissionPaths(job=path.absolute(), run=run, working=Path.cwd())
+    script = slurm_script_text(job, places, overrides)
     _check_syntax(script)
     if dry_run:
         return script.rstrip("\n")
@@ -65,9 +65,11 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
                 where=str(folder),
                 remedy="Choose another folder with -o.",
             )
-    _write(places, script)
-    number, cluster, notes = _call(sbatch, places)
-    return "\n".join([*notes, *_report(places, number, cluster, runs, array=bool(job.slurm.seeds))])
+    _write_script(places, script)
+    number, cluster, notes = _call_sbatch(sbatch, places)
+    return "\n".join(
+        [*notes, *_submission_report(places, number, cluster, runs, array=bool(job.slurm.seeds))]
+    )
 
 
 def _check_syntax(script: str) -> None:
@@ -92,7 +94,7 @@ def _check_syntax(script: str) -> None:
         )
 
 
-def _write(places: Places, script: str) -> None:
+def _write_script(places: SubmissionPaths, script: str) -> None:
     try:
         places.folder.mkdir(parents=True, exist_ok=True)
         with places.script.open("x", encoding="utf-8") as file:
@@ -112,7 +114,7 @@ def _write(places: Places, script: str) -> None:
         ) from error
 
 
-def _call(sbatch: str, places: Places) -> tuple[str, str | None, list[str]]:
+def _call_sbatch(sbatch: str, places: SubmissionPaths) -> tuple[str, str | None, list[str]]:
     """Return number and cluster of the submitted job, and what `sbatch` says besides."""
     try:
         answer = subprocess.run(
@@ -124,7 +126,7 @@ def _call(sbatch: str, places: Places) -> tuple[str, str | None, list[str]]:
             check=False,
         )
     except OSError as error:
-        _take_back(places)
+        _remove_script(places)
         raise EnvironmentUnfitError(
             f"cannot be started ({error.strerror})", where=sbatch, remedy="Ask your site."
         ) from error
@@ -136,7 +138,7 @@ def _call(sbatch: str, places: Places) -> tuple[str, str | None, list[str]]:
             remedy="Look with `squeue --me` whether the job is there before you submit it again.",
         ) from None
     if answer.returncode:
-        _take_back(places)
+        _remove_script(places)
         raise EnvironmentUnfitError(
             f"sbatch refuses the job: {(answer.stderr or answer.stdout).strip()}",
             where="[slurm]",
@@ -152,15 +154,15 @@ def _call(sbatch: str, places: Places) -> tuple[str, str | None, list[str]]:
     return found[1], found[2], answer.stderr.splitlines()
 
 
-def _take_back(places: Places) -> None:
+def _remove_script(places: SubmissionPaths) -> None:
     """Leave nothing of a job that was not submitted, so that the next try finds its place."""
     with contextlib.suppress(OSError):
         places.script.unlink()
         places.folder.rmdir()
 
 
-def _report(
-    places: Places, number: str, cluster: str | None, runs: list[Path], *, array: bool
+def _submission_report(
+    places: SubmissionPaths, number: str, cluster: str | None, runs: list[Path], *, array: bool
 ) -> list[str]:
     where = "" if cluster is None else f" --clusters={cluster}"
     folder = shlex.quote(str(places.folder))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
-from clicooper_hpc.models.heads import local_head
-from clicooper_hpc.models.randomness import has_randomness, seed_layer
-from clicooper_hpc.models.registry import build_model
-from clicooper_hpc.models.shapes import layer_shapes
+from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
+from clicooper_hpc.models.layer_shapes import layer_shapes
+from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import Coupling
@@ -202,8 +202,8 @@ class Plain:
         self, layers: nn.Sequential, x: Tensor, step: int, micro_batch: int, first: int
     ) -> Tensor:
         for index, layer in enumerate(layers):
-            if has_randomness(layer):
-                seed_layer(SEED, step, micro_batch, first + index, "cpu")
+            if has_layer_randomness(layer):
+                seed_layer_randomness(SEED, step, micro_batch, first + index, "cpu")
             x = layer(x)
         return x
 

@@ -21,7 +21,7 @@ from clicooper_hpc.audit.inputs import release_digests
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.trace import Stream
 from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
-from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
 from clicooper_hpc.runstore.reader import Run
@@ -79,7 +79,7 @@ class Recorded:
     """What a run left: job, messages, released rows, delivered weights."""
 
     def __init__(self, run: Run) -> None:
-        self.job = job_from_canonical(json.dumps(run.job))
+        self.job = load_canonical_job(json.dumps(run.job))
         self.segments = len(run.ranks) - 1
         self.weights = delivered(run)
         self.labels: NDArray[np.int32] = np.zeros(0, np.int32)

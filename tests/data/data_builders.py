@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.data.import_cifar import CifarLayout
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.data.importers.cifar import CifarLayout
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.errors import DataError
 
 ROWS = 30

@@ -10,7 +10,7 @@ import pytest
 from data_builders import idx_bytes, idx_files, import_fails, packed, write_folder
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

@@ -13,8 +13,8 @@ from data_builders import import_fails
 from PIL import Image
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.data.image_tree import find_images
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.data.importers.image_tree import list_image_tree
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -90,7 +90,7 @@ def test_rows_are_mixed_so_that_a_tail_holds_every_class(tmp_path: Path) -> None
 def test_no_image_is_in_both_parts_and_small_classes_keep_one(tmp_path: Path) -> None:
     source = _classes(tmp_path / "set", 9)
     _image(source / "dog" / "only.png", 7)
-    tree = find_images(source)
+    tree = list_image_tree(source)
     train, test = tree.splits["train"], tree.splits["test"]
     assert len(train) + len(test) == 28
     assert not {path for path, _ in train} & {path for path, _ in test}

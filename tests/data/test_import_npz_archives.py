@@ -12,7 +12,7 @@ import pytest
 from data_builders import import_fails
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 
 RNG = np.random.default_rng(2)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.data.rows import ArrayRows, plan_reads
+from clicooper_hpc.data.row_store import ArrayRowStore, plan_store_reads
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import DataError
 
@@ -68,7 +68,7 @@ def test_read_plan_serves_every_id_once_and_reads_no_unused_chunk(
 ) -> None:
     ordered = np.sort(np.asarray(ids, dtype=np.int64))
     limit = chunk_rows * chunks_per_range
-    plan = plan_reads(ordered, chunk_rows=chunk_rows, range_rows=limit)
+    plan = plan_store_reads(ordered, chunk_rows=chunk_rows, range_rows=limit)
     served = [i for first, last, _, _ in plan for i in ordered[first:last].tolist()]
     assert served == ordered.tolist()
     used = {i // chunk_rows for i in ids}
@@ -145,7 +145,9 @@ def test_selected_samples_are_the_ones_asked_for_in_that_order(stored: Path) -> 
 def test_fingerprint_of_a_selection_is_that_of_its_samples_in_stored_order(stored: Path) -> None:
     x, y = _images()
     kept = np.asarray([60, 3, 90, 4])
-    alone = Split("train", ArrayRows(x[np.sort(kept)], "x"), ArrayRows(y[np.sort(kept)], "y"))
+    alone = Split(
+        "train", ArrayRowStore(x[np.sort(kept)], "x"), ArrayRowStore(y[np.sort(kept)], "y")
+    )
     with open_dataset(stored) as data:
         train = data.split("train")
         assert train.selected(kept).fingerprint() == alone.fingerprint()
@@ -164,7 +166,7 @@ def test_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
         with open_dataset(write_h5(tmp_path / f"{name}.h5", x, y, **storage)) as data:
             prints.add(data.split("train").fingerprint())
             prints.add(data.split("train").subset(range(N)).fingerprint())
-    prints.add(Split("train", ArrayRows(x, "x"), ArrayRows(y, "y")).fingerprint())
+    prints.add(Split("train", ArrayRowStore(x, "x"), ArrayRowStore(y, "y")).fingerprint())
     assert len(prints) == 1
 
 
@@ -172,12 +174,12 @@ def test_fingerprint_sees_every_change(tmp_path: Path) -> None:
     x, y = _images()
 
     def fingerprint(x: NDArray[Any], y: NDArray[np.int64]) -> str:
-        return str(Split("train", ArrayRows(x, "x"), ArrayRows(y, "y")).fingerprint())
+        return str(Split("train", ArrayRowStore(x, "x"), ArrayRowStore(y, "y")).fingerprint())
 
     pixel, label = x.copy(), y.copy()
     pixel[50, 1, 1, 1] ^= 1
     label[50] = (label[50] + 1) % 3
-    whole = Split("train", ArrayRows(x, "x"), ArrayRows(y, "y"))
+    whole = Split("train", ArrayRowStore(x, "x"), ArrayRowStore(y, "y"))
     variants = {
         fingerprint(x, y),
         fingerprint(pixel, y),
@@ -250,7 +252,7 @@ def test_a_large_set_is_read_in_bounded_memory(tmp_path: Path) -> None:
     assert peak < 25e6
 
 
-class _Spy(ArrayRows):
+class _Spy(ArrayRowStore):
     """Counts rows read."""
 
     def __init__(self, array: NDArray[Any], chunk_rows: int) -> None:
@@ -265,7 +267,7 @@ class _Spy(ArrayRows):
 
 def test_only_the_chunks_asked_for_are_read_and_each_once() -> None:
     spy = _Spy(np.zeros((200_000, 8), np.uint8), chunk_rows=100)
-    split = Split("train", spy, ArrayRows(np.zeros(200_000, np.int64), "y"))
+    split = Split("train", spy, ArrayRowStore(np.zeros(200_000, np.int64), "y"))
     ids = np.asarray([150_050, 7, 150_001, 7, 150_199, 90_000, 3])
     split.rows(ids)
     assert spy.reads == [(3, 8), (90_000, 90_001), (150_001, 150_200)]

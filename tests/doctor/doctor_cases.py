@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from clicooper_hpc.doctor.facts import Machine, RankFacts
+from clicooper_hpc.doctor.rank_facts import Machine, RankFacts
 from clicooper_hpc.runstore.probe_folder import FolderFacts
 from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts
 from clicooper_hpc.transport.launcher import Launcher

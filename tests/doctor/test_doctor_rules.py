@@ -9,12 +9,22 @@ from typing import Any
 import pytest
 from doctor_cases import FOLDER, HDF5, rank_of
 
-from clicooper_hpc.doctor.cores import judge_cores, judge_gpus
-from clicooper_hpc.doctor.diagnosis import Diagnosis, as_text, exit_code, merged, rank_list
-from clicooper_hpc.doctor.exchange import judge_clocks, judge_messages
-from clicooper_hpc.doctor.facts import FACTS
-from clicooper_hpc.doctor.folder import judge_folders, judge_locks, judge_shared
-from clicooper_hpc.doctor.launch import judge_launch, judge_versions
+from clicooper_hpc.doctor.cores_gpus import judge_cores, judge_gpus
+from clicooper_hpc.doctor.diagnosis import (
+    Diagnosis,
+    diagnosed_ranks,
+    diagnoses_as_text,
+    diagnosis_exit_code,
+    merge_diagnoses,
+)
+from clicooper_hpc.doctor.launch import judge_launch, judge_launch_versions
+from clicooper_hpc.doctor.rank_exchange import judge_exchanged_clocks, judge_exchanged_messages
+from clicooper_hpc.doctor.rank_facts import FACTS
+from clicooper_hpc.doctor.run_folder import (
+    judge_folder_locks,
+    judge_run_folders,
+    judge_shared_folder,
+)
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.selftest import HopTime
 
@@ -97,14 +107,17 @@ def test_a_rank_with_another_library_or_version_is_named() -> None:
     facts = [rank_of(0), rank_of(1), rank_of(2, library="MPICH 4.0.2")]
     assert one(judge_launch(facts), "mpi").ranks == (2,)
     facts = [rank_of(0), rank_of(1, packages={"clicooper": "0.1.0", "torch": "2.9.0"})]
-    found = one(judge_versions(facts), "packages")
+    found = one(judge_launch_versions(facts), "packages")
     assert (found.level, found.ranks) == ("bad", (1,))
     assert "torch 2.9.0 instead of 2.13.0" in found.text
 
 
 def test_another_commit_is_bad_but_an_unknown_one_is_not() -> None:
-    assert one(judge_versions([rank_of(0), rank_of(1, commit="b" * 40)]), "packages").level == "bad"
-    assert one(judge_versions([rank_of(0), rank_of(1, commit="")]), "packages").level == "ok"
+    assert (
+        one(judge_launch_versions([rank_of(0), rank_of(1, commit="b" * 40)]), "packages").level
+        == "bad"
+    )
+    assert one(judge_launch_versions([rank_of(0), rank_of(1, commit="")]), "packages").level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +161,7 @@ def test_a_gpu_that_mpi_cannot_take_is_no_fault() -> None:
     texts = [finding.text for finding in judge_gpus([facts])]
     assert texts[0] == "2 x H100"
     assert "SIGSEGV" in texts[1]
-    assert exit_code(judge_gpus([facts])) == 0
+    assert diagnosis_exit_code(judge_gpus([facts])) == 0
 
 
 @pytest.mark.parametrize(
@@ -165,13 +178,13 @@ def test_a_gpu_that_mpi_cannot_take_is_no_fault() -> None:
     ],
 )
 def test_what_a_folder_must_be_able_to_do(changes: dict[str, Any], check: str, level: str) -> None:
-    found = one(judge_folders([rank_of(folder=replace(FOLDER, **changes))]), check)
+    found = one(judge_run_folders([rank_of(folder=replace(FOLDER, **changes))]), check)
     assert found.level == level
     assert bool(found.remedy) == (level != "ok")
 
 
 def test_a_network_file_system_is_fine_with_a_word() -> None:
-    found = one(judge_folders([rank_of(folder=replace(FOLDER, kind="nfs4"))]), "folder")
+    found = one(judge_run_folders([rank_of(folder=replace(FOLDER, kind="nfs4"))]), "folder")
     assert found.level == "ok"
     assert "over the network" in found.text
 
@@ -194,35 +207,37 @@ def test_a_network_file_system_is_fine_with_a_word() -> None:
 def test_locks_and_the_variable_that_rules_them(
     failure: str, variable: str | None, level: str
 ) -> None:
-    found = judge_locks(failure, variable)
+    found = judge_folder_locks(failure, variable)
     assert found.level == level
     assert bool(found.remedy) == (level != "ok")
 
 
 @pytest.mark.parametrize("changes", [{"missing": ("gzip",)}, {"trial": "errno = 37"}])
 def test_an_hdf5_that_cannot_hold_a_run_is_bad(changes: dict[str, Any]) -> None:
-    found = one(judge_folders([rank_of(hdf5=replace(HDF5, **changes))]), "hdf5")
+    found = one(judge_run_folders([rank_of(hdf5=replace(HDF5, **changes))]), "hdf5")
     assert found.level == "bad"
     assert found.remedy
 
 
 def test_a_folder_that_some_ranks_do_not_see() -> None:
-    (found,) = merged(judge_shared("/scratch/runs", ["", "", "No such file", "No such file"]), 4)
+    (found,) = merge_diagnoses(
+        judge_shared_folder("/scratch/runs", ["", "", "No such file", "No such file"]), 4
+    )
     assert (found.level, found.ranks) == ("bad", (2, 3))
-    text = as_text([found], hosts=["n1", "n1", "n2", "n2"], width=100)
+    text = diagnoses_as_text([found], hosts=["n1", "n1", "n2", "n2"], width=100)
     assert "ranks 2-3 on n2: a file that rank 0 wrote to /scratch/runs is not seen here" in text
 
 
 def test_only_a_clock_outside_of_question_and_answer_is_apart() -> None:
-    (fine,) = judge_clocks([100.0, 109.0], asked=100.0, answered=110.0)
+    (fine,) = judge_exchanged_clocks([100.0, 109.0], asked=100.0, answered=110.0)
     assert fine.level == "ok"
-    (late,) = judge_clocks([100.0, 97.5, 111.0], asked=100.0, answered=110.5)
+    (late,) = judge_exchanged_clocks([100.0, 97.5, 111.0], asked=100.0, answered=110.5)
     assert (late.level, late.ranks) == ("warning", (1,))
     assert "2.5 s" in late.text
 
 
 def test_the_slowest_neighbours_are_told() -> None:
-    found = judge_messages(
+    found = judge_exchanged_messages(
         [HopTime(0, 1, 64, 2.0), HopTime(1, 2, 64, 90.0), HopTime(0, 1, 2**20, 5.0)]
     )
     assert found.text.endswith("64 B 90 us (ranks 1-2), 1 MiB 5 us (ranks 0-1)")
@@ -236,10 +251,10 @@ def test_facts_travel_as_json() -> None:
 def test_findings_of_many_ranks_are_told_once_and_fit_the_terminal() -> None:
     findings = [Diagnosis("packages", "ok", "one two " * 30, "", (rank,)) for rank in range(5)]
     odd = Diagnosis("packages", "bad", "torch 1 instead of 2", "Install it", (5,))
-    text = as_text(merged([*findings, odd], 6), hosts=["n"] * 6, width=80)
+    text = diagnoses_as_text(merge_diagnoses([*findings, odd], 6), hosts=["n"] * 6, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("packages") == 2
     assert "ranks 0-4: one two" in text
     assert "-> Install it" in text
     assert text.endswith("6 ranks on 1 host: 1 bad, 0 warnings: a run would fail")
-    assert rank_list([7, 1, 2, 3]) == "ranks 1-3, 7"
+    assert diagnosed_ranks([7, 1, 2, 3]) == "ranks 1-3, 7"

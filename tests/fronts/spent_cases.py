@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load import load_job
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.config.load_job import load_job
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 
 __all__ = ["CLASSES", "TRAIN", "WIDTH", "draw", "spent_job"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import ExitCode, UsageError
-from clicooper_hpc.models.heads import local_head
-from clicooper_hpc.models.registry import MODEL_NAMES, build_model
+from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
+from clicooper_hpc.models.local_head import local_head
 
 MAP = (16, 8, 8)
 

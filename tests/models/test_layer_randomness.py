@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from clicooper_hpc.models.randomness import has_randomness, layer_seed, seed_layer
+from clicooper_hpc.models.layer_randomness import (
+    has_layer_randomness,
+    layer_random_seed,
+    seed_layer_randomness,
+)
 from clicooper_hpc.models.vit import EncoderBlock
 
 CPU = torch.device("cpu")
@@ -16,7 +20,7 @@ word = st.integers(0, 2**64 - 1)
 
 
 def mask(seed: int, step: int, micro_batch: int, layer: int) -> Tensor:
-    seed_layer(seed, step, micro_batch, layer, CPU)
+    seed_layer_randomness(seed, step, micro_batch, layer, CPU)
     return nn.functional.dropout(torch.ones(64), 0.5)
 
 
@@ -30,29 +34,29 @@ def test_the_mask_depends_on_the_four_numbers_alone() -> None:
 
 def test_seeds_never_change_between_versions() -> None:
     """Golden values: a resumed or audited run must draw the masks of the original."""
-    assert layer_seed(0, 0, 0, 0) == 3582177055694119410
-    assert layer_seed(1, 2, 3, 4) == 3787620979299609519
+    assert layer_random_seed(0, 0, 0, 0) == 3582177055694119410
+    assert layer_random_seed(1, 2, 3, 4) == 3787620979299609519
 
 
 @given(word, word, word, word)
 def test_seeds_fit_every_generator(seed: int, step: int, micro_batch: int, layer: int) -> None:
-    value = layer_seed(seed, step, micro_batch, layer)
+    value = layer_random_seed(seed, step, micro_batch, layer)
     assert 0 <= value < 2**63
-    seed_layer(seed, step, micro_batch, layer, CPU)
+    seed_layer_randomness(seed, step, micro_batch, layer, CPU)
     assert torch.initial_seed() == value
 
 
 @pytest.mark.parametrize("numbers", [(-1, 0, 0, 0), (0, 2**64, 0, 0)])
 def test_numbers_out_of_range(numbers: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="whole numbers"):
-        layer_seed(*numbers)
+        layer_random_seed(*numbers)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_seeded_too() -> None:
-    seed_layer(1, 2, 3, 4, "cuda:0")
+    seed_layer_randomness(1, 2, 3, 4, "cuda:0")
     first = torch.rand(8, device="cuda:0")
-    seed_layer(1, 2, 3, 4, "cuda:0")
+    seed_layer_randomness(1, 2, 3, 4, "cuda:0")
     assert torch.equal(torch.rand(8, device="cuda:0"), first)
 
 
@@ -80,4 +84,4 @@ class Unknown(nn.Module):
     ],
 )
 def test_layers_that_may_draw_random_numbers(layer: nn.Module, expected: bool) -> None:
-    assert has_randomness(layer) is expected
+    assert has_layer_randomness(layer) is expected

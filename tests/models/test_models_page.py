@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
+from clicooper_hpc.models.layer_shapes import count_layer_parameters, layer_flops
 from clicooper_hpc.models.mlp import MLPOptions
-from clicooper_hpc.models.registry import MODEL_NAMES, build_model
 from clicooper_hpc.models.resnet18 import ResNet18Options
-from clicooper_hpc.models.shapes import count_parameters, layer_flops
 from clicooper_hpc.models.vgg import VGGOptions
 from clicooper_hpc.models.vit import ViTOptions
 
@@ -41,7 +41,7 @@ def test_the_sizes_are_those_of_the_networks() -> None:
         shape = tuple(int(side) for side in release.split("x"))
         model = build_model(name, input_shape=shape, outputs=20, seed=0, options={})
         assert len(model) == int(layers), name
-        assert count_parameters(model) == int(parameters.replace(",", "")), name
+        assert count_layer_parameters(model) == int(parameters.replace(",", "")), name
         millions = float(operations.replace(",", ""))
         assert sum(layer_flops(model, shape)) / 1e6 == pytest.approx(millions, rel=0.01), name
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clicooper_hpc.models.randomness import has_randomness, seed_layer
-from clicooper_hpc.models.registry import MODEL_NAMES, build_model
+from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
+from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
+from clicooper_hpc.models.layer_shapes import layer_shapes
 from clicooper_hpc.models.segmentable import check_row_independence, check_segmentable
-from clicooper_hpc.models.shapes import layer_shapes
 
 IMAGE, MAP, VECTOR = (3, 32, 32), (96, 16, 16), (16,)
 SMALL: dict[str, dict[str, object]] = {
@@ -36,8 +36,8 @@ def rows_of(shape: tuple[int, ...], count: int = 4) -> Tensor:
 def forward_keyed(layers: nn.Sequential, first: int, rows: Tensor) -> Tensor:
     """Run ``layers`` as a segment does: each random layer seeded by its number in the whole."""
     for index, layer in enumerate(layers, start=first):
-        if has_randomness(layer):
-            seed_layer(3, 10, 2, index, rows.device)
+        if has_layer_randomness(layer):
+            seed_layer_randomness(3, 10, 2, index, rows.device)
         rows = layer(rows)
     return rows
 
@@ -71,7 +71,7 @@ def test_two_segments_compute_the_bits_of_the_whole_wherever_it_is_cut(
     name: str, shape: tuple[int, ...], dropout: float
 ) -> None:
     model = small(name, shape, **({"dropout": dropout} if dropout else {}))
-    assert any(has_randomness(layer) for layer in model) == bool(dropout)
+    assert any(has_layer_randomness(layer) for layer in model) == bool(dropout)
     rows = rows_of(shape)
     result, gradients = whole_pass(model, rows)
     assert result.shape == (4, 7)
@@ -163,11 +163,11 @@ def test_pools_equal_those_of_torch() -> None:
 
 
 def test_attention_equals_the_one_of_torch() -> None:
-    from clicooper_hpc.models.initialise import initialise
+    from clicooper_hpc.models.initial_weights import set_initial_weights
     from clicooper_hpc.models.vit import SelfAttention
 
     ours = SelfAttention(dim=12, heads=3)
-    initialise(ours, 1, gain=1.0)
+    set_initial_weights(ours, 1, gain=1.0)
     theirs = nn.MultiheadAttention(12, 3, batch_first=True)
     theirs.load_state_dict(
         {

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clicooper_hpc.models.heads import local_head
-from clicooper_hpc.models.randomness import has_randomness, seed_layer
-from clicooper_hpc.models.registry import build_model
+from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
+from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.training.data_order import epoch_order
 from clicooper_hpc.training.learning_rate import learning_rate
@@ -186,8 +186,8 @@ def _forward(
     part: nn.Sequential, x: Tensor, seed: int, step: int, micro_batch: int, first: int
 ) -> Tensor:
     for index, layer in enumerate(part):
-        if has_randomness(layer):
-            seed_layer(seed, step, micro_batch, first + index, "cpu")
+        if has_layer_randomness(layer):
+            seed_layer_randomness(seed, step, micro_batch, first + index, "cpu")
         x = layer(x)
     return x
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from start import SMALL
 
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.privacy.keys import MasterKey

@@ -16,7 +16,7 @@ from start import train
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.data.importers import import_dataset
+from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.owner.samples import splits_of
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.runstore.private import PrivateFolder

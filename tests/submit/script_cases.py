@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.slurm.request import Places
-from clicooper_hpc.slurm.script import script_text
+from clicooper_hpc.slurm.request import SubmissionPaths
+from clicooper_hpc.slurm.script import slurm_script_text
 
 GOLDEN = Path(__file__).parent / "golden"
-PLACES = Places(
+PLACES = SubmissionPaths(
     job=Path("/home/ada/project/flowers.toml"),
     run=Path("/home/ada/project/runs/flowers"),
     working=Path("/home/ada/project"),
@@ -41,11 +41,11 @@ def directives(script: str) -> list[str]:
 @dataclass(frozen=True)
 class Case:
     job: Job
-    places: Places = PLACES
+    places: SubmissionPaths = PLACES
     overrides: list[str] = field(default_factory=list)
 
     def script(self) -> str:
-        return script_text(self.job, self.places, self.overrides)
+        return slurm_script_text(self.job, self.places, self.overrides)
 
 
 CASES = {
@@ -104,7 +104,7 @@ CASES = {
                 "mpi": "pmix",
             }
         ),
-        Places(
+        SubmissionPaths(
             job=Path("/home/ada/project/Ada's job.toml"),
             run=Path("/scratch/ada/50 % of #1"),
             working=Path("/home/ada/project"),

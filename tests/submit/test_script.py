@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 from script_cases import CASES, GOLDEN, PLACES, Case, directives, job_with
 
-from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.slurm.request import Places, request_of
-from clicooper_hpc.slurm.script import script_text
+from clicooper_hpc.slurm.request import SubmissionPaths, slurm_request_of
+from clicooper_hpc.slurm.script import slurm_script_text
 
 NASTY = """a b"c'd$(touch pwned)`touch pwned`;touch pwned\\"""
 
@@ -63,7 +63,7 @@ def test_the_script_says_what_it_asks_for() -> None:
 
 def test_cores_default_to_threads_and_ranks_to_the_cuts() -> None:
     job = job_with({}, training={"threads": 3}, pipeline={"partition": [2, 4]})
-    request = request_of(job)
+    request = slurm_request_of(job)
     assert (request.ranks, request.cpus, request.threads) == (4, 3, 3)
 
 
@@ -72,7 +72,7 @@ def test_cores_default_to_threads_and_ranks_to_the_cuts() -> None:
 )
 def test_ranks_are_spread_over_nodes(ranks: int, nodes: int, most: int) -> None:
     job = job_with({"nodes": nodes}, pipeline={"segments": ranks - 1})
-    assert request_of(job).ranks_per_node == most
+    assert slurm_request_of(job).ranks_per_node == most
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_what_cannot_work_is_refused(
     slurm: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        request_of(job_with(slurm, **sections))
+        slurm_request_of(job_with(slurm, **sections))
     assert caught.value.remedy
 
 
 def test_gpus_may_be_asked_for_in_the_words_of_the_site() -> None:
     job = job_with({"extra": ["--gres=gpu:3"]}, pipeline={"segments": 3, "device": "cuda"})
-    assert "--gres=gpu:3" in directives(script_text(job, PLACES))
+    assert "--gres=gpu:3" in directives(slurm_script_text(job, PLACES))
 
 
 @pytest.mark.parametrize(
@@ -153,17 +153,17 @@ def test_keys_that_do_not_fit_together(slurm: Mapping[str, Any], words: str) -> 
 @pytest.mark.parametrize("path", ["/home/a\nb", "/home/a\x1bb"])
 def test_paths_with_control_characters_are_refused(path: str) -> None:
     with pytest.raises(UsageError, match="control characters"):
-        Places(job=Path(path), run=Path("/run"), working=Path("/"))
+        SubmissionPaths(job=Path(path), run=Path("/run"), working=Path("/"))
 
 
 @pytest.mark.parametrize("sign", ["'", '"', "\\"])
 def test_run_folders_that_sbatch_could_not_read_are_refused(sign: str) -> None:
     with pytest.raises(UsageError, match="#SBATCH line"):
-        Places(job=Path("/job.toml"), run=Path(f"/a{sign}b"), working=Path("/"))
+        SubmissionPaths(job=Path("/job.toml"), run=Path(f"/a{sign}b"), working=Path("/"))
 
 
 def test_how_it_is_submitted_is_no_part_of_the_job() -> None:
     plain, other = job_with({}), job_with({"partition": "gpu", "seeds": [1, 2], "time_min": 5})
     assert plain.digest() == other.digest()
     assert "gpu" not in other.canonical()
-    assert job_from_canonical(other.canonical()).slurm == plain.slurm
+    assert load_canonical_job(other.canonical()).slurm == plain.slurm

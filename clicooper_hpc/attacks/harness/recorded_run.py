@@ -28,7 +28,7 @@ from clicooper_hpc.attacks.harness.mechanism import (
 from clicooper_hpc.attacks.harness.parties import holds_rows, parties_of, party_named
 from clicooper_hpc.attacks.harness.view import Party, Truth, View
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load import job_from_canonical
+from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import segment_file
 from clicooper_hpc.owner.setup import Preparation, prepare
@@ -77,7 +77,7 @@ class RecordedRun:
 
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
         _require_whole(run)
-        job = job_from_canonical(str(run.attrs["resolved_job"]))
+        job = load_canonical_job(str(run.attrs["resolved_job"]))
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clicooper_hpc.config.load import load_job
+from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.owner.setup import prepare
 from clicooper_hpc.runstore.private import PrivateFolder
 

@@ -1,0 +1,53 @@
+"""Checks of class numbers and class names, made when a file is opened, imported and written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.errors import DataError
+
+__all__ = ["MAX_CLASSES", "check_class_labels", "check_class_names", "numbered_class_names"]
+
+MAX_CLASSES = 65_536
+"""Largest K: bounds what a wild label can make us allocate."""
+
+
+def check_class_labels(
+    labels: NDArray[Any], where: str, *, first_row: int, num_classes: int = MAX_CLASSES
+) -> None:
+    """Raise DataError naming ``where`` and the row if a label is outside [0, num_classes).
+
+    Parameters
+    ----------
+    labels
+        Integers of any width, shape (n,).
+    first_row
+        Row number of ``labels[0]`` in the place named by ``where``.
+    """
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"label {int(labels[row])} is outside 0..{num_classes - 1}",
+            where=f"{where}, row {first_row + row}",
+        )
+
+
+def check_class_names(names: tuple[str, ...], where: str) -> None:
+    """Raise DataError unless there are 2..MAX_CLASSES names, none empty, none twice."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(
+            f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
+            where=where,
+        )
+    if len(set(names)) != len(names) or "" in names:
+        twice = sorted({name for name in names if names.count(name) > 1 or name == ""})
+        raise DataError(f"class names are empty or repeat: {twice[:4]}", where=where)
+
+
+def numbered_class_names(highest_label: int) -> tuple[str, ...]:
+    """Name classes "0", "1", ... up to the highest label, for sources that carry no names."""
+    return tuple(str(number) for number in range(highest_label + 1))

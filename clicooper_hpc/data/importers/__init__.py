@@ -1,0 +1,1 @@
+"""Importers: published archives and folders of images to the native HDF5 format."""

@@ -1,0 +1,133 @@
+"""Named files inside a published .tar.gz or inside the folder it unpacks to.
+
+Archive members are read as streams. Nothing is unpacked to disk, so member paths cannot lead
+anywhere, and links and devices in an archive are not looked at.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from clicooper_hpc.data.importers.exact_reader import ExactReader, reader_errors
+from clicooper_hpc.errors import DataError
+
+__all__ = ["ArchiveMember", "ArchiveMembers", "open_archive_members"]
+
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """One regular file: base name, place (for messages), size in bytes, how to open it."""
+
+    name: str
+    where: str
+    size: int
+    open_stream: Callable[[], IO[bytes]]
+
+    @contextmanager
+    def open(self) -> Iterator[ExactReader]:
+        """Open the file for exact reading."""
+        with reader_errors(self.where.__str__):
+            stream = self.open_stream()
+        with stream:
+            yield ExactReader(stream, self.where)
+
+
+class ArchiveMembers:
+    """All files of one archive or folder, by base name.
+
+    Parameters
+    ----------
+    source
+        The archive or folder, for messages.
+    found
+        The files in it, at any depth.
+    """
+
+    def __init__(self, source: Path, found: Iterable[ArchiveMember]) -> None:
+        self.source = source
+        self._by_name: dict[str, list[ArchiveMember]] = {}
+        for member in found:
+            self._by_name.setdefault(member.name, []).append(member)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def pick(self, name: str) -> ArchiveMember:
+        """Return the one file called ``name``; DataError if there is none or more than one."""
+        matching = self._by_name.get(name, [])
+        if len(matching) != 1:
+            found = "no file" if not matching else f"{len(matching)} files"
+            raise DataError(f"holds {found} called {name}", where=str(self.source))
+        return matching[0]
+
+
+@contextmanager
+def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
+    """List the files of an archive (any depth) or a folder (itself and one level below).
+
+    Parameters
+    ----------
+    source
+        A gzip-compressed tar file, or a folder.
+
+    Raises
+    ------
+    DataError
+        If the archive is not a .tar.gz or is damaged anywhere (its checksum covers every byte).
+    """
+    if source.is_dir():
+        yield ArchiveMembers(source, _folder_members(source))
+        return
+    with reader_errors(source.__str__):
+        raw = source.open("rb")
+    with raw, gzip.GzipFile(fileobj=raw) as unpacked:
+        with reader_errors(lambda: f"{source}, near byte {raw.tell()}"):
+            while unpacked.read(_BLOCK):  # the whole of it once: checks every checksum
+                pass
+            unpacked.seek(0)
+        with reader_errors(source.__str__):
+            archive = tarfile.open(fileobj=unpacked, mode="r:")  # noqa: SIM115 - closed below
+        with archive:
+            with reader_errors(source.__str__):
+                members = ArchiveMembers(source, _archive_members(archive, source))
+            yield members
+
+
+def _archive_members(archive: tarfile.TarFile, source: Path) -> Iterator[ArchiveMember]:
+    for info in archive:
+        if info.isreg():
+            yield ArchiveMember(
+                PurePosixPath(info.name).name,
+                f"{source}, member {info.name}",
+                info.size,
+                _archive_opener(archive, info),
+            )
+
+
+def _archive_opener(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
+    def open_stream() -> IO[bytes]:
+        stream = archive.extractfile(info)
+        if stream is None:
+            raise tarfile.ReadError("not a regular file")
+        return stream
+
+    return open_stream
+
+
+def _folder_members(source: Path) -> Iterator[ArchiveMember]:
+    with reader_errors(source.__str__):
+        for path in sorted([*source.glob("*"), *source.glob("*/*")]):
+            if path.is_file():
+                yield ArchiveMember(path.name, str(path), path.stat().st_size, _folder_opener(path))
+
+
+def _folder_opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")

@@ -1,0 +1,104 @@
+"""Reading foreign binary files exactly: every short or damaged read names file and byte."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from clicooper_hpc.errors import DataError
+
+__all__ = ["BLOCK_BYTES", "ExactReader", "ReadableStream", "open_exact_reader", "reader_errors"]
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""How much of a source is in memory at a time."""
+
+
+_REMEDY = "Fetch or write the file again"
+
+
+@contextmanager
+def reader_errors(where: Callable[[], str]) -> Iterator[None]:
+    """Turn what damaged archives, streams and disks raise into one DataError.
+
+    ``where`` is asked after the failure, so that it can tell how far reading came.
+    """
+    try:
+        yield
+    except EOFError as error:
+        raise DataError("is cut short", where=where(), remedy=_REMEDY) from error
+    except (zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(f"is damaged ({error})", where=where(), remedy=_REMEDY) from error
+    except (OSError, RuntimeError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot be read ({reason})", where=where()) from error
+
+
+class ReadableStream(Protocol):
+    """A binary stream."""
+
+    def read(self, count: int, /) -> bytes:
+        """Return up to ``count`` bytes; none only at the end."""
+
+
+class ExactReader:
+    """A stream that returns exactly what was asked for, or raises DataError.
+
+    Parameters
+    ----------
+    stream
+        Binary stream, read from its start.
+    where
+        File (and archive member) for messages.
+    """
+
+    def __init__(self, stream: ReadableStream, where: str) -> None:
+        self._stream = stream
+        self.where = where
+        self.offset = 0
+        """Bytes (unpacked) read so far."""
+
+    def place(self) -> str:
+        """File, member and byte offset, for messages."""
+        return f"{self.where}, byte {self.offset}"
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes."""
+        with reader_errors(self.place):
+            content = self._stream.read(count)
+        self.offset += len(content)
+        if len(content) < count:
+            raise DataError(
+                f"ends here, {count - len(content):,} bytes early",
+                where=self.place(),
+                remedy=_REMEDY,
+            )
+        return content
+
+    def expect_end(self) -> None:
+        """Raise DataError if anything follows; checks the checksum of a gzip or zip stream."""
+        with reader_errors(self.place):
+            more = self._stream.read(1)
+        if more:
+            raise DataError("goes on where it should end", where=self.place())
+
+
+@contextmanager
+def open_exact_reader(path: Path) -> Iterator[ExactReader]:
+    """Open a file, unpacking it on the fly if it starts like gzip (whatever its name)."""
+    with reader_errors(path.__str__):
+        raw = path.open("rb")
+    with raw:
+        with reader_errors(path.__str__):
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield ExactReader(stream, str(path))
+        else:
+            yield ExactReader(raw, str(path))

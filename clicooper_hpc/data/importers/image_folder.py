@@ -1,0 +1,140 @@
+"""Folders of image files, read with Pillow, one image in memory at a time (plus one block)."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clicooper_hpc.data.dataset_writer import DatasetWriter
+from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES
+from clicooper_hpc.data.importers.image_tree import list_image_tree
+from clicooper_hpc.errors import DataError
+
+__all__ = ["import_image_folder"]
+
+_GREY = frozenset(("1", "L", "LA", "La"))
+_COLOUR = frozenset(("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"))
+
+
+def import_image_folder(
+    source: Path, writer: DatasetWriter, *, size: int | None = None
+) -> tuple[str, ...]:
+    """Write all images of ``source`` to ``writer``; return the class names (folder names).
+
+    If every image is grey, rows are (H, W, 1); otherwise all become (H, W, 3) RGB.
+
+    Parameters
+    ----------
+    source
+        See `list_image_tree`.
+    size
+        Cut the largest square out of every image's middle and scale it (bicubic) to so many
+        pixels a side. None: all images must have the same size already.
+
+    Raises
+    ------
+    DataError
+        Naming the first file that is damaged, has another size than the others, is not a still
+        picture of 8 bits a channel, or is partly transparent.
+    """
+    tree = list_image_tree(source)
+    everything = [path for part in tree.splits.values() for path, _ in part]
+    grey = _survey_headers(everything, check_size=size is None)
+    for split, part in tree.splits.items():
+        pending: list[NDArray[np.uint8]] = []
+        labels: list[int] = []
+        for path, label in part:
+            pending.append(_decode_image(path, grey=grey, size=size))
+            labels.append(label)
+            if len(pending) * pending[0].nbytes >= BLOCK_BYTES:
+                _append_pending(split, pending, labels, writer)
+        if pending:
+            _append_pending(split, pending, labels, writer)
+    return tree.class_names
+
+
+def _append_pending(
+    split: str, pending: list[NDArray[np.uint8]], labels: list[int], writer: DatasetWriter
+) -> None:
+    writer.append(split, np.stack(pending), np.asarray(labels, dtype=np.int64))
+    pending.clear()
+    labels.clear()
+
+
+@contextmanager
+def _image_errors(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises on damaged files into one DataError naming the file."""
+    try:
+        with warnings.catch_warnings():
+            # An image of 90 to 180 million pixels only warns; one that large is a mistake here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise DataError(f"cannot be read as an image ({error})", where=str(path)) from error
+
+
+def _survey_headers(paths: list[Path], *, check_size: bool) -> bool:
+    """Look at every header; return whether all images are grey."""
+    grey = True
+    first: tuple[Path, tuple[int, int]] | None = None
+    for path in paths:
+        with _image_errors(path), Image.open(path) as image:
+            mode, image_size, frames = image.mode, image.size, getattr(image, "n_frames", 1)
+        if mode not in _GREY | _COLOUR:
+            raise DataError(f"has pixels of kind {mode}, not 8 bits a channel", where=str(path))
+        if frames != 1:
+            raise DataError(f"holds {frames} pictures", where=str(path))
+        first = first or (path, image_size)
+        if check_size and image_size != first[1]:
+            raise DataError(
+                f"is {image_size[0]}x{image_size[1]} pixels, "
+                f"but {first[0]} is {first[1][0]}x{first[1][1]}",
+                where=str(path),
+                remedy="Give --size to scale all images to one size",
+            )
+        grey = grey and mode in _GREY
+    return grey
+
+
+def _decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uint8]:
+    """Decode one image to (H, W, 1) or (H, W, 3)."""
+    with _image_errors(path), Image.open(path) as image:
+        image.load()
+        opaque = not image.has_transparency_data or _is_opaque(image)
+        picture = image.convert("L" if grey else "RGB")
+        if size is not None:
+            picture = _cut_square(picture, size)
+        pixels = np.asarray(picture, dtype=np.uint8)
+    if not opaque:
+        raise DataError(
+            "is partly transparent", where=str(path), remedy="Give it a background colour"
+        )
+    return pixels[..., None] if grey else pixels
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    return image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+
+
+def _cut_square(picture: Image.Image, size: int) -> Image.Image:
+    width, height = picture.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    # Cut first: resize(box=...) would let pixels outside the square bleed into its edge.
+    square = picture.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BICUBIC)

@@ -1,0 +1,110 @@
+"""The one entry to all importers: published archives and folders to a native HDF5 file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.data.dataset_writer import DatasetWriter
+from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, import_cifar
+from clicooper_hpc.data.importers.idx import import_idx
+from clicooper_hpc.data.importers.image_folder import import_image_folder
+from clicooper_hpc.data.importers.npz import import_npz
+from clicooper_hpc.errors import DataError, UsageError
+
+__all__ = ["KINDS", "ImportSummary", "import_dataset"]
+
+KINDS = ("cifar10", "cifar100", "idx", "folder", "npz")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What an import wrote.
+
+    Attributes
+    ----------
+    rows
+        Samples by split.
+    row_shape
+        (D,) or (H, W, C), as stored.
+    file_bytes
+        Size of the file on disk.
+    """
+
+    kind: str
+    target: Path
+    rows: dict[str, int]
+    row_shape: tuple[int, ...]
+    dtype: str
+    class_names: tuple[str, ...]
+    file_bytes: int
+
+
+def import_dataset(
+    kind: str, source: Path, target: Path, *, overwrite: bool = False, size: int | None = None
+) -> ImportSummary:
+    """Convert ``source`` to the native format; ``target`` appears only when it is complete.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    source
+        Archive or folder, see `docs/data.md`.
+    target
+        HDF5 file to write.
+    overwrite
+        Replace an existing file.
+    size
+        Side of the square images, for kind "folder" only.
+
+    Raises
+    ------
+    UsageError
+        Unknown kind, or a size that has no meaning.
+    DataError
+        Naming file and place of what is wrong with the source, or why the target cannot be
+        written. Nothing is left behind, and an existing target stays as it was.
+    """
+    if kind not in KINDS:
+        raise UsageError(
+            f"there is no importer {kind!r}", where="KIND", remedy=f"Use one of {', '.join(KINDS)}"
+        )
+    if size is not None and (kind != "folder" or size < 1):
+        raise UsageError(
+            f"size {size} does not apply to {kind}" if kind != "folder" else f"{size} is too small",
+            where="--size",
+        )
+    if not os.path.exists(source):
+        raise DataError("no such file or folder", where=str(source))
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise DataError("is both source and target", where=str(source))
+    with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
+        writer.finish(_import_kind(kind, source, writer, size))
+    with open_dataset(target) as data:
+        train = data.split("train")
+        return ImportSummary(
+            kind=kind,
+            target=target,
+            rows={name: len(split) for name, split in data.splits.items()},
+            row_shape=train.row_shape,
+            dtype=str(train.dtype),
+            class_names=data.class_names,
+            file_bytes=target.stat().st_size,
+        )
+
+
+def _import_kind(
+    kind: str, source: Path, writer: DatasetWriter, size: int | None
+) -> tuple[str, ...]:
+    if kind == "cifar10":
+        return import_cifar(CIFAR10, source, writer)
+    if kind == "cifar100":
+        return import_cifar(CIFAR100, source, writer)
+    if kind == "idx":
+        return import_idx(source, writer)
+    if kind == "folder":
+        return import_image_folder(source, writer, size=size)
+    return import_npz(source, writer)

@@ -1,0 +1,182 @@
+"""NumPy archives with `x_train`, `y_train`, `x_test`, `y_test` (Keras' `mnist.npz`, for one).
+
+Members are read as streams, so an archive may be larger than memory. Pickled members are refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.data.class_labels import check_class_labels, numbered_class_names
+from clicooper_hpc.data.dataset_writer import DatasetWriter
+from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES, ExactReader, reader_errors
+from clicooper_hpc.errors import DataError
+
+__all__ = ["import_npz"]
+
+_MAX_ROW_BYTES = 256 * 1024 * 1024
+_MAX_NAMES_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _NpyMember:
+    """An opened .npy member: its header, and its values still to be read."""
+
+    reader: ExactReader
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def rows(self, count: int) -> NDArray[Any]:
+        """Read the next ``count`` rows."""
+        shape = (count, *self.shape[1:])
+        content = self.reader.read(prod(shape) * self.dtype.itemsize)
+        return np.frombuffer(content, dtype=self.dtype).reshape(shape)
+
+
+def import_npz(source: Path, writer: DatasetWriter) -> tuple[str, ...]:
+    """Stream ``source`` into ``writer``; return the class names.
+
+    Parameters
+    ----------
+    source
+        ``.npz`` with images (n, H, W), (n, H, W, C) or vectors (n, D) of uint8 or float, integer
+        labels (n,) or (n, 1), and optionally the strings `class_names` (K,).
+
+    Raises
+    ------
+    DataError
+        Naming file, member and byte or row: a member is missing, pickled, damaged, of a shape or
+        dtype that does not fit; labels and rows differ in number; a value is not finite.
+    """
+    with reader_errors(source.__str__):
+        archive = zipfile.ZipFile(source)
+    with archive:
+        for split in ("train", "test"):
+            with (
+                _open_npy_member(archive, source, f"x_{split}") as x,
+                _open_npy_member(archive, source, f"y_{split}") as y,
+            ):
+                _copy_samples(split, x, y, writer)
+        names = numbered_class_names(writer.highest_label)
+        if "class_names.npy" in archive.namelist():
+            names = _read_class_names(archive, source)
+    return names
+
+
+@contextmanager
+def _open_npy_member(archive: zipfile.ZipFile, source: Path, name: str) -> Iterator[_NpyMember]:
+    where = f"{source}, member {name}.npy"
+    if f"{name}.npy" not in archive.namelist():
+        raise DataError(
+            f"has no member {name}.npy, only {', '.join(archive.namelist()) or 'none'}",
+            where=str(source),
+        )
+    with reader_errors(where.__str__):
+        stream = archive.open(f"{name}.npy")
+    with stream:
+        reader = ExactReader(stream, where)
+        shape, dtype = _read_npy_header(reader)
+        yield _NpyMember(reader, shape, dtype)
+
+
+def _read_npy_header(reader: ExactReader) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        version = np.lib.format.read_magic(reader)  # type: ignore[arg-type]
+        if version not in readers:
+            raise ValueError(f"format version {version}")
+        shape, fortran, dtype = readers[version](reader)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise DataError(f"is not a .npy array ({error})", where=reader.place()) from error
+    if dtype.hasobject:
+        raise DataError(
+            "is pickled, which can run code when read, and is refused",
+            where=reader.where,
+            remedy="Save plain numbers and strings",
+        )
+    if fortran and len(shape) > 1:
+        raise DataError(
+            "is stored column by column",
+            where=reader.where,
+            remedy="Save numpy.ascontiguousarray(...) of it",
+        )
+    return shape, dtype
+
+
+def _row_shape(x: _NpyMember) -> tuple[int, ...]:
+    """Return (D,) or (H, W, C), or raise DataError."""
+    shape = x.shape[1:]
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise DataError(
+            f"has dtype {x.dtype}", where=x.reader.where, remedy="Save uint8 or float32"
+        )
+    if len(shape) not in (1, 2, 3) or 0 in x.shape:
+        raise DataError(f"has shape {x.shape}", where=x.reader.where)
+    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4:
+        raise DataError(
+            f"has shape {x.shape}, which looks like channels first",
+            where=x.reader.where,
+            remedy="Save images as (n, height, width, channels)",
+        )
+    if prod(shape) * x.dtype.itemsize > _MAX_ROW_BYTES:
+        raise DataError(f"has rows of shape {shape}: too large", where=x.reader.where)
+    return (*shape, 1) if len(shape) == 2 else shape
+
+
+def _copy_samples(split: str, x: _NpyMember, y: _NpyMember, writer: DatasetWriter) -> None:
+    row_shape = _row_shape(x)
+    count = x.shape[0]
+    if y.dtype.kind not in "iu" or y.shape not in ((count,), (count, 1)):
+        raise DataError(
+            f"has dtype {y.dtype} and shape {y.shape}, labels of {count:,} rows are integers of "
+            f"shape ({count},)",
+            where=y.reader.where,
+        )
+    step = max(1, BLOCK_BYTES // (prod(row_shape) * x.dtype.itemsize))
+    for start in range(0, count, step):
+        rows = min(step, count - start)
+        values = x.rows(rows).reshape(rows, *row_shape)
+        if values.dtype != np.uint8:
+            values = _finite_float32(values, x.reader.where, start)
+        labels = y.rows(rows).reshape(rows)
+        check_class_labels(labels, y.reader.where, first_row=start)
+        writer.append(split, values, labels.astype(np.int64))
+    x.reader.expect_end()
+    y.reader.expect_end()
+
+
+def _finite_float32(values: NDArray[Any], where: str, first_row: int) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # an overflow becomes infinite and is found below
+        narrow = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(narrow).reshape(len(narrow), -1).all(axis=1))
+    if len(bad):
+        raise DataError(
+            "holds a value that is not a finite float32",
+            where=f"{where}, row {first_row + int(bad[0])}",
+        )
+    return narrow
+
+
+def _read_class_names(archive: zipfile.ZipFile, source: Path) -> tuple[str, ...]:
+    with _open_npy_member(archive, source, "class_names") as array:
+        size = prod(array.shape) * array.dtype.itemsize
+        if array.dtype.kind != "U" or len(array.shape) != 1 or size > _MAX_NAMES_BYTES:
+            raise DataError(
+                f"has dtype {array.dtype} and shape {array.shape}, expected strings of shape (K,)",
+                where=array.reader.where,
+            )
+        names = tuple(str(name) for name in array.rows(array.shape[0]))
+        array.reader.expect_end()
+    return names

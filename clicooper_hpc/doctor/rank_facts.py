@@ -1,0 +1,164 @@
+"""What one rank knows of itself: plain values that travel to rank 0, where they are judged."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+
+from clicooper_hpc import __version__
+from clicooper_hpc.doctor.gpu_memory import try_gpu_memory
+from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.run.environment import git_commit, versions
+from clicooper_hpc.runstore.probe_folder import FolderFacts, nearest_folder, probe_folder
+from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts, probe_hdf5
+from clicooper_hpc.runstore.single import mpi_libraries
+from clicooper_hpc.transport.launcher import Launcher
+from clicooper_hpc.transport.world import World
+
+__all__ = ["FACTS", "Machine", "RankFacts", "collect_facts", "gpu_names", "is_first_of_host"]
+
+_MAPPED_FILES = Path("/proc/self/maps")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A rank's processor and libraries.
+
+    Parameters
+    ----------
+    host
+        Name of the node.
+    cores
+        Numbers of the cores the rank may use.
+    node_cores
+        How many the node has.
+    omp_threads
+        Value of OMP_NUM_THREADS, ``None`` if it is not set.
+    gpus
+        Names of the GPUs the rank sees.
+    gpu_memory
+        "" if MPI takes GPU memory, else why not; ``None`` if that was not tried.
+    packages
+        Version of every package that matters.
+    commit
+        Commit of the checkout that is run, "" for an installed package.
+    hdf5_locking
+        Value of HDF5_USE_FILE_LOCKING.
+    """
+
+    host: str
+    cores: tuple[int, ...]
+    node_cores: int
+    omp_threads: str | None
+    gpus: tuple[str, ...]
+    gpu_memory: str | None
+    packages: dict[str, str]
+    commit: str
+    hdf5_locking: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RankFacts:
+    """All that is known of one rank.
+
+    Parameters
+    ----------
+    rank, size
+        As MPI counts; 0 and 0 where MPI did not start.
+    library, library_files
+        Name of the MPI library, and the files it was loaded from.
+    mpiexec
+        Launcher that lies beside the library, "" if none does.
+    mpi_error, mpi_remedy
+        Why MPI did not start, "" if it did, and what to do.
+    folder, hdf5
+        Tried by the first rank of each host, ``None`` on the others.
+    """
+
+    rank: int
+    size: int
+    launcher: Launcher
+    library: str
+    library_files: tuple[str, ...]
+    mpiexec: str
+    mpi_error: str
+    mpi_remedy: str
+    machine: Machine
+    folder: FolderFacts | None
+    hdf5: Hdf5Facts | None
+
+
+#: Facts to and from JSON; the values that arrive are checked against the types.
+FACTS = TypeAdapter(RankFacts)
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Return the names of the GPUs this process sees."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(torch.cuda.get_device_name(index) for index in range(count))
+
+
+def is_first_of_host(world: World) -> bool:
+    """Return whether this rank has the lowest number on its host."""
+    return world.processors.index(world.processors[world.rank]) == world.rank
+
+
+def collect_facts(
+    launcher: Launcher,
+    library: str,
+    world: World | None,
+    folder: Path,
+    error: ClicooperError | None = None,
+) -> RankFacts:
+    """Look at this rank and, as the first of its host, try out ``folder``."""
+    files = tuple(mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
+    tried = None
+    hdf5 = None
+    first = world is None or is_first_of_host(world)
+    if first:
+        tried = probe_folder(nearest_folder(folder))
+        hdf5 = probe_hdf5(None if tried.writing else Path(tried.path))
+    return RankFacts(
+        rank=world.rank if world else 0,
+        size=world.size if world else 0,
+        launcher=launcher,
+        library=library,
+        library_files=files,
+        mpiexec=_mpiexec_beside(files),
+        mpi_error=error.what if error else "",
+        mpi_remedy=error.remedy or "" if error else "",
+        machine=_machine(world.processors[world.rank] if world else socket.gethostname(), first),
+        folder=tried,
+        hdf5=hdf5,
+    )
+
+
+def _machine(host: str, first: bool) -> Machine:
+    gpus = gpu_names()
+    packages = {"clicooper": __version__, "Python": platform.python_version(), **versions()}
+    return Machine(
+        host=host,
+        cores=tuple(sorted(os.sched_getaffinity(0))),
+        node_cores=os.cpu_count() or 1,
+        omp_threads=os.environ.get("OMP_NUM_THREADS"),
+        gpus=gpus,
+        gpu_memory=try_gpu_memory() if gpus and first else None,
+        packages=packages,
+        commit=git_commit(),
+        hdf5_locking=os.environ.get("HDF5_USE_FILE_LOCKING"),
+    )
+
+
+def _mpiexec_beside(files: tuple[str, ...]) -> str:
+    """Return the `mpiexec` of the environment a library was loaded from."""
+    for file in files:
+        beside = Path(file).parent.parent / "bin" / "mpiexec"
+        if beside.is_file():
+            return str(beside)
+    return ""

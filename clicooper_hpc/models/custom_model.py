@@ -1,0 +1,119 @@
+"""A user's own network, named ``"module:function"`` in the job file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.layer_shapes import layer_shapes
+from clicooper_hpc.models.segmentable import check_row_independence, check_segmentable
+
+__all__ = ["build_custom_model"]
+
+
+def build_custom_model(
+    reference: str,
+    *,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    seed: int,
+    options: Mapping[str, object],
+    search_path: Path | None,
+) -> nn.Sequential:
+    """Import the module, call the function with torch's CPU generator seeded, check the network.
+
+    The function is called as ``function(input_shape=..., outputs=..., **options)``. Modules are
+    looked for in ``search_path`` (the job file's folder), then as Python always does. The global
+    generators are as before afterwards.
+
+    Raises
+    ------
+    UsageError
+        Module or function cannot be found or fail; the function returns something else than an
+        ``nn.Sequential``, or one that cannot be cut, mixes rows, does not take samples of
+        ``input_shape`` or does not give ``outputs`` numbers per row.
+    """
+    where = f'model.name = "{reference}"'
+    with _importable(search_path), torch.random.fork_rng(devices=[]):
+        function = _find_function(reference, where, search_path)
+        torch.default_generator.manual_seed(seed)
+        try:
+            model = function(input_shape=input_shape, outputs=outputs, **options)
+        except Exception as error:
+            raise UsageError(f"the function fails: {_reason(error)}", where=where) from error
+    if not isinstance(model, nn.Sequential):
+        raise UsageError(
+            f"the function returned a {type(model).__name__}, not an nn.Sequential",
+            where=where,
+            remedy="Return nn.Sequential(layer, layer, ...); it is cut between these layers.",
+        )
+    check_segmentable(model)
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        raise UsageError(
+            "the function put the network on another device",
+            where=where,
+            remedy="Build it on the CPU; each segment is moved to its trainer's device.",
+        )
+    given = layer_shapes(model, input_shape)[-1]
+    if given != (outputs,):
+        raise UsageError(
+            f"the network gives {list(given)} per sample, the job needs [{outputs}]",
+            where=where,
+            remedy="End it with a layer of `outputs` units: one per sub-label.",
+        )
+    check_row_independence(model, input_shape)
+    return model.train()
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Put ``folder`` first among the places modules come from, for a while."""
+    if folder is None:
+        yield
+        return
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _find_function(reference: str, where: str, folder: Path | None) -> Callable[..., object]:
+    module_name, _, function_name = reference.partition(":")
+    if not module_name or not function_name.isidentifier():
+        raise UsageError(
+            "is not of the form module:function", where=where, remedy="As in 'mynet:build'."
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise UsageError(
+            f"module {module_name!r} cannot be imported: {_reason(error)}",
+            where=where,
+            remedy=f"It is looked for in {folder or 'no job folder'} and on Python's path.",
+        ) from error
+    function: Callable[..., object] | None = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(
+            f"module {module_name!r} ({getattr(module, '__file__', None) or 'built in'}) "
+            f"has no function {function_name!r}",
+            where=where,
+        )
+    return function
+
+
+def _reason(error: Exception) -> str:
+    """Return the error's type, text, and the line of code it came from, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

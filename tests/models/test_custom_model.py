@@ -1,0 +1,118 @@
+"""A network of the user's own, in a module beside the job file."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.build_model import build_model
+
+_numbers = itertools.count()
+
+GOOD = """
+from torch import nn
+def build(*, input_shape, outputs, hidden=4):
+    return nn.Sequential(nn.Linear(input_shape[0], hidden), nn.Tanh(), nn.Linear(hidden, outputs))
+"""
+
+
+def build(folder: Path, source: str, function: str = "build", **options: object) -> nn.Sequential:
+    """Write ``source`` to a module with a fresh name and build its network."""
+    name = f"own_network_{next(_numbers)}"
+    (folder / f"{name}.py").write_text(source)
+    return build_model(
+        f"{name}:{function}",
+        input_shape=(6,),
+        outputs=3,
+        seed=8,
+        options=options,
+        search_path=folder,
+    )
+
+
+def network(layers: str) -> str:
+    return f"from torch import nn\ndef build(*, input_shape, outputs): return {layers}\n"
+
+
+def test_own_network_is_built_with_its_options(tmp_path: Path) -> None:
+    path_before, state_before = list(sys.path), torch.get_rng_state()
+    model = build(tmp_path, GOOD, hidden=5)
+    again = build(tmp_path, GOOD, hidden=5)
+    assert model(torch.ones(2, 6)).shape == (2, 3)
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    assert model[0].out_features == 5
+    assert sys.path == path_before
+    assert torch.equal(torch.get_rng_state(), state_before)
+
+
+def test_own_network_may_import_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "own_neighbour.py").write_text(GOOD)
+    model = build(
+        tmp_path,
+        "def make(**all):\n    import own_neighbour\n    return own_neighbour.build(**all)\n",
+        function="make",
+    )
+    assert len(model) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (network("nn.Linear(6, 3)"), "returned a Linear, not an nn.Sequential"),
+        (network("None"), "returned a NoneType"),
+        (network("nn.Sequential(nn.Linear(6, 4))"), r"gives \[4\] per sample, the job needs \[3\]"),
+        (network("nn.Sequential(nn.Linear(5, 3))"), r"layer 0 \(Linear\).*fails on samples.*\[6\]"),
+        (network("nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))"), "layer 0 .*GroupNorm"),
+        (
+            network("1 / 0"),
+            r"function fails: ZeroDivisionError: division by zero \(own_network.*:2",
+        ),
+        ("import no_such_package\n", "cannot be imported: ModuleNotFoundError.*no_such_package"),
+        ("def build(:\n", "cannot be imported: SyntaxError"),
+        ("raise RuntimeError('not today')\n", r"cannot be imported: RuntimeError: not today"),
+        ("build = 3\n", "has no function 'build'"),
+        ("pass\n", "has no function 'build'"),
+    ],
+)
+def test_what_is_wrong_with_an_own_network_is_said_in_one_line(
+    tmp_path: Path, source: str, expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected) as caught:
+        build(tmp_path, source)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_option_of_an_own_network(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"TypeError.*hiden"):
+        build(tmp_path, GOOD, hiden=5)
+
+
+def test_layers_that_mix_rows_are_found_by_trying(tmp_path: Path) -> None:
+    source = """
+import torch
+from torch import nn
+class Centre(nn.Module):
+    def forward(self, x): return x - x.mean(0)
+def build(*, input_shape, outputs):
+    return nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), Centre(), nn.Linear(6, outputs))
+"""
+    with pytest.raises(UsageError, match=r"layer 2 \(Centre\).*mixes the rows"):
+        build(tmp_path, source)
+
+
+@pytest.mark.parametrize("name", ["mynet:", ":build", "a:b:c", "no_such_module_here:build"])
+def test_references_that_lead_nowhere(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"module:function|No module named 'no_such_module_here'"):
+        build_model(name, input_shape=(6,), outputs=3, seed=8, options={}, search_path=tmp_path)
+
+
+def test_without_a_job_folder_only_pythons_path_counts(tmp_path: Path) -> None:
+    (tmp_path / "own_hidden.py").write_text(GOOD)
+    with pytest.raises(UsageError, match="no job folder"):
+        build_model("own_hidden:build", input_shape=(6,), outputs=3, seed=8, options={})
