@@ -3,7 +3,7 @@
 Rows go through a job's own front and clip; noise is Gaussian of the given standard deviations. The
 attacker groups mean rows of the sub-labels in the 64 principal directions of *clean* rows, which is
 generous to it: public rows would give nearly the same directions. ``labelled`` is an attacker with
-2,000 labelled images of the owner's distribution (`attacks.labels_informed`). Accuracy is the
+2,000 labelled images of the owner's distribution (`clicooper_hpc/attacks/labels/`). Accuracy is the
 owner's on clean test rows (names read as `LabelMap` does it), of a linear network and of one with a
 hidden layer, both trained on means of 8 rows of a sub-label.
 

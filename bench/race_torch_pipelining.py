@@ -9,8 +9,8 @@ paired ratios. Both train the same weights: their largest difference is printed 
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -130,7 +130,9 @@ def theirs(world: World) -> tuple[Callable[[], None], nn.Module]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rounds", type=int, nargs="?", default=15, metavar="ROUNDS")
+    rounds: int = parser.parse_args().rounds
     torch.set_num_threads(1)
     world = start_mpi()
     place = None if world.rank else tempfile.mkdtemp().encode()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+# Helpers of the tests, and the experiments of bench/ that tests/bench tests.
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from slurm_cluster import MISSING, SlurmCluster, private_slurm  # noqa: E402
 

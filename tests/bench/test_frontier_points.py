@@ -12,6 +12,8 @@ from paper_runs import Planned
 
 from clicooper_hpc.attacks.harness.table import Line
 
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
 NAN = math.nan
 CLUSTERING, MERGE, DECODER, MEMBERSHIP, EXTRACTION = PANELS
 
@@ -59,7 +61,7 @@ def test_the_largest_gain_without_noise_is_one() -> None:
 
 
 def test_the_shipped_points_are_read_and_have_names_of_their_own() -> None:
-    points = read_points(Path(__file__).with_name("frontier.toml"), scale=0.1)
+    points = read_points(BENCH / "frontier.toml", scale=0.1)
     names = [one.planned.name for one in points]
     assert len(set(names)) == len(names)
     assert {unit_of(one.noise) for one in points} == {"off", "element", "sample"}
@@ -70,7 +72,7 @@ def test_the_shipped_points_are_read_and_have_names_of_their_own() -> None:
     attacked = [one.planned.attacking for one in points]
     assert all(one is not None and one.scale == 0.1 for one in attacked)
     assert any(one.shipped for one in points)
-    some = read_points(Path(__file__).with_name("frontier.toml"), only=[points[0].release])
+    some = read_points(BENCH / "frontier.toml", only=[points[0].release])
     assert {one.release for one in some} == {points[0].release}
 
 

@@ -24,9 +24,11 @@ from paper_runs import (
 from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.errors import RunFolderError, UsageError
 
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
 
 def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
-    sheet = read_sheet(Path(__file__).with_name("paper.toml"))
+    sheet = read_sheet(BENCH / "paper.toml")
     names = [entry.name for entry in sheet.entries]
     assert len(set(names)) == len(names)
     assert {entry.yardstick for entry in sheet.entries} <= {"", *names}

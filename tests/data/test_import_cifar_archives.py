@@ -18,8 +18,8 @@ from data_builders import (
     write_tar,
 )
 
-from clicooper_hpc.data import importers
 from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.data.importers import import_dataset as import_module
 from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, CifarLayout
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 
@@ -35,8 +35,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importers, "CIFAR10", LAYOUTS["cifar10"])
-    monkeypatch.setattr(importers, "CIFAR100", LAYOUTS["cifar100"])
+    monkeypatch.setattr(import_module, "CIFAR10", LAYOUTS["cifar10"])
+    monkeypatch.setattr(import_module, "CIFAR100", LAYOUTS["cifar100"])
 
 
 def _check(path: Path, layout: CifarLayout, content: dict[str, bytes]) -> None:
