@@ -4,7 +4,7 @@
 
 The job is run, told to stop after a given number of seconds, and resumed to its end. Printed: the
 size of a checkpoint, what trainers spent on saving as a share of their stages, and how long the
-later life took until it went on.
+restart took until it trained again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def report(run: Path, step: int, wall_s: float, said: str) -> None:
-    """Print what the tables and the resumed life's own words say."""
+    """Print what the tables and the restart itself printed."""
     opened = open_run(run)
     checkpoint = find_checkpoints(run)[0]
     size = sum(one.size for one in checkpoint.files.values())
@@ -69,7 +69,7 @@ def report(run: Path, step: int, wall_s: float, said: str) -> None:
         )
     found = re.search(r"goes on after (\d+) of (\d+) steps, ready in ([\d.]+) s", said)
     if found is None:
-        raise SystemExit(f"the resumed life did not say where it goes on:\n{said[-2000:]}")
+        raise SystemExit(f"the restart did not say where it goes on:\n{said[-2000:]}")
     steps = opened.table("steps", 1)
     rest_s = steps.loc[step:, "step_s"].sum()
     print(

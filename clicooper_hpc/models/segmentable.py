@@ -80,7 +80,7 @@ def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -
     """Refuse a network in which a row's result depends on its batch mates, found by trying.
 
     Runs two batches in training mode, with equal random numbers, that differ in the second row
-    only; the first row must come out alike (relative tolerance 1e-4) behind every layer. Finds
+    only; the first row must come out the same (relative tolerance 1e-4) behind every layer. Finds
     what no list of module types can: a layer of the user's own that averages over axis 0.
     Buffers, modes and generators are as before afterwards.
 

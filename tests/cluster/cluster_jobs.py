@@ -17,7 +17,7 @@ __all__ = ["JOB", "LONG", "assert_readable", "setup_in", "submit", "until_traini
 ROOT = Path(__file__).resolve().parents[2]
 #: The job of the README; its front lies beside it.
 JOB = ROOT / "jobs" / "digits.toml"
-#: More epochs than the tests have patience: a job that is still training when it is hit.
+#: More epochs than the tests wait for: a job that is still training when it is hit.
 LONG = "training.epochs=5000"
 
 

@@ -11,10 +11,10 @@ from slurm_cluster import SlurmCluster, until
 
 pytestmark = pytest.mark.cluster
 
-#: The first life waits for Slurm's warning, tells its step and goes back into the queue.
+#: The first start waits for Slurm's warning, tells its step and goes back into the queue.
 SCRIPT = """
 if [ -n "$SLURM_RESTART_COUNT" ]; then
-    echo "life $SLURM_RESTART_COUNT of $SLURM_JOB_ID goes on from $(cat saved)"
+    echo "start $SLURM_RESTART_COUNT of $SLURM_JOB_ID goes on from $(cat saved)"
     exit 0
 fi
 warned() { kill -USR1 "$step"; wait "$step"; echo "step ended with $?"; }
@@ -28,14 +28,14 @@ sleep 60
 
 #: Of an array, the task with number 0 puts itself back into the queue, once.
 TASKS = """
-echo "task $SLURM_ARRAY_TASK_ID, life ${SLURM_RESTART_COUNT:-0}"
+echo "task $SLURM_ARRAY_TASK_ID, start ${SLURM_RESTART_COUNT:-0}"
 if [ "$SLURM_ARRAY_TASK_ID" = 0 ] && [ -z "$SLURM_RESTART_COUNT" ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
     sleep 60
 fi
 """
 
-#: Three ranks of MPICH that stay. The loop gives the step of each life a number of its own, for
+#: Three ranks of MPICH that stay. The loop gives the step of each start a number of its own, for
 #: MPICH would wait for ever on the shared memory that a killed step left under the same number.
 RANKS = """
 for ((i = 0; i < ${SLURM_RESTART_COUNT:-0}; i++)); do srun -n1 -N1 true; done
@@ -59,7 +59,7 @@ def test_a_signalled_job_saves_and_goes_on_in_its_next_life(
     slurm.cancel(job, "--signal=USR1", "--batch")
     ended = slurm.wait(job, "COMPLETED")
     assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", "1")
-    assert f"life 1 of {job} goes on from step 7" in slurm.log(job)
+    assert f"start 1 of {job} goes on from step 7" in slurm.log(job)
     assert "step ended with 75" in slurm.log(job)
 
 
@@ -83,6 +83,6 @@ def test_a_task_of_an_array_starts_itself_again_and_no_other(
     options = ("--array=0-1", "--requeue", "--open-mode=append", f"--output={tmp_path}/%a.out")
     slurm.submit(TASKS, tmp_path, *options)
     log = tmp_path / "0.out"
-    until("task 0 goes on", lambda: log.exists() and "life 1" in log.read_text())
+    until("task 0 goes on", lambda: log.exists() and "start 1" in log.read_text())
     until("all have ended", lambda: not slurm.call("squeue", "--noheader").stdout.strip())
-    assert (tmp_path / "1.out").read_text() == "task 1, life 0\n"
+    assert (tmp_path / "1.out").read_text() == "task 1, start 0\n"

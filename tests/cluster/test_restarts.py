@@ -67,7 +67,7 @@ def test_a_time_limit_leads_to_a_checkpoint_a_requeue_and_the_same_weights(
 ) -> None:
     """Slurm warns the ranks before its limit of one minute, in which the run cannot end.
 
-    Their second life gets all the time it wants: a third would show nothing more.
+    Their second start gets all the time it wants: a third would show nothing more.
     """
     limit = ("slurm.time_min=1", "slurm.signal_s=30")
     job = submit(slurm, tmp_path, *SAME, *limit, setup=slowly(tmp_path))
