@@ -18,7 +18,9 @@ def words_of(name: str) -> list[str]:
     """Split CamelCase without digits: "DPSgdFront" is dp, sgd, front; H5Rows is rows."""
     for written, word in WRITTEN_TOGETHER.items():
         name = name.replace(written, word)
-    parts = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+|[A-Z]+|[a-z]+", re.sub(r"\d+(?:x\d+)?", "", name))
+    parts = re.findall(
+        r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+|[A-Z]+|[a-z]+", re.sub(r"\d+(?:x\d+)?", "", name)
+    )
     return [part.lower() for part in parts if len(part) > 1]
 
 

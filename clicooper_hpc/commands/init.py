@@ -24,6 +24,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def init_sbatch_script() -> str:
     """Return the single-node script, the same text as slurm/single-node.sbatch."""
+    # From the package, because an installed clicooper has no slurm/ folder beside it.
     return (resources.files("clicooper_hpc") / "templates" / "job.sbatch").read_text("utf-8")
 
 
@@ -32,6 +33,7 @@ def write_init_files(folder: Path) -> list[Path]:
     from clicooper_hpc.config.reference import reference_job
 
     script = init_sbatch_script()
+    # The script names the repository's files; the user's copy must name those beside it.
     for stored, here in (
         ("jobs/digits.toml", "job.toml"),
         ("slurm/single-node.sbatch", "job.sbatch"),

@@ -44,12 +44,14 @@ def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitC
     if others:
         lines += ["", *_comparison([run, *others])]
     lines += ["", *_how_to_open(run)]
+    # The exit code lets scripts tell a finished run from one to resume.
     complete = all(each.status == "complete" for each in [run, *others])
     return "\n".join(lines), ExitCode.DONE if complete else ExitCode.USAGE
 
 
 def _comparison(runs: Sequence[Run]) -> list[str]:
     """Return the results of runs side by side, and where their jobs differ from the first."""
+    # Only results all runs have: a run without privacy has no epsilon to show beside.
     names = [name for name in runs[0].results if all(name in run.results for run in runs)]
     width = max((len(name) for name in names), default=0)
     titles = [run.folder.path.name for run in runs]

@@ -79,9 +79,11 @@ def make_key_file(path: Path, *, encrypt: bool) -> str:
 def _password() -> bytes:
     from clicooper_hpc.run.credentials import PASSWORD_VARIABLE
 
+    # The variable goes first: batch jobs have no terminal to ask on.
     given = os.environ.get(PASSWORD_VARIABLE)
     if given is None and sys.stdin.isatty():
         given = getpass.getpass("password of the new key: ")
+        # Asked twice: a key behind a mistyped password is lost.
         if getpass.getpass("the same again: ") != given:
             raise UsageError("the two passwords differ", remedy="Try again.")
     if not given:

@@ -46,6 +46,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     """Return the plan of a run with ``ranks`` ranks (default: as the job says, or 4)."""
     if ranks is None:
         wanted = job.wanted_segments()
+        # As many as the demo has, so that `plan JOB` works without an option.
         ranks = 4 if wanted is None else wanted + 1
     segments = job.check_ranks(ranks)
     check_depth(segments, job.pipeline.micro_batches)
@@ -55,6 +56,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         spent = spent_count(job, len(splits["train"]), data.num_classes)
         contract = Contract(
             release_shape=shape,
+            # Samples spent on the front's class sums are never released.
             samples=len(splits["train"]) - spent,
             validation_samples=len(splits.get("validation", ())),
             outputs=data.num_classes * job.labels.expansion,
@@ -64,12 +66,14 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     model = network_of(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
+        # Timed as the pipeline runs it: a kernel's time is not proportional to its rows.
         rows = -(-job.training.batch_size // job.pipeline.micro_batches)
         device = choose_device("cpu", 0)
         row = measured_costs(model, shape, rows=rows, device=device)
         costs = np.tile(row, (segments, 1))
     layout = layout_of(job, model, contract, segments, costs)
     course = course_of(job, contract, names, segments)
+    # As the run does before anything leaves: what it would refuse, plan refuses.
     check_course(job, course, layout, contract)
     used = costs if costs is not None else flops_costs(model, shape, segments)
     simulation = _simulate(course, layout, used)
@@ -113,6 +117,7 @@ def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
         float(costs[index, span.start : span.stop].sum())
         for index, span in enumerate(layout.segments)
     ]
+    # Relative to the slowest segment: the bubble depends on ratios only.
     unit = max(forward) or 1.0
     forward = [cost / unit for cost in forward]
     schedule = make_schedule(course.schedule_name, course.segments, course.micro_batches)
@@ -121,6 +126,7 @@ def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
         coupling=course.coupling,
         forward_cost=forward,
         backward_cost=[_BACKWARD * cost for cost in forward],
+        # With as many as the run opens, so that a schedule that would deadlock shows here.
         slots=course.slots(),
     )
 
@@ -205,6 +211,7 @@ def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -
         return ["labels: sent as they are; every trainer sees the classes"]
     shape = contract.release_shape
     head = f"labels: {method}, {gamma} names for each of {classes} classes"
+    # The simulation needs a sample for each name.
     if classes < 2 or contract.samples < classes * gamma:
         return [f"{head}; too few samples for a forecast"]
     sigma = 0.0

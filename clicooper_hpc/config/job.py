@@ -52,10 +52,12 @@ class Job(Section):
     output: OutputSection = OutputSection()
     # How a run got its nodes is nobody else's business and changes no bit of it: not in the digest.
     slurm: SlurmSection = Field(default=SlurmSection(), exclude=True)
+    # Where the user's modules lie differs from machine to machine: not in the digest either.
     folder: str = Field(default=".", exclude=True)
 
     @model_validator(mode="after")
     def _consistent(self) -> Job:
+        # An empty micro-batch would be a message without rows.
         if self.pipeline.micro_batches > self.training.batch_size:
             raise ValueError(
                 f"pipeline.micro_batches = {self.pipeline.micro_batches} is more than "
@@ -76,10 +78,12 @@ class Job(Section):
 
     def canonical(self) -> str:
         """Return the resolved job as sorted JSON: stored in every run, and what is digested."""
+        # Sorted and without blanks: one job has one text, so ranks can compare digests of it.
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def cut_at(self, cuts: Sequence[int]) -> Job:
         """Return the same job with the network cut before these layers."""
+        # `model_copy` does not validate; the cuts come from a layout that was checked.
         pipeline = self.pipeline.model_copy(update={"partition": [*cuts]})
         return self.model_copy(update={"pipeline": pipeline})
 

@@ -33,6 +33,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     table, sources = _read_with_base(path)
     for text in overrides:
         _apply_override(table, sources, text)
+    # Modules of the user's own are looked for beside the job file.
     table["folder"] = str(path.parent.resolve())
     try:
         return Job.model_validate(table)
@@ -67,6 +68,7 @@ def load_canonical_job(text: str, folder: str = ".") -> Job:
         This version knows no such job: another one wrote it, or the file is damaged.
     """
     try:
+        # The folder is set behind validation: it is no part of the canonical text.
         return Job.model_validate_json(text).model_copy(update={"folder": folder})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -95,6 +97,7 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
                 where=str(path),
                 remedy="One level of extends is allowed: merge the two base files.",
             )
+        # Before the merge: afterwards nobody knows which file a path came from.
         _resolve_paths(base, base_path.parent)
         _note_sources(base, base_path, sources)
     _resolve_paths(table, path.parent)
@@ -161,6 +164,7 @@ def _apply_override(table: dict[str, Any], sources: dict[str, Path], text: str) 
     part: dict[str, Any] = {keys[-1]: value}
     for key in reversed(keys[:-1]):
         part = {key: part}
+    # Typed on the command line, so relative to where the user stands.
     _resolve_paths(part, Path.cwd())
     _note_sources(part, Path("--set"), sources)
     # A single option is laid over the others; a whole table given in one --set replaces them.
@@ -171,9 +175,11 @@ def _apply_override(table: dict[str, Any], sources: dict[str, Path], text: str) 
 def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Path) -> UsageError:
     """Turn pydantic's report into one line about the first mistake."""
     mistakes = error.errors(include_url=False, include_context=False, include_input=True)
+    # One line, one mistake: the first is often the cause of the others.
     first = mistakes[0]
     keys = [str(part) for part in first["loc"] if not _is_branch_name(str(part))]
     dotted = ".".join(keys)
+    # The file that set the key, or the nearest table around it that a file has set.
     source = next(
         (
             sources[".".join(keys[:n])]
@@ -227,6 +233,7 @@ def _line_of(path: Path, keys: Sequence[str]) -> int | None:
     best: int | None = None
     for number, raw in enumerate(lines, start=1):
         text = raw.strip()
+        # A scan of lines, because tomllib keeps no positions.
         if text.startswith("[") and not text.startswith("[["):
             section = [
                 part.strip().strip('"') for part in text.strip("[]").split("]")[0].split(".")

@@ -113,6 +113,7 @@ class FrontSection(Section):
     def _consistent(self) -> FrontSection:
         if self.kind == "weights" and self.weights is None:
             raise ValueError('front.kind = "weights" needs front.weights')
+        # These make their features; the others have the size of the row or of the network.
         if self.kind in ("random", "dct", "dp-sgd") and self.dim is None:
             raise ValueError(f'front.kind = "{self.kind}" needs front.dim')
         if self.projection == "private-lda":
@@ -183,8 +184,10 @@ class PrivacySection(Section):
             raise ValueError(
                 'privacy.unit = "metric" compares rows: relation must be "replace-one"'
             )
+        # Epsilon without delta, or the reverse, bounds nothing.
         if (self.budget_epsilon is None) != (self.budget_delta is None):
             raise ValueError("privacy.budget_epsilon and privacy.budget_delta go together")
+        # A budget beside no privacy would look as if it held something.
         if not self.enabled and self.budget_epsilon is not None:
             raise ValueError("privacy.enabled = false spends without limit: take the budget out")
         return self

@@ -33,6 +33,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
             for key, info in model.model_fields.items()
             if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
         ]
+        # In front: a nested table follows its parent on the page.
         pending = nested + pending
 
 
@@ -131,8 +132,11 @@ def reference_job() -> str:
             lines.append(f"# {_one_line(info.description)}")
             value = _default(info)
             if value is PydanticUndefined:
+                # The one required key is data.path; with the embedded set the written job runs as
+                # it is.
                 lines.append(f'{key} = "digits"')
             elif value is None:
+                # TOML has no null: a key without default stays a comment.
                 lines.append(f"# {key} =")
             else:
                 lines.append(f"# {key} = {_toml(value)}")

@@ -69,6 +69,7 @@ def _address(value: str) -> str:
 
 def _line(value: str) -> str:
     """Keep one text to one line of the script."""
+    # A line break would begin a line of the script that was never checked.
     if not value.replace("\t", " ").isprintable():
         raise ValueError(f"{value!r} must be one line without control characters")
     return value
@@ -84,6 +85,8 @@ def _sbatch_option(value: str) -> str:
         raise ValueError(f"{value!r} is no sbatch option such as '--exclusive'")
     for word in words:
         option = word.split("=")[0] if word.startswith("--") else word[:2]
+        # Given twice, sbatch takes the last, and the script would start other ranks than it asked
+        # for.
         if option in _OWN_OPTIONS:
             key = _OWN_OPTIONS[option]
             name = key if "." in key else f"slurm.{key}"
@@ -182,8 +185,10 @@ class SlurmSection(Section):
             raise ValueError("slurm.gpu_type needs slurm.gpus_per_node")
         if self.seeds_at_once is not None and not self.seeds:
             raise ValueError("slurm.seeds_at_once needs slurm.seeds")
+        # The signal would come before the run has begun, and requeue it for ever.
         if self.signal_s >= 60 * self.time_min:
             raise ValueError("slurm.signal_s must be less than slurm.time_min, which is in minutes")
+        # Two tasks of the array would write the same run folder.
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("slurm.seeds holds a seed twice")
         return self

@@ -46,6 +46,8 @@ class BackingFile(io.FileIO):
     """
 
     def __init__(self, path: Path) -> None:
+        # "x": a second import into the same temporary name must not write into the first one's
+        # file.
         super().__init__(path, "x+b")
         self.failure: OSError | None = None
         """What the first failed write met (no space, quota, file size limit, broken device)."""
@@ -54,8 +56,12 @@ class BackingFile(io.FileIO):
         """Write all of ``content``, or drop it once a write has failed."""
         view = memoryview(content).cast("B")
         try:
+            # After a failure nothing more is written, but the library is told that all went well:
+            # told of a failure, it would crash when it closes.
             done = len(view) if self.failure else 0
             while done < len(view):
+                # An unbuffered write may take only a part, and on a file that is nearly full it
+                # does.
                 done += super().write(view[done:]) or 0
         except OSError as error:
             self.failure = error
@@ -73,6 +79,7 @@ class BackingFile(io.FileIO):
     def sync(self) -> None:
         """Wait until the content is on the device; failures are kept like those of writes."""
         try:
+            # Some file systems report a full disk or a quota only here, not at the write.
             os.fsync(self.fileno())
         except OSError as error:
             self.failure = self.failure or error
@@ -94,9 +101,12 @@ class AtomicH5File:
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         self.target = target
         self._overwrite = overwrite
+        # Beside the target, because a rename is one step only within one file system; hidden, and
+        # with a random part, so that two imports at a time do not meet.
         self._part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         self._backing: BackingFile | None = None
         self._file: Any = None
+        # One thread: h5py calls of one file must not overlap, and signal handlers never run here.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hdf5-output")
 
     @property
@@ -126,10 +136,12 @@ class AtomicH5File:
         """Close the file, make it durable and give it its name."""
         assert self._backing is not None  # noqa: S101 - an H5Output is published once
         self._run(self._file.close)
+        # Before the rename: after a power cut the name must not stand for a file without content.
         self._run(self._backing.sync)
         self._refuse_existing()
         try:
             self._backing.close()
+            # Atomic: readers see the old file or the whole new one.
             os.replace(self._part, self.target)
         except OSError as error:
             raise self._error(error) from error
@@ -146,6 +158,7 @@ class AtomicH5File:
             with contextlib.suppress(OSError, RuntimeError):
                 self._thread.submit(lambda: self._file and self._file.close()).result()
             backing.close()
+        # Missing when the file could not even be created.
         self._part.unlink(missing_ok=True)
         self._thread.shutdown()
 
@@ -174,6 +187,7 @@ class AtomicH5File:
             )
 
     def _error(self, error: OSError) -> DataError:
+        # Only these errors go away by making room; for others the advice would mislead.
         room = "Make room and import again" if error.errno in _NO_ROOM else None
         return DataError(
             f"cannot be written ({error.strerror or error})", where=str(self.target), remedy=room

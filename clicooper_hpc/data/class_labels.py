@@ -27,6 +27,7 @@ def check_class_labels(
     first_row
         Row number of ``labels[0]`` in the place named by ``where``.
     """
+    # Both ends: a signed label below 0 would index class names from the back without an error.
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(bad):
         row = int(bad[0])
@@ -43,6 +44,7 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
             f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
             where=where,
         )
+    # Twice the same name would make two classes one for whoever reads results by name.
     if len(set(names)) != len(names) or "" in names:
         twice = sorted({name for name in names if names.count(name) > 1 or name == ""})
         raise DataError(f"class names are empty or repeat: {twice[:4]}", where=where)

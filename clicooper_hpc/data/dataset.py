@@ -46,6 +46,7 @@ class DataSet:
         self.name = name
         self.source = source
         self.class_names = class_names
+        # Read-only: which splits there are was checked when the file was opened.
         self.splits: Mapping[str, Split] = MappingProxyType(dict(splits))
         self._file = file
 
@@ -94,9 +95,11 @@ def open_dataset(path: str | Path) -> DataSet:
         labels of different number, a label outside [0, K), fewer than two classes.
     """
     source = str(path)
+    # A word, not a path: the embedded set needs no file, so that a first run downloads nothing.
     if source == "digits":
         names, splits = load_digits_splits()
         return DataSet("digits", source, names, splits)
+    # h5py would say "unable to open file" for a missing file, a folder and a pipe alike.
     if not os.path.isfile(source):
         raise DataError(
             "is not a file" if os.path.exists(source) else "no such file",
@@ -120,7 +123,9 @@ def open_dataset(path: str | Path) -> DataSet:
             }
         if not splits:
             raise DataError(f"has none of the splits {', '.join(SPLITS)}", where=source)
+        # One front and one network take the rows of all splits.
         _check_same_rows(splits, source)
+    # Also on Ctrl-C: the caller has no object yet whose `close` it could call.
     except BaseException:
         file.close()
         raise
@@ -131,6 +136,8 @@ def _open_split(file: h5py.File, name: str, source: str, num_classes: int) -> Sp
     where = f"{source}:/{name}"
     x, y = check_h5_split(file[name], where)
     labels = H5RowStore(y, f"{where}/y")
+    # All labels are read when the file is opened (8 bytes a sample), so that a wrong one is found
+    # before anything is released, not in the middle of an epoch.
     for start, values in iterate_store_rows(labels, 0, labels.shape[0]):
         check_class_labels(values, labels.where, first_row=start, num_classes=num_classes)
     return Split(name, H5RowStore(x, f"{where}/x"), labels)

@@ -39,7 +39,7 @@ class _UnfinishedSplit:
 class DatasetWriter:
     """Context manager that writes ``target`` under a temporary name beside it.
 
-    `append` rows, then `finish` with the class names: only that makes the file appear. Leaving
+    `append_samples`, then `finish` with the class names: only that makes the file appear. Leaving
     the block on an error, or without `finish`, removes the temporary file.
 
     Parameters
@@ -77,6 +77,7 @@ class DatasetWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Still open here means that `finish` did not publish the file.
         if self._output.is_open:
             self._output.discard()
             if kind is None:
@@ -87,7 +88,7 @@ class DatasetWriter:
         """The highest class number so far in any split."""
         return max((part.highest_label for part in self._splits.values()), default=0)
 
-    def append(self, split: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
+    def append_samples(self, split: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
         """Append samples to a split; memory use is that of the arguments.
 
         Parameters
@@ -111,6 +112,7 @@ class DatasetWriter:
             if fault:
                 raise DataError(fault, where=f"{self._source}, {split}")
             part = self._splits[split] = _UnfinishedSplit(x.shape[1:], x.dtype)
+            # Created with the first rows, because only they tell shape and dtype of the split.
             self._output.apply(lambda file: _create_split(file, split, part))
         part = self._splits[split]
         if (x.shape[1:], x.dtype) != (part.row_shape, part.dtype):
@@ -121,6 +123,7 @@ class DatasetWriter:
         check_class_labels(y, f"{self._source}, {split}", first_row=part.rows)
         start = part.rows
         self._output.apply(lambda file: _append_samples(file[split], start, x, y))
+        # After the write: a row that failed is not counted.
         part.rows += len(x)
         part.highest_label = max(part.highest_label, int(y.max(initial=0)))
 
@@ -134,6 +137,7 @@ class DatasetWriter:
             the labels need, splits differ in row shape, or the disk is full.
         """
         names = tuple(class_names)
+        # Before anything is published: a file with too few class names would appear complete.
         self._check(names)
         self._output.apply(lambda file: _write_attributes(file, self._source_kind, names))
         self._output.publish()
@@ -169,12 +173,15 @@ def _create_split(file: h5py.File, split: str, part: _UnfinishedSplit) -> None:
         dataset = file.create_dataset(
             f"{split}/{name}",
             shape=(0, *row_shape),
+            # How many rows come is known only at the end of a stream.
             maxshape=(None, *row_shape),
             chunks=(chunk, *row_shape),
             dtype=dtype,
             compression="gzip",
             compression_opts=1,
+            # Bytes of one significance together compress better, which float32 rows need.
             shuffle=True,
+            # Damage on disk is found, with its chunk, when the row is read.
             fletcher32=True,
         )
         for key, text in attrs.items():
@@ -193,6 +200,7 @@ def _write_attributes(file: h5py.File, source_kind: str, class_names: tuple[str,
     file.attrs["source_kind"] = np.bytes_(source_kind)
     file.attrs["created"] = np.bytes_(datetime.now(UTC).isoformat(timespec="seconds"))
     encoded = [name.encode("utf-8") for name in class_names]
+    # Fixed length: h5py and other readers take these strings without the HDF5 heap.
     width = max(len(name) for name in encoded)
     file.attrs.create(
         "class_names",

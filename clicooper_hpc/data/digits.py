@@ -26,8 +26,11 @@ def load_digits_splits() -> tuple[tuple[str, ...], dict[str, Split]]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
+    # Stored as 0..16; the other sets come as 0..1 too, so one clip norm has one meaning.
     images = (bunch.images / 16).astype(np.float32)[..., None]
     labels = bunch.target.astype(np.int64)
+    # By a hash, not by a generator: the published figures stand on this split, whatever the version
+    # of NumPy or scikit-learn.
     test = stratified_test_mask(labels, [f"digits/{i}" for i in range(len(labels))], _TEST_COUNT)
     splits = {
         name: Split(

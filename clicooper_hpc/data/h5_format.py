@@ -59,6 +59,7 @@ def h5_row_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
     """Say why rows of this shape (n, ...) and dtype are not allowed; None if they are."""
     if dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
         return f"has dtype {dtype}, allowed are uint8 and float32"
+    # No (n, H, W): with a channel axis for grey images too, fronts and networks see one layout.
     if len(shape) not in (2, 4):
         return f"has shape {shape}, allowed are (n, D) vectors and (n, H, W, C) images"
     if 0 in shape:
@@ -74,11 +75,13 @@ def check_h5_header(file: h5py.File, path: str) -> tuple[str, ...]:
     DataError
         If the file is another format or a later version, or has no usable class names.
     """
+    # Files made by hand need no attributes but the class names, so a missing one is no fault.
     name = file.attrs.get("format", FORMAT_NAME)
     name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     if name != FORMAT_NAME:
         raise DataError(f"is a {name!r} file, not a data set", where=path)
     version = file.attrs.get("format_version", FORMAT_VERSION)
+    # A later version may mean the same names otherwise: refused, not guessed.
     if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
         raise DataError(
             f"has format version {version}, this program reads up to {FORMAT_VERSION}",
@@ -102,6 +105,7 @@ def check_h5_split(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
 
     The labels' values are not looked at here (that takes reading).
     """
+    # A file from elsewhere may have anything under these names, a data set or a dangling link.
     if not isinstance(group, h5py.Group):
         raise DataError("is not a group", where=where)
     for name in ("x", "y"):
@@ -116,6 +120,7 @@ def check_h5_split(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
                 remedy="Copy it into one file (h5repack does)",
             )
     x, y = group["x"], group["y"]
+    # Big-endian files are fine: rows are turned to the native order when they are read.
     fault = h5_row_fault(x.shape or (), x.dtype.newbyteorder("="))
     if fault:
         raise DataError(fault, where=f"{where}/x")

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _PAGE_BYTES = 64 * 1024
+# Bounds what one read holds in memory, and is long enough that a disk streams.
 _RANGE_BYTES = 4 * 1024 * 1024
 
 
@@ -50,7 +51,7 @@ class RowStore(Protocol):
     def where(self) -> str:
         """File and data set, for messages."""
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows start..stop-1."""
 
 
@@ -68,7 +69,7 @@ class ArrayRowStore:
         self.chunk_rows = max(1, len(array))  # a view of all rows costs nothing
         self.where = where
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return a view of rows start..stop-1."""
         return self._array[start:stop]
 
@@ -84,15 +85,19 @@ class H5RowStore:
         if dataset.chunks:
             self.chunk_rows = int(dataset.chunks[0])
         else:
+            # Not chunked: the operating system reads pages, so neighbours within one come for
+            # nothing.
             self.chunk_rows = max(1, _PAGE_BYTES // _row_bytes(self))
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows start..stop-1; DataError naming file, data set and chunk if damaged."""
+        # h5py would raise "Not a dataset", which says nothing about a file closed too early.
         if not self._dataset:
             raise ValueError(f"{self.where} was closed")
         with h5_format_errors(f"{self.where}, rows {start} to {stop - 1}"):
             try:
                 values: NDArray[Any] = self._dataset[start:stop]
+            # A range covers many chunks; once more, chunk by chunk, to name the damaged one.
             except (OSError, RuntimeError):
                 self._read_chunks(start, stop)
                 raise
@@ -128,6 +133,7 @@ def plan_store_reads(
     """
     if not len(ids):
         return []
+    # A gap of less than a chunk is read through: the chunk must be decompressed anyway.
     gap = np.diff(ids // chunk_rows) > 1
     cuts = np.flatnonzero(gap | (np.diff(ids // range_rows) != 0)) + 1
     edges = [0, *cuts.tolist(), len(ids)]
@@ -148,13 +154,14 @@ def gather_store_rows(
 
     Holds one range of rows (4 MiB, or one chunk if that is larger) at a time.
     """
+    # Sorted, each chunk is decompressed once whatever order the ids ask for.
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     for first, last, start, stop in plan_store_reads(
         ordered, chunk_rows=store.chunk_rows, range_rows=_rows_per_range(store)
     ):
         numbers = ordered[first:last]
-        yield order[first:last], numbers, store.read(start, stop)[numbers - start]
+        yield order[first:last], numbers, store.read_rows(start, stop)[numbers - start]
 
 
 def iterate_store_rows(
@@ -163,6 +170,7 @@ def iterate_store_rows(
     """Yield (number of the first row, rows) for rows start..stop-1 in order, range by range."""
     step = _rows_per_range(store)
     while start < stop:
+        # Ranges end at multiples of the step, so that no chunk is split over two reads.
         end = min(stop, (start // step + 1) * step)
-        yield start, store.read(start, end)
+        yield start, store.read_rows(start, end)
         start = end

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["keyed_order", "stratified_test_mask"]
 
+# The tag keeps these hashes apart from every other use of SHA-256 on the same paths.
 _TAG = b"clicooper/v1/data-order\x00"
 
 
@@ -18,6 +19,7 @@ def keyed_order(keys: Sequence[str]) -> NDArray[np.int64]:
 
     No random number generator is involved, so no library version can change the order.
     """
+    # File names on Linux are bytes and need not be valid UTF-8.
     ranks = [hashlib.sha256(_TAG + key.encode("utf-8", "surrogateescape")).digest() for key in keys]
     return np.asarray(sorted(range(len(keys)), key=ranks.__getitem__), dtype=np.int64)
 
@@ -48,6 +50,7 @@ def stratified_test_mask(
     exact = sizes * test_count  # in units of 1/n, so that the arithmetic stays in integers
     quota = exact // len(labels)
     by_remainder = np.argsort(-(exact % len(labels)), kind="stable")
+    # Never the last sample of a class: a class nobody trains on cannot be tested.
     for index in [i for i in by_remainder if quota[i] + 1 < sizes[i]]:
         if quota.sum() == test_count:
             break

@@ -37,6 +37,7 @@ def _cores(machines: Sequence[Machine], ranks: tuple[int, ...]) -> Diagnosis:
     text += f" on {allowed}"
     text += f" of {node} cores" if allowed < node else " cores"
     unbound = "(`mpirun --bind-to none`, `srun --cpu-bind=none`)"
+    # A warning, not a fault: tests and demos on a laptop run so.
     if len(machines) > allowed:
         text += ": more ranks than cores"
         remedy = "Start fewer ranks per host; it works, but ranks wait for each other"
@@ -55,6 +56,7 @@ def _cores(machines: Sequence[Machine], ranks: tuple[int, ...]) -> Diagnosis:
 def _crowded(machines: Sequence[Machine], ranks: tuple[int, ...]) -> str:
     """Say which ranks are bound to the same few cores; "" if none are."""
     for cores, users in Counter(machine.cores for machine in machines).items():
+        # A set of cores may be shared as long as each rank can have one of them.
         if users > len(cores):
             same = [r for r, machine in zip(ranks, machines, strict=True) if machine.cores == cores]
             return f"{diagnosed_ranks(same)} are bound to the same {len(cores)}"
@@ -67,6 +69,8 @@ def _threads(machines: Sequence[Machine], ranks: tuple[int, ...]) -> Diagnosis:
     wishes = sorted({machine.omp_threads or "not set" for machine in machines})
     most, whole = max(threads), sum(threads)
     text = f"{most} for each rank (OMP_NUM_THREADS {' or '.join(wishes)})"
+    # One thread a rank is the least there is; then only fewer ranks help, which the rule on cores
+    # says.
     if most > 1 and whole > allowed:
         fitting = max(1, allowed // len(machines))
         return Diagnosis(
@@ -94,6 +98,7 @@ def judge_gpus(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
             continue
         names = ", ".join(f"{count} x {name}" for name, count in Counter(gpus).items())
         yield Diagnosis("gpus", "ok", names, "", (rank.rank,))
+        # Only the first rank of a host has tried it.
         if memory is not None:
             how = f"not taken by MPI ({memory})" if memory else "taken by MPI within one process"
             text = f"{how}; not needed, messages go through host memory"

@@ -54,11 +54,13 @@ def merge_diagnoses(findings: Iterable[Diagnosis], size: int) -> list[Diagnosis]
     """Make one of equal findings of several ranks among ``size``, those of one check together."""
     ranks: dict[Diagnosis, set[int]] = {}
     for finding in findings:
+        # Equal but for the ranks: a thousand ranks with the same library give one line.
         found = ranks.setdefault(replace(finding, ranks=()), set())
         found.update(finding.ranks or range(size))
     checks = list(dict.fromkeys(finding.check for finding in ranks))
     return sorted(
         (replace(finding, ranks=tuple(sorted(found))) for finding, found in ranks.items()),
+        # Checks in the order in which they were made, so that causes stand before consequences.
         key=lambda finding: checks.index(finding.check),
     )
 
@@ -103,6 +105,7 @@ def diagnosed_ranks(ranks: Iterable[int]) -> str:
 
 
 def _lines(finding: Diagnosis, hosts: Sequence[str], width: int) -> list[str]:
+    # What holds for all ranks needs no list of them.
     whose = "" if len(finding.ranks) == len(hosts) else f"{_where(finding.ranks, hosts)}: "
     head = f"{finding.level:<{_NAME}}{finding.check:<{_NAME}}  "
     lines = _wrap(whose + finding.text, head, _INDENT, width)
@@ -123,6 +126,7 @@ def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:
         width,
         initial_indent=first,
         subsequent_indent=rest,
+        # Paths and options stay whole, to be copied.
         break_long_words=False,
         break_on_hyphens=False,
     )

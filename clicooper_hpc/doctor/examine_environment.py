@@ -49,9 +49,12 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
     json
         Tell it to a script.
     """
+    # From the environment, because it must work where MPI does not start.
     launcher = read_launcher(os.environ)
     library, world = "", None
     try:
+        # Loaded before it is started: with a foreign launcher MPI_Init may end the process without
+        # a word.
         library = find_library()
         _warn_of_launcher(launcher, library)
         world = start_mpi()
@@ -75,6 +78,7 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
             )
         except ClicooperError as error:
             _write_error(f"rank {world.rank}: {error.line()}")
+            # Other ranks may wait for this one; an ordinary exit would leave them there.
             world.abort(ExitCode.ENVIRONMENT)
 
 
@@ -103,6 +107,7 @@ def _examine_together(
         judged = _judge_facts([FACTS.validate_json(part) for part in gathered])
         findings = merge_diagnoses([*judged, *found], world.size)
         _print_diagnoses(findings, world.processors, say, json)
+        # All ranks leave with the same code: launchers report whichever comes first.
         code = bytes([diagnosis_exit_code(findings)])
     return world.broadcast_bytes(code, limit_bytes=1, deadline_s=LIMIT_S)[0]
 

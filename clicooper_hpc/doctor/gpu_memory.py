@@ -23,6 +23,8 @@ def try_gpu_memory() -> str:
     try:
         child = subprocess.run(
             [sys.executable, "-m", "clicooper_hpc.doctor.gpu_memory"],
+            # The child is no rank of the job: with the launcher's variables MPI would wait for the
+            # others.
             env=without_launcher(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -31,6 +33,7 @@ def try_gpu_memory() -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return type(error).__name__
+    # Ended by a signal: libraries that cannot take GPU memory read it as host memory and crash.
     if child.returncode < 0:
         return signal.Signals(-child.returncode).name
     return "" if child.returncode == 0 else f"exit status {child.returncode}"
@@ -45,6 +48,7 @@ def _child() -> int:
     sent = torch.arange(_ELEMENTS, device="cuda")
     received = torch.zeros_like(sent)
     torch.cuda.synchronize()
+    # From this process to itself: whether MPI takes the pointers shows without a second rank.
     world.comms.job.Sendrecv(sent, 0, 0, received, 0, 0)
     torch.cuda.synchronize()
     return 0 if torch.equal(sent, received) else 1

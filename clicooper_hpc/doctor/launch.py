@@ -36,15 +36,18 @@ def _remedy(facts: RankFacts) -> str:
 def judge_launch(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
     """Judge library and launcher by what all ranks know; ``facts`` in the order of ranks."""
     first = facts[0]
+    # MPI did not start, so there is no world to compare ranks in.
     if first.size == 0:
         yield Diagnosis("mpi", "bad", first.mpi_error, first.mpi_remedy)
         return
     for rank in facts:
         files = " and ".join(rank.library_files) or "file unknown"
         text = f"{rank.library}, {files}"
+        # An h5py built for another MPI loads a second library; calls may then land in either.
         if len(rank.library_files) > 1:
             remedy = "Use an h5py without MPI, or one built for the library of the job"
             yield Diagnosis("mpi", "warning", f"{text} in one process", remedy, (rank.rank,))
+        # Two versions may speak other protocols and hang at the first message.
         elif rank.library != first.library:
             yield Diagnosis("mpi", "bad", f"{text}, not {first.library}", _SAME, (rank.rank,))
         else:
@@ -55,6 +58,7 @@ def judge_launch(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
 def _launcher(facts: RankFacts) -> Diagnosis:
     launcher, told = facts.launcher, facts.launcher.size
     strange = foreign_launcher(launcher, facts.library)
+    # The classic of a foreign launcher: N processes, each of which believes to be alone.
     if told is not None and told > 1 and told != facts.size:
         text = f"the launcher started {told} processes, but MPI ({facts.library}) sees "
         text += f"{facts.size}" + (f": {strange}" if strange else "")
@@ -62,6 +66,7 @@ def _launcher(facts: RankFacts) -> Diagnosis:
     if told is None:
         text = "none: this process is alone" if facts.size == 1 else "unknown"
         return Diagnosis("launcher", "ok", text)
+    # One process works with any launcher; the warning is for the next, larger start.
     if told == 1 and strange:
         return Diagnosis(
             "launcher", "warning", f"{strange}: several ranks would be alone each", _remedy(facts)
@@ -79,6 +84,7 @@ def judge_launch_versions(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
             for name, version in first.packages.items()
             if machine.packages.get(name) != version
         ]
+        # Empty for an installed package, whose version has been compared already.
         if machine.commit and first.commit and machine.commit != first.commit:
             other.append(f"commit {_short(machine.commit)} instead of {_short(first.commit)}")
         if other:

@@ -29,6 +29,7 @@ LIMIT_S = 120.0
 _PLACE_BYTES = 8192
 _TIME = struct.Struct("<d")
 _TOKEN_BYTES = 16
+# NFS clients keep what a folder holds for a few seconds before they ask again.
 _SEEN_AFTER_S = 5.0
 _POLL_S = 0.1
 _SKEW_S = 1.0
@@ -44,6 +45,7 @@ def exchange_between_ranks(world: World, folder: Path | None) -> list[Diagnosis]
     folder
         At rank 0 a folder it can write to, ``None`` if there is none; not looked at elsewhere.
     """
+    # Not a warning: most first calls are made without mpirun, to see whether the machine is fit.
     if world.size == 1:
         text = "not tested; start with `mpirun -n 2 clicooper doctor` to test links"
         return [Diagnosis("messages", "ok", text)]
@@ -61,6 +63,7 @@ def _shared(world: World, folder: Path | None) -> list[Diagnosis]:
     with ExitStack() as stack:
         place = _leave_token(folder, stack) if folder else b""
         world.broadcast_bytes(place, limit_bytes=_PLACE_BYTES, deadline_s=LIMIT_S)
+        # Within the `with`: the file must be there until all ranks have looked.
         answers = world.gather_bytes(b"", limit_bytes=_PLACE_BYTES, deadline_s=LIMIT_S)
     if not place:
         return []  # what is wrong with the folder has been found already
@@ -69,6 +72,8 @@ def _shared(world: World, folder: Path | None) -> list[Diagnosis]:
 
 def _leave_token(folder: Path, stack: ExitStack) -> bytes:
     """Write a random token into a new file in ``folder``; return token and path, b"" if not."""
+    # Random, so that a file of an earlier trial, or of another host's /tmp, is not taken for this
+    # one.
     token = secrets.token_bytes(_TOKEN_BYTES)
     try:
         path = Path(stack.enter_context(trial_folder(folder))) / "token"
@@ -117,6 +122,8 @@ def judge_exchanged_clocks(
     asked, answered
         What rank 0's clock showed before and after.
     """
+    # The message takes time too; a clock that shows a time between question and answer may be
+    # right.
     apart = [max(asked - shown, shown - answered, 0.0) for shown in times]
     late = [rank for rank, seconds in enumerate(apart) if seconds > _SKEW_S]
     if not late:

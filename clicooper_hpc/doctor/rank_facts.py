@@ -23,6 +23,7 @@ from clicooper_hpc.transport.world import World
 
 __all__ = ["FACTS", "Machine", "RankFacts", "collect_facts", "gpu_names", "is_first_of_host"]
 
+# What the loader really mapped, whatever paths and variables say.
 _MAPPED_FILES = Path("/proc/self/maps")
 
 
@@ -121,8 +122,10 @@ def collect_facts(
     tried = None
     hdf5 = None
     first = world is None or is_first_of_host(world)
+    # Once a host: what a folder can do there does not depend on the rank.
     if first:
         tried = probe_folder(nearest_folder(folder))
+        # Without a folder that can be written HDF5 is asked for its build alone.
         hdf5 = probe_hdf5(None if tried.writing else Path(tried.path))
     return RankFacts(
         rank=world.rank if world else 0,
@@ -144,10 +147,12 @@ def _machine(host: str, first: bool) -> Machine:
     packages = {"clicooper": __version__, "Python": platform.python_version(), **versions()}
     return Machine(
         host=host,
+        # What binding and cgroups leave this process, not what the node has.
         cores=tuple(sorted(os.sched_getaffinity(0))),
         node_cores=os.cpu_count() or 1,
         omp_threads=os.environ.get("OMP_NUM_THREADS"),
         gpus=gpus,
+        # In a child process, which takes seconds, so not by every rank.
         gpu_memory=try_gpu_memory() if gpus and first else None,
         packages=packages,
         commit=git_commit(),

@@ -22,8 +22,10 @@ def judge_run_folders(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:
     for rank in facts:
         host = rank.machine.host
         ranks = tuple(other.rank for other in facts if other.machine.host == host)
+        # Only the first rank of each host has tried.
         if rank.folder is not None:
             yield from _folder(rank.folder, ranks)
+            # What cannot be written has no locks to speak of.
             if not rank.folder.writing:
                 yield judge_folder_locks(rank.folder.locking, rank.machine.hdf5_locking, ranks)
         if rank.hdf5 is not None:
@@ -59,6 +61,7 @@ def _folder(facts: FolderFacts, ranks: tuple[int, ...]) -> Iterator[Diagnosis]:
         text = f"folders cannot be forced to the disk ({facts.syncing_folders}): files of the "
         text += "last seconds may lack after a power failure"
         yield Diagnosis("folder", "warning", text, _ANOTHER, ranks)
+    # Bad, not a warning: private/ holds the noise key, which undoes the privacy of every release.
     if facts.keeps_rights:
         yield Diagnosis("rights", "ok", "private files and folders stay private", "", ranks)
     else:
@@ -152,6 +155,7 @@ def judge_shared_folder(folder: str, answers: Sequence[str]) -> Iterator[Diagnos
     blind = [rank for rank, answer in enumerate(answers) if answer]
     if not blind:
         yield Diagnosis("shared", "ok", f"all ranks see the files of rank 0 in {folder}")
+    # One finding a rank: on some clusters only part of the nodes lacks the mount.
     for rank in blind:
         yield Diagnosis(
             "shared",

@@ -76,6 +76,7 @@ def build_model(
         raise ValueError(f"no network takes {input_shape} to {outputs} numbers")
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed {seed} is outside [0, 2**64)")
+    # No built-in name has a colon, so a module of the user's own can never hide one.
     if ":" in name:
         return build_custom_model(
             name,
@@ -96,6 +97,7 @@ def build_model(
     # On the meta device construction draws no random numbers; initialise then sets every weight.
     with torch.device("meta"):
         model = network.build(input_shape, outputs, options)
+    # On the CPU on every rank: weights do not depend on what devices a node has.
     model.to_empty(device="cpu")
     set_initial_weights(model, seed, gain=network.gain)
     return model

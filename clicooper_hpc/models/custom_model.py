@@ -42,12 +42,15 @@ def build_custom_model(
         ``input_shape`` or does not give ``outputs`` numbers per row.
     """
     where = f'model.name = "{reference}"'
+    # The function may draw from torch's generators; what a run draws later must not depend on it.
     with _importable(search_path), torch.random.fork_rng(devices=[]):
         function = _find_function(reference, where, search_path)
+        # All ranks and auditors build the network themselves and must get the same initial weights.
         torch.default_generator.manual_seed(seed)
         try:
             model = function(input_shape=input_shape, outputs=outputs, **options)
         except Exception as error:
+            # Code of the user's own may raise anything, and it is a mistake in the job, not ours.
             raise UsageError(f"the function fails: {_reason(error)}", where=where) from error
     if not isinstance(model, nn.Sequential):
         raise UsageError(
@@ -55,6 +58,7 @@ def build_custom_model(
             where=where,
             remedy="Return nn.Sequential(layer, layer, ...); it is cut between these layers.",
         )
+    # Before shapes are tried: those need a plain sequence of layers.
     check_segmentable(model)
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         raise UsageError(
@@ -63,6 +67,8 @@ def build_custom_model(
             remedy="Build it on the CPU; each segment is moved to its trainer's device.",
         )
     given = layer_shapes(model, input_shape)[-1]
+    # The last segment's loss is over sub-labels; fewer outputs would show only as an index error
+    # there.
     if given != (outputs,):
         raise UsageError(
             f"the network gives {list(given)} per sample, the job needs [{outputs}]",
@@ -81,6 +87,7 @@ def _importable(folder: Path | None) -> Iterator[None]:
         return
     entry = str(folder.resolve())
     sys.path.insert(0, entry)
+    # A module that was written after Python last listed the folder would not be found.
     importlib.invalidate_caches()
     try:
         yield
@@ -114,6 +121,7 @@ def _find_function(reference: str, where: str, folder: Path | None) -> Callable[
 
 def _reason(error: Exception) -> str:
     """Return the error's type, text, and the line of code it came from, on one line."""
+    # The innermost frame is the user's line, or the library's that refused its arguments.
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

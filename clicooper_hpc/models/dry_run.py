@@ -21,6 +21,7 @@ def _device(model: nn.Module) -> torch.device:
 @contextmanager
 def dry_run_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Hold ``model`` in training or evaluation mode; put modes and generators back afterwards."""
+    # Module by module, because a user may have set some of them to evaluation.
     modes = [(module, module.training) for module in model.modules()]
     device = _device(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -37,6 +38,8 @@ def dry_run_rows(model: nn.Module, input_shape: tuple[int, ...], rows: int) -> T
     if not input_shape or min(input_shape) < 1:
         raise ValueError(f"{input_shape} is not the shape of a sample")
     count = rows * math.prod(input_shape)
+    # No random numbers, so nothing is drawn from a generator; a sine so that rows differ and stay
+    # in the range that layers expect.
     wave = torch.sin(torch.arange(count, dtype=torch.float32))
     return wave.reshape(rows, *input_shape).to(_device(model))
 
@@ -53,6 +56,8 @@ def dry_run_layer(
         a boundary: anything but one contiguous floating tensor whose axis 0 are the rows.
     """
     where = f"layer {index} ({type(layer).__name__}) of the network"
+    # PyTorch counts writes to a tensor here; comparing values would miss a ReLU in place on
+    # positive ones.
     version = rows._version
     try:
         result = (call or layer)(rows)
@@ -67,6 +72,7 @@ def dry_run_layer(
             where=where,
             remedy="Build it with inplace=False.",
         )
+    # A tuple or a dict has no place in a message: one buffer, one shape, one dtype.
     if not isinstance(result, Tensor):
         raise UsageError(
             f"gives a {type(result).__name__}; only a single tensor can pass between segments",
@@ -74,12 +80,14 @@ def dry_run_layer(
         )
     if not result.is_floating_point():
         raise UsageError(f"gives {result.dtype} numbers; gradients need floats", where=where)
+    # Micro-batches are rows: a layer that folds them cannot be fed in parts.
     if result.ndim == 0 or result.shape[0] != rows.shape[0]:
         raise UsageError(
             f"turns {rows.shape[0]} rows into a tensor of shape {list(result.shape)}",
             where=where,
             remedy="Axis 0 must stay the rows of the batch.",
         )
+    # MPI sends the memory of a tensor as it lies.
     if not result.is_contiguous():
         raise UsageError(
             "gives a tensor that is not contiguous in memory",

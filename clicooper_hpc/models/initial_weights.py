@@ -38,9 +38,12 @@ def set_initial_weights(
         raise ValueError(f"seed {seed} is outside [0, 2**64)")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            # One axis: biases and scales of normalisations, which have fixed starts.
             if parameter.ndim >= 2:
                 fan_in = parameter[0].numel()
                 unit = _uniform(parameter, f"{purpose}/{name}", seed)
+                # The factor is rounded to float32 first, so that the product is the same on every
+                # processor.
                 parameter.copy_(unit * np.float32(math.sqrt(3 * gain / fan_in)).item())
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -48,6 +51,8 @@ def set_initial_weights(
 
 def _uniform(like: Tensor, name: str, seed: int) -> Tensor:
     """Return float32 numbers in (-1, 1), all odd multiples of 2**-24, shaped as ``like``."""
+    # Keyed by name, not by order: a segment that is built alone has the weights it has in the
+    # whole.
     key = hashlib.blake2b(
         struct.pack("<Q", seed) + name.encode(), digest_size=16, person=b"clicooper-init"
     ).digest()

@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 __all__ = ["has_layer_randomness", "layer_random_seed", "seed_layer_randomness"]
 
+# RReLU and fractional pooling draw too, though they are no dropout.
 _RANDOM_TYPES = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 _KNOWN_PACKAGES = ("torch.nn.", "clicooper_hpc.models.")
 
@@ -28,6 +29,7 @@ def layer_random_seed(seed: int, step: int, micro_batch: int, layer: int) -> int
             f"({seed}, {step}, {micro_batch}, {layer}) must be whole numbers in [0, 2**64)"
         ) from error
     value = hashlib.blake2b(words, digest_size=8, person=b"clicooper-layer").digest()
+    # torch takes seeds as signed 64-bit numbers.
     return int.from_bytes(value, "little") >> 1
 
 

@@ -28,6 +28,7 @@ def layer_shapes(model: nn.Sequential, input_shape: tuple[int, ...]) -> list[tup
         ``dry_run.run_layer``); names index and type of the layer.
     """
     with dry_run_mode(model, training=False), torch.no_grad():
+        # Two rows: with one, a layer that folds the batch axis would go unnoticed.
         rows = dry_run_rows(model, input_shape, rows=2)
         shapes = [tuple(rows.shape[1:])]
         for index, layer in enumerate(model):
@@ -38,6 +39,7 @@ def layer_shapes(model: nn.Sequential, input_shape: tuple[int, ...]) -> list[tup
 
 def count_layer_parameters(layers: Iterable[nn.Module]) -> int:
     """Return the number of parameters in ``layers`` (a list of layers or an ``nn.Sequential``)."""
+    # No shared parameter is counted twice: `check_segmentable` refuses networks that have one.
     return sum(parameter.numel() for layer in layers for parameter in layer.parameters())
 
 

@@ -23,6 +23,7 @@ def group_norm_layer(channels: int) -> nn.GroupNorm:
         if channels % number == 0
         and (number == 1 or channels // number >= _LEAST_CHANNELS_PER_GROUP)
     )
+    # Not BatchNorm: its statistics mix rows, so micro-batches would compute something else.
     return nn.GroupNorm(groups, channels)
 
 

@@ -56,6 +56,7 @@ def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
     Raises ``UsageError`` for unknown options and bad values.
     """
     chosen = parse_model_options(MLPOptions, options, model="mlp")
+    # Only for maps, so that on vectors no layer is spent that a cut could fall behind.
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
     inputs = math.prod(input_shape)
     for width in chosen.stem:
@@ -66,6 +67,7 @@ def mlp(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
         if chosen.norm:
             layers.append(nn.LayerNorm(width))
         layers.append(nn.ReLU())
+        # No module where nothing is dropped: it would count as a layer that draws random numbers.
         if chosen.dropout:
             layers.append(nn.Dropout(chosen.dropout))
         inputs = width

@@ -51,13 +51,16 @@ def parse_model_options(
                 remedy=f"Nearest: {nearest_option(name, known)!r}. It has: {', '.join(known)}.",
             )
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+        # Frozen options must hold nothing that can change.
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
     }
     return kind(**values)
 
 
 def check_count_option(name: str, value: object, *, least: int = 1) -> None:
     """Refuse ``value`` of option ``name`` unless it is an integer of at least ``least``."""
+    # Python counts true and false as integers; in a job file they are a mistake.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(
             f"must be a whole number of at least {least}, not {value!r}",

@@ -64,6 +64,8 @@ def resnet18(
     chosen = parse_model_options(ResNet18Options, options, model="resnet18")
     inputs, _, _ = require_map_shape(input_shape, model="resnet18")
     layers: list[nn.Module] = [
+        # 3x3 without pool, as in the paper's CIFAR variant: a 7x7 stem would throw 32x32 images
+        # away.
         nn.Conv2d(inputs, chosen.width, kernel_size=3, padding=1, bias=False),
         group_norm_layer(chosen.width),
         nn.ReLU(),
@@ -72,6 +74,7 @@ def resnet18(
     for stage in range(_STAGES):
         for block in range(_BLOCKS_PER_STAGE):
             stride = 2 if stage > 0 and block == 0 else 1
+            # A block is one layer: a cut inside would have to carry the shortcut across too.
             layers.append(BasicBlock(channels, chosen.width << stage, stride))
             channels = chosen.width << stage
     layers += [SpatialMean(), nn.Linear(channels, outputs)]

@@ -31,6 +31,7 @@ def check_segmentable(model: nn.Sequential) -> None:
         normalisation with batch or running statistics, a lazy parameter, or a parameter that
         another layer holds too; a layer works in place on what it receives.
     """
+    # A subclass may call its layers in another order or twice; parts would not know.
     if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
         raise UsageError(
             f"the network is a {type(model).__name__} with a forward of its own",
@@ -43,6 +44,7 @@ def check_segmentable(model: nn.Sequential) -> None:
     for index, layer in enumerate(model):
         where = f"layer {index} ({type(layer).__name__}) of the network"
         _check_modules(layer, where)
+        # The input is the receive buffer or the output kept for the backward pass.
         if getattr(layer, "inplace", False):
             raise UsageError(
                 "changes its input in place, which a neighbouring segment may still need",
@@ -54,6 +56,8 @@ def check_segmentable(model: nn.Sequential) -> None:
                 raise UsageError(
                     f"parameter {name!r} has no shape yet", where=where, remedy="Give all sizes."
                 )
+            # Tied weights would need their gradients added up across trainers, which no message
+            # carries.
             first = owner_of.setdefault(id(parameter), index)
             if first != index:
                 raise UsageError(
@@ -66,6 +70,7 @@ def check_segmentable(model: nn.Sequential) -> None:
 def _check_modules(layer: nn.Module, where: str) -> None:
     """Refuse normalisations with statistics of the batch, or kept from earlier batches."""
     for name, module in layer.named_modules():
+        # Instance norm without running statistics looks at one row alone and is allowed.
         keeps_statistics = isinstance(module, _InstanceNorm) and module.track_running_stats
         if keeps_statistics or isinstance(module, _BatchNorm):
             place = f" at {name!r}" if name else ""
@@ -90,6 +95,7 @@ def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -
         Names the first layer that mixes rows; or as ``dry_run.run_layer`` does.
     """
     with dry_run_mode(model, training=True), torch.no_grad():
+        # Row 0 with two different batch mates: 1 and 2.
         rows = dry_run_rows(model, input_shape, rows=3)
         batches = [rows[[0, 1]], rows[[0, 2]]]
         for index, layer in enumerate(model):
@@ -104,6 +110,8 @@ def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -
                     call=lambda x, m=layer, b=copies: functional_call(m, b, (x,)),  # type: ignore[misc]
                 )
             one, other = (batch[0] for batch in batches)
+            # Not to the bit: kernels may sum in another order beside other rows; true mixing shows
+            # far above.
             if not torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True):
                 raise UsageError(
                     "mixes the rows of a batch: a row's result changes with its batch mates",

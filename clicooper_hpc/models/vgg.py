@@ -93,6 +93,7 @@ def vgg(input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object
         layers.append(nn.Conv2d(inputs, entry, kernel_size=3, padding=1, bias=False))
         layers += [group_norm_layer(entry), nn.ReLU()]
         inputs = entry
+    # A mean, not a flattening: the classifier's size does not depend on the map's.
     layers.append(SpatialMean())
     if chosen.dropout:
         layers.append(nn.Dropout(chosen.dropout))

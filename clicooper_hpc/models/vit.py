@@ -67,11 +67,13 @@ class PatchEmbedding(nn.Module):
     def __init__(self, channels: int, tokens: int, patch: int, dim: int, dropout: float) -> None:
         super().__init__()
         self.project = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
+        # Only its shape matters here: initial weights are set by name afterwards.
         self.position = nn.Parameter(torch.zeros(tokens, dim))
         self.dropout = _dropout(dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Apply the layer to ``maps``."""
+        # Contiguous because it may be sent on as it is, when the cut falls here.
         tokens = self.project(maps).flatten(2).transpose(1, 2).contiguous()
         embedded: Tensor = self.dropout(tokens + self.position)
         return embedded

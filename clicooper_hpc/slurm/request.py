@@ -35,12 +35,14 @@ class SubmissionPaths:
 
     def __post_init__(self) -> None:
         for path in (self.job, self.run, self.working):
+            # A line break in a path would end the comment or directive it stands in.
             if not str(path).isprintable():
                 raise UsageError(
                     "a path with control characters cannot stand in a script",
                     where=repr(str(path)),
                     remedy="Rename it.",
                 )
+        # sbatch reads --output with rules of its own, which know no escape for these.
         if re.search(r"[\"'\\]", str(self.run)):
             raise UsageError(
                 "a run folder with quotes or backslashes cannot stand in an #SBATCH line",
@@ -51,6 +53,7 @@ class SubmissionPaths:
     @property
     def folder(self) -> Path:
         """Folder of the script and of what Slurm writes, beside the run folder."""
+        # Beside, not inside: a run folder must be empty when the run begins.
         return self.run.with_name(f"{self.run.name}.slurm")
 
     @property
@@ -96,6 +99,7 @@ class SlurmRequest:
     @property
     def ranks_per_node(self) -> int:
         """Most ranks that one node takes."""
+        # Rounded up: the last node may have fewer.
         return -(-self.ranks // self.nodes)
 
 
@@ -119,11 +123,13 @@ def slurm_request_of(job: Job) -> SlurmRequest:
             f"slurm.nodes = {slurm.nodes}, but the run has only {segments + 1} ranks",
             remedy=f"Ask for at most {segments + 1} nodes.",
         )
+    # Checked here, because in the job it would only show as a slow run.
     if cpus < job.training.threads:
         raise UsageError(
             f"slurm.cpus_per_task = {cpus} is less than training.threads = {job.training.threads}",
             remedy="Threads that share a core slow each other down: make them equal.",
         )
+    # Sites that give GPUs by --gres or --gpus are asked through slurm.extra.
     asked_otherwise = any("gpu" in line for line in slurm.extra)
     if job.pipeline.device == "cuda" and not slurm.gpus_per_node and not asked_otherwise:
         raise UsageError(
@@ -136,5 +142,6 @@ def slurm_request_of(job: Job) -> SlurmRequest:
         nodes=slurm.nodes,
         cpus=cpus,
         threads=job.training.threads,
+        # Slurm has no option for memory of a task, so what a rank needs is divided among its cores.
         cpu_mib=None if gib is None else math.ceil(gib * _MIB_PER_GIB / cpus),
     )

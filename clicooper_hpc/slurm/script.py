@@ -28,14 +28,14 @@ _NAMED = {
 }
 
 
-def slurm_script_text(job: Job, places: SubmissionPaths, overrides: Sequence[str] = ()) -> str:
+def slurm_script_text(job: Job, paths: SubmissionPaths, overrides: Sequence[str] = ()) -> str:
     """Return the script that runs ``job``.
 
     Parameters
     ----------
     job
         The job, ``overrides`` applied.
-    places
+    paths
         Where its files lie.
     overrides
         The ``--set`` of the command line, which the run is given again.
@@ -47,29 +47,29 @@ def slurm_script_text(job: Job, places: SubmissionPaths, overrides: Sequence[str
     """
     request = slurm_request_of(job)
     sections = [
-        _head(places),
-        [*_directives(job, places, request)],
-        [*_environment(job, places, request)],
-        [*_folders(job, places)],
-        [*_commands(job, places, request, overrides)],
+        _head(paths),
+        [*_directives(job, paths, request)],
+        [*_environment(job, paths, request)],
+        [*_folders(job, paths)],
+        [*_commands(job, paths, request, overrides)],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
-def _head(places: SubmissionPaths) -> list[str]:
-    folder, script = shlex.quote(str(places.folder)), shlex.quote(str(places.script))
+def _head(paths: SubmissionPaths) -> list[str]:
+    folder, script = shlex.quote(str(paths.folder)), shlex.quote(str(paths.script))
     return [
         "#!/bin/bash",
-        f"# Written by `clicooper submit` for the job file {places.job}",
+        f"# Written by `clicooper submit` for the job file {paths.job}",
         "# To submit it by hand, save it under this name (the folder must be there for the log):",
         f"#   mkdir -p {folder} && sbatch {script}",
     ]
 
 
-def _directives(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
+def _directives(job: Job, paths: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
     slurm = job.slurm
     trainers = f"{request.segments} trainer{'s' if request.segments > 1 else ''}"
-    name = re.sub("[^A-Za-z0-9_.-]", "_", places.run.name)
+    name = re.sub("[^A-Za-z0-9_.-]", "_", paths.run.name)
     yield _directive(f"--job-name={name}", "what squeue shows")
     yield _directive(f"--nodes={request.nodes}", "the ranks are spread over them")
     yield _directive(f"--ntasks={request.ranks}", f"1 owner + {trainers}")
@@ -97,7 +97,7 @@ def _directives(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Ite
     if slurm.seeds:
         limit = "" if slurm.seeds_at_once is None else f"%{slurm.seeds_at_once}"
         yield _directive(f"--array=0-{len(slurm.seeds) - 1}{limit}", "one task for each seed below")
-    yield from _log_and_requeue(job, places)
+    yield from _log_and_requeue(job, paths)
     if slurm.mail is not None:
         yield _directive("--mail-type=END,FAIL", "when it has ended, well or not")
         yield _directive(f"--mail-user={slurm.mail}", "to this address")
@@ -105,16 +105,19 @@ def _directives(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Ite
         yield _directive(option, "slurm.extra")
 
 
-def _log_and_requeue(job: Job, places: SubmissionPaths) -> Iterator[str]:
-    folder = str(places.folder).replace("%", "%%")
+def _log_and_requeue(job: Job, paths: SubmissionPaths) -> Iterator[str]:
+    # Slurm reads % in the log's name as a pattern.
+    folder = str(paths.folder).replace("%", "%%")
     pattern, meaning = ("%A_%a", "array and task") if job.slurm.seeds else ("%j", "job id")
     path = f"{folder}/{pattern}.out"
+    # Without quotes sbatch would end the path at a blank or a #.
     if re.search(r"[\s#]", path):
         path = f'"{path}"'
     yield _directive(f"--output={path}", meaning)
     if job.slurm.requeue:
         yield _directive("--requeue", _REQUEUE)
     else:
+        # Said aloud, because the site's default (JobRequeue) may be the other one.
         yield _directive("--no-requeue", _NO_REQUEUE)
     yield _directive("--open-mode=append", "keep what earlier starts wrote")
 
@@ -123,12 +126,13 @@ def _directive(option: str, comment: str) -> str:
     return f"{f'#SBATCH {option}':<{_COMMENT_COLUMN}}  # {comment}"
 
 
-def _environment(job: Job, places: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
+def _environment(job: Job, paths: SubmissionPaths, request: SlurmRequest) -> Iterator[str]:
     slurm = job.slurm
     yield "# The first command that fails ends the job, with its exit code."
+    # Not yet -u: module and conda scripts of sites use unset variables.
     yield "set -eo pipefail"
     yield "# Relative paths below, also those in --set, start where the job was submitted."
-    yield f"cd -- {shlex.quote(str(places.working))}"
+    yield f"cd -- {shlex.quote(str(paths.working))}"
     if slurm.setup:
         yield "# The site's lines (slurm.setup), as they stand in the job file."
         yield from slurm.setup
@@ -147,10 +151,10 @@ def _environment(job: Job, places: SubmissionPaths, request: SlurmRequest) -> It
     yield f"command -v {first} >/dev/null || {{ echo {advice} >&2; exit 5; }}"
 
 
-def _folders(job: Job, places: SubmissionPaths) -> Iterator[str]:
-    seeds, run = job.slurm.seeds, shlex.quote(str(places.run))
+def _folders(job: Job, paths: SubmissionPaths) -> Iterator[str]:
+    seeds, run = job.slurm.seeds, shlex.quote(str(paths.run))
     yield "# The job file is read when the job starts, not when it was submitted."
-    yield f"JOB={shlex.quote(str(places.job))}"
+    yield f"JOB={shlex.quote(str(paths.job))}"
     if seeds:
         yield "# One run for each seed; each releases the samples anew, with noise of its own."
         yield f"SEEDS=({' '.join(map(str, seeds))})"
@@ -161,12 +165,13 @@ def _folders(job: Job, places: SubmissionPaths) -> Iterator[str]:
 
 
 def _commands(
-    job: Job, places: SubmissionPaths, request: SlurmRequest, overrides: Sequence[str]
+    job: Job, paths: SubmissionPaths, request: SlurmRequest, overrides: Sequence[str]
 ) -> Iterator[str]:
     program = shlex.join(job.slurm.program)
     settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
     if job.slurm.seeds:
         settings += ' --set training.seed="$SEED"'
+    # On one node the folder is shared and links are memory: nothing to find out.
     if request.nodes > 1:
         yield "# Which MPI, do all ranks see each other and the folder, how fast are the links."
         yield from _launch(job, request, f'{program} doctor -o "$RUN"')
@@ -191,6 +196,7 @@ def _commands(
         yield "trap 'touch \"$RUN/STOP\" || true' USR1"
         yield from _launch(job, request, f"{command} &")
         yield 'wait "$!" || CODE=$?'
+        # The trap makes `wait` return with 128 + the signal while the ranks still run: wait again.
         yield 'while [ "$CODE" -gt 128 ] && kill -0 "$!" 2>/dev/null; do'
         yield '    CODE=0; wait "$!" || CODE=$?'
         yield "done"
@@ -206,6 +212,7 @@ def _after(job: Job) -> Iterator[str]:
     if job.slurm.requeue:
         yield "# 75: asked to stop, it has saved. 138: asked before it listened (128 + SIGUSR1)."
         yield "# Slurm starts this script again, and the run goes on."
+        # A run that saves without getting further would otherwise be started for ever.
         room = f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.slurm.max_requeues} ]'
         yield f'if [[ "$CODE" =~ ^(75|138)$ ]] && {room}; then'
         # The number of an array's job may be that of the array, which would start all tasks again.

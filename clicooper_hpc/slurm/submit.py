@@ -44,9 +44,11 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
         There is no `sbatch`, or it refuses.
     """
     job = load_job(path, overrides)
+    # Resolved here: the job starts in a folder and on a machine of its own.
     run = (output or Path("runs") / path.stem).resolve()
-    places = SubmissionPaths(job=path.absolute(), run=run, working=Path.cwd())
-    script = slurm_script_text(job, places, overrides)
+    paths = SubmissionPaths(job=path.absolute(), run=run, working=Path.cwd())
+    # Made before sbatch is looked for: a mistake in the job is told on any machine.
+    script = slurm_script_text(job, paths, overrides)
     _check_syntax(script)
     if dry_run:
         return script.rstrip("\n")
@@ -57,7 +59,7 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
             remedy="Submit from a login node of a Slurm cluster; --dry-run shows the script, and "
             "without Slurm `mpirun -n N clicooper run` does the same.",
         )
-    runs = places.runs(job.slurm.seeds)
+    runs = paths.runs(job.slurm.seeds)
     for folder in runs:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(
@@ -65,10 +67,10 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
                 where=str(folder),
                 remedy="Choose another folder with -o.",
             )
-    _write_script(places, script)
-    number, cluster, notes = _call_sbatch(sbatch, places)
+    _write_script(paths, script)
+    number, cluster, notes = _call_sbatch(sbatch, paths)
     return "\n".join(
-        [*notes, *_submission_report(places, number, cluster, runs, array=bool(job.slurm.seeds))]
+        [*notes, *_submission_report(paths, number, cluster, runs, array=bool(job.slurm.seeds))]
     )
 
 
@@ -83,6 +85,7 @@ def _check_syntax(script: str) -> None:
         capture_output=True,
         text=True,
         check=False,
+        # Messages in English, which our line quotes, and no BASH_ENV that could print something.
         env={"LC_ALL": "C"},
     )
     # A here-document that is not closed would swallow the run; bash only warns of it.
@@ -94,31 +97,32 @@ def _check_syntax(script: str) -> None:
         )
 
 
-def _write_script(places: SubmissionPaths, script: str) -> None:
+def _write_script(paths: SubmissionPaths, script: str) -> None:
     try:
-        places.folder.mkdir(parents=True, exist_ok=True)
-        with places.script.open("x", encoding="utf-8") as file:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        # "x": whoever submits the same run twice is told, even if both do it at once.
+        with paths.script.open("x", encoding="utf-8") as file:
             file.write(script)
     except FileExistsError:
         raise RunFolderError(
             "this run was submitted already",
-            where=str(places.folder),
+            where=str(paths.folder),
             remedy="Choose another folder with -o; or, if that job is gone and left no run, remove "
             "this one.",
         ) from None
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the script cannot be written ({error.strerror})",
-            where=str(places.script),
+            where=str(paths.script),
             remedy="Give -o a folder on a file system you may write to and that has space.",
         ) from error
 
 
-def _call_sbatch(sbatch: str, places: SubmissionPaths) -> tuple[str, str | None, list[str]]:
+def _call_sbatch(sbatch: str, paths: SubmissionPaths) -> tuple[str, str | None, list[str]]:
     """Return number and cluster of the submitted job, and what `sbatch` says besides."""
     try:
         answer = subprocess.run(
-            [sbatch, "--parsable", str(places.script)],
+            [sbatch, "--parsable", str(paths.script)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -126,7 +130,7 @@ def _call_sbatch(sbatch: str, places: SubmissionPaths) -> tuple[str, str | None,
             check=False,
         )
     except OSError as error:
-        _remove_script(places)
+        _remove_script(paths)
         raise EnvironmentUnfitError(
             f"cannot be started ({error.strerror})", where=sbatch, remedy="Ask your site."
         ) from error
@@ -134,46 +138,47 @@ def _call_sbatch(sbatch: str, places: SubmissionPaths) -> tuple[str, str | None,
         # The script stays: the job may be in the queue.
         raise EnvironmentUnfitError(
             f"sbatch has not answered for {_SBATCH_TIMEOUT_S} s",
-            where=str(places.script),
+            where=str(paths.script),
             remedy="Look with `squeue --me` whether the job is there before you submit it again.",
         ) from None
     if answer.returncode:
-        _remove_script(places)
+        _remove_script(paths)
         raise EnvironmentUnfitError(
             f"sbatch refuses the job: {(answer.stderr or answer.stdout).strip()}",
             where="[slurm]",
             remedy="`clicooper submit --dry-run` shows what was asked for.",
         )
+    # With --parsable: the number, and behind a semicolon the cluster where there are several.
     found = re.fullmatch(r"(\d+)(?:;(\S+))?", answer.stdout.strip())
     if found is None:
         raise EnvironmentUnfitError(
             f"sbatch does not tell a job number, but {answer.stdout!r}",
-            where=str(places.script),
+            where=str(paths.script),
             remedy="Look with `squeue --me` whether the job is there.",
         )
     return found[1], found[2], answer.stderr.splitlines()
 
 
-def _remove_script(places: SubmissionPaths) -> None:
+def _remove_script(paths: SubmissionPaths) -> None:
     """Leave nothing of a job that was not submitted, so that the next try finds its place."""
     with contextlib.suppress(OSError):
-        places.script.unlink()
-        places.folder.rmdir()
+        paths.script.unlink()
+        paths.folder.rmdir()
 
 
 def _submission_report(
-    places: SubmissionPaths, number: str, cluster: str | None, runs: list[Path], *, array: bool
+    paths: SubmissionPaths, number: str, cluster: str | None, runs: list[Path], *, array: bool
 ) -> list[str]:
     where = "" if cluster is None else f" --clusters={cluster}"
-    folder = shlex.quote(str(places.folder))
+    folder = shlex.quote(str(paths.folder))
     log = f"tail -n 3 {folder}/{number}_*.out" if array else f"tail -F {folder}/{number}.out"
     one = shlex.quote(str(runs[0]))
     last = f"{one} --beside {shlex.join(map(str, runs[1:]))}" if len(runs) > 1 else one
     return [
-        f"submitted job {number}: {places.script}",
+        f"submitted job {number}: {paths.script}",
         f"  queue   squeue{where} --jobs={number}",
         f"  log     {log}",
         f"  cancel  scancel{where} {number}",
-        f"  go on   sbatch {shlex.quote(str(places.script))}",
+        f"  go on   sbatch {shlex.quote(str(paths.script))}",
         f"  after   clicooper inspect {last}",
     ]

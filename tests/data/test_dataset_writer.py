@@ -29,9 +29,9 @@ _ZEROS = np.zeros(64, dtype=np.int64)
 
 def _write(path: Path, **options: Any) -> None:
     with DatasetWriter(path, source="src", source_kind="npz", **options) as writer:
-        writer.append("train", X[:30], Y[:30])
-        writer.append("test", X[45:], Y[45:])
-        writer.append("train", X[30:45], Y[30:45])
+        writer.append_samples("train", X[:30], Y[:30])
+        writer.append_samples("test", X[45:], Y[45:])
+        writer.append_samples("train", X[30:45], Y[30:45])
         writer.finish(NAMES)
 
 
@@ -68,8 +68,8 @@ def test_the_file_describes_itself(tmp_path: Path) -> None:
 def test_many_long_class_names_fit(tmp_path: Path) -> None:
     names = [f"{i:05d} " + "x" * 60 for i in range(3000)]  # 200 kB: past HDF5's 64 kB header limit
     with DatasetWriter(tmp_path / "set.h5", source="src", source_kind="npz") as writer:
-        writer.append("train", X, Y)
-        writer.append("test", X, Y + 2997)
+        writer.append_samples("train", X, Y)
+        writer.append_samples("test", X, Y + 2997)
         writer.finish(names)
     with open_dataset(tmp_path / "set.h5") as data:
         assert data.class_names == tuple(names)
@@ -91,8 +91,8 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
     def write() -> None:
         with DatasetWriter(path, source="src", source_kind="npz") as writer:
-            writer.append("train", X, Y)
-            writer.append("test", X, Y)
+            writer.append_samples("train", X, Y)
+            writer.append_samples("test", X, Y)
             path.write_bytes(b"precious")
             writer.finish(NAMES)
 
@@ -110,7 +110,7 @@ def test_an_error_inside_leaves_nothing_and_keeps_the_old_file(
 
     def write() -> None:
         with DatasetWriter(path, source="src", source_kind="npz", overwrite=True) as writer:
-            writer.append("train", X, Y)
+            writer.append_samples("train", X, Y)
             assert len(list(tmp_path.iterdir())) == 2
             raise error
 
@@ -124,7 +124,7 @@ def test_leaving_without_finish_is_a_mistake(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="without finish"),
         DatasetWriter(tmp_path / "set.h5", source="src", source_kind="npz") as writer,
     ):
-        writer.append("train", X, Y)
+        writer.append_samples("train", X, Y)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     def write(parts: tuple[tuple[str, Any, Any], ...], names: tuple[str, ...]) -> None:
         with DatasetWriter(tmp_path / "set.h5", source="src", source_kind="npz") as writer:
             for part in parts:
-                writer.append(*part)
+                writer.append_samples(*part)
             writer.finish(names)
 
     def fails(match: str, *parts: tuple[str, Any, Any], names: tuple[str, ...] = NAMES) -> None:
@@ -183,8 +183,10 @@ def test_a_full_disk_is_one_error_naming_the_file(
     def write() -> None:
         with DatasetWriter(tmp_path / "set.h5", source="src", source_kind="npz") as writer:
             for _ in range(20):
-                writer.append("train", rng.integers(0, 256, (8, 1000), dtype=np.uint8), Y[:8])
-            writer.append("test", np.zeros((8, 1000), np.uint8), Y[:8])
+                writer.append_samples(
+                    "train", rng.integers(0, 256, (8, 1000), dtype=np.uint8), Y[:8]
+                )
+            writer.append_samples("test", np.zeros((8, 1000), np.uint8), Y[:8])
             writer.finish(NAMES)
 
     with pytest.raises(DataError, match=r"set\.h5: cannot be written \(No space left.* Make room"):
@@ -215,7 +217,9 @@ def test_ctrl_c_in_the_middle_of_a_write_leaves_nothing(
     def write() -> None:
         with DatasetWriter(tmp_path / "set.h5", source="src", source_kind="npz") as writer:
             while True:
-                writer.append("train", rng.integers(0, 256, (64, 3072), dtype=np.uint8), _ZEROS)
+                writer.append_samples(
+                    "train", rng.integers(0, 256, (64, 3072), dtype=np.uint8), _ZEROS
+                )
 
     with pytest.raises(KeyboardInterrupt):
         write()
@@ -238,7 +242,7 @@ try:
     with DatasetWriter(Path(sys.argv[1]), source="src", source_kind="npz") as writer:
         for _ in range(50):
             x = rng.integers(0, 256, (64, 3072), dtype=np.uint8)
-            writer.append("train", x, np.zeros(64, np.int64))
+            writer.append_samples("train", x, np.zeros(64, np.int64))
 except DataError as error:
     print(error.line())
 """

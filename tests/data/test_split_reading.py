@@ -260,9 +260,9 @@ class _Spy(ArrayRowStore):
         self.chunk_rows = chunk_rows
         self.reads: list[tuple[int, int]] = []
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         self.reads.append((start, stop))
-        return super().read(start, stop)
+        return super().read_rows(start, stop)
 
 
 def test_only_the_chunks_asked_for_are_read_and_each_once() -> None:

@@ -41,11 +41,11 @@ def directives(script: str) -> list[str]:
 @dataclass(frozen=True)
 class Case:
     job: Job
-    places: SubmissionPaths = PLACES
+    paths: SubmissionPaths = PLACES
     overrides: list[str] = field(default_factory=list)
 
     def script(self) -> str:
-        return slurm_script_text(self.job, self.places, self.overrides)
+        return slurm_script_text(self.job, self.paths, self.overrides)
 
 
 CASES = {

@@ -58,7 +58,7 @@ def execute(script: str, folder: Path, **variables: str) -> tuple[int, list[Any]
     )
 
 
-def places_in(folder: Path, run: str = "runs/mine") -> SubmissionPaths:
+def paths_in(folder: Path, run: str = "runs/mine") -> SubmissionPaths:
     return SubmissionPaths(job=folder / "job.toml", run=folder / run, working=folder)
 
 
@@ -69,7 +69,7 @@ def test_the_script_plans_runs_and_inspects(tmp_path: Path) -> None:
         {"setup": ["export FROM_SETUP='x y'", "true $UNSET"], "cpus_per_task": 4, "mpi": "pmi2"},
         training={"threads": 2},
     )
-    code, notes, errors = execute(slurm_script_text(job, places_in(tmp_path), ["a.b=1"]), tmp_path)
+    code, notes, errors = execute(slurm_script_text(job, paths_in(tmp_path), ["a.b=1"]), tmp_path)
     assert (code, errors) == (0, "")
     plan, run, inspect = (words for words, _, _ in notes)
     job_path, run_path = str(tmp_path / "job.toml"), str(tmp_path / "runs" / "mine")
@@ -101,17 +101,17 @@ def test_words_reach_the_programs_as_they_are(tmp_path: Path) -> None:
         tool(tmp_path / "bin", program)
     job = job_with({"program": [NASTY, NASTY], "launcher_options": [NASTY]})
     # Quotes are refused in the run folder alone, because of its #SBATCH line.
-    places = SubmissionPaths(job=home / "job.toml", run=tmp_path / name / name, working=home)
+    paths = SubmissionPaths(job=home / "job.toml", run=tmp_path / name / name, working=home)
     setting = f"model.name={NASTY}\ntouch pwned"
-    code, notes, errors = execute(slurm_script_text(job, places, [setting]), tmp_path)
+    code, notes, errors = execute(slurm_script_text(job, paths, [setting]), tmp_path)
     assert (code, errors) == (0, "")
     tail = ["--set", setting]
     plan, run, inspect = (words for words, _, _ in notes)
-    assert plan == [NASTY, NASTY, "plan", str(places.job), "--ranks", "4", *tail]
+    assert plan == [NASTY, NASTY, "plan", str(paths.job), "--ranks", "4", *tail]
     at = run.index(NASTY)
-    begin = [NASTY, NASTY, NASTY, "run", str(places.job), "-o", str(places.run), "--resume"]
+    begin = [NASTY, NASTY, NASTY, "run", str(paths.job), "-o", str(paths.run), "--resume"]
     assert run[at:] == [*begin, *tail]
-    assert inspect == [NASTY, NASTY, "inspect", str(places.run)]
+    assert inspect == [NASTY, NASTY, "inspect", str(paths.run)]
     assert not list(tmp_path.rglob("pwned"))
     assert all(folder == str(home) for _, _, folder in notes)
 
@@ -120,7 +120,7 @@ def test_an_array_task_takes_its_seed(tmp_path: Path) -> None:
     for name in ("clicooper", "srun"):
         tool(tmp_path / "bin", name)
     script = slurm_script_text(
-        job_with({"seeds": [3, 41]}), places_in(tmp_path), ["training.seed=7"]
+        job_with({"seeds": [3, 41]}), paths_in(tmp_path), ["training.seed=7"]
     )
     code, notes, errors = execute(script, tmp_path, SLURM_ARRAY_TASK_ID="1")
     assert (code, errors) == (0, "")
@@ -133,7 +133,7 @@ def test_mpirun_gets_the_number_of_ranks_and_its_options(tmp_path: Path) -> None
     for name in ("clicooper", "mpirun"):
         tool(tmp_path / "bin", name)
     job = job_with({"launcher": "mpirun", "launcher_options": ["--bind-to", "none"]})
-    code, notes, _ = execute(slurm_script_text(job, places_in(tmp_path)), tmp_path)
+    code, notes, _ = execute(slurm_script_text(job, paths_in(tmp_path)), tmp_path)
     assert code == 0
     assert notes[1][0][:6] == ["mpirun", "-n", "4", "--bind-to", "none", "clicooper"]
 
@@ -151,7 +151,7 @@ def test_under_mpirun_the_script_passes_the_warning_on(tmp_path: Path) -> None:
     )
     launcher.chmod(0o755)
     job = job_with({"launcher": "mpirun"})
-    script = slurm_script_text(job, places_in(tmp_path))
+    script = slurm_script_text(job, paths_in(tmp_path))
     assert "--signal=B:USR1@120" in directives(script)
     code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17")
     assert code == 75
@@ -161,7 +161,7 @@ def test_under_mpirun_the_script_passes_the_warning_on(tmp_path: Path) -> None:
 def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
     for name in ("clicooper", "srun"):
         tool(tmp_path / "bin", name)
-    script = slurm_script_text(job_with({"nodes": 2}), places_in(tmp_path))
+    script = slurm_script_text(job_with({"nodes": 2}), paths_in(tmp_path))
     _, notes, _ = execute(script, tmp_path)
     assert notes[0][0][-4:-1] == ["clicooper", "doctor", "-o"]
     assert notes[0][0][-1] == notes[2][0][-2]  # the folder of the run that follows
@@ -171,7 +171,7 @@ def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
 def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
     tool(tmp_path / "bin", "clicooper")
     tool(tmp_path / "bin", "srun", code=3)
-    code, notes, _ = execute(slurm_script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    code, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
     assert code == 3
     assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
 
@@ -182,7 +182,7 @@ def test_a_task_of_an_array_asks_for_itself_alone(tmp_path: Path) -> None:
         tool(tmp_path / "bin", name)
     tool(tmp_path / "bin", "srun", code=75)
     task = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
-    script = slurm_script_text(job_with({"seeds": [3, 4]}), places_in(tmp_path))
+    script = slurm_script_text(job_with({"seeds": [3, 4]}), paths_in(tmp_path))
     _, notes, _ = execute(script, tmp_path, **task)
     assert ["scontrol", "requeue", "17_1"] in [words for words, _, _ in notes]
 
@@ -199,7 +199,7 @@ def test_a_run_that_was_asked_to_stop_is_started_again(
         tool(tmp_path / "bin", name)
     tool(tmp_path / "bin", "srun", code=asked)
     counted = {} if count is None else {"SLURM_RESTART_COUNT": count}
-    script = slurm_script_text(job_with(slurm), places_in(tmp_path))
+    script = slurm_script_text(job_with(slurm), paths_in(tmp_path))
     code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
     assert code == asked
     more = [words for words, _, _ in notes if words[0] in ("scontrol", "sleep")]
@@ -210,19 +210,19 @@ def test_a_run_that_failed_is_not_started_again(tmp_path: Path) -> None:
     for name in ("clicooper", "scontrol"):
         tool(tmp_path / "bin", name)
     tool(tmp_path / "bin", "srun", code=1)
-    code, notes, _ = execute(slurm_script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    code, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
     assert (code, len(notes)) == (1, 2)
 
 
 def test_a_job_that_cannot_work_never_starts_ranks(tmp_path: Path) -> None:
     tool(tmp_path / "bin", "clicooper", code=2)
     tool(tmp_path / "bin", "srun")
-    code, notes, _ = execute(slurm_script_text(job_with({}), places_in(tmp_path)), tmp_path)
+    code, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
     assert (code, len(notes)) == (2, 1)
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
-    script = slurm_script_text(job_with({"program": ["no such program"]}), places_in(tmp_path))
+    script = slurm_script_text(job_with({"program": ["no such program"]}), paths_in(tmp_path))
     code, notes, errors = execute(script, tmp_path)
     assert (code, notes) == (5, [])
     assert "no such program: not found; slurm.setup is to load it" in errors

@@ -32,7 +32,7 @@ class ArchiveMember:
     open_stream: Callable[[], IO[bytes]]
 
     @contextmanager
-    def open(self) -> Iterator[ExactReader]:
+    def open_reader(self) -> Iterator[ExactReader]:
         """Open the file for exact reading."""
         with reader_errors(self.where.__str__):
             stream = self.open_stream()
@@ -53,6 +53,7 @@ class ArchiveMembers:
 
     def __init__(self, source: Path, found: Iterable[ArchiveMember]) -> None:
         self.source = source
+        # By base name: an archive has its files in a folder, which a user may give or leave out.
         self._by_name: dict[str, list[ArchiveMember]] = {}
         for member in found:
             self._by_name.setdefault(member.name, []).append(member)
@@ -60,9 +61,10 @@ class ArchiveMembers:
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
-    def pick(self, name: str) -> ArchiveMember:
+    def pick_member(self, name: str) -> ArchiveMember:
         """Return the one file called ``name``; DataError if there is none or more than one."""
         matching = self._by_name.get(name, [])
+        # Two files of one name: taking the first would depend on the order in the archive.
         if len(matching) != 1:
             found = "no file" if not matching else f"{len(matching)} files"
             raise DataError(f"holds {found} called {name}", where=str(self.source))
@@ -94,6 +96,8 @@ def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
                 pass
             unpacked.seek(0)
         with reader_errors(source.__str__):
+            # Without transparent decompression: the stream is unpacked already, and a second layer
+            # would be something unknown.
             archive = tarfile.open(fileobj=unpacked, mode="r:")  # noqa: SIM115 - closed below
         with archive:
             with reader_errors(source.__str__):
@@ -103,6 +107,7 @@ def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
 
 def _archive_members(archive: tarfile.TarFile, source: Path) -> Iterator[ArchiveMember]:
     for info in archive:
+        # Links and devices are passed over: following one would lead out of the archive.
         if info.isreg():
             yield ArchiveMember(
                 PurePosixPath(info.name).name,
@@ -124,6 +129,7 @@ def _archive_opener(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable
 
 def _folder_members(source: Path) -> Iterator[ArchiveMember]:
     with reader_errors(source.__str__):
+        # One level below too, for the folder around the one that the archive unpacks to.
         for path in sorted([*source.glob("*"), *source.glob("*/*")]):
             if path.is_file():
                 yield ArchiveMember(path.name, str(path), path.stat().st_size, _folder_opener(path))

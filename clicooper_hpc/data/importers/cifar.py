@@ -24,6 +24,7 @@ from clicooper_hpc.errors import DataError
 __all__ = ["CIFAR10", "CIFAR100", "CifarLayout", "import_cifar"]
 
 _PIXELS = 3 * 32 * 32
+# The published files have under 1 kB; the bound keeps a wrong file out of memory.
 _MAX_NAMES_BYTES = 64 * 1024
 
 
@@ -84,8 +85,9 @@ def import_cifar(layout: CifarLayout, source: Path, writer: DatasetWriter) -> tu
     """
     with open_archive_members(source) as members:
         _refuse_other_archive(layout, members)
-        parts = [(split, members.pick(file), rows) for split, file, rows in layout.files]
-        names = _read_class_names(layout, members.pick(layout.names_file))
+        parts = [(split, members.pick_member(file), rows) for split, file, rows in layout.files]
+        names = _read_class_names(layout, members.pick_member(layout.names_file))
+        # All sizes before the first row is read: a cut download shows at once, not after minutes.
         for _, member, rows in parts:
             if member.size != rows * layout.entry_bytes:
                 raise DataError(
@@ -105,6 +107,7 @@ def _refuse_other_archive(layout: CifarLayout, members: ArchiveMembers) -> None:
     for other in (CIFAR10, CIFAR100):
         if other.names_file in members:
             raise DataError(f"is {other.title}, not {layout.title}", where=str(members.source))
+    # Named, as it is published beside the binary version; its pickles could run code when read.
     if "batches.meta" in members or "meta" in members:
         raise DataError(
             "is the Python version, which is pickled and cannot be read safely",
@@ -115,7 +118,7 @@ def _refuse_other_archive(layout: CifarLayout, members: ArchiveMembers) -> None:
 
 def _read_class_names(layout: CifarLayout, member: ArchiveMember) -> tuple[str, ...]:
     expected = layout.label_classes[-1]
-    with member.open() as reader:
+    with member.open_reader() as reader:
         text = reader.read(min(member.size, _MAX_NAMES_BYTES)).decode("utf-8", "replace")
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) != expected:
@@ -128,11 +131,13 @@ def _copy_samples(
 ) -> None:
     labels_bytes = len(layout.label_classes)
     step = max(1, BLOCK_BYTES // layout.entry_bytes)
-    with member.open() as reader:
+    with member.open_reader() as reader:
         for start in range(0, rows, step):
             count = min(step, rows - start)
             raw = np.frombuffer(reader.read(count * layout.entry_bytes), dtype=np.uint8)
             entries = raw.reshape(count, layout.entry_bytes)
+            # The coarse label of CIFAR-100 is not imported, but a wrong one shows a damaged entry
+            # too.
             for column, classes in enumerate(layout.label_classes):
                 bad = np.flatnonzero(entries[:, column] >= classes)
                 if len(bad):
@@ -141,6 +146,8 @@ def _copy_samples(
                         f"label {entries[bad[0], column]} is outside 0..{classes - 1} (row {row})",
                         where=f"{member.where}, byte {row * layout.entry_bytes + column}",
                     )
+            # Stored plane by plane (channels first); the native format is channels last, as image
+            # libraries have it.
             images = entries[:, labels_bytes:].reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
-            writer.append(split, images, entries[:, labels_bytes - 1].astype(np.int64))
+            writer.append_samples(split, images, entries[:, labels_bytes - 1].astype(np.int64))
         reader.expect_end()

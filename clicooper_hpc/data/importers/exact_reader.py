@@ -30,10 +30,12 @@ def reader_errors(where: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
+    # gzip raises this where a download broke off.
     except EOFError as error:
         raise DataError("is cut short", where=where(), remedy=_REMEDY) from error
     except (zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"is damaged ({error})", where=where(), remedy=_REMEDY) from error
+    # zipfile: RuntimeError for encrypted members, NotImplementedError for unknown compression.
     except (OSError, RuntimeError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot be read ({reason})", where=where()) from error
@@ -63,29 +65,30 @@ class ExactReader:
         self.offset = 0
         """Bytes (unpacked) read so far."""
 
-    def place(self) -> str:
+    def position(self) -> str:
         """File, member and byte offset, for messages."""
         return f"{self.where}, byte {self.offset}"
 
     def read(self, count: int) -> bytes:
         """Return the next ``count`` bytes."""
-        with reader_errors(self.place):
+        with reader_errors(self.position):
             content = self._stream.read(count)
         self.offset += len(content)
         if len(content) < count:
             raise DataError(
                 f"ends here, {count - len(content):,} bytes early",
-                where=self.place(),
+                where=self.position(),
                 remedy=_REMEDY,
             )
         return content
 
     def expect_end(self) -> None:
         """Raise DataError if anything follows; checks the checksum of a gzip or zip stream."""
-        with reader_errors(self.place):
+        with reader_errors(self.position):
+            # Reading past the end makes gzip and zipfile check their checksum over the whole.
             more = self._stream.read(1)
         if more:
-            raise DataError("goes on where it should end", where=self.place())
+            raise DataError("goes on where it should end", where=self.position())
 
 
 @contextmanager
@@ -95,6 +98,7 @@ def open_exact_reader(path: Path) -> Iterator[ExactReader]:
         raw = path.open("rb")
     with raw:
         with reader_errors(path.__str__):
+            # By content, not by name: browsers unpack .gz files and keep the name, or the reverse.
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
         if packed:

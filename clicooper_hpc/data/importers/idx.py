@@ -29,6 +29,7 @@ _NAME = re.compile(
     r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)"
     r"[-.]idx(?P<dims>[13])-ubyte(?P<packed>\.gz)?"
 )
+# A damaged header could declare rows of gigabytes; real sets have 28 pixels a side.
 _MAX_SIDE = 8192
 
 
@@ -74,6 +75,7 @@ def _find_idx_files(source: Path) -> dict[tuple[str, str], Path]:
             prefixes.add(match["prefix"])
             split = "train" if match["split"] == "train" else "test"
             files[split, match["what"]] = source / name
+    # EMNIST unpacks to six sets in one folder; mixing files of two would go unnoticed.
     if len(prefixes) > 1:
         raise DataError(
             f"holds several sets: {', '.join(sorted(prefixes))}",
@@ -92,6 +94,7 @@ def _find_idx_files(source: Path) -> dict[tuple[str, str], Path]:
 
 def _read_idx_header(reader: ExactReader, dims: int) -> tuple[int, ...]:
     magic = reader.read(4)
+    # The dimensions stand in the magic number, so images and labels cannot be exchanged.
     if magic != bytes((0, 0, 8, dims)):
         raise DataError(
             f"starts with {magic.hex(' ')}, expected 00 00 08 {dims:02x} "
@@ -120,6 +123,7 @@ def _copy_samples(
         rows = min(step, count - start)
         x = np.frombuffer(images.read(rows * row_bytes), dtype=np.uint8)
         y = np.frombuffer(labels.read(rows), dtype=np.uint8)
-        writer.append(split, x.reshape(rows, *shape, 1), y.astype(np.int64))
+        # One channel, as all images of the native format have an axis for it.
+        writer.append_samples(split, x.reshape(rows, *shape, 1), y.astype(np.int64))
     images.expect_end()
     labels.expect_end()

@@ -46,6 +46,7 @@ def import_image_folder(
     """
     tree = list_image_tree(source)
     everything = [path for part in tree.splits.values() for path, _ in part]
+    # Headers first: whether all images are grey, and of one size, decides the shape of every row.
     grey = _survey_headers(everything, check_size=size is None)
     for split, part in tree.splits.items():
         pending: list[NDArray[np.uint8]] = []
@@ -53,6 +54,7 @@ def import_image_folder(
         for path, label in part:
             pending.append(_decode_image(path, grey=grey, size=size))
             labels.append(label)
+            # Written block by block: a data set of images need not fit into memory.
             if len(pending) * pending[0].nbytes >= BLOCK_BYTES:
                 _append_pending(split, pending, labels, writer)
         if pending:
@@ -63,7 +65,7 @@ def import_image_folder(
 def _append_pending(
     split: str, pending: list[NDArray[np.uint8]], labels: list[int], writer: DatasetWriter
 ) -> None:
-    writer.append(split, np.stack(pending), np.asarray(labels, dtype=np.int64))
+    writer.append_samples(split, np.stack(pending), np.asarray(labels, dtype=np.int64))
     pending.clear()
     labels.clear()
 
@@ -97,6 +99,7 @@ def _survey_headers(paths: list[Path], *, check_size: bool) -> bool:
             mode, image_size, frames = image.mode, image.size, getattr(image, "n_frames", 1)
         if mode not in _GREY | _COLOUR:
             raise DataError(f"has pixels of kind {mode}, not 8 bits a channel", where=str(path))
+        # An animation or a multi-page TIFF: which of its pictures is meant cannot be known.
         if frames != 1:
             raise DataError(f"holds {frames} pictures", where=str(path))
         first = first or (path, image_size)
@@ -115,6 +118,7 @@ def _decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uin
     """Decode one image to (H, W, 1) or (H, W, 3)."""
     with _image_errors(path), Image.open(path) as image:
         image.load()
+        # A file may declare transparency and not use it; only pixels that show through are refused.
         opaque = not image.has_transparency_data or _is_opaque(image)
         picture = image.convert("L" if grey else "RGB")
         if size is not None:
@@ -124,6 +128,7 @@ def _decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uin
         raise DataError(
             "is partly transparent", where=str(path), remedy="Give it a background colour"
         )
+    # The format knows no (n, H, W).
     return pixels[..., None] if grey else pixels
 
 

@@ -49,6 +49,7 @@ def list_image_tree(source: Path) -> ImageTree:
     if not source.is_dir():
         raise DataError("is not a folder", where=str(source))
     top = {path.name: path for path in _folder_entries(source) if path.is_dir()}
+    # Neither name: the folders are classes, and a test part must be cut off here.
     if "train" not in top and "test" not in top:
         names, found = _class_folders(source)
         test = _hold_out_test(source, found)
@@ -60,6 +61,7 @@ def list_image_tree(source: Path) -> ImageTree:
             names, {name: _in_keyed_order(source, part) for name, part in splits.items()}
         )
     odd = sorted(set(top) - {"train", "validation", "test"})
+    # A misspelt "valid" beside train and test would otherwise be left out in silence.
     if odd or not {"train", "test"} <= set(top):
         raise DataError(
             f"has the folders {', '.join(sorted(top))}",
@@ -68,6 +70,7 @@ def list_image_tree(source: Path) -> ImageTree:
         )
     parts = {name: _class_folders(top[name]) for name in sorted(top)}
     names = parts["train"][0]
+    # Class numbers are positions in the sorted names, so the names must be the same everywhere.
     for name, (found_names, _) in parts.items():
         if found_names != names:
             differ = sorted(set(found_names) ^ set(names))
@@ -99,6 +102,7 @@ def _class_folders(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]
         if not images:
             raise DataError("holds no image", where=str(class_folder))
         for path in images:
+            # Refused, not skipped: a format we do not know would quietly shrink the data set.
             if path.is_dir() or path.suffix.lower() not in _ENDINGS:
                 raise DataError(
                     "is a folder inside a class folder" if path.is_dir() else "is not an image",

@@ -79,10 +79,12 @@ def import_dataset(
         )
     if not os.path.exists(source):
         raise DataError("no such file or folder", where=str(source))
+    # --overwrite would otherwise replace the source by what was read from it.
     if os.path.exists(target) and os.path.samefile(source, target):
         raise DataError("is both source and target", where=str(source))
     with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
         writer.finish(_import_kind(kind, source, writer, size))
+    # Opened as a run opens it: what the importer says it wrote is what a run will find.
     with open_dataset(target) as data:
         train = data.split("train")
         return ImportSummary(

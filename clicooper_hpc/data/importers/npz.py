@@ -23,6 +23,7 @@ from clicooper_hpc.errors import DataError
 
 __all__ = ["import_npz"]
 
+# A wrong shape in a header must not allocate more than this for one row.
 _MAX_ROW_BYTES = 256 * 1024 * 1024
 _MAX_NAMES_BYTES = 16 * 1024 * 1024
 
@@ -35,7 +36,7 @@ class _NpyMember:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def rows(self, count: int) -> NDArray[Any]:
+    def read_rows(self, count: int) -> NDArray[Any]:
         """Read the next ``count`` rows."""
         shape = (count, *self.shape[1:])
         content = self.reader.read(prod(shape) * self.dtype.itemsize)
@@ -99,13 +100,15 @@ def _read_npy_header(reader: ExactReader) -> tuple[tuple[int, ...], np.dtype[Any
             raise ValueError(f"format version {version}")
         shape, fortran, dtype = readers[version](reader)  # type: ignore[arg-type]
     except ValueError as error:
-        raise DataError(f"is not a .npy array ({error})", where=reader.place()) from error
+        raise DataError(f"is not a .npy array ({error})", where=reader.position()) from error
+    # Before any value is read: NumPy would unpickle objects, which runs code of the file's author.
     if dtype.hasobject:
         raise DataError(
             "is pickled, which can run code when read, and is refused",
             where=reader.where,
             remedy="Save plain numbers and strings",
         )
+    # Column order cannot be streamed row by row.
     if fortran and len(shape) > 1:
         raise DataError(
             "is stored column by column",
@@ -124,6 +127,7 @@ def _row_shape(x: _NpyMember) -> tuple[int, ...]:
         )
     if len(shape) not in (1, 2, 3) or 0 in x.shape:
         raise DataError(f"has shape {x.shape}", where=x.reader.where)
+    # PyTorch users save (n, C, H, W), which would pass as images of C rows and W channels.
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4:
         raise DataError(
             f"has shape {x.shape}, which looks like channels first",
@@ -147,12 +151,14 @@ def _copy_samples(split: str, x: _NpyMember, y: _NpyMember, writer: DatasetWrite
     step = max(1, BLOCK_BYTES // (prod(row_shape) * x.dtype.itemsize))
     for start in range(0, count, step):
         rows = min(step, count - start)
-        values = x.rows(rows).reshape(rows, *row_shape)
+        values = x.read_rows(rows).reshape(rows, *row_shape)
         if values.dtype != np.uint8:
+            # NaN would pass clip and noise and spoil every release it touches.
             values = _finite_float32(values, x.reader.where, start)
-        labels = y.rows(rows).reshape(rows)
+        # Keras saves labels of CIFAR as (n, 1).
+        labels = y.read_rows(rows).reshape(rows)
         check_class_labels(labels, y.reader.where, first_row=start)
-        writer.append(split, values, labels.astype(np.int64))
+        writer.append_samples(split, values, labels.astype(np.int64))
     x.reader.expect_end()
     y.reader.expect_end()
 
@@ -177,6 +183,6 @@ def _read_class_names(archive: zipfile.ZipFile, source: Path) -> tuple[str, ...]
                 f"has dtype {array.dtype} and shape {array.shape}, expected strings of shape (K,)",
                 where=array.reader.where,
             )
-        names = tuple(str(name) for name in array.rows(array.shape[0]))
+        names = tuple(str(name) for name in array.read_rows(array.shape[0]))
         array.reader.expect_end()
     return names
