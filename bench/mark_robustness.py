@@ -2,11 +2,11 @@
 
 python bench/mark_robustness.py [--epochs 30] [--width 64] [--out marks.png]
 
-Trains three networks the same way (ours marked every tenth step and at the end, Uchida's loss, none)
-on two thirds of the training rows, attacks each, and prints bit errors, statistic, log2 of the
-chance of an accident, and accuracy. The attacker owns the last third of the rows. Writes the table as JSON
-and a figure. Without a CIFAR-10 file (--data) it takes the digits. ``--data digits --width 16``
-takes a few minutes on one core; the full size is meant for a GPU.
+Trains three networks the same way (ours marked every tenth step and at the end,
+Uchida's loss, none) on two thirds of the training rows, attacks each, and prints bit errors,
+statistic, log2 of the chance of an accident, and accuracy. The attacker owns the last third of the
+rows. Writes the table as JSON and a figure. Without a CIFAR-10 file (--data) it takes the digits.
+``--data digits --width 16`` takes a few minutes on one core; the full size is meant for a GPU.
 """
 
 from __future__ import annotations
