@@ -1,4 +1,4 @@
-"""What a command of the command line is made of, and how the parser takes it in."""
+"""`Command`: name, help, options and call of one command, and how a parser adds it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Command", "add_command", "add_set_option"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command.
+    """One command of the command line.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Read a job file: TOML, one `extends`, `--set`, and errors that name file, line and key."""
+"""Load a job file: TOML, one `extends`, `--set`, and errors that name file, line and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sections of the job file share: frozen values, no unknown keys."""
+"""Base class of all sections of the job file: frozen values, no unknown keys."""
 
 from __future__ import annotations
 

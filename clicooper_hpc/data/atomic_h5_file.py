@@ -1,4 +1,4 @@
-"""An HDF5 file that appears complete under its name, or not at all, whatever happens meanwhile.
+"""`AtomicH5File`: an HDF5 file that appears complete under its name, or not at all.
 
 Two things can go wrong inside the HDF5 library, and both end the process there (HDF5 2.0): a
 write that fails (disk full), and a Python exception in a write (Ctrl-C). So

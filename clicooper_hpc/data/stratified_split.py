@@ -1,4 +1,4 @@
-"""A held-out part that is the same on every machine and fair to every class."""
+"""A class-stratified test part, chosen by hashes: the same on every machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["keyed_order", "stratified_test_mask"]
+__all__ = ["hashed_split_order", "stratified_test_mask"]
 
 # The tag keeps these hashes apart from every other use of SHA-256 on the same paths.
 _TAG = b"clicooper/v1/data-order\x00"
 
 
-def keyed_order(keys: Sequence[str]) -> NDArray[np.int64]:
+def hashed_split_order(keys: Sequence[str]) -> NDArray[np.int64]:
     """Return a fixed shuffle of 0..n-1: positions sorted by the SHA-256 of their keys.
 
     No random number generator is involved, so no library version can change the order.
@@ -56,7 +56,7 @@ def stratified_test_mask(
             break
         quota[index] += 1
     chosen = np.zeros(len(labels), dtype=np.bool_)
-    order = keyed_order(keys)
+    order = hashed_split_order(keys)
     for wanted, count in zip(classes, quota, strict=True):
         chosen[order[labels[order] == wanted][:count]] = True
     return chosen

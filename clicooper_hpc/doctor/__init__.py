@@ -1,1 +1,1 @@
-"""Is this machine, and this launch, fit for a run? Probes, rules and their report."""
+"""Checks of machine and MPI launch before a run: facts of every rank, rules, report."""

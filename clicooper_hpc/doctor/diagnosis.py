@@ -1,4 +1,4 @@
-"""What `clicooper doctor` found, and how a user or a script reads it."""
+"""`Diagnosis`, one finding of `clicooper doctor`; lists of them as text and as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INDENT = " " * (_NAME + _NAME + 2)
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """One finding: what was looked at, how it is, and what to change.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`clicooper doctor`: is this machine, and this launch, fit for a run? What to change if not.
+"""`clicooper doctor` on every rank: facts collected, judged and reported by rank 0.
 
 Every rank collects facts about itself (`rank_facts`), rank 0 judges them all by pure rules
 (`launch`, `cores_gpus`, `run_folder`), and a few things all ranks try out together

@@ -1,6 +1,7 @@
-"""Can this MPI library take GPU memory? Tried in a process of its own, for many answer by crashing.
+"""Test, in a child process, whether the MPI library takes GPU memory.
 
-Runs do not need it: messages are staged through host memory.
+A child, because many libraries answer by crashing. Runs do not need it: messages are staged
+through host memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What only several ranks together can find out: common files, clocks, messages."""
+"""Tests that take several ranks: a file all of them see, their clocks, message times."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SKEW_S = 1.0
 
 
 def exchange_between_ranks(world: World, folder: Path | None) -> list[Diagnosis]:
-    """Let the ranks find out; all must call this. Findings are at rank 0, elsewhere none.
+    """Test files, clocks and messages; all ranks must call this, rank 0 gets the findings.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What one rank knows of itself: plain values that travel to rank 0, where they are judged."""
+"""Facts of one rank about itself, as plain values that travel to rank 0 to be judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clicooper_hpc.runstore.single import mpi_libraries
 from clicooper_hpc.transport.launcher import Launcher
 from clicooper_hpc.transport.world import World
 
-__all__ = ["FACTS", "Machine", "RankFacts", "collect_facts", "gpu_names", "is_first_of_host"]
+__all__ = ["FACTS", "Machine", "RankFacts", "collect_facts"]
 
 # What the loader really mapped, whatever paths and variables say.
 _MAPPED_FILES = Path("/proc/self/maps")
@@ -99,13 +99,13 @@ class RankFacts:
 FACTS = TypeAdapter(RankFacts)
 
 
-def gpu_names() -> tuple[str, ...]:
+def _gpu_names() -> tuple[str, ...]:
     """Return the names of the GPUs this process sees."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return tuple(torch.cuda.get_device_name(index) for index in range(count))
 
 
-def is_first_of_host(world: World) -> bool:
+def _is_first_of_host(world: World) -> bool:
     """Return whether this rank has the lowest number on its host."""
     return world.processors.index(world.processors[world.rank]) == world.rank
 
@@ -121,7 +121,7 @@ def collect_facts(
     files = tuple(mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
     tried = None
     hdf5 = None
-    first = world is None or is_first_of_host(world)
+    first = world is None or _is_first_of_host(world)
     # Once a host: what a folder can do there does not depend on the rank.
     if first:
         tried = probe_folder(nearest_folder(folder))
@@ -143,7 +143,7 @@ def collect_facts(
 
 
 def _machine(host: str, first: bool) -> Machine:
-    gpus = gpu_names()
+    gpus = _gpu_names()
     packages = {"clicooper": __version__, "Python": platform.python_version(), **versions()}
     return Machine(
         host=host,

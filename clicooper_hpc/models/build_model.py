@@ -1,4 +1,4 @@
-"""All networks by name. A network is the same bits for the same seed, on every rank."""
+"""Build a network by its name: the same bits for the same seed, on every rank."""
 
 from __future__ import annotations
 

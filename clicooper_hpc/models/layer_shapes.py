@@ -1,4 +1,4 @@
-"""What passes between layers and what each layer costs, measured on one row."""
+"""Shapes between layers, parameters and operations of each layer, measured on one row."""
 
 from __future__ import annotations
 

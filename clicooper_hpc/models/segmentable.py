@@ -1,4 +1,4 @@
-"""Whether a network may be cut between any two layers and fed in micro-batches."""
+"""Checks that a network may be cut between any two layers and fed in micro-batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge: write the script beside the run folder, hand it to `sbatch`, say how to go on."""
+"""Submit a job: write the script beside the run folder and hand it to `sbatch`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.data.importers.exact_reader import reader_errors
-from clicooper_hpc.data.stratified_split import keyed_order, stratified_test_mask
+from clicooper_hpc.data.stratified_split import hashed_split_order, stratified_test_mask
 from clicooper_hpc.errors import DataError
 
 __all__ = ["TEST_FRACTION", "ImageTree", "list_image_tree"]
@@ -58,7 +58,7 @@ def list_image_tree(source: Path) -> ImageTree:
             "test": [item for item, held in zip(found, test, strict=True) if held],
         }
         return ImageTree(
-            names, {name: _in_keyed_order(source, part) for name, part in splits.items()}
+            names, {name: _in_hashed_order(source, part) for name, part in splits.items()}
         )
     odd = sorted(set(top) - {"train", "validation", "test"})
     # A misspelt "valid" beside train and test would otherwise be left out in silence.
@@ -78,7 +78,7 @@ def list_image_tree(source: Path) -> ImageTree:
                 f"has other classes than train: {', '.join(differ[:5])}", where=str(top[name])
             )
     return ImageTree(
-        names, {name: _in_keyed_order(top[name], part[1]) for name, part in parts.items()}
+        names, {name: _in_hashed_order(top[name], part[1]) for name, part in parts.items()}
     )
 
 
@@ -129,5 +129,5 @@ def _hold_out_test(source: Path, found: list[tuple[Path, int]]) -> list[bool]:
     return [bool(held) for held in test]
 
 
-def _in_keyed_order(root: Path, found: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
-    return [found[i] for i in keyed_order(_image_keys(root, found))]
+def _in_hashed_order(root: Path, found: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
+    return [found[i] for i in hashed_split_order(_image_keys(root, found))]
