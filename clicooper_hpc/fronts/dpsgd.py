@@ -32,17 +32,24 @@ from scipy.special import ndtri
 from torch import nn
 
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.fronts.layer_spec import Layer, build_network, trace_shapes
+from clicooper_hpc.fronts.layer_spec import Layer, build_layers, trace_layer_shapes
 from clicooper_hpc.fronts.operations import Network
 
-__all__ = ["DpSgd", "OsRandom", "PrivateRows", "Spent", "default_layers", "train_dpsgd"]
+__all__ = [
+    "DpSgdCost",
+    "DpSgdRandom",
+    "DpSgdSettings",
+    "PrivateRows",
+    "default_dpsgd_layers",
+    "train_dpsgd_front",
+]
 
 _MEAN, _STD = 0.5, 0.25  # constants: statistics of private rows would cost privacy
 _MIN_EPSILON = 0.05  # the PRV accountant resolves 0.01; below this it is mostly that error
 
 
 @dataclass(frozen=True, slots=True)
-class DpSgd:
+class DpSgdSettings:
     """Settings of the training; ``epsilon`` and ``delta`` are targets under add-remove.
 
     ``batch_rows`` is the expected size of a Poisson batch, ``clip_norm`` the L2 bound on one
@@ -94,7 +101,7 @@ class PrivateRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class DpSgdCost:
     """What a training cost under add-remove, and with how much noise."""
 
     epsilon: float
@@ -104,7 +111,7 @@ class Spent:
     sample_rate: float
 
 
-class OsRandom:
+class DpSgdRandom:
     """Uniform and Gaussian numbers from ChaCha20 under a fresh key of the operating system."""
 
     def __init__(self) -> None:
@@ -123,9 +130,9 @@ class OsRandom:
 
 
 class _OsNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' optimizer with the noise of `OsRandom`."""
+    """Opacus' optimizer with the noise of `DpSgdRandom`."""
 
-    source: OsRandom
+    source: DpSgdRandom
 
     def add_noise(self) -> None:
         """Set every gradient to clipped sum plus noise; see `DPOptimizer.add_noise`."""
@@ -137,7 +144,7 @@ class _OsNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
             )
 
 
-def default_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
+def default_dpsgd_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
     """Return a small network for ``input_shape``: two or three convolutions, or two linear layers.
 
     Group normalisation keeps samples apart; the output has ``dim`` numbers.
@@ -178,7 +185,12 @@ def _check_rows(private: PrivateRows) -> None:
 
 
 def _fit(
-    network: nn.Module, private: PrivateRows, settings: DpSgd, noise: float, rate: float, steps: int
+    network: nn.Module,
+    private: PrivateRows,
+    settings: DpSgdSettings,
+    noise: float,
+    rate: float,
+    steps: int,
 ) -> PRVAccountant:
     """Train ``network`` in place; return the accountant that saw every step."""
     module = GradSampleModule(network)
@@ -189,7 +201,7 @@ def _fit(
         max_grad_norm=settings.clip_norm,
         expected_batch_size=settings.batch_rows,
     )
-    optimizer.source = source = OsRandom()
+    optimizer.source = source = DpSgdRandom()
     accountant = PRVAccountant()
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=rate))
     rows = ((private.rows - np.float32(_MEAN)) / np.float32(_STD)).astype(np.float32)
@@ -208,9 +220,14 @@ def _fit(
     return accountant
 
 
-def train_dpsgd(
-    private: PrivateRows, settings: DpSgd, *, input_shape: tuple[int, ...], dim: int, seed: int
-) -> tuple[Network, Spent]:
+def train_dpsgd_front(
+    private: PrivateRows,
+    settings: DpSgdSettings,
+    *,
+    input_shape: tuple[int, ...],
+    dim: int,
+    seed: int,
+) -> tuple[Network, DpSgdCost]:
     """Train a front with a linear head on the private train split, and drop the head.
 
     ``seed`` sets the starting weights only. Training twice costs twice: keep the front
@@ -228,8 +245,8 @@ def train_dpsgd(
             f"{settings.batch_rows} is more than the {rows} private rows",
             where="front.dp_sgd.batch_rows",
         )
-    layers = settings.layers or default_layers(input_shape, dim)
-    shape = trace_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
+    layers = settings.layers or default_dpsgd_layers(input_shape, dim)
+    shape = trace_layer_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
     if len(shape) != 1:
         raise UsageError(
             f"the layers end in shape {shape}, not in a vector", where="front.dp_sgd.layers"
@@ -238,7 +255,7 @@ def train_dpsgd(
     steps = max(1, round(settings.epochs / rate))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = build_network(layers)
+        body = build_layers(layers)
         head = nn.Linear(shape[0], private.classes)
     network = nn.Sequential(body, head).train().requires_grad_(True)
     with warnings.catch_warnings():
@@ -257,5 +274,5 @@ def train_dpsgd(
         accountant = _fit(network, private, settings, noise, rate, steps)
         epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
-    spent = Spent(epsilon, settings.delta, noise, steps, rate)
-    return Network(layers, input_shape, (_MEAN,), (_STD,), weights), spent
+    cost = DpSgdCost(epsilon, settings.delta, noise, steps, rate)
+    return Network(layers, input_shape, (_MEAN,), (_STD,), weights), cost

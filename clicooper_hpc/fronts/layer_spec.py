@@ -20,12 +20,12 @@ from clicooper_hpc.errors import DataError
 __all__ = [
     "LAYER_TYPES",
     "Layer",
-    "build_network",
+    "build_layers",
     "expected_tensors",
     "layer_objects",
+    "layers_stay_non_negative",
     "parse_layers",
-    "stays_non_negative",
-    "trace_shapes",
+    "trace_layer_shapes",
 ]
 
 _MAX_LAYERS = 512
@@ -135,7 +135,7 @@ def layer_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
     return [{"type": layer.type, **dict(layer.settings)} for layer in layers]
 
 
-def build_network(layers: Sequence[Layer]) -> nn.Sequential:
+def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
     """Build the network in evaluation mode, without gradients; starting weights are torch's.
 
     Raises
@@ -150,7 +150,7 @@ def build_network(layers: Sequence[Layer]) -> nn.Sequential:
 def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return build_network(layers)
+            return build_layers(layers)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"layers do not fit: {error}", where=where) from error
 
@@ -165,7 +165,7 @@ def expected_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[
     }
 
 
-def trace_shapes(
+def trace_layer_shapes(
     layers: Sequence[Layer], input_shape: Sequence[int], *, where: str
 ) -> tuple[tuple[int, ...], ...]:
     """Shape of one row after each layer.
@@ -191,7 +191,7 @@ def trace_shapes(
     return tuple(shapes)
 
 
-def stays_non_negative(layers: Sequence[Layer]) -> bool:
+def layers_stay_non_negative(layers: Sequence[Layer]) -> bool:
     """Whether the outputs are provably >= 0: a ReLU, then only pooling or flattening."""
     sure = False
     for layer in layers:

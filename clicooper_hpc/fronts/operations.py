@@ -1,7 +1,7 @@
 """The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
 
 Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
-mathematical sense. `stage_from` rebuilds any of them from what `Operation.settings` and
+mathematical sense. `restore_operation` rebuilds any of them from what `Operation.settings` and
 `Operation.tensors` gave, so a front can be stored and used again without the file, the seed or the
 training it came from.
 """
@@ -19,36 +19,45 @@ from torch import Tensor, nn
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
-    build_network,
+    build_layers,
     expected_tensors,
     layer_objects,
+    layers_stay_non_negative,
     parse_layers,
-    stays_non_negative,
-    trace_shapes,
+    trace_layer_shapes,
 )
 
-__all__ = ["TEMPER", "Clamp", "Linear", "Network", "Operation", "Scale", "Scores", "stage_from"]
+__all__ = [
+    "TEMPERATURE",
+    "Clamp",
+    "Linear",
+    "Network",
+    "Operation",
+    "Scale",
+    "Scores",
+    "restore_operation",
+]
 
 Shape = tuple[int, ...]
 
-#: `Scores` are divided by this before they become probabilities.
-TEMPER = 2.0
+#: `Scores` are divided by this before they become probabilities (temperature of the softmax).
+TEMPERATURE = 2.0
 
 
 class Operation(Protocol):
     """A map of float32 rows ``[n, *in]`` to float32 rows ``[n, *out]``."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one row after this stage; raises `DataError` if it cannot take the input."""
+        """Shape of one row after this operation; raises `DataError` if it cannot take the input."""
 
     def non_negative(self, before: bool) -> bool:
         """Whether every output is provably >= 0, given whether every input is."""
 
     def settings(self) -> dict[str, object]:
-        """Everything but the tensors, as JSON values, with the stage's name under ``stage``."""
+        """Everything but the tensors, as JSON values, with the operation's name under ``stage``."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the stage's constants by name."""
+        """Return the operation's constants by name."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Map a block of rows."""
@@ -107,7 +116,7 @@ class Network:
 
     def __post_init__(self) -> None:
         with torch.random.fork_rng(devices=[]):  # starting weights are drawn, then replaced
-            module = build_network(self.layers)
+            module = build_layers(self.layers)
         found = module.load_state_dict(dict(self.weights), strict=False)
         missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
         if missing or found.unexpected_keys:
@@ -120,11 +129,11 @@ class Network:
             raise DataError(
                 f"rows have shape {input_shape}, the front takes {self.shape}", where="front"
             )
-        return trace_shapes(self.layers, self.shape, where="front")[-1]
+        return trace_layer_shapes(self.layers, self.shape, where="front")[-1]
 
     def non_negative(self, before: bool) -> bool:
         """See `Operation`."""
-        return stays_non_negative(self.layers)
+        return layers_stay_non_negative(self.layers)
 
     def settings(self) -> dict[str, object]:
         """See `Operation`."""
@@ -147,7 +156,7 @@ class Network:
         std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
         y: Tensor = self._module((x.reshape(-1, *self.shape) - mean) / std)
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return y.clamp(min=0.0) if stays_non_negative(self.layers) else y
+        return y.clamp(min=0.0) if layers_stay_non_negative(self.layers) else y
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +198,12 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Probabilities of classes: softmax of ``((flatten(x) - offset) @ matrix + bias) / TEMPER``.
+    """Probabilities of classes: a linear map with a softmax behind it.
 
-    In float64, rounded to float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias``
-    ``[K]``. The division tempers scores that are too sure of themselves: accuracy is the same, and
-    a row shows less of its class (docs/accuracy.md).
+    ``softmax(((flatten(x) - offset) @ matrix + bias) / TEMPERATURE)`` in float64, rounded to
+    float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias`` ``[K]``. The temperature
+    softens scores that are too sure of themselves: accuracy is the same, and a row shows less of
+    its class (docs/accuracy.md).
     """
 
     offset: Tensor = field(repr=False)
@@ -220,7 +230,7 @@ class Scores:
         """See `Operation`."""
         scores = (x.flatten(1).to(torch.float64) - self.offset) @ self.matrix + self.bias
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return torch.softmax(scores / TEMPER, dim=1).to(torch.float32).clamp(min=0.0)
+        return torch.softmax(scores / TEMPERATURE, dim=1).to(torch.float32).clamp(min=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,16 +269,16 @@ def _numbers(given: object) -> tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
-def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
-    """Rebuild a stage.
+def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
+    """Rebuild an operation from what `Operation.settings` and `Operation.tensors` gave.
 
     Raises
     ------
     DataError
-        If the settings or tensors are not those of a stage.
+        If the settings or tensors are not those of an operation.
     """
     name = settings.get("stage")
-    where = f"stored front, stage {name!r}"
+    where = f"stored front, operation {name!r}"
     try:
         if name == "clamp":
             return Clamp(flatten=bool(settings["flatten"]))
@@ -292,4 +302,4 @@ def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) ->
             )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
-    raise DataError("unknown stage", where=where)
+    raise DataError("unknown operation", where=where)

@@ -31,7 +31,7 @@ from clicooper_hpc.fronts.layer_spec import (
     expected_tensors,
     layer_objects,
     parse_layers,
-    trace_shapes,
+    trace_layer_shapes,
 )
 from clicooper_hpc.fronts.operations import Network
 
@@ -40,7 +40,7 @@ __all__ = [
     "Description",
     "WeightsFile",
     "load_weights",
-    "parse_description",
+    "parse_weights_description",
     "save_weights",
 ]
 
@@ -86,7 +86,7 @@ def _floats(given: object, key: str, where: str, channels: int) -> tuple[float, 
     return tuple(values)
 
 
-def parse_description(given: object, *, where: str) -> Description:
+def parse_weights_description(given: object, *, where: str) -> Description:
     """Check a decoded description.
 
     Raises
@@ -130,13 +130,13 @@ def _read_description(path: Path, metadata: Mapping[str, str]) -> Description:
     where = path.name if METADATA_KEY in metadata or found is None else found.name
     try:
         if METADATA_KEY in metadata:
-            return parse_description(json.loads(metadata[METADATA_KEY]), where=where)
+            return parse_weights_description(json.loads(metadata[METADATA_KEY]), where=where)
         if found is not None:
             if found.stat().st_size > _MAX_TEXT:
                 raise DataError("the description is longer than 1 MiB", where=where)
             text = found.read_text("utf-8")
             decode = json.loads if found.suffix == ".json" else tomllib.loads
-            return parse_description(decode(text), where=where)
+            return parse_weights_description(decode(text), where=where)
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"the description cannot be read: {error}", where=where) from error
     raise DataError(
@@ -189,7 +189,7 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
             metadata = file.metadata() or {}
         description = _read_description(path, metadata)
         where = path.name
-        trace_shapes(description.layers, description.input_shape, where=where)
+        trace_layer_shapes(description.layers, description.input_shape, where=where)
         tensors = _read_tensors(path, expected_tensors(description.layers, where=where))
     except (SafetensorError, OSError) as error:
         raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error

@@ -10,7 +10,7 @@ from torch import nn
 from clicooper_hpc.errors import PeerError, RunFolderError
 from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
 
-__all__ = ["accept_segment", "delivery_limit", "segment_file"]
+__all__ = ["accept_delivery", "delivery_limit", "segment_file"]
 
 #: A safetensors header names each tensor in well under this.
 _HEADER_BYTES_PER_TENSOR = 512
@@ -28,7 +28,7 @@ def delivery_limit(layers: nn.Sequential) -> int:
     return content + _HEADER_BYTES_PER_TENSOR * (len(state) + 1)
 
 
-def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
+def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
     """Load a delivered segment into ``layers`` and write it to ``folder``.
 
     Raises

@@ -13,9 +13,9 @@ from typing import TypeVar
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap
-from clicooper_hpc.privacy.ledger import Budget, Ledger
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.folder import LEDGER_FILE
 from clicooper_hpc.runstore.private import PrivateFolder
@@ -94,13 +94,13 @@ class OwnerSecrets:
         """Store what has left of ``split``."""
         self._folder.write(_receipts(split), receipts.to_bytes())
 
-    def ledger(self, budget: Budget | None) -> Ledger:
+    def ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
         """Return what earlier lives of the run have charged, or an empty ledger."""
         if LEDGER_FILE not in self._folder:
-            return Ledger(budget)
-        return self._sound(LEDGER_FILE, lambda stored: Ledger.from_dict(json.loads(stored)))
+            return PrivacyLedger(budget)
+        return self._sound(LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored)))
 
-    def keep_ledger(self, ledger: Ledger) -> None:
+    def keep_ledger(self, ledger: PrivacyLedger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
         self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 

@@ -15,10 +15,10 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
 from clicooper_hpc.privacy.sensitivity import Relation
 
-__all__ = ["Charge", "CrossCheck", "compose", "cross_check"]
+__all__ = ["Charge", "CrossCheck", "compose_charges", "cross_check_accounting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Charge:
         return Charge(2 * self.mu, 2 * self.epsilon, delta, relation)
 
 
-def compose(
+def compose_charges(
     charges: Iterable[Charge], delta: float, relation: Relation = "replace-one"
 ) -> tuple[float, float]:
     """Return (epsilon, delta) of all charges on the same sample.
@@ -117,7 +117,7 @@ class CrossCheck:
     prv: float
 
 
-def cross_check(noise_multiplier: float, delta: float) -> CrossCheck:
+def cross_check_accounting(noise_multiplier: float, delta: float) -> CrossCheck:
     """Let Opacus account for one full release: sampling rate 1, one step.
 
     Parameters

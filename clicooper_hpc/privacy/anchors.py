@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError
 
-__all__ = ["Anchors", "fit_anchors", "summaries"]
+__all__ = ["Anchors", "fit_anchors", "summarise_for_anchors"]
 
 # Fitted rows fill 15 bits and are clamped at twice that. Columns of directions have an L1 norm
 # below 2^36, so every partial sum stays below 2^52; coordinates are cut to 16 bits again.
@@ -38,7 +38,7 @@ _TILES = 2
 _MAX_DIMENSION = 4096
 
 
-def summaries(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def summarise_for_anchors(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what directions are taken of: float32 [n, d], [n, c, h, w] averaged over tiles.
 
     Parameters
@@ -78,7 +78,9 @@ class Anchors:
     anchors: NDArray[np.int64]
     step: float
 
-    def assign(self, rows: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def assign_anchors(
+        self, rows: NDArray[np.float32], classes: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the nearest anchor of each row's class, the lower number on a tie: int64 [n].
 
         Parameters
@@ -88,12 +90,12 @@ class Anchors:
         classes
             int64 [n] in [0, K).
         """
-        return self.assign_summaries(summaries(rows), classes)
+        return self.assign_summaries(summarise_for_anchors(rows), classes)
 
     def assign_summaries(
         self, points: NDArray[np.float32], classes: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """As `assign`, of `summaries` float32 [n, d]."""
+        """As `assign_anchors`, of `summarise_for_anchors` float32 [n, d]."""
         if points.shape[1] != len(self.directions):
             raise ValueError(
                 f"rows must have {len(self.directions)} numbers, not {points.shape[1]}"
@@ -120,7 +122,7 @@ def fit_anchors(
     Parameters
     ----------
     points
-        float32 [n, d], `summaries` of released rows.
+        float32 [n, d], `summarise_for_anchors` of released rows.
     classes
         int64 [n] in [0, count).
     count, expansion

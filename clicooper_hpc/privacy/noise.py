@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.privacy.keys import MasterKey, RngMode
+from clicooper_hpc.privacy.keyed_stream import KeyedStream
+from clicooper_hpc.privacy.master_key import MasterKey, RngMode
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.rounded_gaussian import RoundedGaussian, rounded_gaussian
-from clicooper_hpc.privacy.spec import ReleaseSpec
-from clicooper_hpc.privacy.streams import KeyedStream
 
 __all__ = ["NoiseStream", "ReleaseContext", "RoundedGaussian"]
 
@@ -81,7 +81,7 @@ class NoiseStream:
     def __repr__(self) -> str:
         return f"NoiseStream(release={self.context.digest().hex[:16]}, mode={self.mode!r})"
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+    def draw_noise(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the noise of the given samples in grid steps: int32 [n, d]."""
         d = self.context.spec.guarantee.dimension
         noise = np.empty((ids.size, d), dtype=np.int32)
@@ -91,7 +91,9 @@ class NoiseStream:
 
             def more(position: int, part: NDArray[np.int64] = part) -> Iterator[int]:
                 row, column = divmod(position, d)
-                return self._stream.more(int(part[row]), column)
+                return self._stream.draw_more_words(int(part[row]), column)
 
-            noise[start : start + step] = self._sampler.sample(self._stream.words(part, d), more)
+            noise[start : start + step] = self._sampler.sample(
+                self._stream.draw_words(part, d), more
+            )
         return noise

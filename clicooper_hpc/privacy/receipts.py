@@ -54,11 +54,11 @@ class ReleaseReceipts:
         """Number of samples released so far."""
         return int(np.count_nonzero(self._known))
 
-    def count_new(self, ids: NDArray[np.int64]) -> int:
+    def count_without_receipt(self, ids: NDArray[np.int64]) -> int:
         """Return how many of the samples were never released; what a send would be charged."""
         return int(np.count_nonzero(~self._known[np.unique(self._in_range(ids))]))
 
-    def check_and_add(
+    def add_receipts(
         self,
         ids: NDArray[np.int64],
         rows: NDArray[np.float32],

@@ -126,7 +126,7 @@ def unit_sensitivity(guarantee: Guarantee, grid: float) -> Sensitivity:
         Spacing g of the released values. Rows are cut towards zero to multiples of g. That never
         lengthens a row, so only the metric unit pays: two coordinates at distance t end at most
         t + g apart, sqrt(d) g over the row; one more g covers the float64 rounding of the clip
-        (well under g / 2 a row, see `clicooper_hpc.privacy.grid`).
+        (well under g / 2 a row, see `clicooper_hpc.privacy.clipping`).
     """
     if guarantee.unit == "sample":
         return sample_sensitivity(guarantee)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.layer_spec import Layer, build_network, parse_layers
+from clicooper_hpc.fronts.layer_spec import Layer, build_layers, parse_layers
 from clicooper_hpc.fronts.weights import Description, save_weights
 
 EPOCHS, BATCH, SHIFT, PEAK_RATE = 16, 128, 4, 0.1
@@ -96,7 +96,7 @@ def main() -> None:
     padded = nn.functional.pad(images, [SHIFT] * 4)
 
     network = layers()
-    body = build_network(network).train().requires_grad_(True)
+    body = build_layers(network).train().requires_grad_(True)
     head = nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, CLASSES))
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
 
-from clicooper_hpc.fronts.layer_spec import build_network, parse_layers
+from clicooper_hpc.fronts.layer_spec import build_layers, parse_layers
 from clicooper_hpc.fronts.weights import Description, save_weights
 
 Points = NDArray[np.float64]
@@ -134,7 +134,7 @@ def main() -> None:
         ],
         where="layers",
     )
-    body = build_network(layers).train().requires_grad_(True)
+    body = build_layers(layers).train().requires_grad_(True)
     head = nn.Linear(FEATURES, GLYPHS)
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)

@@ -13,8 +13,8 @@ from clicooper_hpc.attacks.labels.grouping import kmeans_groups
 from clicooper_hpc.attacks.labels.merge import MERGE, score_groups
 from clicooper_hpc.attacks.labels.metrics import adjusted_rand
 from clicooper_hpc.attacks.labels.variants import merge_variants
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.master_key import MasterKey
 
 K, GAMMA, N, D = 5, 4, 2000, 12
 

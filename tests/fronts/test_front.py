@@ -12,7 +12,7 @@ from front_cases import SHAPE, description, random_rows, tensors, write
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.fronts.build import FRONT_KINDS, build_front
+from clicooper_hpc.fronts.build_front import FRONT_KINDS, FrontBase, ProjectionData, build_front
 from clicooper_hpc.fronts.front import Front, restore_front
 from clicooper_hpc.fronts.projection import Projection, PublicRows
 
@@ -21,12 +21,16 @@ from clicooper_hpc.fronts.projection import Projection, PublicRows
 def front(tmp_path: Path) -> Front:
     """Weights, PCA on public rows, one norm: every kind of stage but the clamp."""
     return build_front(
-        kind="weights",
-        input_shape=SHAPE,
-        weights=write(tmp_path / "net.safetensors", description()),
-        projection=Projection("pca", 3),
-        public=PublicRows(random_rows(80), None, digest_bytes("t", b"a"), "public"),
-        private_fingerprint=digest_bytes("t", b"b"),
+        FrontBase(
+            kind="weights",
+            input_shape=SHAPE,
+            weights=write(tmp_path / "net.safetensors", description()),
+        ),
+        projection=ProjectionData(
+            Projection("pca", 3),
+            PublicRows(random_rows(80), None, digest_bytes("t", b"a"), "public"),
+            private_fingerprint=digest_bytes("t", b"b"),
+        ),
         normalise=1.0,
     )
 
@@ -39,7 +43,7 @@ def test_a_stored_front_is_restored_to_the_bit_without_its_file(
     again = restore_front(settings, stored)
     assert again == front
     x = random_rows(20, seed=4)
-    assert again.rows(x).tobytes() == front.rows(x).tobytes()
+    assert again.apply(x).tobytes() == front.apply(x).tobytes()
 
 
 def test_private_tensors_hold_every_constant(front: Front) -> None:
@@ -84,7 +88,7 @@ def test_settings_that_are_no_json_and_missing_tensors_are_refused(front: Front)
 
 
 def test_a_repr_shows_no_weight(front: Front) -> None:
-    text = repr(front) + repr(front.stages)
+    text = repr(front) + repr(front.operations)
     numbers = {
         f"{float(value):.4f}"[:6]
         for tensor in front.private_tensors().values()
@@ -93,7 +97,7 @@ def test_a_repr_shows_no_weight(front: Front) -> None:
     }
     assert "tensor(" not in text
     assert not any(number in text for number in numbers)
-    assert "weights=" not in repr(front.stages[0])
+    assert "weights=" not in repr(front.operations[0])
 
 
 def test_the_digest_covers_weights_settings_and_input(tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ def test_the_digest_covers_weights_settings_and_input(tmp_path: Path) -> None:
     other = write(tmp_path / "b.safetensors", description(mean=[0.4, 0.61]))
 
     def digest(weights: Path, **more: object) -> str:
-        front = build_front(kind="weights", input_shape=SHAPE, weights=weights, **more)  # type: ignore[arg-type]
+        front = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=weights), **more)  # type: ignore[arg-type]
         return front.digest.hex
 
     same = digest(path)
@@ -115,16 +119,16 @@ def test_building_does_not_disturb_numpys_or_torchs_random_streams() -> None:
     want = torch.rand(2), np.random.random(2)  # noqa: NPY002
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
-    build_front(kind="random", input_shape=(3, 16, 16), dim=4)
+    build_front(FrontBase(kind="random", input_shape=(3, 16, 16), dim=4))
     assert torch.equal(torch.rand(2), want[0])
     assert np.array_equal(np.random.random(2), want[1])  # noqa: NPY002
 
 
 def test_what_is_missing_or_impossible_is_named() -> None:
     with pytest.raises(UsageError, match=r"front\.weights"):
-        build_front(kind="weights", input_shape=SHAPE)
+        build_front(FrontBase(kind="weights", input_shape=SHAPE))
     with pytest.raises(UsageError, match=r"'scattering' is not one of"):
-        build_front(kind="scattering", input_shape=SHAPE)  # type: ignore[arg-type]
+        build_front(FrontBase(kind="scattering", input_shape=SHAPE))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"front\.normalise"):
-        build_front(kind="identity", input_shape=SHAPE, normalise=0.0)
+        build_front(FrontBase(kind="identity", input_shape=SHAPE), normalise=0.0)
     assert set(FRONT_KINDS) == {"identity", "weights", "random", "dct", "dp-sgd"}

@@ -10,9 +10,9 @@ from clicooper_hpc.fronts.layer_spec import (
     LAYER_TYPES,
     expected_tensors,
     layer_objects,
+    layers_stay_non_negative,
     parse_layers,
-    stays_non_negative,
-    trace_shapes,
+    trace_layer_shapes,
 )
 
 
@@ -58,7 +58,7 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
         [*LAYERS[:6], {"type": "Linear", "in_features": 7, "out_features": 2}], where="f"
     )
     with pytest.raises(DataError, match=r"layer 6 \(Linear\) cannot take rows of shape \(8, 2, 2"):
-        trace_shapes(layers, SHAPE, where="f")
+        trace_layer_shapes(layers, SHAPE, where="f")
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_only_a_relu_and_what_keeps_it_proves_non_negative_outputs(
     }
     assert set(types) <= set(LAYER_TYPES)
     given = [{"type": name, **settings.get(name, {})} for name in types]
-    assert stays_non_negative(parse_layers(given, where="f")) is sure
+    assert layers_stay_non_negative(parse_layers(given, where="f")) is sure

@@ -10,7 +10,7 @@ from front_cases import random_rows
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.fronts.build import build_front
+from clicooper_hpc.fronts.build_front import FrontBase, ProjectionData, build_front
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.projection import (
     Projection,
@@ -33,11 +33,8 @@ def public(shared: int = 0) -> PublicRows:
 
 def front(wanted: Projection, private: Digest | None = PRIVATE, shared: int = 0) -> Front:
     return build_front(
-        kind="identity",
-        input_shape=SHAPE,
-        projection=wanted,
-        public=public(shared),
-        private_fingerprint=private,
+        FrontBase(kind="identity", input_shape=SHAPE),
+        projection=ProjectionData(wanted, public(shared), private_fingerprint=private),
     )
 
 
@@ -46,8 +43,8 @@ def front(wanted: Projection, private: Digest | None = PRIVATE, shared: int = 0)
 def test_whitening_flattens_the_public_variances_by_its_exponent(
     method: Literal["pca", "lda"], whiten: float
 ) -> None:
-    plain = front(Projection(method, 5, 0.0)).rows(public().rows).astype(np.float64).var(axis=0)
-    made = front(Projection(method, 5, whiten)).rows(public().rows).astype(np.float64).var(axis=0)
+    plain = front(Projection(method, 5, 0.0)).apply(public().rows).astype(np.float64).var(axis=0)
+    made = front(Projection(method, 5, whiten)).apply(public().rows).astype(np.float64).var(axis=0)
     assert np.allclose(made, plain ** (1 - whiten), rtol=1e-4)
 
 
@@ -56,7 +53,7 @@ def test_pca_is_pca() -> None:
     rows = public().rows.astype(np.float64)
     vectors = np.linalg.eigh(np.cov(rows.T))[1]
     want = (rows - rows.mean(0)) @ vectors[:, ::-1][:, :4]
-    got = front(Projection("pca", 4, 0.0)).rows(public().rows)
+    got = front(Projection("pca", 4, 0.0)).apply(public().rows)
     assert np.allclose(np.abs(got), np.abs(want), atol=1e-5)
 
 
@@ -74,16 +71,16 @@ def test_other_public_rows_give_another_front_and_private_rows_none() -> None:
     """The front is a function of public rows alone: private rows pass through it unchanged."""
     made = front(Projection("pca", 3))
     before = made.digest
-    made.rows(random_rows(10, SHAPE))
+    made.apply(random_rows(10, SHAPE))
     assert front(Projection("pca", 3)).digest == before
 
 
 def test_provenance_names_what_was_fitted_on_what() -> None:
-    provenance = front(Projection("pca", 3)).provenance
-    assert not provenance.conditional
-    assert provenance.projection is not None
-    assert "PCA to 3" in provenance.projection
-    assert "400 rows of pub/train" in provenance.projection
+    origin = front(Projection("pca", 3)).origin
+    assert not origin.conditional
+    assert origin.projection is not None
+    assert "PCA to 3" in origin.projection
+    assert "400 rows of pub/train" in origin.projection
 
 
 @pytest.mark.parametrize(
@@ -97,9 +94,9 @@ def test_provenance_names_what_was_fitted_on_what() -> None:
 def test_a_projection_that_may_have_seen_private_rows_is_conditional(
     private: Digest | None, shared: int, says: str
 ) -> None:
-    provenance = front(Projection("pca", 3), private, shared).provenance
-    assert provenance.conditional
-    assert says in (provenance.reason or "")
+    origin = front(Projection("pca", 3), private, shared).origin
+    assert origin.conditional
+    assert says in (origin.reason or "")
 
 
 def test_shared_rows_are_found_in_any_order() -> None:
@@ -133,7 +130,10 @@ def test_public_rows_that_cannot_carry_the_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="one public label"):
         fit_projection(rows, None, Projection("lda", 3))
     with pytest.raises(UsageError, match="public data"):
-        build_front(kind="identity", input_shape=SHAPE, projection=Projection("pca", 2))
+        build_front(
+            FrontBase(kind="identity", input_shape=SHAPE),
+            projection=ProjectionData(Projection("pca", 2), None),
+        )
 
 
 @pytest.mark.parametrize(

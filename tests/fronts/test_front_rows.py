@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.build import build_front
-from clicooper_hpc.fronts.front import Front, Provenance, assemble_front
+from clicooper_hpc.fronts.build_front import FrontBase, build_front
+from clicooper_hpc.fronts.front import Front, assemble_front
 from clicooper_hpc.fronts.operations import Linear, Operation, Scale
+from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.projection import Projection, fit_projection
 from clicooper_hpc.fronts.row_blocks import check_row_independence
 from clicooper_hpc.fronts.weights import load_weights
@@ -28,17 +29,23 @@ def fronts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Front]:
     """One front of every make, at a block size that does not divide the number of rows."""
     path = write(tmp_path_factory.mktemp("front") / "net.safetensors", description())
     network = load_weights(path, None).network
-    features = build_front(kind="weights", input_shape=SHAPE, weights=path).rows(random_rows(90))
+    features = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=path)).apply(
+        random_rows(90)
+    )
     linear = fit_projection(features, None, Projection("pca", 3))
     made: dict[str, tuple[Operation, ...]] = {"projected": (network, linear, Scale(1.5))}
-    plain = Provenance("random", "test")
+    plain = FrontOrigin("random", "test")
     return {
         "projected": assemble_front(SHAPE, made["projected"], plain, block_rows=64),
-        "maps": build_front(kind="weights", input_shape=SHAPE, weights=path, cut=3),
-        "dct": build_front(kind="dct", input_shape=SHAPE, dim=20, normalise=1.0, block_rows=7),
-        "random": build_front(kind="random", input_shape=SHAPE, dim=20, normalise=1.0),
-        "identity": build_front(kind="identity", input_shape=SHAPE),
-        "one by one": build_front(kind="weights", input_shape=SHAPE, weights=path, block_rows=1),
+        "maps": build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=path, cut=3)),
+        "dct": build_front(
+            FrontBase(kind="dct", input_shape=SHAPE, dim=20), normalise=1.0, block_rows=7
+        ),
+        "random": build_front(FrontBase(kind="random", input_shape=SHAPE, dim=20), normalise=1.0),
+        "identity": build_front(FrontBase(kind="identity", input_shape=SHAPE)),
+        "one by one": build_front(
+            FrontBase(kind="weights", input_shape=SHAPE, weights=path), block_rows=1
+        ),
     }
 
 
@@ -52,9 +59,9 @@ def test_any_subset_order_or_repetition_gives_the_same_bits(
     fronts: dict[str, Front], kind: str, ids: list[int]
 ) -> None:
     front, x = fronts[kind], random_rows(COUNT)
-    whole = front.rows(x)
+    whole = front.apply(x)
     assert whole.shape == (COUNT, *front.output_shape)
-    assert front.rows(x[ids]).tobytes() == whole[ids].tobytes()
+    assert front.apply(x[ids]).tobytes() == whole[ids].tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,26 +69,26 @@ def test_batch_mates_of_any_size_leave_a_row_alone(fronts: dict[str, Front], kin
     front, x = fronts[kind], random_rows(64)
     among = x.copy()
     among[1:] *= np.float32(1e6)
-    assert front.rows(among)[0].tobytes() == front.rows(x[:1])[0].tobytes()
+    assert front.apply(among)[0].tobytes() == front.apply(x[:1])[0].tobytes()
 
 
 def test_no_rows_give_no_rows(fronts: dict[str, Front]) -> None:
-    assert fronts["dct"].rows(random_rows(0)).shape == (0, 20)
+    assert fronts["dct"].apply(random_rows(0)).shape == (0, 20)
 
 
 def test_zero_rows_stay_zero_and_others_get_the_clip_norm(fronts: dict[str, Front]) -> None:
-    front = assemble_front((4,), (Scale(1.5),), Provenance("identity", "test"))
+    front = assemble_front((4,), (Scale(1.5),), FrontOrigin("identity", "test"))
     x = random_rows(5, (4,))
     x[2] = 0
-    norms = np.linalg.norm(front.rows(x).astype(np.float64), axis=1)
+    norms = np.linalg.norm(front.apply(x).astype(np.float64), axis=1)
     assert norms[2] == 0
     assert np.allclose(np.delete(norms, 2), 1.5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scaling_survives_tiny_and_huge_rows(scale: float) -> None:
-    front = assemble_front((3,), (Scale(1.0),), Provenance("identity", "test"))
-    out = front.rows(np.full((1, 3), scale, dtype=np.float32))
+    front = assemble_front((3,), (Scale(1.0),), FrontOrigin("identity", "test"))
+    out = front.apply(np.full((1, 3), scale, dtype=np.float32))
     assert np.allclose(out, 3**-0.5)
 
 
@@ -118,11 +125,11 @@ def test_a_machine_whose_kernels_depend_on_place_gets_one_row_a_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        front = assemble_front((4,), (PlaceDependent(),), Provenance("identity", "test"))
+        front = assemble_front((4,), (PlaceDependent(),), FrontOrigin("identity", "test"))
     assert front.block_rows == 1
     assert "one row a call" in caplog.text
     x = random_rows(10, (4,))
-    assert np.array_equal(front.rows(x)[::-1], front.rows(x[::-1].copy()))
+    assert np.array_equal(front.apply(x)[::-1], front.apply(x[::-1].copy()))
 
 
 @pytest.mark.parametrize(
@@ -135,16 +142,20 @@ def test_a_machine_whose_kernels_depend_on_place_gets_one_row_a_call(
 )
 def test_wrong_rows_are_refused(fronts: dict[str, Front], x: np.ndarray, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        fronts["dct"].rows(x)
+        fronts["dct"].apply(x)
 
 
 def test_an_overflow_is_an_error_and_never_a_row() -> None:
     big = Linear(torch.zeros(4, dtype=torch.float64), torch.full((4, 2), 1e40, dtype=torch.float64))
     with pytest.raises(DataError, match="gave a number that is not finite"):
-        assemble_front((4,), (big,), Provenance("random", "test"))
+        assemble_front((4,), (big,), FrontOrigin("random", "test"))
 
 
 def test_the_probe_tells_machines_apart_only_by_their_bits(fronts: dict[str, Front]) -> None:
-    again = build_front(kind="dct", input_shape=SHAPE, dim=20, normalise=1.0, block_rows=7)
-    other = build_front(kind="dct", input_shape=SHAPE, dim=19, normalise=1.0, block_rows=7)
+    again = build_front(
+        FrontBase(kind="dct", input_shape=SHAPE, dim=20), normalise=1.0, block_rows=7
+    )
+    other = build_front(
+        FrontBase(kind="dct", input_shape=SHAPE, dim=19), normalise=1.0, block_rows=7
+    )
     assert again.probe == fronts["dct"].probe != other.probe

@@ -14,18 +14,18 @@ from clicooper_hpc.commands.plan import plan_text
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import BudgetExceededError, UsageError
-from clicooper_hpc.fronts.build import build_front
-from clicooper_hpc.fronts.from_job import front_outline
+from clicooper_hpc.fronts.build_front import FrontBase, ProjectionData, build_front
 from clicooper_hpc.fronts.front import Front, assemble_front, restore_front
-from clicooper_hpc.fronts.private_lda import spend_samples
+from clicooper_hpc.fronts.job_front import outline_job_front
+from clicooper_hpc.fronts.private_lda import private_lda_means
 from clicooper_hpc.fronts.projection import (
     Projection,
     PublicRows,
     fit_projection,
 )
-from clicooper_hpc.owner.card import card_of
-from clicooper_hpc.owner.setup import Preparation, prepare
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.owner.run_card import make_run_card
+from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.training.data_order import num_batches
 
@@ -33,8 +33,8 @@ SPENT = 220  # a fifth of the 1,100 training samples that are not held back for 
 RELEASED = TRAIN - 100 - SPENT
 
 
-def life(folder: Path, job: Job, name: str = "private") -> Preparation:
-    return prepare(job, PrivateFolder(folder / name))
+def life(folder: Path, job: Job, name: str = "private") -> ReleaseSetup:
+    return set_up_release(job, PrivateFolder(folder / name))
 
 
 def all_ids(count: int) -> NDArray[np.int64]:
@@ -43,21 +43,21 @@ def all_ids(count: int) -> NDArray[np.int64]:
 
 def found(front: Front, train: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
     """Accuracy of nearest class means on fresh rows."""
-    rows, (fresh, wanted) = front.rows(train), draw(400, 1)
+    rows, (fresh, wanted) = front.apply(train), draw(400, 1)
     means = np.stack([rows[classes == k].mean(axis=0) for k in range(CLASSES)])
-    apart = ((front.rows(fresh)[:, np.newaxis] - means) ** 2).sum(axis=2)
+    apart = ((front.apply(fresh)[:, np.newaxis] - means) ** 2).sum(axis=2)
     return float((apart.argmin(axis=1) == wanted).mean())
 
 
 def test_every_sample_is_spent_or_released_and_none_is_both(tmp_path: Path) -> None:
     job = spent_job(tmp_path)
     made = life(tmp_path, job)
-    spent, train = made.samples.spent, made.samples.splits["train"]
+    spent, train = made.samples.set_aside, made.samples.splits["train"]
     assert spent is not None
     assert (len(spent), len(train)) == (SPENT, RELEASED)
     assert made.contract.samples == len(made.sub_labels) == RELEASED
     keys = [
-        {row.tobytes() for row in split.rows(all_ids(len(split)))}
+        {row.tobytes() for row in split.read(all_ids(len(split)))}
         for split in (spent, train, made.samples.splits["validation"])
     ]
     assert [len(part) for part in keys] == [SPENT, RELEASED, 100]
@@ -69,15 +69,15 @@ def test_rows_that_leave_are_those_of_released_samples_alone(tmp_path: Path) -> 
     """Without noise a row is its sample's, so a spent sample's row would be recognised."""
     job = spent_job(tmp_path, "privacy.enabled=false")
     made = life(tmp_path, job)
-    spent, train = made.samples.spent, made.samples.splits["train"]
+    spent, train = made.samples.set_aside, made.samples.splits["train"]
     assert spent is not None
-    left, new = made.desk.rows("train", all_ids(RELEASED))
+    left, new = made.gate.release("train", all_ids(RELEASED))
     assert new == RELEASED
-    assert np.array_equal(left.numpy(), made.front.rows(train.rows(all_ids(RELEASED))))
-    hidden = {row.tobytes() for row in made.front.rows(spent.rows(all_ids(SPENT)))}
+    assert np.array_equal(left.numpy(), made.front.apply(train.read(all_ids(RELEASED))))
+    hidden = {row.tobytes() for row in made.front.apply(spent.read(all_ids(SPENT)))}
     assert hidden.isdisjoint({row.tobytes() for row in left.numpy()})
     with pytest.raises(ValueError, match="leave the 880 samples"):
-        made.desk.rows("train", all_ids(RELEASED + 1))
+        made.gate.release("train", all_ids(RELEASED + 1))
 
 
 @pytest.mark.parametrize("relation", ["replace-one", "zero-out"])
@@ -87,10 +87,10 @@ def test_each_sample_pays_once_and_a_budget_of_one_release_is_enough(
     budget = ["privacy.budget_epsilon=8.0", "privacy.budget_delta=1e-5"]
     job = spent_job(tmp_path, f'privacy.relation="{relation}"', *budget)
     made = life(tmp_path, job)
-    made.desk.authorise_labels()
-    made.desk.rows("train", all_ids(10))
-    made.desk.rows("validation", all_ids(10))
-    entries = {(e.split, e.kind): e for e in made.desk.ledger.entries}
+    made.gate.release_sub_labels()
+    made.gate.release("train", all_ids(10))
+    made.gate.release("validation", all_ids(10))
+    entries = {(e.split, e.kind): e for e in made.gate.ledger.entries}
     assert set(entries) == {
         ("spent", "class-sums"),
         ("train", "labels"),
@@ -102,11 +102,11 @@ def test_each_sample_pays_once_and_a_budget_of_one_release_is_enough(
     assert sums.charge is not None
     assert release.charge is not None
     assert sums.charge.mu == pytest.approx(release.charge.mu)
-    spent = made.desk.ledger.spent(1e-5, relation=job.privacy.relation)
+    spent = made.gate.ledger.spent(1e-5, relation=job.privacy.relation)
     assert 7.999 < spent[0] <= 8.0
     # A second life finds the charge and does not make it again.
     again = life(tmp_path, job)
-    assert again.desk.ledger.entries == made.desk.ledger.entries
+    assert again.gate.ledger.entries == made.gate.ledger.entries
 
 
 def test_a_budget_below_the_sums_stops_before_anything_is_prepared_to_leave(
@@ -130,18 +130,18 @@ def test_two_lives_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> 
     stored = life(tmp_path, job)
     assert first.front.digest == second.front.digest == stored.front.digest
     assert first.front.digest != stranger.front.digest
-    rows = [one.desk.rows("train", all_ids(50))[0].numpy() for one in (first, second)]
+    rows = [one.gate.release("train", all_ids(50))[0].numpy() for one in (first, second)]
     assert np.array_equal(rows[0], rows[1])
-    assert stored.front.provenance == first.front.provenance
+    assert stored.front.origin == first.front.origin
 
 
 def test_a_stored_front_keeps_who_paid(tmp_path: Path) -> None:
     for setting in ("privacy.enabled=true", "privacy.enabled=false"):
         front = life(tmp_path, spent_job(tmp_path, setting), setting[-4:]).front
         again = restore_front(front.settings(), front.private_tensors())
-        assert again.provenance == front.provenance
-        assert again.provenance.spent is not None
-        assert again.provenance.spent.samples == SPENT
+        assert again.origin == front.origin
+        assert again.origin.class_sums is not None
+        assert again.origin.class_sums.samples == SPENT
 
 
 @pytest.mark.parametrize(("setting", "least"), [("false", 0.9), ("true", 0.8)])
@@ -152,16 +152,14 @@ def test_the_projection_finds_classes_that_public_directions_hide(
     train, classes = draw(TRAIN, 0)
     public = PublicRows(*draw(800, 2, classes=7), digest_bytes("t", b"public"), "public")
     pca = build_front(
-        kind="identity",
-        input_shape=(WIDTH,),
-        projection=Projection("pca", CLASSES - 1),
-        public=public,
+        FrontBase(kind="identity", input_shape=(WIDTH,)),
+        projection=ProjectionData(Projection("pca", CLASSES - 1), public),
         normalise=1.0,
     )
     assert front.output_shape == (CLASSES,)
     assert found(pca, train, classes) < 0.5
     assert found(front, train, classes) > least
-    rows = front.rows(train)
+    rows = front.apply(train)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
     assert front.non_negative
     assert rows.min() >= 0
@@ -171,13 +169,13 @@ def test_randomised_labels_are_what_the_sums_are_made_of(tmp_path: Path) -> None
     """Where answers are nearly all true the means are the true ones, else they lie elsewhere."""
     job = spent_job(tmp_path, "privacy.enabled=false")
     made = life(tmp_path, job)
-    stages, spent = made.front.stages[:3], made.samples.spent
+    stages, spent = made.front.operations[:3], made.samples.set_aside
     assert spent is not None
-    before = assemble_front((WIDTH,), stages, made.front.provenance)
+    before = assemble_front((WIDTH,), stages, made.front.origin)
     key = MasterKey.from_seed(1)
 
     def centred(response_epsilon: float | None) -> NDArray[np.float64]:
-        means = spend_samples(
+        means = private_lda_means(
             before, spent, CLASSES, job.privacy, key, response_epsilon=response_epsilon
         ).means
         return np.asarray(means - means.mean(axis=0))
@@ -194,14 +192,14 @@ def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_pat
     sigma = 0.0
     for setting in ("true", "false"):
         made = life(tmp_path, spent_job(tmp_path, f"privacy.enabled={setting}"), setting)
-        spent, stages = made.samples.spent, made.front.stages
+        spent, stages = made.samples.set_aside, made.front.operations
         assert spent is not None
         assert len(stages) == 5  # identity, PCA, norm 1, class scores, norm C
-        before = assemble_front((WIDTH,), stages[:3], made.front.provenance)
-        rows = before.rows(spent.rows(all_ids(SPENT))).astype(np.float64)
-        spending = made.front.provenance.spent
-        assert spending is not None
-        sigma = max(sigma, 0.0 if spending.spec is None else spending.spec.sigma)
+        before = assemble_front((WIDTH,), stages[:3], made.front.origin)
+        rows = before.apply(spent.read(all_ids(SPENT))).astype(np.float64)
+        cost = made.front.origin.class_sums
+        assert cost is not None
+        sigma = max(sigma, 0.0 if cost.spec is None else cost.spec.sigma)
         offsets[setting] = (stages[3].tensors()["offset"].numpy(), rows.mean(axis=0))
     assert np.allclose(*offsets["false"], atol=1e-6)
     got, want = offsets["true"]
@@ -213,7 +211,7 @@ def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_pat
 def test_the_card_names_projection_samples_and_price(tmp_path: Path) -> None:
     job = spent_job(tmp_path)
     made = life(tmp_path, job)
-    card = card_of(job, made)
+    card = make_run_card(job, made)
     text = next(line for line in card.lines() if line.startswith("front "))
     assert card.front.kind == "class-sums"
     assert f"noised class sums of {SPENT} training samples, never released" in text
@@ -222,7 +220,7 @@ def test_the_card_names_projection_samples_and_price(tmp_path: Path) -> None:
     assert "CONDITIONAL" not in card.text()
     assert card.sample_total()[0] == pytest.approx(8.0)
     off = spent_job(tmp_path, "privacy.enabled=false")
-    words = card_of(off, life(tmp_path, off, "off")).text()
+    words = make_run_card(off, life(tmp_path, off, "off")).text()
     assert "exact class sums" in words
     assert "without noise, no guarantee" in words
     assert "noised class sums" not in words
@@ -231,8 +229,8 @@ def test_the_card_names_projection_samples_and_price(tmp_path: Path) -> None:
 def test_a_projection_fitted_on_the_private_data_is_still_conditional(tmp_path: Path) -> None:
     job = spent_job(tmp_path, f'front.public_data="{tmp_path / "private.h5"}"')
     made = life(tmp_path, job)
-    assert made.front.provenance.conditional
-    assert "CONDITIONAL" in card_of(job, made).text()
+    assert made.front.origin.conditional
+    assert "CONDITIONAL" in make_run_card(job, made).text()
 
 
 def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
@@ -241,7 +239,7 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
     assert f"{RELEASED} training samples" in text
     assert f"{SPENT} more training samples are spent on its class sums" in text
     made = life(tmp_path, job)
-    outline = front_outline(job, made.samples.splits["train"], CLASSES)
+    outline = outline_job_front(job, made.samples.splits["train"], CLASSES)
     assert outline == (made.front.output_shape, made.front.non_negative)
     off = spent_job(
         tmp_path, "pipeline.segments=2", "training.batch_size=16", "privacy.enabled=false"
@@ -313,4 +311,7 @@ def test_the_projection_needs_samples_to_spend() -> None:
     public = PublicRows(*draw(100, 2), digest_bytes("t", b"public"), "public")
     wanted = Projection("private-lda", None)
     with pytest.raises(UsageError, match="samples to spend"):
-        build_front(kind="identity", input_shape=(WIDTH,), projection=wanted, public=public)
+        build_front(
+            FrontBase(kind="identity", input_shape=(WIDTH,)),
+            projection=ProjectionData(wanted, public),
+        )

@@ -12,16 +12,16 @@ import torch
 from front_cases import LAYERS, SHAPE, description, random_rows, tensors, write
 
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.fronts.build import build_front
-from clicooper_hpc.fronts.layer_spec import build_network, parse_layers
-from clicooper_hpc.fronts.weights import load_weights, parse_description, save_weights
+from clicooper_hpc.fronts.build_front import FrontBase, build_front
+from clicooper_hpc.fronts.layer_spec import build_layers, parse_layers
+from clicooper_hpc.fronts.weights import load_weights, parse_weights_description, save_weights
 
 FRONTS = Path(__file__).resolve().parents[2] / "jobs" / "fronts"
 
 
 def plain_torch(x: np.ndarray, cut: int | None = None) -> np.ndarray:
     """The same network by torch alone, statistics frozen."""
-    network = build_network(parse_layers(LAYERS, where="test"))
+    network = build_layers(parse_layers(LAYERS, where="test"))
     network.load_state_dict(tensors())
     mean = torch.tensor([0.4, 0.6]).reshape(1, 2, 1, 1)
     std = torch.tensor([0.25, 0.5]).reshape(1, 2, 1, 1)
@@ -34,20 +34,22 @@ def test_a_front_computes_what_torch_computes(
     tmp_path: Path, cut: int | None, shape: tuple[int, ...], sure: bool
 ) -> None:
     path = write(tmp_path / "net.safetensors", description())
-    front = build_front(kind="weights", input_shape=SHAPE, weights=path, cut=cut)
+    front = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=path, cut=cut))
     x = random_rows(9)
-    assert np.allclose(front.rows(x), plain_torch(x, cut), atol=1e-5)
+    assert np.allclose(front.apply(x), plain_torch(x, cut), atol=1e-5)
     assert (front.output_shape, front.non_negative) == (shape, sure)
     assert front.normalisation == "frozen statistics"
-    assert not front.provenance.conditional
-    assert front.provenance.kind == "public-weights"
+    assert not front.origin.conditional
+    assert front.origin.kind == "public-weights"
 
 
 def test_non_negative_rows_are_non_negative(tmp_path: Path) -> None:
     path = write(tmp_path / "net.safetensors", description())
-    front = build_front(kind="weights", input_shape=SHAPE, weights=path, cut=4, normalise=2.0)
+    front = build_front(
+        FrontBase(kind="weights", input_shape=SHAPE, weights=path, cut=4), normalise=2.0
+    )
     assert front.non_negative
-    assert float(front.rows(random_rows(50)).min()) >= 0
+    assert float(front.apply(random_rows(50)).min()) >= 0
 
 
 @pytest.mark.parametrize("cut", [0, -1, 11, 99])
@@ -60,19 +62,19 @@ def test_a_cut_outside_the_network_is_refused_with_its_length(tmp_path: Path, cu
 def test_a_flat_row_of_the_right_size_is_reshaped(tmp_path: Path) -> None:
     path = write(tmp_path / "net.safetensors", description())
     x = random_rows(3)
-    flat = build_front(kind="weights", input_shape=(128,), weights=path)
-    image = build_front(kind="weights", input_shape=SHAPE, weights=path)
-    assert np.array_equal(flat.rows(x.reshape(3, -1)), image.rows(x))
+    flat = build_front(FrontBase(kind="weights", input_shape=(128,), weights=path))
+    image = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=path))
+    assert np.array_equal(flat.apply(x.reshape(3, -1)), image.apply(x))
     with pytest.raises(DataError, match=r"the front takes \(2, 8, 8\)"):
-        build_front(kind="weights", input_shape=(127,), weights=path)
+        build_front(FrontBase(kind="weights", input_shape=(127,), weights=path))
 
 
 def test_without_a_word_on_its_training_a_file_is_conditional(tmp_path: Path) -> None:
     path = write(tmp_path / "net.safetensors", description(trained_on=None))
-    provenance = build_front(kind="weights", input_shape=SHAPE, weights=path).provenance
-    assert provenance.conditional
-    assert provenance.reason is not None
-    assert "net.safetensors" in provenance.reason
+    origin = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=path)).origin
+    assert origin.conditional
+    assert origin.reason is not None
+    assert "net.safetensors" in origin.reason
 
 
 TOML = """
@@ -103,7 +105,8 @@ def test_a_sidecar_describes_a_file_that_does_not(tmp_path: Path, name: str, tex
     (tmp_path / name).write_text(text)
     inside = write(tmp_path / "b.safetensors", description())
     fronts = [
-        build_front(kind="weights", input_shape=SHAPE, weights=place) for place in (path, inside)
+        build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=place))
+        for place in (path, inside)
     ]
     assert fronts[0].digest == fronts[1].digest
 
@@ -184,7 +187,7 @@ def test_a_sidecar_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_saved_weights_load_again(tmp_path: Path) -> None:
-    given = parse_description(description(), where="test")
+    given = parse_weights_description(description(), where="test")
     state = {k: v for k, v in tensors().items() if not k.endswith("num_batches_tracked")}
     save_weights(tmp_path / "net.safetensors", given, state)
     loaded = load_weights(tmp_path / "net.safetensors", None)
@@ -206,9 +209,9 @@ def test_the_fronts_that_come_with_the_jobs_load(
     name: str, shape: tuple[int, ...], features: int
 ) -> None:
     path = FRONTS / f"{name}.safetensors"
-    front = build_front(kind="weights", input_shape=shape, weights=path, block_rows=4)
+    front = build_front(FrontBase(kind="weights", input_shape=shape, weights=path), block_rows=4)
     assert front.output_shape == (features,)
-    assert not front.provenance.conditional
+    assert not front.origin.conditional
 
 
 @pytest.mark.shared

@@ -7,9 +7,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.privacy.anchors import Anchors, fit_anchors, summaries
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.anchors import Anchors, fit_anchors, summarise_for_anchors
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.master_key import MasterKey
 
 
 def rows_of_classes(
@@ -40,7 +40,7 @@ def test_anchors_hide_classes_that_random_names_and_common_cells_give_away() -> 
     gamma = 16
     random = np.random.default_rng(1).integers(gamma, size=len(rows))
     common = KMeans(gamma, n_init=2, random_state=0).fit_predict(rows)
-    own = fit_anchors(rows, classes, 6, gamma, 0).assign(rows, classes)
+    own = fit_anchors(rows, classes, 6, gamma, 0).assign_anchors(rows, classes)
     assert leak(rows, classes * gamma + random, gamma) > 0.95
     # The attacker is told which names share a cell; the mean of each cell taken off, classes show.
     assert leak(rows, classes * gamma + common, gamma) > 0.6
@@ -50,7 +50,7 @@ def test_anchors_hide_classes_that_random_names_and_common_cells_give_away() -> 
 def test_classes_do_not_share_cells() -> None:
     rows, classes = rows_of_classes(1.0)
     anchors = fit_anchors(rows, classes, 6, 8, 3)
-    by_class = [anchors.assign(rows, np.full(len(rows), k)) for k in range(6)]
+    by_class = [anchors.assign_anchors(rows, np.full(len(rows), k)) for k in range(6)]
     for one in range(6):
         for other in range(one):
             assert adjusted_rand_score(by_class[one], by_class[other]) < 0.35
@@ -60,7 +60,7 @@ def test_nearest_anchor_in_integers_with_the_lower_number_on_a_tie() -> None:
     places = np.array([[[0, 0], [2, 0], [2, 0]], [[9, 0], [0, 9], [0, 9]]])
     anchors = Anchors(np.eye(2, dtype=np.int64), 0, places, step=0.5)
     rows = np.array([[0.5, 0.0], [1.0, 0.1], [0.0, 3.0], [1e30, 0.0]], dtype=np.float32)
-    assert anchors.assign(rows, np.array([0, 0, 1, 1])).tolist() == [0, 1, 1, 0]
+    assert anchors.assign_anchors(rows, np.array([0, 0, 1, 1])).tolist() == [0, 1, 1, 0]
 
 
 def test_sums_of_products_are_exact_whatever_their_order() -> None:
@@ -73,13 +73,13 @@ def test_sums_of_products_are_exact_whatever_their_order() -> None:
 
 def test_maps_are_summarised_over_tiles() -> None:
     maps = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
-    tiles = summaries(maps)
+    tiles = summarise_for_anchors(maps)
     assert tiles.shape == (2, 12)
     assert tiles[0, :4].tolist() == [
         float(maps[0, 0, i : i + 2, j : j + 2].sum()) for i in (0, 2) for j in (0, 2)
     ]
-    assert summaries(np.zeros((5, 7), dtype=np.float32)).shape == (5, 7)
-    assert summaries(np.ones((1, 2, 1, 3), dtype=np.float32)).tolist() == [[1, 1, 1, 1]]
+    assert summarise_for_anchors(np.zeros((5, 7), dtype=np.float32)).shape == (5, 7)
+    assert summarise_for_anchors(np.ones((1, 2, 1, 3), dtype=np.float32)).tolist() == [[1, 1, 1, 1]]
 
 
 def test_the_anchors_are_secret_and_come_from_the_key() -> None:
@@ -109,4 +109,4 @@ def test_anchors_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="fitted anchors"):
         unfitted.sub_labels(classes, np.arange(60), rows, split="train")
     with pytest.raises(ValueError, match="12 numbers"):
-        fit_anchors(rows, classes, 6, 2, 0).assign(rows[:, :5], classes)
+        fit_anchors(rows, classes, 6, 2, 0).assign_anchors(rows[:, :5], classes)

@@ -9,12 +9,12 @@ import pytest
 from scipy.stats import beta, norm
 
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
-from clicooper_hpc.privacy.release import Releaser
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
+from clicooper_hpc.privacy.row_releaser import GaussianReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee, Relation
-from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 
 D, N = 4, 60_000
 DIGEST = digest_bytes("test", b"audit")
@@ -23,11 +23,11 @@ DIGEST = digest_bytes("test", b"audit")
 def epsilon_lower_bound(spec: ReleaseSpec, first: np.ndarray, second: np.ndarray) -> float:
     """Return a 99.9 % lower bound of epsilon at delta 1e-5 from N releases of either row."""
     context = ReleaseContext("train", DIGEST, DIGEST, spec)
-    releaser = Releaser(spec, NoiseStream(MasterKey.from_seed(1), context))
+    releaser = GaussianReleaser(spec, NoiseStream(MasterKey.from_seed(1), context))
     direction, middle = second - first, (first + second) / 2
     ids = np.arange(2 * N)
     rows = np.concatenate([np.tile(first, (N, 1)), np.tile(second, (N, 1))])
-    says_second = (releaser.release(rows, ids) - middle) @ direction > 0
+    says_second = (releaser.release_rows(rows, ids) - middle) @ direction > 0
     false_positives, false_negatives = says_second[:N].sum(), N - says_second[N:].sum()
     # Clopper-Pearson upper limits of both error rates, then mu of the trade-off curve.
     high = [beta.ppf(1 - 5e-4, k + 1, N - k) for k in (false_positives, false_negatives)]
@@ -36,7 +36,7 @@ def epsilon_lower_bound(spec: ReleaseSpec, first: np.ndarray, second: np.ndarray
 
 
 def spec_for(relation: Relation, *, non_negative: bool = False) -> ReleaseSpec:
-    return solve(Guarantee("sample", relation, 1.0, D, 2.0, 1e-5, non_negative))
+    return solve_release_spec(Guarantee("sample", relation, 1.0, D, 2.0, 1e-5, non_negative))
 
 
 def test_opposite_rows_stay_below_the_claim_and_come_close() -> None:

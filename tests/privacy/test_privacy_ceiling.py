@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
-from clicooper_hpc.privacy.mechanism import gaussian_sigma
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_sigma
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from clicooper_hpc.privacy.class_sums import (
     grid_class_sums,
     noised_class_sums,
 )
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee, Relation
-from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 
 K, P = 3, 4
 FRONT, DATA = digest_bytes("t", b"front"), digest_bytes("t", b"data")
@@ -32,7 +32,7 @@ FRONT, DATA = digest_bytes("t", b"front"), digest_bytes("t", b"data")
 
 def spec_of(relation: Relation = "replace-one", dimension: int = P, **kw: float) -> ReleaseSpec:
     values = {"epsilon": 2.0, "delta": 1e-5} | kw
-    return solve(class_sums_guarantee(dimension, relation=relation, **values))
+    return solve_release_spec(class_sums_guarantee(dimension, relation=relation, **values))
 
 
 SPECS: dict[Relation, ReleaseSpec] = {
@@ -100,7 +100,7 @@ def test_no_pair_of_corner_rows_and_labels_exceeds_the_bound_and_one_reaches_it(
 
 def test_noise_is_that_of_a_released_row_with_clip_one() -> None:
     for relation, spec in SPECS.items():
-        row = solve(Guarantee("sample", relation, 1.0, P, 2.0, 1e-5))
+        row = solve_release_spec(Guarantee("sample", relation, 1.0, P, 2.0, 1e-5))
         assert spec == row
         assert gaussian_epsilon(spec.sigma, 1e-5, spec.sensitivity) <= 2.0
 
@@ -160,6 +160,6 @@ def test_what_makes_no_sum_is_refused() -> None:
         exact_class_sums(rows, classes[:1], K)
     with pytest.raises(DataError, match="front made nan"):
         grid_class_sums(np.full((1, P), np.nan), classes[:1], K, spec)
-    element = solve(Guarantee("element", "replace-one", 1.0, P, 2.0, 1e-5))
+    element = solve_release_spec(Guarantee("element", "replace-one", 1.0, P, 2.0, 1e-5))
     with pytest.raises(ValueError, match="whole sample"):
         grid_class_sums(rows, np.zeros(2, dtype=np.int64), K, element)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.privacy import grid as grid_module
-from clicooper_hpc.privacy.grid import clip_rows, to_grid
+from clicooper_hpc.privacy import clipping
+from clicooper_hpc.privacy.clipping import clip_rows, clip_to_grid
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee, Relation, Unit
-from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 
 
 def make_spec(
@@ -26,7 +26,7 @@ def make_spec(
     relation: Relation = "replace-one",
 ) -> ReleaseSpec:
     distance = clip / 4 if unit == "metric" else None
-    return solve(
+    return solve_release_spec(
         Guarantee(unit, relation, clip, dimension, 2.0, 1e-5, non_negative, distance),
     )
 
@@ -54,7 +54,7 @@ def test_integer_rows_never_leave_the_ball(
     rows: np.ndarray, clip: float, non_negative: bool, unit: Unit
 ) -> None:
     spec = make_spec(rows.shape[1], unit=unit, clip=clip, non_negative=non_negative)
-    integers = to_grid(rows, spec)
+    integers = clip_to_grid(rows, spec)
     assert integers.dtype == np.int32
     for row in integers:
         assert exact_norm_is_bounded(row, spec)
@@ -73,7 +73,7 @@ def test_truncation_goes_towards_zero_by_less_than_one_step(
 ) -> None:
     spec = make_spec(5, clip=clip, non_negative=non_negative)
     clipped = clip_rows(rows, spec.guarantee)
-    cut = to_grid(rows, spec) * spec.grid
+    cut = clip_to_grid(rows, spec) * spec.grid
     assert np.all(np.abs(cut) <= np.abs(clipped) + 1e-12)
     assert np.all(np.abs(clipped - cut) < spec.grid * (1 + 1e-9))
     assert np.all(cut * clipped >= 0)
@@ -91,7 +91,7 @@ def test_metric_neighbours_end_within_the_stated_sensitivity(
     # The second row is put at most D0 away from the first.
     step = rows[1] / max(1.0, float(np.linalg.norm(rows[1])) * 4.0000001)
     first = rows[0] / max(1.0, float(np.linalg.norm(rows[0])) / 1.5)
-    a, b = to_grid(np.stack([first, first + step]), spec).astype(np.float64)
+    a, b = clip_to_grid(np.stack([first, first + step]), spec).astype(np.float64)
     assert np.linalg.norm(a - b) * spec.grid <= spec.sensitivity
 
 
@@ -100,9 +100,9 @@ def test_the_integer_check_is_not_idle() -> None:
     clip = math.nextafter(5.0, 0.0)
     spec = replace(make_spec(2, clip=clip), grid=1.0)
     rows = np.outer(np.linspace(1.0, 3.0, 997), [3.0, 4.0])
-    loose = grid_module._cut(grid_module._project(rows, spec.guarantee, clip), spec)
+    loose = clipping._cut(clipping._project(rows, spec.guarantee, clip), spec)
     assert any(not exact_norm_is_bounded(row, spec) for row in loose)
-    assert all(exact_norm_is_bounded(row, spec) for row in to_grid(rows, spec))
+    assert all(exact_norm_is_bounded(row, spec) for row in clip_to_grid(rows, spec))
 
 
 def test_element_unit_bounds_each_coordinate() -> None:
@@ -110,19 +110,19 @@ def test_element_unit_bounds_each_coordinate() -> None:
     spec = make_spec(4, unit="element", clip=0.7)
     bound = math.floor(0.7 / spec.grid)
     low = -math.floor(0.3 / spec.grid)
-    assert to_grid(rows, spec).tolist() == [[-bound, low, -low, bound]]
+    assert clip_to_grid(rows, spec).tolist() == [[-bound, low, -low, bound]]
     positive = make_spec(4, unit="element", clip=0.7, non_negative=True)
     bound, middle = math.floor(0.7 / positive.grid), math.floor(0.3 / positive.grid)
-    assert to_grid(rows, positive).tolist() == [[0, 0, middle, bound]]
+    assert clip_to_grid(rows, positive).tolist() == [[0, 0, middle, bound]]
 
 
 def test_a_row_is_independent_of_its_batch() -> None:
     rows = np.random.default_rng(0).normal(size=(33, 1037)).astype(np.float32)
     spec = make_spec(1037)
-    whole = to_grid(rows, spec)
-    assert np.array_equal(np.concatenate([to_grid(row[None], spec) for row in rows]), whole)
-    assert np.array_equal(to_grid(np.asfortranarray(rows), spec), whole)
-    assert np.array_equal(to_grid(rows[::-1], spec)[::-1], whole)
+    whole = clip_to_grid(rows, spec)
+    assert np.array_equal(np.concatenate([clip_to_grid(row[None], spec) for row in rows]), whole)
+    assert np.array_equal(clip_to_grid(np.asfortranarray(rows), spec), whole)
+    assert np.array_equal(clip_to_grid(rows[::-1], spec)[::-1], whole)
 
 
 def test_short_rows_are_left_alone() -> None:
@@ -135,13 +135,13 @@ def test_a_row_that_cannot_be_clipped_is_named(bad: float) -> None:
     rows = np.zeros((3, 4), dtype=np.float32)
     rows[1, 2] = bad
     with pytest.raises(DataError, match=r"sample 70: .* at position 2"):
-        to_grid(rows, make_spec(4), np.array([50, 70, 90]))
+        clip_to_grid(rows, make_spec(4), np.array([50, 70, 90]))
     with pytest.raises(DataError, match="row 1"):
         clip_rows(rows, make_spec(4).guarantee)
 
 
 def test_wrong_shape_and_dtype_are_programming_errors() -> None:
     with pytest.raises(ValueError, match="rows must be"):
-        to_grid(np.zeros((2, 5), dtype=np.float32), make_spec(4))
+        clip_to_grid(np.zeros((2, 5), dtype=np.float32), make_spec(4))
     with pytest.raises(ValueError, match="float32"):
-        to_grid(np.zeros((2, 4), dtype=np.int64), make_spec(4))
+        clip_to_grid(np.zeros((2, 4), dtype=np.int64), make_spec(4))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap, LabelMethod
-from clicooper_hpc.privacy.permutation import sample_order, secret_permutation
+from clicooper_hpc.privacy.label_map import LabelMap, LabelMethod
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.permutation import permutation_of_samples, secret_permutation
 
 KEY = MasterKey.from_seed(9)
 ROWS = np.random.default_rng(0).normal(size=(3000, 12)).astype(np.float32)
@@ -144,10 +144,10 @@ def test_impossible_maps_are_refused() -> None:
 
 def test_sample_order_is_a_secret_permutation_of_each_split() -> None:
     key = MasterKey.from_seed(3)
-    order = sample_order(1000, "train", key)
+    order = permutation_of_samples(1000, "train", key)
     assert sorted(order.tolist()) == list(range(1000))
-    assert np.array_equal(order, sample_order(1000, "train", key))
-    assert not np.array_equal(order, sample_order(1000, "validation", key))
-    assert not np.array_equal(order, sample_order(1000, "train", MasterKey.from_seed(4)))
+    assert np.array_equal(order, permutation_of_samples(1000, "train", key))
+    assert not np.array_equal(order, permutation_of_samples(1000, "validation", key))
+    assert not np.array_equal(order, permutation_of_samples(1000, "train", MasterKey.from_seed(4)))
     # Neighbours in the file do not stay near each other: |difference| averages n / 3.
     assert 300 < np.abs(np.diff(order)).mean() < 367

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicooper_hpc.privacy.mechanism import (
+from clicooper_hpc.privacy.gaussian_mechanism import (
     gaussian_delta,
     gaussian_epsilon,
+    gaussian_mu,
     gaussian_sigma,
-    gdp_mu,
 )
 
 EPSILONS = st.floats(1e-3, 50)
@@ -51,7 +51,7 @@ def test_true_epsilon_of_too_little_noise(sensitivity: float, epsilon: float) ->
 
 
 def test_mu_of_the_default_claim() -> None:
-    assert gdp_mu(gaussian_sigma(2, 1e-5, 2), 2) == pytest.approx(0.50155, abs=1e-5)
+    assert gaussian_mu(gaussian_sigma(2, 1e-5, 2), 2) == pytest.approx(0.50155, abs=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,7 +65,7 @@ def test_sigma_keeps_the_claim_and_wastes_nothing(
     assert spent == pytest.approx(epsilon, rel=1e-8)
     assert gaussian_delta(epsilon, sigma, sensitivity) <= delta
     # Stated through a rounded mu the claim must not grow either: the ledger composes mu.
-    assert gaussian_epsilon(1.0, delta, gdp_mu(sigma, sensitivity)) <= epsilon
+    assert gaussian_epsilon(1.0, delta, gaussian_mu(sigma, sensitivity)) <= epsilon
 
 
 @settings(max_examples=25, deadline=None)
@@ -97,7 +97,7 @@ def test_rounding_is_never_in_favour_of_the_claim() -> None:
             sigma = 0.37 * i
             assert gaussian_delta(0.9, sigma, 1.0) >= true_delta(0.9, sigma)
             assert true_delta(gaussian_epsilon(sigma, 1e-5, 1.0), sigma) <= 1e-5
-            assert mpmath.mpf(gdp_mu(sigma, 1.0)) >= 1 / mpmath.mpf(sigma)
+            assert mpmath.mpf(gaussian_mu(sigma, 1.0)) >= 1 / mpmath.mpf(sigma)
 
 
 def test_so_much_noise_that_epsilon_is_zero() -> None:

@@ -17,12 +17,12 @@ from scipy.stats import chisquare, kstest, norm
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.privacy import rounded_gaussian as module
-from clicooper_hpc.privacy.keys import INSECURE, MasterKey
+from clicooper_hpc.privacy.keyed_stream import KeyedStream, keyed_rejection_below, keyed_words_below
+from clicooper_hpc.privacy.master_key import INSECURE, MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.privacy.rounded_gaussian import RoundedGaussian
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import solve
-from clicooper_hpc.privacy.streams import KeyedStream, rejection_below, words_below
 
 FRONT, DATA = digest_bytes("front", b"f"), digest_bytes("data", b"d")
 KEY = MasterKey.from_seed(7)
@@ -30,7 +30,7 @@ KEY = MasterKey.from_seed(7)
 
 def context(split: str = "train", dimension: int = 16, epsilon: float = 2.0) -> ReleaseContext:
     guarantee = Guarantee("sample", "replace-one", 1.0, dimension, epsilon, 1e-5)
-    return ReleaseContext(split, FRONT, DATA, solve(guarantee))
+    return ReleaseContext(split, FRONT, DATA, solve_release_spec(guarantee))
 
 
 def no_more(position: int) -> Iterator[int]:
@@ -42,7 +42,7 @@ def take(words: Iterator[int], position: int) -> Iterator[int]:
 
 
 def random_words(count: int, seed: int) -> np.ndarray:
-    return KeyedStream(seed.to_bytes(32, "big")).words(np.arange(count // 64), 64).reshape(-1)
+    return KeyedStream(seed.to_bytes(32, "big")).draw_words(np.arange(count // 64), 64).reshape(-1)
 
 
 @pytest.mark.parametrize("s", [0.5, 0.8, 3.3, 20.0])
@@ -131,23 +131,25 @@ def test_a_broken_error_function_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_any_sample_is_had_again_in_any_order_and_batch() -> None:
     stream = NoiseStream(KEY, context())
     ids = np.random.default_rng(1).permutation(300)
-    whole = stream.rows(ids)
+    whole = stream.draw_noise(ids)
     fresh = NoiseStream(KEY, context())
-    assert np.array_equal(np.concatenate([fresh.rows(part) for part in np.split(ids, 10)]), whole)
-    assert np.array_equal(fresh.rows(np.arange(300))[ids], whole)
-    assert np.array_equal(fresh.rows(np.array([5, 5]))[0], fresh.rows(np.array([5]))[0])
+    assert np.array_equal(
+        np.concatenate([fresh.draw_noise(part) for part in np.split(ids, 10)]), whole
+    )
+    assert np.array_equal(fresh.draw_noise(np.arange(300))[ids], whole)
+    assert np.array_equal(fresh.draw_noise(np.array([5, 5]))[0], fresh.draw_noise(np.array([5]))[0])
     assert whole.dtype == np.int32
 
 
 def test_large_batches_are_cut_into_chunks_without_a_trace() -> None:
     stream = NoiseStream(KEY, context(dimension=1024))
     ids = np.arange(300)
-    assert np.array_equal(stream.rows(ids)[250:], stream.rows(ids[250:]))
+    assert np.array_equal(stream.draw_noise(ids)[250:], stream.draw_noise(ids[250:]))
 
 
 def test_the_bits_of_a_release_are_fixed_for_good() -> None:
     """A resumed run must send the same bits as the version that began it."""
-    rows = NoiseStream(KEY, context()).rows(np.array([0, 1, 2**40]))
+    rows = NoiseStream(KEY, context()).draw_noise(np.array([0, 1, 2**40]))
     assert rows[:, :4].tolist() == [
         [-1255, -7583, 2872, 4163],
         [-1993, -1286, -3464, -6466],
@@ -157,7 +159,7 @@ def test_the_bits_of_a_release_are_fixed_for_good() -> None:
 
 def test_noise_of_another_context_is_independent() -> None:
     ids = np.arange(2000)
-    base = NoiseStream(KEY, context()).rows(ids).astype(float).ravel()
+    base = NoiseStream(KEY, context()).draw_noise(ids).astype(float).ravel()
     others = [
         NoiseStream(KEY, context(split="validation")),
         NoiseStream(KEY, context(epsilon=2.000001)),
@@ -166,20 +168,20 @@ def test_noise_of_another_context_is_independent() -> None:
         NoiseStream(MasterKey.from_seed(8), context()),
     ]
     for other in others:
-        noise = other.rows(ids).astype(float).ravel()
+        noise = other.draw_noise(ids).astype(float).ravel()
         # 32,000 pairs: the correlation of independent noise has standard deviation 0.0056.
         assert abs(np.corrcoef(base, noise)[0, 1]) < 0.03
 
 
 def test_neighbouring_samples_and_coordinates_are_independent() -> None:
-    noise = NoiseStream(KEY, context()).rows(np.arange(4000)).astype(float)
+    noise = NoiseStream(KEY, context()).draw_noise(np.arange(4000)).astype(float)
     assert abs(np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]) < 0.03
     assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 0.03
 
 
 def test_noise_has_the_standard_deviation_of_the_claim() -> None:
     spec = context().spec
-    noise = NoiseStream(KEY, context()).rows(np.arange(20_000))
+    noise = NoiseStream(KEY, context()).draw_noise(np.arange(20_000))
     assert np.std(noise) * spec.grid == pytest.approx(3.987625, rel=5e-3)
 
 
@@ -187,37 +189,37 @@ def test_words_are_plain_chacha20() -> None:
     key = bytes(range(32))
     nonce = bytes(4) + b"base" + (258).to_bytes(8, "little")
     expected = Cipher(ChaCha20(key, nonce), None).encryptor().update(bytes(24))
-    words = KeyedStream(key).words(np.array([258]), 3)
+    words = KeyedStream(key).draw_words(np.array([258]), 3)
     assert words.astype("<u8").tobytes() == expected
 
 
 def test_further_words_of_neighbouring_positions_do_not_overlap() -> None:
     stream = KeyedStream(bytes(32))
-    first, second = set(stream.more(3, 0)), set(stream.more(3, 1))
+    first, second = set(stream.draw_more_words(3, 0)), set(stream.draw_more_words(3, 1))
     assert len(first) == len(second) == 128
     assert not first & second
-    assert not first & set(stream.words(np.array([3]), 64)[0].tolist())
+    assert not first & set(stream.draw_words(np.array([3]), 64)[0].tolist())
 
 
 def test_bounded_integers_reject_the_uneven_rest() -> None:
-    assert rejection_below(iter([2**64 - 1, 5]), 3) == 2  # 2^64 = 1 mod 3: the last is uneven
-    assert rejection_below(iter([2**64 - 2]), 3) == (2**64 - 2) % 3
+    assert keyed_rejection_below(iter([2**64 - 1, 5]), 3) == 2  # 2^64 = 1 mod 3: the last is uneven
+    assert keyed_rejection_below(iter([2**64 - 2]), 3) == (2**64 - 2) % 3
     with pytest.raises(ValueError, match="bound"):
-        rejection_below(iter([1]), 0)
-    drawn = words_below(KeyedStream(bytes(32)), np.arange(30_000), 7)
+        keyed_rejection_below(iter([1]), 0)
+    drawn = keyed_words_below(KeyedStream(bytes(32)), np.arange(30_000), 7)
     assert chisquare(np.bincount(drawn, minlength=7)).pvalue > 1e-4
 
 
 def test_a_word_in_the_uneven_rest_is_drawn_again() -> None:
     stream, bound = KeyedStream(bytes(32)), 2**62 + 1  # a quarter of all words is rejected
     ids = np.arange(400)
-    drawn = words_below(stream, ids, bound)
-    words = stream.words(ids, 1)[:, 0]
+    drawn = keyed_words_below(stream, ids, bound)
+    words = stream.draw_words(ids, 1)[:, 0]
     rejected = words >= np.uint64(2**64 - 2**64 % bound)
     assert 50 < rejected.sum() < 150
     assert np.all(drawn[~rejected] == (words % np.uint64(bound))[~rejected])
     for i in np.flatnonzero(rejected)[:20]:
-        assert drawn[i] == rejection_below(stream.more(int(i), 0), bound)
+        assert drawn[i] == keyed_rejection_below(stream.draw_more_words(int(i), 0), bound)
     assert drawn.max() < bound
 
 
@@ -241,4 +243,4 @@ def test_seeded_keys_are_branded() -> None:
 
 def test_negative_ids_are_refused() -> None:
     with pytest.raises(ValueError, match="sample ids"):
-        NoiseStream(KEY, context()).rows(np.array([-1]))
+        NoiseStream(KEY, context()).draw_noise(np.array([-1]))

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.accounting import Charge
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
 
 KEY = MasterKey.from_seed(5)
@@ -44,7 +44,7 @@ def test_answers_are_right_as_often_as_stated_and_wrong_ones_uniform() -> None:
     response = RandomizedResponse(1.5, 6, KEY, CONTEXT)
     n = 60_000
     truth = np.arange(n, dtype=np.int64) % 6
-    shift = (response.answers(truth, np.arange(n)) - truth) % 6
+    shift = (response.randomized_answers(truth, np.arange(n)) - truth) % 6
     expected = np.full(6, response.other_weight / 2**64)
     expected[0] = response.keep_probability
     assert chisquare(np.bincount(shift, minlength=6), n * expected).pvalue > 1e-4
@@ -53,12 +53,12 @@ def test_answers_are_right_as_often_as_stated_and_wrong_ones_uniform() -> None:
 def test_a_sample_answers_once() -> None:
     response = RandomizedResponse(1.0, 4, KEY, CONTEXT)
     ids, truth = np.arange(200), np.arange(200, dtype=np.int64) % 4
-    answers = response.answers(truth, ids)
+    answers = response.randomized_answers(truth, ids)
     again = RandomizedResponse(1.0, 4, KEY, CONTEXT)
     order = np.random.default_rng(0).permutation(200)
-    assert np.array_equal(again.answers(truth[order], ids[order]), answers[order])
+    assert np.array_equal(again.randomized_answers(truth[order], ids[order]), answers[order])
     other = RandomizedResponse(1.0, 4, KEY, digest_bytes("context", b"d"))
-    assert not np.array_equal(other.answers(truth, ids), answers)
+    assert not np.array_equal(other.randomized_answers(truth, ids), answers)
     assert set(answers.tolist()) == {0, 1, 2, 3}
 
 
@@ -71,4 +71,4 @@ def test_what_is_no_mechanism_is_refused(epsilon: float, k: int) -> None:
 def test_classes_out_of_range_are_a_programming_error() -> None:
     response = RandomizedResponse(1.0, 4, KEY, CONTEXT)
     with pytest.raises(ValueError, match=r"\[0, 4\)"):
-        response.answers(np.array([4]), np.array([0]))
+        response.randomized_answers(np.array([4]), np.array([0]))

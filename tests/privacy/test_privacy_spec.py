@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.release_spec import MAX_INTEGER, ReleaseSpec, solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import MAX_INTEGER, ReleaseSpec, solve
 
 
 def guarantee(**changes: Any) -> Guarantee:
@@ -40,7 +40,7 @@ def guarantee(**changes: Any) -> Guarantee:
 def test_sensitivity_of_each_unit_and_relation(
     changes: dict[str, Any], sensitivity: float, sample_sensitivity: float
 ) -> None:
-    spec = solve(guarantee(**changes))
+    spec = solve_release_spec(guarantee(**changes))
     assert spec.sensitivity == pytest.approx(sensitivity, rel=1e-12)
     assert spec.sensitivity >= sensitivity
     assert spec.sample_sensitivity == pytest.approx(sample_sensitivity, rel=1e-12)
@@ -50,12 +50,12 @@ def test_sensitivity_of_each_unit_and_relation(
 
 def test_element_unit_always_tells_the_sample_level_epsilon() -> None:
     """The usual slip, per-coordinate noise called "epsilon 2", is 2334 for a whole row."""
-    spec = solve(guarantee(unit="element", dimension=16384, non_negative=True))
+    spec = solve_release_spec(guarantee(unit="element", dimension=16384, non_negative=True))
     assert spec.sample_epsilon == pytest.approx(2334, rel=1e-3)
 
 
 def test_sample_unit_has_one_epsilon() -> None:
-    spec = solve(guarantee())
+    spec = solve_release_spec(guarantee())
     assert spec.sample_epsilon <= 2.0
     assert spec.sample_mu == spec.mu
 
@@ -63,7 +63,9 @@ def test_sample_unit_has_one_epsilon() -> None:
 @pytest.mark.parametrize("dimension", [1, 64, 4096, 16384])
 def test_metric_unit_pays_for_the_grid_and_little(dimension: int) -> None:
     distance = 0.125
-    spec = solve(guarantee(unit="metric", metric_distance=distance, dimension=dimension))
+    spec = solve_release_spec(
+        guarantee(unit="metric", metric_distance=distance, dimension=dimension)
+    )
     slack = (math.sqrt(dimension) + 1) * spec.grid
     assert distance + slack <= spec.sensitivity <= distance * (1 + 1 / 64) * (1 + 1e-9)
     assert spec.sample_sensitivity == 2.0
@@ -81,7 +83,7 @@ def test_grid_is_a_fine_power_of_two_that_float32_holds(
     clip: float, dimension: int, epsilon: float, unit: str
 ) -> None:
     distance = clip / 8 if unit == "metric" else None
-    spec = solve(
+    spec = solve_release_spec(
         guarantee(
             unit=unit, clip=clip, dimension=dimension, epsilon=epsilon, metric_distance=distance
         )
@@ -94,14 +96,17 @@ def test_grid_is_a_fine_power_of_two_that_float32_holds(
 
 
 def test_spec_survives_json_to_the_bit() -> None:
-    spec = solve(guarantee(unit="metric", metric_distance=0.3, clip=0.7))
+    spec = solve_release_spec(guarantee(unit="metric", metric_distance=0.3, clip=0.7))
     stored = json.loads(json.dumps(spec.to_dict()))
     assert ReleaseSpec.from_dict(stored) == spec
     assert ReleaseSpec.from_dict(stored).digest() == spec.digest()
 
 
 def test_integer_and_float_parameters_are_one_mechanism() -> None:
-    assert solve(guarantee(epsilon=2, clip=1)).digest() == solve(guarantee()).digest()
+    assert (
+        solve_release_spec(guarantee(epsilon=2, clip=1)).digest()
+        == solve_release_spec(guarantee()).digest()
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,9 @@ def test_integer_and_float_parameters_are_one_mechanism() -> None:
     [{"clip": 2.0}, {"epsilon": 1.0}, {"delta": 1e-6}, {"dimension": 65}, {"non_negative": True}],
 )
 def test_every_parameter_changes_the_digest(change: dict[str, Any]) -> None:
-    assert solve(guarantee(**change)).digest() != solve(guarantee()).digest()
+    assert (
+        solve_release_spec(guarantee(**change)).digest() != solve_release_spec(guarantee()).digest()
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,4 +145,4 @@ def test_refuses_what_makes_no_guarantee(change: dict[str, Any], key: str) -> No
 
 def test_refuses_noise_that_float32_cannot_hold() -> None:
     with pytest.raises(UsageError, match="float32"):
-        solve(guarantee(epsilon=1e-3, delta=1e-12))
+        solve_release_spec(guarantee(epsilon=1e-3, delta=1e-12))

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from clicooper_hpc.errors import BudgetExceededError, UsageError
-from clicooper_hpc.privacy.accounting import Charge, compose
+from clicooper_hpc.privacy.accounting import Charge, compose_charges
 from clicooper_hpc.privacy.sensitivity import Relation
 
-__all__ = ["Budget", "Event", "EventKind", "Ledger"]
+__all__ = ["EventKind", "PrivacyBudget", "PrivacyEvent", "PrivacyLedger"]
 
 EventKind = Literal[
     "front-training",
@@ -30,7 +30,7 @@ EventKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class PrivacyBudget:
     """The most one sample may pay in a run.
 
     Parameters
@@ -59,7 +59,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class PrivacyEvent:
     """Something about samples that leaves the owner.
 
     Parameters
@@ -98,7 +98,7 @@ class Event:
             raise ValueError(f"a {self.kind} event needs a charge")
 
 
-class Ledger:
+class PrivacyLedger:
     """All events of a run, one entry a release.
 
     Parameters
@@ -109,16 +109,16 @@ class Ledger:
 
     __slots__ = ("_entries", "budget")
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, budget: PrivacyBudget | None = None) -> None:
         self.budget = budget
-        self._entries: dict[tuple[str, str, str], Event] = {}
+        self._entries: dict[tuple[str, str, str], PrivacyEvent] = {}
 
     @property
-    def entries(self) -> tuple[Event, ...]:
+    def entries(self) -> tuple[PrivacyEvent, ...]:
         """One event a release, in order of its first send, with the samples added up."""
         return tuple(self._entries.values())
 
-    def authorise(self, event: Event) -> None:
+    def authorise(self, event: PrivacyEvent) -> None:
         """Check an event against the budget and enter it. Call before the send.
 
         Raises
@@ -174,10 +174,12 @@ class Ledger:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Ledger:
+    def from_dict(cls, stored: Mapping[str, Any]) -> PrivacyLedger:
         """Read `to_dict`."""
         b = stored["budget"]
-        ledger = cls(b and Budget(float(b["epsilon"]), float(b["delta"]), b["unit"], b["relation"]))
+        ledger = cls(
+            b and PrivacyBudget(float(b["epsilon"]), float(b["delta"]), b["unit"], b["relation"])
+        )
         for values in stored["entries"]:
             event = _event_from_dict(values)
             ledger._entries[event.split, event.kind, event.release] = event
@@ -185,7 +187,10 @@ class Ledger:
 
 
 def _spent(
-    entries: Mapping[tuple[str, str, str], Event], delta: float, unit: str, relation: Relation
+    entries: Mapping[tuple[str, str, str], PrivacyEvent],
+    delta: float,
+    unit: str,
+    relation: Relation,
 ) -> tuple[float, float]:
     charges: dict[str, list[Charge]] = {}
     for event in entries.values():
@@ -201,7 +206,7 @@ def _spent(
             charge = event.charge
         if charge is not None:
             charges.setdefault(event.split, []).append(charge)
-    totals = [compose(listed, delta, relation) for listed in charges.values()]
+    totals = [compose_charges(listed, delta, relation) for listed in charges.values()]
     return max((t[0] for t in totals), default=0.0), max((t[1] for t in totals), default=0.0)
 
 
@@ -223,7 +228,7 @@ def _charge_from_dict(stored: Mapping[str, Any] | None) -> Charge | None:
     return Charge(mu, epsilon, delta, stored["relation"])
 
 
-def _event_to_dict(event: Event) -> dict[str, Any]:
+def _event_to_dict(event: PrivacyEvent) -> dict[str, Any]:
     return {
         "kind": event.kind,
         "split": event.split,
@@ -236,6 +241,6 @@ def _event_to_dict(event: Event) -> dict[str, Any]:
     }
 
 
-def _event_from_dict(stored: Mapping[str, Any]) -> Event:
+def _event_from_dict(stored: Mapping[str, Any]) -> PrivacyEvent:
     charges = {key: _charge_from_dict(stored[key]) for key in ("charge", "sample_charge")}
-    return Event(**{**stored, **charges})
+    return PrivacyEvent(**{**stored, **charges})

@@ -1,4 +1,4 @@
-"""The privacy card of a run, from what the owner prepared and measured."""
+"""The privacy card of a run, from what the owner set up and measured."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ import functools
 from typing import Any
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.fronts.from_job import front_words
+from clicooper_hpc.fronts.job_front import summarise_front
 from clicooper_hpc.owner.evaluation import Score
-from clicooper_hpc.owner.setup import Preparation
-from clicooper_hpc.privacy.accounting import cross_check
-from clicooper_hpc.privacy.card import Labels, Measured, PrivacyCard
+from clicooper_hpc.owner.setup import ReleaseSetup
+from clicooper_hpc.privacy.accounting import cross_check_accounting
+from clicooper_hpc.privacy.privacy_card import LabelSummary, MeasuredFigures, PrivacyCard
 
-__all__ = ["card_of", "entries_of"]
+__all__ = ["flatten_run_card", "make_run_card"]
 
 
-def card_of(
+def make_run_card(
     job: Job,
-    preparation: Preparation,
+    setup: ReleaseSetup,
     *,
     clean: Score | None = None,
     released: Score | None = None,
 ) -> PrivacyCard:
     """Return the card; with scores, what was measured stands on it too."""
-    spec = preparation.spec
+    spec = setup.spec
     return PrivacyCard(
         spec=spec,
         check=None if spec is None else _cross_check(1.0 / spec.mu, spec.guarantee.delta),
-        front=front_words(preparation.front),
-        labels=Labels(
-            classes=preparation.label_map.num_classes,
+        front=summarise_front(setup.front),
+        labels=LabelSummary(
+            classes=setup.label_map.num_classes,
             method=job.labels.method,
             expansion=job.labels.expansion,
             response_epsilon=job.labels.randomized_response_epsilon,
         ),
-        rng_mode=preparation.mode,
-        measured=Measured(
+        rng_mode=setup.mode,
+        measured=MeasuredFigures(
             accuracy_clean=_known(clean),
             accuracy_released=_known(released),
         ),
     )
 
 
-def entries_of(card: PrivacyCard) -> dict[str, Any]:
+def flatten_run_card(card: PrivacyCard) -> dict[str, Any]:
     """Return the card's plain entries for HDF5 attributes, nested names joined by dots."""
     return dict(_flat("", {k: v for k, v in card.to_dict().items() if k != "lines"}))
 
 
 #: The accountants take a second; the card of a run asks them the same thing several times.
-_cross_check = functools.cache(cross_check)
+_cross_check = functools.cache(cross_check_accounting)
 
 
 def _known(score: Score | None) -> float | None:

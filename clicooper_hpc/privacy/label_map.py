@@ -27,9 +27,9 @@ from scipy.special import softmax
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.anchors import Anchors, fit_anchors
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.keyed_stream import KeyedStream, keyed_words_below
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.permutation import secret_permutation
-from clicooper_hpc.privacy.streams import KeyedStream, words_below
 
 __all__ = ["LabelMap", "LabelMethod"]
 
@@ -143,7 +143,7 @@ class LabelMap:
         Parameters
         ----------
         points
-            float32 [n, d], `privacy.anchors.summaries` of released rows.
+            float32 [n, d], `summarise_for_anchors` of released rows.
         classes
             int64 [n], their classes after randomised response, if that is on.
         """
@@ -181,13 +181,13 @@ class LabelMap:
         if self.method == "none":
             return classes.astype(np.int32)
         if self.method == "random":
-            which = words_below(self._stream(f"split {split}"), ids, self.expansion)
+            which = keyed_words_below(self._stream(f"split {split}"), ids, self.expansion)
         else:
             if self._fitted is None or released_rows is None:
                 raise ValueError(
                     f"method {self.method!r} needs fitted {self.method} and the released rows"
                 )
-            which = self._fitted.assign(released_rows, classes)
+            which = self._fitted.assign_anchors(released_rows, classes)
         names: NDArray[np.int64] = self._permutation[classes * self.expansion + which]
         return names.astype(np.int32)
 

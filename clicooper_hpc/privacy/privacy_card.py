@@ -12,18 +12,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose
+from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose_charges
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
-from clicooper_hpc.privacy.keys import INSECURE, RngMode
-from clicooper_hpc.privacy.labelmap import LabelMethod
-from clicooper_hpc.privacy.spec import ReleaseSpec
+from clicooper_hpc.privacy.label_map import LabelMethod
+from clicooper_hpc.privacy.master_key import INSECURE, RngMode
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["Front", "Labels", "Measured", "PrivacyCard"]
+__all__ = ["FrontSummary", "LabelSummary", "MeasuredFigures", "PrivacyCard"]
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """Where the front comes from.
+class FrontSummary:
+    """What the card says of the front: where it comes from and what that cost.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class LabelSummary:
     """How labels are protected."""
 
     classes: int
@@ -100,7 +100,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredFigures:
     """Figures of a finished run; each None until measured. Rates and accuracies in [0, 1]."""
 
     accuracy_clean: float | None = None
@@ -133,10 +133,10 @@ class PrivacyCard:
 
     spec: ReleaseSpec | None
     check: CrossCheck | None
-    front: Front
-    labels: Labels
+    front: FrontSummary
+    labels: LabelSummary
     rng_mode: RngMode
-    measured: Measured = field(default_factory=Measured)
+    measured: MeasuredFigures = field(default_factory=MeasuredFigures)
 
     def __post_init__(self) -> None:
         if (self.spec is None) != (self.check is None):
@@ -191,7 +191,7 @@ class PrivacyCard:
         if self.labels.response_epsilon is not None:
             parts.append(Charge.pure(self.labels.response_epsilon))
         delta = min(1.0, self.spec.guarantee.delta + parts[1].delta)
-        released = compose(parts, delta, relation)
+        released = compose_charges(parts, delta, relation)
         if self.front.kind != "class-sums" or self.front.epsilon is None:
             return released
         return max(released[0], self.front.epsilon), max(released[1], self.front.delta or 0.0)
@@ -249,7 +249,7 @@ class PrivacyCard:
         # Both ceilings compare a row with another row, whatever relation the claim is for.
         charge = spec.sample_charge().under("replace-one")
         if k >= 2:
-            epsilon, delta = compose([charge], g.delta)
+            epsilon, delta = compose_charges([charge], g.delta)
             any_dp = local_dp_ceiling(k, epsilon, delta)
             gauss = gaussian_ceiling(k, radius, spec.sigma)
             text = f"{_p(gauss)} (Gaussian), {_p(any_dp)} (any mechanism), chance {_p(1 / k)}"

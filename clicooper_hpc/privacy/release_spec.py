@@ -17,10 +17,10 @@ from typing import Any
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.accounting import Charge
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon, gaussian_sigma, gdp_mu
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon, gaussian_mu, gaussian_sigma
 from clicooper_hpc.privacy.sensitivity import Guarantee, sample_sensitivity, unit_sensitivity
 
-__all__ = ["MAX_INTEGER", "ReleaseSpec", "solve"]
+__all__ = ["MAX_INTEGER", "ReleaseSpec", "solve_release_spec"]
 
 # The largest integer n such that n and -n, and all integers between, are exact in float32.
 MAX_INTEGER = 2**24 - 1
@@ -104,7 +104,7 @@ class ReleaseSpec:
         return digest_bytes("clicooper/v1/release-spec", text.encode("ascii"))
 
 
-def solve(guarantee: Guarantee) -> ReleaseSpec:
+def solve_release_spec(guarantee: Guarantee) -> ReleaseSpec:
     """Choose grid and noise such that the guarantee holds for the values really released.
 
     Raises
@@ -136,9 +136,9 @@ def solve(guarantee: Guarantee) -> ReleaseSpec:
         sensitivity=sensitivity.value,
         sensitivity_reason=sensitivity.reason,
         sigma=sigma,
-        mu=gdp_mu(sigma, sensitivity.value),
+        mu=gaussian_mu(sigma, sensitivity.value),
         sample_sensitivity=sample,
-        sample_mu=gdp_mu(sigma, sample),
+        sample_mu=gaussian_mu(sigma, sample),
         sample_epsilon=gaussian_epsilon(sigma, guarantee.delta, sample),
     )
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import ReleaseSpec
 
-__all__ = ["clip_rows", "to_grid"]
+__all__ = ["clip_rows", "clip_to_grid"]
 
 _INNER = 1 - 2.0**-30
 
@@ -51,7 +51,7 @@ def clip_rows(
     return _project(_checked(rows, guarantee, ids), guarantee, guarantee.clip)
 
 
-def to_grid(
+def clip_to_grid(
     rows: NDArray[Any], spec: ReleaseSpec, ids: NDArray[np.int64] | None = None
 ) -> NDArray[np.int32]:
     """Clip rows and cut them to integer multiples of the grid.

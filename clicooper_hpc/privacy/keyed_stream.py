@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
-__all__ = ["KeyedStream", "rejection_below", "words_below"]
+__all__ = ["KeyedStream", "keyed_rejection_below", "keyed_words_below"]
 
 _WORD = np.dtype("<u8")
 _BLOCKS_PER_POSITION = 16
@@ -46,7 +46,7 @@ class KeyedStream:
     def __repr__(self) -> str:
         return "KeyedStream(key=<secret>)"
 
-    def words(self, ids: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
+    def draw_words(self, ids: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
         """Return the first ``count`` words of each sample: uint64 [n, count].
 
         Parameters
@@ -70,7 +70,7 @@ class KeyedStream:
         words = np.frombuffer(filled, dtype=_WORD).reshape(ids.size, count)
         return words.astype(np.uint64, copy=False)
 
-    def more(self, sample: int, position: int) -> Iterator[int]:
+    def draw_more_words(self, sample: int, position: int) -> Iterator[int]:
         """Yield the 128 further words that belong to one word position of one sample."""
         cipher = self._cipher(_nonce(position * _BLOCKS_PER_POSITION, _MORE, sample))
         for _ in range(_BLOCKS_PER_POSITION * 64 // _WORD.itemsize):
@@ -80,7 +80,7 @@ class KeyedStream:
         return Cipher(ChaCha20(self._key, nonce), mode=None).encryptor()
 
 
-def rejection_below(words: Iterator[int], bound: int) -> int:
+def keyed_rejection_below(words: Iterator[int], bound: int) -> int:
     """Return an unbiased integer in [0, bound) from 64-bit words, rejecting the uneven rest."""
     if not 1 <= bound <= 2**64:
         raise ValueError(f"bound must lie in 1..2^64, not {bound}")
@@ -88,14 +88,14 @@ def rejection_below(words: Iterator[int], bound: int) -> int:
     return next(word for word in words if word < accepted) % bound
 
 
-def words_below(stream: KeyedStream, ids: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
+def keyed_words_below(stream: KeyedStream, ids: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
     """Return one unbiased integer in [0, bound) per sample, bound < 2^63: int64 [n]."""
-    words = stream.words(ids, 1)[:, 0]
+    words = stream.draw_words(ids, 1)[:, 0]
     rest = 2**64 % bound
     drawn = (words % np.uint64(bound)).astype(np.int64)
     if rest:
         for row in np.flatnonzero(words >= np.uint64(2**64 - rest)).tolist():
-            drawn[row] = rejection_below(stream.more(int(ids[row]), 0), bound)
+            drawn[row] = keyed_rejection_below(stream.draw_more_words(int(ids[row]), 0), bound)
     return drawn
 
 

@@ -7,26 +7,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.privacy.grid import clip_rows, to_grid
+from clicooper_hpc.privacy.clipping import clip_rows, clip_to_grid
 from clicooper_hpc.privacy.noise import NoiseStream
-from clicooper_hpc.privacy.spec import MAX_INTEGER, ReleaseSpec
+from clicooper_hpc.privacy.release_spec import MAX_INTEGER, ReleaseSpec
 
-__all__ = ["PlainReleaser", "Releaser", "RowReleaser"]
+__all__ = ["GaussianReleaser", "PlainReleaser", "RowReleaser"]
 
 
 class RowReleaser(Protocol):
     """What the owner needs of either releaser."""
 
-    def release(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def release_rows(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what may leave the owner."""
         ...
 
-    def clean(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the rows as the segments should see them in the owner's own evaluation."""
         ...
 
 
-class Releaser:
+class GaussianReleaser:
     """Clip, cut to the grid, add the sample's noise.
 
     Parameters
@@ -46,9 +46,9 @@ class Releaser:
         self._stream = stream
 
     def __repr__(self) -> str:
-        return f"Releaser({self._stream!r})"
+        return f"GaussianReleaser({self._stream!r})"
 
-    def release(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def release_rows(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the released rows: the same bits whenever rows and ids are the same.
 
         Parameters
@@ -70,13 +70,13 @@ class Releaser:
         """
         if ids.shape != rows.shape[:1]:
             raise ValueError(f"{len(rows)} rows, but sample ids of shape {list(ids.shape)}")
-        total = to_grid(rows, self.spec, ids) + self._stream.rows(ids)
+        total = clip_to_grid(rows, self.spec, ids) + self._stream.draw_noise(ids)
         # A bound on the output is post-processing: it keeps float32 exact in the 2^-75 case.
         exact = np.clip(total, -MAX_INTEGER, MAX_INTEGER).astype(np.float32)
         released: NDArray[np.float32] = exact * np.float32(self.spec.grid)
         return released
 
-    def clean(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the clipped rows without noise, float32 [n, d]. They must not leave the owner."""
         return clip_rows(rows, self.spec.guarantee).astype(np.float32)
 
@@ -86,12 +86,12 @@ class PlainReleaser:
 
     __slots__ = ()
 
-    def release(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def release_rows(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the rows as float32."""
         if ids.shape != rows.shape[:1]:
             raise ValueError(f"{len(rows)} rows, but sample ids of shape {list(ids.shape)}")
         return rows.astype(np.float32, copy=False)
 
-    def clean(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the rows as float32."""
         return rows.astype(np.float32, copy=False)

@@ -20,7 +20,7 @@ from typing import Any
 
 import mpmath
 
-__all__ = ["gaussian_delta", "gaussian_epsilon", "gaussian_sigma", "gdp_mu"]
+__all__ = ["gaussian_delta", "gaussian_epsilon", "gaussian_mu", "gaussian_sigma"]
 
 _CTX = mpmath.MPContext()
 _CTX.prec = 256
@@ -33,7 +33,7 @@ _BRACKET = _CTX.mpf(2) ** -80
 _SIGMA_SLACK = 1 + _CTX.mpf(2) ** -40
 
 
-def gdp_mu(sigma: float, sensitivity: float) -> float:
+def gaussian_mu(sigma: float, sensitivity: float) -> float:
     """Return mu of Gaussian differential privacy: ``sensitivity / sigma``, rounded up.
 
     Distinguishing two neighbours is exactly as hard as N(0, 1) from N(mu, 1) (Dong, Roth and Su,
