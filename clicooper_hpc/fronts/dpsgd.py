@@ -231,7 +231,7 @@ def train_dpsgd_front(
     """Train a front with a linear head on the private train split, and drop the head.
 
     ``seed`` sets the starting weights only. Training twice costs twice: keep the front
-    (`Front.private_tensors`) and use `restore_front` on resume.
+    (`Front.front_tensors`) and use `restore_front` on resume.
 
     Raises
     ------

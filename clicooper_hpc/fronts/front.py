@@ -19,11 +19,15 @@ from torch import Tensor
 
 from clicooper_hpc.digests import Digest, digest_bytes, digest_chunks
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.operations import Network, Operation, restore_operation
+from clicooper_hpc.fronts.operations import (
+    Network,
+    Operation,
+    restore_operation,
+    trace_operation_shapes,
+)
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.row_blocks import (
     evaluate_row_blocks,
-    output_shape,
     probe_rows,
     safe_row_block,
 )
@@ -83,20 +87,20 @@ class Front:
             self.operations, x, input_shape=self.input_shape, block_rows=self.block_rows
         )
 
-    def private_tensors(self) -> dict[str, Tensor]:
-        """Return all constants by name, for ``private/``; `settings` completes them."""
+    def front_tensors(self) -> dict[str, Tensor]:
+        """Return all constants by name, for ``private/``; `front_settings` completes them."""
         return {
             f"{index}.{name}": tensor
             for index, operation in enumerate(self.operations)
-            for name, tensor in operation.tensors().items()
+            for name, tensor in operation.operation_tensors().items()
         }
 
-    def settings(self) -> str:
+    def front_settings(self) -> str:
         """Return everything but the tensors, as one JSON text for `restore_front`."""
         content = {
             "version": 1,
             "input_shape": list(self.input_shape),
-            "stages": [operation.settings() for operation in self.operations],
+            "stages": [operation.operation_settings() for operation in self.operations],
             "provenance": self.origin.origin_to_dict(),
             "digest": self.digest.hex,
         }
@@ -109,11 +113,11 @@ def _digest(input_shape: tuple[int, ...], operations: Sequence[Operation]) -> Di
     # a stored run would release other bits.
     settings = {
         "input_shape": list(input_shape),
-        "stages": [operation.settings() for operation in operations],
+        "stages": [operation.operation_settings() for operation in operations],
     }
     chunks = [json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()]
     for index, operation in enumerate(operations):
-        for name, tensor in sorted(operation.tensors().items()):
+        for name, tensor in sorted(operation.operation_tensors().items()):
             array = tensor.detach().contiguous().numpy()
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             head = f"\n{index}.{name} {little.dtype.str} {list(little.shape)}\n"
@@ -132,7 +136,7 @@ def assemble_front(
 
     ``origin.normalisation`` is set here, from the operations.
     """
-    shape = output_shape(operations, input_shape)
+    shape = trace_operation_shapes(operations, input_shape)
     non_negative = False
     for operation in operations:
         non_negative = operation.non_negative(non_negative)
@@ -159,7 +163,7 @@ def assemble_front(
 
 
 def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: int = 64) -> Front:
-    """Rebuild a front from `Front.settings` and `Front.private_tensors`.
+    """Rebuild a front from `Front.front_settings` and `Front.front_tensors`.
 
     A front that cost privacy is restored, never made again: that would spend again.
 

@@ -16,9 +16,8 @@ from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource
 from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
-from clicooper_hpc.privacy.privacy_card import FrontSummary
 
-__all__ = ["build_job_front", "outline_job_front", "summarise_front"]
+__all__ = ["build_job_front", "outline_job_front"]
 
 
 def build_job_front(
@@ -83,28 +82,6 @@ def _job_base(job: Job, train: Split) -> FrontBase:
         # Rows keep the shape of images, which segments with convolutions need.
         flatten=False,
     )
-
-
-def summarise_front(front: Front) -> FrontSummary:
-    """Return what the privacy card says of a front."""
-    origin = front.origin
-    source = origin.text if origin.projection is None else f"{origin.text}, {origin.projection}"
-    normalisation = f"{front.normalisation}; rows do not depend on batch-mates"
-    if origin.class_sums is not None and not origin.conditional:
-        promise = None if origin.class_sums.spec is None else origin.class_sums.spec.guarantee
-        return FrontSummary(
-            "class-sums",
-            source,
-            normalisation,
-            None if promise is None else promise.epsilon,
-            None if promise is None else promise.delta,
-            spent=origin.class_sums.samples,
-        )
-    if origin.conditional:
-        return FrontSummary("conditional", f"{source} ({origin.reason})", normalisation)
-    if origin.kind == "dp-sgd":
-        return FrontSummary("dp-sgd", source, normalisation, origin.epsilon, origin.delta)
-    return FrontSummary("random" if origin.kind == "random" else "public", source, normalisation)
 
 
 def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:

@@ -21,9 +21,9 @@ __all__ = [
     "LAYER_TYPES",
     "Layer",
     "build_layers",
-    "expected_tensors",
-    "layer_objects",
+    "expected_layer_tensors",
     "layers_stay_non_negative",
+    "layers_to_objects",
     "parse_layers",
     "trace_layer_shapes",
 ]
@@ -130,7 +130,7 @@ def parse_layers(given: object, *, where: str) -> tuple[Layer, ...]:
     return tuple(_layer(item, f"{where}: layer {i}") for i, item in enumerate(given))
 
 
-def layer_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
+def layers_to_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
     """Return the JSON form that `parse_layers` reads back unchanged."""
     return [{"type": layer.type, **dict(layer.settings)} for layer in layers]
 
@@ -155,7 +155,7 @@ def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
         raise DataError(f"layers do not fit: {error}", where=where) from error
 
 
-def expected_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[int, ...]]:
+def expected_layer_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without reserving memory for one."""
     state = _meta_network(layers, where).state_dict()
     return {

@@ -1,9 +1,8 @@
 """The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
 
 Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
-mathematical sense. `restore_operation` rebuilds any of them from what `Operation.settings` and
-`Operation.tensors` gave, so a front can be stored and used again without the file, the seed or the
-training it came from.
+mathematical sense. `restore_operation` rebuilds any of them from its stored settings and tensors:
+a front can be used again without the file, the seed or the training it came from.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
     build_layers,
-    expected_tensors,
-    layer_objects,
+    expected_layer_tensors,
     layers_stay_non_negative,
+    layers_to_objects,
     parse_layers,
     trace_layer_shapes,
 )
@@ -36,6 +35,7 @@ __all__ = [
     "Scale",
     "Scores",
     "restore_operation",
+    "trace_operation_shapes",
 ]
 
 Shape = tuple[int, ...]
@@ -53,10 +53,10 @@ class Operation(Protocol):
     def non_negative(self, before: bool) -> bool:
         """Whether every output is provably >= 0, given whether every input is."""
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """Everything but the tensors, as JSON values, with the operation's name under ``stage``."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """Return the operation's constants by name."""
 
     def apply(self, x: Tensor) -> Tensor:
@@ -77,11 +77,11 @@ class Clamp:
         """See `Operation`: the lower limit is 0."""
         return True
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "clamp", "flatten": self.flatten}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {}
 
@@ -135,17 +135,17 @@ class Network:
         """See `Operation`."""
         return layers_stay_non_negative(self.layers)
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {
             "stage": "network",
-            "layers": layer_objects(self.layers),
+            "layers": layers_to_objects(self.layers),
             "shape": list(self.shape),
             "mean": list(self.mean),
             "std": list(self.std),
         }
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return dict(self.weights)
 
@@ -183,11 +183,11 @@ class Linear:
         """See `Operation`: signs mix."""
         return False
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "linear", "shape": list(self.matrix.shape)}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {"offset": self.offset, "matrix": self.matrix}
 
@@ -218,11 +218,11 @@ class Scores:
         """See `Operation`: probabilities."""
         return True
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "scores", "shape": list(self.matrix.shape)}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {"offset": self.offset, "matrix": self.matrix, "bias": self.bias}
 
@@ -247,11 +247,11 @@ class Scale:
         """See `Operation`: the factor is positive."""
         return before
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "scale", "norm": self.norm}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {}
 
@@ -270,7 +270,7 @@ def _numbers(given: object) -> tuple[float, ...]:
 
 
 def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
-    """Rebuild an operation from what `Operation.settings` and `Operation.tensors` gave.
+    """Rebuild an operation from its stored settings and tensors.
 
     Raises
     ------
@@ -291,7 +291,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
         if name == "network":
             layers = parse_layers(settings["layers"], where=where)
             shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-            if shapes != expected_tensors(layers, where=where):
+            if shapes != expected_layer_tensors(layers, where=where):
                 raise ValueError("tensors do not fit the layers")
             return Network(
                 layers,
@@ -303,3 +303,13 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
     raise DataError("unknown operation", where=where)
+
+
+def trace_operation_shapes(
+    operations: Sequence[Operation], input_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the shape of one row after all operations."""
+    shape = input_shape
+    for operation in operations:
+        shape = operation.output_shape(shape)
+    return shape

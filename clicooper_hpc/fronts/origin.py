@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from clicooper_hpc.privacy.privacy_card import FrontSummary
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = ["ClassSumsCost", "FrontOrigin", "FrontOriginKind"]
@@ -58,6 +59,27 @@ class FrontOrigin:
     def is_private(self) -> bool:
         """Whether the front was computed from private samples, so that only its owner has it."""
         return self.kind == "dp-sgd" or self.class_sums is not None
+
+    def summarise_origin(self) -> FrontSummary:
+        """Return what the privacy card says of the front."""
+        source = self.text if self.projection is None else f"{self.text}, {self.projection}"
+        normalisation = f"{self.normalisation}; rows do not depend on batch-mates"
+        # First: class sums are paid for, so their front is private and still no condition.
+        if self.class_sums is not None and not self.conditional:
+            promise = None if self.class_sums.spec is None else self.class_sums.spec.guarantee
+            return FrontSummary(
+                "class-sums",
+                source,
+                normalisation,
+                None if promise is None else promise.epsilon,
+                None if promise is None else promise.delta,
+                spent=self.class_sums.samples,
+            )
+        if self.conditional:
+            return FrontSummary("conditional", f"{source} ({self.reason})", normalisation)
+        if self.kind == "dp-sgd":
+            return FrontSummary("dp-sgd", source, normalisation, self.epsilon, self.delta)
+        return FrontSummary("random" if self.kind == "random" else "public", source, normalisation)
 
     def origin_to_dict(self) -> dict[str, Any]:
         """Return plain values for the stored front."""

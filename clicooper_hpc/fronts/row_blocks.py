@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.operations import Operation
+from clicooper_hpc.fronts.operations import Operation, trace_operation_shapes
 
 __all__ = [
     "check_row_independence",
     "evaluate_row_blocks",
-    "output_shape",
     "probe_rows",
     "safe_row_block",
 ]
@@ -32,14 +31,6 @@ __all__ = [
 _log = logging.getLogger("clicooper_hpc.fronts.front")
 
 Block = Callable[[Tensor], Tensor]
-
-
-def output_shape(operations: Sequence[Operation], input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one row after all operations."""
-    shape = input_shape
-    for operation in operations:
-        shape = operation.output_shape(shape)
-    return shape
 
 
 def _apply(operations: Sequence[Operation], block: Tensor) -> Tensor:
@@ -70,7 +61,7 @@ def evaluate_row_blocks(
         )
     if not np.isfinite(x).all():
         raise DataError("a row holds a number that is not finite", where="front input")
-    out = np.empty((len(x), *output_shape(operations, input_shape)), dtype=np.float32)
+    out = np.empty((len(x), *trace_operation_shapes(operations, input_shape)), dtype=np.float32)
     block = torch.zeros((block_rows, *input_shape), dtype=torch.float32)
     view = block.numpy()
     for start in range(0, len(x), block_rows):

@@ -28,8 +28,8 @@ from torch import Tensor
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
-    expected_tensors,
-    layer_objects,
+    expected_layer_tensors,
+    layers_to_objects,
     parse_layers,
     trace_layer_shapes,
 )
@@ -37,7 +37,7 @@ from clicooper_hpc.fronts.operations import Network
 
 __all__ = [
     "METADATA_KEY",
-    "Description",
+    "WeightsDescription",
     "WeightsFile",
     "load_weights",
     "parse_weights_description",
@@ -50,7 +50,7 @@ _MAX_TEXT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class WeightsDescription:
     """What a weights file says about itself."""
 
     layers: tuple[Layer, ...]
@@ -86,7 +86,7 @@ def _floats(given: object, key: str, where: str, channels: int) -> tuple[float, 
     return tuple(values)
 
 
-def parse_weights_description(given: object, *, where: str) -> Description:
+def parse_weights_description(given: object, *, where: str) -> WeightsDescription:
     """Check a decoded description.
 
     Raises
@@ -114,7 +114,7 @@ def parse_weights_description(given: object, *, where: str) -> Description:
     trained_on = given.get("trained_on")
     if trained_on is not None and not isinstance(trained_on, str):
         raise DataError("'trained_on' must be a text", where=where)
-    return Description(
+    return WeightsDescription(
         layers=parse_layers(given["layers"], where=where),
         input_shape=tuple(shape),
         mean=_floats(given["mean"], "mean", where, shape[0]),
@@ -123,7 +123,7 @@ def parse_weights_description(given: object, *, where: str) -> Description:
     )
 
 
-def _read_description(path: Path, metadata: Mapping[str, str]) -> Description:
+def _read_description(path: Path, metadata: Mapping[str, str]) -> WeightsDescription:
     """Take the description from the file itself, else from the sidecar beside it."""
     sidecars = [path.with_suffix(suffix) for suffix in (".json", ".toml")]
     found = next((place for place in sidecars if place.is_file()), None)
@@ -190,7 +190,7 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
         description = _read_description(path, metadata)
         where = path.name
         trace_layer_shapes(description.layers, description.input_shape, where=where)
-        tensors = _read_tensors(path, expected_tensors(description.layers, where=where))
+        tensors = _read_tensors(path, expected_layer_tensors(description.layers, where=where))
     except (SafetensorError, OSError) as error:
         raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error
     count = len(description.layers)
@@ -201,12 +201,14 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
             where="front.cut",
         )
     layers = description.layers[:end]
-    kept = {name: tensors[name] for name in expected_tensors(layers, where=path.name)}
+    kept = {name: tensors[name] for name in expected_layer_tensors(layers, where=path.name)}
     network = Network(layers, description.input_shape, description.mean, description.std, kept)
     return WeightsFile(network, path.name, description.trained_on, count)
 
 
-def save_weights(path: Path, description: Description, tensors: Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, description: WeightsDescription, tensors: Mapping[str, Tensor]
+) -> None:
     """Write a weights file that describes itself, for `load_weights`.
 
     Raises
@@ -214,13 +216,13 @@ def save_weights(path: Path, description: Description, tensors: Mapping[str, Ten
     ValueError
         If the tensors are not those of the layers.
     """
-    expected = expected_tensors(description.layers, where=path.name)
+    expected = expected_layer_tensors(description.layers, where=path.name)
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise ValueError("the tensors are not those of the layers")
     content = {
         "version": 1,
         "input_shape": list(description.input_shape),
-        "layers": layer_objects(description.layers),
+        "layers": layers_to_objects(description.layers),
         "mean": list(description.mean),
         "std": list(description.std),
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.fronts.front import Front
-from clicooper_hpc.fronts.job_front import summarise_front
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.privacy_ledger import (
     EventKind,
@@ -51,7 +50,7 @@ class RunCosts:
     relation: Relation
 
     @classmethod
-    def of_job(
+    def costs_of_job(
         cls,
         job: Job,
         front: Front,
@@ -69,7 +68,7 @@ class RunCosts:
             Number of samples, and digest that names the release, of each split that leaves.
         """
         unit = "sample" if spec is None else spec.guarantee.unit_label
-        training = summarise_front(front).charge()
+        training = front.origin.summarise_origin().charge()
         made = [_class_sums_event(front)]
         if front.origin.kind == "dp-sgd":
             made.insert(0, _dpsgd_event(front, samples["train"], training))
@@ -97,7 +96,7 @@ def check_budget_for_front(job: Job) -> None:
         return
     price = Charge.approximate(target.epsilon, target.delta, "zero-out").under(job.privacy.relation)
     ledger = PrivacyLedger(_budget(job, budget))
-    ledger.authorise(
+    ledger.authorise_event(
         PrivacyEvent("front-training", "train", 1, "target", "DP-SGD", "sample", price, price)
     )
 
@@ -123,14 +122,14 @@ def check_budget_for_run(costs: RunCosts, ledger: PrivacyLedger) -> None:
         # A front is paid for once; its training is always the first entry of a ledger.
         paid = bool(ledger.entries) if event.kind == "front-training" else event in ledger.entries
         if not paid:
-            ledger.authorise(event)
+            ledger.authorise_event(event)
     # On a copy: the entries of what leaves are made by the gate, when it leaves.
     rehearsal = PrivacyLedger.from_dict(ledger.to_dict())
     known = {(entry.split, entry.kind): entry.release for entry in ledger.entries}
     for event in (costs.labels, *costs.rows.values()):
         before = known.get((event.split, event.kind))
         if before is None:
-            rehearsal.authorise(event)
+            rehearsal.authorise_event(event)
         elif before != event.release:
             raise ReleaseChangedError(
                 f"what left of split {event.split!r} was made of other data, another front or "

@@ -10,18 +10,18 @@ from torch import nn
 from clicooper_hpc.errors import PeerError, RunFolderError
 from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
 
-__all__ = ["accept_delivery", "delivery_limit", "segment_file"]
+__all__ = ["accept_delivery", "delivery_file", "delivery_size_limit"]
 
 #: A safetensors header names each tensor in well under this.
 _HEADER_BYTES_PER_TENSOR = 512
 
 
-def segment_file(folder: Path, segment: int) -> Path:
+def delivery_file(folder: Path, segment: int) -> Path:
     """Return where segment ``segment`` (from 1) is kept."""
     return folder / f"segment-{segment:03d}.safetensors"
 
 
-def delivery_limit(layers: nn.Sequential) -> int:
+def delivery_size_limit(layers: nn.Sequential) -> int:
     """Return the most bytes a delivered segment may have."""
     state = layers.state_dict()
     content = sum(int(value.numel() * value.element_size()) for value in state.values())
@@ -57,4 +57,4 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
             raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)
-    save_tensors(segment_file(folder, segment), state, {"segment": str(segment)})
+    save_tensors(delivery_file(folder, segment), state, {"segment": str(segment)})

@@ -47,7 +47,7 @@ class Score:
 def evaluate_logits(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
     """Return what logits of sub-labels [n, names] say of classes: float64 [n, classes]."""
     probabilities = torch.softmax(logits.double(), dim=1).numpy()
-    return np.asarray(label_map.class_probabilities(probabilities), dtype=np.float64)
+    return np.asarray(label_map.map_probabilities(probabilities), dtype=np.float64)
 
 
 def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Score:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.digests import Digest
-from clicooper_hpc.owner.delivery import accept_delivery, delivery_limit
+from clicooper_hpc.owner.delivery import accept_delivery, delivery_size_limit
 from clicooper_hpc.owner.evaluation import (
     CleanScores,
     HeldOutSamples,
@@ -222,7 +222,7 @@ class Owner:
         self._saver.resumed(earlier.step, earlier.proved)
         self._first = earlier.step
         for split, ids in self._course.agenda.sent_before(earlier.step).items():
-            self._gate.note_tabled(split, ids)
+            self._gate.note_tabled_release(split, ids)
         for split, refills in groupby(self._course.refill(earlier.step), key=lambda one: one.split):
             mine, several = list(refills), self._course.micro_batches
             for start in range(0, len(mine), several):
@@ -339,7 +339,7 @@ class Owner:
                 number,
                 kind=Kind.SEGMENT,
                 step=event.step,
-                limit_bytes=delivery_limit(layers),
+                limit_bytes=delivery_size_limit(layers),
                 deadline_s=self._patience.slow_s,
             )
             accept_delivery(bytes(content), layers, number, self._folder)

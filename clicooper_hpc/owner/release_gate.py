@@ -125,13 +125,13 @@ class ReleaseGate:
     def keep_receipts(self) -> None:
         """Store privately what has left so far."""
         for name, one in self._splits.items():
-            self._secrets.keep_receipts(name, one.receipts)
+            self._secrets.store_receipts(name, one.receipts)
 
     def true_classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return true classes, int64 [n], for the owner's own evaluation; they must not leave."""
         return self._splits[split].split.labels(ids)
 
-    def note_tabled(self, split: str, ids: NDArray[np.int64]) -> None:
+    def note_tabled_release(self, split: str, ids: NDArray[np.int64]) -> None:
         """Note samples that kept rows of the table ``releases`` speak of, after a restart."""
         self._tabled[split][ids] = True
 
@@ -146,14 +146,14 @@ class ReleaseGate:
         tabled[ids] = True
         total = int(tabled.sum())
         costs, unit = self._costs, self._costs.rows[split].unit
-        epsilon, delta = self.ledger.spent(costs.delta, unit, costs.relation)
+        epsilon, delta = self.ledger.spent_epsilon(costs.delta, unit, costs.relation)
         return {
             "step": step,
             "split": SPLIT_CODES[split],
             "samples_new": total - before,
             "samples_total": total,
             "epsilon": epsilon,
-            "epsilon_sample": self.ledger.spent(costs.delta, "sample", costs.relation)[0],
+            "epsilon_sample": self.ledger.spent_epsilon(costs.delta, "sample", costs.relation)[0],
             "delta": delta,
             "sigma": costs.sigma,
         }
@@ -170,8 +170,8 @@ class ReleaseGate:
             for entry in self.ledger.entries
         ):
             return
-        self.ledger.authorise(event)
+        self.ledger.authorise_event(event)
         # Receipts are stored before the ledger, empty as they are: they are sealed with the key,
         # so a restart with another key is refused even if this process is killed before it saves.
-        self._secrets.keep_receipts(event.split, self._splits[event.split].receipts)
-        self._secrets.keep_ledger(self.ledger)
+        self._secrets.store_receipts(event.split, self._splits[event.split].receipts)
+        self._secrets.store_ledger(self.ledger)

@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.fronts.job_front import summarise_front
 from clicooper_hpc.owner.evaluation import Score
 from clicooper_hpc.owner.setup import ReleaseSetup
 from clicooper_hpc.privacy.accounting import cross_check_accounting
@@ -27,7 +26,7 @@ def make_run_card(
     return PrivacyCard(
         spec=spec,
         check=None if spec is None else _cross_check(1.0 / spec.mu, spec.guarantee.delta),
-        front=summarise_front(setup.front),
+        front=setup.front.origin.summarise_origin(),
         labels=LabelSummary(
             classes=setup.label_map.num_classes,
             method=job.labels.method,

@@ -36,10 +36,10 @@ class OwnerSecrets:
     def __init__(self, folder: PrivateFolder) -> None:
         self._folder = folder
 
-    def master_key(self, job: Job) -> MasterKey:
+    def secret_master_key(self, job: Job) -> MasterKey:
         """Return the key all secret randomness of the run is derived from."""
         if _KEY in self._folder:
-            return self._sound(_KEY, MasterKey.from_private_bytes)
+            return self._read_sound(_KEY, MasterKey.from_private_bytes)
         key = (
             MasterKey.generate()
             if job.privacy.mode == "secure"
@@ -48,7 +48,7 @@ class OwnerSecrets:
         self._folder.write(_KEY, key.to_private_bytes())
         return key
 
-    def front(self, build: Callable[[], Front]) -> Front:
+    def secret_front(self, build: Callable[[], Front]) -> Front:
         """Return the stored front, or build it once: training it again would spend again."""
         if _FRONT_SETTINGS in self._folder:
             tensors = unpack_tensors(
@@ -57,19 +57,19 @@ class OwnerSecrets:
             return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
         front = build()
         self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
-        self._folder.write(_FRONT, pack_tensors(front.private_tensors(), {}))
-        self._folder.write(_FRONT_SETTINGS, front.settings().encode())
+        self._folder.write(_FRONT, pack_tensors(front.front_tensors(), {}))
+        self._folder.write(_FRONT_SETTINGS, front.front_settings().encode())
         return front
 
-    def label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
+    def secret_label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
         """Return the stored label map, or make it once."""
         if _LABEL_MAP in self._folder:
-            return self._sound(_LABEL_MAP, LabelMap.from_private_bytes)
+            return self._read_sound(_LABEL_MAP, LabelMap.from_private_bytes)
         label_map = build()
         self._folder.write(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
 
-    def receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
+    def secret_receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
         """Return what is known to have left of ``split``, or empty receipts if nothing can have.
 
         Raises
@@ -79,8 +79,8 @@ class OwnerSecrets:
         """
         name = _receipts(split)
         if name in self._folder:
-            return self._sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
-        if any(entry.split == split for entry in self.ledger(None).entries):
+            return self._read_sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+        if any(entry.split == split for entry in self.secret_ledger(None).entries):
             raise RunFolderError(
                 f"the receipts of split {split!r} are missing, and the ledger says that it was "
                 "released",
@@ -90,21 +90,23 @@ class OwnerSecrets:
             )
         return ReleaseReceipts(samples, key)
 
-    def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
+    def store_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""
         self._folder.write(_receipts(split), receipts.to_bytes())
 
-    def ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
+    def secret_ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
         """Return what earlier lives of the run have charged, or an empty ledger."""
         if LEDGER_FILE not in self._folder:
             return PrivacyLedger(budget)
-        return self._sound(LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored)))
+        return self._read_sound(
+            LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored))
+        )
 
-    def keep_ledger(self, ledger: PrivacyLedger) -> None:
+    def store_ledger(self, ledger: PrivacyLedger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
         self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 
-    def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+    def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
             return parse(self._folder.read(name))
         except ValueError as error:

@@ -73,14 +73,14 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     data = open_dataset(job.data.path)
     check_budget_for_front(job)
     secrets = OwnerSecrets(private)
-    master = secrets.master_key(job)
+    master = secrets.secret_master_key(job)
     samples = draw_samples(job, data, master)
     splits, train = samples.splits, samples.splits["train"]
-    front = secrets.front(lambda: _build_front(job, data, samples, master))
+    front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
     mechanism = solve_release_mechanism(job, front, splits, master)
     gate = _set_up_gate(job, front, splits, mechanism, master, secrets)
     classes = answer_for_sub_labels(job, data, train, master, mechanism.contexts["train"])
-    label_map = secrets.label_map(
+    label_map = secrets.secret_label_map(
         lambda: make_sub_label_map(job, data.num_classes, classes, master, gate)
     )
     sub_labels = assign_sub_labels(label_map, classes, gate)
@@ -135,14 +135,14 @@ def _set_up_gate(
             split,
             mechanism.releasers[name],
             # Keyed by the release: receipts of another one are refused when they are read.
-            secrets.receipts(
-                name, len(split), master.derive("receipts", mechanism.contexts[name].value)
+            secrets.secret_receipts(
+                name, len(split), master.derive_key("receipts", mechanism.contexts[name].value)
             ),
         )
         for name, split in leaving.items()
     }
     counts = {name: len(split) for name, split in leaving.items()}
-    costs = RunCosts.of_job(job, front, mechanism.spec, counts, mechanism.contexts)
-    ledger = secrets.ledger(budget_for_run(job, mechanism.spec))
+    costs = RunCosts.costs_of_job(job, front, mechanism.spec, counts, mechanism.contexts)
+    ledger = secrets.secret_ledger(budget_for_run(job, mechanism.spec))
     check_budget_for_run(costs, ledger)
     return ReleaseGate(front, released, costs, ledger, secrets)

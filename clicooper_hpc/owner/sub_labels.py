@@ -41,7 +41,7 @@ def make_sub_label_map(
 
     ``classes``: int64 [samples], from `answer_for_sub_labels`.
     """
-    label_map = LabelMap.create(job.labels.method, count, job.labels.expansion, master)
+    label_map = LabelMap.draw_label_map(job.labels.method, count, job.labels.expansion, master)
     if label_map.ready:
         return label_map
     used = np.arange(min(len(classes), _MOST_FITTED))
@@ -58,10 +58,12 @@ def assign_sub_labels(
     """Return the sub-label of every training sample, int32 [samples]."""
     ids = np.arange(len(classes))
     if label_map.method != "anchors":
-        return label_map.sub_labels(classes, ids, split="train")
+        return label_map.map_to_sub_labels(classes, ids, split="train")
     return np.concatenate(
         [
-            label_map.sub_labels(classes[part], part, gate.released("train", part), split="train")
+            label_map.map_to_sub_labels(
+                classes[part], part, gate.released("train", part), split="train"
+            )
             for part in _passes(ids)
         ]
     )

@@ -39,7 +39,7 @@ _FORMAT = "clicooper label map 1"
 
 
 class LabelMap:
-    """The owner's secret naming of classes. Made by `create`, never printed.
+    """The owner's secret naming of classes. Made by `draw_label_map`, never printed.
 
     Parameters
     ----------
@@ -98,20 +98,20 @@ class LabelMap:
         self._classes_of_names[permutation] = np.arange(names) // expansion
 
     @classmethod
-    def create(
+    def draw_label_map(
         cls, method: LabelMethod, num_classes: int, expansion: int, master_key: MasterKey
     ) -> LabelMap:
         """Make the map of a master key; ``anchors`` must be fitted before use."""
         names = num_classes * expansion
         permutation = np.arange(max(names, 0), dtype=np.int64)
         if method != "none":
-            permutation = secret_permutation(names, master_key.derive("label-permutation"))
+            permutation = secret_permutation(names, master_key.derive_key("label-permutation"))
         return cls(
             method,
             num_classes,
             expansion,
             permutation=permutation,
-            spread_key=master_key.derive("label-spread"),
+            spread_key=master_key.derive_key("label-spread"),
         )
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class LabelMap:
 
     @property
     def pools(self) -> bool:
-        """Whether `class_probabilities` averages logarithms, or else adds."""
+        """Whether `map_probabilities` averages logarithms, or else adds."""
         return self.method == "random"
 
     @property
@@ -152,7 +152,7 @@ class LabelMap:
         seed = int.from_bytes(self._key("anchors"), "big")
         return self._with(fit_anchors(points, classes, self.num_classes, self.expansion, seed))
 
-    def sub_labels(
+    def map_to_sub_labels(
         self,
         classes: NDArray[np.int64],
         ids: NDArray[np.int64],
@@ -191,11 +191,11 @@ class LabelMap:
         names: NDArray[np.int64] = self._permutation[classes * self.expansion + which]
         return names.astype(np.int32)
 
-    def classes_of(self, sub_labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    def map_to_classes(self, sub_labels: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return the classes behind names: int64, same shape."""
         return self._classes_of_names[sub_labels]
 
-    def class_probabilities(self, sub_label_probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    def map_probabilities(self, sub_label_probs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn probabilities of names into those of classes: [n, gamma K] to float64 [n, K].
 
         ``anchors``: added up, since a row has one right name among its class's. ``random``: every

@@ -59,7 +59,7 @@ class MasterKey:
         content = str(int(seed)).encode("ascii")
         return cls(digest_bytes("clicooper/v1/insecure-seed", content).value, INSECURE)
 
-    def derive(self, use: str, binding: bytes = b"") -> bytes:
+    def derive_key(self, use: str, binding: bytes = b"") -> bytes:
         """Return the 32-byte key of one use, bound to ``binding``."""
         info = b"clicooper/v1/" + use.encode("ascii") + b"\x00" + binding
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=info).derive(self.secret)

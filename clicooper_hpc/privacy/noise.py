@@ -75,7 +75,7 @@ class NoiseStream:
     def __init__(self, master_key: MasterKey, context: ReleaseContext) -> None:
         self.context = context
         self.mode: RngMode = master_key.mode
-        self._stream = KeyedStream(master_key.derive("noise", context.digest().value))
+        self._stream = KeyedStream(master_key.derive_key("noise", context.digest().value))
         self._sampler = rounded_gaussian(context.spec.sigma_over_grid)
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class NoiseStream:
                 row, column = divmod(position, d)
                 return self._stream.draw_more_words(int(part[row]), column)
 
-            noise[start : start + step] = self._sampler.sample(
+            noise[start : start + step] = self._sampler.sample_rounded_gaussian(
                 self._stream.draw_words(part, d), more
             )
         return noise

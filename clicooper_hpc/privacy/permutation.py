@@ -21,7 +21,7 @@ def permutation_of_samples(samples: int, split: str, master_key: MasterKey) -> N
 
     One 64-bit word per row, sorted; equal words (chance below samples^2 / 2^65) keep their order.
     """
-    key = master_key.derive("sample-order", split.encode("ascii"))
+    key = master_key.derive_key("sample-order", split.encode("ascii"))
     words = KeyedStream(key).draw_words(np.zeros(1, dtype=np.int64), samples)[0]
     return np.argsort(words, kind="stable").astype(np.int64)
 

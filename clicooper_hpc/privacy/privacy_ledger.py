@@ -118,7 +118,7 @@ class PrivacyLedger:
         """One event a release, in order of its first send, with the samples added up."""
         return tuple(self._entries.values())
 
-    def authorise(self, event: PrivacyEvent) -> None:
+    def authorise_event(self, event: PrivacyEvent) -> None:
         """Check an event against the budget and enter it. Call before the send.
 
         Raises
@@ -152,7 +152,7 @@ class PrivacyLedger:
             )
         self._entries = after
 
-    def spent(
+    def spent_epsilon(
         self, delta: float, unit: str = "sample", relation: Relation = "replace-one"
     ) -> tuple[float, float]:
         """Return (epsilon, delta) of the sample that has paid most, stated at ``delta``."""

@@ -59,7 +59,7 @@ class RandomizedResponse:
         ratio = exact.exp(exact.mpf(self.epsilon))
         self.other_weight = int(exact.ceil(exact.mpf(2**64) / (ratio + classes - 1)))
         self.true_weight = 2**64 - (classes - 1) * self.other_weight
-        self._stream = KeyedStream(master_key.derive("randomised-response", context.value))
+        self._stream = KeyedStream(master_key.derive_key("randomised-response", context.value))
 
     def __repr__(self) -> str:
         return f"RandomizedResponse(epsilon={self.epsilon!r}, classes={self.classes})"

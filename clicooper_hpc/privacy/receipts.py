@@ -34,7 +34,7 @@ class ReleaseReceipts:
     samples
         Number of samples in the split.
     key
-        32 bytes, ``MasterKey.derive("receipts", context digest)``. Never printed.
+        32 bytes, ``MasterKey.derive_key("receipts", context digest)``. Never printed.
     """
 
     __slots__ = ("_hashes", "_key", "_known")

@@ -70,7 +70,9 @@ class RoundedGaussian:
     def __repr__(self) -> str:
         return f"RoundedGaussian(sigma_over_grid={self.sigma_over_grid!r})"
 
-    def sample(self, words: NDArray[np.uint64], more: MoreBits) -> NDArray[np.int32]:
+    def sample_rounded_gaussian(
+        self, words: NDArray[np.uint64], more: MoreBits
+    ) -> NDArray[np.int32]:
         """Turn uniform words into samples of R.
 
         Parameters
@@ -101,7 +103,7 @@ class RoundedGaussian:
         np.negative(guess, out=guess, where=negative)
         return guess.reshape(words.shape)
 
-    def probability(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
+    def rounded_gaussian_probability(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return P[R = value] to float64 accuracy, also far in the tail."""
         low, high = np.abs(values) - 0.5, np.abs(values) + 0.5
         inside: NDArray[np.float64] = ndtr(-low / self.sigma_over_grid)

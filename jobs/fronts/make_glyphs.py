@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from clicooper_hpc.fronts.layer_spec import build_layers, parse_layers
-from clicooper_hpc.fronts.weights import Description, save_weights
+from clicooper_hpc.fronts.weights import WeightsDescription, save_weights
 
 Points = NDArray[np.float64]
 
@@ -152,7 +152,9 @@ def main() -> None:
             right += int((scores.argmax(1) == y[batch]).sum())
         log.info("epoch %d of %d: %.1f %%", epoch + 1, EPOCHS, 100 * right / (steps * BATCH))
     trained_on = f"{GLYPHS} random glyphs drawn by make_glyphs.py, no handwriting, no data set"
-    description = Description(layers, (1, SIDE // BLOCK, SIDE // BLOCK), (0.0,), (1.0,), trained_on)
+    description = WeightsDescription(
+        layers, (1, SIDE // BLOCK, SIDE // BLOCK), (0.0,), (1.0,), trained_on
+    )
     tensors = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_weights(out, description, tensors)
 

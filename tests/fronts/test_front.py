@@ -38,7 +38,7 @@ def front(tmp_path: Path) -> Front:
 def test_a_stored_front_is_restored_to_the_bit_without_its_file(
     front: Front, tmp_path: Path
 ) -> None:
-    settings, stored = front.settings(), front.private_tensors()
+    settings, stored = front.front_settings(), front.front_tensors()
     (tmp_path / "net.safetensors").unlink()
     again = restore_front(settings, stored)
     assert again == front
@@ -47,18 +47,18 @@ def test_a_stored_front_is_restored_to_the_bit_without_its_file(
 
 
 def test_private_tensors_hold_every_constant(front: Front) -> None:
-    stored = front.private_tensors()
+    stored = front.front_tensors()
     weights = {name for name in tensors() if not name.endswith("num_batches_tracked")}
     assert set(stored) == {f"0.{name}" for name in weights} | {"1.offset", "1.matrix"}
 
 
 def test_one_changed_bit_is_another_front(front: Front) -> None:
-    for name in front.private_tensors():
-        stored = {key: tensor.clone() for key, tensor in front.private_tensors().items()}
+    for name in front.front_tensors():
+        stored = {key: tensor.clone() for key, tensor in front.front_tensors().items()}
         flat = stored[name].reshape(-1)
         flat[0] = torch.nextafter(flat[0], flat[0] + 1)
         with pytest.raises(DataError, match="not the ones that were stored"):
-            restore_front(front.settings(), stored)
+            restore_front(front.front_settings(), stored)
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,25 @@ def test_one_changed_bit_is_another_front(front: Front) -> None:
     ],
 )
 def test_damaged_settings_are_refused(front: Front, change: dict[str, object]) -> None:
-    content = {**json.loads(front.settings()), **change}
+    content = {**json.loads(front.front_settings()), **change}
     with pytest.raises(DataError):
-        restore_front(json.dumps(content), front.private_tensors())
+        restore_front(json.dumps(content), front.front_tensors())
 
 
 def test_settings_that_are_no_json_and_missing_tensors_are_refused(front: Front) -> None:
     with pytest.raises(DataError, match="stored front"):
-        restore_front("{", front.private_tensors())
-    stored = front.private_tensors()
+        restore_front("{", front.front_tensors())
+    stored = front.front_tensors()
     del stored["1.matrix"]
     with pytest.raises(DataError, match="stored front"):
-        restore_front(front.settings(), stored)
+        restore_front(front.front_settings(), stored)
 
 
 def test_a_repr_shows_no_weight(front: Front) -> None:
     text = repr(front) + repr(front.operations)
     numbers = {
         f"{float(value):.4f}"[:6]
-        for tensor in front.private_tensors().values()
+        for tensor in front.front_tensors().values()
         for value in tensor.flatten()[:20]
         if abs(float(value)) not in {0.0, 1.0, 0.5}
     }
@@ -104,9 +104,9 @@ def test_the_digest_covers_weights_settings_and_input(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", description())
     other = write(tmp_path / "b.safetensors", description(mean=[0.4, 0.61]))
 
-    def digest(weights: Path, **more: object) -> str:
-        front = build_front(FrontBase(kind="weights", input_shape=SHAPE, weights=weights), **more)  # type: ignore[arg-type]
-        return front.digest.hex
+    def digest(weights: Path, cut: int | None = None, **more: float) -> str:
+        base = FrontBase(kind="weights", input_shape=SHAPE, weights=weights, cut=cut)
+        return build_front(base, **more).digest.hex  # type: ignore[arg-type]
 
     same = digest(path)
     assert digest(path, block_rows=3) == same  # the block size is the machine's affair

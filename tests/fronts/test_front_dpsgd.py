@@ -19,7 +19,7 @@ from clicooper_hpc.fronts.dpsgd import (
 )
 from clicooper_hpc.fronts.front import restore_front
 from clicooper_hpc.fronts.layer_spec import parse_layers, trace_layer_shapes
-from clicooper_hpc.fronts.weights import Description
+from clicooper_hpc.fronts.weights import WeightsDescription
 
 
 def private(count: int = 400) -> PrivateRows:
@@ -59,7 +59,7 @@ def test_a_dp_front_learns_and_is_restored_without_training_again() -> None:
     means = np.stack([rows[:1200][everything.labels[:1200] == c].mean(0) for c in range(10)])
     found = (rows[1200:] @ means.T - (means**2).sum(1) / 2).argmax(1)
     assert (found == everything.labels[1200:]).mean() > 0.5  # chance 0.1
-    again = restore_front(front.settings(), front.private_tensors())
+    again = restore_front(front.front_settings(), front.front_tensors())
     assert again == front
     assert again.origin.epsilon == origin.epsilon
 
@@ -156,7 +156,7 @@ def test_the_default_network_fits_every_row_shape(shape: tuple[int, ...]) -> Non
     layers = default_dpsgd_layers(shape, 16)
     assert trace_layer_shapes(layers, shape, where="test")[-1] == (16,)
     assert all(layer.type != "BatchNorm2d" for layer in layers)
-    assert Description(layers, shape, (0.5,), (1.0,), None).layers == layers
+    assert WeightsDescription(layers, shape, (0.5,), (1.0,), None).layers == layers
 
 
 def test_os_noise_is_standard_gaussian_and_fresh() -> None:

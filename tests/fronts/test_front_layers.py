@@ -8,9 +8,9 @@ from front_cases import LAYERS, SHAPE
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_spec import (
     LAYER_TYPES,
-    expected_tensors,
-    layer_objects,
+    expected_layer_tensors,
     layers_stay_non_negative,
+    layers_to_objects,
     parse_layers,
     trace_layer_shapes,
 )
@@ -18,7 +18,7 @@ from clicooper_hpc.fronts.layer_spec import (
 
 def test_a_layer_list_survives_its_own_json_form() -> None:
     layers = parse_layers(LAYERS, where="f")
-    assert parse_layers(layer_objects(layers), where="f") == layers
+    assert parse_layers(layers_to_objects(layers), where="f") == layers
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_layer_list_survives_its_own_json_form() -> None:
 )
 def test_everything_but_a_valid_list_is_refused(given: object, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        expected_tensors(parse_layers(given, where="weights.json"), where="weights.json")
+        expected_layer_tensors(parse_layers(given, where="weights.json"), where="weights.json")
 
 
 def test_a_huge_layer_costs_no_memory_to_describe() -> None:
@@ -50,7 +50,7 @@ def test_a_huge_layer_costs_no_memory_to_describe() -> None:
     layers = parse_layers(
         [{"type": "Linear", "in_features": million, "out_features": million}], where="f"
     )
-    assert expected_tensors(layers, where="f")["0.weight"] == (million, million)  # 4 TiB
+    assert expected_layer_tensors(layers, where="f")["0.weight"] == (million, million)  # 4 TiB
 
 
 def test_the_first_layer_that_does_not_fit_is_named() -> None:

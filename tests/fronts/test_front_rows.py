@@ -110,10 +110,10 @@ class PlaceDependent:
     def non_negative(self, before: bool) -> bool:
         return before
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         return {"stage": "test"}
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def operation_tensors(self) -> dict[str, torch.Tensor]:
         return {}
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:

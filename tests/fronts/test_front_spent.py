@@ -102,7 +102,7 @@ def test_each_sample_pays_once_and_a_budget_of_one_release_is_enough(
     assert sums.charge is not None
     assert release.charge is not None
     assert sums.charge.mu == pytest.approx(release.charge.mu)
-    spent = made.gate.ledger.spent(1e-5, relation=job.privacy.relation)
+    spent = made.gate.ledger.spent_epsilon(1e-5, relation=job.privacy.relation)
     assert 7.999 < spent[0] <= 8.0
     # A second life finds the charge and does not make it again.
     again = life(tmp_path, job)
@@ -138,7 +138,7 @@ def test_two_lives_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> 
 def test_a_stored_front_keeps_who_paid(tmp_path: Path) -> None:
     for setting in ("privacy.enabled=true", "privacy.enabled=false"):
         front = life(tmp_path, spent_job(tmp_path, setting), setting[-4:]).front
-        again = restore_front(front.settings(), front.private_tensors())
+        again = restore_front(front.front_settings(), front.front_tensors())
         assert again.origin == front.origin
         assert again.origin.class_sums is not None
         assert again.origin.class_sums.samples == SPENT
@@ -200,7 +200,7 @@ def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_pat
         cost = made.front.origin.class_sums
         assert cost is not None
         sigma = max(sigma, 0.0 if cost.spec is None else cost.spec.sigma)
-        offsets[setting] = (stages[3].tensors()["offset"].numpy(), rows.mean(axis=0))
+        offsets[setting] = (stages[3].operation_tensors()["offset"].numpy(), rows.mean(axis=0))
     assert np.allclose(*offsets["false"], atol=1e-6)
     got, want = offsets["true"]
     # K sums with noise sigma each, divided by the spent / K samples and averaged over K classes.

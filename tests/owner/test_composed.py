@@ -19,12 +19,12 @@ CLASSES, GAMMA, SAMPLES = 5, 3, 400
 
 def made(front: float, network: float) -> tuple[NDArray[np.float64], nn.Sequential, LabelMap]:
     """Scores of the classes and a network on them, each right with some noise around the truth."""
-    label_map = LabelMap.create("random", CLASSES, GAMMA, MasterKey.from_seed(3))
+    label_map = LabelMap.draw_label_map("random", CLASSES, GAMMA, MasterKey.from_seed(3))
     rng = np.random.default_rng(0)
     truth = np.eye(CLASSES)[np.arange(SAMPLES) % CLASSES]
     scores = np.exp(front * truth + rng.normal(size=truth.shape))
     logits = network * truth + rng.normal(size=truth.shape)
-    names = label_map.classes_of(np.arange(label_map.num_sub_labels, dtype=np.int32))
+    names = label_map.map_to_classes(np.arange(label_map.num_sub_labels, dtype=np.int32))
 
     class Table(nn.Module):
         """Answers the i-th row with the i-th logits, whatever it holds."""
@@ -76,7 +76,7 @@ def test_scores_tempered_for_release_count_as_they_were_before() -> None:
 
 def test_a_score_of_zero_is_no_veto_by_accident() -> None:
     """float32 scores may underflow to 0; the pool stays finite and the network may still speak."""
-    label_map = LabelMap.create("none", 2, 1, MasterKey.from_seed(3))
+    label_map = LabelMap.draw_label_map("none", 2, 1, MasterKey.from_seed(3))
     rows = np.array([[0.0, 0.0], [1.0, 0.0]])
     network = nn.Sequential(nn.Linear(2, 2))
     with torch.no_grad():

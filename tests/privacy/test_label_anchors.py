@@ -85,9 +85,9 @@ def test_maps_are_summarised_over_tiles() -> None:
 def test_the_anchors_are_secret_and_come_from_the_key() -> None:
     rows, classes = rows_of_classes(1.0, rows=2000)
     names = [
-        LabelMap.create("anchors", 6, 4, MasterKey.from_seed(seed))
+        LabelMap.draw_label_map("anchors", 6, 4, MasterKey.from_seed(seed))
         .with_anchors(rows, classes)
-        .sub_labels(classes, np.arange(2000), rows, split="train")
+        .map_to_sub_labels(classes, np.arange(2000), rows, split="train")
         for seed in (1, 1, 2)
     ]
     assert np.array_equal(names[0], names[1])
@@ -103,10 +103,10 @@ def test_anchors_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match="the most is 4096"):
         fit_anchors(np.zeros((60, 5000), dtype=np.float32), classes, 6, 2, 0)
     with pytest.raises(ValueError, match="no anchors"):
-        LabelMap.create("random", 6, 4, MasterKey.from_seed(1)).with_anchors(rows, classes)
-    unfitted = LabelMap.create("anchors", 6, 4, MasterKey.from_seed(1))
+        LabelMap.draw_label_map("random", 6, 4, MasterKey.from_seed(1)).with_anchors(rows, classes)
+    unfitted = LabelMap.draw_label_map("anchors", 6, 4, MasterKey.from_seed(1))
     assert not unfitted.ready
     with pytest.raises(ValueError, match="fitted anchors"):
-        unfitted.sub_labels(classes, np.arange(60), rows, split="train")
+        unfitted.map_to_sub_labels(classes, np.arange(60), rows, split="train")
     with pytest.raises(ValueError, match="12 numbers"):
         fit_anchors(rows, classes, 6, 2, 0).assign_anchors(rows[:, :5], classes)

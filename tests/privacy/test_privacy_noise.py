@@ -48,10 +48,10 @@ def random_words(count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("s", [0.5, 0.8, 3.3, 20.0])
 def test_frequencies_are_those_of_the_rounded_gaussian(s: float) -> None:
     sampler = RoundedGaussian(s)
-    drawn = sampler.sample(random_words(400_000, 11), no_more)
+    drawn = sampler.sample_rounded_gaussian(random_words(400_000, 11), no_more)
     reach = int(np.ceil(3 * s))
     inside = np.arange(-reach, reach + 1)
-    expected = sampler.probability(inside)
+    expected = sampler.rounded_gaussian_probability(inside)
     counts = np.array([np.count_nonzero(drawn == k) for k in inside])
     rest = drawn.size - counts.sum()
     statistic = chisquare(
@@ -62,7 +62,7 @@ def test_frequencies_are_those_of_the_rounded_gaussian(s: float) -> None:
 
 def test_wide_noise_passes_kolmogorov_smirnov() -> None:
     s = 4083.3
-    drawn = RoundedGaussian(s).sample(random_words(200_000, 12), no_more)
+    drawn = RoundedGaussian(s).sample_rounded_gaussian(random_words(200_000, 12), no_more)
     # Jitter inside each integer's cell makes the law continuous; its error is of order 1/s.
     jitter = np.random.default_rng(0).uniform(-0.5, 0.5, drawn.size)
     assert kstest((drawn + jitter) / s, norm.cdf).pvalue > 1e-4
@@ -70,13 +70,17 @@ def test_wide_noise_passes_kolmogorov_smirnov() -> None:
 
 def test_probabilities_add_up_and_match_the_exact_ones() -> None:
     sampler = RoundedGaussian(3.7)
-    assert sampler.probability(np.arange(-80, 81)).sum() == pytest.approx(1, abs=1e-14)
+    assert sampler.rounded_gaussian_probability(np.arange(-80, 81)).sum() == pytest.approx(
+        1, abs=1e-14
+    )
     with mpmath.workdps(40):
         for k in (0, 1, 5, 30):
             exact = mpmath.ncdf((k + 0.5) / mpmath.mpf(3.7)) - mpmath.ncdf(
                 (k - 0.5) / mpmath.mpf(3.7)
             )
-            assert sampler.probability(np.array([k, -k])) == pytest.approx(float(exact), rel=1e-9)
+            assert sampler.rounded_gaussian_probability(np.array([k, -k])) == pytest.approx(
+                float(exact), rel=1e-9
+            )
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,7 +91,9 @@ def test_inversion_is_exact(s: float, word: int, further: int) -> None:
     """R is the value whose interval of the exact distribution holds U; checked in 400 bits."""
     sampler = RoundedGaussian(s)
     words = np.array([word], dtype=np.uint64)
-    drawn = int(sampler.sample(words, partial(take, chain([further], repeat(0))))[0])
+    drawn = int(
+        sampler.sample_rounded_gaussian(words, partial(take, chain([further], repeat(0))))[0]
+    )
     with mpmath.workprec(400):
         uniform = (mpmath.mpf(word >> 1) + mpmath.mpf(further) / 2**64) / 2**63
         scale = mpmath.mpf(s) * mpmath.sqrt(2)
@@ -104,8 +110,8 @@ def test_a_first_word_on_a_threshold_is_settled_by_the_next(s: float, k: int) ->
         scaled = mpmath.erf((k + mpmath.mpf("0.5")) / (mpmath.mpf(s) * mpmath.sqrt(2))) * 2**127
         first, second = divmod(int(mpmath.floor(scaled)), 2**64)
     sampler, word = RoundedGaussian(s), np.array([first << 1], dtype=np.uint64)
-    assert sampler.sample(word, lambda _: iter([second - 1])).tolist() == [k]
-    assert sampler.sample(word, lambda _: iter([second + 1])).tolist() == [k + 1]
+    assert sampler.sample_rounded_gaussian(word, lambda _: iter([second - 1])).tolist() == [k]
+    assert sampler.sample_rounded_gaussian(word, lambda _: iter([second + 1])).tolist() == [k + 1]
 
 
 def test_the_tail_is_not_cut() -> None:
@@ -113,7 +119,7 @@ def test_the_tail_is_not_cut() -> None:
     last = np.array([2**64 - 2], dtype=np.uint64)
     for ones, reach in ((0, 9.13), (1, 13.0), (3, 18.5)):
         further = chain(repeat(2**64 - 1, ones), repeat(0))
-        drawn = int(sampler.sample(last, partial(take, further))[0])
+        drawn = int(sampler.sample_rounded_gaussian(last, partial(take, further))[0])
         bits = 63 + 64 * ones
         with mpmath.workprec(600):
             outside = mpmath.erfc((drawn - mpmath.mpf("0.5")) / (64 * mpmath.sqrt(2)))

@@ -72,7 +72,7 @@ def needles(run: Run) -> dict[str, list[bytes]]:
         "private keys": [pem.splitlines()[1][-44:] for pem in identities],
         "front weights": [
             tensor.numpy().tobytes()[:64]
-            for tensor in preparation.front.private_tensors().values()
+            for tensor in preparation.front.front_tensors().values()
             if len(set(tensor.numpy().tobytes()[:64])) > 16  # not a row of zeros or ones
         ],
         "label map": [

@@ -67,7 +67,8 @@ class FrontModule(nn.Module):
         super().__init__()
         self._shape = front.input_shape
         self._stages = tuple(
-            restore_operation(one.settings(), one.tensors()) for one in front.operations
+            restore_operation(one.operation_settings(), one.operation_tensors())
+            for one in front.operations
         )
         for stage in self._stages:
             names: list[str] = (

@@ -30,7 +30,7 @@ from clicooper_hpc.attacks.harness.view import Party, Truth, View
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.owner.delivery import segment_file
+from clicooper_hpc.owner.delivery import delivery_file
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.build import layout_of, network_of
@@ -94,7 +94,7 @@ class RecordedRun:
             train=labelled(train, np.arange(len(train))),
             test=test,
             classes=data.num_classes,
-            class_of_sub_label=self._preparation.label_map.classes_of(names),
+            class_of_sub_label=self._preparation.label_map.map_to_classes(names),
             predict=self._predict,
             pooled=self._preparation.label_map.pools,
         )
@@ -213,7 +213,7 @@ def _delivered(
     found = []
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)
-        path = segment_file(run.folder.delivery, number)
+        path = delivery_file(run.folder.delivery, number)
         state = load_tensors(path)
         try:
             layers.load_state_dict(state)
