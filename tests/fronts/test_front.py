@@ -19,7 +19,7 @@ from clicooper_hpc.fronts.projection import Projection, PublicRows
 
 @pytest.fixture
 def front(tmp_path: Path) -> Front:
-    """Weights, PCA on public rows, one norm: every kind of stage but the clamp."""
+    """Weights, PCA on public rows, one norm: every kind of operation but the clamp."""
     return build_front(
         FrontBase(
             kind="weights",

@@ -102,7 +102,7 @@ def test_a_function_that_mixes_rows_is_found_out() -> None:
 
 @dataclass(frozen=True, slots=True)
 class PlaceDependent:
-    """A stage whose last bits depend on a row's place, as a kernel's might."""
+    """An operation whose last bits depend on a row's place, as a kernel's might."""
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return input_shape

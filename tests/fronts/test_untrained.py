@@ -40,10 +40,10 @@ def test_a_flat_square_image_is_seen_as_an_image() -> None:
 
 def test_the_random_projection_is_orthonormal_and_blind_to_brightness() -> None:
     front = build_front(FrontBase(kind="random", input_shape=(1, 8, 8), dim=16, seed=3))
-    (stage,) = front.operations
-    assert isinstance(stage, Linear)
+    (operation,) = front.operations
+    assert isinstance(operation, Linear)
     identity = torch.eye(16, dtype=torch.float64)
-    assert torch.allclose(stage.matrix.T @ stage.matrix, identity, atol=1e-12)
+    assert torch.allclose(operation.matrix.T @ operation.matrix, identity, atol=1e-12)
     x = random_rows(5, (1, 8, 8)) / np.float32(2)
     assert np.allclose(front.apply(x), front.apply(x + np.float32(0.25)), atol=1e-6)
 

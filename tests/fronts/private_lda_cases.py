@@ -15,7 +15,7 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.data.importers import import_dataset
 
-__all__ = ["CLASSES", "TRAIN", "WIDTH", "draw", "spent_job"]
+__all__ = ["CLASSES", "TRAIN", "WIDTH", "draw", "private_lda_job"]
 
 CLASSES, WIDTH, TRAIN = 4, 24, 1200
 
@@ -52,7 +52,7 @@ def draw(
     return values.clip(0, 1).astype(np.float32), labels
 
 
-def spent_job(folder: Path, *overrides: str, text: str = JOB) -> Job:
+def private_lda_job(folder: Path, *overrides: str, text: str = JOB) -> Job:
     """Write both data sets and the job into ``folder``; return the job."""
     if not (folder / "private.h5").exists():
         _write(folder / "private.h5", draw(TRAIN, 0), draw(200, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from spent_cases import CLASSES, TRAIN, WIDTH, draw, spent_job
+from private_lda_cases import CLASSES, TRAIN, WIDTH, draw, private_lda_job
 
 from clicooper_hpc.commands.plan import plan_text
 from clicooper_hpc.config.job import Job
@@ -29,11 +29,11 @@ from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.training.data_order import num_batches
 
-SPENT = 220  # a fifth of the 1,100 training samples that are not held back for validation
-RELEASED = TRAIN - 100 - SPENT
+SET_ASIDE = 220  # a fifth of the 1,100 training samples that are not held back for validation
+RELEASED = TRAIN - 100 - SET_ASIDE
 
 
-def life(folder: Path, job: Job, name: str = "private") -> ReleaseSetup:
+def set_up(folder: Path, job: Job, name: str = "private") -> ReleaseSetup:
     return set_up_release(job, PrivateFolder(folder / name))
 
 
@@ -49,32 +49,32 @@ def found(front: Front, train: NDArray[np.float32], classes: NDArray[np.int64]) 
     return float((apart.argmin(axis=1) == wanted).mean())
 
 
-def test_every_sample_is_spent_or_released_and_none_is_both(tmp_path: Path) -> None:
-    job = spent_job(tmp_path)
-    made = life(tmp_path, job)
-    spent, train = made.samples.set_aside, made.samples.splits["train"]
-    assert spent is not None
-    assert (len(spent), len(train)) == (SPENT, RELEASED)
+def test_every_sample_is_set_aside_or_released_and_none_is_both(tmp_path: Path) -> None:
+    job = private_lda_job(tmp_path)
+    made = set_up(tmp_path, job)
+    set_aside, train = made.samples.set_aside, made.samples.splits["train"]
+    assert set_aside is not None
+    assert (len(set_aside), len(train)) == (SET_ASIDE, RELEASED)
     assert made.contract.samples == len(made.sub_labels) == RELEASED
     keys = [
         {row.tobytes() for row in split.read(all_ids(len(split)))}
-        for split in (spent, train, made.samples.splits["validation"])
+        for split in (set_aside, train, made.samples.splits["validation"])
     ]
-    assert [len(part) for part in keys] == [SPENT, RELEASED, 100]
+    assert [len(part) for part in keys] == [SET_ASIDE, RELEASED, 100]
     # As many different rows as samples, so no sample is in two of the three.
     assert keys[0] | keys[1] | keys[2] == {row.tobytes() for row in draw(TRAIN, 0)[0]}
 
 
 def test_rows_that_leave_are_those_of_released_samples_alone(tmp_path: Path) -> None:
-    """Without noise a row is its sample's, so a spent sample's row would be recognised."""
-    job = spent_job(tmp_path, "privacy.enabled=false")
-    made = life(tmp_path, job)
-    spent, train = made.samples.set_aside, made.samples.splits["train"]
-    assert spent is not None
+    """Without noise a row is its sample's, so the row of a sample set aside would be recognised."""
+    job = private_lda_job(tmp_path, "privacy.enabled=false")
+    made = set_up(tmp_path, job)
+    set_aside, train = made.samples.set_aside, made.samples.splits["train"]
+    assert set_aside is not None
     left, new = made.gate.release("train", all_ids(RELEASED))
     assert new == RELEASED
     assert np.array_equal(left.numpy(), made.front.apply(train.read(all_ids(RELEASED))))
-    hidden = {row.tobytes() for row in made.front.apply(spent.read(all_ids(SPENT)))}
+    hidden = {row.tobytes() for row in made.front.apply(set_aside.read(all_ids(SET_ASIDE)))}
     assert hidden.isdisjoint({row.tobytes() for row in left.numpy()})
     with pytest.raises(ValueError, match="leave the 880 samples"):
         made.gate.release("train", all_ids(RELEASED + 1))
@@ -85,8 +85,8 @@ def test_each_sample_pays_once_and_a_budget_of_one_release_is_enough(
     tmp_path: Path, relation: str
 ) -> None:
     budget = ["privacy.budget_epsilon=8.0", "privacy.budget_delta=1e-5"]
-    job = spent_job(tmp_path, f'privacy.relation="{relation}"', *budget)
-    made = life(tmp_path, job)
+    job = private_lda_job(tmp_path, f'privacy.relation="{relation}"', *budget)
+    made = set_up(tmp_path, job)
     made.gate.release_sub_labels()
     made.gate.release("train", all_ids(10))
     made.gate.release("validation", all_ids(10))
@@ -98,14 +98,14 @@ def test_each_sample_pays_once_and_a_budget_of_one_release_is_enough(
         ("validation", "validation-release"),
     }
     sums, release = entries["spent", "class-sums"], entries["train", "training-release"]
-    assert (sums.samples, release.samples) == (SPENT, RELEASED)
+    assert (sums.samples, release.samples) == (SET_ASIDE, RELEASED)
     assert sums.charge is not None
     assert release.charge is not None
     assert sums.charge.mu == pytest.approx(release.charge.mu)
     spent = made.gate.ledger.spent_epsilon(1e-5, relation=job.privacy.relation)
     assert 7.999 < spent[0] <= 8.0
-    # A second life finds the charge and does not make it again.
-    again = life(tmp_path, job)
+    # A restart finds the charge and does not make it again.
+    again = set_up(tmp_path, job)
     assert again.gate.ledger.entries == made.gate.ledger.entries
 
 
@@ -114,20 +114,20 @@ def test_a_budget_below_the_sums_stops_before_anything_is_prepared_to_leave(
 ) -> None:
     budget = ["privacy.budget_epsilon=7.9", "privacy.budget_delta=1e-5"]
     with pytest.raises(BudgetExceededError, match="class sums") as caught:
-        life(tmp_path, spent_job(tmp_path, *budget))
+        set_up(tmp_path, private_lda_job(tmp_path, *budget))
     assert "split 'spent'" in caught.value.line()
     assert not (tmp_path / "private" / "ledger.json").exists()
 
 
-def test_two_lives_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> None:
+def test_two_starts_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> None:
     """The second one has lost the stored front: it must not draw other noise."""
-    job = spent_job(tmp_path, 'privacy.mode="secure"')
-    first = life(tmp_path, job)
+    job = private_lda_job(tmp_path, 'privacy.mode="secure"')
+    first = set_up(tmp_path, job)
     PrivateFolder(tmp_path / "again").write(
         "master.key", (tmp_path / "private" / "master.key").read_bytes()
     )
-    second, stranger = life(tmp_path, job, "again"), life(tmp_path, job, "other")
-    stored = life(tmp_path, job)
+    second, stranger = set_up(tmp_path, job, "again"), set_up(tmp_path, job, "other")
+    stored = set_up(tmp_path, job)
     assert first.front.digest == second.front.digest == stored.front.digest
     assert first.front.digest != stranger.front.digest
     rows = [one.gate.release("train", all_ids(50))[0].numpy() for one in (first, second)]
@@ -137,18 +137,18 @@ def test_two_lives_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> 
 
 def test_a_stored_front_keeps_who_paid(tmp_path: Path) -> None:
     for setting in ("privacy.enabled=true", "privacy.enabled=false"):
-        front = life(tmp_path, spent_job(tmp_path, setting), setting[-4:]).front
+        front = set_up(tmp_path, private_lda_job(tmp_path, setting), setting[-4:]).front
         again = restore_front(front.front_settings(), front.front_tensors())
         assert again.origin == front.origin
         assert again.origin.class_sums is not None
-        assert again.origin.class_sums.samples == SPENT
+        assert again.origin.class_sums.samples == SET_ASIDE
 
 
 @pytest.mark.parametrize(("setting", "least"), [("false", 0.9), ("true", 0.8)])
 def test_the_projection_finds_classes_that_public_directions_hide(
     tmp_path: Path, setting: str, least: float
 ) -> None:
-    front = life(tmp_path, spent_job(tmp_path, f"privacy.enabled={setting}")).front
+    front = set_up(tmp_path, private_lda_job(tmp_path, f"privacy.enabled={setting}")).front
     train, classes = draw(TRAIN, 0)
     public = PublicRows(*draw(800, 2, classes=7), digest_bytes("t", b"public"), "public")
     pca = build_front(
@@ -167,16 +167,16 @@ def test_the_projection_finds_classes_that_public_directions_hide(
 
 def test_randomised_labels_are_what_the_sums_are_made_of(tmp_path: Path) -> None:
     """Where answers are nearly all true the means are the true ones, else they lie elsewhere."""
-    job = spent_job(tmp_path, "privacy.enabled=false")
-    made = life(tmp_path, job)
-    stages, spent = made.front.operations[:3], made.samples.set_aside
-    assert spent is not None
-    before = assemble_front((WIDTH,), stages, made.front.origin)
+    job = private_lda_job(tmp_path, "privacy.enabled=false")
+    made = set_up(tmp_path, job)
+    operations, set_aside = made.front.operations[:3], made.samples.set_aside
+    assert set_aside is not None
+    before = assemble_front((WIDTH,), operations, made.front.origin)
     key = MasterKey.from_seed(1)
 
     def centred(response_epsilon: float | None) -> NDArray[np.float64]:
         means = private_lda_means(
-            before, spent, CLASSES, job.privacy, key, response_epsilon=response_epsilon
+            before, set_aside, CLASSES, job.privacy, key, response_epsilon=response_epsilon
         ).means
         return np.asarray(means - means.mean(axis=0))
 
@@ -187,61 +187,61 @@ def test_randomised_labels_are_what_the_sums_are_made_of(tmp_path: Path) -> None
 
 
 def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_path: Path) -> None:
-    """The discriminant's offset is the mean of the class means: sums / (spent / K), over K."""
+    """The discriminant's offset is the mean of the class means: sums / (set aside / K), over K."""
     offsets = {}
     sigma = 0.0
     for setting in ("true", "false"):
-        made = life(tmp_path, spent_job(tmp_path, f"privacy.enabled={setting}"), setting)
-        spent, stages = made.samples.set_aside, made.front.operations
-        assert spent is not None
-        assert len(stages) == 5  # identity, PCA, norm 1, class scores, norm C
-        before = assemble_front((WIDTH,), stages[:3], made.front.origin)
-        rows = before.apply(spent.read(all_ids(SPENT))).astype(np.float64)
+        made = set_up(tmp_path, private_lda_job(tmp_path, f"privacy.enabled={setting}"), setting)
+        set_aside, operations = made.samples.set_aside, made.front.operations
+        assert set_aside is not None
+        assert len(operations) == 5  # identity, PCA, norm 1, class scores, norm C
+        before = assemble_front((WIDTH,), operations[:3], made.front.origin)
+        rows = before.apply(set_aside.read(all_ids(SET_ASIDE))).astype(np.float64)
         cost = made.front.origin.class_sums
         assert cost is not None
         sigma = max(sigma, 0.0 if cost.spec is None else cost.spec.sigma)
-        offsets[setting] = (stages[3].operation_tensors()["offset"].numpy(), rows.mean(axis=0))
+        offsets[setting] = (operations[3].operation_tensors()["offset"].numpy(), rows.mean(axis=0))
     assert np.allclose(*offsets["false"], atol=1e-6)
     got, want = offsets["true"]
-    # K sums with noise sigma each, divided by the spent / K samples and averaged over K classes.
-    expected = sigma * math.sqrt(CLASSES) / SPENT
+    # K sums with noise sigma each, divided by the samples set aside / K and averaged over K classes.
+    expected = sigma * math.sqrt(CLASSES) / SET_ASIDE
     assert 0.4 * expected < (got - want).std() < 2.0 * expected
 
 
 def test_the_card_names_projection_samples_and_price(tmp_path: Path) -> None:
-    job = spent_job(tmp_path)
-    made = life(tmp_path, job)
+    job = private_lda_job(tmp_path)
+    made = set_up(tmp_path, job)
     card = make_run_card(job, made)
     text = next(line for line in card.lines() if line.startswith("front "))
     assert card.front.kind == "class-sums"
-    assert f"noised class sums of {SPENT} training samples, never released" in text
+    assert f"noised class sums of {SET_ASIDE} training samples, never released" in text
     assert "epsilon 8, delta 1e-05 for each, once" in text
     assert "of public" in text
     assert "CONDITIONAL" not in card.text()
     assert card.sample_total()[0] == pytest.approx(8.0)
-    off = spent_job(tmp_path, "privacy.enabled=false")
-    words = make_run_card(off, life(tmp_path, off, "off")).text()
+    off = private_lda_job(tmp_path, "privacy.enabled=false")
+    words = make_run_card(off, set_up(tmp_path, off, "off")).text()
     assert "exact class sums" in words
     assert "without noise, no guarantee" in words
     assert "noised class sums" not in words
 
 
 def test_a_projection_fitted_on_the_private_data_is_still_conditional(tmp_path: Path) -> None:
-    job = spent_job(tmp_path, f'front.public_data="{tmp_path / "private.h5"}"')
-    made = life(tmp_path, job)
+    job = private_lda_job(tmp_path, f'front.public_data="{tmp_path / "private.h5"}"')
+    made = set_up(tmp_path, job)
     assert made.front.origin.conditional
     assert "CONDITIONAL" in make_run_card(job, made).text()
 
 
 def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
-    job = spent_job(tmp_path, "pipeline.segments=2", "training.batch_size=16")
+    job = private_lda_job(tmp_path, "pipeline.segments=2", "training.batch_size=16")
     text = plan_text(job, ranks=3)
     assert f"{RELEASED} training samples" in text
-    assert f"{SPENT} more training samples are spent on its class sums" in text
-    made = life(tmp_path, job)
+    assert f"{SET_ASIDE} more training samples are spent on its class sums" in text
+    made = set_up(tmp_path, job)
     outline = outline_job_front(job, made.samples.splits["train"], CLASSES)
     assert outline == (made.front.output_shape, made.front.non_negative)
-    off = spent_job(
+    off = private_lda_job(
         tmp_path, "pipeline.segments=2", "training.batch_size=16", "privacy.enabled=false"
     )
     assert "the sums are exact" in plan_text(off, ranks=3)
@@ -249,7 +249,7 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
 
 def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> None:
     """Names of some three samples fill no group of eight: classes in their place gave half."""
-    job = spent_job(
+    job = private_lda_job(
         tmp_path,
         "pipeline.segments=2",
         "training.batch_size=16",
@@ -258,7 +258,7 @@ def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> Non
         "labels.expansion=80",
     )
     planned = int(plan_text(job, ranks=3).partition(" steps of 16 rows")[0].split()[-1])
-    names = life(tmp_path, job).sub_labels
+    names = set_up(tmp_path, job).sub_labels
     steps = num_batches(sub_labels=names, batch_size=16, average_rows=8)
     assert RELEASED // 8 // 16 == 6
     assert steps > 15
@@ -276,27 +276,27 @@ def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> Non
 )
 def test_impossible_jobs_are_refused_when_read(tmp_path: Path, setting: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        spent_job(tmp_path, setting, *(["front.dim=3"] if "dp-sgd" in setting else []))
+        private_lda_job(tmp_path, setting, *(["front.dim=3"] if "dp-sgd" in setting else []))
 
 
 def test_public_data_must_be_named(tmp_path: Path) -> None:
     text = '[data]\npath = "digits"\n[front]\nprojection = "private-lda"\n'
     with pytest.raises(UsageError, match=r"needs front\.public_data"):
-        spent_job(tmp_path, text=text)
+        private_lda_job(tmp_path, text=text)
 
 
 @pytest.mark.parametrize("share", [0.003, 0.999])
 def test_a_share_without_a_sample_a_class_on_either_side_is_refused(
     tmp_path: Path, share: float
 ) -> None:
-    job = spent_job(tmp_path, f"front.private_share={share}")
+    job = private_lda_job(tmp_path, f"front.private_share={share}")
     with pytest.raises(UsageError, match="1100 training samples of 4 classes"):
-        life(tmp_path, job)
+        set_up(tmp_path, job)
 
 
 def test_a_number_of_coordinates_has_no_meaning_for_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"take front\.dim out"):
-        spent_job(tmp_path, "front.dim=2")
+        private_lda_job(tmp_path, "front.dim=2")
 
 
 def test_all_usable_coordinates_are_those_the_public_rows_vary_in() -> None:

@@ -1,4 +1,4 @@
-"""The owner's composed model: the front's scores and the trainers' network, put together."""
+"""The delivered model: the front's class scores and the trainers' network, put together."""
 
 from __future__ import annotations
 
