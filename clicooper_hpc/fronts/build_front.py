@@ -197,8 +197,13 @@ def _append_projection(
     )
     private = wanted.method == "private-lda"
     linear = fit_projection(
-        features, public.labels, Projection("pca", None, wanted.whiten) if private else wanted
+        # The private directions come from the class sums; before them only coordinates without
+        # variance are dropped.
+        features,
+        public.labels,
+        Projection("pca", None, wanted.whiten) if private else wanted,
     )
+    # Reasons add up: what was doubtful of the base stays doubtful behind the projection.
     reasons = [origin.reason] if origin.reason else []
     reasons += _dependence(public, data.private_fingerprint)
     method = "PCA" if private else wanted.method.upper()

@@ -115,10 +115,13 @@ class DpSgdRandom:
     """Uniform and Gaussian numbers from ChaCha20 under a fresh key of the operating system."""
 
     def __init__(self) -> None:
+        # Not from the master key and never again the same: a front is stored, so its noise need not
+        # be repeated.
         self._stream = Cipher(ChaCha20(os.urandom(32), bytes(16)), mode=None).encryptor()
 
     def uniform(self, size: int) -> NDArray[np.float64]:
         """Return ``size`` numbers strictly between 0 and 1, on a grid of 2**-53."""
+        # 52 bits and a half step: never 0 or 1, where the inverse of the Gaussian is infinite.
         words = np.frombuffer(self._stream.update(bytes(8 * size)), dtype="<u8") >> np.uint64(12)
         uniform: NDArray[np.float64] = (words.astype(np.float64) + 0.5) * 2.0**-52
         return uniform
@@ -167,6 +170,7 @@ def default_dpsgd_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer,
             "groups": 1,
             "bias": True,
         }
+        # GroupNorm, since BatchNorm mixes samples, and one sample's gradient then has no bound.
         norm = (("num_groups", 4), ("num_channels", width), ("eps", 1e-5))
         layers += [Layer("Conv2d", tuple(conv.items())), Layer("GroupNorm", norm), Layer("ReLU")]
         channels = width
@@ -180,6 +184,7 @@ def _check_rows(private: PrivateRows) -> None:
     labels = private.labels
     if len(labels) != len(private.rows) or len(labels) == 0:
         raise DataError("the private rows and labels differ in number", where="front.dp_sgd")
+    # The number of classes is given, not read off the labels: that would be a query of its own.
     if labels.ndim != 1 or labels.min() < 0 or labels.max() >= private.classes:
         raise DataError(f"labels must lie in [0, {private.classes})", where="front.dp_sgd")
 
@@ -207,6 +212,8 @@ def _fit(
     rows = ((private.rows - np.float32(_MEAN)) / np.float32(_STD)).astype(np.float32)
     labels = private.labels.astype(np.int64)
     for _ in range(steps):
+        # The accountant counts Poisson samples; batches of a fixed size would cost more than it
+        # says.
         chosen = np.flatnonzero(source.uniform(len(rows)) < rate)  # Poisson: each row by itself
         optimizer.zero_grad()
         if len(chosen):
@@ -251,8 +258,10 @@ def train_dpsgd_front(
         raise UsageError(
             f"the layers end in shape {shape}, not in a vector", where="front.dp_sgd.layers"
         )
+    # The number of samples is public, and with it the sampling rate.
     rate = settings.batch_rows / rows
     steps = max(1, round(settings.epochs / rate))
+    # Starting weights come from the seed; whoever uses torch beside us keeps the stream he had.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_layers(layers)
@@ -272,6 +281,7 @@ def train_dpsgd_front(
             )
         )
         accountant = _fit(network, private, settings, noise, rate, steps)
+        # What the steps really cost, as counted, not what was aimed at.
         epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
     cost = DpSgdCost(epsilon, settings.delta, noise, steps, rate)

@@ -119,6 +119,7 @@ def _digest(input_shape: tuple[int, ...], operations: Sequence[Operation]) -> Di
     for index, operation in enumerate(operations):
         for name, tensor in sorted(operation.operation_tensors().items()):
             array = tensor.detach().contiguous().numpy()
+            # Little-endian, so that machines of either byte order agree on the digest.
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             head = f"\n{index}.{name} {little.dtype.str} {list(little.shape)}\n"
             chunks += [head.encode(), little.tobytes()]
@@ -138,8 +139,11 @@ def assemble_front(
     """
     shape = trace_operation_shapes(operations, input_shape)
     non_negative = False
+    # In order: each operation knows what it makes of non-negative rows, and the last one decides.
     for operation in operations:
         non_negative = operation.non_negative(non_negative)
+    # BatchNorm in evaluation mode uses stored statistics, so rows of a batch stay apart; the card
+    # says which it was.
     frozen = any(
         isinstance(operation, Network)
         and any(layer.type == "BatchNorm2d" for layer in operation.layers)
@@ -147,6 +151,8 @@ def assemble_front(
     )
     normalisation = "frozen statistics" if frozen else "none"
     block = safe_row_block(operations, input_shape, block_rows)
+    # Stored with the run: a restart on a machine that computes other bits would be a second
+    # release.
     seen = evaluate_row_blocks(
         operations, probe_rows(input_shape, block_rows), input_shape=input_shape, block_rows=block
     )
@@ -190,6 +196,7 @@ def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: i
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
     front = assemble_front(input_shape, operations, origin, block_rows=block_rows)
+    # Other weights would release other rows under receipts and noise of these.
     if front.digest.hex != stored:
         raise DataError("the weights are not the ones that were stored", where=where)
     return front

@@ -65,6 +65,7 @@ def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, 
         layers = default_dpsgd_layers(train.input_shape, section.dim)
         return (section.dim,), layers_stay_non_negative(layers)
     front = build_front(_job_base(job, train))
+    # Scores of the classes, whatever the base; only their number is known before the run.
     if private:
         return (classes,), True
     return front.output_shape, front.non_negative
@@ -90,6 +91,8 @@ def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:
         ids = np.arange(min(limit or len(split), len(split)))
         rows = split.read(ids)
         shared = 0
+        # Row by row, since equal fingerprints only show equal data sets: a part, or another order,
+        # counts too.
         if private.split("train").input_shape == split.input_shape:
             shared = count_shared_rows(rows, _blocks(private))
         return PublicRows(rows, split.labels(ids), split.fingerprint(), data.name, shared)
@@ -98,5 +101,6 @@ def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:
 def _blocks(data: DataSet) -> Iterator[NDArray[np.float32]]:
     """Yield all rows of all splits, some thousand at a time."""
     for split in data.splits.values():
+        # In parts: a private split need not fit into memory.
         for start in range(0, len(split), 4096):
             yield split.read(np.arange(start, min(start + 4096, len(split))))

@@ -77,6 +77,7 @@ _MODULES: Mapping[str, Callable[..., nn.Module]] = {name: getattr(nn, name) for 
 
 
 def _value(given: object, rule: _Setting, name: str, where: str) -> int | float | bool:
+    # bool is an int to Python, so it is asked for first.
     if rule.kind is bool:
         if isinstance(given, bool):
             return given
@@ -99,6 +100,7 @@ def _layer(given: object, where: str) -> Layer:
             f"unknown layer type {kind!r}", where=where, remedy=f"Use one of {list(LAYER_TYPES)}"
         )
     rules = _SETTINGS[kind]
+    # Refused, not ignored: a misspelt setting would build another network in silence.
     unknown = sorted(str(name) for name in given if name != "type" and name not in rules)
     if unknown:
         raise DataError(
@@ -143,6 +145,7 @@ def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
     ValueError
         Where torch refuses a combination of settings (groups that do not divide channels).
     """
+    # Evaluation mode, or BatchNorm would mix the rows of a batch.
     modules = [_MODULES[layer.type](**dict(layer.settings)) for layer in layers]
     return nn.Sequential(*modules).eval().requires_grad_(False)
 
@@ -150,6 +153,8 @@ def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
 def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            # On the meta device: shapes are traced without memory, so a hostile file cannot ask for
+            # terabytes.
             return build_layers(layers)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"layers do not fit: {error}", where=where) from error
@@ -195,6 +200,7 @@ def layers_stay_non_negative(layers: Sequence[Layer]) -> bool:
     """Whether the outputs are provably >= 0: a ReLU, then only pooling or flattening."""
     sure = False
     for layer in layers:
+        # Pooling takes means and maxima of what is there, so no sign changes.
         keeps = layer.type in {"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten"}
         sure = layer.type == "ReLU" or (sure and keeps)
     return sure

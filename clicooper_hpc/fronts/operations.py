@@ -259,6 +259,7 @@ class Scale:
         """See `Operation`."""
         wide = x.flatten(1).to(torch.float64)
         length = wide.square().sum(1, keepdim=True).sqrt()
+        # Zero rows have no direction; scaled they would be NaN.
         unit = torch.where(length > 0, wide * (self.norm / length.clamp(min=1e-300)), 0.0)
         return unit.to(torch.float32).reshape(x.shape)
 
@@ -291,6 +292,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
         if name == "network":
             layers = parse_layers(settings["layers"], where=where)
             shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+            # Before anything is built of them: the file may be damaged or made up.
             if shapes != expected_layer_tensors(layers, where=where):
                 raise ValueError("tensors do not fit the layers")
             return Network(
@@ -302,6 +304,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
             )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
+    # Only these five are known: a stored front names no code that could be run.
     raise DataError("unknown operation", where=where)
 
 

@@ -105,6 +105,7 @@ def private_lda_means(
     exact = np.zeros((classes, dimension))
     whole = np.zeros((classes, dimension), dtype=np.int64)
     for start in range(0, len(set_aside), _BLOCK):
+        # Parts: the rows of all samples need not fit into memory, and integer sums do not mind.
         ids = np.arange(start, min(start + _BLOCK, len(set_aside)))
         rows = before.apply(set_aside.read(ids)).reshape(len(ids), dimension)
         if spec is None:
@@ -112,7 +113,9 @@ def private_lda_means(
         else:
             whole += grid_class_sums(rows, labels[ids], classes, spec)
     if spec is not None:
+        # "spent" keys the noise, and names these samples in the privacy ledger: it never changes.
         release = ReleaseContext("spent", before.digest, fingerprint, spec)
+        # Once, for the sums of all parts: noise for each part would have to be paid for each time.
         exact = noised_class_sums(whole, NoiseStream(master, release))
     # The expected number of samples a class: true counts would be another query.
     return PrivateClassMeans(
@@ -186,6 +189,7 @@ def fit_private_lda(
     totals = np.zeros((len(names), width))
     np.add.at(totals, which, public)
     inside = public - (totals / np.bincount(which)[:, np.newaxis])[which]
+    # Public rows: the spread of the private ones would be another query.
     within = np.atleast_2d(np.cov(inside.T))
     values, vectors = np.linalg.eigh(within + _RIDGE * np.trace(within) / width * np.eye(width))
     if not values.min() > 0:
@@ -193,8 +197,10 @@ def fit_private_lda(
     root = (vectors / np.sqrt(values)) @ vectors.T
     centre = means.mean(axis=0)
     white = (means - centre) @ root
+    # What is known of the error of a mean: its noise, and that it is a mean of few samples.
     error = noise**2 * root @ root + np.eye(width) / samples
     sizes, axes = np.linalg.eigh(white.T @ white / classes - error)
+    # Less error than there is would make it negative: then nothing is known in that direction.
     between = (axes * np.maximum(sizes, 0.0)) @ axes.T
     shrunk = white @ np.linalg.solve(between + error, between)
     return Scores(

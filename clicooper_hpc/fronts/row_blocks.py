@@ -62,13 +62,16 @@ def evaluate_row_blocks(
     if not np.isfinite(x).all():
         raise DataError("a row holds a number that is not finite", where="front input")
     out = np.empty((len(x), *trace_operation_shapes(operations, input_shape)), dtype=np.float32)
+    # One shape for every call: kernels add in another order when a batch has another size.
     block = torch.zeros((block_rows, *input_shape), dtype=torch.float32)
     view = block.numpy()
     for start in range(0, len(x), block_rows):
         part = x[start : start + block_rows]
         view[: len(part)] = part
+        # The rest of the last block is filled up, or rows of the block before would stand there.
         view[len(part) :] = 0.0
         out[start : start + len(part)] = _apply(operations, block)[: len(part)].numpy()
+    # NaN has no nearest point of the clip set, so no guarantee.
     if not np.isfinite(out).all():
         raise DataError("the front gave a number that is not finite", where="front output")
     return out
@@ -109,6 +112,7 @@ def safe_row_block(
     if block_rows < 1:
         raise ValueError("block_rows must be at least 1")
     probe = torch.from_numpy(probe_rows(input_shape, block_rows))
+    # Looked for on this machine: whether place matters is the kernel's affair.
     if block_rows == 1 or check_row_independence(lambda block: _apply(operations, block), probe):
         return block_rows
     _log.warning(

@@ -85,6 +85,7 @@ def untrained_dct(input_shape: tuple[int, ...], dim: int | None) -> tuple[Operat
         product(range(height), range(width), range(channels)),
         key=lambda place: (place[0] + place[1], place[0], place[2]),
     )
+    # The constant coefficient of a grey image, scaled to one norm, would drown the others.
     if channels == 1:
         order = order[1:]
     chosen = order[: _check_dim(dim, len(order))]
@@ -98,6 +99,7 @@ def untrained_dct(input_shape: tuple[int, ...], dim: int | None) -> tuple[Operat
 
 def _orthonormal(rng: np.random.Generator, size: int, dim: int) -> NDArray[np.float64]:
     """Random orthonormal columns ``[size, dim]``, each orthogonal to the constant vector."""
+    # Orthogonal to the constant vector: features are blind to brightness.
     columns = np.concatenate([np.ones((size, 1)), rng.normal(size=(size, dim))], axis=1)
     basis: NDArray[np.float64] = np.linalg.qr(columns)[0][:, 1:]
     return basis
@@ -108,6 +110,7 @@ def _random_filters(rng: np.random.Generator, channels: int) -> Tensor:
     size = channels * _FILTER_SIDE * _FILTER_SIDE
     count = min(_FILTERS, size - 1)
     filters = _orthonormal(rng, size, count).T.reshape(count, channels, _FILTER_SIDE, _FILTER_SIDE)
+    # ReLU halves what a filter sees; its negative keeps the other half.
     both = np.concatenate([filters, -filters]).astype(np.float32)
     return torch.from_numpy(both)
 
@@ -122,6 +125,7 @@ def untrained_random_features(
     to 4 x 4, then such a projection; without ``dim`` the pooled maps themselves, to be projected
     with public data. The seed need not be secret.
     """
+    # Public: nothing private enters, so whoever knows the seed learns nothing.
     rng = np.random.default_rng(seed)
     operations: list[Operation] = []
     size = math.prod(input_shape)

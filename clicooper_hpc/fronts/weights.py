@@ -127,11 +127,13 @@ def _read_description(path: Path, metadata: Mapping[str, str]) -> WeightsDescrip
     """Take the description from the file itself, else from the sidecar beside it."""
     sidecars = [path.with_suffix(suffix) for suffix in (".json", ".toml")]
     found = next((place for place in sidecars if place.is_file()), None)
+    # The file itself comes first: a sidecar may be of another file of the same name.
     where = path.name if METADATA_KEY in metadata or found is None else found.name
     try:
         if METADATA_KEY in metadata:
             return parse_weights_description(json.loads(metadata[METADATA_KEY]), where=where)
         if found is not None:
+            # A description is short; a huge one is a mistake or an attack on memory.
             if found.stat().st_size > _MAX_TEXT:
                 raise DataError("the description is longer than 1 MiB", where=where)
             text = found.read_text("utf-8")
@@ -149,10 +151,12 @@ def _read_description(path: Path, metadata: Mapping[str, str]) -> WeightsDescrip
 def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Read exactly the expected float32 tensors; shapes are compared before anything is loaded."""
     with safe_open(path, framework="pt") as file:
+        # Counts training steps; unused here, and torch writes it whether asked or not.
         names = {name for name in file.keys() if not name.endswith("num_batches_tracked")}  # noqa: SIM118
         for name, shape in expected.items():
             if name not in names:
                 raise DataError(f"tensor {name!r} of shape {shape} is missing", where=str(path))
+            # Shape and type from the header: nothing is loaded before it is known to fit.
             view = file.get_slice(name)
             if tuple(view.get_shape()) != shape or view.get_dtype() != "F32":
                 raise DataError(
@@ -160,6 +164,7 @@ def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[s
                     f"expected F32 {shape}",
                     where=str(path),
                 )
+        # A tensor without a layer means that file and description do not belong together.
         extra = sorted(names - set(expected))
         if extra:
             raise DataError(f"tensor {extra[0]!r} belongs to no layer", where=str(path))
@@ -167,6 +172,7 @@ def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[s
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"tensor {name!r} holds numbers that are not finite", where=str(path))
+        # Its root would be NaN in every row.
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise DataError(f"tensor {name!r} holds a negative variance", where=str(path))
     return tensors
@@ -228,6 +234,7 @@ def save_weights(
     }
     if description.trained_on is not None:
         content["trained_on"] = description.trained_on
+    # Written aside and renamed: a reader never sees half a file.
     part = path.with_name(f"{path.name}.part")
     save_file(
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},

@@ -67,6 +67,7 @@ class RunCosts:
         samples, contexts
             Number of samples, and digest that names the release, of each split that leaves.
         """
+        # With privacy off nothing is promised for any unit, so costs are stated for samples.
         unit = "sample" if spec is None else spec.guarantee.unit_label
         training = front.origin.summarise_origin().charge()
         made = [_class_sums_event(front)]

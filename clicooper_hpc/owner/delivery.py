@@ -1,4 +1,4 @@
-"""Taking a trainer's segment: parsed as safetensors, compared with the ordered network, kept."""
+"""The delivery of a trainer's segment: parsed, compared with the ordered network, stored."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
     except RunFolderError as error:
         raise PeerError(f"is not safetensors ({error.what})", where=where) from None
     wanted = layers.state_dict()
+    # Compared with what was ordered before anything is loaded: the segment comes from outside.
     if state.keys() != wanted.keys():
         odd = sorted(state.keys() ^ wanted.keys())[0]
         raise PeerError(f"tensor {odd} is missing or was not ordered", where=where)
@@ -53,8 +54,10 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
                 f"{wanted[name].dtype} {list(wanted[name].shape)}",
                 where=where,
             )
+        # One NaN would make every prediction NaN, and the evaluation would say so too late.
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
+    # Last, when nothing can be refused any more.
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)
     save_tensors(delivery_file(folder, segment), state, {"segment": str(segment)})

@@ -52,9 +52,11 @@ def evaluate_logits(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
 
 def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Score:
     """Compare class probabilities [n, K] with the true classes [n]."""
+    # Not 0: nothing was measured, and nothing is shown on the card.
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
     right = probabilities[np.arange(len(classes)), classes]
+    # A probability of 0 for the true class would make the mean loss infinite.
     floor = np.finfo(np.float64).tiny
     return Score(
         accuracy=float((probabilities.argmax(axis=1) == classes).mean()),
@@ -115,6 +117,8 @@ def evaluate_clean(
         networks.append(evaluate_logits(model(rows).float(), label_map))
         truths.append(classes)
         if temperature is not None:
+            # Probabilities to the power of the temperature: the softmax as it was before it was
+            # softened.
             fronts.append(_normalised(rows.double().numpy() ** temperature))
     network, classes = np.concatenate(networks), np.concatenate(truths)
     if temperature is None:
@@ -129,6 +133,7 @@ def evaluate_clean(
 
 def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make rows [n, K] add up to 1; what is not positive counts as the smallest number there is."""
+    # float32 scores may underflow to 0; in a product that would be a veto by accident.
     positive = np.maximum(scores, np.finfo(np.float64).tiny)
     normalised: NDArray[np.float64] = positive / positive.sum(axis=1, keepdims=True)
     return normalised

@@ -106,6 +106,7 @@ class ReleaseGate:
 
     def set_sub_labels(self, sub_labels: NDArray[np.int32]) -> None:
         """Take the sub-labels int32 [samples] of the training split; they leave with its rows."""
+        # One too few would pair the rest with the labels of other samples.
         if len(sub_labels) != len(self._splits["train"].split):
             raise ValueError(f"{len(sub_labels)} sub-labels are not one for each training sample")
         self._sub_labels = sub_labels
@@ -165,11 +166,13 @@ class ReleaseGate:
 
     def _charge(self, event: PrivacyEvent) -> None:
         """Charge a release once in a run, however often it is started again."""
+        # The gate is opened again on each restart; what was charged then is charged for good.
         if any(
             (entry.split, entry.kind, entry.release) == (event.split, event.kind, event.release)
             for entry in self.ledger.entries
         ):
             return
+        # Raises before anything is stored: a refused release leaves no trace.
         self.ledger.authorise_event(event)
         # Receipts are stored before the ledger, empty as they are: they are sealed with the key,
         # so a restart with another key is refused even if this process is killed before it saves.

@@ -61,6 +61,7 @@ def solve_release_mechanism(
     spec = None
     if job.privacy.enabled:
         promise = mechanism_guarantee(job, front.output_shape, non_negative=front.non_negative)
+        # For the rows the front really makes: its shape and sign decide the sensitivity.
         spec = solve_release_spec(promise)
     releasers: dict[str, RowReleaser] = {}
     contexts: dict[str, Digest] = {}

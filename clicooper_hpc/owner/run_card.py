@@ -57,6 +57,7 @@ def _known(score: Score | None) -> float | None:
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
+        # HDF5 attributes hold plain values only, so a nested name becomes a dotted one.
         if isinstance(value, dict):
             found += _flat(f"{prefix}{key}.", value)
         elif value is not None:

@@ -64,6 +64,7 @@ def split_samples(job: Job, data: DataSet) -> dict[str, Split]:
     }
     if held:
         splits["validation"] = whole.subset(range(limit - held, limit))
+    # A class without a sample has no sub-labels that could be learnt.
     missing = data.num_classes - len(np.unique(splits["train"].labels()))
     if missing:
         raise DataError(
@@ -72,6 +73,7 @@ def split_samples(job: Job, data: DataSet) -> dict[str, Split]:
             where=data.source,
             remedy="Use more training samples.",
         )
+    # Asked here already, so that `plan` refuses what a run would refuse.
     count_set_aside_samples(job, len(splits["train"]), data.num_classes)
     return splits
 
@@ -86,6 +88,7 @@ def count_set_aside_samples(job: Job, samples: int, classes: int) -> int:
     """
     if job.front.projection != "private-lda":
         return 0
+    # Down to whole samples: the number is public, which ones they are is not.
     count = int(samples * job.front.private_share)
     if count < classes or samples - count < classes:
         raise UsageError(
@@ -107,8 +110,11 @@ def draw_samples(job: Job, data: DataSet, master: MasterKey) -> Samples:
     """
     splits, set_aside = split_samples(job, data), None
     for name, split in splits.items():
+        # Nothing of it leaves, so its numbers need no secret order.
         if name == "test":
             continue
+        # Secret, for ids leave with every row: in a file sorted by class they would show the
+        # classes.
         order = permutation_of_samples(len(split), name, master)
         count = count_set_aside_samples(job, len(split), data.num_classes) if name == "train" else 0
         if count:

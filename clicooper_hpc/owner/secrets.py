@@ -50,12 +50,14 @@ class OwnerSecrets:
 
     def secret_front(self, build: Callable[[], Front]) -> Front:
         """Return the stored front, or build it once: training it again would spend again."""
+        # The settings are written last, so where they stand the front is whole.
         if _FRONT_SETTINGS in self._folder:
             tensors = unpack_tensors(
                 self._folder.read(_FRONT), where=str(self._folder.path / _FRONT)
             )
             return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
         front = build()
+        # Kept apart from the front: a restart compares it with what its own machine computes.
         self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
         self._folder.write(_FRONT, pack_tensors(front.front_tensors(), {}))
         self._folder.write(_FRONT_SETTINGS, front.front_settings().encode())
@@ -80,6 +82,8 @@ class OwnerSecrets:
         name = _receipts(split)
         if name in self._folder:
             return self._read_sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+        # Without its receipts a released sample could leave again with other bytes, and nobody
+        # would notice.
         if any(entry.split == split for entry in self.secret_ledger(None).entries):
             raise RunFolderError(
                 f"the receipts of split {split!r} are missing, and the ledger says that it was "
@@ -95,7 +99,8 @@ class OwnerSecrets:
         self._folder.write(_receipts(split), receipts.to_bytes())
 
     def secret_ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
-        """Return what earlier lives of the run have charged, or an empty ledger."""
+        """Return what the run was charged so far, or an empty ledger."""
+        # Not there means that nothing was ever charged: it is stored before the first row leaves.
         if LEDGER_FILE not in self._folder:
             return PrivacyLedger(budget)
         return self._read_sound(
@@ -109,6 +114,7 @@ class OwnerSecrets:
     def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
             return parse(self._folder.read(name))
+        # Damage is never mended by making the file anew: that would be another key, map or charge.
         except ValueError as error:
             raise RunFolderError(
                 f"the owner's private file is damaged ({error})",

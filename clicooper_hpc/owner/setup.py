@@ -71,19 +71,25 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
         The run as a whole would spend more than the budget. Nothing was sent.
     """
     data = open_dataset(job.data.path)
+    # First of all: training a front takes hours, and its cost is known beforehand.
     check_budget_for_front(job)
     secrets = OwnerSecrets(private)
     master = secrets.secret_master_key(job)
+    # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
     splits, train = samples.splits, samples.splits["train"]
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
     mechanism = solve_release_mechanism(job, front, splits, master)
+    # The budget is asked for the whole run now: naming the samples below takes long.
     gate = _set_up_gate(job, front, splits, mechanism, master, secrets)
     classes = answer_for_sub_labels(job, data, train, master, mechanism.contexts["train"])
+    # Stored before a sub-label leaves: linear algebra differs between machines in its last bits, a
+    # stored map does not.
     label_map = secrets.secret_label_map(
         lambda: make_sub_label_map(job, data.num_classes, classes, master, gate)
     )
     sub_labels = assign_sub_labels(label_map, classes, gate)
+    # Receipts hash rows with their sub-labels, so the gate holds them from here on.
     gate.set_sub_labels(sub_labels)
     return ReleaseSetup(
         data=data,
@@ -129,6 +135,7 @@ def _set_up_gate(
     secrets: OwnerSecrets,
 ) -> ReleaseGate:
     """Ask the budget for the whole run, then open the gate; the test split has no way out."""
+    # The test split has no receipts and no way out: it is for the owner's evaluation alone.
     leaving = {name: splits[name] for name in ("train", "validation") if name in splits}
     released = {
         name: ReleasedSplit(

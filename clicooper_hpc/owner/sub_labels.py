@@ -30,6 +30,8 @@ def answer_for_sub_labels(
     epsilon = job.labels.randomized_response_epsilon
     if epsilon is None:
         return classes
+    # From here on the answers stand for the classes; the true ones of training samples are used no
+    # further.
     answers = RandomizedResponse(epsilon, data.num_classes, master, context)
     return answers.randomized_answers(classes, np.arange(len(train)))
 
@@ -42,6 +44,7 @@ def make_sub_label_map(
     ``classes``: int64 [samples], from `answer_for_sub_labels`.
     """
     label_map = LabelMap.draw_label_map(job.labels.method, count, job.labels.expansion, master)
+    # Other methods need no rows; only anchors are fitted.
     if label_map.ready:
         return label_map
     used = np.arange(min(len(classes), _MOST_FITTED))

@@ -70,8 +70,11 @@ class Charge:
         A row may be replaced by the zero row, so a replace-one cost covers zero-out. The other way
         is group privacy of two: mu and epsilon double, delta grows by 1 + exp(epsilon).
         """
+        # The stronger relation implies the weaker one; the other way leads over the zero row, which
+        # is two steps.
         if relation == self.relation or relation == "zero-out":
             return Charge(self.mu, self.epsilon, self.delta, relation)
+        # Beyond 709 exp overflows float64; delta is 1 long before.
         delta = min(1.0, self.delta * (1 + math.exp(min(self.epsilon, 700.0))))
         return Charge(2 * self.mu, 2 * self.epsilon, delta, relation)
 
@@ -98,9 +101,13 @@ def compose_charges(
         ``delta`` if anything Gaussian was composed, else the sum of the single deltas.
     """
     stated = [charge.under(relation) for charge in charges]
+    # Gaussian parts compose to the root of the sum of squares, exactly; only the rest is added by
+    # the weaker basic composition.
     mu = math.hypot(*(charge.mu for charge in stated))
     epsilon = math.fsum(charge.epsilon for charge in stated)
     spent = math.fsum(charge.delta for charge in stated)
+    # Each mechanism with a delta of its own uses up a part of the total; what is left states the
+    # Gaussian part.
     left = delta - spent
     if left < 0 or (mu > 0 and left == 0) or math.isinf(epsilon):
         return math.inf, max(delta, spent)

@@ -100,6 +100,7 @@ class Anchors:
             raise ValueError(
                 f"rows must have {len(self.directions)} numbers, not {points.shape[1]}"
             )
+        # Integers only from here on: a sample must land in the same cell on every machine.
         places = _coordinates(points, self.step, self.directions, self.shift)
         found = np.empty(len(points), dtype=np.int64)
         for number in np.unique(classes):
@@ -159,6 +160,8 @@ def fit_anchors(
     largest = float(np.abs(whole @ integers.astype(np.float64)).max())
     shift = max(math.frexp(largest)[1] - _COORDINATE_BITS, 0)
     places = _coordinates(points, step, integers, shift)
+    # Anchors are rows of all classes, drawn alike for each: mean rows of names then lie where
+    # anchors lie, whatever the class.
     drawn = np.random.default_rng(seed)
     chosen = np.stack([drawn.permutation(n)[:expansion] for _ in range(count)])
     return Anchors(integers, shift, places[chosen].astype(np.int64), step)
@@ -178,9 +181,12 @@ def _discriminants(
     sums = np.zeros((count, points.shape[1]))
     np.add.at(sums, classes, points)
     means = sums / sizes[:, None]
+    # The covariance is shrunk towards a multiple of the identity; in units of the spread its
+    # numbers stay near 1.
     scale = max(float(points.std()), 1.0)
     within, _ = ledoit_wolf((points - means[classes]) / scale, assume_centered=True)
     values, vectors = np.linalg.eigh(within)
+    # Directions without variance would get infinite weight; the floor keeps them finite.
     whitener = vectors / np.sqrt(np.maximum(values, 1e-9 * values.max())) / scale
     spread = (means - means.mean(axis=0)) @ whitener
     _, _, axes = np.linalg.svd(spread * np.sqrt(sizes)[:, None], full_matrices=False)

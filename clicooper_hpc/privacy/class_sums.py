@@ -62,6 +62,8 @@ def grid_class_sums(
     DataError
         When a row holds NaN or infinity.
     """
+    # The argument at the head of this file moves whole samples; an element or metric unit would
+    # understate it.
     if spec.guarantee.unit != "sample":
         raise ValueError(f"class sums cost a whole sample, not unit {spec.guarantee.unit!r}")
     _check(classes, len(rows), num_classes)
@@ -76,6 +78,7 @@ def noised_class_sums(sums: NDArray[np.int64], stream: NoiseStream) -> NDArray[n
     The same bits whenever sums, key and context are the same. Never draw for other sums with the
     same context: their difference would have no noise.
     """
+    # The K sums stand where samples do in a release, so class numbers are the ids of their noise.
     noise = stream.draw_noise(np.arange(len(sums), dtype=np.int64))
     # |n| < 2^24 a row, so sums of fewer than 2^29 samples are exact in float64.
     return (sums + noise).astype(np.float64) * np.float64(stream.context.spec.grid)

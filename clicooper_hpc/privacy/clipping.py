@@ -80,6 +80,7 @@ def clip_to_grid(
     exact = _checked(rows, guarantee, ids)
     integers = _cut(_project(exact, guarantee, guarantee.clip), spec)
     if guarantee.unit != "element":
+        # In integers, since the float64 norm of a clipped row may be off by its roundings.
         outside = np.flatnonzero(_squared_norms(integers) > spec.squared_norm_limit)
         if outside.size:
             inner = _cut(_project(exact[outside], guarantee, guarantee.clip * _INNER), spec)
@@ -115,6 +116,8 @@ def _checked(
 def _project(rows: NDArray[np.float64], guarantee: Guarantee, radius: float) -> NDArray[np.float64]:
     if guarantee.unit == "element":
         return np.clip(rows, 0.0 if guarantee.non_negative else -radius, radius)
+    # Set to zero here, not trusted: the smaller sensitivity sqrt(2) C must hold whatever a front
+    # does.
     if guarantee.non_negative:
         rows = np.maximum(rows, 0.0)
     # Scaled by a row's largest number first, so that no square overflows.
@@ -127,6 +130,8 @@ def _project(rows: NDArray[np.float64], guarantee: Guarantee, radius: float) -> 
 
 
 def _cut(rows: NDArray[np.float64], spec: ReleaseSpec) -> NDArray[np.int64]:
+    # Towards zero: rounding to nearest could lengthen a row, and would have to be paid for with
+    # sqrt(d) g a row.
     return np.trunc(rows / spec.grid).astype(np.int64)
 
 

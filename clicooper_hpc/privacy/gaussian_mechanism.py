@@ -117,6 +117,7 @@ def gaussian_sigma(epsilon: float, delta: float, sensitivity: float) -> float:
 
 
 def _delta(epsilon: Any, mu: Any) -> Any:
+    # The two terms nearly cancel for small delta; 256 bits leave enough of the difference.
     above = _phi(mu / 2 - epsilon / mu)
     return above - _CTX.exp(epsilon) * _phi(-mu / 2 - epsilon / mu)
 
@@ -126,6 +127,7 @@ def _phi(x: Any) -> Any:
 
 
 def _up(x: Any) -> float:
+    # Rounded up, never to nearest: no figure that is printed may be better than the truth.
     nearest = float(x)
     return nearest if _CTX.mpf(nearest) >= x else math.nextafter(nearest, math.inf)
 

@@ -72,6 +72,8 @@ class KeyedStream:
 
     def draw_more_words(self, sample: int, position: int) -> Iterator[int]:
         """Yield the 128 further words that belong to one word position of one sample."""
+        # A page of its own, and 16 blocks a position: further words never meet the first ones, or
+        # those of another position.
         cipher = self._cipher(_nonce(position * _BLOCKS_PER_POSITION, _MORE, sample))
         for _ in range(_BLOCKS_PER_POSITION * 64 // _WORD.itemsize):
             yield int.from_bytes(cipher.update(bytes(_WORD.itemsize)), "little")
@@ -84,6 +86,7 @@ def keyed_rejection_below(words: Iterator[int], bound: int) -> int:
     """Return an unbiased integer in [0, bound) from 64-bit words, rejecting the uneven rest."""
     if not 1 <= bound <= 2**64:
         raise ValueError(f"bound must lie in 1..2^64, not {bound}")
+    # A plain remainder would favour the small numbers.
     accepted = 2**64 - 2**64 % bound
     return next(word for word in words if word < accepted) % bound
 
@@ -93,6 +96,7 @@ def keyed_words_below(stream: KeyedStream, ids: NDArray[np.int64], bound: int) -
     words = stream.draw_words(ids, 1)[:, 0]
     rest = 2**64 % bound
     drawn = (words % np.uint64(bound)).astype(np.int64)
+    # Only words in the uneven rest are drawn again, so nearly every sample takes one word.
     if rest:
         for row in np.flatnonzero(words >= np.uint64(2**64 - rest)).tolist():
             drawn[row] = keyed_rejection_below(stream.draw_more_words(int(ids[row]), 0), bound)
@@ -100,4 +104,6 @@ def keyed_words_below(stream: KeyedStream, ids: NDArray[np.int64], bound: int) -
 
 
 def _nonce(counter: int, page: bytes, sample: int) -> bytes:
+    # The sample id is in the nonce, not in the counter: any sample is had again without those
+    # before it.
     return counter.to_bytes(4, "little") + page + sample.to_bytes(8, "little")

@@ -147,8 +147,10 @@ def forecast_labels(
     unit = math.sqrt(sigma**2 + signal.within**2)
     means = np.zeros((classes, width))
     means[:, :axes] = rng.normal(size=(classes, axes)) * signal.separation / unit / math.sqrt(axes)
+    # The mean of all rows tells nothing of a class.
     means -= means.mean(axis=0)
     labels = np.arange(rows) % classes
+    # Noise and spread within a class have unit variance together in these coordinates.
     points = means[labels] + rng.normal(size=(rows, width))
     if method == "random":
         which = rng.integers(expansion, size=rows)
@@ -159,6 +161,7 @@ def forecast_labels(
         expansion, names = 1, classes
     named = labels * expansion + which
     centres, sizes = _centres(points, named, names)
+    # Names without a sample are seen by nobody, so they are no part of a grouping.
     used = sizes > 0
     truth = np.arange(names) // expansion
     return LabelForecast(

@@ -79,6 +79,7 @@ class LabelMap:
                 where="labels",
                 remedy=f"Give a method of {get_args(LabelMethod)} and an expansion of at least 1.",
             )
+        # Several names a class need a method that spreads samples over them.
         if method == "none" and expansion != 1:
             raise UsageError(
                 f"expansion {expansion} without a method",
@@ -105,6 +106,7 @@ class LabelMap:
         names = num_classes * expansion
         permutation = np.arange(max(names, 0), dtype=np.int64)
         if method != "none":
+            # Neighbouring numbers would show which names are of one class.
             permutation = secret_permutation(names, master_key.derive_key("label-permutation"))
         return cls(
             method,
@@ -149,6 +151,7 @@ class LabelMap:
         """
         if self.method != "anchors":
             raise ValueError(f"method {self.method!r} has no anchors")
+        # All 256 bits of the key: whoever can try all seeds knows the anchors.
         seed = int.from_bytes(self._key("anchors"), "big")
         return self._with(fit_anchors(points, classes, self.num_classes, self.expansion, seed))
 
@@ -181,12 +184,16 @@ class LabelMap:
         if self.method == "none":
             return classes.astype(np.int32)
         if self.method == "random":
+            # A stream of its own for each split: with a common one, names that never share an id
+            # across splits would be siblings.
             which = keyed_words_below(self._stream(f"split {split}"), ids, self.expansion)
         else:
             if self._fitted is None or released_rows is None:
                 raise ValueError(
                     f"method {self.method!r} needs fitted {self.method} and the released rows"
                 )
+            # A function of the released row, which trainers hold anyway, so the name costs no
+            # privacy.
             which = self._fitted.assign_anchors(released_rows, classes)
         names: NDArray[np.int64] = self._permutation[classes * self.expansion + which]
         return names.astype(np.int32)
@@ -212,6 +219,8 @@ class LabelMap:
         if not self.pools:
             summed: NDArray[np.float64] = by_class.sum(axis=2)
             return summed
+        # A network that is sure gives float64 zeros; the floor keeps one name from ruling out its
+        # class.
         logs = np.log(np.maximum(by_class, np.finfo(np.float64).tiny)).mean(axis=2)
         pooled: NDArray[np.float64] = softmax(logs, axis=1)
         return pooled
@@ -241,6 +250,7 @@ class LabelMap:
         """Read `to_private_bytes`."""
         tensors = load(stored)
         header = json.loads(tensors["header"].tobytes())
+        # safetensors, not pickle: reading a private file must not run code.
         if header.get("format") != _FORMAT:
             raise ValueError("these bytes are not a label map")
         fitted: Anchors | None = None
@@ -260,6 +270,7 @@ class LabelMap:
         return KeyedStream(self._key(use))
 
     def _key(self, use: str) -> bytes:
+        # One key a use, so that no two uses share random words.
         return hashlib.blake2b(use.encode("utf-8"), key=self._spread_key, digest_size=32).digest()
 
     def _with(self, fitted: Anchors) -> LabelMap:

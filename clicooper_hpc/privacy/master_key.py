@@ -61,11 +61,14 @@ class MasterKey:
 
     def derive_key(self, use: str, binding: bytes = b"") -> bytes:
         """Return the 32-byte key of one use, bound to ``binding``."""
+        # A zero byte ends the use: no use and binding read like another use.
         info = b"clicooper/v1/" + use.encode("ascii") + b"\x00" + binding
+        # No salt is needed: the master key is uniform already.
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=info).derive(self.secret)
 
     def to_private_bytes(self) -> bytes:
         """Return the key for the owner's private folder, marked with its mode."""
+        # The mode is stored with the key: a restart must not take a seeded key for a secure one.
         return _MARKS[self.mode] + self.secret
 
     @classmethod

@@ -75,6 +75,8 @@ class NoiseStream:
     def __init__(self, master_key: MasterKey, context: ReleaseContext) -> None:
         self.context = context
         self.mode: RngMode = master_key.mode
+        # Keyed by all that makes the release: the same noise on other rows would show how the clean
+        # rows differ.
         self._stream = KeyedStream(master_key.derive_key("noise", context.digest().value))
         self._sampler = rounded_gaussian(context.spec.sigma_over_grid)
 
@@ -89,6 +91,7 @@ class NoiseStream:
         for start in range(0, ids.size, step):
             part = ids[start : start + step]
 
+            # For numbers so near a threshold of the table that their first word does not decide.
             def more(position: int, part: NDArray[np.int64] = part) -> Iterator[int]:
                 row, column = divmod(position, d)
                 return self._stream.draw_more_words(int(part[row]), column)

@@ -140,6 +140,7 @@ class PrivacyCard:
 
     def __post_init__(self) -> None:
         if (self.spec is None) != (self.check is None):
+            # A card without a second opinion on its epsilon would look like one that was checked.
             raise ValueError("a mechanism and its cross-check belong together")
 
     def lines(self) -> list[str]:
@@ -161,6 +162,7 @@ class PrivacyCard:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values without floats: what is stored, and signed."""
         stored: dict[str, Any] = {
+            # Texts instead of floats: what is signed must read back to the bit everywhere.
             "format": "clicooper privacy card 1",
             "private": self.spec is not None,
             "spec": self.spec and self.spec.to_dict(),
@@ -190,10 +192,12 @@ class PrivacyCard:
         parts = [self.spec.sample_charge(), self.front.charge().under(relation)]
         if self.labels.response_epsilon is not None:
             parts.append(Charge.pure(self.labels.response_epsilon))
+        # A front trained with DP-SGD brings a delta of its own, which the total must cover.
         delta = min(1.0, self.spec.guarantee.delta + parts[1].delta)
         released = compose_charges(parts, delta, relation)
         if self.front.kind != "class-sums" or self.front.epsilon is None:
             return released
+        # Nobody pays both, so the dearer of the two is the total, not their sum.
         return max(released[0], self.front.epsilon), max(released[1], self.front.delta or 0.0)
 
     def _off(self) -> list[tuple[str, str]]:
@@ -232,6 +236,7 @@ class PrivacyCard:
             f"epsilon {_n(g.epsilon)}, delta {_n(g.delta)}",
             f"unit {g.unit}, {g.relation}",
         )
+        # In the same line: an epsilon for one number out of thousands reads like one for a sample.
         whole = f"per SAMPLE epsilon {_n(spec.sample_epsilon)} at the same delta"
         if g.unit == "sample":
             text = f"{claim} per sample ({rest})"

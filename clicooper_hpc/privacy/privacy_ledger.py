@@ -128,8 +128,10 @@ class PrivacyLedger:
         """
         name = (event.split, event.kind, event.release)
         known = self._entries.get(name)
+        # The same name for another mechanism would hide its cost behind the first entry.
         if known is not None and replace(known, samples=event.samples) != event:
             raise ValueError(f"release {event.release!r} was entered with other terms")
+        # Tried on a copy, so that a refused event leaves the ledger as it was.
         after = dict(self._entries)
         if event.samples:
             total = event.samples + (known.samples if known else 0)
@@ -138,6 +140,7 @@ class PrivacyLedger:
             self._entries = after
             return
         budget = self.budget
+        # For the message alone: who is refused wants to know how much was left.
         before = _spent(self._entries, budget.delta, budget.unit, budget.relation)
         now = _spent(after, budget.delta, budget.unit, budget.relation)
         if now[0] > budget.epsilon or now[1] > budget.delta:
@@ -204,8 +207,12 @@ def _spent(
             )
         if unit == event.unit:
             charge = event.charge
+        # None is a label map: a secret without a guarantee adds nothing to a DP total, and the card
+        # says so.
         if charge is not None:
             charges.setdefault(event.split, []).append(charge)
+    # Splits hold different samples (parallel composition), so the run has spent the maximum, not
+    # the sum.
     totals = [compose_charges(listed, delta, relation) for listed in charges.values()]
     return max((t[0] for t in totals), default=0.0), max((t[1] for t in totals), default=0.0)
 

@@ -56,6 +56,7 @@ class RandomizedResponse:
         self.classes = classes
         exact = mpmath.MPContext()
         exact.prec = 256
+        # In 256 bits: p / q must not exceed exp(epsilon) by a rounding.
         ratio = exact.exp(exact.mpf(self.epsilon))
         self.other_weight = int(exact.ceil(exact.mpf(2**64) / (ratio + classes - 1)))
         self.true_weight = 2**64 - (classes - 1) * self.other_weight
@@ -89,6 +90,8 @@ class RandomizedResponse:
             raise ValueError("classes and ids must be equally many")
         if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < self.classes:
             raise ValueError(f"classes must lie in [0, {self.classes})")
+        # Fixed by the id: an answer that were drawn anew on each start would be averaged to the
+        # truth.
         words = self._stream.draw_words(ids, 1)[:, 0]
         true_weight = np.uint64(self.true_weight)
         lie = words >= true_weight

@@ -85,10 +85,12 @@ class ReleaseReceipts:
         ReleaseChangedError
             When a sample's bytes differ from those sent before. Nothing is noted then.
         """
+        # Everything is compared before anything is noted: a refused batch leaves no trace.
         hashes = self._hash(self._in_range(ids), rows, sub_labels)
         seen = self._known[ids]
         changed = seen & np.any(hashes != self._hashes[ids], axis=1)
         # The same sample twice in one batch must agree with itself, too.
+        # The same id may stand twice in one batch, before it is known.
         _, first, place = np.unique(ids, return_index=True, return_inverse=True)
         changed |= np.any(hashes != hashes[first[place]], axis=1)
         if changed.any():
@@ -115,6 +117,7 @@ class ReleaseReceipts:
         """Read `to_bytes`; ``ValueError`` if a bit changed or the key is another."""
         body, seal = stored[:-_HASH_BYTES], stored[-_HASH_BYTES:]
         receipts = cls(0, key)
+        # Receipts of another key would refuse nothing, so another key is refused here.
         if not body.startswith(_MAGIC) or not hmac.compare_digest(seal, receipts._seal(body)):
             raise ValueError("these bytes are not the release receipts of this key")
         start = len(_MAGIC) + 8
@@ -144,6 +147,7 @@ class ReleaseReceipts:
         if rows.dtype != np.float32 or (sub_labels is not None and sub_labels.dtype != np.int32):
             raise ValueError("released rows are float32 and sub-labels int32")
         contiguous = np.ascontiguousarray(rows)
+        # A row with a label and the same row without one are two releases.
         labels = [b"no label"] * ids.size
         if sub_labels is not None:
             labels = [int(y).to_bytes(4, "little", signed=True) for y in sub_labels]

@@ -73,6 +73,7 @@ class ReleaseSpec:
     @property
     def squared_norm_limit(self) -> int:
         """Largest sum of squares of an integer row inside the L2 ball: floor((C / g)^2)."""
+        # Exact: the comparison with sums of squares is what bounds a row.
         return math.floor(Fraction(self.clip_over_grid) ** 2)
 
     def charge(self) -> Charge:
@@ -100,6 +101,7 @@ class ReleaseSpec:
 
     def digest(self) -> Digest:
         """Digest of the parameters; noise is keyed by it."""
+        # Floats stand in it as texts, so equal parameters have equal digests on every machine.
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return digest_bytes("clicooper/v1/release-spec", text.encode("ascii"))
 
@@ -117,12 +119,15 @@ def solve_release_spec(guarantee: Guarantee) -> ReleaseSpec:
         # Cutting to the grid shall cost the metric unit at most 1/64 more noise.
         slack = 64 * (math.sqrt(guarantee.dimension) + 1)
         grid = min(grid, _power_of_two_below(guarantee.metric_distance / slack))
+    # A finer grid changes the sensitivity of the metric unit, and with it sigma: both are settled
+    # together.
     while True:
         sensitivity = unit_sensitivity(guarantee, grid)
         sigma = gaussian_sigma(guarantee.epsilon, guarantee.delta, sensitivity.value)
         if grid <= sigma / 64:
             break
         grid = _power_of_two_below(sigma / 64)
+    # Beyond 2^24 float32 skips integers, and what is sent would be rounded after the noise.
     if guarantee.clip / grid + _NOISE_REACH * sigma / grid > MAX_INTEGER:
         raise UsageError(
             f"clip bound {guarantee.clip:.6g} and noise {sigma:.6g} do not fit one float32 grid",

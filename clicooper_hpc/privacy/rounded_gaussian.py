@@ -58,6 +58,7 @@ class RoundedGaussian:
         # P[|N| > 9.2 s] < 2^-63: beyond it every U is close to the last entry.
         steps = np.arange(math.ceil(9.2 * sigma_over_grid) + 1, dtype=np.float64)
         outside = np.ldexp(erfc((steps + 0.5) / (sigma_over_grid * math.sqrt(2))), _BITS)
+        # From the tail, by erfc: 1 - erf would lose all its digits there.
         table = np.uint64(1 << _BITS) - np.rint(outside).astype(np.uint64)
         self._table: NDArray[np.uint64] = np.maximum.accumulate(table)
         _check_table(self._table, sigma_over_grid)
@@ -95,10 +96,13 @@ class RoundedGaussian:
         unsure = np.flatnonzero(~self._clear(uniform, guess))
         if unsure.size:
             found = np.searchsorted(self._table, uniform[unsure], side="right").astype(np.int32)
+            # Float64 decides nearly all; about one number in 10^8 takes exact arithmetic, so that
+            # no bit hangs on the maths library.
             for i in np.flatnonzero(~self._clear(uniform[unsure], found)).tolist():
                 position = int(unsure[i])
                 found[i] = self._decide(int(uniform[position]), more(position))
             guess[unsure] = found
+        # The sign is a bit of its own, and U has the other 63.
         negative = (flat & _ONE).astype(np.bool_)
         np.negative(guess, out=guess, where=negative)
         return guess.reshape(words.shape)
@@ -162,6 +166,8 @@ def _threshold(k: int, sigma_over_grid: float, bits: int) -> int:
 
 def _check_table(table: NDArray[np.uint64], sigma_over_grid: float) -> None:
     for k in np.linspace(0, table.size - 1, 17).astype(np.int64).tolist():
+        # A few entries against exact arithmetic: a library that is off would change the bits in
+        # silence.
         exact = _threshold(k, sigma_over_grid, _BITS) >> _GUARD
         if abs(exact - int(table[k])) > _TRUSTED:
             raise EnvironmentUnfitError(

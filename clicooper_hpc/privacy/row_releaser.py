@@ -40,6 +40,7 @@ class GaussianReleaser:
     __slots__ = ("_stream", "spec")
 
     def __init__(self, spec: ReleaseSpec, stream: NoiseStream) -> None:
+        # Noise of another sigma would be added under this guarantee.
         if stream.context.spec != spec:
             raise ValueError("this noise stream was keyed for another mechanism")
         self.spec = spec
@@ -73,6 +74,7 @@ class GaussianReleaser:
         total = clip_to_grid(rows, self.spec, ids) + self._stream.draw_noise(ids)
         # A bound on the output is post-processing: it keeps float32 exact in the 2^-75 case.
         exact = np.clip(total, -MAX_INTEGER, MAX_INTEGER).astype(np.float32)
+        # Exact, since the grid is a power of two: the floats have no low bits to attack.
         released: NDArray[np.float32] = exact * np.float32(self.spec.grid)
         return released
 

@@ -93,6 +93,7 @@ class Guarantee:
             if distance is not None:
                 raise _refuse(where, f"unit {self.unit!r} has no distance", "leave it out")
             return
+        # The zero row need not be near any row, so zero-out has no distance to speak of.
         if self.relation != "replace-one":
             raise _refuse("relation", "the metric unit compares two rows", "replace-one")
         if distance is None:
@@ -132,6 +133,8 @@ def unit_sensitivity(guarantee: Guarantee, grid: float) -> Sensitivity:
         return sample_sensitivity(guarantee)
     clip, distance = guarantee.clip, guarantee.metric_distance
     if distance is not None:
+        # Cutting may move two near rows apart by a step in each coordinate, which this unit alone
+        # must pay.
         slack = (math.sqrt(guarantee.dimension) + 1) * grid
         reason = f"D0 + (sqrt(d) + 1) g: rows closer than D0 = {distance!r}, cut to the grid"
         return Sensitivity(_above(distance + slack), reason)

@@ -203,7 +203,7 @@ def test_means_are_divided_by_a_constant_and_noise_is_what_the_card_says(tmp_pat
         offsets[setting] = (operations[3].operation_tensors()["offset"].numpy(), rows.mean(axis=0))
     assert np.allclose(*offsets["false"], atol=1e-6)
     got, want = offsets["true"]
-    # K sums with noise sigma each, divided by the samples set aside / K and averaged over K classes.
+    # K sums with noise sigma each, divided by samples set aside / K and averaged over K classes.
     expected = sigma * math.sqrt(CLASSES) / SET_ASIDE
     assert 0.4 * expected < (got - want).std() < 2.0 * expected
 
