@@ -1,4 +1,4 @@
-"""The front as a value: the owner's part of the network, from raw rows to release rows.
+"""The front: the owner's part of the network, from raw rows to the rows that are released.
 
 A front is a short chain of operations fixed before the run. It must not depend on private data,
 except through DP-SGD or noised class sums, or the row-wise guarantee of the release does not hold:

@@ -1,4 +1,4 @@
-"""A projection that a part of the training samples pays for: LDA of their noised class sums.
+"""Class scores by linear discriminants of noised class sums, paid for by samples set aside.
 
 The rows of samples set aside, through the public part of the front and scaled to norm 1, are summed
 by class; the sums get noise once (`clicooper_hpc.privacy.class_sums` has the argument), and the

@@ -1,4 +1,4 @@
-"""Row by row, whatever the batch: blocks of one fixed size, checked on this machine.
+"""Evaluation of a front in blocks of one size, so that a row's bits do not depend on its batch.
 
 A compute kernel may add the same numbers in another order when a batch has another size, so a row
 evaluated among 10 rows and among 100 may differ in its last bits; through the release's rounding

@@ -1,4 +1,4 @@
-"""What a run will cost each sample, asked of the privacy ledger before anything leaves."""
+"""Privacy costs of a run, and the check that the budget covers them before anything leaves."""
 
 from __future__ import annotations
 

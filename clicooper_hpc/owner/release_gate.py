@@ -1,4 +1,4 @@
-"""The one way out of the owner: what leaves about a sample is computed, charged and checked here.
+"""The release gate: computes, charges, checks and hands out everything that leaves about a sample.
 
 A row passes in this order: clean row, front, clip, noise and rounding (`ReleaseGate.released`);
 then the charge, which is stored; then the comparison with its receipt; then it is handed out

@@ -1,4 +1,4 @@
-"""The owner's private state: made once, then only ever read again.
+"""The owner's private files: key, front, label map, receipts, ledger; made once, then read again.
 
 A pass over the data that was killed is repeated with the same key, front, label map and receipts,
 so the very same bits leave: that is what makes a release one-time.

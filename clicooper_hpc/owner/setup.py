@@ -1,4 +1,4 @@
-"""Everything the owner decides before the first message: data, front, noise, labels, budget.
+"""Setup of the owner before the first message: data, front, noise, budget, sub-labels.
 
 Nothing in here talks to another rank. When it fails, nothing has been sent.
 """

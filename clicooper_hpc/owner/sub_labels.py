@@ -1,4 +1,4 @@
-"""The sub-label of every training sample, assigned before anything leaves."""
+"""Label map and sub-labels of the training samples, assigned before anything leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one sample has paid in all, and a second opinion on a single release.
+"""Privacy accounting: charges, their composition, and a cross-check by other accountants.
 
 Composition: Gaussian mechanisms on the same sample compose exactly, as one Gaussian mechanism of
 mu = sqrt(sum mu_i^2) (Dong, Roth and Su 2019, Corollary 3.3). Everything else, randomised response

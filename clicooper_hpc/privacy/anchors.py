@@ -1,4 +1,4 @@
-"""Voronoi cells of the released rows that are different for each class, assigned in integers.
+"""Anchors of the label map: secret Voronoi cells of released rows, other ones for each class.
 
 Each class has its own secret anchors, drawn alike for all classes; a sample is named by the anchor
 of its class nearest to its *released* row. The name is a function of what trainers already hold and

@@ -1,4 +1,4 @@
-"""What a label map will hide and what it will cost, before a run.
+"""Simulation of what a label map will hide and cost, before a run.
 
 The released rows of a class are taken as Gaussian around the class's mean, in coordinates where
 noise and spread within a class have unit variance together. Such rows are drawn and named by the

@@ -1,4 +1,4 @@
-"""The noise of a release: one row a sample, drawn once, had again whenever it is asked for.
+"""The noise of a release: one row for each sample, regenerated from a key, never stored.
 
 The stream key is derived from the master key and the digest of the release context, which names
 the split, the front, the data and every parameter of the mechanism. Change any of them and the

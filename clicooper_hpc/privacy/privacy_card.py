@@ -1,4 +1,4 @@
-"""The privacy card: what a run promises about one sample, on one page, with nothing left out.
+"""The privacy card: the guarantee of a run, its mechanism and its measured figures, as text.
 
 Figures that were not measured are absent, never guessed. Where the unit is smaller than a sample,
 the epsilon of a whole sample stands in the same line as the epsilon of the unit.

@@ -1,4 +1,4 @@
-"""One release per sample: what was sent once can be sent again, but nothing else.
+"""Receipts of released samples: keyed hashes, so that only the same bytes can leave again.
 
 The noise of a sample never changes, so two releases that differ show the difference of the clean
 rows. That happens without ill will: a front that is not deterministic on a GPU, other data behind

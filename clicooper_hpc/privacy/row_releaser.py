@@ -1,4 +1,4 @@
-"""From the front's rows to the rows that leave the owner."""
+"""Releasers: clip, noise and round rows of the front, or pass them on with privacy off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guarantee promises, and how far one neighbour can move a released row.
+"""Privacy guarantees and their sensitivity: how far a neighbour can move a released row.
 
 Units
 -----

@@ -66,7 +66,7 @@ def test_a_network_that_knows_nothing_leaves_the_scores_as_they_are() -> None:
     assert clean.model.loss == pytest.approx(clean.front.loss)
 
 
-def test_scores_tempered_for_release_count_as_they_were_before() -> None:
+def test_scores_softened_for_release_count_as_they_were_before() -> None:
     rows, model, label_map = made(front=1.5, network=1.5)
     plain = evaluate_clean(model, batches(rows), label_map, temperature=1.0)
     _, model, _ = made(front=1.5, network=1.5)
