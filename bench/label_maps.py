@@ -28,14 +28,14 @@ from clicooper_hpc.attacks.labels.informed import Evidence, by_rows
 from clicooper_hpc.attacks.labels.merge import merge_variants
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.from_job import front_from_job
 from clicooper_hpc.fronts.front import Front
-from clicooper_hpc.fronts.private_lda import SpentMeans, spend_samples
+from clicooper_hpc.fronts.job_front import build_job_front
+from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_means
+from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import draw_samples
-from clicooper_hpc.owner.setup import guarantee_of
-from clicooper_hpc.privacy.anchors import fit_anchors, summaries
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.spec import solve
+from clicooper_hpc.privacy.anchors import fit_anchors, summarise_for_anchors
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.release_spec import solve_release_spec
 
 _PASS = 500
 
@@ -58,20 +58,20 @@ def main() -> None:
     master = MasterKey.from_seed(0)
     with open_dataset(job.data.path) as data:
         samples = draw_samples(job, data, master)
-        splits, spent = samples.splits, samples.spent
+        splits, set_aside = samples.splits, samples.set_aside
 
-        def spend(before: Front) -> SpentMeans:
-            assert spent is not None
-            return spend_samples(before, spent, data.num_classes, job.privacy, master)
+        def class_means(before: Front) -> PrivateClassMeans:
+            assert set_aside is not None
+            return private_lda_means(before, set_aside, data.num_classes, job.privacy, master)
 
-        front = front_from_job(job, data, splits["train"], spend=spend)
+        front = build_job_front(job, data, splits["train"], class_means=class_means)
         limit = {"train": len(splits["train"]), "test": min(len(splits["test"]), 4000)}
         clean, labels = {}, {}
         for name, count in limit.items():
             labels[name] = np.asarray(splits[name].labels(np.arange(count)), dtype=np.int64)
             parts = [
                 _clipped(
-                    front.rows(splits[name].rows(np.arange(at, min(at + _PASS, count)))),
+                    front.apply(splits[name].read(np.arange(at, min(at + _PASS, count)))),
                     job.privacy.unit,
                     job.privacy.clip,
                     front.non_negative,
@@ -84,8 +84,8 @@ def main() -> None:
     tests = _project(clean["test"], mean, basis, 0.0, 0)[0]
     noises = given.sigma
     if noises is None:
-        promise = guarantee_of(job, front.output_shape, non_negative=front.non_negative)
-        noises = [solve(promise).sigma]
+        promise = mechanism_guarantee(job, front.output_shape, non_negative=front.non_negative)
+        noises = [solve_release_spec(promise).sigma]
     for sigma in noises:
         for seed in range(given.seeds):
             places, points = _project(clean["train"], mean, basis, sigma, seed)
@@ -165,7 +165,7 @@ def _project(
         rows = clean[at : at + _PASS].astype(np.float32)
         rows = rows + np.float32(sigma) * rng.standard_normal(size=rows.shape, dtype=np.float32)
         places.append((rows.reshape(len(rows), -1) - mean) @ basis)
-        points.append(summaries(rows))
+        points.append(summarise_for_anchors(rows))
     return np.concatenate(places), np.concatenate(points)
 
 

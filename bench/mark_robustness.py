@@ -268,7 +268,7 @@ def load(path: Path, rows: int | None, device: torch.device) -> tuple[str, Data,
         for name in ("train", "test"):
             split = source.split(name)
             ids = np.random.default_rng(0).permutation(len(split))[:rows]
-            maps = split.rows(ids) - 0.5
+            maps = split.read(ids) - 0.5
             labels = split.labels()[ids]
             parts.append(
                 Data(torch.from_numpy(maps).to(device), torch.from_numpy(labels).to(device))

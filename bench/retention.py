@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.build import build_front
-from clicooper_hpc.fronts.discriminant import fit_discriminant
+from clicooper_hpc.fronts.build_front import FrontBase, build_front
 from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.private_lda import fit_private_lda
 from clicooper_hpc.fronts.projection import Projection, fit_projection
-from clicooper_hpc.privacy.mechanism import gaussian_sigma
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_sigma
 
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -127,7 +127,7 @@ def by_private_lda(
     classes = int(train.classes.max()) + 1
     noised = sums(fit, classes) + rng.normal(size=(classes, fit.rows.shape[1])) * sigma
     samples = cut / classes
-    scores = fit_discriminant(
+    scores = fit_private_lda(
         noised / samples, public.rows, public.classes, noise=sigma / samples, samples=samples
     )
     moved = [
@@ -172,7 +172,7 @@ def behind(front: Front, path: str, split: str) -> Set:
     with open_dataset(path) as data:
         part = data.split(split)
         ids = np.arange(len(part))
-        return Set(front.rows(part.rows(ids)).astype(np.float64), part.labels(ids))
+        return Set(front.apply(part.read(ids)).astype(np.float64), part.labels(ids))
 
 
 def line(name: str, dim: int, figure: Figure, draws: int, rng: np.random.Generator) -> None:
@@ -198,7 +198,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     front = build_front(
-        kind="weights", input_shape=(3, 32, 32), weights=given.weights, cut=given.cut
+        FrontBase(kind="weights", input_shape=(3, 32, 32), weights=given.weights, cut=given.cut)
     )
     raw = [
         behind(front, given.private, "train"),

@@ -14,11 +14,11 @@ from clicooper_hpc.attacks.epsilon_bound import Bound, Release, lower_bound
 from clicooper_hpc.attacks.harness.result import AttackResult
 from clicooper_hpc.attacks.worst_case import worst_case_pairs
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
-from clicooper_hpc.privacy.release import Releaser, RowReleaser
+from clicooper_hpc.privacy.release_spec import solve_release_spec
+from clicooper_hpc.privacy.row_releaser import GaussianReleaser, RowReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import solve
 
 __all__ = ["Bound", "Release", "audit_guarantee", "lower_bound", "releases_of"]
 
@@ -35,7 +35,7 @@ def releases_of(releaser: RowReleaser) -> Release:
         size = count * len(rows)
         ids = np.arange(used, used + size, dtype=np.int64)
         used += size
-        return releaser.release(np.tile(rows, (count, 1)), ids).reshape(count, *rows.shape)
+        return releaser.release_rows(np.tile(rows, (count, 1)), ids).reshape(count, *rows.shape)
 
     return release
 
@@ -61,10 +61,10 @@ def audit_guarantee(
         One for each pair of `worst_case_pairs`: ``value`` and ``low`` are the lower bound of
         epsilon, ``ceiling`` is the claim; a value above it proves a bug.
     """
-    spec = solve(guarantee)
+    spec = solve_release_spec(guarantee)
     source = digest_bytes("clicooper/v1/dp-audit", b"worst-case rows")
     stream = NoiseStream(MasterKey.from_seed(seed), ReleaseContext("train", source, source, spec))
-    release = releases_of(Releaser(spec, stream))
+    release = releases_of(GaussianReleaser(spec, stream))
     findings = []
     for name, (first, second) in worst_case_pairs(guarantee).items():
         bound = lower_bound(

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta
 
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
 
 __all__ = ["Bound", "Release", "lower_bound"]
 

@@ -88,7 +88,7 @@ def check_noise(
     values, counts = np.unique(whole, return_counts=True)
     scale = sigma / grid
     support = np.arange(-math.ceil(10 * scale), math.ceil(10 * scale) + 1, dtype=np.int64)
-    chances = rounded_gaussian(scale).probability(support)
+    chances = rounded_gaussian(scale).rounded_gaussian_probability(support)
     _, rows = np.unique(whole, axis=0, return_counts=True)
     n, d = released.shape
     return NoiseCheck(

@@ -19,7 +19,7 @@ from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.owner.setup import Preparation, prepare
+from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.provenance.chain import Place
@@ -184,8 +184,8 @@ class StageAuditor:
         self._sent_rows_agree = True
 
     def _rows(self, ids: NDArray[np.int64]) -> Tensor:
-        # The desk hands out the bytes that left once, or nothing; it charges them only once.
-        return self._preparation.desk.rows("train", ids)[0]
+        # The gate hands out the bytes that left once, or nothing; it charges them only once.
+        return self._preparation.gate.release("train", ids)[0]
 
     def _steps(self, stage: int) -> list[TrainStep]:
         events = self.course.agenda.events()
@@ -275,7 +275,7 @@ def _verified(run: Run) -> LedgerView:
     return view
 
 
-def _prepared(scene: StageAuditor) -> Preparation:
+def _prepared(scene: StageAuditor) -> ReleaseSetup:
     """Bring the owner's released rows and sub-labels back."""
     require_secrets(scene.private, "audit")
-    return prepare(scene.job, PrivateFolder(scene.private))
+    return set_up_release(scene.job, PrivateFolder(scene.private))

@@ -96,7 +96,11 @@ def _failed(verdict: StageVerdict, segment: int | None) -> bool:
 
 
 def _draw(scene: StageAuditor, count: int) -> list[int]:
-    key = OwnerSecrets(PrivateFolder(scene.private)).master_key(scene.job).derive("audit-challenge")
+    key = (
+        OwnerSecrets(PrivateFolder(scene.private))
+        .secret_master_key(scene.job)
+        .derive_key("audit-challenge")
+    )
     return draw(key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count)
 
 

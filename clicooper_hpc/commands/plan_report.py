@@ -8,10 +8,10 @@ from torch import nn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.from_job import front_outline
+from clicooper_hpc.fronts.job_front import outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
-from clicooper_hpc.owner.samples import spent_count, splits_of
-from clicooper_hpc.owner.setup import guarantee_of
+from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
+from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.grid import render_grid
 from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, measured_costs
@@ -20,11 +20,11 @@ from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.label_forecast import (
     ReleasedRows,
-    fewest_names,
+    forecast_fewest_names,
     forecast_labels,
-    typical_signal,
+    forecast_signal,
 )
-from clicooper_hpc.privacy.spec import solve
+from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.run.build import (
     channel_plan,
     check_course,
@@ -51,9 +51,9 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     segments = job.check_ranks(ranks)
     check_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
-        splits = splits_of(job, data)
-        shape, non_negative = front_outline(job, splits["train"], data.num_classes)
-        spent = spent_count(job, len(splits["train"]), data.num_classes)
+        splits = split_samples(job, data)
+        shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
+        spent = count_set_aside_samples(job, len(splits["train"]), data.num_classes)
         contract = Contract(
             release_shape=shape,
             # Samples spent on the front's class sums are never released.
@@ -169,7 +169,7 @@ def _contract_of(layout: Layout) -> Contract:
 def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: int) -> list[str]:
     if not job.privacy.enabled:
         return ["NO PRIVACY: rows leave the owner as the front makes them"]
-    spec = solve(guarantee_of(job, shape, non_negative=non_negative))
+    spec = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative))
     g = spec.guarantee
     lines = [
         f"privacy: epsilon {g.epsilon:g}, delta {g.delta:g} per {g.unit_label}, {g.relation}; "
@@ -216,9 +216,9 @@ def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -
         return [f"{head}; too few samples for a forecast"]
     sigma = 0.0
     if job.privacy.enabled:
-        sigma = solve(guarantee_of(job, shape, non_negative=non_negative)).sigma
+        sigma = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative)).sigma
     dimension = int(np.prod(shape))
-    signal = typical_signal(
+    signal = forecast_signal(
         job.privacy.unit,
         job.privacy.clip,
         dimension,
@@ -226,7 +226,7 @@ def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -
     )
     released = ReleasedRows(signal, sigma, dimension, contract.samples, classes)
     forecast = forecast_labels(method, released, gamma)
-    best = fewest_names(released)
+    best = forecast_fewest_names(released)
     if best is None:
         advice = "no number of random names hides the grouping at this noise"
     else:

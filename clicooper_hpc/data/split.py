@@ -60,7 +60,7 @@ class Split:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample as `rows` returns it: (D,) or (C, H, W)."""
+        """Shape of one sample as `read` returns it: (D,) or (C, H, W)."""
         shape = self.row_shape
         return (shape[2], shape[0], shape[1]) if len(shape) == 3 else shape
 
@@ -69,7 +69,7 @@ class Split:
         """Dtype as stored: uint8 or float32."""
         return self._x.dtype
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return samples in the order asked, repeats included.
 
         uint8 values are divided by 255 (to [0, 1]); float32 values are returned as they are.

@@ -32,17 +32,24 @@ from scipy.special import ndtri
 from torch import nn
 
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.fronts.layer_spec import Layer, build_network, trace_shapes
+from clicooper_hpc.fronts.layer_spec import Layer, build_layers, trace_layer_shapes
 from clicooper_hpc.fronts.operations import Network
 
-__all__ = ["DpSgd", "OsRandom", "PrivateRows", "Spent", "default_layers", "train_dpsgd"]
+__all__ = [
+    "DpSgdCost",
+    "DpSgdRandom",
+    "DpSgdSettings",
+    "PrivateRows",
+    "default_dpsgd_layers",
+    "train_dpsgd_front",
+]
 
 _MEAN, _STD = 0.5, 0.25  # constants: statistics of private rows would cost privacy
 _MIN_EPSILON = 0.05  # the PRV accountant resolves 0.01; below this it is mostly that error
 
 
 @dataclass(frozen=True, slots=True)
-class DpSgd:
+class DpSgdSettings:
     """Settings of the training; ``epsilon`` and ``delta`` are targets under add-remove.
 
     ``batch_rows`` is the expected size of a Poisson batch, ``clip_norm`` the L2 bound on one
@@ -94,7 +101,7 @@ class PrivateRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class DpSgdCost:
     """What a training cost under add-remove, and with how much noise."""
 
     epsilon: float
@@ -104,14 +111,17 @@ class Spent:
     sample_rate: float
 
 
-class OsRandom:
+class DpSgdRandom:
     """Uniform and Gaussian numbers from ChaCha20 under a fresh key of the operating system."""
 
     def __init__(self) -> None:
+        # Not from the master key and never again the same: a front is stored, so its noise need not
+        # be repeated.
         self._stream = Cipher(ChaCha20(os.urandom(32), bytes(16)), mode=None).encryptor()
 
     def uniform(self, size: int) -> NDArray[np.float64]:
         """Return ``size`` numbers strictly between 0 and 1, on a grid of 2**-53."""
+        # 52 bits and a half step: never 0 or 1, where the inverse of the Gaussian is infinite.
         words = np.frombuffer(self._stream.update(bytes(8 * size)), dtype="<u8") >> np.uint64(12)
         uniform: NDArray[np.float64] = (words.astype(np.float64) + 0.5) * 2.0**-52
         return uniform
@@ -123,9 +133,9 @@ class OsRandom:
 
 
 class _OsNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' optimizer with the noise of `OsRandom`."""
+    """Opacus' optimizer with the noise of `DpSgdRandom`."""
 
-    source: OsRandom
+    source: DpSgdRandom
 
     def add_noise(self) -> None:
         """Set every gradient to clipped sum plus noise; see `DPOptimizer.add_noise`."""
@@ -137,7 +147,7 @@ class _OsNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
             )
 
 
-def default_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
+def default_dpsgd_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
     """Return a small network for ``input_shape``: two or three convolutions, or two linear layers.
 
     Group normalisation keeps samples apart; the output has ``dim`` numbers.
@@ -160,6 +170,7 @@ def default_layers(input_shape: tuple[int, ...], dim: int) -> tuple[Layer, ...]:
             "groups": 1,
             "bias": True,
         }
+        # GroupNorm, since BatchNorm mixes samples, and one sample's gradient then has no bound.
         norm = (("num_groups", 4), ("num_channels", width), ("eps", 1e-5))
         layers += [Layer("Conv2d", tuple(conv.items())), Layer("GroupNorm", norm), Layer("ReLU")]
         channels = width
@@ -173,12 +184,18 @@ def _check_rows(private: PrivateRows) -> None:
     labels = private.labels
     if len(labels) != len(private.rows) or len(labels) == 0:
         raise DataError("the private rows and labels differ in number", where="front.dp_sgd")
+    # The number of classes is given, not read off the labels: that would be a query of its own.
     if labels.ndim != 1 or labels.min() < 0 or labels.max() >= private.classes:
         raise DataError(f"labels must lie in [0, {private.classes})", where="front.dp_sgd")
 
 
 def _fit(
-    network: nn.Module, private: PrivateRows, settings: DpSgd, noise: float, rate: float, steps: int
+    network: nn.Module,
+    private: PrivateRows,
+    settings: DpSgdSettings,
+    noise: float,
+    rate: float,
+    steps: int,
 ) -> PRVAccountant:
     """Train ``network`` in place; return the accountant that saw every step."""
     module = GradSampleModule(network)
@@ -189,12 +206,14 @@ def _fit(
         max_grad_norm=settings.clip_norm,
         expected_batch_size=settings.batch_rows,
     )
-    optimizer.source = source = OsRandom()
+    optimizer.source = source = DpSgdRandom()
     accountant = PRVAccountant()
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=rate))
     rows = ((private.rows - np.float32(_MEAN)) / np.float32(_STD)).astype(np.float32)
     labels = private.labels.astype(np.int64)
     for _ in range(steps):
+        # The accountant counts Poisson samples; batches of a fixed size would cost more than it
+        # says.
         chosen = np.flatnonzero(source.uniform(len(rows)) < rate)  # Poisson: each row by itself
         optimizer.zero_grad()
         if len(chosen):
@@ -208,13 +227,18 @@ def _fit(
     return accountant
 
 
-def train_dpsgd(
-    private: PrivateRows, settings: DpSgd, *, input_shape: tuple[int, ...], dim: int, seed: int
-) -> tuple[Network, Spent]:
+def train_dpsgd_front(
+    private: PrivateRows,
+    settings: DpSgdSettings,
+    *,
+    input_shape: tuple[int, ...],
+    dim: int,
+    seed: int,
+) -> tuple[Network, DpSgdCost]:
     """Train a front with a linear head on the private train split, and drop the head.
 
     ``seed`` sets the starting weights only. Training twice costs twice: keep the front
-    (`Front.private_tensors`) and use `restore_front` on resume.
+    (`Front.front_tensors`) and use `restore_front` on resume.
 
     Raises
     ------
@@ -228,17 +252,19 @@ def train_dpsgd(
             f"{settings.batch_rows} is more than the {rows} private rows",
             where="front.dp_sgd.batch_rows",
         )
-    layers = settings.layers or default_layers(input_shape, dim)
-    shape = trace_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
+    layers = settings.layers or default_dpsgd_layers(input_shape, dim)
+    shape = trace_layer_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
     if len(shape) != 1:
         raise UsageError(
             f"the layers end in shape {shape}, not in a vector", where="front.dp_sgd.layers"
         )
+    # The number of samples is public, and with it the sampling rate.
     rate = settings.batch_rows / rows
     steps = max(1, round(settings.epochs / rate))
+    # Starting weights come from the seed; whoever uses torch beside us keeps the stream he had.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = build_network(layers)
+        body = build_layers(layers)
         head = nn.Linear(shape[0], private.classes)
     network = nn.Sequential(body, head).train().requires_grad_(True)
     with warnings.catch_warnings():
@@ -255,7 +281,8 @@ def train_dpsgd(
             )
         )
         accountant = _fit(network, private, settings, noise, rate, steps)
+        # What the steps really cost, as counted, not what was aimed at.
         epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
-    spent = Spent(epsilon, settings.delta, noise, steps, rate)
-    return Network(layers, input_shape, (_MEAN,), (_STD,), weights), spent
+    cost = DpSgdCost(epsilon, settings.delta, noise, steps, rate)
+    return Network(layers, input_shape, (_MEAN,), (_STD,), weights), cost

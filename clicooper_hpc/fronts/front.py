@@ -1,18 +1,17 @@
-"""The front as a value: the owner's part of the network, from raw rows to release rows.
+"""The front: the owner's part of the network, from raw rows to the rows that are released.
 
-A front is a short chain of stages fixed before the run. It must not depend on private data, except
-through DP-SGD or noised class sums, or the row-wise guarantee of the release does not hold:
-replacing one sample would move every row. `Provenance` says which it is, or that the guarantee is
+A front is a short chain of operations fixed before the run. It must not depend on private data,
+except through DP-SGD or noised class sums, or the row-wise guarantee of the release does not hold:
+replacing one sample would move every row. `FrontOrigin` says which it is, or that the guarantee is
 conditional.
-`clicooper_hpc.fronts.build.build_front` makes fronts.
+`clicooper_hpc.fronts.build_front.build_front` makes fronts.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,63 +19,23 @@ from torch import Tensor
 
 from clicooper_hpc.digests import Digest, digest_bytes, digest_chunks
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.operations import Network, Operation, stage_from
-from clicooper_hpc.fronts.row_blocks import evaluate_rows, output_shape, probe_rows, safe_block
-from clicooper_hpc.privacy.spec import ReleaseSpec
+from clicooper_hpc.fronts.operations import (
+    Network,
+    Operation,
+    restore_operation,
+    trace_operation_shapes,
+)
+from clicooper_hpc.fronts.origin import FrontOrigin
+from clicooper_hpc.fronts.row_blocks import (
+    evaluate_row_blocks,
+    probe_rows,
+    safe_row_block,
+)
 
-__all__ = ["Front", "Provenance", "ProvenanceKind", "Spending", "assemble_front", "restore_front"]
-
-ProvenanceKind = Literal["public-weights", "random", "fixed-basis", "dp-sgd", "identity"]
+__all__ = ["Front", "assemble_front", "restore_front"]
 
 _DIGEST_TAG = "clicooper/v1/front"
 _PROBE_TAG = "clicooper/v1/front-probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """Training samples that paid for the projection with their class sums, and are never released.
-
-    ``spec`` is the mechanism of the sums; None where privacy is off and the sums are exact.
-    """
-
-    samples: int
-    spec: ReleaseSpec | None
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Why the front is, or is not, independent of the private data.
-
-    Parameters
-    ----------
-    kind, text
-        Where the front itself comes from, as a word and as a line.
-    normalisation
-        ``"frozen statistics"`` where BatchNorm runs on stored statistics, else ``"none"``.
-    projection
-        What a fitted projection was fitted on, if there is one.
-    conditional, reason
-        Whether the guarantee holds only given the front, and why.
-    epsilon, delta
-        Price of DP-SGD under add-remove, on top of the release's; None for every other kind.
-    spent
-        The samples a private projection was paid with, if there is one.
-    """
-
-    kind: ProvenanceKind
-    text: str
-    normalisation: str = "none"
-    projection: str | None = None
-    conditional: bool = False
-    reason: str | None = None
-    epsilon: float | None = None
-    delta: float | None = None
-    spent: Spending | None = None
-
-    @property
-    def is_private(self) -> bool:
-        """Whether the front was computed from private samples, so that only its owner has it."""
-        return self.kind == "dp-sgd" or self.spent is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +61,18 @@ class Front:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     non_negative: bool
-    provenance: Provenance
+    origin: FrontOrigin
     digest: Digest
     probe: Digest
     block_rows: int
-    stages: tuple[Operation, ...] = field(repr=False, compare=False)
+    operations: tuple[Operation, ...] = field(repr=False, compare=False)
 
     @property
     def normalisation(self) -> str:
         """``"frozen statistics"`` or ``"none"``."""
-        return self.provenance.normalisation
+        return self.origin.normalisation
 
-    def rows(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map float32 ``[n, *input_shape]`` to float32 ``[n, *output_shape]``.
 
         A row's bits depend on that row alone: not on how many others there are, nor on their
@@ -124,37 +83,43 @@ class Front:
         DataError
             If shape or type differ, or a number in or out is not finite.
         """
-        return evaluate_rows(
-            self.stages, x, input_shape=self.input_shape, block_rows=self.block_rows
+        return evaluate_row_blocks(
+            self.operations, x, input_shape=self.input_shape, block_rows=self.block_rows
         )
 
-    def private_tensors(self) -> dict[str, Tensor]:
-        """Return all constants by name, for ``private/``; `settings` completes them."""
+    def front_tensors(self) -> dict[str, Tensor]:
+        """Return all constants by name, for ``private/``; `front_settings` completes them."""
         return {
             f"{index}.{name}": tensor
-            for index, stage in enumerate(self.stages)
-            for name, tensor in stage.tensors().items()
+            for index, operation in enumerate(self.operations)
+            for name, tensor in operation.operation_tensors().items()
         }
 
-    def settings(self) -> str:
+    def front_settings(self) -> str:
         """Return everything but the tensors, as one JSON text for `restore_front`."""
         content = {
             "version": 1,
             "input_shape": list(self.input_shape),
-            "stages": [stage.settings() for stage in self.stages],
-            "provenance": _provenance_to_dict(self.provenance),
+            "stages": [operation.operation_settings() for operation in self.operations],
+            "provenance": self.origin.origin_to_dict(),
             "digest": self.digest.hex,
         }
         return json.dumps(content, sort_keys=True, allow_nan=False)
 
 
-def _digest(input_shape: tuple[int, ...], stages: Sequence[Operation]) -> Digest:
+def _digest(input_shape: tuple[int, ...], operations: Sequence[Operation]) -> Digest:
     """Digest settings (sorted JSON), then each tensor's name, type, shape and bytes."""
-    settings = {"input_shape": list(input_shape), "stages": [stage.settings() for stage in stages]}
+    # The noise of a release is keyed by this digest, so its words ("stages", "stage") never change:
+    # a stored run would release other bits.
+    settings = {
+        "input_shape": list(input_shape),
+        "stages": [operation.operation_settings() for operation in operations],
+    }
     chunks = [json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()]
-    for index, stage in enumerate(stages):
-        for name, tensor in sorted(stage.tensors().items()):
+    for index, operation in enumerate(operations):
+        for name, tensor in sorted(operation.operation_tensors().items()):
             array = tensor.detach().contiguous().numpy()
+            # Little-endian, so that machines of either byte order agree on the digest.
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             head = f"\n{index}.{name} {little.dtype.str} {list(little.shape)}\n"
             chunks += [head.encode(), little.tobytes()]
@@ -163,42 +128,48 @@ def _digest(input_shape: tuple[int, ...], stages: Sequence[Operation]) -> Digest
 
 def assemble_front(
     input_shape: tuple[int, ...],
-    stages: Sequence[Operation],
-    provenance: Provenance,
+    operations: Sequence[Operation],
+    origin: FrontOrigin,
     *,
     block_rows: int = 64,
 ) -> Front:
-    """Check that the stages fit, fix the block size for this machine, put the front together.
+    """Check that the operations fit, fix the block size for this machine, put the front together.
 
-    ``provenance.normalisation`` is set here, from the stages.
+    ``origin.normalisation`` is set here, from the operations.
     """
-    shape = output_shape(stages, input_shape)
+    shape = trace_operation_shapes(operations, input_shape)
     non_negative = False
-    for stage in stages:
-        non_negative = stage.non_negative(non_negative)
+    # In order: each operation knows what it makes of non-negative rows, and the last one decides.
+    for operation in operations:
+        non_negative = operation.non_negative(non_negative)
+    # BatchNorm in evaluation mode uses stored statistics, so rows of a batch stay apart; the card
+    # says which it was.
     frozen = any(
-        isinstance(stage, Network) and any(layer.type == "BatchNorm2d" for layer in stage.layers)
-        for stage in stages
+        isinstance(operation, Network)
+        and any(layer.type == "BatchNorm2d" for layer in operation.layers)
+        for operation in operations
     )
     normalisation = "frozen statistics" if frozen else "none"
-    block = safe_block(stages, input_shape, block_rows)
-    seen = evaluate_rows(
-        stages, probe_rows(input_shape, block_rows), input_shape=input_shape, block_rows=block
+    block = safe_row_block(operations, input_shape, block_rows)
+    # Stored with the run: a restart on a machine that computes other bits would be a second
+    # release.
+    seen = evaluate_row_blocks(
+        operations, probe_rows(input_shape, block_rows), input_shape=input_shape, block_rows=block
     )
     return Front(
         input_shape=input_shape,
         output_shape=shape,
         non_negative=non_negative,
-        provenance=replace(provenance, normalisation=normalisation),
-        digest=_digest(input_shape, stages),
+        origin=replace(origin, normalisation=normalisation),
+        digest=_digest(input_shape, operations),
         probe=digest_bytes(_PROBE_TAG, seen.tobytes()),
         block_rows=block,
-        stages=tuple(stages),
+        operations=tuple(operations),
     )
 
 
 def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: int = 64) -> Front:
-    """Rebuild a front from `Front.settings` and `Front.private_tensors`.
+    """Rebuild a front from `Front.front_settings` and `Front.front_tensors`.
 
     A front that cost privacy is restored, never made again: that would spend again.
 
@@ -210,38 +181,22 @@ def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: i
     where = "stored front"
     try:
         content = json.loads(settings)
-        stages: list[Operation] = []
-        for index, stage in enumerate(content["stages"]):
+        operations: list[Operation] = []
+        for index, operation in enumerate(content["stages"]):
             start = f"{index}."
             own = {
                 name.removeprefix(start): tensor
                 for name, tensor in tensors.items()
                 if name.startswith(start)
             }
-            stages.append(stage_from(stage, own))
+            operations.append(restore_operation(operation, own))
         input_shape = tuple(int(size) for size in content["input_shape"])
-        provenance = _provenance_from_dict(content["provenance"])
+        origin = FrontOrigin.origin_from_dict(content["provenance"])
         stored = str(content["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
-    front = assemble_front(input_shape, stages, provenance, block_rows=block_rows)
+    front = assemble_front(input_shape, operations, origin, block_rows=block_rows)
+    # Other weights would release other rows under receipts and noise of these.
     if front.digest.hex != stored:
         raise DataError("the weights are not the ones that were stored", where=where)
     return front
-
-
-def _provenance_to_dict(provenance: Provenance) -> dict[str, Any]:
-    spent = provenance.spent
-    if spent is None:
-        return asdict(provenance)
-    spec = None if spent.spec is None else spent.spec.to_dict()
-    plain = asdict(replace(provenance, spent=None))
-    return {**plain, "spent": {"samples": spent.samples, "spec": spec}}
-
-
-def _provenance_from_dict(stored: Mapping[str, Any]) -> Provenance:
-    plain, spent = dict(stored), stored.get("spent")
-    if spent is not None:
-        spec = None if spent["spec"] is None else ReleaseSpec.from_dict(spent["spec"])
-        plain["spent"] = Spending(int(spent["samples"]), spec)
-    return Provenance(**plain)

@@ -20,12 +20,12 @@ from clicooper_hpc.errors import DataError
 __all__ = [
     "LAYER_TYPES",
     "Layer",
-    "build_network",
-    "expected_tensors",
-    "layer_objects",
+    "build_layers",
+    "expected_layer_tensors",
+    "layers_stay_non_negative",
+    "layers_to_objects",
     "parse_layers",
-    "stays_non_negative",
-    "trace_shapes",
+    "trace_layer_shapes",
 ]
 
 _MAX_LAYERS = 512
@@ -77,6 +77,7 @@ _MODULES: Mapping[str, Callable[..., nn.Module]] = {name: getattr(nn, name) for 
 
 
 def _value(given: object, rule: _Setting, name: str, where: str) -> int | float | bool:
+    # bool is an int to Python, so it is asked for first.
     if rule.kind is bool:
         if isinstance(given, bool):
             return given
@@ -99,6 +100,7 @@ def _layer(given: object, where: str) -> Layer:
             f"unknown layer type {kind!r}", where=where, remedy=f"Use one of {list(LAYER_TYPES)}"
         )
     rules = _SETTINGS[kind]
+    # Refused, not ignored: a misspelt setting would build another network in silence.
     unknown = sorted(str(name) for name in given if name != "type" and name not in rules)
     if unknown:
         raise DataError(
@@ -130,12 +132,12 @@ def parse_layers(given: object, *, where: str) -> tuple[Layer, ...]:
     return tuple(_layer(item, f"{where}: layer {i}") for i, item in enumerate(given))
 
 
-def layer_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
+def layers_to_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
     """Return the JSON form that `parse_layers` reads back unchanged."""
     return [{"type": layer.type, **dict(layer.settings)} for layer in layers]
 
 
-def build_network(layers: Sequence[Layer]) -> nn.Sequential:
+def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
     """Build the network in evaluation mode, without gradients; starting weights are torch's.
 
     Raises
@@ -143,6 +145,7 @@ def build_network(layers: Sequence[Layer]) -> nn.Sequential:
     ValueError
         Where torch refuses a combination of settings (groups that do not divide channels).
     """
+    # Evaluation mode, or BatchNorm would mix the rows of a batch.
     modules = [_MODULES[layer.type](**dict(layer.settings)) for layer in layers]
     return nn.Sequential(*modules).eval().requires_grad_(False)
 
@@ -150,12 +153,14 @@ def build_network(layers: Sequence[Layer]) -> nn.Sequential:
 def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return build_network(layers)
+            # On the meta device: shapes are traced without memory, so a hostile file cannot ask for
+            # terabytes.
+            return build_layers(layers)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"layers do not fit: {error}", where=where) from error
 
 
-def expected_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[int, ...]]:
+def expected_layer_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without reserving memory for one."""
     state = _meta_network(layers, where).state_dict()
     return {
@@ -165,7 +170,7 @@ def expected_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[
     }
 
 
-def trace_shapes(
+def trace_layer_shapes(
     layers: Sequence[Layer], input_shape: Sequence[int], *, where: str
 ) -> tuple[tuple[int, ...], ...]:
     """Shape of one row after each layer.
@@ -191,10 +196,11 @@ def trace_shapes(
     return tuple(shapes)
 
 
-def stays_non_negative(layers: Sequence[Layer]) -> bool:
+def layers_stay_non_negative(layers: Sequence[Layer]) -> bool:
     """Whether the outputs are provably >= 0: a ReLU, then only pooling or flattening."""
     sure = False
     for layer in layers:
+        # Pooling takes means and maxima of what is there, so no sign changes.
         keeps = layer.type in {"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten"}
         sure = layer.type == "ReLU" or (sure and keeps)
     return sure

@@ -1,9 +1,8 @@
 """The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
 
 Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
-mathematical sense. `stage_from` rebuilds any of them from what `Operation.settings` and
-`Operation.tensors` gave, so a front can be stored and used again without the file, the seed or the
-training it came from.
+mathematical sense. `restore_operation` rebuilds any of them from its stored settings and tensors:
+a front can be used again without the file, the seed or the training it came from.
 """
 
 from __future__ import annotations
@@ -19,36 +18,46 @@ from torch import Tensor, nn
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
-    build_network,
-    expected_tensors,
-    layer_objects,
+    build_layers,
+    expected_layer_tensors,
+    layers_stay_non_negative,
+    layers_to_objects,
     parse_layers,
-    stays_non_negative,
-    trace_shapes,
+    trace_layer_shapes,
 )
 
-__all__ = ["TEMPER", "Clamp", "Linear", "Network", "Operation", "Scale", "Scores", "stage_from"]
+__all__ = [
+    "TEMPERATURE",
+    "Clamp",
+    "Linear",
+    "Network",
+    "Operation",
+    "Scale",
+    "Scores",
+    "restore_operation",
+    "trace_operation_shapes",
+]
 
 Shape = tuple[int, ...]
 
-#: `Scores` are divided by this before they become probabilities.
-TEMPER = 2.0
+#: `Scores` are divided by this before they become probabilities (temperature of the softmax).
+TEMPERATURE = 2.0
 
 
 class Operation(Protocol):
     """A map of float32 rows ``[n, *in]`` to float32 rows ``[n, *out]``."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one row after this stage; raises `DataError` if it cannot take the input."""
+        """Shape of one row after this operation; raises `DataError` if it cannot take the input."""
 
     def non_negative(self, before: bool) -> bool:
         """Whether every output is provably >= 0, given whether every input is."""
 
-    def settings(self) -> dict[str, object]:
-        """Everything but the tensors, as JSON values, with the stage's name under ``stage``."""
+    def operation_settings(self) -> dict[str, object]:
+        """Everything but the tensors, as JSON values, with the operation's name under ``stage``."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the stage's constants by name."""
+    def operation_tensors(self) -> dict[str, Tensor]:
+        """Return the operation's constants by name."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Map a block of rows."""
@@ -68,11 +77,11 @@ class Clamp:
         """See `Operation`: the lower limit is 0."""
         return True
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "clamp", "flatten": self.flatten}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {}
 
@@ -107,7 +116,7 @@ class Network:
 
     def __post_init__(self) -> None:
         with torch.random.fork_rng(devices=[]):  # starting weights are drawn, then replaced
-            module = build_network(self.layers)
+            module = build_layers(self.layers)
         found = module.load_state_dict(dict(self.weights), strict=False)
         missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
         if missing or found.unexpected_keys:
@@ -120,23 +129,23 @@ class Network:
             raise DataError(
                 f"rows have shape {input_shape}, the front takes {self.shape}", where="front"
             )
-        return trace_shapes(self.layers, self.shape, where="front")[-1]
+        return trace_layer_shapes(self.layers, self.shape, where="front")[-1]
 
     def non_negative(self, before: bool) -> bool:
         """See `Operation`."""
-        return stays_non_negative(self.layers)
+        return layers_stay_non_negative(self.layers)
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {
             "stage": "network",
-            "layers": layer_objects(self.layers),
+            "layers": layers_to_objects(self.layers),
             "shape": list(self.shape),
             "mean": list(self.mean),
             "std": list(self.std),
         }
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return dict(self.weights)
 
@@ -147,7 +156,7 @@ class Network:
         std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
         y: Tensor = self._module((x.reshape(-1, *self.shape) - mean) / std)
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return y.clamp(min=0.0) if stays_non_negative(self.layers) else y
+        return y.clamp(min=0.0) if layers_stay_non_negative(self.layers) else y
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +183,11 @@ class Linear:
         """See `Operation`: signs mix."""
         return False
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "linear", "shape": list(self.matrix.shape)}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {"offset": self.offset, "matrix": self.matrix}
 
@@ -189,11 +198,12 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Probabilities of classes: softmax of ``((flatten(x) - offset) @ matrix + bias) / TEMPER``.
+    """Probabilities of classes: a linear map with a softmax behind it.
 
-    In float64, rounded to float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias``
-    ``[K]``. The division tempers scores that are too sure of themselves: accuracy is the same, and
-    a row shows less of its class (docs/accuracy.md).
+    ``softmax(((flatten(x) - offset) @ matrix + bias) / TEMPERATURE)`` in float64, rounded to
+    float32. ``offset`` is float64 ``[p]``, ``matrix`` ``[p, K]``, ``bias`` ``[K]``. The temperature
+    softens scores that are too sure of themselves: accuracy is the same, and a row shows less of
+    its class (docs/accuracy.md).
     """
 
     offset: Tensor = field(repr=False)
@@ -208,11 +218,11 @@ class Scores:
         """See `Operation`: probabilities."""
         return True
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "scores", "shape": list(self.matrix.shape)}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {"offset": self.offset, "matrix": self.matrix, "bias": self.bias}
 
@@ -220,7 +230,7 @@ class Scores:
         """See `Operation`."""
         scores = (x.flatten(1).to(torch.float64) - self.offset) @ self.matrix + self.bias
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return torch.softmax(scores / TEMPER, dim=1).to(torch.float32).clamp(min=0.0)
+        return torch.softmax(scores / TEMPERATURE, dim=1).to(torch.float32).clamp(min=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +247,11 @@ class Scale:
         """See `Operation`: the factor is positive."""
         return before
 
-    def settings(self) -> dict[str, object]:
+    def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
         return {"stage": "scale", "norm": self.norm}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
         return {}
 
@@ -249,6 +259,7 @@ class Scale:
         """See `Operation`."""
         wide = x.flatten(1).to(torch.float64)
         length = wide.square().sum(1, keepdim=True).sqrt()
+        # Zero rows have no direction; scaled they would be NaN.
         unit = torch.where(length > 0, wide * (self.norm / length.clamp(min=1e-300)), 0.0)
         return unit.to(torch.float32).reshape(x.shape)
 
@@ -259,16 +270,16 @@ def _numbers(given: object) -> tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
-def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
-    """Rebuild a stage.
+def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
+    """Rebuild an operation from its stored settings and tensors.
 
     Raises
     ------
     DataError
-        If the settings or tensors are not those of a stage.
+        If the settings or tensors are not those of an operation.
     """
     name = settings.get("stage")
-    where = f"stored front, stage {name!r}"
+    where = f"stored front, operation {name!r}"
     try:
         if name == "clamp":
             return Clamp(flatten=bool(settings["flatten"]))
@@ -281,7 +292,8 @@ def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) ->
         if name == "network":
             layers = parse_layers(settings["layers"], where=where)
             shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-            if shapes != expected_tensors(layers, where=where):
+            # Before anything is built of them: the file may be damaged or made up.
+            if shapes != expected_layer_tensors(layers, where=where):
                 raise ValueError("tensors do not fit the layers")
             return Network(
                 layers,
@@ -292,4 +304,15 @@ def stage_from(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) ->
             )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
-    raise DataError("unknown stage", where=where)
+    # Only these five are known: a stored front names no code that could be run.
+    raise DataError("unknown operation", where=where)
+
+
+def trace_operation_shapes(
+    operations: Sequence[Operation], input_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the shape of one row after all operations."""
+    shape = input_shape
+    for operation in operations:
+        shape = operation.output_shape(shape)
+    return shape

@@ -1,7 +1,7 @@
-"""A projection that a part of the training samples pays for: LDA of their noised class sums.
+"""Class scores by linear discriminants of noised class sums, paid for by samples set aside.
 
-The rows of spent samples, through the public part of the front and scaled to norm 1, are summed by
-class; the sums get noise once (`clicooper_hpc.privacy.class_sums` has the argument), and the
+The rows of samples set aside, through the public part of the front and scaled to norm 1, are summed
+by class; the sums get noise once (`clicooper_hpc.privacy.class_sums` has the argument), and the
 samples are never released. Everything after the noise is post-processing: sums divided by the
 expected number of samples a class are the means of a linear discriminant, whose within-class
 covariance comes from public rows. The released row is the discriminant's probabilities of the
@@ -14,52 +14,62 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clicooper_hpc.config.owner_sections import PrivacySection
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.fronts.discriminant import fit_discriminant
-from clicooper_hpc.fronts.front import Front, Provenance, Spending
-from clicooper_hpc.fronts.operations import Operation
+from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.operations import Operation, Scores
+from clicooper_hpc.fronts.origin import ClassSumsCost, FrontOrigin
 from clicooper_hpc.privacy.class_sums import (
     class_sums_guarantee,
     exact_class_sums,
     grid_class_sums,
     noised_class_sums,
 )
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
 from clicooper_hpc.privacy.randomized_response import RandomizedResponse
-from clicooper_hpc.privacy.spec import solve
+from clicooper_hpc.privacy.release_spec import solve_release_spec
 
-__all__ = ["Spend", "SpentMeans", "discriminant_stages", "spend_samples"]
+__all__ = [
+    "ClassMeansSource",
+    "PrivateClassMeans",
+    "append_private_lda",
+    "fit_private_lda",
+    "private_lda_means",
+]
 
 _BLOCK = 4096
+#: Share of the mean variance added to every direction of the within-class covariance.
+_RIDGE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class SpentMeans:
+class PrivateClassMeans:
     """Class means float64 [K, p] of rows of norm 1, noised unless privacy is off."""
 
     means: NDArray[np.float64]
-    spending: Spending
+    cost: ClassSumsCost
 
 
 #: Class means behind a front that ends in vectors of norm 1.
-Spend = Callable[[Front], SpentMeans]
+ClassMeansSource = Callable[[Front], PrivateClassMeans]
 
 
-def spend_samples(
+def private_lda_means(
     before: Front,
-    spent: Split,
+    set_aside: Split,
     classes: int,
     privacy: PrivacySection,
     master: MasterKey,
     *,
     response_epsilon: float | None = None,
-) -> SpentMeans:
-    """Spend the samples of ``spent`` on noised class means.
+) -> PrivateClassMeans:
+    """Return noised class means of the samples of ``set_aside``, which are never released.
 
     The same bits for the same front, samples, settings and key.
 
@@ -67,7 +77,7 @@ def spend_samples(
     ----------
     before
         Ends in vectors of norm 1, independent of private data.
-    spent
+    set_aside
         Samples that are never released.
     classes
         Number K of classes. Taken as public, as is the number of samples.
@@ -77,7 +87,7 @@ def spend_samples(
     dimension = int(np.prod(before.output_shape))
     spec = None
     if privacy.enabled:
-        spec = solve(
+        spec = solve_release_spec(
             class_sums_guarantee(
                 dimension,
                 epsilon=privacy.epsilon,
@@ -85,55 +95,116 @@ def spend_samples(
                 relation=privacy.relation,
             )
         )
-    fingerprint = spent.fingerprint()
-    labels = spent.labels()
+    fingerprint = set_aside.fingerprint()
+    labels = set_aside.labels()
     if response_epsilon is not None:
+        # A context of its own: these samples answer once, and not with the words of another split.
         context = digest_bytes("clicooper/v1/spent-labels", fingerprint.value)
         answers = RandomizedResponse(response_epsilon, classes, master, context)
-        labels = answers.answers(labels, np.arange(len(spent)))
+        labels = answers.randomized_answers(labels, np.arange(len(set_aside)))
     exact = np.zeros((classes, dimension))
     whole = np.zeros((classes, dimension), dtype=np.int64)
-    for start in range(0, len(spent), _BLOCK):
-        ids = np.arange(start, min(start + _BLOCK, len(spent)))
-        rows = before.rows(spent.rows(ids)).reshape(len(ids), dimension)
+    for start in range(0, len(set_aside), _BLOCK):
+        # Parts: the rows of all samples need not fit into memory, and integer sums do not mind.
+        ids = np.arange(start, min(start + _BLOCK, len(set_aside)))
+        rows = before.apply(set_aside.read(ids)).reshape(len(ids), dimension)
         if spec is None:
             exact += exact_class_sums(rows, labels[ids], classes)
         else:
             whole += grid_class_sums(rows, labels[ids], classes, spec)
     if spec is not None:
+        # "spent" keys the noise, and names these samples in the privacy ledger: it never changes.
         release = ReleaseContext("spent", before.digest, fingerprint, spec)
+        # Once, for the sums of all parts: noise for each part would have to be paid for each time.
         exact = noised_class_sums(whole, NoiseStream(master, release))
     # The expected number of samples a class: true counts would be another query.
-    return SpentMeans(exact / (len(spent) / classes), Spending(len(spent), spec))
+    return PrivateClassMeans(
+        exact / (len(set_aside) / classes), ClassSumsCost(len(set_aside), spec)
+    )
 
 
-def discriminant_stages(
+def append_private_lda(
     before: Front,
     public: NDArray[np.float32],
     labels: NDArray[np.int64],
-    spend: Spend,
-) -> tuple[tuple[Operation, ...], Provenance]:
-    """Append the class scores that spent samples give to a front.
+    class_means: ClassMeansSource,
+) -> tuple[tuple[Operation, ...], FrontOrigin]:
+    """Append to the operations of a front the class scores that the set-aside samples pay for.
 
     Parameters
     ----------
     before
-        As in `spend_samples`.
+        As in `private_lda_means`.
     public, labels
         Public rows behind ``before``, float32 [n, p], and their classes int64 [n].
     """
-    found = spend(before)
-    spec, classes = found.spending.spec, len(found.means)
-    samples = found.spending.samples / classes
-    scores = fit_discriminant(
+    found = class_means(before)
+    spec, classes = found.cost.spec, len(found.means)
+    samples = found.cost.samples / classes
+    scores = fit_private_lda(
         found.means,
         public.astype(np.float64),
         labels,
         noise=0.0 if spec is None else spec.sigma / samples,
         samples=samples,
     )
-    provenance = before.provenance
+    origin = before.origin
     noised = "exact" if spec is None else "noised"
-    text = f"{provenance.projection}, then LDA scores of {classes} classes by {noised} class sums"
-    spent = replace(provenance, projection=text, spent=found.spending)
-    return (*before.stages, scores), spent
+    text = f"{origin.projection}, then LDA scores of {classes} classes by {noised} class sums"
+    origin = replace(origin, projection=text, class_sums=found.cost)
+    return (*before.operations, scores), origin
+
+
+def fit_private_lda(
+    means: NDArray[np.float64],
+    public: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    noise: float,
+    samples: float,
+) -> Scores:
+    """Return Fisher's discriminant between given class means, as probabilities of the classes.
+
+    From public rows it takes only how rows spread within a class.
+
+    With W the within-class covariance of the public rows plus a ridge, rows and centred means are
+    multiplied by W^(-1/2); the means are then shrunk by what is known of their error, C (C + E)^-1
+    with C the covariance of the means less E, and E that of noise and sampling (empirical Bayes:
+    Efron and Morris, JASA 70, 1975). The scores are those of linear discriminant analysis with
+    equal priors (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", 4.3).
+
+    Parameters
+    ----------
+    means
+        float64 [K, p].
+    public, labels
+        float64 [n, p] and int64 [n]; their classes need not be the K ones.
+    noise
+        Standard deviation of the noise in each number of ``means``; 0 without.
+    samples
+        Samples behind each mean.
+    """
+    classes, width = means.shape
+    names, which = np.unique(labels, return_inverse=True)
+    totals = np.zeros((len(names), width))
+    np.add.at(totals, which, public)
+    inside = public - (totals / np.bincount(which)[:, np.newaxis])[which]
+    # Public rows: the spread of the private ones would be another query.
+    within = np.atleast_2d(np.cov(inside.T))
+    values, vectors = np.linalg.eigh(within + _RIDGE * np.trace(within) / width * np.eye(width))
+    if not values.min() > 0:
+        raise DataError("the public rows do not vary within their classes", where="public data")
+    root = (vectors / np.sqrt(values)) @ vectors.T
+    centre = means.mean(axis=0)
+    white = (means - centre) @ root
+    # What is known of the error of a mean: its noise, and that it is a mean of few samples.
+    error = noise**2 * root @ root + np.eye(width) / samples
+    sizes, axes = np.linalg.eigh(white.T @ white / classes - error)
+    # Less error than there is would make it negative: then nothing is known in that direction.
+    between = (axes * np.maximum(sizes, 0.0)) @ axes.T
+    shrunk = white @ np.linalg.solve(between + error, between)
+    return Scores(
+        torch.from_numpy(centre),
+        torch.from_numpy(np.ascontiguousarray(root @ shrunk.T)),
+        torch.from_numpy(-np.sum(shrunk**2, axis=1) / 2),
+    )

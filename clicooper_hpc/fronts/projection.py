@@ -86,6 +86,7 @@ def count_shared_rows(public: NDArray[np.float32], private: Iterable[NDArray[np.
 
 
 def _row_key(row: NDArray[np.float32]) -> bytes:
+    # Hashes, not rows: all private rows would not fit into memory.
     return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
@@ -141,6 +142,7 @@ def fit_projection(
     offset = flat.mean(axis=0)
     matrix = _signed(_pca(flat, dim) if wanted.method == "pca" else _lda(flat, labels, dim))
     variance = ((flat - offset) @ matrix).var(axis=0)
+    # Whitening divides by these: a direction without variance would be noise blown up.
     if not np.isfinite(variance).all() or variance.min() <= 1e-12 * variance.max():
         raise DataError(f"the public rows vary in fewer than {dim} directions", where="public data")
     matrix = matrix / variance ** (wanted.whiten / 2)
@@ -154,11 +156,13 @@ def _usable(features: NDArray[np.float64]) -> int:
     if width > _EXACT_WIDTH:
         return most
     values = np.linalg.eigvalsh(np.atleast_2d(np.cov(features.T)))
+    # Directions with less hold next to nothing, and whitening would blow it up.
     return max(1, min(most, int((values > 1e-6 * values.max()).sum())))
 
 
 def _signed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn each column such that its entry of largest magnitude is positive."""
+    # The sign of an eigenvector is a whim of the library; fixed, the same data give the same front.
     largest = matrix[np.abs(matrix).argmax(axis=0), np.arange(matrix.shape[1])]
     signed: NDArray[np.float64] = matrix * np.where(largest < 0, -1.0, 1.0)
     return signed

@@ -1,4 +1,4 @@
-"""Row by row, whatever the batch: blocks of one fixed size, checked on this machine.
+"""Evaluation of a front in blocks of one size, so that a row's bits do not depend on its batch.
 
 A compute kernel may add the same numbers in another order when a batch has another size, so a row
 evaluated among 10 rows and among 100 may differ in its last bits; through the release's rounding
@@ -19,32 +19,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.operations import Operation
+from clicooper_hpc.fronts.operations import Operation, trace_operation_shapes
 
-__all__ = ["check_row_independence", "evaluate_rows", "output_shape", "probe_rows", "safe_block"]
+__all__ = [
+    "check_row_independence",
+    "evaluate_row_blocks",
+    "probe_rows",
+    "safe_row_block",
+]
 
 _log = logging.getLogger("clicooper_hpc.fronts.front")
 
 Block = Callable[[Tensor], Tensor]
 
 
-def output_shape(stages: Sequence[Operation], input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one row after all stages."""
-    shape = input_shape
-    for stage in stages:
-        shape = stage.output_shape(shape)
-    return shape
-
-
-def _apply(stages: Sequence[Operation], block: Tensor) -> Tensor:
+def _apply(operations: Sequence[Operation], block: Tensor) -> Tensor:
     with torch.inference_mode():
-        for stage in stages:
-            block = stage.apply(block)
+        for operation in operations:
+            block = operation.apply(block)
     return block
 
 
-def evaluate_rows(
-    stages: Sequence[Operation],
+def evaluate_row_blocks(
+    operations: Sequence[Operation],
     x: NDArray[np.float32],
     *,
     input_shape: tuple[int, ...],
@@ -64,14 +61,17 @@ def evaluate_rows(
         )
     if not np.isfinite(x).all():
         raise DataError("a row holds a number that is not finite", where="front input")
-    out = np.empty((len(x), *output_shape(stages, input_shape)), dtype=np.float32)
+    out = np.empty((len(x), *trace_operation_shapes(operations, input_shape)), dtype=np.float32)
+    # One shape for every call: kernels add in another order when a batch has another size.
     block = torch.zeros((block_rows, *input_shape), dtype=torch.float32)
     view = block.numpy()
     for start in range(0, len(x), block_rows):
         part = x[start : start + block_rows]
         view[: len(part)] = part
+        # The rest of the last block is filled up, or rows of the block before would stand there.
         view[len(part) :] = 0.0
-        out[start : start + len(part)] = _apply(stages, block)[: len(part)].numpy()
+        out[start : start + len(part)] = _apply(operations, block)[: len(part)].numpy()
+    # NaN has no nearest point of the clip set, so no guarantee.
     if not np.isfinite(out).all():
         raise DataError("the front gave a number that is not finite", where="front output")
     return out
@@ -105,12 +105,15 @@ def check_row_independence(function: Block, probe: Tensor) -> bool:
     return True
 
 
-def safe_block(stages: Sequence[Operation], input_shape: tuple[int, ...], block_rows: int) -> int:
+def safe_row_block(
+    operations: Sequence[Operation], input_shape: tuple[int, ...], block_rows: int
+) -> int:
     """Return ``block_rows``, or 1 where a row's bits depend on its place on this machine."""
     if block_rows < 1:
         raise ValueError("block_rows must be at least 1")
     probe = torch.from_numpy(probe_rows(input_shape, block_rows))
-    if block_rows == 1 or check_row_independence(lambda block: _apply(stages, block), probe):
+    # Looked for on this machine: whether place matters is the kernel's affair.
+    if block_rows == 1 or check_row_independence(lambda block: _apply(operations, block), probe):
         return block_rows
     _log.warning(
         "a row's last bits depend on its place among %d rows on this machine: "

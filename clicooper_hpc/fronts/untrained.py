@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.fronts.layer_spec import Layer, trace_shapes
+from clicooper_hpc.fronts.layer_spec import Layer, trace_layer_shapes
 from clicooper_hpc.fronts.operations import Clamp, Linear, Network, Operation
 
-__all__ = ["dct_stages", "identity_stages", "image_shape", "random_stages", "takes_convolutions"]
+__all__ = [
+    "untrained_dct",
+    "untrained_identity",
+    "untrained_image_shape",
+    "untrained_random_features",
+    "untrained_uses_convolutions",
+]
 
 _CONV_SIDE = 16  # images with both sides at least this long get convolutions
 _FILTERS = 64
@@ -26,12 +32,12 @@ _FILTER_SIDE = 5
 _POOL = 4
 
 
-def identity_stages(flatten: bool) -> tuple[Operation, ...]:
+def untrained_identity(flatten: bool) -> tuple[Operation, ...]:
     """Return the row itself, limited to [0, 1] (so that >= 0 is certain)."""
     return (Clamp(flatten),)
 
 
-def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+def untrained_image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Read a row shape as (channels, height, width); a vector of n*n numbers is a square image.
 
     Raises
@@ -47,7 +53,7 @@ def image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     raise UsageError(f"rows of shape {input_shape} are not images", where="front.kind")
 
 
-def takes_convolutions(input_shape: tuple[int, ...]) -> bool:
+def untrained_uses_convolutions(input_shape: tuple[int, ...]) -> bool:
     """Whether random features of such rows are pooled convolutions."""
     return len(input_shape) == 3 and min(input_shape[1:]) >= _CONV_SIDE
 
@@ -68,17 +74,18 @@ def _dct_matrix(size: int) -> NDArray[np.float64]:
     return basis
 
 
-def dct_stages(input_shape: tuple[int, ...], dim: int | None) -> tuple[Operation, ...]:
+def untrained_dct(input_shape: tuple[int, ...], dim: int | None) -> tuple[Operation, ...]:
     """Return the ``dim`` lowest frequencies of the two-dimensional DCT, in zig-zag order.
 
     The constant coefficient of a grey image is left out: scaled to one norm it would drown the
     others. Colour images keep theirs (the colour cast tells classes apart), taken around mid-grey.
     """
-    channels, height, width = image_shape(input_shape)
+    channels, height, width = untrained_image_shape(input_shape)
     order = sorted(
         product(range(height), range(width), range(channels)),
         key=lambda place: (place[0] + place[1], place[0], place[2]),
     )
+    # The constant coefficient of a grey image, scaled to one norm, would drown the others.
     if channels == 1:
         order = order[1:]
     chosen = order[: _check_dim(dim, len(order))]
@@ -92,6 +99,7 @@ def dct_stages(input_shape: tuple[int, ...], dim: int | None) -> tuple[Operation
 
 def _orthonormal(rng: np.random.Generator, size: int, dim: int) -> NDArray[np.float64]:
     """Random orthonormal columns ``[size, dim]``, each orthogonal to the constant vector."""
+    # Orthogonal to the constant vector: features are blind to brightness.
     columns = np.concatenate([np.ones((size, 1)), rng.normal(size=(size, dim))], axis=1)
     basis: NDArray[np.float64] = np.linalg.qr(columns)[0][:, 1:]
     return basis
@@ -102,11 +110,12 @@ def _random_filters(rng: np.random.Generator, channels: int) -> Tensor:
     size = channels * _FILTER_SIDE * _FILTER_SIDE
     count = min(_FILTERS, size - 1)
     filters = _orthonormal(rng, size, count).T.reshape(count, channels, _FILTER_SIDE, _FILTER_SIDE)
+    # ReLU halves what a filter sees; its negative keeps the other half.
     both = np.concatenate([filters, -filters]).astype(np.float32)
     return torch.from_numpy(both)
 
 
-def random_stages(
+def untrained_random_features(
     input_shape: tuple[int, ...], dim: int | None, seed: int
 ) -> tuple[Operation, ...]:
     """Return fixed random features.
@@ -116,10 +125,11 @@ def random_stages(
     to 4 x 4, then such a projection; without ``dim`` the pooled maps themselves, to be projected
     with public data. The seed need not be secret.
     """
+    # Public: nothing private enters, so whoever knows the seed learns nothing.
     rng = np.random.default_rng(seed)
-    stages: list[Operation] = []
+    operations: list[Operation] = []
     size = math.prod(input_shape)
-    if takes_convolutions(input_shape):
+    if untrained_uses_convolutions(input_shape):
         weight = _random_filters(rng, input_shape[0])
         layers = (
             Layer(
@@ -138,12 +148,12 @@ def random_stages(
             Layer("AdaptiveAvgPool2d", (("output_size", _POOL),)),
             Layer("Flatten"),
         )
-        stages.append(Network(layers, input_shape, (0.5,), (1.0,), {"0.weight": weight}))
-        size = trace_shapes(layers, input_shape, where="front.kind")[-1][0]
+        operations.append(Network(layers, input_shape, (0.5,), (1.0,), {"0.weight": weight}))
+        size = trace_layer_shapes(layers, input_shape, where="front.kind")[-1][0]
         if dim is None:
-            return tuple(stages)
+            return tuple(operations)
     matrix = _orthonormal(rng, size, _check_dim(dim, size - 1))
-    stages.append(
+    operations.append(
         Linear(torch.zeros(size, dtype=torch.float64), torch.from_numpy(matrix.copy(order="C")))
     )
-    return tuple(stages)
+    return tuple(operations)

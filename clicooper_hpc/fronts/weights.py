@@ -28,19 +28,19 @@ from torch import Tensor
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
-    expected_tensors,
-    layer_objects,
+    expected_layer_tensors,
+    layers_to_objects,
     parse_layers,
-    trace_shapes,
+    trace_layer_shapes,
 )
 from clicooper_hpc.fronts.operations import Network
 
 __all__ = [
     "METADATA_KEY",
-    "Description",
+    "WeightsDescription",
     "WeightsFile",
     "load_weights",
-    "parse_description",
+    "parse_weights_description",
     "save_weights",
 ]
 
@@ -50,7 +50,7 @@ _MAX_TEXT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class WeightsDescription:
     """What a weights file says about itself."""
 
     layers: tuple[Layer, ...]
@@ -86,7 +86,7 @@ def _floats(given: object, key: str, where: str, channels: int) -> tuple[float, 
     return tuple(values)
 
 
-def parse_description(given: object, *, where: str) -> Description:
+def parse_weights_description(given: object, *, where: str) -> WeightsDescription:
     """Check a decoded description.
 
     Raises
@@ -114,7 +114,7 @@ def parse_description(given: object, *, where: str) -> Description:
     trained_on = given.get("trained_on")
     if trained_on is not None and not isinstance(trained_on, str):
         raise DataError("'trained_on' must be a text", where=where)
-    return Description(
+    return WeightsDescription(
         layers=parse_layers(given["layers"], where=where),
         input_shape=tuple(shape),
         mean=_floats(given["mean"], "mean", where, shape[0]),
@@ -123,20 +123,22 @@ def parse_description(given: object, *, where: str) -> Description:
     )
 
 
-def _read_description(path: Path, metadata: Mapping[str, str]) -> Description:
+def _read_description(path: Path, metadata: Mapping[str, str]) -> WeightsDescription:
     """Take the description from the file itself, else from the sidecar beside it."""
     sidecars = [path.with_suffix(suffix) for suffix in (".json", ".toml")]
     found = next((place for place in sidecars if place.is_file()), None)
+    # The file itself comes first: a sidecar may be of another file of the same name.
     where = path.name if METADATA_KEY in metadata or found is None else found.name
     try:
         if METADATA_KEY in metadata:
-            return parse_description(json.loads(metadata[METADATA_KEY]), where=where)
+            return parse_weights_description(json.loads(metadata[METADATA_KEY]), where=where)
         if found is not None:
+            # A description is short; a huge one is a mistake or an attack on memory.
             if found.stat().st_size > _MAX_TEXT:
                 raise DataError("the description is longer than 1 MiB", where=where)
             text = found.read_text("utf-8")
             decode = json.loads if found.suffix == ".json" else tomllib.loads
-            return parse_description(decode(text), where=where)
+            return parse_weights_description(decode(text), where=where)
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"the description cannot be read: {error}", where=where) from error
     raise DataError(
@@ -149,10 +151,12 @@ def _read_description(path: Path, metadata: Mapping[str, str]) -> Description:
 def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Read exactly the expected float32 tensors; shapes are compared before anything is loaded."""
     with safe_open(path, framework="pt") as file:
+        # Counts training steps; unused here, and torch writes it whether asked or not.
         names = {name for name in file.keys() if not name.endswith("num_batches_tracked")}  # noqa: SIM118
         for name, shape in expected.items():
             if name not in names:
                 raise DataError(f"tensor {name!r} of shape {shape} is missing", where=str(path))
+            # Shape and type from the header: nothing is loaded before it is known to fit.
             view = file.get_slice(name)
             if tuple(view.get_shape()) != shape or view.get_dtype() != "F32":
                 raise DataError(
@@ -160,6 +164,7 @@ def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[s
                     f"expected F32 {shape}",
                     where=str(path),
                 )
+        # A tensor without a layer means that file and description do not belong together.
         extra = sorted(names - set(expected))
         if extra:
             raise DataError(f"tensor {extra[0]!r} belongs to no layer", where=str(path))
@@ -167,6 +172,7 @@ def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[s
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"tensor {name!r} holds numbers that are not finite", where=str(path))
+        # Its root would be NaN in every row.
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise DataError(f"tensor {name!r} holds a negative variance", where=str(path))
     return tensors
@@ -189,8 +195,8 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
             metadata = file.metadata() or {}
         description = _read_description(path, metadata)
         where = path.name
-        trace_shapes(description.layers, description.input_shape, where=where)
-        tensors = _read_tensors(path, expected_tensors(description.layers, where=where))
+        trace_layer_shapes(description.layers, description.input_shape, where=where)
+        tensors = _read_tensors(path, expected_layer_tensors(description.layers, where=where))
     except (SafetensorError, OSError) as error:
         raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error
     count = len(description.layers)
@@ -201,12 +207,14 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
             where="front.cut",
         )
     layers = description.layers[:end]
-    kept = {name: tensors[name] for name in expected_tensors(layers, where=path.name)}
+    kept = {name: tensors[name] for name in expected_layer_tensors(layers, where=path.name)}
     network = Network(layers, description.input_shape, description.mean, description.std, kept)
     return WeightsFile(network, path.name, description.trained_on, count)
 
 
-def save_weights(path: Path, description: Description, tensors: Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, description: WeightsDescription, tensors: Mapping[str, Tensor]
+) -> None:
     """Write a weights file that describes itself, for `load_weights`.
 
     Raises
@@ -214,18 +222,19 @@ def save_weights(path: Path, description: Description, tensors: Mapping[str, Ten
     ValueError
         If the tensors are not those of the layers.
     """
-    expected = expected_tensors(description.layers, where=path.name)
+    expected = expected_layer_tensors(description.layers, where=path.name)
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise ValueError("the tensors are not those of the layers")
     content = {
         "version": 1,
         "input_shape": list(description.input_shape),
-        "layers": layer_objects(description.layers),
+        "layers": layers_to_objects(description.layers),
         "mean": list(description.mean),
         "std": list(description.std),
     }
     if description.trained_on is not None:
         content["trained_on"] = description.trained_on
+    # Written aside and renamed: a reader never sees half a file.
     part = path.with_name(f"{path.name}.part")
     save_file(
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},

@@ -1,4 +1,4 @@
-"""Taking a trainer's segment: parsed as safetensors, compared with the ordered network, kept."""
+"""The delivery of a trainer's segment: parsed, compared with the ordered network, stored."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import nn
 from clicooper_hpc.errors import PeerError, RunFolderError
 from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
 
-__all__ = ["accept_segment", "delivery_limit", "segment_file"]
+__all__ = ["accept_delivery", "delivery_file", "delivery_size_limit"]
 
 #: A safetensors header names each tensor in well under this.
 _HEADER_BYTES_PER_TENSOR = 512
 
 
-def segment_file(folder: Path, segment: int) -> Path:
+def delivery_file(folder: Path, segment: int) -> Path:
     """Return where segment ``segment`` (from 1) is kept."""
     return folder / f"segment-{segment:03d}.safetensors"
 
 
-def delivery_limit(layers: nn.Sequential) -> int:
+def delivery_size_limit(layers: nn.Sequential) -> int:
     """Return the most bytes a delivered segment may have."""
     state = layers.state_dict()
     content = sum(int(value.numel() * value.element_size()) for value in state.values())
     return content + _HEADER_BYTES_PER_TENSOR * (len(state) + 1)
 
 
-def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
+def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
     """Load a delivered segment into ``layers`` and write it to ``folder``.
 
     Raises
@@ -43,6 +43,7 @@ def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: 
     except RunFolderError as error:
         raise PeerError(f"is not safetensors ({error.what})", where=where) from None
     wanted = layers.state_dict()
+    # Compared with what was ordered before anything is loaded: the segment comes from outside.
     if state.keys() != wanted.keys():
         odd = sorted(state.keys() ^ wanted.keys())[0]
         raise PeerError(f"tensor {odd} is missing or was not ordered", where=where)
@@ -53,8 +54,10 @@ def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: 
                 f"{wanted[name].dtype} {list(wanted[name].shape)}",
                 where=where,
             )
+        # One NaN would make every prediction NaN, and the evaluation would say so too late.
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
+    # Last, when nothing can be refused any more.
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)
-    save_tensors(segment_file(folder, segment), state, {"segment": str(segment)})
+    save_tensors(delivery_file(folder, segment), state, {"segment": str(segment)})

@@ -1,16 +1,16 @@
-"""The model the owner ordered: front, delivered segments and label map together.
+"""Quality of the delivered model on held-out samples: front, segments and label map together.
 
 A front that ends in class scores (`clicooper_hpc.fronts.private_lda`) is a classifier of its own,
 and so is the trainers' network behind it. Their classes are put together by a logarithmic opinion
 pool of equal weights (Genest and Zidek, "Combining Probability Distributions", Statistical Science
-1, 1986): the product of both probabilities, the front's without the temper they are released with.
-Everything in it has left the owner or was paid for, so the composed model is as private as its
-parts.
+1, 1986): the product of both probabilities, the front's at temperature 1, not at the one they are
+released with. Everything in it has left the owner or was paid for, so the delivered model is as
+private as its parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.row_releaser import RowReleaser
 
-__all__ = ["CleanScores", "Score", "class_probabilities", "score", "score_clean"]
+__all__ = [
+    "CleanScores",
+    "HeldOutSamples",
+    "Score",
+    "evaluate_clean",
+    "evaluate_logits",
+    "evaluate_probabilities",
+]
+
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +44,45 @@ class Score:
     samples: int
 
 
-def class_probabilities(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
+def evaluate_logits(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
     """Return what logits of sub-labels [n, names] say of classes: float64 [n, classes]."""
     probabilities = torch.softmax(logits.double(), dim=1).numpy()
-    return np.asarray(label_map.class_probabilities(probabilities), dtype=np.float64)
+    return np.asarray(label_map.map_probabilities(probabilities), dtype=np.float64)
 
 
-def score(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Score:
+def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Score:
     """Compare class probabilities [n, K] with the true classes [n]."""
+    # Not 0: nothing was measured, and nothing is shown on the card.
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
     right = probabilities[np.arange(len(classes)), classes]
+    # A probability of 0 for the true class would make the mean loss infinite.
     floor = np.finfo(np.float64).tiny
     return Score(
         accuracy=float((probabilities.argmax(axis=1) == classes).mean()),
         loss=float(-np.log(np.maximum(right, floor)).mean()),
         samples=len(classes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSamples:
+    """Clean rows of a split that never leaves, as the segments should see them."""
+
+    split: Split
+    front: Front
+    releaser: RowReleaser
+
+    def clean_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+        """Yield clean rows of all samples, float32 [n, ...], and their classes, int64 [n]."""
+        for start in range(0, len(self.split), _BATCH):
+            ids = np.arange(start, min(start + _BATCH, len(self.split)))
+            rows = self.front.apply(self.split.read(ids))
+            # Clipped as the rows the segments were trained on, but without noise: so the owner uses
+            # the delivered model on its own samples, which have no reason to be released.
+            flat = self.releaser.clean_rows(rows.reshape(len(ids), -1))
+            clean = torch.from_numpy(flat.reshape(len(ids), *self.front.output_shape))
+            yield clean, self.split.labels(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +99,41 @@ class CleanScores:
 
 
 @torch.no_grad()
-def score_clean(
+def evaluate_clean(
     model: nn.Sequential,
     batches: Iterable[tuple[Tensor, NDArray[np.int64]]],
     label_map: LabelMap,
     *,
-    temper: float | None,
+    temperature: float | None,
 ) -> CleanScores:
     """Evaluate on clean held-out activations that never leave the owner.
 
-    ``temper``: rows are [n, K], probabilities of the classes to the power 1 / ``temper``, up to a
-    factor a row; None where they are anything else.
+    ``temperature``: rows are [n, K], probabilities of the classes to the power 1 / ``temperature``,
+    up to a factor a row; None where they are anything else.
     """
     model.eval()
     networks, fronts, truths = [], [], []
     for rows, classes in batches:
-        networks.append(class_probabilities(model(rows).float(), label_map))
+        networks.append(evaluate_logits(model(rows).float(), label_map))
         truths.append(classes)
-        if temper is not None:
-            fronts.append(_normalised(rows.double().numpy() ** temper))
+        if temperature is not None:
+            # Probabilities to the power of the temperature: the softmax as it was before it was
+            # softened.
+            fronts.append(_normalised(rows.double().numpy() ** temperature))
     network, classes = np.concatenate(networks), np.concatenate(truths)
-    if temper is None:
-        return CleanScores(score(network, classes))
+    if temperature is None:
+        return CleanScores(evaluate_probabilities(network, classes))
     front = np.concatenate(fronts)
     return CleanScores(
-        model=score(_normalised(network * front), classes),
-        front=score(front, classes),
-        network=score(network, classes),
+        model=evaluate_probabilities(_normalised(network * front), classes),
+        front=evaluate_probabilities(front, classes),
+        network=evaluate_probabilities(network, classes),
     )
 
 
 def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make rows [n, K] add up to 1; what is not positive counts as the smallest number there is."""
+    # float32 scores may underflow to 0; in a product that would be a veto by accident.
     positive = np.maximum(scores, np.finfo(np.float64).tiny)
     normalised: NDArray[np.float64] = positive / positive.sum(axis=1, keepdims=True)
     return normalised

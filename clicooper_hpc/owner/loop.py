@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.digests import Digest
-from clicooper_hpc.owner.delivery import accept_segment, delivery_limit
+from clicooper_hpc.owner.delivery import accept_delivery, delivery_size_limit
 from clicooper_hpc.owner.evaluation import (
     CleanScores,
+    HeldOutSamples,
     Score,
-    class_probabilities,
-    score,
-    score_clean,
+    evaluate_clean,
+    evaluate_logits,
+    evaluate_probabilities,
 )
 from clicooper_hpc.owner.log_operator import LogOperator
-from clicooper_hpc.owner.release import ReleaseGate
-from clicooper_hpc.owner.stream import ReleaseStream
+from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.pipeline.layout import Layout
-from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.checkpoints import rank_file
@@ -117,8 +117,8 @@ class Owner:
 
     Parameters
     ----------
-    temper
-        Of the class scores the front ends in, if it does; see `score_clean`.
+    temperature
+        Of the class scores the front ends in, if it does; see `evaluate_clean`.
     model
         The whole network; delivered segments replace its weights.
     folder
@@ -142,9 +142,9 @@ class Owner:
         course: Course,
         *,
         links: OwnerLinks,
-        desk: ReleaseGate,
-        held_out: ReleaseStream,
-        temper: float | None,
+        gate: ReleaseGate,
+        held_out: HeldOutSamples,
+        temperature: float | None,
         label_map: LabelMap,
         model: nn.Sequential,
         layout: Layout,
@@ -160,9 +160,9 @@ class Owner:
         self._world = world
         self._course = course
         self._links = links
-        self._desk = desk
+        self._gate = gate
         self._held_out = held_out
-        self._temper = temper
+        self._temperature = temperature
         self._label_map = label_map
         self._model = model
         self._layout = layout
@@ -222,18 +222,18 @@ class Owner:
         self._saver.resumed(earlier.step, earlier.proved)
         self._first = earlier.step
         for split, ids in self._course.agenda.sent_before(earlier.step).items():
-            self._desk.list_again(split, ids)
+            self._gate.note_tabled_release(split, ids)
         for split, refills in groupby(self._course.refill(earlier.step), key=lambda one: one.split):
             mine, several = list(refills), self._course.micro_batches
             for start in range(0, len(mine), several):
                 self._send_again(split, mine[start : start + several])
 
     def _send_again(self, split: str, refills: Sequence[Resend]) -> None:
-        """Send the very bits that left before: the desk compares them with their receipts.
+        """Send the very bits that left before: the gate compares them with their receipts.
 
         Several messages at once, for the front works in blocks of a fixed size.
         """
-        rows, _ = self._desk.rows(split, np.concatenate([refill.ids for refill in refills]))
+        rows, _ = self._gate.release(split, np.concatenate([refill.ids for refill in refills]))
         first = 0
         for refill in refills:
             part = rows[first : first + len(refill.ids)]
@@ -243,7 +243,7 @@ class Owner:
     def _save(self, step: int) -> None:
         memory = StageProgress(0, {}) if self._registrar is None else self._registrar.memory()
         self._writer.sync()
-        self._desk.keep_receipts()
+        self._gate.keep_receipts()
         self._saver.save(step, {rank_file(0): pack_tensors(*memory.pack())})
 
     def _train(self, event: TrainStep) -> None:
@@ -284,7 +284,7 @@ class Owner:
         """
         start = time.perf_counter()
         whole = np.concatenate(batches)
-        rows, _ = self._desk.rows(split, whole)
+        rows, _ = self._gate.release(split, whole)
         compute_s = time.perf_counter() - start
         first = 0
         for micro_batch, ids in enumerate(batches):
@@ -292,7 +292,7 @@ class Owner:
             self._links.release.send(part, Kind.RELEASE, step, micro_batch)
             first += len(ids)
         if not self._is_closed:
-            self._writer.append("releases", self._desk.row(split, step, whole))
+            self._writer.append("releases", self._gate.table_release(split, step, whole))
         return compute_s
 
     def _listen(self, *, wait: bool) -> None:
@@ -327,9 +327,9 @@ class Owner:
                 dtype=torch.float32,
                 shape=(len(ids), self._layout.shapes[-1][0]),
             )
-            probabilities = class_probabilities(message.tensor, self._label_map)
+            probabilities = evaluate_logits(message.tensor, self._label_map)
             self._links.report.release(message)
-            self._released.append((probabilities, self._desk.classes("validation", ids)))
+            self._released.append((probabilities, self._gate.true_classes("validation", ids)))
 
     def _take_delivery(self, event: Delivery) -> None:
         roots: list[str] = []
@@ -339,13 +339,16 @@ class Owner:
                 number,
                 kind=Kind.SEGMENT,
                 step=event.step,
-                limit_bytes=delivery_limit(layers),
+                limit_bytes=delivery_size_limit(layers),
                 deadline_s=self._patience.slow_s,
             )
-            accept_segment(bytes(content), layers, number, self._folder)
+            accept_delivery(bytes(content), layers, number, self._folder)
             roots.append(tensors_root(content).hex)
-        clean = score_clean(
-            self._model, self._held_out.clean_batches(), self._label_map, temper=self._temper
+        clean = evaluate_clean(
+            self._model,
+            self._held_out.clean_batches(),
+            self._label_map,
+            temperature=self._temperature,
         )
         released = self._released_score()
         self._released.clear()
@@ -363,7 +366,7 @@ class Owner:
                 },
             )
         self._writer.flush()
-        self._desk.keep_receipts()
+        self._gate.keep_receipts()
         self._world.broadcast_bytes(
             b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
@@ -381,7 +384,7 @@ class Owner:
     def _released_score(self) -> Score:
         if not self._released:
             return Score(float("nan"), float("nan"), 0)
-        return score(
+        return evaluate_probabilities(
             np.concatenate([part[0] for part in self._released]),
             np.concatenate([part[1] for part in self._released]),
         )

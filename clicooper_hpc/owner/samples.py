@@ -1,7 +1,7 @@
-"""The owner's samples: which are trained on, released for validation, held out, or spent.
+"""The owner's samples: which are trained on, released for validation, held out, or set aside.
 
-Spent samples pay for the front (`clicooper_hpc.fronts.private_lda`) and are never released. Which
-ones these are is a keyed permutation's choice, independent of what the samples hold.
+Samples set aside pay for the front (`clicooper_hpc.fronts.private_lda`) and are never released.
+Which ones these are is a keyed permutation's choice, independent of what the samples hold.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.permutation import sample_order
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.permutation import permutation_of_samples
 
-__all__ = ["Samples", "draw_samples", "spent_count", "splits_of"]
+__all__ = ["Samples", "count_set_aside_samples", "draw_samples", "split_samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class Samples:
     splits
         ``"train"``, ``"test"`` and, if asked for, ``"validation"``. What leaves is numbered in a
         secret order, so that ids say nothing about the file; the test split keeps its order.
-    spent
+    set_aside
         Training samples that pay for the front, and are in no split above.
     """
 
     splits: Mapping[str, Split]
-    spent: Split | None
+    set_aside: Split | None
 
 
-def splits_of(job: Job, data: DataSet) -> dict[str, Split]:
+def split_samples(job: Job, data: DataSet) -> dict[str, Split]:
     """Return train, test and (if asked for) validation, disjoint, in the order of the file.
 
-    Samples that will be spent are still in the training split: which ones these are is secret.
+    Samples that will be set aside are still in the training split: which ones these are is secret.
 
     Raises
     ------
@@ -64,6 +64,7 @@ def splits_of(job: Job, data: DataSet) -> dict[str, Split]:
     }
     if held:
         splits["validation"] = whole.subset(range(limit - held, limit))
+    # A class without a sample has no sub-labels that could be learnt.
     missing = data.num_classes - len(np.unique(splits["train"].labels()))
     if missing:
         raise DataError(
@@ -72,20 +73,22 @@ def splits_of(job: Job, data: DataSet) -> dict[str, Split]:
             where=data.source,
             remedy="Use more training samples.",
         )
-    spent_count(job, len(splits["train"]), data.num_classes)
+    # Asked here already, so that `plan` refuses what a run would refuse.
+    count_set_aside_samples(job, len(splits["train"]), data.num_classes)
     return splits
 
 
-def spent_count(job: Job, samples: int, classes: int) -> int:
+def count_set_aside_samples(job: Job, samples: int, classes: int) -> int:
     """Return how many of ``samples`` training samples the front is paid with.
 
     Raises
     ------
     UsageError
-        Fewer than one a class would be spent, or left to train on.
+        Fewer than one a class would be set aside, or left to train on.
     """
     if job.front.projection != "private-lda":
         return 0
+    # Down to whole samples: the number is public, which ones they are is not.
     count = int(samples * job.front.private_share)
     if count < classes or samples - count < classes:
         raise UsageError(
@@ -98,20 +101,23 @@ def spent_count(job: Job, samples: int, classes: int) -> int:
 
 
 def draw_samples(job: Job, data: DataSet, master: MasterKey) -> Samples:
-    """Return the samples in the secret order of ``master``; its first training samples are spent.
+    """Return the samples in the secret order of ``master``; the first for training are set aside.
 
     Raises
     ------
     DataError, UsageError
-        See `splits_of`.
+        See `split_samples`.
     """
-    splits, spent = splits_of(job, data), None
+    splits, set_aside = split_samples(job, data), None
     for name, split in splits.items():
+        # Nothing of it leaves, so its numbers need no secret order.
         if name == "test":
             continue
-        order = sample_order(len(split), name, master)
-        count = spent_count(job, len(split), data.num_classes) if name == "train" else 0
+        # Secret, for ids leave with every row: in a file sorted by class they would show the
+        # classes.
+        order = permutation_of_samples(len(split), name, master)
+        count = count_set_aside_samples(job, len(split), data.num_classes) if name == "train" else 0
         if count:
-            spent = split.selected(order[:count])
+            set_aside = split.selected(order[:count])
         splits[name] = split.selected(order[count:])
-    return Samples(splits, spent)
+    return Samples(splits, set_aside)

@@ -1,4 +1,4 @@
-"""The owner's private state: made once, then only ever read again.
+"""The owner's private files: key, front, label map, receipts, ledger; made once, then read again.
 
 A pass over the data that was killed is repeated with the same key, front, label map and receipts,
 so the very same bits leave: that is what makes a release one-time.
@@ -13,9 +13,9 @@ from typing import TypeVar
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap
-from clicooper_hpc.privacy.ledger import Budget, Ledger
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.folder import LEDGER_FILE
 from clicooper_hpc.runstore.private import PrivateFolder
@@ -36,10 +36,10 @@ class OwnerSecrets:
     def __init__(self, folder: PrivateFolder) -> None:
         self._folder = folder
 
-    def master_key(self, job: Job) -> MasterKey:
+    def secret_master_key(self, job: Job) -> MasterKey:
         """Return the key all secret randomness of the run is derived from."""
         if _KEY in self._folder:
-            return self._sound(_KEY, MasterKey.from_private_bytes)
+            return self._read_sound(_KEY, MasterKey.from_private_bytes)
         key = (
             MasterKey.generate()
             if job.privacy.mode == "secure"
@@ -48,28 +48,30 @@ class OwnerSecrets:
         self._folder.write(_KEY, key.to_private_bytes())
         return key
 
-    def front(self, build: Callable[[], Front]) -> Front:
+    def secret_front(self, build: Callable[[], Front]) -> Front:
         """Return the stored front, or build it once: training it again would spend again."""
+        # The settings are written last, so where they stand the front is whole.
         if _FRONT_SETTINGS in self._folder:
             tensors = unpack_tensors(
                 self._folder.read(_FRONT), where=str(self._folder.path / _FRONT)
             )
             return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
         front = build()
+        # Kept apart from the front: a restart compares it with what its own machine computes.
         self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
-        self._folder.write(_FRONT, pack_tensors(front.private_tensors(), {}))
-        self._folder.write(_FRONT_SETTINGS, front.settings().encode())
+        self._folder.write(_FRONT, pack_tensors(front.front_tensors(), {}))
+        self._folder.write(_FRONT_SETTINGS, front.front_settings().encode())
         return front
 
-    def label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
+    def secret_label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
         """Return the stored label map, or make it once."""
         if _LABEL_MAP in self._folder:
-            return self._sound(_LABEL_MAP, LabelMap.from_private_bytes)
+            return self._read_sound(_LABEL_MAP, LabelMap.from_private_bytes)
         label_map = build()
         self._folder.write(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
 
-    def receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
+    def secret_receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
         """Return what is known to have left of ``split``, or empty receipts if nothing can have.
 
         Raises
@@ -79,8 +81,10 @@ class OwnerSecrets:
         """
         name = _receipts(split)
         if name in self._folder:
-            return self._sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
-        if any(entry.split == split for entry in self.ledger(None).entries):
+            return self._read_sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+        # Without its receipts a released sample could leave again with other bytes, and nobody
+        # would notice.
+        if any(entry.split == split for entry in self.secret_ledger(None).entries):
             raise RunFolderError(
                 f"the receipts of split {split!r} are missing, and the ledger says that it was "
                 "released",
@@ -90,23 +94,27 @@ class OwnerSecrets:
             )
         return ReleaseReceipts(samples, key)
 
-    def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
+    def store_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""
         self._folder.write(_receipts(split), receipts.to_bytes())
 
-    def ledger(self, budget: Budget | None) -> Ledger:
-        """Return what earlier lives of the run have charged, or an empty ledger."""
+    def secret_ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
+        """Return what the run was charged so far, or an empty ledger."""
+        # Not there means that nothing was ever charged: it is stored before the first row leaves.
         if LEDGER_FILE not in self._folder:
-            return Ledger(budget)
-        return self._sound(LEDGER_FILE, lambda stored: Ledger.from_dict(json.loads(stored)))
+            return PrivacyLedger(budget)
+        return self._read_sound(
+            LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored))
+        )
 
-    def keep_ledger(self, ledger: Ledger) -> None:
+    def store_ledger(self, ledger: PrivacyLedger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
         self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 
-    def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+    def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
             return parse(self._folder.read(name))
+        # Damage is never mended by making the file anew: that would be another key, map or charge.
         except ValueError as error:
             raise RunFolderError(
                 f"the owner's private file is damaged ({error})",

@@ -1,4 +1,4 @@
-"""What one sample has paid in all, and a second opinion on a single release.
+"""Privacy accounting: charges, their composition, and a cross-check by other accountants.
 
 Composition: Gaussian mechanisms on the same sample compose exactly, as one Gaussian mechanism of
 mu = sqrt(sum mu_i^2) (Dong, Roth and Su 2019, Corollary 3.3). Everything else, randomised response
@@ -15,10 +15,10 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from clicooper_hpc.privacy.mechanism import gaussian_epsilon
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
 from clicooper_hpc.privacy.sensitivity import Relation
 
-__all__ = ["Charge", "CrossCheck", "compose", "cross_check"]
+__all__ = ["Charge", "CrossCheck", "compose_charges", "cross_check_accounting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,16 @@ class Charge:
         A row may be replaced by the zero row, so a replace-one cost covers zero-out. The other way
         is group privacy of two: mu and epsilon double, delta grows by 1 + exp(epsilon).
         """
+        # The stronger relation implies the weaker one; the other way leads over the zero row, which
+        # is two steps.
         if relation == self.relation or relation == "zero-out":
             return Charge(self.mu, self.epsilon, self.delta, relation)
+        # Beyond 709 exp overflows float64; delta is 1 long before.
         delta = min(1.0, self.delta * (1 + math.exp(min(self.epsilon, 700.0))))
         return Charge(2 * self.mu, 2 * self.epsilon, delta, relation)
 
 
-def compose(
+def compose_charges(
     charges: Iterable[Charge], delta: float, relation: Relation = "replace-one"
 ) -> tuple[float, float]:
     """Return (epsilon, delta) of all charges on the same sample.
@@ -98,9 +101,13 @@ def compose(
         ``delta`` if anything Gaussian was composed, else the sum of the single deltas.
     """
     stated = [charge.under(relation) for charge in charges]
+    # Gaussian parts compose to the root of the sum of squares, exactly; only the rest is added by
+    # the weaker basic composition.
     mu = math.hypot(*(charge.mu for charge in stated))
     epsilon = math.fsum(charge.epsilon for charge in stated)
     spent = math.fsum(charge.delta for charge in stated)
+    # Each mechanism with a delta of its own uses up a part of the total; what is left states the
+    # Gaussian part.
     left = delta - spent
     if left < 0 or (mu > 0 and left == 0) or math.isinf(epsilon):
         return math.inf, max(delta, spent)
@@ -117,7 +124,7 @@ class CrossCheck:
     prv: float
 
 
-def cross_check(noise_multiplier: float, delta: float) -> CrossCheck:
+def cross_check_accounting(noise_multiplier: float, delta: float) -> CrossCheck:
     """Let Opacus account for one full release: sampling rate 1, one step.
 
     Parameters

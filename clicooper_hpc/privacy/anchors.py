@@ -1,4 +1,4 @@
-"""Voronoi cells of the released rows that are different for each class, assigned in integers.
+"""Anchors of the label map: secret Voronoi cells of released rows, other ones for each class.
 
 Each class has its own secret anchors, drawn alike for all classes; a sample is named by the anchor
 of its class nearest to its *released* row. The name is a function of what trainers already hold and
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError
 
-__all__ = ["Anchors", "fit_anchors", "summaries"]
+__all__ = ["Anchors", "fit_anchors", "summarise_for_anchors"]
 
 # Fitted rows fill 15 bits and are clamped at twice that. Columns of directions have an L1 norm
 # below 2^36, so every partial sum stays below 2^52; coordinates are cut to 16 bits again.
@@ -38,7 +38,7 @@ _TILES = 2
 _MAX_DIMENSION = 4096
 
 
-def summaries(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def summarise_for_anchors(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what directions are taken of: float32 [n, d], [n, c, h, w] averaged over tiles.
 
     Parameters
@@ -78,7 +78,9 @@ class Anchors:
     anchors: NDArray[np.int64]
     step: float
 
-    def assign(self, rows: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def assign_anchors(
+        self, rows: NDArray[np.float32], classes: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the nearest anchor of each row's class, the lower number on a tie: int64 [n].
 
         Parameters
@@ -88,16 +90,17 @@ class Anchors:
         classes
             int64 [n] in [0, K).
         """
-        return self.assign_summaries(summaries(rows), classes)
+        return self.assign_summaries(summarise_for_anchors(rows), classes)
 
     def assign_summaries(
         self, points: NDArray[np.float32], classes: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """As `assign`, of `summaries` float32 [n, d]."""
+        """As `assign_anchors`, of `summarise_for_anchors` float32 [n, d]."""
         if points.shape[1] != len(self.directions):
             raise ValueError(
                 f"rows must have {len(self.directions)} numbers, not {points.shape[1]}"
             )
+        # Integers only from here on: a sample must land in the same cell on every machine.
         places = _coordinates(points, self.step, self.directions, self.shift)
         found = np.empty(len(points), dtype=np.int64)
         for number in np.unique(classes):
@@ -120,7 +123,7 @@ def fit_anchors(
     Parameters
     ----------
     points
-        float32 [n, d], `summaries` of released rows.
+        float32 [n, d], `summarise_for_anchors` of released rows.
     classes
         int64 [n] in [0, count).
     count, expansion
@@ -157,6 +160,8 @@ def fit_anchors(
     largest = float(np.abs(whole @ integers.astype(np.float64)).max())
     shift = max(math.frexp(largest)[1] - _COORDINATE_BITS, 0)
     places = _coordinates(points, step, integers, shift)
+    # Anchors are rows of all classes, drawn alike for each: mean rows of names then lie where
+    # anchors lie, whatever the class.
     drawn = np.random.default_rng(seed)
     chosen = np.stack([drawn.permutation(n)[:expansion] for _ in range(count)])
     return Anchors(integers, shift, places[chosen].astype(np.int64), step)
@@ -176,9 +181,12 @@ def _discriminants(
     sums = np.zeros((count, points.shape[1]))
     np.add.at(sums, classes, points)
     means = sums / sizes[:, None]
+    # The covariance is shrunk towards a multiple of the identity; in units of the spread its
+    # numbers stay near 1.
     scale = max(float(points.std()), 1.0)
     within, _ = ledoit_wolf((points - means[classes]) / scale, assume_centered=True)
     values, vectors = np.linalg.eigh(within)
+    # Directions without variance would get infinite weight; the floor keeps them finite.
     whitener = vectors / np.sqrt(np.maximum(values, 1e-9 * values.max())) / scale
     spread = (means - means.mean(axis=0)) @ whitener
     _, _, axes = np.linalg.svd(spread * np.sqrt(sizes)[:, None], full_matrices=False)

@@ -1,4 +1,4 @@
-"""What nobody can beat: ceilings that the guarantee itself puts on an attacker.
+"""Upper bounds on what any attacker can achieve, given by the privacy guarantee itself.
 
 A measured attack above its ceiling proves a bug in the mechanism, most likely in the sensitivity.
 """

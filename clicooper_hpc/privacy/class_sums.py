@@ -7,7 +7,7 @@ exactly as a released row is; the integers of a class are added up, and the K su
 **Sensitivity.** Each sample enters one sum with an integer row of norm at most C / g, whatever its
 label. Replacing it by another row and label moves one sum by at most 2 C, or two sums by at most C
 each, so sqrt(2) C; the stack moves by at most 2 C. Replacing it by the zero row moves it by at most
-C. These are the sensitivities of a released row, so `solve` of the same guarantee gives the noise.
+C. These are the sensitivities of a released row, so the same guarantee is solved for the noise.
 Labels are covered: they say only which sum a row enters. The sums are exact integers, so nothing is
 added for the grid or for floating point.
 
@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.privacy.grid import to_grid
+from clicooper_hpc.privacy.clipping import clip_to_grid
 from clicooper_hpc.privacy.noise import NoiseStream
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.sensitivity import Guarantee, Relation
-from clicooper_hpc.privacy.spec import ReleaseSpec
 
 __all__ = ["class_sums_guarantee", "exact_class_sums", "grid_class_sums", "noised_class_sums"]
 
@@ -62,11 +62,13 @@ def grid_class_sums(
     DataError
         When a row holds NaN or infinity.
     """
+    # The argument at the head of this file moves whole samples; an element or metric unit would
+    # understate it.
     if spec.guarantee.unit != "sample":
         raise ValueError(f"class sums cost a whole sample, not unit {spec.guarantee.unit!r}")
     _check(classes, len(rows), num_classes)
     sums = np.zeros((num_classes, rows.shape[1]), dtype=np.int64)
-    np.add.at(sums, classes, to_grid(rows, spec))
+    np.add.at(sums, classes, clip_to_grid(rows, spec))
     return sums
 
 
@@ -76,7 +78,8 @@ def noised_class_sums(sums: NDArray[np.int64], stream: NoiseStream) -> NDArray[n
     The same bits whenever sums, key and context are the same. Never draw for other sums with the
     same context: their difference would have no noise.
     """
-    noise = stream.rows(np.arange(len(sums), dtype=np.int64))
+    # The K sums stand where samples do in a release, so class numbers are the ids of their noise.
+    noise = stream.draw_noise(np.arange(len(sums), dtype=np.int64))
     # |n| < 2^24 a row, so sums of fewer than 2^29 samples are exact in float64.
     return (sums + noise).astype(np.float64) * np.float64(stream.context.spec.grid)
 

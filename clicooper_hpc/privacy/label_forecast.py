@@ -1,10 +1,10 @@
-"""What a label map will hide and what it will cost, before a run.
+"""Simulation of what a label map will hide and cost, before a run.
 
 The released rows of a class are taken as Gaussian around the class's mean, in coordinates where
 noise and spread within a class have unit variance together. Such rows are drawn and named by the
 method, and an attacker groups the mean rows of the names. The price is a calibrated formula.
 
-How far the classes lie apart is not known before the run: `typical_signal` gives what the public
+How far the classes lie apart is not known before the run: `forecast_signal` gives what the public
 fronts showed on CIFAR-10, which is an assumption for other data.
 """
 
@@ -21,9 +21,9 @@ __all__ = [
     "LabelForecast",
     "ReleasedRows",
     "Signal",
-    "fewest_names",
+    "forecast_fewest_names",
     "forecast_labels",
-    "typical_signal",
+    "forecast_signal",
 ]
 
 # Numbers a row of the simulation: an attacker with public rows knows where to look, and further
@@ -32,7 +32,7 @@ _WIDTH = 64
 # Calibration of the price, see `_price`.
 _RANDOM_POINTS, _WEAK = 0.25, 0.12
 _ANCHOR_POINTS = 15.0
-#: What `fewest_names` looks for, and the rows a name it keeps.
+#: What `forecast_fewest_names` looks for, and the rows a name it keeps.
 _HIDDEN, _FEWEST_ROWS = 0.05, 4
 _GAMMAS = (2, 5, 10, 20, 50, 100, 200, 400, 800)
 
@@ -98,7 +98,9 @@ class LabelForecast:
     rows_per_name: float
 
 
-def typical_signal(unit: str, clip: float, dimension: int, *, discriminant: bool = False) -> Signal:
+def forecast_signal(
+    unit: str, clip: float, dimension: int, *, discriminant: bool = False
+) -> Signal:
     """Return the signal of the public convolution front on CIFAR-10.
 
     Scores of classes (``discriminant``): class means 0.64 C from their mean, standard deviation
@@ -145,8 +147,10 @@ def forecast_labels(
     unit = math.sqrt(sigma**2 + signal.within**2)
     means = np.zeros((classes, width))
     means[:, :axes] = rng.normal(size=(classes, axes)) * signal.separation / unit / math.sqrt(axes)
+    # The mean of all rows tells nothing of a class.
     means -= means.mean(axis=0)
     labels = np.arange(rows) % classes
+    # Noise and spread within a class have unit variance together in these coordinates.
     points = means[labels] + rng.normal(size=(rows, width))
     if method == "random":
         which = rng.integers(expansion, size=rows)
@@ -157,6 +161,7 @@ def forecast_labels(
         expansion, names = 1, classes
     named = labels * expansion + which
     centres, sizes = _centres(points, named, names)
+    # Names without a sample are seen by nobody, so they are no part of a grouping.
     used = sizes > 0
     truth = np.arange(names) // expansion
     return LabelForecast(
@@ -167,7 +172,9 @@ def forecast_labels(
     )
 
 
-def fewest_names(released: ReleasedRows, seed: int = 0) -> tuple[int, LabelForecast] | None:
+def forecast_fewest_names(
+    released: ReleasedRows, seed: int = 0
+) -> tuple[int, LabelForecast] | None:
     """Return the smallest gamma of a ``random`` map that hides, with its forecast; None for none.
 
     To hide is an ARI of at most 0.05 for an attacker who knows the class means, at 4 rows a name or

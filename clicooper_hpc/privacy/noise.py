@@ -1,4 +1,4 @@
-"""The noise of a release: one row a sample, drawn once, had again whenever it is asked for.
+"""The noise of a release: one row for each sample, regenerated from a key, never stored.
 
 The stream key is derived from the master key and the digest of the release context, which names
 the split, the front, the data and every parameter of the mechanism. Change any of them and the
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.privacy.keys import MasterKey, RngMode
+from clicooper_hpc.privacy.keyed_stream import KeyedStream
+from clicooper_hpc.privacy.master_key import MasterKey, RngMode
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.rounded_gaussian import RoundedGaussian, rounded_gaussian
-from clicooper_hpc.privacy.spec import ReleaseSpec
-from clicooper_hpc.privacy.streams import KeyedStream
 
 __all__ = ["NoiseStream", "ReleaseContext", "RoundedGaussian"]
 
@@ -75,13 +75,15 @@ class NoiseStream:
     def __init__(self, master_key: MasterKey, context: ReleaseContext) -> None:
         self.context = context
         self.mode: RngMode = master_key.mode
-        self._stream = KeyedStream(master_key.derive("noise", context.digest().value))
+        # Keyed by all that makes the release: the same noise on other rows would show how the clean
+        # rows differ.
+        self._stream = KeyedStream(master_key.derive_key("noise", context.digest().value))
         self._sampler = rounded_gaussian(context.spec.sigma_over_grid)
 
     def __repr__(self) -> str:
         return f"NoiseStream(release={self.context.digest().hex[:16]}, mode={self.mode!r})"
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+    def draw_noise(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the noise of the given samples in grid steps: int32 [n, d]."""
         d = self.context.spec.guarantee.dimension
         noise = np.empty((ids.size, d), dtype=np.int32)
@@ -89,9 +91,12 @@ class NoiseStream:
         for start in range(0, ids.size, step):
             part = ids[start : start + step]
 
+            # For numbers so near a threshold of the table that their first word does not decide.
             def more(position: int, part: NDArray[np.int64] = part) -> Iterator[int]:
                 row, column = divmod(position, d)
-                return self._stream.more(int(part[row]), column)
+                return self._stream.draw_more_words(int(part[row]), column)
 
-            noise[start : start + step] = self._sampler.sample(self._stream.words(part, d), more)
+            noise[start : start + step] = self._sampler.sample_rounded_gaussian(
+                self._stream.draw_words(part, d), more
+            )
         return noise

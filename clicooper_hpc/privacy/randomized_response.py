@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.accounting import Charge
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.streams import KeyedStream
+from clicooper_hpc.privacy.keyed_stream import KeyedStream
+from clicooper_hpc.privacy.master_key import MasterKey
 
 __all__ = ["RandomizedResponse"]
 
@@ -56,10 +56,11 @@ class RandomizedResponse:
         self.classes = classes
         exact = mpmath.MPContext()
         exact.prec = 256
+        # In 256 bits: p / q must not exceed exp(epsilon) by a rounding.
         ratio = exact.exp(exact.mpf(self.epsilon))
         self.other_weight = int(exact.ceil(exact.mpf(2**64) / (ratio + classes - 1)))
         self.true_weight = 2**64 - (classes - 1) * self.other_weight
-        self._stream = KeyedStream(master_key.derive("randomised-response", context.value))
+        self._stream = KeyedStream(master_key.derive_key("randomised-response", context.value))
 
     def __repr__(self) -> str:
         return f"RandomizedResponse(epsilon={self.epsilon!r}, classes={self.classes})"
@@ -73,7 +74,9 @@ class RandomizedResponse:
         """Cost of the labels to a sample."""
         return Charge.pure(self.epsilon)
 
-    def answers(self, classes: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def randomized_answers(
+        self, classes: NDArray[np.int64], ids: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the classes to use in place of the true ones: int64 [n].
 
         Parameters
@@ -87,7 +90,9 @@ class RandomizedResponse:
             raise ValueError("classes and ids must be equally many")
         if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < self.classes:
             raise ValueError(f"classes must lie in [0, {self.classes})")
-        words = self._stream.words(ids, 1)[:, 0]
+        # Fixed by the id: an answer that were drawn anew on each start would be averaged to the
+        # truth.
+        words = self._stream.draw_words(ids, 1)[:, 0]
         true_weight = np.uint64(self.true_weight)
         lie = words >= true_weight
         # 0 .. K-2, each with other_weight words; where the truth is kept this value is not used.

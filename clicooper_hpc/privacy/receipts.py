@@ -1,4 +1,4 @@
-"""One release per sample: what was sent once can be sent again, but nothing else.
+"""Receipts of released samples: keyed hashes, so that only the same bytes can leave again.
 
 The noise of a sample never changes, so two releases that differ show the difference of the clean
 rows. That happens without ill will: a front that is not deterministic on a GPU, other data behind
@@ -34,7 +34,7 @@ class ReleaseReceipts:
     samples
         Number of samples in the split.
     key
-        32 bytes, ``MasterKey.derive("receipts", context digest)``. Never printed.
+        32 bytes, ``MasterKey.derive_key("receipts", context digest)``. Never printed.
     """
 
     __slots__ = ("_hashes", "_key", "_known")
@@ -54,11 +54,11 @@ class ReleaseReceipts:
         """Number of samples released so far."""
         return int(np.count_nonzero(self._known))
 
-    def count_new(self, ids: NDArray[np.int64]) -> int:
+    def count_without_receipt(self, ids: NDArray[np.int64]) -> int:
         """Return how many of the samples were never released; what a send would be charged."""
         return int(np.count_nonzero(~self._known[np.unique(self._in_range(ids))]))
 
-    def check_and_add(
+    def add_receipts(
         self,
         ids: NDArray[np.int64],
         rows: NDArray[np.float32],
@@ -85,10 +85,12 @@ class ReleaseReceipts:
         ReleaseChangedError
             When a sample's bytes differ from those sent before. Nothing is noted then.
         """
+        # Everything is compared before anything is noted: a refused batch leaves no trace.
         hashes = self._hash(self._in_range(ids), rows, sub_labels)
         seen = self._known[ids]
         changed = seen & np.any(hashes != self._hashes[ids], axis=1)
         # The same sample twice in one batch must agree with itself, too.
+        # The same id may stand twice in one batch, before it is known.
         _, first, place = np.unique(ids, return_index=True, return_inverse=True)
         changed |= np.any(hashes != hashes[first[place]], axis=1)
         if changed.any():
@@ -115,6 +117,7 @@ class ReleaseReceipts:
         """Read `to_bytes`; ``ValueError`` if a bit changed or the key is another."""
         body, seal = stored[:-_HASH_BYTES], stored[-_HASH_BYTES:]
         receipts = cls(0, key)
+        # Receipts of another key would refuse nothing, so another key is refused here.
         if not body.startswith(_MAGIC) or not hmac.compare_digest(seal, receipts._seal(body)):
             raise ValueError("these bytes are not the release receipts of this key")
         start = len(_MAGIC) + 8
@@ -144,6 +147,7 @@ class ReleaseReceipts:
         if rows.dtype != np.float32 or (sub_labels is not None and sub_labels.dtype != np.int32):
             raise ValueError("released rows are float32 and sub-labels int32")
         contiguous = np.ascontiguousarray(rows)
+        # A row with a label and the same row without one are two releases.
         labels = [b"no label"] * ids.size
         if sub_labels is not None:
             labels = [int(y).to_bytes(4, "little", signed=True) for y in sub_labels]

@@ -58,6 +58,7 @@ class RoundedGaussian:
         # P[|N| > 9.2 s] < 2^-63: beyond it every U is close to the last entry.
         steps = np.arange(math.ceil(9.2 * sigma_over_grid) + 1, dtype=np.float64)
         outside = np.ldexp(erfc((steps + 0.5) / (sigma_over_grid * math.sqrt(2))), _BITS)
+        # From the tail, by erfc: 1 - erf would lose all its digits there.
         table = np.uint64(1 << _BITS) - np.rint(outside).astype(np.uint64)
         self._table: NDArray[np.uint64] = np.maximum.accumulate(table)
         _check_table(self._table, sigma_over_grid)
@@ -70,7 +71,9 @@ class RoundedGaussian:
     def __repr__(self) -> str:
         return f"RoundedGaussian(sigma_over_grid={self.sigma_over_grid!r})"
 
-    def sample(self, words: NDArray[np.uint64], more: MoreBits) -> NDArray[np.int32]:
+    def sample_rounded_gaussian(
+        self, words: NDArray[np.uint64], more: MoreBits
+    ) -> NDArray[np.int32]:
         """Turn uniform words into samples of R.
 
         Parameters
@@ -93,15 +96,18 @@ class RoundedGaussian:
         unsure = np.flatnonzero(~self._clear(uniform, guess))
         if unsure.size:
             found = np.searchsorted(self._table, uniform[unsure], side="right").astype(np.int32)
+            # Float64 decides nearly all; about one number in 10^8 takes exact arithmetic, so that
+            # no bit hangs on the maths library.
             for i in np.flatnonzero(~self._clear(uniform[unsure], found)).tolist():
                 position = int(unsure[i])
                 found[i] = self._decide(int(uniform[position]), more(position))
             guess[unsure] = found
+        # The sign is a bit of its own, and U has the other 63.
         negative = (flat & _ONE).astype(np.bool_)
         np.negative(guess, out=guess, where=negative)
         return guess.reshape(words.shape)
 
-    def probability(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
+    def rounded_gaussian_probability(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return P[R = value] to float64 accuracy, also far in the tail."""
         low, high = np.abs(values) - 0.5, np.abs(values) + 0.5
         inside: NDArray[np.float64] = ndtr(-low / self.sigma_over_grid)
@@ -160,6 +166,8 @@ def _threshold(k: int, sigma_over_grid: float, bits: int) -> int:
 
 def _check_table(table: NDArray[np.uint64], sigma_over_grid: float) -> None:
     for k in np.linspace(0, table.size - 1, 17).astype(np.int64).tolist():
+        # A few entries against exact arithmetic: a library that is off would change the bits in
+        # silence.
         exact = _threshold(k, sigma_over_grid, _BITS) >> _GUARD
         if abs(exact - int(table[k])) > _TRUSTED:
             raise EnvironmentUnfitError(

@@ -1,4 +1,4 @@
-"""What a guarantee promises, and how far one neighbour can move a released row.
+"""Privacy guarantees and their sensitivity: how far a neighbour can move a released row.
 
 Units
 -----
@@ -93,6 +93,7 @@ class Guarantee:
             if distance is not None:
                 raise _refuse(where, f"unit {self.unit!r} has no distance", "leave it out")
             return
+        # The zero row need not be near any row, so zero-out has no distance to speak of.
         if self.relation != "replace-one":
             raise _refuse("relation", "the metric unit compares two rows", "replace-one")
         if distance is None:
@@ -126,12 +127,14 @@ def unit_sensitivity(guarantee: Guarantee, grid: float) -> Sensitivity:
         Spacing g of the released values. Rows are cut towards zero to multiples of g. That never
         lengthens a row, so only the metric unit pays: two coordinates at distance t end at most
         t + g apart, sqrt(d) g over the row; one more g covers the float64 rounding of the clip
-        (well under g / 2 a row, see `clicooper_hpc.privacy.grid`).
+        (well under g / 2 a row, see `clicooper_hpc.privacy.clipping`).
     """
     if guarantee.unit == "sample":
         return sample_sensitivity(guarantee)
     clip, distance = guarantee.clip, guarantee.metric_distance
     if distance is not None:
+        # Cutting may move two near rows apart by a step in each coordinate, which this unit alone
+        # must pay.
         slack = (math.sqrt(guarantee.dimension) + 1) * grid
         reason = f"D0 + (sqrt(d) + 1) g: rows closer than D0 = {distance!r}, cut to the grid"
         return Sensitivity(_above(distance + slack), reason)

@@ -1,15 +1,15 @@
-"""The owner's role put together: channels, desk and files."""
+"""The owner's role put together: channels, release gate and files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from clicooper_hpc import __version__
-from clicooper_hpc.fronts.operations import TEMPER
+from clicooper_hpc.fronts.operations import TEMPERATURE
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, StepNews
-from clicooper_hpc.owner.setup import Preparation
+from clicooper_hpc.owner.setup import ReleaseSetup
 from clicooper_hpc.provenance.statements import RunStatement
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.run.build import channel_plan
@@ -28,7 +28,7 @@ __all__ = ["make_owner"]
 
 def make_owner(
     scene: RunContext,
-    preparation: Preparation,
+    preparation: ReleaseSetup,
     *,
     writer: TableWriter,
     news: Callable[[StepNews], None],
@@ -76,9 +76,9 @@ def make_owner(
         world,
         course,
         links=links,
-        desk=preparation.desk,
+        gate=preparation.gate,
         held_out=preparation.held_out,
-        temper=None if preparation.front.provenance.spent is None else TEMPER,
+        temperature=None if preparation.front.origin.class_sums is None else TEMPERATURE,
         label_map=preparation.label_map,
         model=scene.model,
         layout=layout,

@@ -16,14 +16,14 @@ from torch import nn
 from clicooper_hpc import __version__
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EnvironmentUnfitError, EvidenceError, UsageError
-from clicooper_hpc.owner.card import card_of, entries_of
 from clicooper_hpc.owner.ending import Ending, keep_ending
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.loop import Conclusion, EarlierRun
-from clicooper_hpc.owner.setup import prepare
+from clicooper_hpc.owner.run_card import flatten_run_card, make_run_card
+from clicooper_hpc.owner.setup import set_up_release
 from clicooper_hpc.pipeline.layout import Layout
-from clicooper_hpc.privacy.card import PrivacyCard
-from clicooper_hpc.privacy.keys import SECURE
+from clicooper_hpc.privacy.master_key import SECURE
+from clicooper_hpc.privacy.privacy_card import PrivacyCard
 from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
@@ -71,7 +71,7 @@ class OwnerSetup:
         if JOB_FOLDER not in self._private:
             # Where the job's key files and modules are found again; not for everybody to know.
             self._private.write(JOB_FOLDER, job.folder.encode())
-        self._preparation = prepare(job, self._private)
+        self._preparation = set_up_release(job, self._private)
 
     @property
     def contract(self) -> Contract:
@@ -80,8 +80,7 @@ class OwnerSetup:
 
     def authorised_sub_labels(self) -> bytes:
         """Return the sub-labels of all training samples, once the ledger has agreed."""
-        self._preparation.desk.authorise_labels()
-        return self._preparation.sub_labels.tobytes()
+        return self._preparation.gate.release_sub_labels().tobytes()
 
     def create_index(
         self,
@@ -97,7 +96,7 @@ class OwnerSetup:
             self._job, self.contract, self._preparation.sub_labels, len(layout.segments)
         )
         check_course(self._job, course, layout, self.contract)
-        card = card_of(self._job, self._preparation)
+        card = make_run_card(self._job, self._preparation)
         self._header = _header(world, self._job, run_id)
         self._pipeline = PipelineText(
             cuts=(0, *layout.cuts),
@@ -111,7 +110,7 @@ class OwnerSetup:
             tables=tables,
             rows=_row_counts(course) if single else None,
             pipeline=self._pipeline,
-            privacy=PrivacyText(entries_of(card), card.text()),
+            privacy=PrivacyText(flatten_run_card(card), card.text()),
         )
 
     def fit_to(self, run: Run) -> None:
@@ -132,7 +131,7 @@ class OwnerSetup:
                 "the rows would be a second release.",
             )
         promised = str(run.privacy.get("promised", ""))
-        mine = card_of(self._job, self._preparation).text()
+        mine = make_run_card(self._job, self._preparation).text()
         if mine != promised:
             pairs = zip_longest(promised.splitlines(), mine.splitlines(), fillvalue="")
             then, now = next((a, b) for a, b in pairs if a != b)
@@ -169,7 +168,7 @@ class OwnerSetup:
 
     def announce(self) -> None:
         """Say what is promised before anything leaves."""
-        for line in card_of(self._job, self._preparation).lines():
+        for line in make_run_card(self._job, self._preparation).lines():
             _log.info("%s", line)
 
     def train(
@@ -182,7 +181,7 @@ class OwnerSetup:
         found: Resumption | None = None,
     ) -> Stopped | None:
         """Play the owner's role, see `Owner.run`; ``started`` is the run's start, monotonic."""
-        card = card_of(self._job, self._preparation)
+        card = make_run_card(self._job, self._preparation)
         note = _note(card)
         total = scene.course.total_steps
         earlier = None
@@ -209,9 +208,9 @@ class OwnerSetup:
         """
         ending = keep_ending(self._private, ending)
         clean, released, wall_s = ending.clean, ending.released, ending.wall_s
-        promised = card_of(self._job, self._preparation)
-        card = card_of(self._job, self._preparation, clean=clean.model, released=released)
-        self._card = PrivacyText(entries_of(card), card.text())
+        promised = make_run_card(self._job, self._preparation)
+        card = make_run_card(self._job, self._preparation, clean=clean.model, released=released)
+        self._card = PrivacyText(flatten_run_card(card), card.text())
         self._results = _results(clean, released, wall_s)
         content = IndexContent(
             attrs=self._header.attributes(),

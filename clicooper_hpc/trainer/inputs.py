@@ -36,7 +36,7 @@ class ReleaseSource:
         self._row_shape = row_shape
         self._cache = cache
 
-    def rows(
+    def receive(
         self, step: int, micro_batch: int, ids: NDArray[np.int64], *, from_owner: bool
     ) -> Tensor:
         """Return group means [groups, ...] for ``ids`` [groups, k]; k = 1: the rows themselves."""

@@ -176,7 +176,7 @@ class Trainer:
                 source = self._sources.train
                 if refill.split == "validation":
                     source = self._sources.validation
-                source.rows(refill.step, 0, refill.ids[:, np.newaxis], from_owner=True)
+                source.receive(refill.step, 0, refill.ids[:, np.newaxis], from_owner=True)
 
     def _save(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
@@ -305,7 +305,7 @@ class Trainer:
 
         def rows(micro_batch: int) -> Tensor:
             part = parts[micro_batch]
-            return source.rows(
+            return source.receive(
                 step, micro_batch, ids[part.start : part.stop], from_owner=from_owner
             )
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.layer_spec import Layer, build_network, parse_layers
-from clicooper_hpc.fronts.weights import Description, save_weights
+from clicooper_hpc.fronts.layer_spec import Layer, build_layers, parse_layers
+from clicooper_hpc.fronts.weights import WeightsDescription, save_weights
 
 EPOCHS, BATCH, SHIFT, PEAK_RATE = 16, 128, 4, 0.1
 CHANNELS, FEATURES, CLASSES, SIDE = (48, 96, 192, 256), 64, 10, 32
@@ -96,7 +96,7 @@ def main() -> None:
     padded = nn.functional.pad(images, [SHIFT] * 4)
 
     network = layers()
-    body = build_network(network).train().requires_grad_(True)
+    body = build_layers(network).train().requires_grad_(True)
     head = nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, CLASSES))
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(
@@ -128,7 +128,7 @@ def main() -> None:
     accuracy = 100 * float((guess == wanted).float().mean())
     log.info("%.1f %% of %d test images, %.0f s", accuracy, len(test), time.monotonic() - start)
     trained_on = f"CIFAR-10 train ({len(images):,} images), by make_cifar10.py, public"
-    description = Description(network, (3, SIDE, SIDE), MEAN, STD, trained_on)
+    description = WeightsDescription(network, (3, SIDE, SIDE), MEAN, STD, trained_on)
     tensors = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_weights(given.out, description, tensors)
 

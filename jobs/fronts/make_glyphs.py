@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
 
-from clicooper_hpc.fronts.layer_spec import build_network, parse_layers
-from clicooper_hpc.fronts.weights import Description, save_weights
+from clicooper_hpc.fronts.layer_spec import build_layers, parse_layers
+from clicooper_hpc.fronts.weights import WeightsDescription, save_weights
 
 Points = NDArray[np.float64]
 
@@ -134,7 +134,7 @@ def main() -> None:
         ],
         where="layers",
     )
-    body = build_network(layers).train().requires_grad_(True)
+    body = build_layers(layers).train().requires_grad_(True)
     head = nn.Linear(FEATURES, GLYPHS)
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -152,7 +152,9 @@ def main() -> None:
             right += int((scores.argmax(1) == y[batch]).sum())
         log.info("epoch %d of %d: %.1f %%", epoch + 1, EPOCHS, 100 * right / (steps * BATCH))
     trained_on = f"{GLYPHS} random glyphs drawn by make_glyphs.py, no handwriting, no data set"
-    description = Description(layers, (1, SIDE // BLOCK, SIDE // BLOCK), (0.0,), (1.0,), trained_on)
+    description = WeightsDescription(
+        layers, (1, SIDE // BLOCK, SIDE // BLOCK), (0.0,), (1.0,), trained_on
+    )
     tensors = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_weights(out, description, tensors)
 

@@ -23,11 +23,11 @@ from clicooper_hpc.attacks.noise_check import (
 )
 from clicooper_hpc.attacks.worst_case import with_mates, worst_case_pairs
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
-from clicooper_hpc.privacy.release import Releaser
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
+from clicooper_hpc.privacy.row_releaser import GaussianReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 
 D, TRIALS, EPSILON, DELTA = 4, 30_000, 2.0, 1e-5
 SOURCE = digest_bytes("test", b"dp audit")
@@ -40,9 +40,9 @@ ELEMENT_POSITIVE = Guarantee("element", "replace-one", 1.0, D, EPSILON, DELTA, n
 METRIC = Guarantee("metric", "replace-one", 1.0, D, EPSILON, DELTA, False, 0.25)
 
 
-def releaser(spec: ReleaseSpec, *, seed: int = 1, split: str = "train") -> Releaser:
+def releaser(spec: ReleaseSpec, *, seed: int = 1, split: str = "train") -> GaussianReleaser:
     context = ReleaseContext(split, SOURCE, SOURCE, spec)
-    return Releaser(spec, NoiseStream(MasterKey.from_seed(seed), context))
+    return GaussianReleaser(spec, NoiseStream(MasterKey.from_seed(seed), context))
 
 
 def audited(
@@ -66,19 +66,21 @@ def test_the_real_mechanism_stays_below_its_claim_and_comes_near_it(guarantee: G
 
 @pytest.mark.parametrize("epsilon", [0.5, 8.0])
 def test_it_comes_near_at_other_epsilons_too(epsilon: float) -> None:
-    spec = solve(replace(REPLACE, epsilon=epsilon))
+    spec = solve_release_spec(replace(REPLACE, epsilon=epsilon))
     bound = audited(releases_of(releaser(spec)), REPLACE)
     assert (0.5 if epsilon < 1 else 0.9) * epsilon < bound.epsilon <= epsilon
 
 
 def test_without_a_gaussian_curve_the_bound_is_lower_but_not_nothing() -> None:
-    bound = audited(releases_of(releaser(solve(REPLACE))), REPLACE)
+    bound = audited(releases_of(releaser(solve_release_spec(REPLACE))), REPLACE)
     assert 0.3 < bound.epsilon_direct < bound.epsilon
 
 
 def test_equal_inputs_prove_nothing() -> None:
     row = worst_case_pairs(REPLACE)["boundary"][0]
-    bound = lower_bound(releases_of(releaser(solve(REPLACE))), row, row, trials=TRIALS, delta=DELTA)
+    bound = lower_bound(
+        releases_of(releaser(solve_release_spec(REPLACE))), row, row, trials=TRIALS, delta=DELTA
+    )
     assert bound.mu == 0
     assert bound.epsilon == bound.epsilon_direct == 0
 
@@ -86,7 +88,11 @@ def test_equal_inputs_prove_nothing() -> None:
 def test_batch_mates_of_the_real_mechanism_add_nothing() -> None:
     first, second = with_mates(worst_case_pairs(REPLACE)["boundary"], np.zeros((3, D)))
     bound = lower_bound(
-        releases_of(releaser(solve(REPLACE))), first, second, trials=TRIALS, delta=DELTA
+        releases_of(releaser(solve_release_spec(REPLACE))),
+        first,
+        second,
+        trials=TRIALS,
+        delta=DELTA,
     )
     assert 0.7 * EPSILON < bound.epsilon <= EPSILON
 
@@ -113,18 +119,18 @@ def test_the_bound_holds_at_its_confidence() -> None:
 
 
 def test_noise_for_c_where_2c_is_needed_is_caught() -> None:
-    bound = audited(releases_of(releaser(solve(ZERO))), REPLACE)
+    bound = audited(releases_of(releaser(solve_release_spec(ZERO))), REPLACE)
     assert bound.epsilon > 1.5 * EPSILON
 
 
 def test_orthant_noise_on_signed_rows_is_caught() -> None:
     """The non-negative sensitivity used where nothing removes the signs."""
-    spec = replace(solve(ORTHANT), guarantee=replace(ORTHANT, non_negative=False))
+    spec = replace(solve_release_spec(ORTHANT), guarantee=replace(ORTHANT, non_negative=False))
     assert audited(releases_of(releaser(spec)), REPLACE).epsilon > 1.2 * EPSILON
 
 
 def test_a_missing_clip_is_caught() -> None:
-    sigma = solve(REPLACE).sigma
+    sigma = solve_release_spec(REPLACE).sigma
     rng = np.random.default_rng(0)
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
@@ -136,7 +142,7 @@ def test_a_missing_clip_is_caught() -> None:
 
 
 def test_a_clip_of_coordinates_instead_of_rows_is_caught() -> None:
-    sigma = solve(REPLACE).sigma
+    sigma = solve_release_spec(REPLACE).sigma
     rng = np.random.default_rng(0)
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
@@ -150,11 +156,11 @@ def test_a_clip_of_coordinates_instead_of_rows_is_caught() -> None:
 
 def test_one_noise_for_all_rows_of_a_batch_is_caught() -> None:
     """Rows 1 and 2 share their noise, so their difference has none."""
-    made = releaser(solve(REPLACE))
+    made = releaser(solve_release_spec(REPLACE))
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
         ids = np.repeat(np.arange(count), len(rows))
-        return made.release(np.tile(rows, (count, 1)), ids).reshape(count, *rows.shape)
+        return made.release_rows(np.tile(rows, (count, 1)), ids).reshape(count, *rows.shape)
 
     first, second = with_mates(worst_case_pairs(REPLACE)["boundary"], np.zeros((1, D)))
     bound = lower_bound(release, first, second, trials=10_000, delta=DELTA)
@@ -163,7 +169,7 @@ def test_one_noise_for_all_rows_of_a_batch_is_caught() -> None:
 
 def test_fresh_noise_in_every_epoch_is_caught() -> None:
     """Two releases of one sample, each with noise of its own, cost sqrt(2) mu."""
-    once = releases_of(releaser(solve(REPLACE)))
+    once = releases_of(releaser(solve_release_spec(REPLACE)))
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
         return once(rows, 2 * count).reshape(count, 2 * len(rows), D)
@@ -172,10 +178,10 @@ def test_fresh_noise_in_every_epoch_is_caught() -> None:
 
 
 def test_a_seed_reused_for_two_releases_is_caught() -> None:
-    spec = solve(REPLACE)
+    spec = solve_release_spec(REPLACE)
     ids, rows = np.arange(2000), np.zeros((2000, D))
-    train = releaser(spec).release(rows, ids).astype(np.float64)
-    other = releaser(spec, split="validation").release(rows, ids).astype(np.float64)
+    train = releaser(spec).release_rows(rows, ids).astype(np.float64)
+    other = releaser(spec, split="validation").release_rows(rows, ids).astype(np.float64)
     assert abs(noise_correlation(train, other)) < 6
     # The same seed under another epsilon: the same noise, only scaled.
     again = np.rint(train * 0.54 / spec.grid) * spec.grid
@@ -184,7 +190,7 @@ def test_a_seed_reused_for_two_releases_is_caught() -> None:
 
 def test_batch_normalisation_in_the_front_is_caught() -> None:
     """With statistics of the batch one sample moves its mates: more than 2 C in total."""
-    made = releases_of(releaser(solve(REPLACE)))
+    made = releases_of(releaser(solve_release_spec(REPLACE)))
 
     def front(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         normal: NDArray[np.float64] = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-6)
@@ -211,7 +217,7 @@ def noise_of(release: Release, spec: ReleaseSpec) -> NoiseCheck:
 
 @pytest.mark.parametrize("guarantee", [REPLACE, ELEMENT, METRIC], ids=lambda g: g.unit)
 def test_real_noise_has_no_fault(guarantee: Guarantee) -> None:
-    spec = solve(guarantee)
+    spec = solve_release_spec(guarantee)
     check = noise_of(releases_of(releaser(spec)), spec)
     assert check.faults == ()
     assert check.off_grid == 0
@@ -219,7 +225,7 @@ def test_real_noise_has_no_fault(guarantee: Guarantee) -> None:
 
 
 def test_floating_point_noise_is_caught() -> None:
-    spec, rng = solve(REPLACE), np.random.default_rng(0)
+    spec, rng = solve_release_spec(REPLACE), np.random.default_rng(0)
     check = noise_of(
         lambda rows, count: rng.normal(0, spec.sigma, (count, 1, D)).astype(np.float32), spec
     )
@@ -228,7 +234,7 @@ def test_floating_point_noise_is_caught() -> None:
 
 def test_noise_of_few_bits_is_caught() -> None:
     """Half precision leaves 11 bits: on the grid near zero and coarser than it far out."""
-    spec, rng = solve(REPLACE), np.random.default_rng(0)
+    spec, rng = solve_release_spec(REPLACE), np.random.default_rng(0)
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
         steps = np.rint(rng.normal(0, spec.sigma_over_grid, (count, 1, D)))
@@ -240,7 +246,7 @@ def test_noise_of_few_bits_is_caught() -> None:
 
 def test_a_small_table_of_noise_is_caught() -> None:
     """An 8-bit uniform word inverted: 256 different values of just the right variance."""
-    spec, rng = solve(REPLACE), np.random.default_rng(0)
+    spec, rng = solve_release_spec(REPLACE), np.random.default_rng(0)
     table = np.rint(rng.normal(0, spec.sigma_over_grid, 256))
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
@@ -254,18 +260,18 @@ def test_a_small_table_of_noise_is_caught() -> None:
 
 def test_repeated_noise_is_caught() -> None:
     """A generator seeded with 16 bits starts again after at most 65,536 rows."""
-    spec = solve(REPLACE)
+    spec = solve_release_spec(REPLACE)
     made = releaser(spec)
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
         ids = np.random.default_rng(0).integers(0, 2**16, count)
-        return made.release(np.tile(rows, (count, 1)), ids)[:, None]
+        return made.release_rows(np.tile(rows, (count, 1)), ids)[:, None]
 
     assert noise_of(release, spec).faults[-1] == "repeated noise"
 
 
 def test_noise_of_another_width_is_caught() -> None:
-    spec, other = solve(REPLACE), solve(replace(REPLACE, epsilon=2.1))
+    spec, other = solve_release_spec(REPLACE), solve_release_spec(replace(REPLACE, epsilon=2.1))
     check = noise_of(releases_of(releaser(other)), spec)
     assert "not the promised distribution" in check.faults
 
@@ -273,4 +279,10 @@ def test_noise_of_another_width_is_caught() -> None:
 def test_too_few_releases_are_refused() -> None:
     first, second = worst_case_pairs(REPLACE)["boundary"]
     with pytest.raises(ValueError, match="too few"):
-        lower_bound(releases_of(releaser(solve(REPLACE))), first, second, trials=40, delta=DELTA)
+        lower_bound(
+            releases_of(releaser(solve_release_spec(REPLACE))),
+            first,
+            second,
+            trials=40,
+            delta=DELTA,
+        )

@@ -11,7 +11,7 @@ from torch import nn
 from clicooper_hpc.attacks.harness.result import AttackResult
 from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
 from clicooper_hpc.attacks.inversion.optimise import OPTIMISE, differentiable_clip
-from clicooper_hpc.privacy.grid import clip_rows
+from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.privacy.sensitivity import Guarantee, Unit
 
 pytest.importorskip("skimage")

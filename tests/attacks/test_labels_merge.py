@@ -13,8 +13,8 @@ from clicooper_hpc.attacks.labels.grouping import kmeans_groups
 from clicooper_hpc.attacks.labels.merge import MERGE, score_groups
 from clicooper_hpc.attacks.labels.metrics import adjusted_rand
 from clicooper_hpc.attacks.labels.variants import merge_variants
-from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.privacy.labelmap import LabelMap
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.privacy.master_key import MasterKey
 
 K, GAMMA, N, D = 5, 4, 2000, 12
 
@@ -41,9 +41,9 @@ def expanded(rows: Rows, classes: Labels, method: str) -> tuple[NDArray[np.int32
         truth = np.empty(K * GAMMA, np.int64)
         truth[permutation] = np.arange(K * GAMMA) // GAMMA
         return permutation[classes * GAMMA + which].astype(np.int32), truth
-    made = LabelMap.create("random", K, GAMMA, MasterKey.from_seed(3))
-    names = made.sub_labels(classes, np.arange(N), rows, split="train")
-    return names, made.classes_of(np.arange(K * GAMMA, dtype=np.int32))
+    made = LabelMap.draw_label_map("random", K, GAMMA, MasterKey.from_seed(3))
+    names = made.map_to_sub_labels(classes, np.arange(N), rows, split="train")
+    return names, made.map_to_classes(np.arange(K * GAMMA, dtype=np.int32))
 
 
 def aris(groups: dict[str, Labels], truth: Labels) -> dict[str, float]:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from clicooper_hpc.cli import main
-from clicooper_hpc.owner.release import ReleaseGate
+from clicooper_hpc.owner.release_gate import ReleaseGate
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
 
@@ -183,13 +183,13 @@ def test_an_owner_with_other_rows_accuses_nobody(
     honest: Path, clicooper: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stage 4 took its rows from trainer 1's cache: nothing in its own messages shows them."""
-    kept = ReleaseGate.rows
+    kept = ReleaseGate.release
 
-    def other(desk: ReleaseGate, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
-        rows, new = kept(desk, split, ids)
+    def other(gate: ReleaseGate, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
+        rows, new = kept(gate, split, ids)
         return rows + 0.5, new
 
-    monkeypatch.setattr(ReleaseGate, "rows", other)
+    monkeypatch.setattr(ReleaseGate, "release", other)
     done = clicooper("audit", str(honest), "--stage", "4")
     assert (done.code, done.out) == (4, "")
     assert "the owner's rows are not those it sent in stage 0" in done.err

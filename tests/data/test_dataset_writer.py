@@ -42,7 +42,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert data.class_names == NAMES
         train = data.split("train")
         assert np.array_equal(train.labels(), Y[:45])
-        back = np.rint(train.rows(np.arange(45)) * 255).astype(np.uint8)
+        back = np.rint(train.read(np.arange(45)) * 255).astype(np.uint8)
         assert np.array_equal(back.transpose(0, 2, 3, 1), X[:45])
 
 

@@ -50,7 +50,7 @@ def _check(path: Path, layout: CifarLayout, content: dict[str, bytes]) -> None:
             got = data.split(split)
             assert got.row_shape == (32, 32, 3)
             assert np.array_equal(got.labels(), y)
-            rows = got.rows(np.arange(len(y)))
+            rows = got.read(np.arange(len(y)))
             assert np.array_equal(np.rint(rows * 255), x.transpose(0, 3, 1, 2))
 
 

@@ -32,7 +32,7 @@ def test_round_trip(tmp_path: Path, gz: bool) -> None:
         test = data.split("test")
         assert test.row_shape == (7, 8, 1)
         pixels = np.frombuffer(files["t10k-images-idx3-ubyte"][16:], np.uint8)
-        rows = np.rint(test.rows(np.arange(10)) * 255)
+        rows = np.rint(test.read(np.arange(10)) * 255)
         assert np.array_equal(rows.ravel(), pixels)
         assert test.labels().tolist() == list(range(10))
 

@@ -48,7 +48,7 @@ def test_train_and_test_folders_round_trip(tmp_path: Path) -> None:
         assert data.class_names == CLASSES
         for split in ("train", "test"):
             got = data.split(split)
-            rows = np.rint(got.rows(np.arange(len(got))) * 255).transpose(0, 2, 3, 1)
+            rows = np.rint(got.read(np.arange(len(got))) * 255).transpose(0, 2, 3, 1)
             stored = {
                 (int(label), row.astype(np.uint8).tobytes())
                 for label, row in zip(got.labels(), rows, strict=True)
@@ -121,7 +121,7 @@ def test_size_cuts_out_the_middle_and_scales_it(tmp_path: Path) -> None:
     assert summary.row_shape == (4, 4, 3)
     with open_dataset(tmp_path / "out.h5") as data:
         train = data.split("train")
-        rows = np.rint(train.rows(np.arange(12)) * 255)
+        rows = np.rint(train.read(np.arange(12)) * 255)
     assert any((row == 200).all() for row in rows)
 
 

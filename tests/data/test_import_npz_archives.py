@@ -42,7 +42,7 @@ def test_round_trip(tmp_path: Path, compressed: bool) -> None:
         assert data.class_names == ("0", "1", "2", "3")
         for split in ("train", "test"):
             got = data.split(split)
-            rows = np.rint(got.rows(np.arange(len(got))) * 255).transpose(0, 2, 3, 1)
+            rows = np.rint(got.read(np.arange(len(got))) * 255).transpose(0, 2, 3, 1)
             assert np.array_equal(rows, arrays[f"x_{split}"])
             assert np.array_equal(got.labels(), arrays[f"y_{split}"])
 
@@ -77,7 +77,7 @@ def test_vectors_become_float32(tmp_path: Path, dtype: str) -> None:
     source = _write(tmp_path / "s.npz", x_train=x, x_test=x[:12])
     import_dataset("npz", source, tmp_path / "out.h5")
     with open_dataset(tmp_path / "out.h5") as data:
-        assert np.array_equal(data.split("train").rows(np.arange(40)), x.astype(np.float32))
+        assert np.array_equal(data.split("train").read(np.arange(40)), x.astype(np.float32))
 
 
 class _Payload:

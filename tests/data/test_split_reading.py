@@ -49,7 +49,7 @@ def test_rows_equal_numpy_indexing(stored: Path, ids: list[int]) -> None:
     wanted = np.asarray(ids, dtype=np.int64)
     with open_dataset(stored) as data:
         train = data.split("train")
-        rows = train.rows(wanted)
+        rows = train.read(wanted)
         labels = train.labels(wanted)
     expected = x[wanted].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     assert rows.dtype == np.float32
@@ -87,14 +87,14 @@ def test_vectors_and_floats_stay_as_they_are(tmp_path: Path) -> None:
         train = data.split("train")
         assert (train.row_shape, train.input_shape) == ((5,), (5,))
         assert str(train.dtype) == "float32"
-        assert np.array_equal(train.rows(np.arange(12)), x.astype(np.float32))
+        assert np.array_equal(train.read(np.arange(12)), x.astype(np.float32))
         assert np.array_equal(train.labels(), y)
 
 
 def test_scaling_maps_0_to_255_onto_0_to_1(tmp_path: Path) -> None:
     x = np.arange(256, dtype=np.uint8).reshape(16, 16)
     with open_dataset(write_h5(tmp_path / "s.h5", x, np.zeros(16, np.int64))) as data:
-        rows = data.split("train").rows(np.arange(16)).ravel()
+        rows = data.split("train").read(np.arange(16)).ravel()
     assert rows[0] == 0
     assert rows[-1] == 1
     assert (np.diff(rows) > 0).all()
@@ -103,7 +103,7 @@ def test_scaling_maps_0_to_255_onto_0_to_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [[-1], [N], [0, 2**40]])
 def test_an_id_outside_the_split_is_refused(stored: Path, bad: list[int]) -> None:
     with open_dataset(stored) as data, pytest.raises(ValueError, match="leave the 97 samples"):
-        data.split("train").rows(np.asarray(bad, dtype=np.int64))
+        data.split("train").read(np.asarray(bad, dtype=np.int64))
 
 
 def test_subset_renumbers_from_zero_and_nests(stored: Path) -> None:
@@ -114,10 +114,10 @@ def test_subset_renumbers_from_zero_and_nests(stored: Path) -> None:
         assert len(part) == 10
         assert np.array_equal(part.labels(), y[80:90])
         assert np.array_equal(part.labels(np.asarray([9, 0])), y[[89, 80]])
-        assert np.array_equal(part.rows(np.asarray([3])), train.rows(np.asarray([83])))
-        assert part.rows(np.asarray([3]))[0, 2, 4, 1] == x[83, 4, 1, 2] / np.float32(255)
+        assert np.array_equal(part.read(np.asarray([3])), train.read(np.asarray([83])))
+        assert part.read(np.asarray([3]))[0, 2, 4, 1] == x[83, 4, 1, 2] / np.float32(255)
         with pytest.raises(ValueError, match="leave the 10 samples"):
-            part.rows(np.asarray([10]))
+            part.read(np.asarray([10]))
         for wrong in (range(98), range(5, 5), range(0, 10, 2), range(-3, 4)):
             with pytest.raises(ValueError, match="not a range"):
                 train.subset(wrong)
@@ -130,11 +130,11 @@ def test_selected_samples_are_the_ones_asked_for_in_that_order(stored: Path) -> 
         chosen = part.selected(np.asarray([7, 40, 0]))
         assert len(chosen) == 3
         assert np.array_equal(chosen.labels(), y[[17, 50, 10]])
-        assert np.array_equal(chosen.rows(np.arange(3)), part.rows(np.asarray([7, 40, 0])))
+        assert np.array_equal(chosen.read(np.arange(3)), part.read(np.asarray([7, 40, 0])))
         again = chosen.selected(np.asarray([2, 1]))
-        assert np.array_equal(again.rows(np.arange(2)), part.rows(np.asarray([0, 40])))
+        assert np.array_equal(again.read(np.arange(2)), part.read(np.asarray([0, 40])))
         with pytest.raises(ValueError, match="leave the 3 samples"):
-            chosen.rows(np.asarray([3]))
+            chosen.read(np.asarray([3]))
         for wrong in ([], [1, 1]):
             with pytest.raises(ValueError, match="not different samples"):
                 part.selected(np.asarray(wrong, dtype=np.int64))
@@ -199,9 +199,9 @@ def test_a_value_that_is_not_finite_is_named_when_read(tmp_path: Path) -> None:
     x[400, 0] = np.inf
     with open_dataset(write_h5(tmp_path / "nan.h5", x, np.arange(500) % 3)) as data:
         train = data.split("train")
-        train.rows(np.arange(100))
+        train.read(np.arange(100))
         with pytest.raises(DataError, match=r"nan\.h5:/train/x, row 123: .*not finite"):
-            train.subset(range(100, 500)).rows(np.arange(400))
+            train.subset(range(100, 500)).read(np.arange(400))
 
 
 def test_a_damaged_chunk_is_named_when_read(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_a_damaged_chunk_is_named_when_read(tmp_path: Path) -> None:
     path.write_bytes(content)
     with open_dataset(path) as data:
         train = data.split("train")
-        assert np.array_equal(train.rows(np.arange(100)) * 255, x[:100])
+        assert np.array_equal(train.read(np.arange(100)) * 255, x[:100])
         with pytest.raises(DataError, match=r"d\.h5:/train/x, rows 100 to 149: .*damaged"):
-            train.rows(np.arange(200))
+            train.read(np.arange(200))
 
 
 def test_reading_after_close_says_so(stored: Path) -> None:
@@ -225,7 +225,7 @@ def test_reading_after_close_says_so(stored: Path) -> None:
     data.close()
     data.close()
     with pytest.raises(ValueError, match="was closed"):
-        data.split("train").rows(np.arange(2))
+        data.split("train").read(np.arange(2))
 
 
 def test_a_large_set_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_large_set_is_read_in_bounded_memory(tmp_path: Path) -> None:
     try:
         with open_dataset(path) as data:
             train = data.split("train")
-            batch = train.rows(ids)
+            batch = train.read(ids)
             train.fingerprint()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -269,7 +269,7 @@ def test_only_the_chunks_asked_for_are_read_and_each_once() -> None:
     spy = _Spy(np.zeros((200_000, 8), np.uint8), chunk_rows=100)
     split = Split("train", spy, ArrayRowStore(np.zeros(200_000, np.int64), "y"))
     ids = np.asarray([150_050, 7, 150_001, 7, 150_199, 90_000, 3])
-    split.rows(ids)
+    split.read(ids)
     assert spy.reads == [(3, 8), (90_000, 90_001), (150_001, 150_200)]
 
 
@@ -278,7 +278,7 @@ def test_digits_are_fixed_stratified_and_need_no_file() -> None:
         train, test = digits.split("train"), digits.split("test")
         assert (len(train), len(test), digits.num_classes) == (1437, 360, 10)
         assert train.row_shape == (8, 8, 1)
-        rows = train.rows(np.arange(1437))
+        rows = train.read(np.arange(1437))
         assert rows.shape == (1437, 1, 8, 8)
         assert (rows.min(), rows.max()) == (0, 1)
         share = np.bincount(test.labels()) / np.bincount(
@@ -295,5 +295,5 @@ def test_published_subset_opens(shared_dir: Path, name: str, classes: int) -> No
     with open_dataset(shared_dir / "data" / f"{name}.h5") as data:
         assert data.num_classes == classes
         test = data.split("test")
-        assert test.rows(np.asarray([5, 5])).shape == (2, 3, 32, 32)
+        assert test.read(np.asarray([5, 5])).shape == (2, 3, 32, 32)
         assert set(np.bincount(test.labels())) == {len(test) // classes}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from clicooper_hpc.fronts.layer_spec import build_network, parse_layers
+from clicooper_hpc.fronts.layer_spec import build_layers, parse_layers
 from clicooper_hpc.fronts.weights import METADATA_KEY
 
 CONV = {"type": "Conv2d", "in_channels": 2, "out_channels": 6, "kernel_size": 3, "padding": 1}
@@ -46,7 +46,7 @@ def description(**changes: object) -> dict[str, object]:
 def tensors() -> dict[str, torch.Tensor]:
     """Return weights of the test network with running statistics that matter."""
     torch.manual_seed(5)
-    network = build_network(parse_layers(LAYERS, where="test"))
+    network = build_layers(parse_layers(LAYERS, where="test"))
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state["1.running_mean"] = torch.linspace(-0.5, 0.5, 6)
     state["1.running_var"] = torch.linspace(0.2, 2.0, 6)

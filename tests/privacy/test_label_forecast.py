@@ -6,13 +6,13 @@ from clicooper_hpc.privacy.label_forecast import (
     LabelForecast,
     ReleasedRows,
     Signal,
-    fewest_names,
+    forecast_fewest_names,
     forecast_labels,
-    typical_signal,
+    forecast_signal,
 )
 
-STRICT = typical_signal("sample", 1.0, 32)
-WIDE = typical_signal("element", 1.0, 12_288)
+STRICT = forecast_signal("sample", 1.0, 32)
+WIDE = forecast_signal("element", 1.0, 12_288)
 
 
 def forecast(
@@ -80,7 +80,7 @@ def test_the_price_grows_with_gamma_and_noise() -> None:
 
 def test_the_fewest_names_that_hide_depend_on_the_noise() -> None:
     found = {
-        sigma: fewest_names(ReleasedRows(STRICT, sigma, 32, 18_000, 10))
+        sigma: forecast_fewest_names(ReleasedRows(STRICT, sigma, 32, 18_000, 10))
         for sigma in (0.1, 1.2, 3.99)
     }
     assert found[0.1] is None

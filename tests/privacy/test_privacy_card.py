@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from clicooper_hpc.privacy.accounting import CrossCheck
-from clicooper_hpc.privacy.card import Front, Labels, Measured, PrivacyCard
-from clicooper_hpc.privacy.keys import INSECURE, SECURE
+from clicooper_hpc.privacy.master_key import INSECURE, SECURE
+from clicooper_hpc.privacy.privacy_card import (
+    FrontSummary,
+    LabelSummary,
+    MeasuredFigures,
+    PrivacyCard,
+)
+from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import solve
 
-PUBLIC = Front("public", "cifar100-conv64", "frozen statistics")
+PUBLIC = FrontSummary("public", "cifar100-conv64", "frozen statistics")
 
 
 def card(guarantee: dict[str, Any] | None = None, **changes: Any) -> PrivacyCard:
@@ -25,10 +30,10 @@ def card(guarantee: dict[str, Any] | None = None, **changes: Any) -> PrivacyCard
         "delta": 1e-5,
     }
     values: dict[str, Any] = {
-        "spec": solve(Guarantee(**(asked | (guarantee or {})))),
+        "spec": solve_release_spec(Guarantee(**(asked | (guarantee or {})))),
         "check": CrossCheck(rdp=2.17318, prv=2.01013),
         "front": PUBLIC,
-        "labels": Labels(10, "random", 4),
+        "labels": LabelSummary(10, "random", 4),
         "rng_mode": SECURE,
     }
     return PrivacyCard(**(values | changes))
@@ -84,7 +89,7 @@ def test_nothing_unmeasured_is_shown_or_stored() -> None:
         assert not any(text.startswith(name) for text in bare.lines())
     assert set(bare.to_dict()["measured"]) == {"membership_fpr"}
     full = card(
-        measured=Measured(
+        measured=MeasuredFigures(
             accuracy_clean=0.372,
             accuracy_released=0.115,
             label_inference=0.12,
@@ -118,35 +123,37 @@ def test_a_seeded_run_is_branded_twice() -> None:
 
 
 def test_a_front_that_saw_private_data_makes_the_claim_conditional() -> None:
-    front = Front("conditional", "own.safetensors", "frozen statistics")
+    front = FrontSummary("conditional", "own.safetensors", "frozen statistics")
     assert "CONDITIONAL" in line(card(front=front), "front")
 
 
 def test_dp_sgd_front_and_label_response_are_added_up() -> None:
-    front = Front("dp-sgd", "own.safetensors", "group norm", epsilon=1.0, delta=1e-6)
-    made = card(front=front, labels=Labels(10, "none", 1, response_epsilon=0.5))
+    front = FrontSummary("dp-sgd", "own.safetensors", "group norm", epsilon=1.0, delta=1e-6)
+    made = card(front=front, labels=LabelSummary(10, "none", 1, response_epsilon=0.5))
     epsilon, delta = made.sample_total()
     assert epsilon == pytest.approx(2.0 + 2 * 1.0 + 0.5)
     assert delta == pytest.approx(1e-5 + 1e-6 * (1 + math.e))
     assert "epsilon 4.5, delta 1.37183e-05 per sample" in line(made, "all together")
     assert "label epsilon 0.5" in line(made, "labels")
     with pytest.raises(ValueError, match="DP-SGD"):
-        Front("public", "x", "y", epsilon=1.0, delta=1e-6)
+        FrontSummary("public", "x", "y", epsilon=1.0, delta=1e-6)
 
 
 def test_samples_spent_on_the_front_pay_for_it_alone() -> None:
     """They are not released, so the total is the dearer of the two, never the sum."""
-    front = Front("class-sums", "LDA by class sums", "none", epsilon=2.0, delta=1e-5, spent=70)
+    front = FrontSummary(
+        "class-sums", "LDA by class sums", "none", epsilon=2.0, delta=1e-5, spent=70
+    )
     made = card(front=front)
     assert made.sample_total() == pytest.approx((2.0, 1e-5))
     assert "of 70 training samples, never released: epsilon 2, delta 1e-05" in line(made, "front")
-    dearer = Front("class-sums", "x", "y", epsilon=3.0, delta=1e-5, spent=70)
+    dearer = FrontSummary("class-sums", "x", "y", epsilon=3.0, delta=1e-5, spent=70)
     assert card(front=dearer).sample_total()[0] == 3.0
-    exact = Front("class-sums", "x", "y", spent=70)
+    exact = FrontSummary("class-sums", "x", "y", spent=70)
     assert "without noise, no guarantee" in exact.line()
     for kind, spent in (("class-sums", 0), ("public", 70)):
         with pytest.raises(ValueError, match="class sums are paid with samples"):
-            Front(kind, "x", "y", spent=spent)  # type: ignore[arg-type]
+            FrontSummary(kind, "x", "y", spent=spent)  # type: ignore[arg-type]
 
 
 def test_ceilings_under_zero_out_are_for_row_against_row() -> None:

@@ -8,15 +8,15 @@ import pytest
 
 from clicooper_hpc.errors import BudgetExceededError, ExitCode, UsageError
 from clicooper_hpc.privacy.accounting import Charge
-from clicooper_hpc.privacy.ledger import Budget, Event, Ledger
+from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyEvent, PrivacyLedger
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee
-from clicooper_hpc.privacy.spec import ReleaseSpec, solve
 
-SPEC = solve(Guarantee("sample", "replace-one", 1.0, 64, 2.0, 1e-5))
-ELEMENT = solve(Guarantee("element", "replace-one", 1.0, 64, 2.0, 1e-5))
+SPEC = solve_release_spec(Guarantee("sample", "replace-one", 1.0, 64, 2.0, 1e-5))
+ELEMENT = solve_release_spec(Guarantee("element", "replace-one", 1.0, 64, 2.0, 1e-5))
 
 
-def event(spec: ReleaseSpec = SPEC, **changes: Any) -> Event:
+def event(spec: ReleaseSpec = SPEC, **changes: Any) -> PrivacyEvent:
     values: dict[str, Any] = {
         "kind": "training-release",
         "split": "train",
@@ -27,10 +27,10 @@ def event(spec: ReleaseSpec = SPEC, **changes: Any) -> Event:
         "charge": spec.charge(),
         "sample_charge": spec.sample_charge(),
     }
-    return Event(**(values | changes))
+    return PrivacyEvent(**(values | changes))
 
 
-def labels(**changes: Any) -> Event:
+def labels(**changes: Any) -> PrivacyEvent:
     values: dict[str, Any] = {
         "kind": "labels",
         "mechanism": "randomised response",
@@ -42,19 +42,19 @@ def labels(**changes: Any) -> Event:
 
 
 def test_a_release_just_fits_a_budget_of_its_own_epsilon() -> None:
-    ledger = Ledger(Budget(2.0, 1e-5))
+    ledger = PrivacyLedger(PrivacyBudget(2.0, 1e-5))
     for _ in range(5):
-        ledger.authorise(event(samples=20))
+        ledger.authorise_event(event(samples=20))
     assert ledger.entries == (event(samples=100),)
-    assert ledger.spent(1e-5)[0] <= 2.0
+    assert ledger.spent_epsilon(1e-5)[0] <= 2.0
 
 
 def test_a_second_release_stops_before_the_send_and_changes_nothing() -> None:
-    ledger = Ledger(Budget(2.5, 1e-5))
-    ledger.authorise(event())
+    ledger = PrivacyLedger(PrivacyBudget(2.5, 1e-5))
+    ledger.authorise_event(event())
     before = ledger.to_dict()
     with pytest.raises(BudgetExceededError) as error:
-        ledger.authorise(event(release="b2", samples=7))
+        ledger.authorise_event(event(release="b2", samples=7))
     assert ledger.to_dict() == before
     line = error.value.line()
     assert "epsilon 2.95" in line
@@ -63,36 +63,36 @@ def test_a_second_release_stops_before_the_send_and_changes_nothing() -> None:
     assert "7 samples" in line
     assert "train" in line
     assert error.value.exit_code == ExitCode.BUDGET
-    ledger.authorise(event(release="b2", samples=0))
+    ledger.authorise_event(event(release="b2", samples=0))
     assert ledger.to_dict() == before
 
 
 def test_splits_are_different_samples() -> None:
-    ledger = Ledger(Budget(2.0, 1e-5))
-    ledger.authorise(event())
-    ledger.authorise(event(kind="validation-release", split="validation", release="v"))
-    assert ledger.spent(1e-5)[0] <= 2.0
+    ledger = PrivacyLedger(PrivacyBudget(2.0, 1e-5))
+    ledger.authorise_event(event())
+    ledger.authorise_event(event(kind="validation-release", split="validation", release="v"))
+    assert ledger.spent_epsilon(1e-5)[0] <= 2.0
     with pytest.raises(BudgetExceededError):
-        ledger.authorise(event(kind="prediction", split="validation", release="p"))
+        ledger.authorise_event(event(kind="prediction", split="validation", release="p"))
 
 
 def test_front_and_labels_compose_with_the_release() -> None:
-    ledger = Ledger(Budget(2.6, 1e-5))
-    ledger.authorise(event())
-    ledger.authorise(labels())
-    assert ledger.spent(1e-5)[0] == pytest.approx(2.5)
+    ledger = PrivacyLedger(PrivacyBudget(2.6, 1e-5))
+    ledger.authorise_event(event())
+    ledger.authorise_event(labels())
+    assert ledger.spent_epsilon(1e-5)[0] == pytest.approx(2.5)
     front = Charge.approximate(1.0, 1e-6, "zero-out")
     training = event(
         kind="front-training", charge=front, sample_charge=front, mechanism="DP-SGD", release="f"
     )
     with pytest.raises(BudgetExceededError, match="epsilon 4"):
-        ledger.authorise(training)
+        ledger.authorise_event(training)
 
 
 def test_labels_outside_the_guarantee_are_noted_and_cost_nothing() -> None:
-    ledger = Ledger(Budget(2.0, 1e-5))
-    ledger.authorise(labels(charge=None, sample_charge=None, mechanism="label map"))
-    ledger.authorise(event())
+    ledger = PrivacyLedger(PrivacyBudget(2.0, 1e-5))
+    ledger.authorise_event(labels(charge=None, sample_charge=None, mechanism="label map"))
+    ledger.authorise_event(event())
     assert len(ledger.entries) == 2
     with pytest.raises(ValueError, match="needs a charge"):
         event(charge=None, sample_charge=None)
@@ -100,54 +100,54 @@ def test_labels_outside_the_guarantee_are_noted_and_cost_nothing() -> None:
 
 def test_privacy_off_needs_a_run_without_a_budget() -> None:
     off = event(charge=Charge.unbounded(), sample_charge=Charge.unbounded(), mechanism="none")
-    free = Ledger()
-    free.authorise(off)
-    assert free.spent(1e-5)[0] == math.inf
-    strict = Ledger(Budget(1e6, 1e-5))
+    free = PrivacyLedger()
+    free.authorise_event(off)
+    assert free.spent_epsilon(1e-5)[0] == math.inf
+    strict = PrivacyLedger(PrivacyBudget(1e6, 1e-5))
     with pytest.raises(BudgetExceededError, match="epsilon inf"):
-        strict.authorise(off)
+        strict.authorise_event(off)
     assert strict.entries == ()
 
 
 def test_a_budget_per_sample_sees_through_the_element_unit() -> None:
-    narrow = Ledger(Budget(2.5, 1e-5))
+    narrow = PrivacyLedger(PrivacyBudget(2.5, 1e-5))
     with pytest.raises(BudgetExceededError, match="epsilon 24"):
-        narrow.authorise(event(ELEMENT))
-    named = Ledger(Budget(2.5, 1e-5, unit="element"))
-    named.authorise(event(ELEMENT))
-    named.authorise(labels())
-    assert named.spent(1e-5, unit="element")[0] == pytest.approx(2.5)
-    assert named.spent(1e-5)[0] > 24
+        narrow.authorise_event(event(ELEMENT))
+    named = PrivacyLedger(PrivacyBudget(2.5, 1e-5, unit="element"))
+    named.authorise_event(event(ELEMENT))
+    named.authorise_event(labels())
+    assert named.spent_epsilon(1e-5, unit="element")[0] == pytest.approx(2.5)
+    assert named.spent_epsilon(1e-5)[0] > 24
 
 
 def test_a_budget_of_another_unit_is_refused() -> None:
-    ledger = Ledger(Budget(2.0, 1e-5, unit="metric(D0=0.1)"))
+    ledger = PrivacyLedger(PrivacyBudget(2.0, 1e-5, unit="metric(D0=0.1)"))
     with pytest.raises(UsageError, match="per element"):
-        ledger.authorise(event(ELEMENT))
+        ledger.authorise_event(event(ELEMENT))
     assert ledger.entries == ()
 
 
 def test_a_release_cannot_change_its_terms() -> None:
-    ledger = Ledger()
-    ledger.authorise(event())
+    ledger = PrivacyLedger()
+    ledger.authorise_event(event())
     with pytest.raises(ValueError, match="other terms"):
-        ledger.authorise(event(mechanism="something else"))
+        ledger.authorise_event(event(mechanism="something else"))
 
 
 def test_ledger_survives_json_to_the_bit() -> None:
-    ledger = Ledger(Budget(2.9, 1e-5, "element", "zero-out"))
-    ledger.authorise(event(ELEMENT))
-    ledger.authorise(labels())
-    ledger.authorise(labels(charge=None, sample_charge=None, release="map"))
-    again = Ledger.from_dict(json.loads(json.dumps(ledger.to_dict())))
+    ledger = PrivacyLedger(PrivacyBudget(2.9, 1e-5, "element", "zero-out"))
+    ledger.authorise_event(event(ELEMENT))
+    ledger.authorise_event(labels())
+    ledger.authorise_event(labels(charge=None, sample_charge=None, release="map"))
+    again = PrivacyLedger.from_dict(json.loads(json.dumps(ledger.to_dict())))
     assert again.to_dict() == ledger.to_dict()
     assert again.budget == ledger.budget
     assert again.entries == ledger.entries
-    empty = Ledger.from_dict(json.loads(json.dumps(Ledger().to_dict())))
+    empty = PrivacyLedger.from_dict(json.loads(json.dumps(PrivacyLedger().to_dict())))
     assert empty.budget is None
 
 
 def test_no_budget_without_numbers() -> None:
     for epsilon, delta in ((-1.0, 1e-5), (math.nan, 1e-5), (1.0, 0.0)):
         with pytest.raises(UsageError, match="no budget"):
-            Budget(epsilon, delta)
+            PrivacyBudget(epsilon, delta)

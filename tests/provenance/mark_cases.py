@@ -30,7 +30,7 @@ def arrays_of(module: nn.Module) -> Arrays:
 def digits(split: str) -> tuple[Tensor, Tensor]:
     _, splits = load_digits_splits()
     ids = np.arange(len(splits[split]))
-    rows = torch.from_numpy(splits[split].rows(ids)).flatten(1)
+    rows = torch.from_numpy(splits[split].read(ids)).flatten(1)
     return rows, torch.from_numpy(splits[split].labels())
 
 

@@ -10,8 +10,8 @@ from start import SMALL
 
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.owner.setup import Preparation, prepare
-from clicooper_hpc.privacy.keys import MasterKey
+from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
+from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private import PrivateFolder
 
 KEY, RECEIPTS = "master.key", "receipts-train.bin"
@@ -23,20 +23,20 @@ def private(tmp_path: Path) -> PrivateFolder:
     return PrivateFolder(tmp_path / "private")
 
 
-def prepared(private: PrivateFolder) -> Preparation:
+def prepared(private: PrivateFolder) -> ReleaseSetup:
     """Begin a life of the run that keeps its secrets in ``private``."""
-    return prepare(load_job(private.path.parent / "job.toml"), private)
+    return set_up_release(load_job(private.path.parent / "job.toml"), private)
 
 
 def test_empty_receipts_are_stored_before_sub_labels_leave(private: PrivateFolder) -> None:
     life = prepared(private)
     assert RECEIPTS not in private
-    life.desk.authorise_labels()
+    life.gate.release_sub_labels()
     assert RECEIPTS in private
 
 
 def test_a_run_killed_before_it_saved_refuses_another_key(private: PrivateFolder) -> None:
-    prepared(private).desk.rows("train", np.arange(4))
+    prepared(private).gate.release("train", np.arange(4))
     private.write(KEY, MasterKey.generate().to_private_bytes())
     with pytest.raises(RunFolderError, match=r"receipts-train\.bin.*not the release receipts"):
         prepared(private)
@@ -44,8 +44,8 @@ def test_a_run_killed_before_it_saved_refuses_another_key(private: PrivateFolder
 
 def test_a_released_split_without_its_receipts_is_refused(private: PrivateFolder) -> None:
     life = prepared(private)
-    life.desk.rows("train", np.arange(4))
-    life.desk.keep_receipts()
+    life.gate.release("train", np.arange(4))
+    life.gate.keep_receipts()
     (private.path / RECEIPTS).unlink()
     with pytest.raises(RunFolderError, match="receipts of split 'train' are missing"):
         prepared(private)

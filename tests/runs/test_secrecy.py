@@ -17,8 +17,8 @@ from start import train
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.import_dataset import import_dataset
-from clicooper_hpc.owner.samples import splits_of
-from clicooper_hpc.owner.setup import Preparation, prepare
+from clicooper_hpc.owner.samples import split_samples
+from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 
@@ -54,12 +54,12 @@ def public_bytes(run: Run) -> Iterator[tuple[str, bytes]]:
 def needles(run: Run) -> dict[str, list[bytes]]:
     """Return the secrets of a run as byte strings of at least 24 bytes."""
     job = Job.model_validate(run.job)
-    preparation: Preparation = prepare(job, PrivateFolder(run.folder.private))
+    preparation: ReleaseSetup = set_up_release(job, PrivateFolder(run.folder.private))
     with open_dataset(job.data.path) as data:
-        splits = splits_of(job, data)
-        raw = {name: split.rows(np.arange(len(split))) for name, split in splits.items()}
+        splits = split_samples(job, data)
+        raw = {name: split.read(np.arange(len(split))) for name, split in splits.items()}
         labels = {name: split.labels() for name, split in splits.items()}
-    front = {name: preparation.front.rows(rows) for name, rows in raw.items()}
+    front = {name: preparation.front.apply(rows) for name, rows in raw.items()}
     key = (run.folder.private / "master.key").read_bytes()[-32:]
     label_map = load_file(run.folder.private / "label-map.safetensors")
     permutation = label_map["permutation"]
@@ -72,7 +72,7 @@ def needles(run: Run) -> dict[str, list[bytes]]:
         "private keys": [pem.splitlines()[1][-44:] for pem in identities],
         "front weights": [
             tensor.numpy().tobytes()[:64]
-            for tensor in preparation.front.private_tensors().values()
+            for tensor in preparation.front.front_tensors().values()
             if len(set(tensor.numpy().tobytes()[:64])) > 16  # not a row of zeros or ones
         ],
         "label map": [

@@ -38,7 +38,7 @@ def images_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def labelled(split: Split, ids: NDArray[np.int64]) -> Labelled:
     """Read the samples ``ids`` (int64 [n]) of a split."""
-    return Labelled(images_of(split.rows(ids)), split.labels(ids))
+    return Labelled(images_of(split.read(ids)), split.labels(ids))
 
 
 def halves_of(test: Split) -> tuple[Labelled, Labelled]:

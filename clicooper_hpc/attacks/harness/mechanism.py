@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from clicooper_hpc.attacks.harness.view import Mechanism
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.fronts.front import Front
-from clicooper_hpc.fronts.operations import stage_from
-from clicooper_hpc.privacy.grid import to_grid
-from clicooper_hpc.privacy.spec import ReleaseSpec
+from clicooper_hpc.fronts.operations import restore_operation
+from clicooper_hpc.privacy.clipping import clip_to_grid
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = ["FrontModule", "clip_of", "mechanism_of", "public_front"]
 
@@ -54,7 +54,7 @@ class _PublicFront:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         shaped = images.reshape(len(images), *self.front.input_shape)
-        return self.front.rows(np.ascontiguousarray(shaped, dtype=np.float32))
+        return self.front.apply(np.ascontiguousarray(shaped, dtype=np.float32))
 
 
 class FrontModule(nn.Module):
@@ -66,7 +66,10 @@ class FrontModule(nn.Module):
     def __init__(self, front: Front) -> None:
         super().__init__()
         self._shape = front.input_shape
-        self._stages = tuple(stage_from(one.settings(), one.tensors()) for one in front.stages)
+        self._stages = tuple(
+            restore_operation(one.operation_settings(), one.operation_tensors())
+            for one in front.operations
+        )
         for stage in self._stages:
             names: list[str] = (
                 [field.name for field in fields(stage)] if is_dataclass(stage) else []
@@ -92,8 +95,8 @@ def public_front(front: Front) -> _Map | None:
     noised class sums is secret, but whoever has labelled images of the owner's distribution finds
     nearly the same directions, and its guarantee would allow publishing it: granted too.
     """
-    origin = front.provenance
-    return None if origin.is_private and origin.spent is None else _PublicFront(front)
+    origin = front.origin
+    return None if origin.is_private and origin.class_sums is None else _PublicFront(front)
 
 
 def clip_of(spec: ReleaseSpec | None) -> _Map:
@@ -102,7 +105,7 @@ def clip_of(spec: ReleaseSpec | None) -> _Map:
         return lambda rows: rows.astype(np.float32, copy=False)
 
     def clip(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        whole = to_grid(rows.reshape(len(rows), -1), spec)
+        whole = clip_to_grid(rows.reshape(len(rows), -1), spec)
         return (whole * spec.grid).astype(np.float32).reshape(rows.shape)
 
     return clip

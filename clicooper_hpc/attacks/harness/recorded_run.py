@@ -30,9 +30,9 @@ from clicooper_hpc.attacks.harness.view import Party, Truth, View
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.owner.delivery import segment_file
-from clicooper_hpc.owner.setup import Preparation, prepare
-from clicooper_hpc.privacy.grid import clip_rows
+from clicooper_hpc.owner.delivery import delivery_file
+from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
+from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.build import layout_of, network_of
 from clicooper_hpc.run.owner_secrets import require_secrets
 from clicooper_hpc.runstore.private import PrivateFolder
@@ -82,7 +82,7 @@ class RecordedRun:
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
-        self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
+        self._preparation = set_up_release(self.job, PrivateFolder(run.folder.private))
         self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
         self.parties = parties_of(len(self._segments))
         data = self._preparation.data
@@ -94,7 +94,7 @@ class RecordedRun:
             train=labelled(train, np.arange(len(train))),
             test=test,
             classes=data.num_classes,
-            class_of_sub_label=self._preparation.label_map.classes_of(names),
+            class_of_sub_label=self._preparation.label_map.map_to_classes(names),
             predict=self._predict,
             pooled=self._preparation.label_map.pools,
         )
@@ -130,8 +130,8 @@ class RecordedRun:
         rows = np.empty((samples, *shape), dtype=np.float32)
         for start in range(0, samples, _PASS_ROWS):
             ids = np.arange(start, min(start + _PASS_ROWS, samples))
-            # The desk compares each row with the receipt of what left.
-            sent, new = self._preparation.desk.rows("train", ids)
+            # The gate compares each row with the receipt of what left.
+            sent, new = self._preparation.gate.release("train", ids)
             if new:
                 raise EvidenceError(
                     f"{new} of samples {ids[0]} to {ids[-1]} never left the owner",
@@ -183,7 +183,7 @@ class RecordedRun:
         parts = [np.empty((0, self._preparation.label_map.num_sub_labels))]
         for start in range(0, len(images), _PASS_ROWS):
             part = images[start : start + _PASS_ROWS]
-            rows = front.rows(part.reshape(len(part), *front.input_shape))
+            rows = front.apply(part.reshape(len(part), *front.input_shape))
             if spec is not None:
                 flat = clip_rows(rows.reshape(len(rows), -1), spec.guarantee)
                 rows = flat.astype(np.float32).reshape(rows.shape)
@@ -205,7 +205,7 @@ def _require_whole(run: Run) -> None:
 
 
 def _delivered(
-    run: Run, job: Job, preparation: Preparation, segments: int
+    run: Run, job: Job, preparation: ReleaseSetup, segments: int
 ) -> Sequence[nn.Sequential]:
     """Load the delivered segments, in evaluation mode."""
     model = network_of(job, preparation.contract)
@@ -213,7 +213,7 @@ def _delivered(
     found = []
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)
-        path = segment_file(run.folder.delivery, number)
+        path = delivery_file(run.folder.delivery, number)
         state = load_tensors(path)
         try:
             layers.load_state_dict(state)

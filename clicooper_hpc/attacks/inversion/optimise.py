@@ -59,7 +59,7 @@ def differentiable_clip(rows: Tensor, mechanism: Mechanism) -> Tensor:
     """Return what noise was added to, with gradients; rows float32 [n, ...] as they are if none.
 
     The element unit bounds each number, the others the L2 norm of a row
-    (`clicooper_hpc.privacy.grid.clip_rows` without its cut to the grid).
+    (`clicooper_hpc.privacy.clipping.clip_rows` without its cut to the grid).
     """
     if not np.isfinite(mechanism.radius):
         return rows

@@ -26,7 +26,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
     owner: Any = import_module("clicooper_hpc.owner.loop")
     from clicooper_hpc.owner.log_operator import LogOperator
-    from clicooper_hpc.owner.release import ReleaseGate
+    from clicooper_hpc.owner.release_gate import ReleaseGate
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
     from clicooper_hpc.trainer.inputs import ReleaseSource
     from clicooper_hpc.trainer.loop import Trainer
@@ -37,17 +37,17 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         return checkpoint, "store_file"
     if rank == 0:
         return {
-            "release": (ReleaseGate, "rows"),
+            "release": (ReleaseGate, "release"),
             # The owner computes nothing in a step: between two words, and between two reports.
             "forward": (owner.StopToken, "goes_on"),
             "backward": (owner.Owner, "_listen_once"),
             "proof": (LogOperator, "_check_proof"),
-            "delivery": (owner, "accept_segment"),
+            "delivery": (owner, "accept_delivery"),
         }[moment]
     return {
         "release": (
             ReleaseSource if rank == 1 else SegmentRuntime,
-            "rows" if rank == 1 else "_input",
+            "receive" if rank == 1 else "_input",
         ),
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.config.load_job import load_job
-from clicooper_hpc.owner.setup import prepare
+from clicooper_hpc.owner.setup import set_up_release
 from clicooper_hpc.runstore.private import PrivateFolder
 
 folder, out, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-preparation = prepare(load_job(folder / "job.toml"), PrivateFolder(folder / "private"))
+preparation = set_up_release(load_job(folder / "job.toml"), PrivateFolder(folder / "private"))
 with out.open("wb") as file:
     for sample in range(preparation.contract.samples):
         if sample == stop:
             os.kill(os.getpid(), signal.SIGKILL)
-        rows, _ = preparation.desk.rows("train", np.array([sample]))
+        rows, _ = preparation.gate.release("train", np.array([sample]))
         file.write(rows.numpy().tobytes())
         file.flush()

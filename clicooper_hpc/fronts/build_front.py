@@ -1,0 +1,244 @@
+"""Making a front: a base, perhaps a projection fitted behind it, perhaps scaling to one norm.
+
+A front must not depend on private data, except through DP-SGD or noised class sums;
+`Front.origin` says where it comes from, or that the guarantee of a release is conditional on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from clicooper_hpc.digests import Digest
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.fronts.dpsgd import DpSgdSettings, PrivateRows, train_dpsgd_front
+from clicooper_hpc.fronts.front import Front, assemble_front
+from clicooper_hpc.fronts.operations import Operation, Scale
+from clicooper_hpc.fronts.origin import FrontOrigin
+from clicooper_hpc.fronts.private_lda import ClassMeansSource, append_private_lda
+from clicooper_hpc.fronts.projection import Projection, PublicRows, fit_projection
+from clicooper_hpc.fronts.row_blocks import evaluate_row_blocks, safe_row_block
+from clicooper_hpc.fronts.untrained import (
+    untrained_dct,
+    untrained_identity,
+    untrained_random_features,
+    untrained_uses_convolutions,
+)
+from clicooper_hpc.fronts.weights import load_weights
+
+__all__ = [
+    "FRONT_KINDS",
+    "DpSgdTraining",
+    "FrontBase",
+    "FrontKind",
+    "ProjectionData",
+    "build_front",
+]
+
+FrontKind = Literal["identity", "weights", "random", "dct", "dp-sgd"]
+FRONT_KINDS: tuple[FrontKind, ...] = ("identity", "weights", "random", "dct", "dp-sgd")
+
+#: The operations of a front so far, and where they come from.
+_Made = tuple[tuple[Operation, ...], FrontOrigin]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontBase:
+    """The front before any projection.
+
+    Parameters
+    ----------
+    kind
+        ``"identity"`` (``flatten``), ``"weights"`` (``weights``, ``cut`` = number of layers kept),
+        ``"random"`` (``seed``, ``dim``), ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``,
+        and a `DpSgdTraining`).
+    input_shape
+        Shape of one raw row.
+    """
+
+    kind: FrontKind
+    input_shape: tuple[int, ...]
+    seed: int = 0
+    weights: Path | None = None
+    cut: int | None = None
+    dim: int | None = None
+    flatten: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgdTraining:
+    """What a ``"dp-sgd"`` base is trained with, and on."""
+
+    settings: DpSgdSettings
+    private: PrivateRows
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionData:
+    """A projection behind the base, and the data it is fitted on.
+
+    Parameters
+    ----------
+    wanted, public
+        PCA or LDA fitted on public rows pulled through the base.
+    private_fingerprint
+        Fingerprint of the private data set. Where it equals the public one's, or is not given,
+        the guarantee is conditional and `FrontOrigin` says so.
+    class_means
+        What gives the class means of a private LDA; called once.
+    """
+
+    wanted: Projection
+    public: PublicRows | None
+    private_fingerprint: Digest | None = None
+    class_means: ClassMeansSource | None = None
+
+
+def build_front(
+    base: FrontBase,
+    *,
+    projection: ProjectionData | None = None,
+    training: DpSgdTraining | None = None,
+    normalise: float | None = None,
+    block_rows: int = 64,
+) -> Front:
+    """Build a front and check it on this machine.
+
+    Parameters
+    ----------
+    normalise
+        Scale every row to this L2 norm (the release's clip norm); zero rows stay zero.
+    block_rows
+        Rows a kernel sees at once; falls back to 1 where a row's bits depend on its place.
+
+    Raises
+    ------
+    UsageError
+        For settings that are missing or impossible.
+    DataError
+        For weights or public rows that are missing, damaged or of another shape.
+    """
+    convolutions = untrained_uses_convolutions(base.input_shape)
+    if projection is not None and base.kind == "random" and convolutions:
+        # The pooled maps go into the fitted projection whole, not through a random one first.
+        base = replace(base, dim=None)
+    made = _train_base(base, training) if base.kind == "dp-sgd" else _make_base(base)
+    if projection is not None:
+        made = _append_projection(made, projection, base.input_shape, block_rows)
+    operations, origin = made
+    if normalise is not None:
+        if not 0 < normalise < float("inf"):
+            raise UsageError("the norm must be positive", where="front.normalise")
+        operations = (*operations, Scale(float(normalise)))
+    return assemble_front(base.input_shape, operations, origin, block_rows=block_rows)
+
+
+def _make_base(base: FrontBase) -> _Made:
+    """Return the base of every kind that sees no private row."""
+    if base.kind == "identity":
+        return untrained_identity(base.flatten), FrontOrigin("identity", "the row itself")
+    if base.kind == "dct":
+        operations = untrained_dct(base.input_shape, base.dim)
+        return operations, FrontOrigin("fixed-basis", f"{base.dim} low DCT frequencies")
+    if base.kind == "random":
+        operations = untrained_random_features(base.input_shape, base.dim, base.seed)
+        return operations, FrontOrigin("random", f"features from seed {base.seed}")
+    if base.kind == "weights":
+        return _load_base(base)
+    raise UsageError(f"{base.kind!r} is not one of {list(FRONT_KINDS)}", where="front.kind")
+
+
+def _load_base(base: FrontBase) -> _Made:
+    if base.weights is None:
+        raise UsageError("this kind of front needs a weights file", where="front.weights")
+    file = load_weights(base.weights, base.cut)
+    last = len(file.network.layers) - 1
+    text = f"{file.name}, layers 0 to {last} of {file.layers_in_file}"
+    if file.trained_on is not None:
+        text = f"{text}, trained on {file.trained_on}"
+        return (file.network,), FrontOrigin("public-weights", text)
+    # It may have been trained on the very samples that are to be protected.
+    reason = f"{file.name} does not say what it was trained on"
+    return (file.network,), FrontOrigin("public-weights", text, conditional=True, reason=reason)
+
+
+def _train_base(base: FrontBase, training: DpSgdTraining | None) -> _Made:
+    if training is None:
+        raise UsageError("this kind of front needs its settings and rows", where="front.dp_sgd")
+    settings = training.settings
+    if settings.layers is None and base.dim is None:
+        raise UsageError("this kind of front needs a number of features", where="front.dim")
+    network, cost = train_dpsgd_front(
+        training.private,
+        settings,
+        input_shape=base.input_shape,
+        dim=base.dim or 0,
+        seed=base.seed,
+    )
+    text = (
+        f"{cost.steps} steps, Poisson rate {cost.sample_rate:.6g}, "
+        f"noise multiplier {cost.noise_multiplier:.6g}, clip {settings.clip_norm:g}, "
+        "PRV accountant"
+    )
+    return (network,), FrontOrigin("dp-sgd", text, epsilon=cost.epsilon, delta=cost.delta)
+
+
+def _append_projection(
+    made: _Made, data: ProjectionData, input_shape: tuple[int, ...], block_rows: int
+) -> _Made:
+    """Append the fitted projection and say what it was fitted on."""
+    (operations, origin), wanted, public = made, data.wanted, data.public
+    if public is None:
+        raise UsageError("a projection is fitted on public data", where="front.public_data")
+    block = safe_row_block(operations, input_shape, block_rows)
+    features = evaluate_row_blocks(
+        operations, public.rows, input_shape=input_shape, block_rows=block
+    )
+    private = wanted.method == "private-lda"
+    linear = fit_projection(
+        # The private directions come from the class sums; before them only coordinates without
+        # variance are dropped.
+        features,
+        public.labels,
+        Projection("pca", None, wanted.whiten) if private else wanted,
+    )
+    # Reasons add up: what was doubtful of the base stays doubtful behind the projection.
+    reasons = [origin.reason] if origin.reason else []
+    reasons += _dependence(public, data.private_fingerprint)
+    method = "PCA" if private else wanted.method.upper()
+    text = (
+        f"{method} to {linear.matrix.shape[1]} coordinates, whitening {wanted.whiten:g}, "
+        f"fitted on {len(public.rows)} rows of {public.name}"
+    )
+    projected = replace(
+        origin,
+        projection=text,
+        conditional=bool(reasons),
+        reason="; ".join(reasons) or None,
+    )
+    if not private:
+        return (*operations, linear), projected
+    if data.class_means is None or public.labels is None:
+        raise UsageError(
+            "this projection needs private samples to spend and public labels",
+            where="front.projection",
+        )
+    # Norm 1 is what bounds a sample's part in its class sum, so it comes before the sums.
+    before = assemble_front(
+        input_shape, (*operations, linear, Scale(1.0)), projected, block_rows=block_rows
+    )
+    rows = evaluate_row_blocks(
+        before.operations[-2:], features, input_shape=features.shape[1:], block_rows=block
+    )
+    return append_private_lda(before, rows, public.labels, data.class_means)
+
+
+def _dependence(public: PublicRows, private_fingerprint: Digest | None) -> list[str]:
+    """Return why the public rows may not be independent of the private ones, if so."""
+    if private_fingerprint is None:
+        return [f"{public.name} was not compared with the private data"]
+    if private_fingerprint == public.fingerprint:
+        return [f"the projection was fitted on the private data itself ({public.name})"]
+    # Equal fingerprints show equal data sets only; a part of the private rows is found row by row.
+    return [f"{public.shared} rows of {public.name} are private rows too"] if public.shared else []

@@ -1,0 +1,106 @@
+"""The front of a job: its [front] section turned into a `Front`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import DataSet, open_dataset
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.fronts.build_front import DpSgdTraining, FrontBase, ProjectionData, build_front
+from clicooper_hpc.fronts.dpsgd import DpSgdSettings, PrivateRows, default_dpsgd_layers
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
+from clicooper_hpc.fronts.private_lda import ClassMeansSource
+from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
+
+__all__ = ["build_job_front", "outline_job_front"]
+
+
+def build_job_front(
+    job: Job, data: DataSet, train: Split, *, class_means: ClassMeansSource | None = None
+) -> Front:
+    """Build the front for rows of ``train``; trains or fits where the job says so.
+
+    ``class_means`` is called for ``front.projection = "private-lda"``.
+    """
+    section = job.front
+    projection, training = None, None
+    if section.projection != "none" and section.public_data is not None:
+        projection = ProjectionData(
+            wanted=Projection(section.projection, section.dim, section.whiten),
+            public=_public_rows(section.public_data, section.public_rows, data),
+            private_fingerprint=data.split("train").fingerprint(),
+            class_means=class_means,
+        )
+    if section.kind == "dp-sgd":
+        settings = DpSgdSettings(
+            epsilon=section.dp_sgd.epsilon,
+            delta=section.dp_sgd.delta,
+            epochs=section.dp_sgd.epochs,
+            batch_rows=section.dp_sgd.batch_size,
+            clip_norm=section.dp_sgd.clip,
+            learning_rate=section.dp_sgd.learning_rate,
+        )
+        rows = train.read(np.arange(len(train)))
+        training = DpSgdTraining(settings, PrivateRows(rows, train.labels(), data.num_classes))
+    return build_front(
+        _job_base(job, train),
+        projection=projection,
+        training=training,
+        normalise=job.privacy.clip if section.normalise else None,
+    )
+
+
+def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, ...], bool]:
+    """Return shape and sign of the front's rows for `plan`, without fitting or training it."""
+    section = job.front
+    private = section.projection == "private-lda"
+    if section.projection != "none" and section.dim is not None and not private:
+        return (section.dim,), False
+    if section.kind == "dp-sgd" and section.dim is not None:
+        layers = default_dpsgd_layers(train.input_shape, section.dim)
+        return (section.dim,), layers_stay_non_negative(layers)
+    front = build_front(_job_base(job, train))
+    # Scores of the classes, whatever the base; only their number is known before the run.
+    if private:
+        return (classes,), True
+    return front.output_shape, front.non_negative
+
+
+def _job_base(job: Job, train: Split) -> FrontBase:
+    section = job.front
+    return FrontBase(
+        kind=section.kind,
+        input_shape=train.input_shape,
+        seed=section.seed,
+        weights=section.weights,
+        cut=section.cut,
+        dim=section.dim,
+        # Rows keep the shape of images, which segments with convolutions need.
+        flatten=False,
+    )
+
+
+def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:
+    with open_dataset(path) as data:
+        split = data.split("train")
+        ids = np.arange(min(limit or len(split), len(split)))
+        rows = split.read(ids)
+        shared = 0
+        # Row by row, since equal fingerprints only show equal data sets: a part, or another order,
+        # counts too.
+        if private.split("train").input_shape == split.input_shape:
+            shared = count_shared_rows(rows, _blocks(private))
+        return PublicRows(rows, split.labels(ids), split.fingerprint(), data.name, shared)
+
+
+def _blocks(data: DataSet) -> Iterator[NDArray[np.float32]]:
+    """Yield all rows of all splits, some thousand at a time."""
+    for split in data.splits.values():
+        # In parts: a private split need not fit into memory.
+        for start in range(0, len(split), 4096):
+            yield split.read(np.arange(start, min(start + 4096, len(split))))

@@ -1,0 +1,310 @@
+"""The privacy card: the guarantee of a run, its mechanism and its measured figures, as text.
+
+Figures that were not measured are absent, never guessed. Where the unit is smaller than a sample,
+the epsilon of a whole sample stands in the same line as the epsilon of the unit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose_charges
+from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
+from clicooper_hpc.privacy.label_map import LabelMethod
+from clicooper_hpc.privacy.master_key import INSECURE, RngMode
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
+
+__all__ = ["FrontSummary", "LabelSummary", "MeasuredFigures", "PrivacyCard"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSummary:
+    """What the card says of the front: where it comes from and what that cost.
+
+    Parameters
+    ----------
+    kind
+        ``"conditional"`` is any front that saw private data without DP.
+    source
+        File, model name or seed.
+    normalisation
+        How a row is kept independent of its batch-mates.
+    epsilon, delta
+        Of the training, under add-remove, for ``"dp-sgd"``; of the sums, under the relation of the
+        release, for ``"class-sums"``, None where these are exact.
+    spent
+        Number of training samples that paid for ``"class-sums"`` and are never released.
+    """
+
+    kind: Literal["public", "random", "dp-sgd", "class-sums", "conditional"]
+    source: str
+    normalisation: str
+    epsilon: float | None = None
+    delta: float | None = None
+    spent: int = 0
+
+    def __post_init__(self) -> None:
+        priced = self.epsilon is not None and self.delta is not None
+        if self.kind != "class-sums" and (self.kind == "dp-sgd") != priced:
+            raise ValueError(
+                "epsilon and delta belong to a front trained with DP-SGD, or on class sums"
+            )
+        if (self.kind == "class-sums") != (self.spent > 0):
+            raise ValueError("class sums are paid with samples, and no other front is")
+
+    def charge(self) -> Charge:
+        """Cost of the front's training to a sample that is released."""
+        if self.kind != "dp-sgd" or self.epsilon is None or self.delta is None:
+            return Charge()
+        return Charge.approximate(self.epsilon, self.delta, "zero-out")
+
+    def line(self) -> str:
+        """Return the card's words on the front."""
+        return {
+            "public": f"public, {self.source}: independent of the private samples",
+            "random": f"random, {self.source}: independent of the private samples",
+            "dp-sgd": f"trained with DP-SGD on the private samples, {self.source}: "
+            f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} (add-remove)",
+            "class-sums": f"{self.source} of {self.spent} training samples, never released: "
+            + (
+                "without noise, no guarantee"
+                if self.epsilon is None
+                else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} for each, once"
+            ),
+            "conditional": f"CONDITIONAL: {self.source} saw private samples without DP; "
+            "every figure here holds only given the front",
+        }[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """How labels are protected."""
+
+    classes: int
+    method: LabelMethod
+    expansion: int
+    response_epsilon: float | None = None
+
+    def line(self) -> str:
+        """Return the card's words on the labels."""
+        text = "names sent as they are"
+        if self.method != "none":
+            text = f"secret label map {self.method!r}, {self.expansion} names a class"
+        if self.response_epsilon is None:
+            return f"{text}; no differential privacy of labels"
+        return f"{text}; randomised response, label epsilon {_n(self.response_epsilon)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFigures:
+    """Figures of a finished run; each None until measured. Rates and accuracies in [0, 1]."""
+
+    accuracy_clean: float | None = None
+    accuracy_released: float | None = None
+    label_inference: float | None = None
+    audit_epsilon: float | None = None
+    membership_tpr: float | None = None
+    membership_fpr: float = 0.01
+    inversion_ssim: float | None = None
+    inversion_ssim_mean_image: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyCard:
+    """What a run promises.
+
+    Parameters
+    ----------
+    spec
+        The release mechanism; None if privacy is off.
+    check
+        The accountants' epsilons of the unit; None if privacy is off.
+    front, labels
+        Provenance of the front, protection of the labels.
+    rng_mode
+        Of the master key.
+    measured
+        What is known of the finished run.
+    """
+
+    spec: ReleaseSpec | None
+    check: CrossCheck | None
+    front: FrontSummary
+    labels: LabelSummary
+    rng_mode: RngMode
+    measured: MeasuredFigures = field(default_factory=MeasuredFigures)
+
+    def __post_init__(self) -> None:
+        if (self.spec is None) != (self.check is None):
+            # A card without a second opinion on its epsilon would look like one that was checked.
+            raise ValueError("a mechanism and its cross-check belong together")
+
+    def lines(self) -> list[str]:
+        """Return the card as lines of text."""
+        rows = self._off() if self.spec is None else self._on(self.spec)
+        rows += [
+            ("front", self.front.line()),
+            ("normalisation", self.front.normalisation),
+            ("random numbers", self._rng_line()),
+            ("labels", self.labels.line()),
+            *self._measured(),
+        ]
+        return [f"{name:<16} {text}" for name, text in rows]
+
+    def text(self) -> str:
+        """Return the card as one text."""
+        return "\n".join(self.lines()) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values without floats: what is stored, and signed."""
+        stored: dict[str, Any] = {
+            # Texts instead of floats: what is signed must read back to the bit everywhere.
+            "format": "clicooper privacy card 1",
+            "private": self.spec is not None,
+            "spec": self.spec and self.spec.to_dict(),
+            "check": self.check and _texts(asdict(self.check)),
+            "front": _texts(asdict(self.front)),
+            "labels": _texts(asdict(self.labels)),
+            "rng_mode": self.rng_mode,
+            "measured": _texts(asdict(self.measured)),
+            "lines": self.lines(),
+        }
+        return {key: value for key, value in stored.items() if value is not None}
+
+    def digest(self) -> Digest:
+        """Digest of `to_dict`, for the signed ledger."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return digest_bytes("clicooper/v1/privacy-card", text.encode("ascii"))
+
+    def sample_total(self) -> tuple[float, float]:
+        """Return (epsilon, delta) of the training sample that pays most.
+
+        A released one pays for release, front and labels together; one that was spent on the front
+        is not released.
+        """
+        if self.spec is None:
+            return math.inf, 1.0
+        relation = self.spec.guarantee.relation
+        parts = [self.spec.sample_charge(), self.front.charge().under(relation)]
+        if self.labels.response_epsilon is not None:
+            parts.append(Charge.pure(self.labels.response_epsilon))
+        # A front trained with DP-SGD brings a delta of its own, which the total must cover.
+        delta = min(1.0, self.spec.guarantee.delta + parts[1].delta)
+        released = compose_charges(parts, delta, relation)
+        if self.front.kind != "class-sums" or self.front.epsilon is None:
+            return released
+        # Nobody pays both, so the dearer of the two is the total, not their sum.
+        return max(released[0], self.front.epsilon), max(released[1], self.front.delta or 0.0)
+
+    def _off(self) -> list[tuple[str, str]]:
+        return [
+            ("NO PRIVACY", "rows leave the owner as the front made them"),
+            ("guarantee", "none: epsilon is infinite for every sample"),
+        ]
+
+    def _on(self, spec: ReleaseSpec) -> list[tuple[str, str]]:
+        g, total = spec.guarantee, self.sample_total()
+        norm = "c, each coordinate" if g.unit == "element" else "C, L2 norm of a row"
+        sign = ", no negative coordinates" if g.non_negative else ""
+        check = self.check
+        rows = [
+            ("guarantee", self._claim(spec)),
+            ("clip", f"{_n(g.clip)} ({norm}{sign}), d = {g.dimension}"),
+            ("sensitivity", f"{_n(spec.sensitivity)} = {spec.sensitivity_reason}"),
+            (
+                "mechanism",
+                f"rounded Gaussian, sigma {_n(spec.sigma)}, grid {_n(spec.grid)}, "
+                f"mu {_n(spec.mu)}, exact sampler",
+            ),
+            ("releases", "1 per sample, the same bits every time; no augmented views"),
+        ]
+        if check is not None:
+            text = f"epsilon at most {_n(check.rdp)} (RDP), {_n(check.prv)} (PRV)"
+            rows.append(("cross-check", text))
+        if self.front.kind == "dp-sgd" or self.labels.response_epsilon is not None:
+            text = f"epsilon {_n(total[0])}, delta {_n(total[1])} per sample, {g.relation}"
+            rows.append(("all together", f"{text} (release, front training, label response)"))
+        return rows + self._ceilings(spec)
+
+    def _claim(self, spec: ReleaseSpec) -> str:
+        g = spec.guarantee
+        claim, rest = (
+            f"epsilon {_n(g.epsilon)}, delta {_n(g.delta)}",
+            f"unit {g.unit}, {g.relation}",
+        )
+        # In the same line: an epsilon for one number out of thousands reads like one for a sample.
+        whole = f"per SAMPLE epsilon {_n(spec.sample_epsilon)} at the same delta"
+        if g.unit == "sample":
+            text = f"{claim} per sample ({rest})"
+        elif g.unit == "element":
+            text = f"{claim} per ELEMENT only; {whole} ({rest})"
+        else:
+            near = f"metric-DP(D0 = {_n(g.metric_distance)})"
+            text = f"{near}: {claim} between rows closer than D0 only; {whole} ({rest})"
+        return f"{text} [{INSECURE}]" if self.rng_mode == INSECURE else text
+
+    def _ceilings(self, spec: ReleaseSpec) -> list[tuple[str, str]]:
+        g, k, fpr = spec.guarantee, self.labels.classes, self.measured.membership_fpr
+        radius = g.clip * (math.sqrt(g.dimension) if g.unit == "element" else 1.0)
+        rows: list[tuple[str, str]] = []
+        # Both ceilings compare a row with another row, whatever relation the claim is for.
+        charge = spec.sample_charge().under("replace-one")
+        if k >= 2:
+            epsilon, delta = compose_charges([charge], g.delta)
+            any_dp = local_dp_ceiling(k, epsilon, delta)
+            gauss = gaussian_ceiling(k, radius, spec.sigma)
+            text = f"{_p(gauss)} (Gaussian), {_p(any_dp)} (any mechanism), chance {_p(1 / k)}"
+            rows.append(("label ceiling", f"{text}, from a released row, {k} balanced classes"))
+        tpr = membership_ceiling(fpr, charge.mu)
+        rows.append(("member ceiling", f"true positives {_p(tpr)} at {_p(fpr)} false positives"))
+        return rows
+
+    def _rng_line(self) -> str:
+        if self.rng_mode == INSECURE:
+            return f"{INSECURE}: all secrets follow from a seed. NO PROTECTION, for tests only"
+        return "secure: ChaCha20 under a key of the operating system"
+
+    def _measured(self) -> list[tuple[str, str]]:
+        m = self.measured
+        ssim = None if m.inversion_ssim is None else f"SSIM {_n(m.inversion_ssim)}"
+        if ssim and m.inversion_ssim_mean_image is not None:
+            ssim += f", mean image {_n(m.inversion_ssim_mean_image)}"
+        rate = None
+        if m.membership_tpr is not None:
+            rate = (
+                f"true positives {_p(m.membership_tpr)} at {_p(m.membership_fpr)} false positives"
+            )
+        found = [
+            ("evaluated", m.accuracy_clean, "on clean rows, never released"),
+            ("evaluated", m.accuracy_released, "on released (noised) rows"),
+            ("label inference", m.label_inference, "measured"),
+        ]
+        rows = [(name, f"{_p(value)} {text}") for name, value, text in found if value is not None]
+        if rate:
+            rows.append(("membership", f"{rate}, measured"))
+        if m.audit_epsilon is not None:
+            rows.append(("audit", f"epsilon is at least {_n(m.audit_epsilon)}, measured"))
+        if ssim:
+            rows.append(("inversion", f"{ssim}, measured"))
+        return rows
+
+
+def _n(value: float | None) -> str:
+    return "none" if value is None else f"{value:.6g}"
+
+
+def _p(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _texts(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop what is not known and write floats as texts that read back to the bit."""
+    return {
+        key: repr(value) if isinstance(value, float) else value
+        for key, value in values.items()
+        if value is not None
+    }
