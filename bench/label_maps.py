@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels.informed import Evidence, by_rows
-from clicooper_hpc.attacks.labels.merge import merge_variants
+from clicooper_hpc.attacks.labels.informed_groups import LabelledEvidence, informed_row_scores
+from clicooper_hpc.attacks.labels.merge_attack import merge_variants
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.from_job import front_from_job
@@ -111,8 +111,8 @@ def _report(
     owner = np.arange(count * gamma) // gamma
     leaks = _leaks(places, named, classes, owner, count, seed)
     half = len(tests) // 2
-    scores = by_rows(
-        Evidence(
+    scores = informed_row_scores(
+        LabelledEvidence(
             places, named.astype(np.int32), len(owner), tests[:half], truth[:half], count, sigma
         )
     )

@@ -17,8 +17,8 @@ import torch
 from mpirun import mpirun
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.extraction.naming import class_scores
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
+from clicooper_hpc.attacks.toolbox.label_names import class_scores_by_name
 from clicooper_hpc.cli import main
 from clicooper_hpc.runstore.attacks import read_findings, read_record
 from clicooper_hpc.runstore.reader import open_run
@@ -75,7 +75,7 @@ def clicooper(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
     """The command line in this process, with the toy attacks as its suite."""
-    monkeypatch.setattr("clicooper_hpc.attacks.harness.run.SUITE", TOYS)
+    monkeypatch.setattr("clicooper_hpc.attacks.harness.attack_run.SUITE", TOYS)
 
     def run(*args: str | Path) -> Done:
         code = main([str(arg) for arg in args])
@@ -192,7 +192,7 @@ def test_the_truth_is_the_owners(recorded: Path, scene: RecordedRun) -> None:
     classes = np.concatenate([half.classes for half in halves])
     assert len({image.tobytes() for image in images}) == len(images) == 360
     # Counted through the prediction, the network is as good as the run said it was.
-    by_class = class_scores(
+    by_class = class_scores_by_name(
         truth.predict(images), truth.class_of_sub_label, truth.classes, pooled=truth.pooled
     )
     accuracy = float(np.mean(by_class.argmax(axis=1) == classes))

@@ -8,9 +8,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
-from clicooper_hpc.attacks.inversion.optimise import OPTIMISE, differentiable_clip
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
+)
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE, differentiable_clip
 from clicooper_hpc.privacy.grid import clip_rows
 from clicooper_hpc.privacy.sensitivity import Guarantee, Unit
 
@@ -26,21 +33,23 @@ def front_module() -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 12, 3, stride=2, padding=1), nn.ReLU()).eval()
 
 
-def scene(sigma: float, module: nn.Module | None) -> tuple[View, Aux, Truth]:
+def scene(
+    sigma: float, module: nn.Module | None
+) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     bunch = load_digits()
     images = (bunch.images[:, None] / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(images))
     images, classes = images[order], bunch.target[order].astype(np.int64)
-    train = Labelled(images[:TRAIN], classes[:TRAIN])
-    same = Labelled(images[TRAIN:], classes[TRAIN:])
+    train = LabelledImages(images[:TRAIN], classes[:TRAIN])
+    same = LabelledImages(images[TRAIN:], classes[TRAIN:])
     with torch.inference_mode():
         rows = front_module()(torch.from_numpy(train.images)).numpy()
     noise = np.random.default_rng(2).standard_normal(rows.shape)
     rows = (rows + sigma * noise).astype(np.float32)
-    released = Mechanism("none", "replace-one", 1.0, sigma, np.inf, np.inf, True)
+    released = PublicMechanism("none", "replace-one", 1.0, sigma, np.inf, np.inf, True)
     labels, groups = np.zeros(TRAIN, np.int32), np.arange(TRAIN)[:, None]
-    view = View(
-        Party("trainer 1", (1,)),
+    view = AdversaryView(
+        Adversary("trainer 1", (1,)),
         rows,
         labels,
         groups,
@@ -51,14 +60,14 @@ def scene(sigma: float, module: nn.Module | None) -> tuple[View, Aux, Truth]:
         lambda values: values,
         front_module=module,
     )
-    truth = Truth(train, same, 10, np.arange(10), lambda x: np.zeros((len(x), 10)))
-    return view, Aux(same, None), truth
+    truth = GroundTruth(train, same, 10, np.arange(10), lambda x: np.zeros((len(x), 10)))
+    return view, AuxiliaryData(same, None), truth
 
 
 def findings(sigma: float, scale: float) -> dict[str, AttackResult]:
     view, aux, truth = scene(sigma, front_module())
     outcome = OPTIMISE.run(view, aux, truth, 0, scale)
-    return {finding.metric.split(" of ")[0]: finding for finding in outcome.findings}
+    return {finding.metric.split(" of ")[0]: finding for finding in outcome.results}
 
 
 def test_clean_rows_give_the_pictures_away() -> None:
@@ -84,6 +93,6 @@ def test_the_clip_is_the_releases_own(unit: Unit, non_negative: bool) -> None:
     rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
     rows[0] *= 0.1
     clean = clip_rows(rows, Guarantee(unit, "replace-one", 0.75, 6, 8.0, 1e-5, non_negative))
-    released = Mechanism(unit, "replace-one", 0.75, 1.0, 1.0, 1.0, non_negative)
+    released = PublicMechanism(unit, "replace-one", 0.75, 1.0, 1.0, 1.0, non_negative)
     clipped = differentiable_clip(torch.from_numpy(rows), released).numpy()
     np.testing.assert_allclose(clipped, clean, atol=1e-6)

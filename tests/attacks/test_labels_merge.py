@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels.balance import balanced_groups
+from clicooper_hpc.attacks.labels.balanced_groups import balanced_groups
 from clicooper_hpc.attacks.labels.grouping import kmeans_groups
-from clicooper_hpc.attacks.labels.merge import MERGE, score_groups
-from clicooper_hpc.attacks.labels.metrics import adjusted_rand
-from clicooper_hpc.attacks.labels.variants import merge_variants
+from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand
+from clicooper_hpc.attacks.labels.merge_attack import MERGE, score_merge_groups
+from clicooper_hpc.attacks.labels.merge_variants import merge_variants
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 
@@ -69,7 +69,7 @@ def test_common_cells_hide_from_means_but_not_from_stripping_and_transfer() -> N
 
 
 def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
-    from clicooper_hpc.attacks.labels.transfer import refine
+    from clicooper_hpc.attacks.labels.transfer_networks import refine_by_transfer
 
     rows, classes = labelled_rows(1.0)
     names, truth = expanded(rows, classes, "random")
@@ -77,7 +77,7 @@ def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
     wrong = truth.copy()
     moved = rng.permutation(len(truth))[: len(truth) // 2]
     wrong[moved] = rng.permutation(wrong[moved])
-    mended = refine(
+    mended = refine_by_transfer(
         rows / rows.std(axis=0), names.astype(np.int64), wrong, K, 0, rounds=12, scale=0.25
     )
     assert adjusted_rand(wrong, truth) < 0.6
@@ -102,7 +102,7 @@ def test_rows_of_pure_noise_tell_nothing(method: str) -> None:
     found = merge_variants(rows, names, GAMMA, K, 1.0, scale=0.05)
     scores = np.array(list(aris(found, truth).values()))
     assert abs(float(np.mean(scores))) < 0.1
-    findings = score_groups(found, truth, "trainer 1", 0, np.ones(K * GAMMA, dtype=np.bool_))
+    findings = score_merge_groups(found, truth, "trainer 1", 0, np.ones(K * GAMMA, dtype=np.bool_))
     best = next(f for f in findings if f.variant == "strongest" and f.metric == "ARI")
     # The best of many blind guesses is above 0, and its chance level says so.
     assert best.chance > 0.1
@@ -147,7 +147,9 @@ def test_findings_carry_chance_and_the_choice_of_the_best() -> None:
     truth = np.repeat(np.arange(K), GAMMA).astype(np.int64)
     rng = np.random.default_rng(6)
     groups = {"right": truth, "blind": rng.permutation(truth)}
-    findings = score_groups(groups, truth, "trainer 2", 0, np.ones(len(truth), dtype=np.bool_))
+    findings = score_merge_groups(
+        groups, truth, "trainer 2", 0, np.ones(len(truth), dtype=np.bool_)
+    )
     by = {(f.variant, f.metric): f for f in findings}
     assert by["right", "ARI"].value == pytest.approx(1.0)
     assert by["right", "classes exactly recovered"].value == 1.0

@@ -18,15 +18,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.harness.data import aux_of, halves_of, labelled
-from clicooper_hpc.attacks.harness.mechanism import (
-    FrontModule,
-    clip_of,
-    mechanism_of,
-    public_front,
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    GroundTruth,
+    adversaries_of,
+    adversary_holds_rows,
+    adversary_named,
 )
-from clicooper_hpc.attacks.harness.parties import holds_rows, parties_of, party_named
-from clicooper_hpc.attacks.harness.view import Party, Truth, View
+from clicooper_hpc.attacks.harness.attack_images import (
+    auxiliary_images,
+    halve_test_images,
+    read_labelled_images,
+)
+from clicooper_hpc.attacks.harness.public_mechanism import (
+    DifferentiableFront,
+    public_clip,
+    public_front,
+    public_mechanism,
+)
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
@@ -59,7 +69,7 @@ class RecordedRun:
     Attributes
     ----------
     parties
-        See `parties_of`.
+        See `adversaries_of`.
     aux
         What attackers may have besides; the same for all.
     truth
@@ -84,14 +94,16 @@ class RecordedRun:
         torch.set_num_threads(job.training.threads)
         self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
         self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
-        self.parties = parties_of(len(self._segments))
+        self.parties = adversaries_of(len(self._segments))
         data = self._preparation.data
-        same, test = halves_of(data.split("test"))
-        self.aux, self.public = aux_of(data, same, public=public, of_job=self.job.front.public_data)
+        same, test = halve_test_images(data.split("test"))
+        self.aux, self.public = auxiliary_images(
+            data, same, public=public, of_job=self.job.front.public_data
+        )
         train = self._preparation.samples.splits["train"]
         names = np.arange(self._preparation.label_map.num_sub_labels, dtype=np.int32)
-        self.truth = Truth(
-            train=labelled(train, np.arange(len(train))),
+        self.truth = GroundTruth(
+            train=read_labelled_images(train, np.arange(len(train))),
             test=test,
             classes=data.num_classes,
             class_of_sub_label=self._preparation.label_map.classes_of(names),
@@ -99,27 +111,27 @@ class RecordedRun:
             pooled=self._preparation.label_map.pools,
         )
 
-    def party(self, name: str) -> Party:
-        """Return the party called ``name``; see `party_named`."""
-        return party_named(self.parties, name)
+    def party(self, name: str) -> Adversary:
+        """Return the party called ``name``; see `adversary_named`."""
+        return adversary_named(self.parties, name)
 
-    def view(self, party: Party) -> View:
+    def view(self, party: Adversary) -> AdversaryView:
         """Return what ``party`` was given."""
         preparation = self._preparation
         groups = self._groups(party)
         front = public_front(preparation.front)
-        return View(
-            party=party,
+        return AdversaryView(
+            adversary=party,
             rows=self._rows(party, groups),
             sub_labels=preparation.sub_labels[groups[:, 0]],
             groups=groups,
             sub_label_count=preparation.label_map.num_sub_labels,
             # Copies: an attack that forgets itself must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
-            mechanism=mechanism_of(self.job, preparation.front, preparation.spec),
+            mechanism=public_mechanism(self.job, preparation.front, preparation.spec),
             front=front,
-            front_module=None if front is None else FrontModule(preparation.front),
-            clip=clip_of(preparation.spec),
+            front_module=None if front is None else DifferentiableFront(preparation.front),
+            clip=public_clip(preparation.spec),
         )
 
     @cached_property
@@ -141,9 +153,9 @@ class RecordedRun:
             rows[ids] = sent.numpy()
         return rows
 
-    def _groups(self, party: Party) -> NDArray[np.int64]:
+    def _groups(self, party: Adversary) -> NDArray[np.int64]:
         """Return the samples of each row that enters the party's first segment."""
-        if not holds_rows(party):
+        if not adversary_holds_rows(party):
             return np.empty((0, 1), dtype=np.int64)
         training = self.job.training
         samples = self._preparation.contract.samples
@@ -160,8 +172,8 @@ class RecordedRun:
         return np.concatenate([batch.ids for batch in order.batches])
 
     @torch.no_grad()
-    def _rows(self, party: Party, groups: NDArray[np.int64]) -> NDArray[np.float32]:
-        if not holds_rows(party):
+    def _rows(self, party: Adversary, groups: NDArray[np.int64]) -> NDArray[np.float32]:
+        if not adversary_holds_rows(party):
             return np.empty((0, *self._preparation.contract.release_shape), dtype=np.float32)
         before = self._segments[: party.segments[0] - 1]
         if not before:

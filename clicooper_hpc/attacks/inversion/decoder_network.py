@@ -1,9 +1,9 @@
 """The network that makes images of released rows.
 
-A linear guess (`clicooper_hpc.attacks.inversion.linear`) carries what a linear map can; a network
-adds the rest. Maps go through convolutions that double the side by sub-pixel shuffles (Shi et al.,
-"Real-Time Single Image and Video Super-Resolution", CVPR 2016; faster on a CPU than the transposed
-convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows first through a
+A linear guess (`clicooper_hpc.attacks.inversion.linear_decoder`) carries what a linear map can; a
+network adds the rest. Maps go through convolutions that double the side by sub-pixel shuffles (Shi
+et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016; faster on a CPU than the
+transposed convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows first through a
 linear layer to a small map. The last layer starts at zero, so training starts at the linear guess.
 """
 
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.attacks.inversion.linear import LinearGuess
+from clicooper_hpc.attacks.inversion.linear_decoder import LinearDecoder
 
-__all__ = ["Decoder", "build_decoder"]
+__all__ = ["DecoderNetwork", "build_decoder_network"]
 
 _WIDTH = 32
 _FLAT_CHANNELS, _FLAT_HIDDEN = 64, 512
 
 
-class Decoder(nn.Module):
+class DecoderNetwork(nn.Module):
     """Rows float32 [n, *row_shape] to images float32 [n, *image_shape], not cut to [0, 1].
 
     Parameters
@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         image_shape: tuple[int, int, int],
         centre: Tensor,
         scale: Tensor,
-        linear: LinearGuess,
+        linear: LinearDecoder,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
@@ -100,13 +100,13 @@ def _upsampling(channels: int, side: tuple[int, ...], goal: tuple[int, int]) -> 
     return nn.Sequential(*layers)
 
 
-def build_decoder(
+def build_decoder_network(
     clean: NDArray[np.float32],
     image_shape: tuple[int, int, int],
     sigma: float,
-    linear: LinearGuess,
+    linear: LinearDecoder,
     seed: int,
-) -> Decoder:
+) -> DecoderNetwork:
     """Return an untrained decoder for rows like ``clean`` plus noise.
 
     Parameters
@@ -130,7 +130,7 @@ def build_decoder(
     scale = np.maximum(spread, max(0.05 * float(clean.std()), 1e-6))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = Decoder(
+        decoder = DecoderNetwork(
             clean.shape[1:],
             image_shape,
             torch.from_numpy(centre.astype(np.float32)),

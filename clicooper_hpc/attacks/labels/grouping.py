@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering, kmeans_plusplus
 
-__all__ = ["deal_equally", "equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
+__all__ = ["deal_equal_groups", "equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
 
 _ITERATIONS = 50
 # An optimal assignment takes the cube of the number of points: with more than these, groups settle
@@ -68,7 +68,7 @@ def equal_groups(
         cost = np.inf
         for _ in range(_LAST_OF_MANY if many else _ITERATIONS):
             distances = np.sum(centres**2, axis=1) - 2 * points @ centres.T + squares[:, None]
-            now = deal_equally(distances, size)
+            now = deal_equal_groups(distances, size)
             cost = float(distances[np.arange(n), now].sum())
             if np.array_equal(now, chosen):
                 break
@@ -79,7 +79,7 @@ def equal_groups(
     return best
 
 
-def deal_equally(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]:
+def deal_equal_groups(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]:
     """Return the group of each point, int64 [n], of least total cost with equally large groups.
 
     ``costs`` float64 [n, groups]; groups have room for ``size`` points, or what n needs if more.

@@ -1,0 +1,108 @@
+"""What every party knows of the release: its mechanism, and the front unless that is private."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clicooper_hpc.attacks.harness.adversary import PublicMechanism
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.operations import stage_from
+from clicooper_hpc.privacy.grid import to_grid
+from clicooper_hpc.privacy.spec import ReleaseSpec
+
+__all__ = ["DifferentiableFront", "public_clip", "public_front", "public_mechanism"]
+
+_Map = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def public_mechanism(job: Job, front: Front, spec: ReleaseSpec | None) -> PublicMechanism:
+    """Return the mechanism as the privacy card states it; ``spec`` is None with privacy off."""
+    if spec is None:
+        return PublicMechanism(
+            unit=job.privacy.unit,
+            relation=job.privacy.relation,
+            clip=job.privacy.clip,
+            sigma=0.0,
+            radius=float("inf"),
+            mu=float("inf"),
+            non_negative=front.non_negative,
+        )
+    promise = spec.guarantee
+    wide = promise.unit == "element"
+    return PublicMechanism(
+        unit=promise.unit,
+        relation=promise.relation,
+        clip=promise.clip,
+        sigma=spec.sigma,
+        radius=promise.clip * (float(np.sqrt(promise.dimension)) if wide else 1.0),
+        mu=spec.sample_mu,
+        non_negative=promise.non_negative,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _PublicFront:
+    """The front as attackers call it: images in, clean rows out."""
+
+    front: Front
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        shaped = images.reshape(len(images), *self.front.input_shape)
+        return self.front.rows(np.ascontiguousarray(shaped, dtype=np.float32))
+
+
+class DifferentiableFront(nn.Module):
+    """The front with gradients: images float32 [n, ...] to clean rows float32 [n, ...].
+
+    A copy of its own; its weights are constants. It computes on the CPU, wherever the images are.
+    """
+
+    def __init__(self, front: Front) -> None:
+        super().__init__()
+        self._shape = front.input_shape
+        self._stages = tuple(stage_from(one.settings(), one.tensors()) for one in front.stages)
+        for stage in self._stages:
+            names: list[str] = (
+                [field.name for field in fields(stage)] if is_dataclass(stage) else []
+            )
+            for name in names:
+                part = getattr(stage, name)
+                if isinstance(part, nn.Module):
+                    part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the clean rows of ``images``."""
+        rows = images.cpu().reshape(len(images), *self._shape)
+        for stage in self._stages:
+            rows = stage.apply(rows)
+        return rows.to(images.device)
+
+
+def public_front(front: Front) -> _Map | None:
+    """Return the front unless its training was private.
+
+    Every public kind can be built again from the job, which all ranks hold (the seed of random
+    features included), and from public files; so an attacker must be granted it. A projection by
+    noised class sums is secret, but whoever has labelled images of the owner's distribution finds
+    nearly the same directions, and its guarantee would allow publishing it: granted too.
+    """
+    origin = front.provenance
+    return None if origin.is_private and origin.spent is None else _PublicFront(front)
+
+
+def public_clip(spec: ReleaseSpec | None) -> _Map:
+    """Return what takes clean rows to those that noise is added to: clipped, cut to the grid."""
+    if spec is None:
+        return lambda rows: rows.astype(np.float32, copy=False)
+
+    def clip(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        whole = to_grid(rows.reshape(len(rows), -1), spec)
+        return (whole * spec.grid).astype(np.float32).reshape(rows.shape)
+
+    return clip
