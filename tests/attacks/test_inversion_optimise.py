@@ -17,7 +17,8 @@ from clicooper_hpc.attacks.harness.adversary import (
     PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack_definition import AttackResult
-from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE, differentiable_clip
+from clicooper_hpc.attacks.harness.public_mechanism import differentiable_public_clip
+from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.privacy.grid import clip_rows
 from clicooper_hpc.privacy.sensitivity import Guarantee, Unit
 
@@ -94,5 +95,5 @@ def test_the_clip_is_the_releases_own(unit: Unit, non_negative: bool) -> None:
     rows[0] *= 0.1
     clean = clip_rows(rows, Guarantee(unit, "replace-one", 0.75, 6, 8.0, 1e-5, non_negative))
     released = PublicMechanism(unit, "replace-one", 0.75, 1.0, 1.0, 1.0, non_negative)
-    clipped = differentiable_clip(torch.from_numpy(rows), released).numpy()
+    clipped = differentiable_public_clip(torch.from_numpy(rows), released).numpy()
     np.testing.assert_allclose(clipped, clean, atol=1e-6)

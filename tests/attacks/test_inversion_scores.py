@@ -19,10 +19,9 @@ from clicooper_hpc.attacks.harness.attack_definition import AttackResult
 from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     Reconstruction,
     choose_reconstruction_inputs,
-    retrieval_ceiling,
-    retrieval_hits,
     score_reconstruction,
 )
+from clicooper_hpc.attacks.inversion.retrieval_scores import retrieval_ceiling, retrieval_hits
 
 pytest.importorskip("skimage")
 

@@ -16,7 +16,13 @@ from clicooper_hpc.fronts.operations import stage_from
 from clicooper_hpc.privacy.grid import to_grid
 from clicooper_hpc.privacy.spec import ReleaseSpec
 
-__all__ = ["DifferentiableFront", "public_clip", "public_front", "public_mechanism"]
+__all__ = [
+    "DifferentiableFront",
+    "differentiable_public_clip",
+    "public_clip",
+    "public_front",
+    "public_mechanism",
+]
 
 _Map = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -106,3 +112,22 @@ def public_clip(spec: ReleaseSpec | None) -> _Map:
         return (whole * spec.grid).astype(np.float32).reshape(rows.shape)
 
     return clip
+
+
+def differentiable_public_clip(rows: Tensor, mechanism: PublicMechanism) -> Tensor:
+    """Return what noise was added to, with gradients; rows float32 [n, ...] as they are if none.
+
+    The element unit bounds each number, the others the L2 norm of a row
+    (`clicooper_hpc.privacy.grid.clip_rows` without its cut to the grid).
+    """
+    if not np.isfinite(mechanism.radius):
+        return rows
+    lowest = 0.0 if mechanism.non_negative else -mechanism.clip
+    if mechanism.unit == "element":
+        return rows.clamp(lowest, mechanism.clip)
+    if mechanism.non_negative:
+        rows = rows.clamp_min(0.0)
+    norms = rows.flatten(1).norm(dim=1).clamp_min(1e-12)
+    factor = (mechanism.clip / norms).clamp_max(1.0)
+    clipped: Tensor = rows * factor.reshape(-1, *(1,) * (rows.ndim - 1))
+    return clipped

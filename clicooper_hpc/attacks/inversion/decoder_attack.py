@@ -32,8 +32,8 @@ from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     cannot_reconstruct,
     choose_reconstruction_inputs,
     score_reconstruction,
-    score_row_retrieval,
 )
+from clicooper_hpc.attacks.inversion.retrieval_scores import score_row_retrieval
 
 __all__ = ["DECODER", "DecoderReconstruction", "guess_decoder_pictures"]
 

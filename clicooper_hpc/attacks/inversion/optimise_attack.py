@@ -22,7 +22,6 @@ from clicooper_hpc.attacks.harness.adversary import (
     AdversaryView,
     AuxiliaryData,
     GroundTruth,
-    PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack_definition import (
     Attack,
@@ -30,6 +29,7 @@ from clicooper_hpc.attacks.harness.attack_definition import (
     AttackResult,
     MetricKind,
 )
+from clicooper_hpc.attacks.harness.public_mechanism import differentiable_public_clip
 from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     Reconstruction,
     cannot_reconstruct,
@@ -39,7 +39,7 @@ from clicooper_hpc.attacks.inversion.reconstruction_scores import (
 )
 from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 
-__all__ = ["OPTIMISE", "differentiable_clip", "optimise_pictures"]
+__all__ = ["OPTIMISE", "optimise_pictures"]
 
 #: Rows float32 [n, ...] of images float32 [n, channels, height, width], with gradients.
 TensorFront = Callable[[Tensor], Tensor]
@@ -62,25 +62,6 @@ class _Problem:
     front: TensorFront
     sigma: float
     prior: float
-
-
-def differentiable_clip(rows: Tensor, mechanism: PublicMechanism) -> Tensor:
-    """Return what noise was added to, with gradients; rows float32 [n, ...] as they are if none.
-
-    The element unit bounds each number, the others the L2 norm of a row
-    (`clicooper_hpc.privacy.grid.clip_rows` without its cut to the grid).
-    """
-    if not np.isfinite(mechanism.radius):
-        return rows
-    lowest = 0.0 if mechanism.non_negative else -mechanism.clip
-    if mechanism.unit == "element":
-        return rows.clamp(lowest, mechanism.clip)
-    if mechanism.non_negative:
-        rows = rows.clamp_min(0.0)
-    norms = rows.flatten(1).norm(dim=1).clamp_min(1e-12)
-    factor = (mechanism.clip / norms).clamp_max(1.0)
-    clipped: Tensor = rows * factor.reshape(-1, *(1,) * (rows.ndim - 1))
-    return clipped
 
 
 def optimise_pictures(
@@ -161,7 +142,7 @@ def _front_of(view: AdversaryView) -> TensorFront | None:
     if view.front_module is None:
         return None
     front = copy.deepcopy(view.front_module).eval().requires_grad_(False).to(attack_device())
-    return lambda images: differentiable_clip(front(images), view.mechanism)
+    return lambda images: differentiable_public_clip(front(images), view.mechanism)
 
 
 def _applies(view: AdversaryView) -> str | None:

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
-from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth, PublicMechanism
+from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth
 from clicooper_hpc.attacks.harness.attack_definition import AttackResult, MetricKind
+from clicooper_hpc.attacks.inversion.retrieval_scores import (
+    RETRIEVAL_TOP,
+    retrieval_candidates,
+    retrieval_ceiling,
+    retrieval_hits,
+    retrieval_interval,
+)
 
 __all__ = [
     "Reconstruction",
@@ -25,16 +31,10 @@ __all__ = [
     "choose_reconstruction_inputs",
     "reconstruction_squared_errors",
     "reconstruction_ssim",
-    "retrieval_ceiling",
-    "retrieval_hits",
     "score_reconstruction",
-    "score_row_retrieval",
 ]
 
-_CANDIDATES = 1000
-_TOP = (1, 10)
 _WINDOW = 7
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,48 +101,6 @@ def reconstruction_squared_errors(
     return errors
 
 
-def retrieval_hits(
-    pictures: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    true: NDArray[np.int64],
-    top: int,
-) -> NDArray[np.float64]:
-    """Return the chance that the true candidate is among the ``top`` nearest, float64 [n].
-
-    0 or 1 unless candidates are equally near; then as if ties were broken at random.
-
-    Parameters
-    ----------
-    pictures
-        float32 [n, ...].
-    candidates
-        float32 [m, ...].
-    true
-        int64 [n]: place of the original among the candidates.
-    top
-        k of top-k.
-    """
-    made = pictures.reshape(len(pictures), -1).astype(np.float64)
-    given = candidates.reshape(len(candidates), -1).astype(np.float64)
-    distances = (given**2).sum(axis=1) - 2 * made @ given.T
-    own = distances[np.arange(len(true)), true][:, None]
-    nearer = (distances < own).sum(axis=1)
-    level = (distances == own).sum(axis=1)
-    hits: NDArray[np.float64] = np.clip((top - nearer) / level, 0.0, 1.0)
-    return hits
-
-
-def retrieval_ceiling(mechanism: PublicMechanism, top: int, candidates: int) -> float:
-    """Return what no attacker can exceed who names ``top`` of the equally likely candidates.
-
-    Phi(Phi^-1(k / m) + R / sigma), by the argument of `clicooper_hpc.privacy.ceiling`: without the
-    row k names hold the right one with chance k / m. nan without noise.
-    """
-    if mechanism.sigma == 0 or not math.isfinite(mechanism.radius) or top >= candidates:
-        return math.nan
-    return float(ndtr(ndtri(top / candidates) + mechanism.radius / mechanism.sigma))
-
-
 def score_reconstruction(
     made: Reconstruction,
     view: AdversaryView,
@@ -161,7 +119,7 @@ def score_reconstruction(
     """
     targets = view.groups[made.inputs, 0]
     originals = truth.train.images[targets]
-    candidates, true = _line_up(targets, truth, seed)
+    candidates, true = retrieval_candidates(targets, truth, seed)
     blank = np.broadcast_to(made.mean_image, originals.shape)
     tables: list[tuple[str, NDArray[np.float64], float, float, float]] = []
     guesses = (made.pictures, blank, made.others)
@@ -170,7 +128,7 @@ def score_reconstruction(
     loudness = [10 * np.log10(1 / np.maximum(error, 1e-10)) for error in errors]
     for metric, (own, mean, other) in (("SSIM", likeness), ("MSE", errors), ("PSNR dB", loudness)):
         tables.append((metric, own, float(mean.mean()), float(other.mean()), math.nan))
-    for top in _TOP:
+    for top in RETRIEVAL_TOP:
         if top >= len(candidates):
             continue
         hits = retrieval_hits(made.pictures, candidates, true, top)
@@ -180,7 +138,7 @@ def score_reconstruction(
         tables.append((name, hits, float(mean.mean()), top / len(candidates), ceiling))
     results = []
     for metric, values, baseline, chance, ceiling in tables:
-        low, high = _interval(values, seed)
+        low, high = retrieval_interval(values, seed)
         results.append(
             AttackResult(
                 attack=attack,
@@ -199,58 +157,3 @@ def score_reconstruction(
             )
         )
     return tuple(results)
-
-
-def score_row_retrieval(
-    inputs: NDArray[np.int64], view: AdversaryView, truth: GroundTruth, *, attack: str, seed: int
-) -> tuple[AttackResult, ...]:
-    """Let an attacker who was handed the candidates tell whose row is whose; needs a front.
-
-    No picture is made: the candidate whose clean row is nearest to the released one is the most
-    likely under Gaussian noise, so this bounds what retrieval by pictures can reach. A figure
-    above ``AttackResult.ceiling`` proves a fault of the mechanism.
-    """
-    if view.front is None:
-        return ()
-    candidates, true = _line_up(view.groups[inputs, 0], truth, seed)
-    clean = view.clip(view.front(candidates))
-    results = []
-    for top in (k for k in _TOP if k < len(candidates)):
-        hits = retrieval_hits(view.rows[inputs], clean, true, top)
-        low, high = _interval(hits, seed)
-        results.append(
-            AttackResult(
-                attack=attack,
-                variant="line-up",
-                party=view.adversary.name,
-                metric=f"row match top-{top} of {len(candidates)}",
-                kind="honest",
-                value=float(hits.mean()),
-                low=low,
-                high=high,
-                chance=top / len(candidates),
-                baseline=top / len(candidates),
-                ceiling=retrieval_ceiling(view.mechanism, top, len(candidates)),
-                seed=seed,
-                note=f"knows the candidates themselves, no other image; {len(hits)} rows",
-            )
-        )
-    return tuple(results)
-
-
-def _line_up(
-    targets: NDArray[np.int64], truth: GroundTruth, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return up to 1000 training images with all targets among them, and the targets' places."""
-    rest = np.setdiff1d(np.arange(len(truth.train)), targets)
-    wanted = max(0, _CANDIDATES - len(targets))
-    drawn = np.random.default_rng(seed).permutation(rest)[:wanted]
-    chosen = np.concatenate([targets, drawn])
-    return truth.train.images[chosen], np.arange(len(targets), dtype=np.int64)
-
-
-def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean, 95 %."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)

@@ -17,7 +17,7 @@ from clicooper_hpc.attacks.labels.grouping_metrics import (
     hungarian_accuracy,
     hungarian_chance,
 )
-from clicooper_hpc.attacks.labels.sub_label_moments import row_representations
+from clicooper_hpc.attacks.labels.row_representations import row_representations
 from clicooper_hpc.attacks.toolbox.confidence_interval import (
     bootstrap_interval,
     clopper_pearson_interval,

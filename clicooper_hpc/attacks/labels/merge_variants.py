@@ -21,9 +21,9 @@ from clicooper_hpc.attacks.labels.grouping import (
     spectral_groups,
     ward_groups,
 )
+from clicooper_hpc.attacks.labels.row_representations import row_representations
 from clicooper_hpc.attacks.labels.sub_label_moments import (
     SubLabelMoments,
-    row_representations,
     strongest_directions,
     sub_label_moments,
     unit_rows,
