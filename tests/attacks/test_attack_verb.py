@@ -324,3 +324,33 @@ def test_the_list_names_attacks_and_parties(recorded: Path, clicooper: Callable[
     assert (
         "parties: trainer 1, trainer 2, trainers 1+2" in clicooper("attack", recorded, "--list").out
     )
+
+
+def test_the_dp_audit_of_a_run_stays_below_the_runs_claim(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The true suite, by its command: the mechanism is the run's, and its noise key is not used."""
+    before = state_of(run)
+    code = main(["attack", str(run), "--only", "dp-audit", "--seeds", "2", "--scale", "0.1"])
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "epsilon (sample, replace-one)" in " ".join(shown.split())
+    assert "not applicable: dp-audit, trainer 2" in shown
+    assert "!" not in shown
+    frame = read_findings(run)
+    figures = frame[frame["metric"].str.startswith("epsilon")]
+    assert set(figures["party"]) == {"trainer 1"}
+    assert (figures["ceiling"] == 20.0).all()
+    assert (figures["value"] <= 20.0).all()
+    assert figures[figures["variant"] == "boundary"]["value"].min() > 10.0
+    faults = frame[frame["variant"].isin(["noise", "front"])]
+    assert len(faults) == 4
+    assert (faults["value"] == 0).all()
+    after = state_of(run)
+    assert after.pop("private/attacks.h5")
+    assert after == before
+
+
+def test_the_suite_lists_the_dp_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attack", "--list"]) == 0
+    assert "dp-audit\n  knows: the mechanism with its claim" in capsys.readouterr().out

@@ -7,12 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from steal_cases import pictures, trainer
 
 from clicooper_hpc.attacks.dp_audit.dp_audit_attack import (
+    DP_AUDIT,
+    dp_audit_bounds,
+    dp_audit_front,
+    dp_audit_release,
+)
+from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
     EpsilonBound,
     ReleaseFunction,
-    audited_release,
-    dp_audit_guarantee,
     epsilon_lower_bound,
 )
 from clicooper_hpc.attacks.dp_audit.noise_check import (
@@ -22,6 +27,19 @@ from clicooper_hpc.attacks.dp_audit.noise_check import (
     check_noise_correlation,
 )
 from clicooper_hpc.attacks.dp_audit.worst_case_rows import add_batch_mates, worst_case_rows
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+)
+from clicooper_hpc.attacks.harness.attack_table import (
+    TableLine,
+    strongest_table_lines,
+    table_lines,
+    table_text,
+)
+from clicooper_hpc.attacks.harness.attack_tasks import attempt_task
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
@@ -58,7 +76,9 @@ def audited(
     ids=lambda guarantee: f"{guarantee.unit}-{guarantee.relation}-{guarantee.non_negative}",
 )
 def test_the_real_mechanism_stays_below_its_claim_and_comes_near_it(guarantee: Guarantee) -> None:
-    findings = {one.variant: one for one in dp_audit_guarantee(guarantee, trials=TRIALS, seed=5)}
+    findings = {
+        one.variant: one for one in dp_audit_bounds(solve(guarantee), trials=TRIALS, seed=5)
+    }
     assert all(one.value <= EPSILON for one in findings.values())
     assert findings["boundary"].value > 0.7 * EPSILON
     assert all(one.ceiling == EPSILON for one in findings.values())
@@ -67,19 +87,19 @@ def test_the_real_mechanism_stays_below_its_claim_and_comes_near_it(guarantee: G
 @pytest.mark.parametrize("epsilon", [0.5, 8.0])
 def test_it_comes_near_at_other_epsilons_too(epsilon: float) -> None:
     spec = solve(replace(REPLACE, epsilon=epsilon))
-    bound = audited(audited_release(releaser(spec)), REPLACE)
+    bound = audited(dp_audit_release(releaser(spec)), REPLACE)
     assert (0.5 if epsilon < 1 else 0.9) * epsilon < bound.epsilon <= epsilon
 
 
 def test_without_a_gaussian_curve_the_bound_is_lower_but_not_nothing() -> None:
-    bound = audited(audited_release(releaser(solve(REPLACE))), REPLACE)
+    bound = audited(dp_audit_release(releaser(solve(REPLACE))), REPLACE)
     assert 0.3 < bound.epsilon_direct < bound.epsilon
 
 
 def test_equal_inputs_prove_nothing() -> None:
     row = worst_case_rows(REPLACE)["boundary"][0]
     bound = epsilon_lower_bound(
-        audited_release(releaser(solve(REPLACE))), row, row, trials=TRIALS, delta=DELTA
+        dp_audit_release(releaser(solve(REPLACE))), row, row, trials=TRIALS, delta=DELTA
     )
     assert bound.mu == 0
     assert bound.epsilon == bound.epsilon_direct == 0
@@ -88,7 +108,7 @@ def test_equal_inputs_prove_nothing() -> None:
 def test_batch_mates_of_the_real_mechanism_add_nothing() -> None:
     first, second = add_batch_mates(worst_case_rows(REPLACE)["boundary"], np.zeros((3, D)))
     bound = epsilon_lower_bound(
-        audited_release(releaser(solve(REPLACE))), first, second, trials=TRIALS, delta=DELTA
+        dp_audit_release(releaser(solve(REPLACE))), first, second, trials=TRIALS, delta=DELTA
     )
     assert 0.7 * EPSILON < bound.epsilon <= EPSILON
 
@@ -115,14 +135,14 @@ def test_the_bound_holds_at_its_confidence() -> None:
 
 
 def test_noise_for_c_where_2c_is_needed_is_caught() -> None:
-    bound = audited(audited_release(releaser(solve(ZERO))), REPLACE)
+    bound = audited(dp_audit_release(releaser(solve(ZERO))), REPLACE)
     assert bound.epsilon > 1.5 * EPSILON
 
 
 def test_orthant_noise_on_signed_rows_is_caught() -> None:
     """The non-negative sensitivity used where nothing removes the signs."""
     spec = replace(solve(ORTHANT), guarantee=replace(ORTHANT, non_negative=False))
-    assert audited(audited_release(releaser(spec)), REPLACE).epsilon > 1.2 * EPSILON
+    assert audited(dp_audit_release(releaser(spec)), REPLACE).epsilon > 1.2 * EPSILON
 
 
 def test_a_missing_clip_is_caught() -> None:
@@ -165,7 +185,7 @@ def test_one_noise_for_all_rows_of_a_batch_is_caught() -> None:
 
 def test_fresh_noise_in_every_epoch_is_caught() -> None:
     """Two releases of one sample, each with noise of its own, cost sqrt(2) mu."""
-    once = audited_release(releaser(solve(REPLACE)))
+    once = dp_audit_release(releaser(solve(REPLACE)))
 
     def release(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
         return once(rows, 2 * count).reshape(count, 2 * len(rows), D)
@@ -186,7 +206,7 @@ def test_a_seed_reused_for_two_releases_is_caught() -> None:
 
 def test_batch_normalisation_in_the_front_is_caught() -> None:
     """With statistics of the batch one sample moves its mates: more than 2 C in total."""
-    made = audited_release(releaser(solve(REPLACE)))
+    made = dp_audit_release(releaser(solve(REPLACE)))
 
     def front(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         normal: NDArray[np.float64] = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-6)
@@ -214,7 +234,7 @@ def noise_of(release: ReleaseFunction, spec: ReleaseSpec) -> NoiseCheck:
 @pytest.mark.parametrize("guarantee", [REPLACE, ELEMENT, METRIC], ids=lambda g: g.unit)
 def test_real_noise_has_no_fault(guarantee: Guarantee) -> None:
     spec = solve(guarantee)
-    check = noise_of(audited_release(releaser(spec)), spec)
+    check = noise_of(dp_audit_release(releaser(spec)), spec)
     assert check.faults == ()
     assert check.off_grid == 0
     assert check.distinct == pytest.approx(check.expected_distinct, rel=0.03)
@@ -268,7 +288,7 @@ def test_repeated_noise_is_caught() -> None:
 
 def test_noise_of_another_width_is_caught() -> None:
     spec, other = solve(REPLACE), solve(replace(REPLACE, epsilon=2.1))
-    check = noise_of(audited_release(releaser(other)), spec)
+    check = noise_of(dp_audit_release(releaser(other)), spec)
     assert "not the promised distribution" in check.faults
 
 
@@ -276,5 +296,78 @@ def test_too_few_releases_are_refused() -> None:
     first, second = worst_case_rows(REPLACE)["boundary"]
     with pytest.raises(ValueError, match="too few"):
         epsilon_lower_bound(
-            audited_release(releaser(solve(REPLACE))), first, second, trials=40, delta=DELTA
+            dp_audit_release(releaser(solve(REPLACE))), first, second, trials=40, delta=DELTA
         )
+
+
+# The audit as an attack on a run
+
+
+def audited_view(spec: ReleaseSpec | None) -> AdversaryView:
+    """Trainer 1's view under the mechanism ``spec``."""
+    view = trainer(pictures(8, 0), 1.0)
+    return replace(view, mechanism=replace(view.mechanism, spec=spec))
+
+
+def audit_lines(spec: ReleaseSpec, scale: float = 0.2) -> dict[str, TableLine]:
+    view, aux = audited_view(spec), AuxiliaryData(pictures(8, 1), None)
+    truth = GroundTruth(pictures(8, 0), pictures(8, 2), 4, np.zeros(12, np.int64), np.zeros_like)
+    outcome = attempt_task(DP_AUDIT, view, aux, truth, seed=0, scale=scale)
+    return {line.variant: line for line in table_lines(outcome.results)}
+
+
+def test_the_attack_states_unit_relation_claim_and_no_fault() -> None:
+    lines = audit_lines(solve(REPLACE))
+    assert set(lines) == {
+        *("boundary", "diagonal", "outside", "boundary, batch mates"),
+        *("noise", "front"),
+    }
+    boundary = lines["boundary"]
+    assert boundary.metric == "epsilon (sample, replace-one) at delta 1e-05, 99% lower bound"
+    assert 0.6 * EPSILON < boundary.value <= boundary.ceiling == EPSILON
+    assert not any(line.above_ceiling for line in lines.values())
+    assert lines["noise"].value == lines["front"].value == 0
+    assert "!" not in table_text(tuple(lines.values()))
+
+
+def test_too_little_noise_in_a_run_is_shown_as_a_bug() -> None:
+    """The run's mechanism has noise for C where its claim needs it for 2 C."""
+    lines = audit_lines(replace(solve(ZERO), guarantee=REPLACE))
+    assert lines["boundary"].above_ceiling
+    text = table_text(strongest_table_lines(tuple(lines.values())))
+    assert "!2.0000" in text
+    assert "the mechanism has a bug" in text
+
+
+def test_wide_rows_are_audited_along_a_few_directions() -> None:
+    wide = replace(REPLACE, dimension=32)
+    for guarantee in (wide, replace(wide, unit="element")):
+        found = {one.variant: one.value for one in dp_audit_bounds(solve(guarantee), trials=4000)}
+        assert all(0.2 * EPSILON < value <= EPSILON for value in found.values())
+    bug = replace(solve(replace(ZERO, dimension=32)), guarantee=wide)
+    found = {one.variant: one.value for one in dp_audit_bounds(bug, trials=4000)}
+    assert all(value > EPSILON for value in found.values())
+
+
+def test_seeds_have_noise_of_their_own_and_the_same_figures_again() -> None:
+    first, again, other = (
+        [one.value for one in dp_audit_bounds(solve(REPLACE), trials=2000, seed=seed)]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_a_front_that_looks_at_the_batch_is_a_fault() -> None:
+    shape = (3, 6, 6)
+    found = dp_audit_front(lambda images: images - images.mean(axis=0), shape)
+    assert found.value == found.low == 1 > found.ceiling
+    assert "batch mates" in found.note
+    assert dp_audit_front(lambda images: 2 * images, shape).value == 0
+
+
+def test_without_privacy_or_at_another_party_it_does_not_apply() -> None:
+    assert "privacy is off" in str(DP_AUDIT.applies(audited_view(None)))
+    view = audited_view(solve(REPLACE))
+    assert DP_AUDIT.applies(view) is None
+    second = replace(view, adversary=Adversary("trainer 2", (2,)))
+    assert "as trainer 1" in str(DP_AUDIT.applies(second))

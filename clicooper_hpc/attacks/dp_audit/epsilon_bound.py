@@ -1,4 +1,4 @@
-"""A lower bound of epsilon, measured on releases of worst-case rows; never on a user's data.
+"""A lower bound of epsilon, measured on releases of worst-case rows.
 
 Method: Jagielski, Ullman and Oprea, "Auditing Differentially Private Machine Learning", 2020, for
 the two hypotheses; Nasr et al., "Tight Auditing of Differentially Private Machine Learning",
@@ -30,14 +30,14 @@ from scipy.stats import beta
 
 from clicooper_hpc.privacy.mechanism import gaussian_epsilon
 
-__all__ = ["EpsilonBound", "ReleaseFunction", "epsilon_lower_bound"]
+__all__ = ["RELEASES_PER_NUMBER", "EpsilonBound", "ReleaseFunction", "epsilon_lower_bound"]
 
 #: n independent releases [n, b, d] of one input, float64 [b, d]. All b rows leave: whatever one
 #: row's replacement does to the others is part of what is measured.
 ReleaseFunction = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
 
-# The covariance of the released numbers is estimated: this many releases for each of them.
-_RELEASES_PER_NUMBER: Final = 16
+#: The covariance of the released numbers is estimated: this many releases for each of them.
+RELEASES_PER_NUMBER: Final = 16
 # Keeps the solution finite where released numbers are tied to each other, and changes no other.
 _RIDGE: Final = 1e-10
 # Thresholds tried: quantiles of the pooled statistic, dense in both tails as well.
@@ -104,7 +104,7 @@ def epsilon_lower_bound(
     half = trials // 2
     zeros = np.asarray(release(first, trials), dtype=np.float64).reshape(trials, -1)
     ones = np.asarray(release(second, trials), dtype=np.float64).reshape(trials, -1)
-    if half < _RELEASES_PER_NUMBER // 2 * zeros.shape[1]:
+    if half < RELEASES_PER_NUMBER // 2 * zeros.shape[1]:
         raise ValueError(f"{trials} releases are too few for {zeros.shape[1]} released numbers")
     direction = _discriminant(zeros[:half], ones[:half])
     tail = (1 - confidence) / 2

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.spec import ReleaseSpec
 
 __all__ = [
     "OUTSIDER",
@@ -20,6 +21,7 @@ __all__ = [
     "AuxiliaryData",
     "GroundTruth",
     "LabelledImages",
+    "PublicFront",
     "PublicMechanism",
     "adversaries_of",
     "adversary_holds_rows",
@@ -65,6 +67,8 @@ class PublicMechanism:
         privacy off.
     non_negative
         Whether clean rows have no negative number.
+    spec
+        The solved mechanism with its claim; None with privacy off.
     """
 
     unit: str
@@ -74,6 +78,7 @@ class PublicMechanism:
     radius: float
     mu: float
     non_negative: bool
+    spec: ReleaseSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

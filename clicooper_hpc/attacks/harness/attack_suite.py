@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from clicooper_hpc.attacks.completion.completion_attack import COMPLETION
+from clicooper_hpc.attacks.dp_audit.dp_audit_attack import DP_AUDIT
 from clicooper_hpc.attacks.extraction.extraction_attack import EXTRACTION
 from clicooper_hpc.attacks.harness.attack_definition import Attack
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
@@ -25,4 +26,5 @@ SUITE: Final[tuple[Attack, ...]] = (
     PROPERTY,
     MEMBERSHIP,
     EXTRACTION,
+    DP_AUDIT,
 )

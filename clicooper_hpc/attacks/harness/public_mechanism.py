@@ -49,6 +49,7 @@ def public_mechanism(job: Job, front: Front, spec: ReleaseSpec | None) -> Public
         radius=promise.clip * (float(np.sqrt(promise.dimension)) if wide else 1.0),
         mu=spec.sample_mu,
         non_negative=promise.non_negative,
+        spec=spec,
     )
 
 
