@@ -25,7 +25,7 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from clicooper_hpc.attacks.labels.informed_groups import LabelledEvidence, informed_row_scores
-from clicooper_hpc.attacks.labels.merge_attack import merge_variants
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.from_job import front_from_job
@@ -121,7 +121,9 @@ def _report(
     leaks["labelled"] = adjusted_rand_score(owner[occurring], guessed[occurring])
     if merge and gamma > 1:
         seen = np.bincount(named, minlength=len(owner)) > 0
-        found = merge_variants(places, named.astype(np.int32), gamma, count, sigma, seed=seed)
+        found = merge_variants(
+            MergeEvidence(places, named.astype(np.int32), gamma, count, sigma), seed=seed
+        )
         scored = {k: adjusted_rand_score(owner[seen], v[seen]) for k, v in found.items()}
         best = max(scored, key=lambda name: scored[name])
         leaks[f"merge attack ({best})"] = scored[best]

@@ -17,6 +17,7 @@ from clicooper_hpc.attacks.harness.adversary import (
 )
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
     SegmentChain,
+    SurrogateTraining,
     evaluate_network,
     fit_network,
     seed_network,
@@ -106,7 +107,10 @@ def delivered(train: LabelledImages, epochs: int, seed: int = 1) -> tuple[nn.Mod
         names = np.array([rng.choice(np.flatnonzero(one == SECRET)) for one in train.classes])
         targets = np.eye(K * GAMMA)[names]
         fit_network(
-            network, front(train.images), targets, epochs=epochs, seed=seed, learning_rate=0.01
+            network,
+            front(train.images),
+            targets,
+            SurrogateTraining(epochs, seed, learning_rate=0.01),
         )
     return parts
 

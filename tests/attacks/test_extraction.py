@@ -30,6 +30,7 @@ from clicooper_hpc.attacks.toolbox.label_names import (
 )
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
     SegmentChain,
+    SurrogateTraining,
     evaluate_network,
     fit_network,
     image_network,
@@ -74,7 +75,7 @@ def trained_segments() -> tuple[nn.Sequential, nn.Sequential]:
         nn.Sequential(nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, K * GAMMA)),
     )
     network = seed_network(1, SegmentChain(parts))
-    fit_network(network, front(TRAIN.images), np.eye(K * GAMMA)[names], epochs=20, seed=1)
+    fit_network(network, front(TRAIN.images), np.eye(K * GAMMA)[names], SurrogateTraining(20, 1))
     return parts
 
 

@@ -57,14 +57,11 @@ def scored(pictures_of: str) -> dict[str, AttackResult]:
     blank = np.repeat(mean[None], len(inputs), axis=0)
     pictures = {"originals": truly, "mean": blank, "others": others}[pictures_of]
     found = score_reconstruction(
-        Reconstruction(inputs, pictures, mean, others),
+        Reconstruction(inputs, pictures, mean, others, "v", "n"),
         view,
         truth,
         attack="a",
-        variant="v",
-        kind="honest",
         seed=1,
-        note="n",
     )
     return {finding.metric: finding for finding in found}
 

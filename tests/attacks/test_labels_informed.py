@@ -14,7 +14,7 @@ from clicooper_hpc.attacks.labels.informed_groups import (
     informed_row_scores,
 )
 from clicooper_hpc.attacks.labels.merge_attack import score_merge_groups
-from clicooper_hpc.attacks.labels.merge_variants import merge_variants
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 
 K, GAMMA, WIDTH = 5, 60, 12
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_labelled_rows_name_what_no_grouping_finds(noise: float, least: float) -
             LabelledEvidence(rows, names, K * GAMMA, clean, known, K, (noise**2 - 0.25) ** 0.5)
         )
     )
-    blind = merge_variants(rows, names, GAMMA, K, noise, scale=0.1)
+    blind = merge_variants(MergeEvidence(rows, names, GAMMA, K, noise), scale=0.1)
     best = max(adjusted_rand_score(OWNER, group) for group in blind.values())
     assert found >= least
     assert found >= best - 0.02

@@ -159,22 +159,31 @@ def _few(samples: LabelledImages, each: int, seed: int, classes: int) -> NDArray
     return np.concatenate(chosen)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _FewShots:
+    """One number of labelled samples a class, and which rows are scored with it.
+
+    ``true_rows`` int64 [m] are the classes of the view's rows, ``scored`` bool [m] leaves out those
+    whose classes the adversary was told.
+    """
+
+    shots: int
+    classes: int
+    true_rows: NDArray[np.int64]
+    scored: NDArray[np.bool_]
+    note: str
+    seed: int
+
+
 def _score(
-    answers: dict[str, HeadAnswers],
-    view: AdversaryView,
-    true_rows: NDArray[np.int64],
-    scored: NDArray[np.bool_],
-    test: LabelledImages,
-    sub_label_classes: NDArray[np.int64],
-    classes: int,
-    shots: int,
-    note: str,
-    seed: int,
+    answers: dict[str, HeadAnswers], view: AdversaryView, truth: GroundTruth, few: _FewShots
 ) -> list[AttackResult]:
     """Score every head; the baseline of a segment's head is the same head without segments.
 
     Intervals: Clopper-Pearson over samples; by sub-label, a bootstrap over whole sub-labels.
     """
+    true_rows, scored, seed = few.true_rows, few.scored, few.seed
+    classes = few.classes
     found: list[AttackResult] = []
     values: dict[tuple[str, str], float] = {}
 
@@ -189,7 +198,7 @@ def _score(
         found.append(
             AttackResult(
                 "completion",
-                f"{variant}, {shots} a class",
+                f"{variant}, {few.shots} a class",
                 view.adversary.name,
                 metric,
                 "honest",
@@ -198,13 +207,13 @@ def _score(
                 chance=chance,
                 baseline=baseline,
                 seed=seed,
-                note=note,
+                note=few.note,
             )
         )
 
     for variant, made in answers.items():
         if len(made.queries):
-            right = made.queries.argmax(axis=1) == test.classes
+            right = made.queries.argmax(axis=1) == truth.test.classes
             add(variant, "accuracy on test images", float(right.mean()), _exact(right))
         if not len(made.rows):
             continue
@@ -215,7 +224,7 @@ def _score(
         interval = bootstrap_group_interval(right, view.sub_labels[scored].astype(np.int64), seed)
         add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
-        ari = adjusted_rand(names[seen], sub_label_classes[seen])
+        ari = adjusted_rand(names[seen], truth.class_of_sub_label[seen])
         add(variant, "ARI of named sub-labels", ari, (math.nan, math.nan))
     return found
 
@@ -266,18 +275,8 @@ def _run(
         queries = truth.test.images if own else np.zeros((0, 1), dtype=np.float32)
         answers = guess_by_completion(view, labelled, queries, classes, seed, scale)
         note = f"{shots} labelled {'images' if own else 'rows of the view'} a class"
-        results += _score(
-            answers,
-            view,
-            true,
-            scored,
-            truth.test,
-            truth.class_of_sub_label,
-            classes,
-            shots,
-            note,
-            seed,
-        )
+        few = _FewShots(shots, classes, true, scored, note, seed)
+        results += _score(answers, view, truth, few)
     return AttackOutcome(tuple(results))
 
 

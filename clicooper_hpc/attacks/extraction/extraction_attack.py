@@ -11,7 +11,7 @@ Vertical Federated Learning", USENIX Security 2022, without its unlabelled part)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Final
 
@@ -32,6 +32,7 @@ from clicooper_hpc.attacks.toolbox.shadow_data import shadow_inputs
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
     SegmentChain,
     SpatialMean,
+    SurrogateTraining,
     evaluate_network,
     fit_network,
     image_network,
@@ -60,7 +61,8 @@ def extract_models(
     ----------
     view, aux
         What the adversary holds. A public front is used, a secret one is not needed: surrogates
-        then learn from images. Of ``aux`` up to 10,000 images are sent and 10 labels per class read.
+        then learn from images. Of ``aux`` up to 10,000 images are sent and 10 labels per class
+        read.
     oracle
         The victim, as it answers anyone; None for somebody who cannot ask it.
     seed, scale
@@ -79,12 +81,14 @@ def extract_models(
             network = _network(view, sent.shape[1:], wanted.shape[1], seed)
             epochs = max(1, round(_EPOCHS * scale))
             images = view.front is None
-            fit_network(network, sent, wanted, epochs=epochs, seed=seed, images=images)
+            fit_network(network, sent, wanted, SurrogateTraining(epochs, seed, images=images))
             stolen.surrogates[variant] = network
     for k in LABELS_PER_CLASS:
         draw = draw_labelled_samples(labels, k, rng)
         shown, known = aux.same.images[draw], labels[draw]
         inputs = shadow_inputs(view, shown)
+        targets = np.eye(count)[known]
+        passes = _passes(len(inputs), scale)
         if oracle is not None:
             said = oracle(shown)
             for variant, network in stolen.surrogates.items():
@@ -93,19 +97,17 @@ def extract_models(
                 seen = (seen + evaluate_network(network, inputs)) / 2
                 stolen.names[variant, k] = learn_label_names(seen, known, count)
             fresh = _network(view, inputs.shape[1:], count, seed)
-            stolen.scratch[k] = _learn(
-                fresh, inputs, known, count, seed, scale, images=view.front is None
-            )
+            training = SurrogateTraining(passes, seed, images=view.front is None)
+            stolen.scratch[k] = fit_network(fresh, inputs, targets, training)
         if cannot_tune(view) is None:
             for kept, place in ((True, stolen.tuned), (False, stolen.untuned)):
                 body = _stolen_body(view)
                 if not kept:
                     seed_network(seed, body)
                 network = _with_head(body, inputs, count, seed)
-                slow = [body] if kept else []
-                place[k] = _learn(
-                    network, inputs, known, count, seed, scale, slow=slow, learning_rate=_HEAD_RATE
-                )
+                slow = (body,) if kept else ()
+                training = SurrogateTraining(passes, seed, learning_rate=_HEAD_RATE, slow=slow)
+                place[k] = fit_network(network, inputs, targets, training)
     return stolen
 
 
@@ -137,31 +139,10 @@ def _network(view: AdversaryView, shape: tuple[int, ...], outputs: int, seed: in
     return seed_network(seed, build(shape, outputs))
 
 
-def _learn(
-    network: nn.Module,
-    inputs: NDArray[np.float32],
-    classes: NDArray[np.int64],
-    count: int,
-    seed: int,
-    scale: float,
-    *,
-    images: bool = False,
-    slow: Sequence[nn.Module] = (),
-    learning_rate: float = 2e-3,
-) -> nn.Module:
-    batches = -(-len(inputs) // 128)
-    epochs = max(1, round(min(_LABEL_EPOCHS, _LABEL_STEPS / batches) * scale))
-    targets = np.eye(count)[classes]
-    return fit_network(
-        network,
-        inputs,
-        targets,
-        epochs=epochs,
-        seed=seed,
-        images=images,
-        slow=slow,
-        learning_rate=learning_rate,
-    )
+def _passes(count: int, scale: float) -> int:
+    """Return the passes over ``count`` labelled images."""
+    batches = -(-count // 128)
+    return max(1, round(min(_LABEL_EPOCHS, _LABEL_STEPS / batches) * scale))
 
 
 def _stolen_body(view: AdversaryView) -> SegmentChain:

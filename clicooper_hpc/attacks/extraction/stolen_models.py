@@ -2,8 +2,8 @@
 
 The victim answers sub-labels, so a surrogate's accuracy depends on names: blind ones are the
 paper's figure, 1/K on average by construction; learnt ones are what an adversary with a few labels
-gets; the owner's are what it would get if the map were known. A figure with learnt names stands beside
-that of the same architecture trained on these labels alone: only the difference is stolen.
+gets; the owner's are what it would get if the map were known. A figure with learnt names stands
+beside that of the same architecture trained on these labels alone: only the difference is stolen.
 """
 
 from __future__ import annotations

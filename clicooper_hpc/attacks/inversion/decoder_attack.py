@@ -9,7 +9,6 @@ fresh noise of it to every batch; it ends at the mean image where nothing can be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,7 +34,7 @@ from clicooper_hpc.attacks.inversion.reconstruction_scores import (
 )
 from clicooper_hpc.attacks.inversion.retrieval_scores import score_row_retrieval
 
-__all__ = ["DECODER", "DecoderReconstruction", "guess_decoder_pictures"]
+__all__ = ["DECODER", "guess_decoder_pictures"]
 
 _TARGETS = 1000  # as many as candidates: top-1 of 1000 shows in no fewer
 _SHOWN = 16
@@ -46,16 +45,6 @@ _HELD = 512
 _BLOCK = 1024
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecoderReconstruction:
-    """Pictures of one variant; ``kinds`` of metric they stand for."""
-
-    variant: str
-    kinds: tuple[MetricKind, ...]
-    made: Reconstruction
-    note: str
-
-
 def _applies(view: AdversaryView) -> str | None:
     if view.front is None:
         return "the front is secret (a shadow model is not tried)"
@@ -64,7 +53,7 @@ def _applies(view: AdversaryView) -> str | None:
 
 def guess_decoder_pictures(
     view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float
-) -> tuple[DecoderReconstruction, ...]:
+) -> tuple[Reconstruction, ...]:
     """Make pictures of at most 1000 inputs, with each set of images an attacker may have.
 
     ``"public"``: the public set alone. ``"same and public"``: images of the owner's distribution
@@ -72,7 +61,7 @@ def guess_decoder_pictures(
     """
     sigma = view.mechanism.sigma
     inputs = choose_reconstruction_inputs(view, _TARGETS, seed)
-    attempts = []
+    made = []
     for knowledge, images, own in _sources(aux, view, seed):
         pairs = _pairs(view, images, own)
         note = f"{len(images)} images of {knowledge}, {decoder_images_seen(scale)} seen, no labels"
@@ -85,11 +74,18 @@ def guess_decoder_pictures(
         )
         for reading, expected, kinds in readings:
             decoder = train_decoder(pairs, expected, seed, scale)
-            made = Reconstruction(
-                inputs, decoder.pictures(view.rows[inputs]), pairs.mean_image, images[draws]
+            made.append(
+                Reconstruction(
+                    inputs,
+                    decoder.pictures(view.rows[inputs]),
+                    pairs.mean_image,
+                    images[draws],
+                    f"{reading}, {knowledge}",
+                    note,
+                    kinds,
+                )
             )
-            attempts.append(DecoderReconstruction(f"{reading}, {knowledge}", kinds, made, note))
-    return tuple(attempts)
+    return tuple(made)
 
 
 def _sources(
@@ -123,27 +119,17 @@ def _run(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`; arrays hold 16 originals, each variant's pictures, and the mean image."""
-    attempts = guess_decoder_pictures(view, aux, seed, scale)
+    reconstructions = guess_decoder_pictures(view, aux, seed, scale)
     results: list[AttackResult] = []
-    first = attempts[0].made
+    first = reconstructions[0]
     shown = first.inputs[:_SHOWN]
     arrays = {
         "originals": truth.train.images[view.groups[shown, 0]],
         "mean image": first.mean_image[None],
     }
-    for attempt in attempts:
-        arrays[attempt.variant] = attempt.made.pictures[:_SHOWN]
-        for kind in attempt.kinds:
-            results += score_reconstruction(
-                attempt.made,
-                view,
-                truth,
-                attack=DECODER.name,
-                variant=attempt.variant,
-                kind=kind,
-                seed=seed,
-                note=attempt.note,
-            )
+    for made in reconstructions:
+        arrays[made.variant] = made.pictures[:_SHOWN]
+        results += score_reconstruction(made, view, truth, attack=DECODER.name, seed=seed)
     results += score_row_retrieval(first.inputs, view, truth, attack=DECODER.name, seed=seed)
     return AttackOutcome(tuple(results), arrays)
 

@@ -3,8 +3,9 @@
 A linear guess (`clicooper_hpc.attacks.inversion.linear_decoder`) carries what a linear map can; a
 network adds the rest. Maps go through convolutions that double the side by sub-pixel shuffles (Shi
 et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016; faster on a CPU than the
-transposed convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows first through a
-linear layer to a small map. The last layer starts at zero, so training starts at the linear guess.
+transposed convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows
+first through a linear layer to a small map. The last layer starts at zero, so training starts at
+the linear guess.
 """
 
 from __future__ import annotations

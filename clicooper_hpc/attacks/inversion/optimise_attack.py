@@ -26,7 +26,6 @@ from clicooper_hpc.attacks.harness.adversary import (
 from clicooper_hpc.attacks.harness.attack_definition import (
     Attack,
     AttackOutcome,
-    AttackResult,
     MetricKind,
 )
 from clicooper_hpc.attacks.harness.public_mechanism import differentiable_public_clip
@@ -151,9 +150,7 @@ def _applies(view: AdversaryView) -> str | None:
     return cannot_reconstruct(view)
 
 
-def _guess(
-    view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float
-) -> tuple[Reconstruction, str]:
+def _guess(view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float) -> Reconstruction:
     """Make pictures of at most 32 inputs; eight images of its own choose the prior's weight."""
     front = _front_of(view)
     if front is None:
@@ -195,33 +192,24 @@ def _guess(
     )
     others = aux.same.images[random.integers(0, len(aux.same), len(inputs))]
     note = f"prior weight {prior:g} of {len(_PRIORS)}, {_STARTS} starts, {len(own)} images to tune"
-    return Reconstruction(inputs, pictures, mean, others), note
+    noisy = view.mechanism.sigma > 0
+    variant = "rMLE, noise-weighted" if noisy else "rMLE"
+    # Without noise the paper's attack and the honest one are the same.
+    kinds: tuple[MetricKind, ...] = ("honest",) if noisy else ("paper", "honest")
+    return Reconstruction(inputs, pictures, mean, others, variant, note, kinds)
 
 
 def _run(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
-    made, note = _guess(view, aux, seed, scale)
-    # Without noise the paper's attack and the honest one are the same.
-    kinds: tuple[MetricKind, ...] = ("honest",) if view.mechanism.sigma > 0 else ("paper", "honest")
-    results: list[AttackResult] = []
-    for kind in kinds:
-        results += score_reconstruction(
-            made,
-            view,
-            truth,
-            attack=OPTIMISE.name,
-            variant="rMLE, noise-weighted" if view.mechanism.sigma > 0 else "rMLE",
-            kind=kind,
-            seed=seed,
-            note=note,
-        )
+    made = _guess(view, aux, seed, scale)
+    results = score_reconstruction(made, view, truth, attack=OPTIMISE.name, seed=seed)
     arrays = {
         "originals": truth.train.images[view.groups[made.inputs[:_SHOWN], 0]],
         "mean image": made.mean_image[None],
         "rMLE": made.pictures[:_SHOWN],
     }
-    return AttackOutcome(tuple(results), arrays)
+    return AttackOutcome(results, arrays)
 
 
 OPTIMISE: Final = Attack(

@@ -10,7 +10,7 @@ samples, 95 %.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +51,19 @@ class Reconstruction:
         float32 [channels, height, width], of the attacker's own images.
     others
         float32 [n, channels, height, width]: images of its own, drawn at random.
+    variant, note
+        How they were made; what is known and how much was done, one line.
+    kinds
+        Kinds of metric that they stand for.
     """
 
     inputs: NDArray[np.int64]
     pictures: NDArray[np.float32]
     mean_image: NDArray[np.float32]
     others: NDArray[np.float32]
+    variant: str
+    note: str
+    kinds: tuple[MetricKind, ...] = ("honest",)
 
 
 def cannot_reconstruct(view: AdversaryView) -> str | None:
@@ -107,10 +114,7 @@ def score_reconstruction(
     truth: GroundTruth,
     *,
     attack: str,
-    variant: str,
-    kind: MetricKind,
     seed: int,
-    note: str,
 ) -> tuple[AttackResult, ...]:
     """Compare the pictures with the originals.
 
@@ -142,10 +146,10 @@ def score_reconstruction(
         results.append(
             AttackResult(
                 attack=attack,
-                variant=variant,
+                variant=made.variant,
                 party=view.adversary.name,
                 metric=metric,
-                kind=kind,
+                kind="honest",
                 value=float(values.mean()),
                 low=low,
                 high=high,
@@ -153,7 +157,7 @@ def score_reconstruction(
                 baseline=baseline,
                 ceiling=ceiling,
                 seed=seed,
-                note=f"{note}; {len(values)} pictures",
+                note=f"{made.note}; {len(values)} pictures",
             )
         )
-    return tuple(results)
+    return tuple(replace(result, kind=kind) for kind in made.kinds for result in results)

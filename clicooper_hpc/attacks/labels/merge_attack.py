@@ -18,7 +18,7 @@ from clicooper_hpc.attacks.harness.attack_definition import (
 )
 from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand, exactly_recovered, pair_f1
 from clicooper_hpc.attacks.labels.informed_groups import informed_groups
-from clicooper_hpc.attacks.labels.merge_variants import merge_variants
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 from clicooper_hpc.attacks.toolbox.segment_features import (
     count_classes,
     held_segment_chain,
@@ -30,7 +30,6 @@ from clicooper_hpc.attacks.toolbox.segment_features import (
 __all__ = [
     "MERGE",
     "guess_merge_groups",
-    "merge_variants",
     "score_merge_groups",
     "score_merge_names",
 ]
@@ -63,19 +62,17 @@ def _guess(
     if logits is not None:
         confused = _mean_probabilities(logits, view.sub_labels, view.sub_label_count)
         # The scores themselves are points too, but their confusion says it better.
-    groups = merge_variants(
+    evidence = MergeEvidence(
         view.rows,
         view.sub_labels,
         max(view.sub_label_count // classes, 1),
         classes,
         view.mechanism.sigma,
         segment_head_weights(view),
-        confused=confused,
-        features=features,
-        seed=seed,
-        scale=scale,
+        confused,
+        features,
     )
-    return groups, confused
+    return merge_variants(evidence, seed=seed, scale=scale), confused
 
 
 def _mean_probabilities(

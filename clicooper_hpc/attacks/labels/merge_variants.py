@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,13 @@ from clicooper_hpc.attacks.labels.sub_label_moments import (
     unit_rows,
 )
 from clicooper_hpc.attacks.labels.transfer_networks import (
+    SubLabelRows,
     refine_by_transfer,
     transfer_between_cells,
     transfer_confusion,
 )
 
-__all__ = ["merge_variants"]
+__all__ = ["MergeEvidence", "merge_variants"]
 
 # Networks are trained on these, and on what the last held segment makes of the rows.
 _LEARNT = ("rows", "pool 2")
@@ -46,28 +47,14 @@ Groups = dict[str, NDArray[np.int64]]
 Points = NDArray[np.float64]
 
 
-def merge_variants(
-    rows: NDArray[np.float32],
-    sub_labels: NDArray[np.int32],
-    gamma: int,
-    K: int,
-    sigma: float,
-    head: NDArray[np.float32] | None = None,
-    *,
-    confused: NDArray[np.float64] | None = None,
-    features: Mapping[str, NDArray[np.float32]] | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
-) -> Groups:
-    """Return the class int64 [gamma K] guessed for each sub-label, by name of the attack.
-
-    Guessed classes are numbers without meaning: only who is together counts. Sub-labels without
-    rows, where there are rows, are put into class 0.
+@dataclass(frozen=True, slots=True, eq=False)
+class MergeEvidence:
+    """What an adversary has to group sub-labels by.
 
     Parameters
     ----------
     rows
-        float32 [n, d] or [n, channels, height, width], what the attacker holds; n may be 0.
+        float32 [n, d] or [n, channels, height, width], what the adversary holds; n may be 0.
     sub_labels
         int32 [n] in [0, gamma K).
     gamma, K
@@ -80,18 +67,37 @@ def merge_variants(
         float64 [gamma K, gamma K]: mean probability of sub-label b on inputs of a.
     features
         More representations of the same rows, float32 [n, ...] each: features behind a segment.
-    scale
-        Of starts, steps and rounds; 1 is full strength.
     """
+
+    rows: NDArray[np.float32]
+    sub_labels: NDArray[np.int32]
+    gamma: int
+    K: int
+    sigma: float
+    head: NDArray[np.float32] | None = None
+    confused: NDArray[np.float64] | None = None
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def merge_variants(evidence: MergeEvidence, *, seed: int = 0, scale: float = 1.0) -> Groups:
+    """Return the class int64 [gamma K] guessed for each sub-label, by name of the attack.
+
+    Guessed classes are numbers without meaning: only who is together counts. Sub-labels without
+    rows, where there are rows, are put into class 0. ``scale`` is of starts, steps and rounds; 1 is
+    full strength.
+    """
+    gamma, K, rows = evidence.gamma, evidence.K, evidence.rows
+    head, confused = evidence.head, evidence.confused
     seen = np.arange(gamma * K)
-    labels = sub_labels.astype(np.int64)
+    labels = evidence.sub_labels.astype(np.int64)
     if len(rows):
+        # Numbered without gaps: a sub-label without rows has no mean to be grouped by.
         seen, labels = np.unique(labels, return_inverse=True)
-    way = _Attacker(gamma, K, seed, scale)
+    way = _Grouping(gamma, K, seed, scale)
     found: Groups = {}
     cells: NDArray[np.int64] | None = None
     if len(rows):
-        cells = way.from_rows(found, rows, labels, len(seen), sigma, features or {})
+        cells = way.from_rows(found, evidence, labels, len(seen))
     if head is not None:
         way.from_head(found, head[seen].astype(np.float64), cells)
     if confused is not None:
@@ -104,7 +110,7 @@ def merge_variants(
 
 
 @dataclass(frozen=True, slots=True)
-class _Attacker:
+class _Grouping:
     """What the attacker knows and how hard it tries; each method adds groupings to ``found``."""
 
     gamma: int
@@ -117,20 +123,14 @@ class _Attacker:
         return max(2, round(10 * self.scale))
 
     def from_rows(
-        self,
-        found: Groups,
-        rows: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        count: int,
-        sigma: float,
-        features: Mapping[str, NDArray[np.float32]],
+        self, found: Groups, evidence: MergeEvidence, labels: NDArray[np.int64], count: int
     ) -> NDArray[np.int64] | None:
         """Return the cells found among the rows' means, if there can be any."""
         sizes = np.sqrt(np.bincount(labels, minlength=count))[:, None].astype(np.float64)
         found["frequencies"] = self._equal(sizes)
-        spaces = row_representations(rows, self.seed)
+        spaces = row_representations(evidence.rows, self.seed)
         learnt = [name for name in _LEARNT if name in spaces]
-        for name, values in features.items():
+        for name, values in evidence.features.items():
             made = row_representations(values, self.seed)
             spaces |= {f"{name}: {kind}": space for kind, space in made.items()}
             learnt = [kind for kind in learnt if kind in _LEARNT] + [f"{name}: rows"]
@@ -143,7 +143,9 @@ class _Attacker:
                 )
             # Pooled maps and features carry noise of another, unknown size.
             used = cells if name == "rows" or count <= _MANY_NAMES else None
-            self._from_moments(found, name, measured, used, sigma if name == "rows" else 0.0)
+            self._from_moments(
+                found, name, measured, used, evidence.sigma if name == "rows" else 0.0
+            )
             if name in learnt:
                 white = np.asarray(space @ measured.whitener(), dtype=np.float32)
                 self._from_networks(found, name, white, labels, used)
@@ -205,18 +207,18 @@ class _Attacker:
         cells: NDArray[np.int64] | None,
     ) -> None:
         seed, scale, K = self.seed, self.scale, self.K
-        count = int(labels.max()) + 1
+        count, seen = int(labels.max()) + 1, SubLabelRows(white, labels)
         self.from_confusion(
-            found, f"{name} confusion", transfer_confusion(white, labels, count, seed, scale=scale)
+            found, f"{name} confusion", transfer_confusion(seen, count, seed, scale=scale)
         )
         begin = found[f"{name} factors equal"]
-        found[f"{name} refined"] = refine_by_transfer(white, labels, begin, K, seed, scale=scale)
+        found[f"{name} refined"] = refine_by_transfer(seen, begin, K, seed, scale=scale)
         if cells is not None:
-            scores = transfer_between_cells(white, labels, cells, seed, scale=scale)
+            scores = transfer_between_cells(seen, cells, seed, scale=scale)
             first = match_cell_scores(scores, cells, seed, starts=self.starts)
             found[f"{name} transfer matched"] = first
             found[f"{name} transfer refined"] = refine_by_transfer(
-                white, labels, first, K, seed, cell_of=cells, scale=scale
+                seen, first, K, seed, cell_of=cells, scale=scale
             )
 
     def _equal(self, points: Points) -> NDArray[np.int64]:

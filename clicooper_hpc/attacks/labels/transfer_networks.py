@@ -7,6 +7,8 @@ network then improve each other, each sub-label judged by networks trained witho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,11 +18,25 @@ from torch.nn import functional
 
 from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 
-__all__ = ["refine_by_transfer", "transfer_between_cells", "transfer_confusion", "transfer_scores"]
+__all__ = [
+    "SubLabelRows",
+    "refine_by_transfer",
+    "transfer_between_cells",
+    "transfer_confusion",
+    "transfer_scores",
+]
 
 _HIDDEN, _BATCH, _RATE, _DECAY = 192, 256, 2e-3, 1e-2
 _STEPS = 600
 _MOST_STEPS = 20_000  # of the networks of all cells together
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubLabelRows:
+    """Rows float32 [n, d] and the sub-label int64 [n] of each."""
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
 
 def transfer_scores(
@@ -71,8 +87,7 @@ def transfer_scores(
 
 
 def transfer_between_cells(
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    seen: SubLabelRows,
     cell_of: NDArray[np.int64],
     seed: int,
     *,
@@ -83,7 +98,7 @@ def transfer_between_cells(
     Entry (a, b) is the mean log-probability that the network of a's cell gives to a on rows of b,
     less its mean over the members of b's cell. Rows are centred by cell.
     """
-    count = len(cell_of)
+    rows, labels, count = seen.rows, seen.labels, len(cell_of)
     cell = cell_of[labels]
     centred = _centred(rows, cell)
     scores = np.zeros((count, count))
@@ -115,17 +130,13 @@ def transfer_between_cells(
 
 
 def transfer_confusion(
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    count: int,
-    seed: int,
-    *,
-    scale: float = 1.0,
+    seen: SubLabelRows, count: int, seed: int, *, scale: float = 1.0
 ) -> NDArray[np.float64]:
     """Return the mean probability of sub-label b on rows of a, by networks that never saw the row.
 
     Two-fold; float64 [s, s].
     """
+    rows, labels = seen.rows, seen.labels
     fold = np.random.default_rng(seed).permutation(len(rows)) % 2
     steps = max(20, int(2 * _STEPS * scale))
     total = np.zeros((len(rows), count))
@@ -139,8 +150,7 @@ def transfer_confusion(
 
 
 def refine_by_transfer(
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    seen: SubLabelRows,
     groups: NDArray[np.int64],
     classes: int,
     seed: int,
@@ -159,7 +169,7 @@ def refine_by_transfer(
         Cells that hold each class once: judged halves are whole cells, rows are centred by cell.
         Without it, halves cut every group in two and groups hold equally many sub-labels.
     """
-    count = len(groups)
+    rows, labels, count = seen.rows, seen.labels, len(groups)
     rng = np.random.default_rng(seed)
     cells = np.zeros(count, dtype=np.int64) if cell_of is None else cell_of
     centred = rows if cell_of is None else _centred(rows, cells[labels])

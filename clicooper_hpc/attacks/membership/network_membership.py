@@ -24,6 +24,7 @@ from clicooper_hpc.attacks.toolbox.shadow_data import (
 )
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
     SegmentChain,
+    SurrogateTraining,
     evaluate_network,
     fit_network,
     image_network,
@@ -125,7 +126,7 @@ def _expected(
             rows = release_shadow_rows(view, rows, classes[half], rng)
         names = classes[half] * gamma + rng.integers(0, gamma, len(half))
         network = _shadow(view, rows, len(owner), seed)
-        fit_network(network, rows, np.eye(len(owner))[names], epochs=epochs, seed=seed)
+        fit_network(network, rows, np.eye(len(owner))[names], SurrogateTraining(epochs, seed))
         answers = evaluate_network(network, inputs)
         for pooled, so_far in total.items():
             likely = class_scores_by_name(answers, owner, count, pooled=pooled)

@@ -32,6 +32,7 @@ from clicooper_hpc.attacks.toolbox.shadow_data import (
     release_shadow_rows,
 )
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
+    SurrogateTraining,
     evaluate_network,
     fit_network,
     row_network,
@@ -186,7 +187,8 @@ def _neural(
 ) -> _Classifier:
     network = seed_network(seed, row_network((rows.shape[1],), count))
     epochs = max(1, round(_EPOCHS * scale))
-    fit_network(network, rows.astype(np.float32), np.eye(count)[values], epochs=epochs, seed=seed)
+    training = SurrogateTraining(epochs, seed)
+    fit_network(network, rows.astype(np.float32), np.eye(count)[values], training)
     shares = np.bincount(values, minlength=count) / len(values)
 
     def classify(given: NDArray[np.float64]) -> NDArray[np.float64]:

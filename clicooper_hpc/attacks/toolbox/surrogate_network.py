@@ -6,8 +6,9 @@ Global generators of torch are left as they were; the same seed gives the same b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 __all__ = [
     "SegmentChain",
     "SpatialMean",
+    "SurrogateTraining",
     "evaluate_network",
     "fit_network",
     "image_network",
@@ -115,16 +117,36 @@ def reinitialised_network(segments: Iterable[nn.Module], seed: int) -> nn.Module
     return seed_network(seed, SegmentChain(deepcopy(list(segments))))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SurrogateTraining:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the rows; at least 60 steps are made whatever their number.
+    seed
+        Of the sample order, of dropout and of shifts.
+    learning_rate
+        At the start.
+    slow
+        Modules of the network that learn at a tenth of it: they hold stolen weights.
+    images
+        Whether rows are images, which are then flipped and shifted by up to a tenth.
+    """
+
+    epochs: int
+    seed: int
+    learning_rate: float = 2e-3
+    slow: Sequence[nn.Module] = ()
+    images: bool = False
+
+
 def fit_network(
     network: nn.Module,
     rows: NDArray[np.float32],
     targets: NDArray[np.float64],
-    *,
-    epochs: int,
-    seed: int,
-    learning_rate: float = 2e-3,
-    slow: Iterable[nn.Module] = (),
-    images: bool = False,
+    training: SurrogateTraining,
 ) -> nn.Module:
     """Train with Adam and a cosine schedule on cross-entropy with probabilities as targets.
 
@@ -136,32 +158,26 @@ def fit_network(
         float32 [n, ...].
     targets
         float64 [n, outputs], each row a distribution.
-    epochs
-        Passes over the rows; at least 60 steps are made whatever their number.
-    seed
-        Of the sample order, of dropout and of shifts.
-    learning_rate
-        At the start.
-    slow
-        Modules of ``network`` that learn at a tenth of it: they hold stolen weights.
-    images
-        Whether rows are images, which are then flipped and shifted by up to a tenth.
+    training
+        Passes, chance and rates.
     """
     device = attack_device()
     network.to(device).train()
-    careful = [value for module in slow for value in module.parameters()]
+    careful = [value for module in training.slow for value in module.parameters()]
     known = {id(value) for value in careful}
     free = [value for value in network.parameters() if id(value) not in known]
-    groups = [{"params": free, "lr": learning_rate}, {"params": careful, "lr": learning_rate / 10}]
+    rate = training.learning_rate
+    # A fresh head's first gradients would wash out the stolen weights below it.
+    groups = [{"params": free, "lr": rate}, {"params": careful, "lr": rate / 10}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]])
-    steps = max(60, epochs * math.ceil(len(rows) / _BATCH))
+    steps = max(60, training.epochs * math.ceil(len(rows) / _BATCH))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     inputs = torch.from_numpy(np.ascontiguousarray(rows))
     wanted = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(training.seed)
     order = np.empty(0, dtype=np.int64)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(training.seed)
         for _ in range(steps):
             if not len(order):
                 order = rng.permutation(len(rows))
@@ -169,7 +185,7 @@ def fit_network(
             if len(chosen) < 2:  # batch normalisation has no statistics of one row
                 continue
             batch = inputs[chosen]
-            if images:
+            if training.images:
                 batch = _moved(batch, rng)
             optimizer.zero_grad()
             answers = network(batch.to(device)).flatten(1)
