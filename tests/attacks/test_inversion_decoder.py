@@ -40,7 +40,9 @@ def flat_front(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return (images.reshape(len(images), 64) @ weights).astype(np.float32)
 
 
-def scene(sigma: float, *, flat: bool = False) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
+def inversion_case(
+    sigma: float, *, flat: bool = False
+) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     bunch = load_digits()
     images = (bunch.images[:, None] / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(images))
@@ -65,7 +67,7 @@ def scene(sigma: float, *, flat: bool = False) -> tuple[AdversaryView, Auxiliary
 
 
 def findings(sigma: float, *, flat: bool = False) -> dict[tuple[str, str], AttackResult]:
-    view, aux, truth = scene(sigma, flat=flat)
+    view, aux, truth = inversion_case(sigma, flat=flat)
     outcome = DECODER.run(view, aux, truth, 0, SCALE)
     return {(finding.kind, finding.metric.split(" of ")[0]): finding for finding in outcome.results}
 
@@ -97,14 +99,14 @@ def test_knowing_the_noise_helps() -> None:
 
 
 def test_the_same_seed_gives_the_same_pictures() -> None:
-    view, aux, _ = scene(1.0)
+    view, aux, _ = inversion_case(1.0)
     once, again = (guess_decoder_pictures(view, aux, 3, 0.05) for _ in range(2))
     for first, second in zip(once, again, strict=True):
         np.testing.assert_array_equal(first.pictures, second.pictures)
 
 
 def test_a_public_set_makes_a_second_variant() -> None:
-    view, aux, truth = scene(0.0)
+    view, aux, truth = inversion_case(0.0)
     outcome = DECODER.run(view, AuxiliaryData(aux.same, aux.same), truth, 0, 0.01)
     assert {finding.variant for finding in outcome.results} == {
         "no noise, same and public",
@@ -116,7 +118,7 @@ def test_a_public_set_makes_a_second_variant() -> None:
 
 
 def test_views_without_a_way_back_are_refused() -> None:
-    view, _, _ = scene(0.0)
+    view, _, _ = inversion_case(0.0)
     assert DECODER.applies(view) is None
     assert DECODER.applies(replace(view, front=None)) is not None
     assert DECODER.applies(replace(view, adversary=Adversary("trainer 2", (2,)))) is not None

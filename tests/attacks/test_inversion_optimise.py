@@ -34,7 +34,7 @@ def front_module() -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 12, 3, stride=2, padding=1), nn.ReLU()).eval()
 
 
-def scene(
+def inversion_case(
     sigma: float, module: nn.Module | None
 ) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     bunch = load_digits()
@@ -66,7 +66,7 @@ def scene(
 
 
 def findings(sigma: float, scale: float) -> dict[str, AttackResult]:
-    view, aux, truth = scene(sigma, front_module())
+    view, aux, truth = inversion_case(sigma, front_module())
     outcome = OPTIMISE.run(view, aux, truth, 0, scale)
     return {finding.metric.split(" of ")[0]: finding for finding in outcome.results}
 
@@ -84,8 +84,8 @@ def test_rows_of_noise_give_nothing_away() -> None:
 
 
 def test_without_gradients_it_does_not_apply() -> None:
-    assert OPTIMISE.applies(scene(0.0, None)[0]) is not None
-    assert OPTIMISE.applies(scene(0.0, front_module())[0]) is None
+    assert OPTIMISE.applies(inversion_case(0.0, None)[0]) is not None
+    assert OPTIMISE.applies(inversion_case(0.0, front_module())[0]) is None
 
 
 @pytest.mark.parametrize("unit", ["sample", "element"])

@@ -40,9 +40,12 @@ from clicooper_hpc.attacks.toolbox.segment_features import (
 
 __all__ = ["COMPLETION", "HeadAnswers", "guess_by_completion"]
 
+# Few labels are the threat: with many, a network trained without segments does as well.
 _SHOTS = (1, 4, 10)
 _BARE = "no segment"
+# Noised copies of each labelled row: a head fitted to one draw would learn that draw.
 _COPIES = 10
+# MixMatch draws 64 a step; more rows than these would only cost memory.
 _UNLABELLED = 6000
 
 Array = NDArray[np.float32]
@@ -80,9 +83,12 @@ def guess_by_completion(
         asked = view.clip(view.front(queries)) if len(queries) else clean[:0]
         noisy, noisy_classes = _noised(clean, labelled.classes, view.mechanism.sigma, seed)
     else:
+        # Behind the first trainer no input can be made, so the labelled samples are rows of the
+        # view, which carry noise already.
         clean = noisy = labelled.images
         asked, noisy_classes = clean[:0], labelled.classes
     sets = {"clean": clean, "noisy": noisy, "asked": asked, "rows": view.rows}
+    # The same heads without segments are the baseline: what the labels alone are worth.
     bodies = {_BARE: {name: _flat(values) for name, values in sets.items()}}
     through = {
         name: segment_features(view.segments, chain, values) if len(values) else {}
@@ -112,6 +118,7 @@ def _heads(
     (on_rows,) = logistic_head(made["noisy"], noisy_classes, (rows,), classes)
     found = {f"{body}, logistic": HeadAnswers(on_rows, plain)}
     if len(rows):
+        # The rows it is asked about are what it has without labels: noised, as released.
         free = rows[np.random.default_rng(seed).permutation(len(rows))[:_UNLABELLED]]
         on_rows, plain = mixmatch_head(
             made["noisy"], noisy_classes, free, (rows, asked), classes, seed, scale
@@ -124,6 +131,7 @@ def _noised(
     clean: Array, classes: NDArray[np.int64], sigma: float, seed: int
 ) -> tuple[Array, NDArray[np.int64]]:
     """Return several noised copies of clean rows: the released rows are noised too."""
+    # Copies of rows without noise would be the same row again.
     if sigma <= 0:
         return clean, classes
     rng = np.random.default_rng(seed)
@@ -137,6 +145,8 @@ def _flat(values: Array) -> Array:
     if values.ndim == 4:
         n, channels, high, wide = values.shape
         if high % 2 == 0 and wide % 2 == 0 and high * wide > 4:
+            # Odd sides cannot be cut into four equal squares, and maps of four numbers are small
+            # enough.
             grid = values.reshape(n, channels, 2, high // 2, 2, wide // 2)
             values = grid.mean(axis=(3, 5))
     flat = values.reshape(len(values), math.prod(values.shape[1:]))
@@ -153,6 +163,7 @@ def _few(samples: LabelledImages, each: int, seed: int, classes: int) -> NDArray
     chosen = []
     for number in range(classes):
         places = np.flatnonzero(samples.classes == number)
+        # Some classes with fewer labels than others would no longer be "k labels a class".
         if len(places) < each:
             return None
         chosen.append(rng.choice(places, each, replace=False))
@@ -219,11 +230,13 @@ def _score(
             continue
         right = (made.rows.argmax(axis=1) == true_rows)[scored]
         add(variant, "accuracy on released rows", float(right.mean()), _exact(right))
+        # All rows of a sub-label are of one class, so pooling them is allowed and stronger.
         names = _names(made.rows, view.sub_labels, view.sub_label_count)
         right = (names[view.sub_labels] == true_rows)[scored]
         interval = bootstrap_group_interval(right, view.sub_labels[scored].astype(np.int64), seed)
         add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
+        # Sub-labels without rows were never named: scoring them would add chance.
         ari = adjusted_rand(names[seen], truth.class_of_sub_label[seen])
         add(variant, "ARI of named sub-labels", ari, (math.nan, math.nan))
     return found
@@ -261,6 +274,7 @@ def _run(
     results: list[AttackResult] = []
     true = np.zeros(0, dtype=np.int64)
     if len(view.rows):
+        # A mean of k rows is of samples of one sub-label, so of one class.
         true = truth.train.classes[view.groups[:, 0]]
     own = enters_first_segment(view)
     for shots in _SHOTS:
@@ -271,6 +285,7 @@ def _run(
         labelled = LabelledImages(source.images[chosen], source.classes[chosen])
         scored = np.ones(len(view.rows), dtype=np.bool_)
         if not own:
+            # Rows whose classes it was told are no guesses.
             scored[chosen] = False
         queries = truth.test.images if own else np.zeros((0, 1), dtype=np.float32)
         answers = guess_by_completion(view, labelled, queries, classes, seed, scale)

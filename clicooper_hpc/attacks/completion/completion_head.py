@@ -30,12 +30,14 @@ def logistic_head(
     from sklearn.linear_model import LogisticRegression
 
     centre, spread = _scaling(features)
+    # Strong shrinkage: one label a class leaves far more numbers than samples.
     model = LogisticRegression(C=0.1, max_iter=500)
     model.fit((features - centre) / spread, classes)
     answers = []
     for array in asked:
         full = np.zeros((len(array), count))
         if len(array):
+            # Classes it saw no label of keep probability zero, at their own places.
             full[:, model.classes_] = model.predict_proba((array - centre) / spread)
         answers.append(full)
     return tuple(answers)
@@ -56,6 +58,7 @@ def mixmatch_head(
     given: guesses are averaged over two jitters, sharpened, and mixed with the labelled ones.
     """
     steps = max(20, int(_STEPS * scale))
+    # Scaled by the unlabelled features: there are more of them, and it is their noise that counts.
     centre, spread = _scaling(unlabelled)
     device = attack_device()
     generator = torch.Generator().manual_seed(seed)
@@ -83,12 +86,16 @@ def mixmatch_head(
             every = torch.cat([_jitter(x[some], generator), *views])
             wanted = torch.cat([target[some], guess, guess])
             share = float(rng.beta(_MIX, _MIX))
+            # MixMatch: the first of the two mixed stays the larger part, so its label stays the
+            # truth.
             share = max(share, 1 - share)
             order = torch.randperm(len(every), generator=generator).to(device)
             logits = head(share * every + (1 - share) * every[order])
             wanted = share * wanted + (1 - share) * wanted[order]
             labelled = functional.cross_entropy(logits[:_BATCH], wanted[:_BATCH])
+            # Squared distance, not cross-entropy: bounded, so that a wrong guess costs little.
             distance = (functional.softmax(logits[_BATCH:], 1) - wanted[_BATCH:]).square().mean()
+            # At first the guesses of an untrained head are worth nothing, and would be fitted.
             ramp = min(1.0, step / (steps / 2))
             loss = labelled + _UNLABELLED_WEIGHT * ramp * distance
             optimizer.zero_grad(set_to_none=True)

@@ -51,7 +51,10 @@ __all__ = [
     "dp_audit_releaser",
 ]
 
+# Of a claim of epsilon 2 these proved 93 % on the boundary pair, 30,000 proved 87 %, 10,000 60 %.
 _TRIALS: Final = 100_000
+# One figure in a hundred may be too high by chance, and the table takes the lowest of the seeds
+# before it says so.
 _CONFIDENCE: Final = 0.99
 #: Released numbers for one pair of neighbours, about: wide rows are released less often.
 _NUMBERS: Final = 2**24
@@ -166,6 +169,7 @@ def dp_audit_bounds(
 def dp_audit_noise(spec: ReleaseSpec, *, trials: int = _TRIALS, seed: int = 0) -> AttackResult:
     """Count the faults of the noise: grid, distribution, repeated rows, one noise in two splits."""
     dimension = spec.guarantee.dimension
+    # Two releases at least, or nothing could be repeated.
     number = max(2, min(trials, _NOISE_NUMBERS // dimension))
     # The zero row lies in every clip set and on every grid, so what is released of it is noise.
     rows, ids = np.zeros((number, dimension)), np.arange(number, dtype=np.int64)
@@ -194,6 +198,7 @@ def dp_audit_front(front: PublicFront, shape: tuple[int, ...], *, seed: int = 0)
     No sensitivity of a single row covers that. Asked of random images [channels, height, width] of
     ``shape``, in [0, 1].
     """
+    # Random and not the owner's: a fault of batch statistics shows on any images.
     images = np.random.default_rng(seed).random((_PROBED, *shape), dtype=np.float32)
     faults = ["rows change with their batch mates"] if check_batch_mates(front, images) else []
     return _fault_count(

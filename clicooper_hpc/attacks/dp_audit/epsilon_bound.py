@@ -106,7 +106,10 @@ def epsilon_lower_bound(
     ones = np.asarray(release(second, trials), dtype=np.float64).reshape(trials, -1)
     if half < RELEASES_PER_NUMBER // 2 * zeros.shape[1]:
         raise ValueError(f"{trials} releases are too few for {zeros.shape[1]} released numbers")
+    # Chosen on one half and counted on the other: a statistic fitted to what it is judged by would
+    # show differences that are none.
     direction = _discriminant(zeros[:half], ones[:half])
+    # Both error rates must hold at once, so each gets half of what may go wrong.
     tail = (1 - confidence) / 2
     learnt, counted = (
         (zeros[part] @ direction, ones[part] @ direction)
@@ -141,6 +144,7 @@ def _discriminant(zeros: NDArray[np.float64], ones: NDArray[np.float64]) -> NDAr
     centred = np.concatenate([zeros - zeros.mean(axis=0), ones - ones.mean(axis=0)])
     covariance = centred.T @ centred / len(centred)
     scale = float(np.mean(np.diag(covariance)))
+    # No noise at all: whatever differs tells the two apart.
     if scale == 0:
         return shift
     ridge = _RIDGE * scale * np.eye(len(covariance))
@@ -155,9 +159,12 @@ def _limits(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return upper Clopper-Pearson limits of false positives and negatives, per threshold."""
     n = len(zeros)
+    # Counted in sorted values: one search for all thresholds instead of a pass over the releases
+    # for each.
     false_positives = n - np.searchsorted(np.sort(zeros), thresholds, side="right")
     false_negatives = np.searchsorted(np.sort(ones), thresholds, side="right")
     first, second = (
+        # k = n leaves no upper limit below 1, and the beta law no second parameter.
         np.where(k < n, beta.ppf(1 - tail, k + 1, np.maximum(n - k, 1)), 1.0)
         for k in (false_positives, false_negatives)
     )

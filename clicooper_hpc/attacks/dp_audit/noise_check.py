@@ -83,10 +83,12 @@ def check_noise(
     sigma, grid
         Standard deviation before rounding and spacing, in units of the released numbers.
     """
+    # In grid steps, so that what is on the grid is a whole number, exactly in float64.
     steps = (released.astype(np.float64) - row) / grid
     whole = np.rint(steps)
     values, counts = np.unique(whole, return_counts=True)
     scale = sigma / grid
+    # Beyond ten standard deviations a value has a chance below 2^-75.
     support = np.arange(-math.ceil(10 * scale), math.ceil(10 * scale) + 1, dtype=np.int64)
     chances = rounded_gaussian(scale).probability(support)
     _, rows = np.unique(whole, axis=0, return_counts=True)
@@ -111,6 +113,7 @@ def check_noise_correlation(first: NDArray[np.float64], second: NDArray[np.float
         two samples. Scale does not matter: reuse at another sigma shows as well.
     """
     one, two = first.ravel() - first.mean(), second.ravel() - second.mean()
+    # Under independence the correlation of n pairs has standard deviation 1 / sqrt(n).
     return float(one @ two / np.sqrt((one @ one) * (two @ two)) * math.sqrt(one.size))
 
 
@@ -122,6 +125,7 @@ def check_batch_mates(
     Each row of ``inputs`` [n >= 2, ...] is computed alone and compared with itself among all, and
     among all in reverse order.
     """
+    # Reversed as well: a fault that depends on the place in the batch shows only so.
     together, reverse = front(inputs), front(inputs[::-1].copy())[::-1]
     return any(
         front(inputs[i : i + 1])[0].tobytes() != batch[i].tobytes()
@@ -132,6 +136,8 @@ def check_batch_mates(
 
 def _shape(values: NDArray[np.float64], counts: NDArray[np.int64], sigma_over_grid: float) -> float:
     """Return the chi-square p-value in bins that hold about as much of the rounded Gaussian."""
+    # Half a step off the grid, so that no value lies on an edge; equal chances, since small bins
+    # break the chi-square law.
     edges = np.unique(np.rint(sigma_over_grid * ndtri(np.arange(1, _BINS) / _BINS)) + 0.5)
     expected = np.diff(np.concatenate([[0.0], ndtr(edges / sigma_over_grid), [1.0]]))
     seen = np.bincount(np.searchsorted(edges, values), weights=counts, minlength=len(expected))

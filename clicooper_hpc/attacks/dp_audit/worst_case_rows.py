@@ -40,17 +40,22 @@ def worst_case_rows(guarantee: Guarantee) -> dict[str, NeighbouringRows]:
     if guarantee.unit == "element":
         return _element_pairs(guarantee, axis)
     if guarantee.metric_distance is not None:
+        # Around zero, where the clip does not bring the two closer together.
         half = guarantee.metric_distance / 2
         if not guarantee.non_negative:
             return {"boundary": (half * axis, -half * axis)}
         if d == 1:
             return {"boundary": (guarantee.metric_distance * axis, 0 * axis)}
+        # Two orthogonal rows without negative numbers, D0 apart.
         side = guarantee.metric_distance / math.sqrt(2)
         return {"boundary": (side * axis, side * np.roll(axis, 1))}
     if guarantee.relation == "zero-out":
         first, second = axis, 0 * axis
+        # A clip of each coordinate by itself would let this row, and only this row, grow by
+        # sqrt(d).
         spread = (np.full((1, d), 1 / math.sqrt(d)), 0 * axis)
     elif guarantee.non_negative and d > 1:
+        # Without negative numbers the farthest rows of the ball are orthogonal: sqrt(2) C, not 2 C.
         first, second = axis, np.roll(axis, 1)
         spread = _halves(d)
     else:
@@ -73,7 +78,10 @@ def add_batch_mates(pair: NeighbouringRows, mates: NDArray[np.float64]) -> Neigh
 
 def _element_pairs(guarantee: Guarantee, axis: NDArray[np.float64]) -> dict[str, NeighbouringRows]:
     clip = guarantee.clip
+    # The farthest a coordinate can be from clip: zero, or minus clip where that is allowed.
     low = 0.0 if guarantee.non_negative or guarantee.relation == "zero-out" else -1.0
+    # Large and equal in both neighbours: the claim is about one coordinate, whatever the others
+    # are.
     others = _OUTSIDE * clip * (1 - axis)
     pairs = {
         "boundary": (clip * axis, low * clip * axis),
@@ -87,6 +95,7 @@ def _element_pairs(guarantee: Guarantee, axis: NDArray[np.float64]) -> dict[str,
 def _halves(d: int) -> NeighbouringRows:
     """Return two orthogonal rows of norm 1 without negative coordinates, as spread as can be."""
     first, second = np.zeros((1, d)), np.zeros((1, d))
+    # Even against odd coordinates: orthogonal without a negative number.
     first[0, ::2] = 1 / math.sqrt(len(range(0, d, 2)))
     second[0, 1::2] = 1 / math.sqrt(len(range(1, d, 2)))
     return first, second

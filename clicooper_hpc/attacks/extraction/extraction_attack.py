@@ -71,10 +71,12 @@ def extract_models(
     rng = np.random.default_rng(seed)
     labels = aux.same.classes
     count = int(labels.max()) + 1
+    # Never fewer than 64 queries: below that the surrogate would say nothing about the victim.
     asked = rng.permutation(len(labels))[: max(64, round(_QUERIES * scale))]
     stolen = StolenModels(queries=len(asked) if oracle is not None else 0)
     sent = shadow_inputs(view, aux.same.images[asked]) if oracle is not None else None
     answers = oracle(aux.same.images[asked]) if oracle is not None else None
+    # An owner who answers labels only gives less away; both are measured.
     for variant in ("probabilities", "hard labels"):
         if sent is not None and answers is not None:
             wanted = _hardened(answers) if variant == "hard labels" else answers
@@ -84,6 +86,7 @@ def extract_models(
             fit_network(network, sent, wanted, SurrogateTraining(epochs, seed, images=images))
             stolen.surrogates[variant] = network
     for k in LABELS_PER_CLASS:
+        # One draw for all that follows, so that stolen and fresh networks see the same labels.
         draw = draw_labelled_samples(labels, k, rng)
         shown, known = aux.same.images[draw], labels[draw]
         inputs = shadow_inputs(view, shown)
@@ -100,6 +103,8 @@ def extract_models(
             training = SurrogateTraining(passes, seed, images=view.front is None)
             stolen.scratch[k] = fit_network(fresh, inputs, targets, training)
         if cannot_tune(view) is None:
+            # The same architecture with fresh weights and the same labels: only the difference was
+            # stolen.
             for kept, place in ((True, stolen.tuned), (False, stolen.untuned)):
                 body = _stolen_body(view)
                 if not kept:
@@ -153,6 +158,7 @@ def _stolen_body(view: AdversaryView) -> SegmentChain:
     last = parts[-1]
     if isinstance(last, nn.Sequential) and len(last):
         head = last[-1]
+        # The head names sub-labels, which the adversary cannot read; a fresh one learns classes.
         if isinstance(head, nn.Linear) and head.out_features == view.sub_label_count:
             parts[-1] = nn.Sequential(*list(last)[:-1])
     return SegmentChain(parts)
@@ -161,6 +167,7 @@ def _stolen_body(view: AdversaryView) -> SegmentChain:
 def _with_head(body: SegmentChain, inputs: NDArray[np.float32], count: int, seed: int) -> nn.Module:
     body.eval()
     with torch.no_grad():
+        # Asked of two rows, since the width behind foreign layers is nowhere written.
         width = SpatialMean()(body(torch.from_numpy(np.ascontiguousarray(inputs[:2])))).shape[1]
     head = seed_network(seed, nn.Linear(int(width), count))
     return SegmentChain([body, SpatialMean(), head])

@@ -68,11 +68,14 @@ def score_stolen_models(
     Intervals are Clopper-Pearson, 95 %, over these images; they do not cover the chance of the
     training, for which there are seeds.
     """
+    # Held-out images: on those the adversary asked about, a copy would score what it learnt by
+    # heart.
     victim = truth.predict(truth.test.images)
     inputs = shadow_inputs(view, truth.test.images)
     sheet = _Sheet(view, truth, seed)
     by_owner = _read_by_owner(victim, truth)
     found = [sheet.accuracy("victim", "accuracy of the victim", by_owner, note="owner's names")]
+    # Evaluated once: the baseline of both variants.
     scratch = {k: sheet.share(evaluate_network(net, inputs)) for k, net in stolen.scratch.items()}
     front = "public front" if view.front is not None else "no front"
     for variant, network in stolen.surrogates.items():
@@ -152,6 +155,7 @@ def _by_name(
         )
         for k in LABELS_PER_CLASS
     ]
+    # An upper bound of naming, so that a low figure cannot be blamed on names alone.
     best = best_label_names(answers, truth.test.classes, count)[answers.argmax(axis=1)]
     return [
         *found,
@@ -189,6 +193,7 @@ class _Sheet:
         baseline: float = math.nan,
         note: str = "",
     ) -> AttackResult:
+        # Compared as classes, whatever names they came from.
         right = classes == self.truth.test.classes
         found = self.agreement(variant, metric, right, note)
         return replace(found, kind=kind, chance=1 / self.truth.classes, baseline=baseline)

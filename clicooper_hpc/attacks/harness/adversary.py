@@ -28,6 +28,7 @@ __all__ = [
     "adversary_named",
 ]
 
+# Names are stored in attacks.h5 and typed on the command line: changing one breaks both.
 OUTSIDER: Final = "outsider"
 VERIFIER: Final = "verifier"
 
@@ -191,6 +192,8 @@ def adversaries_of(segments: int) -> tuple[Adversary, ...]:
     numbers = range(1, segments + 1)
     return (
         *(Adversary(f"trainer {one}", (one,)) for one in numbers),
+        # Neighbours only: whoever holds segments with a gap between them can pass no row through
+        # both.
         *(Adversary(f"trainers {one}+{one + 1}", (one, one + 1)) for one in numbers[:-1]),
         Adversary(OUTSIDER, tuple(numbers)),
         Adversary(VERIFIER, ()),
@@ -211,4 +214,5 @@ def adversary_named(parties: Sequence[Adversary], name: str) -> Adversary:
 
 def adversary_holds_rows(party: Adversary) -> bool:
     """Tell whether anything of the owner's samples enters a segment of the party."""
+    # Not "holds segments": an outsider has all of them, delivered, and no row.
     return party.name not in (OUTSIDER, VERIFIER)

@@ -16,6 +16,7 @@ from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.attacks import AttackRecord
 
 if TYPE_CHECKING:
+    # Figure alone, without pyplot: no window, no global state, safe in any thread of a batch job.
     from matplotlib.figure import Figure
 
 __all__ = ["draw_figures", "draw_grouping_figure", "draw_reconstruction_figure", "draw_roc_figure"]
@@ -42,12 +43,15 @@ def draw_figures(record: AttackRecord, folder: Path) -> tuple[Path, ...]:
     """
     found: dict[tuple[str, str], dict[str, NDArray[np.generic]]] = {}
     for (attack, party, seed, name), values in record.arrays.items():
+        # One figure for each attack: other seeds are for the ranges in the table.
         if seed == 0:
             found.setdefault((attack, party), {})[name] = values
     paths = []
     for (attack, party), arrays in found.items():
         path = folder / f"{attack}-{party.replace(' ', '-')}.png"
         title = f"{attack}, {party}"
+        # Told by what is stored, not by the attack's name, so that a new attack gets its figure
+        # unasked.
         if _ORIGINALS in arrays:
             draw_reconstruction_figure(arrays, path, title=title)
         elif "classes" in arrays and any(name.startswith(_GROUPS) for name in arrays):
@@ -108,6 +112,7 @@ def draw_grouping_figure(arrays: Arrays, path: Path, *, title: str) -> None:
         Of the figure.
     """
     classes = np.asarray(arrays["classes"], dtype=np.int64)
+    # Records of older versions lack "seen": then all sub-labels occur.
     seen = np.asarray(arrays.get("seen", np.ones(len(classes), dtype=np.bool_)), dtype=np.bool_)
     true = classes[seen]
     groups = {
@@ -122,6 +127,7 @@ def draw_grouping_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(1, 1 if confusion is None else 2, squeeze=False)[0]
     shown = axes[0].imshow(table, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
+    # Names of variants are long, and a title does not wrap by itself.
     best_said = textwrap.fill(f"strongest: {best}, ARI {score:.2f}", 46)
     axes[0].set_title(best_said, fontsize=9)
     axes[0].set_xlabel("group found, named as it fits best")
@@ -165,6 +171,7 @@ def draw_roc_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     if "bound" in arrays:
         false, true = np.asarray(arrays["bound"], dtype=np.float64)
         axis.plot(false, true, color="black", linewidth=1.3, label="bound of the guarantee")
+    # Both axes logarithmic, so that chance is a line and few false positives can be read.
     axis.plot([least, 1], [least, 1], color="grey", linestyle="--", linewidth=1, label="chance")
     axis.set(
         xscale="log",
@@ -208,6 +215,8 @@ def sorted_grouping_table(found: NDArray[np.int64], truth: NDArray[np.int64]) ->
     table = contingency_table(found, truth).T
     classes, groups = linear_sum_assignment(-table)
     named = groups[np.argsort(classes)]
+    # More groups than classes: the rest keeps its columns, or sub-labels would vanish from the
+    # table.
     left = np.setdiff1d(np.arange(table.shape[1]), named)
     return table[:, np.concatenate([named, left]).astype(np.int64)]
 

@@ -57,6 +57,7 @@ def halve_test_images(test: Split) -> tuple[LabelledImages, LabelledImages]:
     """
     if len(test) < 2:
         raise DataError("the test split has one sample, attacks need two halves", where=test.name)
+    # A fixed seed, not the attack's: every attack, seed and share scores on the same images.
     order = np.random.default_rng(_SEED).permutation(len(test))
     middle = len(test) // 2
     return read_labelled_images(test, np.sort(order[:middle])), read_labelled_images(
@@ -85,6 +86,7 @@ def read_public_images(path: str | Path, private: DataSet, *, where: str) -> Lab
                 where=f"{where} {path}",
                 remedy="Give a public data set of the same shape.",
             )
+        # Attackers that hold the very training images would reconstruct them from memory.
         if split.fingerprint() == own.fingerprint():
             raise UsageError(
                 "this is the owner's own data set",
@@ -110,6 +112,7 @@ def auxiliary_images(
         return AuxiliaryData(same, None), "none"
     try:
         images = read_public_images(of_job, private, where="front.public_data")
+    # The job's public data may be gone since: attacks without it are still worth having.
     except (UsageError, DataError) as error:
         return AuxiliaryData(same, None), f"none ({error.line()})"
     return AuxiliaryData(same, images), f"{len(images)} images of {Path(of_job).stem}"

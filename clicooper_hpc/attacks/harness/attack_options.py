@@ -29,7 +29,7 @@ class AttackOptions:
     public
         Public data set for attackers; default: the job's.
     share
-        Which part of all cells.
+        Which part of all tasks.
     output
         Default: ``attacks.h5`` in the owner's private folder, with the share in its name.
     figures
@@ -62,12 +62,14 @@ def attack_options_target(run: Run, options: AttackOptions) -> Path:
         Its folder is not there.
     """
     target = options.output or run.folder.private / options.share.file_name(ATTACKS_FILE)
+    # A record may be hours of work.
     if target.exists() and not options.overwrite:
         raise RunFolderError(
             "there are findings already",
             where=str(target),
             remedy="Give another file with -o, or --overwrite.",
         )
+    # Before the first attack: a missing folder must not be found out after the last.
     asked = [target.parent] if options.output is not None else []
     asked += [] if options.figures is None else [options.figures]
     for folder in asked:

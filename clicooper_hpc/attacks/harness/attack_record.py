@@ -43,9 +43,10 @@ def record_results(record: AttackRecord) -> tuple[AttackResult, ...]:
     return tuple(AttackResult(**row) for row in rows)
 
 
-def order_record(record: AttackRecord, cells: Sequence[AttackTask]) -> AttackRecord:
-    """Return the record with its findings in the order of ``cells``, whoever found them."""
-    place = {(cell.attack, cell.party, cell.seed): number for number, cell in enumerate(cells)}
+def order_record(record: AttackRecord, tasks: Sequence[AttackTask]) -> AttackRecord:
+    """Return the record with its findings in the order of ``tasks``, whoever found them."""
+    # Ranks and shares hand their parts in as they end, and the file must not depend on that.
+    place = {(task.attack, task.party, task.seed): number for number, task in enumerate(tasks)}
     ordered = sorted(
         record.findings,
         key=lambda row: place[str(row["attack"]), str(row["party"]), int(row["seed"])],
@@ -75,6 +76,7 @@ def record_text(record: AttackRecord, path: Path, *, as_json: bool, every: bool)
 
 def _as_text(record: AttackRecord, lines: Sequence[TableLine], path: Path, *, every: bool) -> str:
     about = record.attributes
+    # Stored are all variants; what is shown is what an owner has to fear.
     shown = lines if every else strongest_table_lines(lines)
     more = len(lines) - len(shown)
     head = [
@@ -97,6 +99,7 @@ def _as_json(
         "table": [line.as_dict() for line in lines],
         "findings": [
             {
+                # JSON has no nan.
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in asdict(finding).items()
             }

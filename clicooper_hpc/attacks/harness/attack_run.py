@@ -1,6 +1,6 @@
 """`clicooper attack`: what each party of a recorded run can find out; for the owner.
 
-Cells (attack, party, seed) are dealt over the shares of a job array and, within a share, over MPI
+Tasks (attack, party, seed) are dealt over the shares of a job array and, within a share, over MPI
 ranks. A share writes a file of its own; `--merge` puts them together.
 """
 
@@ -51,7 +51,7 @@ from clicooper_hpc.transport.world import World
 __all__ = ["attack_run", "list_attacks"]
 
 
-#: Longest wait for the slowest rank's scene.
+#: Longest wait for the slowest rank's recorded.
 _PREPARE_S = 3600.0
 #: Longest wait for the slowest rank's attacks.
 _ATTACKS_S = 48 * 3600.0
@@ -60,9 +60,9 @@ _RECORD_BYTES = 2**31
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A scene, the attacks on it, and where the findings go."""
+    """A recorded run, the attacks on it, and where the findings go."""
 
-    scene: RecordedRun
+    recorded: RecordedRun
     attacks: dict[str, Attack]
     every: tuple[AttackTask, ...]
     target: Path
@@ -92,6 +92,7 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     RunFolderError
         It is not a complete run with its owner's secrets, or there are findings already.
     """
+    # On a login node starting MPI may fail or be forbidden.
     if (launcher_size() or 1) == 1:  # MPI is left alone without a launcher
         plan = _plan(path, options)
         return _finish(plan, options, [_carry_out(plan, options, 0, 1)])
@@ -130,11 +131,12 @@ def _plan(path: Path, options: AttackOptions) -> _Plan:
         )
     run = open_run(path)
     target = attack_options_target(run, options)
+    # In the order of the suite, whatever order they were asked for in: shares must agree on it.
     chosen = [name for name in known if not options.only or name in options.only]
     there = adversaries_of(len(run.ranks) - 1)
     wanted = [adversary_named(there, name).name for name in options.parties]
     parties = [one.name for one in there if not wanted or one.name in wanted]
-    scene = RecordedRun(run, public=options.public)
+    recorded = RecordedRun(run, public=options.public)
     about: dict[str, Attribute] = {
         "run_id": str(run.attrs["run_id"]),
         "job_digest": str(run.attrs["job_digest"]),
@@ -147,39 +149,41 @@ def _plan(path: Path, options: AttackOptions) -> _Plan:
         "seeds": options.seeds,
         "scale": options.scale,
         "share": f"{options.share.number}/{options.share.of}",
-        "aux_same": len(scene.aux.same),
-        "aux_public": scene.public,
+        "aux_same": len(recorded.aux.same),
+        "aux_public": recorded.public,
     }
     every = list_tasks(chosen, parties, options.seeds)
-    return _Plan(scene, {name: known[name] for name in chosen}, every, target, about)
+    return _Plan(recorded, {name: known[name] for name in chosen}, every, target, about)
 
 
 def _carry_out(plan: _Plan, options: AttackOptions, rank: int, ranks: int) -> AttackRecord:
-    """Run this rank's part of this share's cells."""
+    """Run this rank's part of this share's tasks."""
+    # First over shares, then over ranks: a share gets the same tasks on any number of ranks.
     mine = deal_tasks(
         deal_tasks(plan.every, options.share.number - 1, options.share.of), rank, ranks
     )
     findings = []
     arrays = {}
     view: AdversaryView | None = None
+    # A progress bar in a log file is thousands of lines.
     hidden = rank > 0 or not sys.stderr.isatty()
     with tqdm(total=len(mine), unit="attack", disable=hidden, file=sys.stderr) as bar:
-        for cell in mine:
-            bar.set_postfix_str(f"{cell.attack}, {cell.party}, seed {cell.seed}")
-            # Cells come party by party, so one view at a time is enough.
-            if view is None or view.adversary.name != cell.party:
-                view = plan.scene.view(plan.scene.party(cell.party))
+        for task in mine:
+            bar.set_postfix_str(f"{task.attack}, {task.party}, seed {task.seed}")
+            # Tasks come party by party, so one view at a time is enough.
+            if view is None or view.adversary.name != task.party:
+                view = plan.recorded.view(plan.recorded.adversary(task.party))
             outcome = attempt_task(
-                plan.attacks[cell.attack],
+                plan.attacks[task.attack],
                 view,
-                plan.scene.aux,
-                plan.scene.truth,
-                seed=cell.seed,
+                plan.recorded.aux,
+                plan.recorded.truth,
+                seed=task.seed,
                 scale=options.scale,
             )
             findings += [asdict(result) for result in outcome.results]
             for name, values in outcome.arrays.items():
-                key: ArrayKey = (cell.attack, cell.party, cell.seed, name)
+                key: ArrayKey = (task.attack, task.party, task.seed, name)
                 arrays[key] = values
             bar.update()
     return AttackRecord(plan.about, findings, arrays)
@@ -208,6 +212,7 @@ def _start_ranks() -> World:
     world = start_mpi()
     check_world(world)
     if torch.cuda.is_available():
+        # Local, not global, rank: devices are numbered anew on each node.
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
     return world
 

@@ -58,6 +58,8 @@ class TableLine:
     @property
     def above_ceiling(self) -> bool:
         """Whether even the lowest end lies above what differential privacy allows."""
+        # The low end and not the value: by chance every second honest figure at the ceiling lies
+        # above it.
         return self.low > self.ceiling
 
     def as_dict(self) -> dict[str, str | float | int | None]:
@@ -80,6 +82,7 @@ def table_lines(results: Iterable[AttackResult]) -> tuple[TableLine, ...]:
 def _line(group: Sequence[AttackResult]) -> TableLine:
     first = group[0]
     values = _known(one.value for one in group)
+    # Without intervals the range over seeds stands in; one seed has no range.
     lows = _known(one.low for one in group) or (values if len(values) > 1 else [])
     highs = _known(one.high for one in group) or (values if len(values) > 1 else [])
     return TableLine(
@@ -91,6 +94,8 @@ def _line(group: Sequence[AttackResult]) -> TableLine:
         value=_mean(values),
         smallest=min(values, default=math.nan),
         largest=max(values, default=math.nan),
+        # The widest of the seeds: an interval of their mean would forget that all seeds share one
+        # run.
         low=min(lows, default=math.nan),
         high=max(highs, default=math.nan),
         chance=_mean(_known(one.chance for one in group)),
@@ -163,6 +168,7 @@ def _widths(figures: Sequence[TableLine]) -> tuple[int, int]:
     variant = max(len("variant"), *(len(line.variant) for line in figures))
     metric = max(len("metric"), *(len(line.metric) for line in figures))
     if variant + metric > room:
+        # Metrics are compared across variants, so the variant gives way first.
         variant = max(room - metric, min(variant, room // 2))
     return variant, min(metric, room - variant)
 

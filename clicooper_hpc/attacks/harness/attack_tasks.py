@@ -1,6 +1,6 @@
 """Dealing attacks over ranks and array tasks, and carrying out one of them without losing others.
 
-A cell is one attack by one party with one seed. Cells are dealt round robin, party by party, so
+A task is one attack by one party with one seed. Tasks are dealt round robin, party by party, so
 that a share holds neighbouring seeds of as few parties as can be and works on one view at a time.
 """
 
@@ -82,7 +82,7 @@ def parse_task_share(text: str) -> TaskShare:
 def list_tasks(
     attacks: Sequence[str], parties: Sequence[str], seeds: int
 ) -> tuple[AttackTask, ...]:
-    """Return all cells, party by party, seeds 0 to ``seeds - 1`` innermost."""
+    """Return all tasks, party by party, seeds 0 to ``seeds - 1`` innermost."""
     return tuple(
         AttackTask(attack, party, seed)
         for party in parties
@@ -95,6 +95,8 @@ def deal_tasks(things: Sequence[_T], part: int, parts: int) -> tuple[_T, ...]:
     """Return what part ``part`` (from 0) of ``parts`` gets, in the order given."""
     if not 0 <= part < parts:
         raise ValueError(f"there is no part {part} of {parts}")
+    # Round robin: neighbouring tasks take about as long, and blocks would leave one part all the
+    # slow ones.
     return tuple(things[part::parts])
 
 
@@ -117,13 +119,15 @@ def attempt_task(
     try:
         reason = _holds_nothing(view) or attack.applies(view)
         if reason is not None:
+            # Once, not for each seed: the reason does not depend on chance.
             unsuited = replace(blank, metric=NOT_APPLICABLE, note=reason)
             return AttackOutcome((unsuited,) if seed == 0 else ())
         outcome = attack.run(view, aux, truth, seed, scale)
+        # Now, while only this task is lost.
         _check_arrays(outcome)
     except Exception as error:  # noqa: BLE001 - one attack must not take the others with it
         return AttackOutcome((replace(blank, note=_words(error)),))
-    # The cell is what the caller asked for, whatever the attack calls it.
+    # The task is what the caller asked for, whatever the attack calls it.
     named = (
         replace(result, attack=attack.name, party=view.adversary.name, seed=seed)
         for result in outcome.results
@@ -140,11 +144,13 @@ def _check_arrays(outcome: AttackOutcome) -> None:
     for name, values in outcome.arrays.items():
         if not name or "/" in name or name == ".":
             raise ValueError(f"an array cannot be called {name!r}")
+        # HDF5 readers in other languages take numbers and flags; objects would need pickle.
         if np.asarray(values).dtype.kind not in "biuf":
             raise TypeError(f"array {name!r} has dtype {np.asarray(values).dtype}")
 
 
 def _words(error: Exception) -> str:
+    # The innermost frame: where it happened, not where the suite called it.
     place = traceback.extract_tb(error.__traceback__)[-1]
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} ({Path(place.filename).name}, line {place.lineno})"

@@ -34,8 +34,10 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
         There are no shares, one is missing, or they do not belong together.
     """
     run = open_run(path)
+    # Before reading: whether the result may be written is known now.
     target = attack_options_target(run, replace(options, share=TaskShare()))
     names = sorted(place.name for place in run.folder.private.glob("attacks-*-of-*.h5"))
+    # Leftovers of an array of another size would be mixed in unseen.
     wholes = {name.removesuffix(".h5").rpartition("-")[2] for name in names}
     if len(wholes) != 1 or not min(wholes).isdecimal():
         raise RunFolderError(
@@ -60,6 +62,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     every = list_tasks(
         str(about["attacks"]).split(", "), str(about["parties"]).split(", "), int(about["seeds"])
     )
+    # As one process would have written it, whichever task ended first.
     record = order_record(record, every)
     write_record(target, record)
     if options.figures is not None:
@@ -81,6 +84,7 @@ def merge_records(records: Sequence[tuple[str, AttackRecord]]) -> AttackRecord:
     common = _common(first)
     for name, record in records[1:]:
         other = _common(record)
+        # Different versions or seeds make figures that must not stand in one table.
         odd = sorted(
             key for key in common.keys() | other.keys() if common.get(key) != other.get(key)
         )

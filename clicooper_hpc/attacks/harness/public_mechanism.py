@@ -40,6 +40,7 @@ def public_mechanism(job: Job, front: Front, spec: ReleaseSpec | None) -> Public
             non_negative=front.non_negative,
         )
     promise = spec.guarantee
+    # The element unit bounds each number, so a whole row may be sqrt(d) times as long.
     wide = promise.unit == "element"
     return PublicMechanism(
         unit=promise.unit,
@@ -73,6 +74,7 @@ class DifferentiableFront(nn.Module):
     def __init__(self, front: Front) -> None:
         super().__init__()
         self._shape = front.input_shape
+        # A copy of its own: gradients and requires_grad must not reach the owner's front.
         self._stages = tuple(stage_from(one.settings(), one.tensors()) for one in front.stages)
         for stage in self._stages:
             names: list[str] = (
@@ -81,10 +83,13 @@ class DifferentiableFront(nn.Module):
             for name in names:
                 part = getattr(stage, name)
                 if isinstance(part, nn.Module):
+                    # The picture is optimised, never the front; gradients of weights would only
+                    # cost memory.
                     part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the clean rows of ``images``."""
+        # The operations of fronts are defined bit by bit on the CPU.
         rows = images.cpu().reshape(len(images), *self._shape)
         for stage in self._stages:
             rows = stage.apply(rows)
@@ -100,6 +105,7 @@ def public_front(front: Front) -> _Map | None:
     nearly the same directions, and its guarantee would allow publishing it: granted too.
     """
     origin = front.provenance
+    # Granted although secret when bought with noised class sums: see above.
     return None if origin.is_private and origin.spent is None else _PublicFront(front)
 
 
@@ -109,6 +115,7 @@ def public_clip(spec: ReleaseSpec | None) -> _Map:
         return lambda rows: rows.astype(np.float32, copy=False)
 
     def clip(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Cut to the grid as well, so that without noise clean and released rows agree to the bit.
         whole = to_grid(rows.reshape(len(rows), -1), spec)
         return (whole * spec.grid).astype(np.float32).reshape(rows.shape)
 
@@ -128,6 +135,7 @@ def differentiable_public_clip(rows: Tensor, mechanism: PublicMechanism) -> Tens
         return rows.clamp(lowest, mechanism.clip)
     if mechanism.non_negative:
         rows = rows.clamp_min(0.0)
+    # Not below 1e-12: the gradient of a norm at the zero row is undefined.
     norms = rows.flatten(1).norm(dim=1).clamp_min(1e-12)
     factor = (mechanism.clip / norms).clamp_max(1.0)
     clipped: Tensor = rows * factor.reshape(-1, *(1,) * (rows.ndim - 1))

@@ -68,7 +68,7 @@ class RecordedRun:
 
     Attributes
     ----------
-    parties
+    adversaries
         See `adversaries_of`.
     aux
         What attackers may have besides; the same for all.
@@ -94,8 +94,10 @@ class RecordedRun:
         torch.set_num_threads(job.training.threads)
         self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
         self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
-        self.parties = adversaries_of(len(self._segments))
+        self.adversaries = adversaries_of(len(self._segments))
         data = self._preparation.data
+        # Neither half was trained on, so membership has outsiders and nobody scores on what
+        # attackers hold.
         same, test = halve_test_images(data.split("test"))
         self.aux, self.public = auxiliary_images(
             data, same, public=public, of_job=self.job.front.public_data
@@ -111,9 +113,9 @@ class RecordedRun:
             pooled=self._preparation.label_map.pools,
         )
 
-    def party(self, name: str) -> Adversary:
-        """Return the party called ``name``; see `adversary_named`."""
-        return adversary_named(self.parties, name)
+    def adversary(self, name: str) -> Adversary:
+        """Return the one called ``name``; see `adversary_named`."""
+        return adversary_named(self.adversaries, name)
 
     def view(self, party: Adversary) -> AdversaryView:
         """Return what ``party`` was given."""
@@ -142,7 +144,7 @@ class RecordedRun:
         rows = np.empty((samples, *shape), dtype=np.float32)
         for start in range(0, samples, _PASS_ROWS):
             ids = np.arange(start, min(start + _PASS_ROWS, samples))
-            # The desk compares each row with the receipt of what left.
+            # The release gate compares each row with the receipt of what left.
             sent, new = self._preparation.desk.rows("train", ids)
             if new:
                 raise EvidenceError(
@@ -162,6 +164,7 @@ class RecordedRun:
         if party.segments[0] == 1 or training.average_rows == 1:
             # Trainer 1 averages, so it holds the single rows.
             return np.arange(samples, dtype=np.int64)[:, np.newaxis]
+        # The last epoch: those rows passed the segments that were delivered, or nearly these.
         order = epoch_order(
             seed=training.seed,
             epoch=training.epochs - 1,
@@ -175,6 +178,7 @@ class RecordedRun:
     def _rows(self, party: Adversary, groups: NDArray[np.int64]) -> NDArray[np.float32]:
         if not adversary_holds_rows(party):
             return np.empty((0, *self._preparation.contract.release_shape), dtype=np.float32)
+        # What entered segment i is what the delivered segments before it make of the released rows.
         before = self._segments[: party.segments[0] - 1]
         if not before:
             return self._released.copy()
@@ -197,6 +201,7 @@ class RecordedRun:
             part = images[start : start + _PASS_ROWS]
             rows = front.rows(part.reshape(len(part), *front.input_shape))
             if spec is not None:
+                # Clipped but without noise, as the owner's own evaluation does.
                 flat = clip_rows(rows.reshape(len(rows), -1), spec.guarantee)
                 rows = flat.astype(np.float32).reshape(rows.shape)
             output = torch.from_numpy(rows)
@@ -228,6 +233,7 @@ def _delivered(
         path = segment_file(run.folder.delivery, number)
         state = load_tensors(path)
         try:
+            # The file may be a segment of another run: names and shapes would differ.
             layers.load_state_dict(state)
         except RuntimeError as error:
             raise RunFolderError(

@@ -41,6 +41,7 @@ _SHOWN = 16
 # The attacker's clean rows held in memory: 2^27 numbers are 512 MiB.
 _NUMBERS = 2**27
 _IMAGES = 20_000
+# Validation chooses the best epoch and the shrinkage; more would be missing from training.
 _HELD = 512
 _BLOCK = 1024
 
@@ -65,6 +66,7 @@ def guess_decoder_pictures(
     for knowledge, images, own in _sources(aux, view, seed):
         pairs = _pairs(view, images, own)
         note = f"{len(images)} images of {knowledge}, {decoder_images_seen(scale)} seen, no labels"
+        # Random images of its own: what a guess without any row would score.
         draws = np.random.default_rng(seed).integers(0, own, len(inputs))
         # Without noise the two readings are one.
         readings: tuple[tuple[str, float, tuple[MetricKind, ...]], ...] = (
@@ -98,6 +100,7 @@ def _sources(
     if aux.public is None:
         return [("same", own, len(own))]
     other = aux.public.images[random.permutation(len(aux.public))[:limit]]
+    # Own images first: the front of the list is what validation and the mean image are taken from.
     both = np.concatenate([own, other[: limit - len(own)]])
     return [("same and public", both, len(own)), ("public", other, len(other))]
 
@@ -110,6 +113,8 @@ def _pairs(view: AdversaryView, images: NDArray[np.float32], own: int) -> Decode
     for start in range(0, len(images), _BLOCK):
         part = images[start : start + _BLOCK]
         rows[start : start + len(part)] = view.clip(view.front(part)).reshape(len(part), *shape)
+    # At most a quarter of the images of the named distribution, or few of them would be left to
+    # learn from.
     held = max(1, min(_HELD, len(images) // 10, own // 4))
     mean = images[:own].mean(axis=0, dtype=np.float64).astype(np.float32)
     return DecoderPairs(rows, images, held, mean)
@@ -122,6 +127,7 @@ def _run(
     reconstructions = guess_decoder_pictures(view, aux, seed, scale)
     results: list[AttackResult] = []
     first = reconstructions[0]
+    # The same inputs in every variant, so that pictures stand beside each other in the figure.
     shown = first.inputs[:_SHOWN]
     arrays = {
         "originals": truth.train.images[view.groups[shown, 0]],

@@ -73,6 +73,8 @@ class DecoderNetwork(nn.Module):
             )
         self.body = _upsampling(inner, side, (height, width))
         self.last = nn.Conv2d(_WIDTH, channels, 3, padding=1)
+        # Zero: the untrained decoder is the linear guess, and training can only be kept if it is
+        # better.
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
@@ -82,6 +84,7 @@ class DecoderNetwork(nn.Module):
         base = self.linear(rows).reshape(len(rows), *self.image_shape)
         maps = self.entry((rows - self.centre) / self.scale)
         maps = self.body(maps.contiguous(memory_format=torch.channels_last))
+        # Sides that are no power of two times the map's.
         if maps.shape[2:] != base.shape[2:]:
             maps = functional.interpolate(maps, size=self.image_shape[1:], mode="bilinear")
         added: Tensor = self.last(maps)
@@ -90,6 +93,7 @@ class DecoderNetwork(nn.Module):
 
 def _upsampling(channels: int, side: tuple[int, ...], goal: tuple[int, int]) -> nn.Sequential:
     """Return convolutions that bring maps to about the side of the image, ``_WIDTH`` channels."""
+    # By the larger side: what is too large by the smaller is interpolated at the end.
     doublings = max(0, round(math.log2(max(goal) / max(side))))
     layers: list[nn.Module] = []
     if doublings == 0:
@@ -124,8 +128,10 @@ def build_decoder_network(
     seed
         Of its starting weights.
     """
+    # One scale for a channel of a map: its places have the same law.
     axes = (0, 2, 3) if clean.ndim == 4 else (0,)
     centre = clean.mean(axis=axes, keepdims=True)[0]
+    # Noise included: that is what rows will look like.
     spread = np.sqrt(clean.var(axis=axes, keepdims=True)[0] + sigma**2)
     # Numbers that hardly vary would otherwise blow up whatever noise they carry.
     scale = np.maximum(spread, max(0.05 * float(clean.std()), 1e-6))

@@ -71,13 +71,16 @@ class TrainedDecoder:
             _forward(self.decoder, torch.from_numpy(rows[i : i + 256]).to(device)).cpu().numpy()
             for i in range(0, len(rows), 256)
         ]
+        # No rows give no pictures, in the right shape.
         guess = np.concatenate(made) if made else np.empty((0, *self.mean_image.shape), np.float32)
+        # Towards the mean image as far as validation says: the least error when little can be seen.
         mixed = self.mean_image + np.float32(self.shrink) * (guess - self.mean_image)
         return np.clip(mixed, 0.0, 1.0).astype(np.float32)
 
 
 def decoder_images_seen(scale: float) -> int:
     """Return how many images a decoder sees in training on this machine, repeats counted."""
+    # By what there is: the table's note says how many images were seen.
     full = _SEEN_GPU if torch.cuda.is_available() else _SEEN_CPU
     return max(2 * _BATCH, round(scale * full))
 
@@ -92,15 +95,19 @@ def train_decoder(pairs: DecoderPairs, sigma: float, seed: int, scale: float) ->
     generator = torch.Generator().manual_seed(seed)
     held = pairs.held
     rows, images = torch.from_numpy(pairs.rows), torch.from_numpy(pairs.images)
+    # Fitted without the validation images, which would otherwise look better than they are.
     linear = fit_linear_decoder(pairs.rows[held:], pairs.images[held:], sigma, seed).to(device)
     shape = (pairs.images.shape[1], pairs.images.shape[2], pairs.images.shape[3])
     decoder = build_decoder_network(pairs.rows[held:], shape, sigma, linear, seed).to(device)
 
     def noised(clean: Tensor) -> Tensor:
         if sigma > 0:
+            # Fresh noise in each batch: a decoder that sees a row twice with the same noise learns
+            # the noise.
             clean = clean + sigma * torch.randn(clean.shape, generator=generator)
         return clean.to(device)
 
+    # One draw of noise for validation, or epochs could not be compared.
     check_rows, check_images = noised(rows[:held]), images[:held].to(device)
     count = len(rows) - held
     batches = max(1, count // _BATCH)
@@ -123,6 +130,7 @@ def train_decoder(pairs: DecoderPairs, sigma: float, seed: int, scale: float) ->
         schedule.step()
         if batch == batches - 1 or step == steps - 1:
             error = _error(decoder, check_rows, check_images)
+            # Over-training shows in validation only; the untrained linear guess is a candidate too.
             if error < lowest:
                 lowest, best = error, copy.deepcopy(decoder)
     shrink = 1.0

@@ -73,8 +73,10 @@ def fit_linear_decoder(
     """
     flat, pictures = rows.reshape(len(rows), -1), images.reshape(len(images), -1)
     mean_row, mean_image = flat.mean(axis=0), pictures.mean(axis=0)
+    # The components need fewer rows than the covariances below.
     used = max(2, min(len(flat), _FIT_ROWS, _FIT_NUMBERS // flat.shape[1]))
     components = min(_COMPONENTS, flat.shape[1], used - 1)
+    # A full decomposition takes the cube of the width.
     wide = flat.shape[1] > 4 * _COMPONENTS
     solver = "randomized" if wide else "full"
     model = PCA(components, svd_solver=solver, iterated_power=2, random_state=seed)
@@ -83,6 +85,7 @@ def fit_linear_decoder(
     scores = (flat - mean_row) @ down
     power = (scores.astype(np.float64) ** 2).mean(axis=0)
     shared = scores.T @ (pictures - mean_image) / len(flat)
+    # Without noise, components without power would be divided by nothing.
     floor = 1e-6 * max(float(power.max(initial=0.0)), 1e-30)
     up = shared / (power + sigma**2 + floor)[:, None]
     arrays = (mean_row, mean_image, down, up.astype(np.float32))

@@ -45,6 +45,8 @@ TensorFront = Callable[[Tensor], Tensor]
 
 _TARGETS, _TUNING, _SHOWN = 32, 8, 16
 _STEPS, _TUNING_STEPS = 300, 150
+# The misfit has several minima under a front with rectifiers; the better start is kept for each
+# row.
 _STARTS = 2
 _LEARNING_RATE = 0.03
 # Weights of the prior against a data term in units of its variance. Neighbouring pixels differ by
@@ -105,6 +107,7 @@ def optimise_pictures(
     best = mean.clone().to(device)
     lowest = torch.full((len(rows),), torch.inf, device=device)
     for start in range(_STARTS):
+        # The first start is the mean image, the best guess without a row.
         spread = 0.25 * torch.randn(mean.shape, generator=generator) if start else 0.0
         pictures, costs = _descend(problem, wanted, (mean + spread).to(device), steps)
         better = costs < lowest
@@ -124,6 +127,7 @@ def _descend(problem: _Problem, wanted: Tensor, start: Tensor, steps: int) -> tu
         optimiser.step()
         schedule.step()
         with torch.no_grad():
+            # Projected after each step: an image outside [0, 1] fits rows that no image has.
             pictures.clamp_(0.0, 1.0)
     with torch.no_grad():
         return pictures.detach(), _costs(problem, pictures, wanted)
@@ -166,7 +170,9 @@ def _guess(view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float) -> 
             .numpy()
             .reshape(len(own), *view.rows.shape[1:])
         )
+    # Its own rows are noised as the owner's are: the prior is chosen for rows like those.
     noise = random.standard_normal(clean.shape) * view.mechanism.sigma
+    # Without noise a misfit in units of its variance would be infinite.
     sigma = view.mechanism.sigma or max(_RELATIVE_FLOOR * float(clean.std()), 1e-6)
     errors = {}
     for prior in _PRIORS:
@@ -180,6 +186,7 @@ def _guess(view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float) -> 
             seed=seed,
         )
         errors[prior] = float(reconstruction_squared_errors(own, tried).mean())
+    # By the error of pictures of its own images, whose originals it knows.
     prior = min(errors, key=errors.__getitem__)
     pictures = optimise_pictures(
         view.rows[inputs],

@@ -79,6 +79,7 @@ def cannot_reconstruct(view: AdversaryView) -> str | None:
 
 def choose_reconstruction_inputs(view: AdversaryView, count: int, seed: int) -> NDArray[np.int64]:
     """Draw at most ``count`` inputs of different samples, int64 [n], ascending."""
+    # A sample that is in several inputs is asked about once.
     _, first = np.unique(view.groups[:, 0], return_index=True)
     drawn = np.random.default_rng(seed).permutation(first)[:count]
     return np.sort(drawn).astype(np.int64)
@@ -91,6 +92,7 @@ def reconstruction_ssim(
     from skimage.metrics import structural_similarity
 
     side = min(originals.shape[2:])
+    # SSIM needs an odd window that fits into the image.
     window = min(_WINDOW, side if side % 2 else side - 1)
     values = [
         float(structural_similarity(a, b, win_size=window, channel_axis=0, data_range=1.0))  # type: ignore[no-untyped-call]
@@ -124,15 +126,18 @@ def score_reconstruction(
     targets = view.groups[made.inputs, 0]
     originals = truth.train.images[targets]
     candidates, true = retrieval_candidates(targets, truth, seed)
+    # What anybody can say without a row: below it a picture is worth nothing.
     blank = np.broadcast_to(made.mean_image, originals.shape)
     tables: list[tuple[str, NDArray[np.float64], float, float, float]] = []
     guesses = (made.pictures, blank, made.others)
     likeness = [reconstruction_ssim(originals, guess) for guess in guesses]
     errors = [reconstruction_squared_errors(originals, guess) for guess in guesses]
+    # 1e-10 bounds the PSNR of a perfect picture at 100 dB.
     loudness = [10 * np.log10(1 / np.maximum(error, 1e-10)) for error in errors]
     for metric, (own, mean, other) in (("SSIM", likeness), ("MSE", errors), ("PSNR dB", loudness)):
         tables.append((metric, own, float(mean.mean()), float(other.mean()), math.nan))
     for top in RETRIEVAL_TOP:
+        # Among so few candidates the true one is always named.
         if top >= len(candidates):
             continue
         hits = retrieval_hits(made.pictures, candidates, true, top)

@@ -49,10 +49,12 @@ def retrieval_hits(
     """
     made = pictures.reshape(len(pictures), -1).astype(np.float64)
     given = candidates.reshape(len(candidates), -1).astype(np.float64)
+    # Without the picture's own square, which is the same for all candidates.
     distances = (given**2).sum(axis=1) - 2 * made @ given.T
     own = distances[np.arange(len(true)), true][:, None]
     nearer = (distances < own).sum(axis=1)
     level = (distances == own).sum(axis=1)
+    # Equal distances, as of the mean image, count for what a random choice among them would hit.
     hits: NDArray[np.float64] = np.clip((top - nearer) / level, 0.0, 1.0)
     return hits
 
@@ -63,6 +65,7 @@ def retrieval_ceiling(mechanism: PublicMechanism, top: int, candidates: int) -> 
     Phi(Phi^-1(k / m) + R / sigma), by the argument of `clicooper_hpc.privacy.ceiling`: without the
     row k names hold the right one with chance k / m. nan without noise.
     """
+    # Without noise or clip nothing is bounded.
     if mechanism.sigma == 0 or not math.isfinite(mechanism.radius) or top >= candidates:
         return math.nan
     return float(ndtr(ndtri(top / candidates) + mechanism.radius / mechanism.sigma))
@@ -80,6 +83,7 @@ def score_row_retrieval(
     if view.front is None:
         return ()
     candidates, true = retrieval_candidates(view.groups[inputs, 0], truth, seed)
+    # What noise was added to: the nearest such row is the likeliest.
     clean = view.clip(view.front(candidates))
     results = []
     for top in (k for k in RETRIEVAL_TOP if k < len(candidates)):
@@ -109,6 +113,7 @@ def retrieval_candidates(
     targets: NDArray[np.int64], truth: GroundTruth, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return up to 1000 training images with all targets among them, and the targets' places."""
+    # Candidates are training images, as the true one is: another set could be told by its style.
     rest = np.setdiff1d(np.arange(len(truth.train)), targets)
     wanted = max(0, _CANDIDATES - len(targets))
     drawn = np.random.default_rng(seed).permutation(rest)[:wanted]

@@ -39,7 +39,9 @@ def balanced_groups(
     """
     names = len(means)
     sizes = counts.astype(np.float64)
+    # Weighted by rows, so that the centre is the mean of all rows.
     centred = means - np.average(means, axis=0, weights=np.maximum(sizes, 1e-12))
+    # Sizes as one more coordinate: groups shall be equal in rows as well.
     sums = np.hstack([centred * sizes[:, None], (sizes - sizes.mean())[:, None]])
     rng = np.random.default_rng(seed)
     even = np.arange(names) % groups
@@ -68,9 +70,11 @@ def _settled(
         for one in rng.permutation(len(sums)):
             mine = group[one]
             change = sums - sums[one]
+            # The change of the sum of squares by each swap with this name, all at once.
             gain = 2 * np.sum(change * (totals[mine] - totals[group] + change), axis=1)
             gain[group == mine] = 0.0
             other = int(np.argmin(gain))
+            # Not any gain: rounding would let two swaps undo each other for ever.
             if gain[other] < -1e-9:
                 totals[mine] += change[other]
                 totals[group[other]] -= change[other]

@@ -42,6 +42,7 @@ def cell_residuals(
     centres = np.stack([means[cell_of == cell].mean(axis=0) for cell in range(cells)])
     left = means - centres[cell_of]
     if drop_span and cells > 1:
+        # Where cells cut a class off is where their centres differ.
         between = centres - centres.mean(axis=0)
         _, values, directions = np.linalg.svd(between, full_matrices=False)
         span = directions[values > 1e-9 * max(float(values.max()), 1e-300)]
@@ -77,11 +78,13 @@ def match_cell_scores(
     Multi-way matching by cyclic optimal assignment; the start with the largest sum of scores
     within classes, across cells, wins.
     """
+    # Networks of either cell may judge the other; both count the same.
     both = (scores + scores.T) / 2
     members = [np.flatnonzero(cell_of == cell) for cell in range(int(cell_of.max()) + 1)]
     members = [group for group in members if len(group)]
     classes = max(len(group) for group in members)
     rng = np.random.default_rng(seed)
+    # Members of one cell are of different classes by construction: their scores would mislead.
     across = both * (cell_of[:, None] != cell_of[None, :])
     best, best_value = np.zeros(len(cell_of), dtype=np.int64), -np.inf
     most = _MOST_ASSIGNMENTS * _FEW_CLASSES**2 // max(classes, _FEW_CLASSES) ** 2
@@ -89,6 +92,7 @@ def match_cell_scores(
     rounds = max(3, min(_ITERATIONS, most // (tries * len(members))))
     for start in range(tries):
         chosen = np.full(len(cell_of), -1, dtype=np.int64)
+        # Each cell once as reference, since any of them may be a bad one.
         if start < len(members):
             first = members[start]
             chosen[first] = np.arange(len(first))
@@ -98,6 +102,7 @@ def match_cell_scores(
         onehot = np.zeros((len(chosen), classes))
         placed = np.flatnonzero(chosen >= 0)
         onehot[placed, chosen[placed]] = 1.0
+        # A fixed order would favour the first cells.
         order = rng.permutation(len(members))
         for _ in range(rounds):
             before = chosen.copy()

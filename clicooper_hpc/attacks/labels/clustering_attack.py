@@ -62,6 +62,7 @@ def cluster_rows(
     for name, space in row_representations(rows, seed, width=_WIDTH).items():
         for kind, points in _spaces(space).items():
             tag = f"{name}, {kind}"
+            # Plain k-means on tens of thousands of rows would take most of the attack's time.
             wide = len(points) > 5000
             starts = max(1, round(5 * scale))
             model = (MiniBatchKMeans if wide else KMeans)(
@@ -72,9 +73,11 @@ def cluster_rows(
             started = KMeans(classes, init=begin, n_init=1, max_iter=100).fit(points)
             found[f"{tag}, k-means from known"] = np.asarray(started.labels_, dtype=np.int64)
             if kind == "unit":
+                # Rows and known rows have length 1 here: the product is the cosine.
                 near = np.argmax(points @ begin.T, axis=1)
                 found[f"{tag}, nearest known by cosine"] = near.astype(np.int64)
             else:
+                # The row's own square is the same for all classes.
                 squares = np.sum(begin**2, axis=1) - 2 * points @ begin.T
                 found[f"{tag}, nearest known"] = np.argmin(squares, axis=1).astype(np.int64)
     return found
@@ -85,6 +88,7 @@ def _spaces(space: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     centred = space.astype(np.float64) - space.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / max(len(centred) - 1, 1))
     kept = np.argsort(values)[::-1][:_WHITE]
+    # Directions without variance would be blown up to length 1.
     kept = kept[values[kept] > 1e-9 * max(float(values.max()), 1e-300)]
     white = centred @ vectors[:, kept] / np.sqrt(values[kept])
     norms = np.maximum(np.linalg.norm(space, axis=1, keepdims=True), 1e-12)
@@ -123,6 +127,7 @@ def _known_samples(truth: NDArray[np.int64], classes: int, seed: int) -> NDArray
 def _ceiling(view: AdversaryView, classes: int) -> float:
     """Return the ceiling for guesses from released rows alone, nan where none applies."""
     mechanism = view.mechanism
+    # Rows behind a segment or means of rows are not covered by the bound for a released row.
     released = view.adversary.segments[:1] == (1,) and view.groups.shape[1] == 1
     if not released or mechanism.sigma <= 0 or not math.isfinite(mechanism.radius):
         return math.nan
@@ -137,6 +142,7 @@ def _score(
     party: str,
     seed: int,
 ) -> list[AttackResult]:
+    # Chance of the same group sizes: with unequal classes it is above 1/K.
     blind = np.random.default_rng(seed).permutation(true)
     note = f"{len(true)} rows"
     if "known" in name:
@@ -229,6 +235,7 @@ def _run(
     if known is None:
         return AttackOutcome(())
     unknown = np.ones(len(true), dtype=np.bool_)
+    # Rows that were given are no guesses.
     unknown[known] = False
     results: list[AttackResult] = []
     for name, group in guess_clusters(view, classes, known, seed, scale).items():

@@ -22,6 +22,7 @@ def kmeans_groups(
     points: NDArray[np.float64], groups: int, seed: int, *, starts: int = 10
 ) -> NDArray[np.int64]:
     """Return the k-means group of each point: float64 [n, d] to int64 [n]."""
+    # There may be fewer points than groups where sub-labels have no rows.
     groups = min(groups, len(points))
     found = KMeans(groups, n_init=starts, random_state=seed).fit_predict(points)
     return np.asarray(found, dtype=np.int64)
@@ -58,11 +59,13 @@ def equal_groups(
     best, best_cost = np.zeros(n, dtype=np.int64), np.inf
     many = n > _MANY
     for start in range(min(starts, _STARTS_OF_MANY) if many else starts):
+        # Ward's groups are a good start and the same for every seed.
         if start == 0:
             centres = _means(points, ward_groups(points, groups), groups)
         else:
             centres, _ = kmeans_plusplus(points, groups, random_state=int(rng.integers(2**31)))
         if many:
+            # Settles without the cubic assignment; sizes are made equal at the end.
             centres = KMeans(groups, init=centres, n_init=1).fit(points).cluster_centers_
         chosen = np.full(n, -1, dtype=np.int64)
         cost = np.inf
@@ -103,6 +106,7 @@ def _prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     n, groups = costs.shape
     prices = np.zeros(groups)
     spread = max(float((costs - costs.min(axis=1, keepdims=True)).mean()), 1e-12)
+    # From soft to hard: prices found at one softness start the next near its end.
     for softness in (0.3, 0.1, 0.03):
         unit = softness * spread
         for _ in range(_ROUNDS):

@@ -22,6 +22,7 @@ Labels = NDArray[np.int64]
 def contingency_table(found: Labels, truth: Labels) -> NDArray[np.int64]:
     """Return how often found group i meets true class j: int64 [groups, classes]."""
     shape = (int(found.max(initial=0)) + 1, int(truth.max(initial=0)) + 1)
+    # One bincount of pairs: chance levels ask for this table ten thousands of times.
     flat = np.bincount(found * shape[1] + truth, minlength=shape[0] * shape[1])
     return flat.reshape(shape).astype(np.int64)
 
@@ -52,6 +53,7 @@ def groups_found(found: Labels, truth: Labels, *, least: float = 0.9) -> float:
     table = contingency_table(found, truth).astype(np.float64)
     purity = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     recall = table / np.maximum(table.sum(axis=0, keepdims=True), 1)
+    # Classes that do not occur can be neither found nor missed.
     present = table.sum(axis=0) > 0
     held = np.any((purity >= least) & (recall >= least), axis=0)
     return float(held[present].mean())
@@ -68,6 +70,7 @@ def adjusted_rand(found: Labels, truth: Labels) -> float:
     n = int(table.sum())
     expected = guessed * true / max(n * (n - 1) / 2, 1)
     most = (guessed + true) / 2
+    # One group and one class: any guess is right, and the index is 0 / 0.
     return 1.0 if most == expected else (both - expected) / (most - expected)
 
 
@@ -85,6 +88,7 @@ def pair_f1(found: Labels, truth: Labels) -> float:
 def exactly_recovered(found: Labels, truth: Labels) -> float:
     """Return the share of classes whose members are exactly one found group."""
     table = contingency_table(found, truth)
+    # All of the group in this class, and all of this class in the group.
     whole = (table == table.sum(axis=1, keepdims=True)) & (table == table.sum(axis=0))
     present = table.sum(axis=0) > 0
     return float(np.any(whole & (table > 0), axis=0)[present].mean())

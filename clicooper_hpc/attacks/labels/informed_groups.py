@@ -74,6 +74,7 @@ class LabelledEvidence:
         if clean.shape[1] > most:
             from sklearn.decomposition import PCA
 
+            # Fixed chance: the directions must not differ from seed to seed.
             axes = PCA(min(_AXES, len(clean)), svd_solver="randomized", random_state=0).fit(clean)
             clean, rows = axes.transform(clean), axes.transform(rows)
         return clean.astype(np.float64), rows.astype(np.float64)
@@ -88,6 +89,7 @@ def informed_groups(
     """
     if view.front is None or not len(known):
         return {}
+    # Clean, not noised: the noise is known and enters the likelihood itself.
     clean = clean_shadow_rows(view, known.images)
     found: dict[str, NDArray[np.int64]] = {}
     for name, chosen in {
@@ -113,6 +115,7 @@ def informed_groups(
                 scores["answers"] = informed_answer_scores(logits, known.classes[chosen], classes)
         for kind, score in scores.items():
             found[f"{name}: {kind}"] = np.argmax(score, axis=1)
+            # Every class has gamma sub-labels, which is public.
             found[f"{name}: {kind}, equal"] = deal_equal_groups(-score)
     return found
 
@@ -128,6 +131,7 @@ def informed_row_scores(seen: LabelledEvidence) -> Scores:
     left = points - means[seen.classes]
     within = left.T @ left / len(left)
     width = len(within)
+    # Of few images the covariance is singular; the noise alone would do, were it never zero.
     within += (seen.sigma**2 + _RIDGE * np.trace(within) / width + 1e-12) * np.eye(width)
     weights = np.linalg.solve(within, means.T)
     sums = np.zeros((seen.count, width))
@@ -147,6 +151,7 @@ def informed_density_scores(seen: LabelledEvidence) -> Scores:
     points, rows = seen.narrow(_AXES)
     width = points.shape[1]
     spread = float(points.var(axis=0).mean())
+    # Noise and kernel are Gaussian, so their variances add.
     variance = seen.sigma**2 + spread * len(points) ** (-2 / (width + 4)) + 1e-12
     present = [one for one in range(seen.class_count) if (seen.classes == one).any()]
     scores = np.zeros((seen.count, seen.class_count))
@@ -174,6 +179,7 @@ def informed_answer_scores(
 
     ``logits`` float32 [m, count] on clean rows whose classes are known.
     """
+    # Less the largest: exp would overflow.
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     means = _class_means(logs, classes_of, classes)

@@ -108,6 +108,7 @@ def score_merge_groups(
     """
     rng = np.random.default_rng(seed)
     true = truth[seen]
+    # The truth dealt at random: group sizes stay what they are.
     dealt = [rng.permutation(true) for _ in range(_DRAWS)]
     results: list[AttackResult] = []
     sizes = f"{len(true)} sub-labels"
@@ -122,6 +123,7 @@ def score_merge_groups(
                 AttackResult("merge", name, party, metric, kind, value, chance=chance, note=sizes)
             )
         if values:
+            # With the truth, and the note says so: an owner must fear the best of all ways.
             best = max(values, key=lambda name: values[name])
             results.append(
                 AttackResult(
@@ -149,6 +151,7 @@ def score_merge_names(
     """
     sizes = np.ones(len(truth))
     if len(view.sub_labels):
+        # A wrong name of a frequent sub-label harms more samples.
         sizes = np.bincount(view.sub_labels, minlength=len(truth)).astype(np.float64)
     return tuple(
         AttackResult(
@@ -186,6 +189,7 @@ def _run(
     groups |= informed
     seen = np.ones(view.sub_label_count, dtype=np.bool_)
     if len(view.sub_labels):
+        # Sub-labels that never left are no guesses.
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
     results = score_merge_groups(groups, truth.class_of_sub_label, view.adversary.name, seed, seen)
     results += score_merge_names(informed, view, truth.class_of_sub_label, truth.classes, seed)

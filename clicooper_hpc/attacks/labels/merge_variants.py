@@ -120,12 +120,14 @@ class _Grouping:
 
     @property
     def starts(self) -> int:
+        # Two starts at least: one may be stuck.
         return max(2, round(10 * self.scale))
 
     def from_rows(
         self, found: Groups, evidence: MergeEvidence, labels: NDArray[np.int64], count: int
     ) -> NDArray[np.int64] | None:
         """Return the cells found among the rows' means, if there can be any."""
+        # Square roots of counts have about the same noise, whatever the count.
         sizes = np.sqrt(np.bincount(labels, minlength=count))[:, None].astype(np.float64)
         found["frequencies"] = self._equal(sizes)
         spaces = row_representations(evidence.rows, self.seed)
@@ -165,6 +167,7 @@ class _Grouping:
     def from_confusion(self, found: Groups, name: str, confused: Points) -> None:
         """Group by who is taken for whom, the diagonal left out."""
         both = (confused + confused.T) / 2
+        # Each sub-label is taken for itself most of all, which says nothing about others.
         np.fill_diagonal(both, 0)
         logs = np.log(both + 1e-6)
         np.fill_diagonal(logs, logs.max())
@@ -191,6 +194,7 @@ class _Grouping:
             self._plain(found, f"{name}{kind}", points)
             if cells is not None:
                 self._stripped(found, f"{name}{kind}", points, cells, measured.counts)
+        # K classes span K - 1 directions; the rest is noise.
         factors = strongest_directions(white, measured.counts, self.K - 1)
         self._plain(found, f"{name} factors", factors)
         if self.gamma > 1:
@@ -237,6 +241,7 @@ class _Grouping:
         cells: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> None:
+        # Cells may differ in more than their means: both readings are tried.
         for drop in (False, True):
             tag = f"{name} stripped{' of span' if drop else ''}"
             left = cell_residuals(points, cells, drop_span=drop)

@@ -24,6 +24,7 @@ def row_representations(
     if rows.ndim == 4:
         n, channels, high, wide = rows.shape
         for grid in _GRIDS:
+            # A grid that does not divide the map would average unequal squares.
             if high % grid == 0 and wide % grid == 0 and grid < high:
                 squares = rows.reshape(n, channels, grid, high // grid, grid, wide // grid)
                 pooled = squares.mean(axis=(3, 5)).reshape(n, -1)
@@ -40,8 +41,10 @@ def row_principal_components(
     """
     from sklearn.decomposition import PCA
 
+    # Narrow rows stay as they are: a rotation would change nothing.
     if rows.shape[1] <= width:
         return np.asarray(rows, dtype=np.float32)
+    # Axes need no more rows than these; all rows are projected.
     chosen = np.random.default_rng(seed).permutation(len(rows))[:_FIT_ROWS]
     fitted = rows[np.sort(chosen)]
     kept = min(width, len(fitted))

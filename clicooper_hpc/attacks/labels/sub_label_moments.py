@@ -35,6 +35,7 @@ class SubLabelMoments:
     def whitener(self) -> NDArray[np.float64]:
         """Return A [d, d] with A^T within A = I, a thousandth of the mean variance added."""
         size = len(self.within)
+        # Directions in which rows hardly vary would dominate whitened means.
         ridge = 1e-3 * float(np.trace(self.within)) / size + 1e-12
         values, vectors = np.linalg.eigh(self.within + ridge * np.eye(size))
         return np.asarray(vectors / np.sqrt(values), dtype=np.float64)
@@ -48,6 +49,7 @@ class SubLabelMoments:
         apart = self.means - centre
         noise = sigma**2 / np.maximum(self.counts, 1)
         values, vectors = np.linalg.eigh(apart.T @ apart / len(apart))
+        # What is left of the means' variance after the noise in them; negative estimates mean none.
         signal = np.maximum(values - float(noise.mean()), 0.0)
         gains = signal / np.maximum(signal[None, :] + noise[:, None], 1e-300)
         return np.asarray((apart @ vectors) * gains @ vectors.T, dtype=np.float64)
@@ -61,6 +63,7 @@ def strongest_directions(
     points: NDArray[np.float64], counts: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
     """Return points [s, d], centred, on their first right singular vectors, weighted by count."""
+    # Means of many rows are surer.
     weights = np.sqrt(np.maximum(counts, 1).astype(np.float64))
     apart = points - np.average(points, axis=0, weights=weights**2)
     _, _, axes = np.linalg.svd(apart * weights[:, None], full_matrices=False)
@@ -76,8 +79,10 @@ def sub_label_moments(
     sums = np.zeros((sub_labels, values.shape[1]))
     np.add.at(sums, labels, values)
     means = sums / np.maximum(counts, 1)[:, None]
+    # The centre: a sub-label without rows shall lie nowhere in particular.
     means[counts == 0] = values.mean(axis=0)
     apart = values - means[labels]
+    # A mean was fitted for each sub-label that has rows.
     freedom = max(len(values) - int(np.count_nonzero(counts)), 1)
     return SubLabelMoments(means, counts, apart.T @ apart / freedom)
 

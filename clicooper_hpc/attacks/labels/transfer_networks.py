@@ -70,8 +70,10 @@ def transfer_scores(
         ).to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * _RATE, total_steps=steps)
+        # Each sub-label shall count the same, however many rows it has.
         chances = torch.ones(len(rows)) if weights is None else torch.from_numpy(weights).float()
         for _ in range(steps):
+            # On the CPU, so that the same seed draws the same rows with and without a GPU.
             drawn = torch.multinomial(chances, _BATCH, replacement=True, generator=generator)
             loss = functional.cross_entropy(
                 network(x[drawn.to(device)]), y[drawn.to(device)], label_smoothing=0.05
@@ -110,6 +112,7 @@ def transfer_between_cells(
         place = np.full(count, -1)
         place[members] = np.arange(len(members))
         own = cell == number
+        # A cell of one member tells nothing apart.
         if not own.any() or len(members) < 2:
             continue
         answers = transfer_scores(
@@ -125,6 +128,7 @@ def transfer_between_cells(
         scores[members] = means.T
     for number in range(cells):
         members = np.flatnonzero(cell_of == number)
+        # Some sub-labels look like every class: only what exceeds the cell's mean counts.
         scores[:, members] -= scores[:, members].mean(axis=1, keepdims=True)
     return scores
 
@@ -137,6 +141,7 @@ def transfer_confusion(
     Two-fold; float64 [s, s].
     """
     rows, labels = seen.rows, seen.labels
+    # Two folds: a network would know the rows it was trained on by heart.
     fold = np.random.default_rng(seed).permutation(len(rows)) % 2
     steps = max(20, int(2 * _STEPS * scale))
     total = np.zeros((len(rows), count))
@@ -184,6 +189,7 @@ def refine_by_transfer(
         scores = np.zeros((count, classes))
         for part in (0, 1):
             learn, ask = half[labels] != part, half[labels] == part
+            # All of one half without rows: nothing can be judged any more.
             if not learn.any() or not ask.any():
                 return chosen
             answers = transfer_scores(
@@ -200,6 +206,7 @@ def refine_by_transfer(
         for number in range(int(cells.max()) + 1):
             members = np.flatnonzero(cells == number)
             column = scores[members] - scores[members].mean(axis=0)
+            # As many slots a class as members need, dealt evenly.
             slots = np.arange(classes * -(-len(members) // classes)) % classes
             which, where = linear_sum_assignment(-column[:, slots])
             chosen[members[which]] = slots[where]

@@ -47,6 +47,7 @@ __all__ = ["MEMBERSHIP", "guess_membership", "score_membership"]
 Oracle = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 _FALSE_POSITIVES: Final = (0.001, 0.01)
+# One in a thousand false positives needs thousands of non-members to be seen.
 _TARGETS: Final = 3000
 _POPULATION: Final = 5000
 _ROC_POINTS: Final = 200
@@ -88,6 +89,7 @@ def guess_membership(
         )
         scores |= {f"released rows, {name}": values for name, values in found.items()}
     chain = composed_network(view)
+    # Whoever holds all segments asks its own copy; the oracle answers the same.
     answers = oracle if chain is None else partial(_answers, view, chain)
     if answers is not None:
         found = network_membership_scores(view, aux, targets, answers, seed, scale)
@@ -167,9 +169,11 @@ def _run(
     ``roc VARIANT`` is measured, ``bound`` what the guarantee allows nobody to exceed.
     """
     rng = np.random.default_rng([seed, 1])
+    # Samples that never entered the party's rows are no members to it.
     trained = np.unique(view.groups) if view.groups.size else np.arange(len(truth.train))
     inside = rng.permutation(trained)[:_TARGETS]
     outside = rng.permutation(len(truth.test))[:_TARGETS]
+    # Mixed: the place of a target must not tell.
     order = rng.permutation(len(inside) + len(outside))
     member = (np.arange(len(order)) < len(inside))[order]
     images = np.concatenate([truth.train.images[inside], truth.test.images[outside]])[order]
@@ -192,6 +196,7 @@ def _answers(
 
 def _auc(member: NDArray[np.bool_], values: NDArray[np.float64], at: NDArray[np.int64]) -> float:
     chosen = member[at]
+    # A bootstrap draw of one kind only has no AUC.
     if chosen.all() or not chosen.any():
         return math.nan
     # Mann and Whitney's statistic; ties count half. Fast enough to be drawn again and again.
@@ -202,6 +207,7 @@ def _auc(member: NDArray[np.bool_], values: NDArray[np.float64], at: NDArray[np.
 
 def _threshold(others: NDArray[np.float64], rate: float) -> float:
     """Return the value that at most ``rate`` of the non-members lie above."""
+    # Set by the non-members: the attacker's rate of false alarms is what is fixed.
     return float(np.sort(others)[::-1][min(math.floor(rate * len(others)), len(others) - 1)])
 
 

@@ -51,6 +51,7 @@ def composed_network(view: AdversaryView) -> SegmentChain | None:
     if len(view.rows):
         with torch.no_grad():
             answer = chain(torch.from_numpy(view.rows[:1].copy()))
+        # The last held segment is not the network's last.
         if answer.shape != (1, view.sub_label_count):
             return None
     return chain
@@ -91,6 +92,7 @@ def network_membership_scores(
     count = int(aux.same.classes.max()) + 1
     said = answers(targets.images)
     named = rng.permutation(len(aux.same))[:_NAMED]
+    # The attacker has no label map: it learns names from images of its own.
     names = learn_label_names(answers(aux.same.images[named]), aux.same.classes[named], count)
     found = {"confidence": said.max(axis=1)}
     expected = _expected(view, aux, targets, count, rng, scale)
@@ -117,9 +119,11 @@ def _expected(
     pictures, classes = aux.same.images[chosen], aux.same.classes[chosen]
     clean = clean_shadow_rows(view, pictures) if view.front is not None else pictures
     gamma = max(1, view.sub_label_count // count)
+    # Any map serves its own shadow networks, as long as classes have gamma names.
     owner = np.arange(count * gamma) // gamma
     for _ in range(shadows):
         seed = int(rng.integers(2**31))
+        # Shadow networks differ in their training images, or their spread would be too small.
         half = rng.permutation(len(chosen))[: max(100, len(chosen) // 2)]
         rows = clean[half]
         if view.front is not None:
@@ -145,5 +149,6 @@ def _shadow(view: AdversaryView, rows: NDArray[np.float32], outputs: int, seed: 
 def _log_odds(
     probabilities: NDArray[np.float64], classes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
+    # Log-odds of certainty would be infinite.
     right = np.clip(probabilities[np.arange(len(classes)), classes], 1e-12, 1 - 1e-12)
     return np.asarray(np.log(right) - np.log1p(-right), dtype=np.float64)

@@ -73,10 +73,12 @@ def release_membership_scores(
     apart = 0.5 * (given**2 / without).sum(axis=1) - 0.5 * (points**2).sum(axis=1)
     constant = 0.5 * float(np.log(without / within).sum())
     means, largest = np.empty(len(targets)), np.empty(len(targets))
+    # Targets by rows: a block of both at a time.
     step = max(1, _BLOCK // max(1, len(rows)))
     for start in range(0, len(targets), step):
         part = centres[start : start + step]
         ratios = part @ points.T - 0.5 * (part**2).sum(axis=1)[:, None] + apart + constant
+        # The target's place is unknown, so ratios are averaged over rows.
         means[start : start + step] = logsumexp(ratios, axis=1) - np.log(len(rows))
         largest[start : start + step] = ratios.max(axis=1)
     return {"all rows": means, "best row": largest}

@@ -25,6 +25,7 @@ class ImageProperty:
 
 def image_properties(images: NDArray[np.float32]) -> tuple[ImageProperty, ...]:
     """Return the properties to look for, thresholds taken from the attacker's ``images``."""
+    # Of the attacker's images: the owner's median is not known.
     median = float(np.median(_brightness(images)))
     found = [ImageProperty("brightness above median", 2, partial(_brighter, median=median))]
     if images.shape[1] == 3:
@@ -35,6 +36,7 @@ def image_properties(images: NDArray[np.float32]) -> tuple[ImageProperty, ...]:
 def likeliest_property_values(aux: AuxiliaryData, found: ImageProperty) -> NDArray[np.int64]:
     """Return the value that each class makes most likelier than its share: int64 [K]."""
     values, classes = found.of(aux.same.images), aux.same.classes
+    # A class without an image makes no value likelier.
     table = np.full((int(classes.max()) + 1, found.values), 1e-9)
     np.add.at(table, (classes, values), 1)
     lift = table / table.sum(axis=1, keepdims=True) / table.sum(axis=0)
@@ -50,5 +52,6 @@ def _brighter(images: NDArray[np.float32], median: float) -> NDArray[np.int64]:
 
 
 def _dominant(images: NDArray[np.float32]) -> NDArray[np.int64]:
+    # In float64: equal channels shall not differ by rounding.
     means = images.mean(axis=(2, 3), dtype=np.float64)
     return np.asarray(means.argmax(axis=1), dtype=np.int64)

@@ -80,10 +80,13 @@ def guess_properties(
     def project(rows: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray(basis.transform(rows.reshape(len(rows), -1)), dtype=np.float64)
 
+    # Several draws of noise for each image, unless there is nothing random about its rows.
     draws = max(1, round(_DRAWS * scale)) if view.mechanism.sigma > 0 or _grouped(view) else 1
     rows = [project(release_shadow_rows(view, clean, classes, rng)) for _ in range(draws)]
+    # Held out by image, so that no draw of a held-out image was trained on.
     kept = round(number * (1 - _HELD_OUT))
     learn = np.concatenate([one[:kept] for one in rows])
+    # One factor for all components: their ratios carry the noise.
     spread = float(learn.std()) or 1.0
     own = project(view.rows)
     verdicts = {}
@@ -98,6 +101,7 @@ def guess_properties(
             name: _balanced(one(rows[0][kept:]).argmax(axis=1), values[kept:], found.values)
             for name, one in candidates.items()
         }
+        # By images of its own; choosing with the truth would flatter the attacker.
         best = max(tried, key=lambda name: tried[name])
         verdicts[found.name] = PropertyGuess(candidates[best](own), best)
     return verdicts
@@ -121,12 +125,15 @@ def score_properties(
     results = []
     for found in image_properties(aux.same.images):
         verdict, values = verdicts[found.name], found.of(samples)
+        # A value that no sample has cannot be found.
         if len(np.unique(values)) < found.values:
             continue
         sums = np.zeros((len(truth.train), found.values))
         for column in view.groups.T:
             np.add.at(sums, column, verdict.scores)
         judged = sums[ids].argmax(axis=1)
+        # Colour and brightness go with the class, which trainers see as sub-labels: only what
+        # exceeds that is leaked.
         by_class = likeliest_property_values(aux, found)[classes]
         low, high = bootstrap_interval(
             lambda at, judged=judged, values=values, count=found.values: _balanced(  # type: ignore[misc]
@@ -136,6 +143,7 @@ def score_properties(
             seed,
         )
         ceiling = math.nan
+        # The bound is for one released row; several rows of a sample tell more.
         if single and mechanism.sigma > 0:
             ceiling = gaussian_ceiling(found.values, mechanism.radius, mechanism.sigma)
         results.append(
@@ -189,6 +197,7 @@ def _neural(
     epochs = max(1, round(_EPOCHS * scale))
     training = SurrogateTraining(epochs, seed)
     fit_network(network, rows.astype(np.float32), np.eye(count)[values], training)
+    # Log-odds against the share: balanced accuracy counts values the same.
     shares = np.bincount(values, minlength=count) / len(values)
 
     def classify(given: NDArray[np.float64]) -> NDArray[np.float64]:

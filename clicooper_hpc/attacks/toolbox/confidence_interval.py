@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 __all__ = ["bootstrap_group_interval", "bootstrap_interval", "clopper_pearson_interval"]
 
+# Enough for the ends of a 95 % interval; the statistics are costly (a Hungarian assignment each).
 _DRAWS = 500
 
 
@@ -20,6 +21,7 @@ def clopper_pearson_interval(right: int, of: int, confidence: float = 0.95) -> t
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
     binomial", Biometrika 26 (1934).
     """
+    # No trials say nothing: nan, where 0 to 1 would look like a measurement.
     if of < 1:
         return math.nan, math.nan
     interval = binomtest(right, of).proportion_ci(confidence, method="exact")
@@ -48,6 +50,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, size, size)) for _ in range(_DRAWS)]
     edge = (1 - confidence) / 2
+    # A draw that holds one class only has no AUC and says nothing about the others.
     low, high = np.nanquantile(values, [edge, 1 - edge])
     return float(low), float(high)
 
@@ -61,6 +64,7 @@ def bootstrap_group_interval(
     """
     if not len(right):
         return math.nan, math.nan
+    # Sums by group once, then a draw is a lookup.
     numbers = np.unique(group, return_inverse=True)[1]
     sizes = np.bincount(numbers).astype(np.float64)
     hits = np.bincount(numbers, weights=right.astype(np.float64))

@@ -44,6 +44,7 @@ def identity_label_names(sub_labels: int, classes: int, rule: NamingRule) -> NDA
     numbers = np.arange(sub_labels, dtype=np.int64)
     if rule == "modulo":
         return numbers % classes
+    # Where K does not divide the number of names, the last class takes what is left.
     return np.minimum(numbers // max(1, sub_labels // classes), classes - 1)
 
 
@@ -69,6 +70,7 @@ def learn_label_names(
     counts = np.bincount(classes, minlength=class_count)
     sums = np.zeros((class_count, probabilities.shape[1]))
     np.add.at(sums, classes, probabilities)
+    # Means, not sums: a class with more labelled samples would take every name.
     means = sums / np.maximum(counts, 1)[:, None]
     return np.asarray(means.argmax(axis=0), dtype=np.int64)
 

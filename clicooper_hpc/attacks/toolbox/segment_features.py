@@ -20,6 +20,7 @@ __all__ = [
     "segment_logits",
 ]
 
+# Rows at a time: features of a wide segment for all rows at once would not fit.
 _BATCH = 256
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -34,6 +35,7 @@ def held_segment_chain(view: AdversaryView) -> tuple[int, ...]:
     """Return the held segments that rows can pass one after another, from the party's first."""
     chain: list[int] = []
     for number in sorted(view.segments):
+        # What lies between two segments that are no neighbours is not held.
         if chain and number != chain[-1] + 1:
             break
         chain.append(number)
@@ -88,9 +90,11 @@ def segment_head_weights(view: AdversaryView) -> NDArray[np.float32] | None:
         return None
     modules = list(view.segments[max(view.segments)].modules())
     linear = [module for module in modules if isinstance(module, nn.Linear)]
+    # A last layer of another width does not score sub-labels, so its rows are no names.
     if not linear or linear[-1].out_features != view.sub_label_count:
         return None
     weight = linear[-1].weight.detach().float().cpu().numpy()
+    # A column in any case, so that heads with and without bias are grouped in one space.
     bias = np.zeros(len(weight), dtype=np.float32)
     if linear[-1].bias is not None:
         bias = linear[-1].bias.detach().float().cpu().numpy()

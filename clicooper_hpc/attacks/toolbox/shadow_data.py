@@ -10,12 +10,14 @@ from clicooper_hpc.errors import UsageError
 
 __all__ = ["cannot_make_shadow_rows", "clean_shadow_rows", "release_shadow_rows", "shadow_inputs"]
 
+# Wide rows of all images at once would not fit; the front computes each row by itself anyway.
 _PASS_ROWS = 1024
 
 
 def cannot_make_shadow_rows(view: AdversaryView) -> str | None:
     """Say why a party cannot make rows like those it was given; None if it can."""
     if not len(view.rows):
+        # Without rows there is nothing that shadow data would have to resemble.
         return "the party was given no rows"
     if view.front is None:
         return "the front is not public"
@@ -75,7 +77,10 @@ def release_shadow_rows(
         [n, ...]; row i contains sample i, for k > 1 together with k - 1 others.
     """
     sigma, size = view.mechanism.sigma, _group_size(view)
+    # Fresh noise of the public mechanism: a classifier trained on clean rows would blame noise for
+    # what its own training lacked.
     rows = clean + rng.normal(0, sigma, clean.shape).astype(np.float32)
+    # Where trainers train on single rows nothing is averaged.
     if size == 1:
         return rows
     total = rows.copy()

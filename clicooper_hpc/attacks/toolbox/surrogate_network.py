@@ -65,6 +65,7 @@ def image_network(shape: tuple[int, ...], outputs: int) -> nn.Module:
     layers: list[nn.Module] = []
     channels, height, width = shape
     for wide in (32, 64, 128):
+        # Images of a few pixels would be strided away to nothing.
         stride = 2 if min(height, width) >= 4 else 1
         layers += [
             nn.Conv2d(channels, wide, 3, stride=stride, padding=1, bias=False),
@@ -103,6 +104,8 @@ def row_network(shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def seed_network(seed: int, network: nn.Module) -> nn.Module:
     """Draw all weights of ``network`` again from ``seed``; returns it."""
+    # PyTorch's own generator draws weights and dropout: forked, so that one attack does not change
+    # the chance of the next.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in network.modules():
@@ -170,6 +173,7 @@ def fit_network(
     # A fresh head's first gradients would wash out the stolen weights below it.
     groups = [{"params": free, "lr": rate}, {"params": careful, "lr": rate / 10}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+    # Few labelled images make an epoch of one step, and a network of one step has learnt nothing.
     steps = max(60, training.epochs * math.ceil(len(rows) / _BATCH))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     inputs = torch.from_numpy(np.ascontiguousarray(rows))
@@ -199,6 +203,7 @@ def fit_network(
 @torch.no_grad()
 def evaluate_network(network: nn.Module, rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return softmax probabilities float64 [n, outputs] of float32 [n, ...]."""
+    # Batch normalisation and dropout of the victim must not depend on who asks together.
     network.eval()
     device = next((value.device for value in network.parameters()), torch.device("cpu"))
     parts = [
@@ -215,6 +220,7 @@ def _moved(batch: Tensor, rng: np.random.Generator) -> Tensor:
     """Flip half of the images, shift all by the same few pixels (reflected at the border)."""
     flip = torch.from_numpy(rng.random(len(batch)) < 0.5)
     batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
+    # Small images are shifted less: a tenth, as far as that is a pixel.
     reach = min(batch.shape[2:]) // 10
     if not reach:
         return batch
