@@ -81,7 +81,7 @@ def guess_by_completion(
     if enters_first_segment(view) and view.front is not None:
         clean = view.clip(view.front(labelled.images))
         asked = view.clip(view.front(queries)) if len(queries) else clean[:0]
-        noisy, noisy_classes = _noised(clean, labelled.classes, view.mechanism.sigma, seed)
+        noisy, noisy_classes = _noised_copies(clean, labelled.classes, view.mechanism.sigma, seed)
     else:
         # Behind the first trainer no input can be made, so the labelled samples are rows of the
         # view, which carry noise already.
@@ -89,21 +89,26 @@ def guess_by_completion(
         asked, noisy_classes = clean[:0], labelled.classes
     sets = {"clean": clean, "noisy": noisy, "asked": asked, "rows": view.rows}
     # The same heads without segments are the baseline: what the labels alone are worth.
-    bodies = {_BARE: {name: _flat(values) for name, values in sets.items()}}
+    bodies = {_BARE: {name: _flat_features(values) for name, values in sets.items()}}
     through = {
         name: segment_features(view.segments, chain, values) if len(values) else {}
         for name, values in sets.items()
     }
     for body in through["clean"]:
-        made = {name: _flat(found[body]) if found else _none() for name, found in through.items()}
+        made = {
+            name: _flat_features(found[body]) if found else _no_features()
+            for name, found in through.items()
+        }
         bodies[body] = made
     found: dict[str, HeadAnswers] = {}
     for body, made in bodies.items():
-        found |= _heads(body, made, labelled.classes, noisy_classes, classes, seed, scale)
+        found |= _fit_completion_heads(
+            body, made, labelled.classes, noisy_classes, classes, seed, scale
+        )
     return found
 
 
-def _heads(
+def _fit_completion_heads(
     body: str,
     made: dict[str, Array],
     clean_classes: NDArray[np.int64],
@@ -127,7 +132,7 @@ def _heads(
     return found
 
 
-def _noised(
+def _noised_copies(
     clean: Array, classes: NDArray[np.int64], sigma: float, seed: int
 ) -> tuple[Array, NDArray[np.int64]]:
     """Return several noised copies of clean rows: the released rows are noised too."""
@@ -140,7 +145,7 @@ def _noised(
     return copies + noise, np.repeat(classes, _COPIES)
 
 
-def _flat(values: Array) -> Array:
+def _flat_features(values: Array) -> Array:
     """Return maps as their means over a 2 x 2 grid (few labels fit no more), the rest flat."""
     if values.ndim == 4:
         n, channels, high, wide = values.shape
@@ -153,11 +158,13 @@ def _flat(values: Array) -> Array:
     return np.ascontiguousarray(flat, dtype=np.float32)
 
 
-def _none() -> Array:
+def _no_features() -> Array:
     return np.zeros((0, 1), dtype=np.float32)
 
 
-def _few(samples: LabelledImages, each: int, seed: int, classes: int) -> NDArray[np.int64] | None:
+def _few_shot_places(
+    samples: LabelledImages, each: int, seed: int, classes: int
+) -> NDArray[np.int64] | None:
     """Return the places of ``each`` samples of every class, or None if there are not so many."""
     rng = np.random.default_rng(seed)
     chosen = []
@@ -186,7 +193,7 @@ class _FewShots:
     seed: int
 
 
-def _score(
+def _score_completion(
     answers: dict[str, HeadAnswers], view: AdversaryView, truth: GroundTruth, few: _FewShots
 ) -> list[AttackResult]:
     """Score every head; the baseline of a segment's head is the same head without segments.
@@ -225,13 +232,13 @@ def _score(
     for variant, made in answers.items():
         if len(made.queries):
             right = made.queries.argmax(axis=1) == truth.test.classes
-            add(variant, "accuracy on test images", float(right.mean()), _exact(right))
+            add(variant, "accuracy on test images", float(right.mean()), _exact_interval(right))
         if not len(made.rows):
             continue
         right = (made.rows.argmax(axis=1) == true_rows)[scored]
-        add(variant, "accuracy on released rows", float(right.mean()), _exact(right))
+        add(variant, "accuracy on released rows", float(right.mean()), _exact_interval(right))
         # All rows of a sub-label are of one class, so pooling them is allowed and stronger.
-        names = _names(made.rows, view.sub_labels, view.sub_label_count)
+        names = _classes_by_sub_label(made.rows, view.sub_labels, view.sub_label_count)
         right = (names[view.sub_labels] == true_rows)[scored]
         interval = bootstrap_group_interval(right, view.sub_labels[scored].astype(np.int64), seed)
         add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
@@ -242,11 +249,11 @@ def _score(
     return found
 
 
-def _exact(right: NDArray[np.bool_]) -> tuple[float, float]:
+def _exact_interval(right: NDArray[np.bool_]) -> tuple[float, float]:
     return clopper_pearson_interval(int(right.sum()), len(right))
 
 
-def _names(
+def _classes_by_sub_label(
     probabilities: Probabilities, sub_labels: NDArray[np.int32], count: int
 ) -> NDArray[np.int64]:
     """Return the class of the largest mean log-probability over a sub-label's rows."""
@@ -259,7 +266,7 @@ def _names(
     return named
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _completion_applies(view: AdversaryView) -> str | None:
     if not view.segments:
         return "the party holds no segment"
     if not len(view.rows) and not enters_first_segment(view):
@@ -267,7 +274,7 @@ def _applies(view: AdversaryView) -> str | None:
     return None
 
 
-def _run(
+def _run_completion(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     classes = count_classes(aux.same.classes)
@@ -279,7 +286,7 @@ def _run(
     own = enters_first_segment(view)
     for shots in _SHOTS:
         source = aux.same if own else LabelledImages(view.rows, true)
-        chosen = _few(source, shots, seed, classes)
+        chosen = _few_shot_places(source, shots, seed, classes)
         if chosen is None:
             continue
         labelled = LabelledImages(source.images[chosen], source.classes[chosen])
@@ -291,7 +298,7 @@ def _run(
         answers = guess_by_completion(view, labelled, queries, classes, seed, scale)
         note = f"{shots} labelled {'images' if own else 'rows of the view'} a class"
         few = _FewShots(shots, classes, true, scored, note, seed)
-        results += _score(answers, view, truth, few)
+        results += _score_completion(answers, view, truth, few)
     return AttackOutcome(tuple(results))
 
 
@@ -299,6 +306,6 @@ COMPLETION: Final = Attack(
     name="completion",
     knowledge="rows, sub-labels, own segments, 1 / 4 / 10 labelled samples a class",
     source="Fu et al., USENIX Security 2022",
-    applies=_applies,
-    run=_run,
+    applies=_completion_applies,
+    run=_run_completion,
 )

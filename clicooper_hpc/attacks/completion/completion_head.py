@@ -29,7 +29,7 @@ def logistic_head(
     """Fit multinomial logistic regression (scikit-learn, C = 0.1) and answer each array asked."""
     from sklearn.linear_model import LogisticRegression
 
-    centre, spread = _scaling(features)
+    centre, spread = _feature_scaling(features)
     # Strong shrinkage: one label a class leaves far more numbers than samples.
     model = LogisticRegression(C=0.1, max_iter=500)
     model.fit((features - centre) / spread, classes)
@@ -59,7 +59,7 @@ def mixmatch_head(
     """
     steps = max(20, int(_STEPS * scale))
     # Scaled by the unlabelled features: there are more of them, and it is their noise that counts.
-    centre, spread = _scaling(unlabelled)
+    centre, spread = _feature_scaling(unlabelled)
     device = attack_device()
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -78,12 +78,12 @@ def mixmatch_head(
         for step in range(steps):
             some = torch.randint(len(x), (_BATCH,), generator=generator).to(device)
             other = torch.randint(len(free), (_BATCH,), generator=generator).to(device)
-            views = [_jitter(free[other], generator) for _ in range(2)]
+            views = [_jitter_features(free[other], generator) for _ in range(2)]
             with torch.no_grad():
                 guess = sum((functional.softmax(head(view), 1) for view in views), 0 * target[:1])
                 guess = (guess / 2) ** (1 / _TEMPERATURE)
                 guess = guess / guess.sum(dim=1, keepdim=True)
-            every = torch.cat([_jitter(x[some], generator), *views])
+            every = torch.cat([_jitter_features(x[some], generator), *views])
             wanted = torch.cat([target[some], guess, guess])
             share = float(rng.beta(_MIX, _MIX))
             # MixMatch: the first of the two mixed stays the larger part, so its label stays the
@@ -113,12 +113,14 @@ def mixmatch_head(
     return tuple(answers)
 
 
-def _jitter(values: Tensor, generator: torch.Generator) -> Tensor:
+def _jitter_features(values: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(values.shape, generator=generator).to(values.device)
     return values + _JITTER * noise
 
 
-def _scaling(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _feature_scaling(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and spread; one common spread where single columns hardly vary."""
     spread = features.std(axis=0)
     common = float(np.sqrt(np.mean(spread**2))) or 1.0

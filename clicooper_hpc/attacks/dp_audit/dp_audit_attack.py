@@ -133,9 +133,9 @@ def dp_audit_bounds(
     )
     results = []
     for name, pair in pairs.items():
-        number = _trials_of(pair, trials)
+        number = _audit_trials(pair, trials)
         bound = epsilon_lower_bound(
-            _projected(release, pair),
+            _project_release(release, pair),
             *pair,
             trials=number,
             delta=guarantee.delta,
@@ -183,7 +183,7 @@ def dp_audit_noise(spec: ReleaseSpec, *, trials: int = _TRIALS, seed: int = 0) -
         _CORRELATED
     ):
         faults.append("one noise in two splits")
-    return _fault_count(
+    return _audit_faults(
         "noise",
         "faults of the noise",
         faults,
@@ -201,12 +201,12 @@ def dp_audit_front(front: PublicFront, shape: tuple[int, ...], *, seed: int = 0)
     # Random and not the owner's: a fault of batch statistics shows on any images.
     images = np.random.default_rng(seed).random((_PROBED, *shape), dtype=np.float32)
     faults = ["rows change with their batch mates"] if check_batch_mates(front, images) else []
-    return _fault_count(
+    return _audit_faults(
         "front", "faults of the front", faults, f"bits of {_PROBED} random images' rows", seed
     )
 
 
-def _fault_count(
+def _audit_faults(
     variant: str, metric: str, faults: list[str], asked: str, seed: int
 ) -> AttackResult:
     # No fault is allowed, so that one shows like a figure above any other ceiling.
@@ -224,7 +224,7 @@ def _fault_count(
     )
 
 
-def _trials_of(pair: NeighbouringRows, wanted: int) -> int:
+def _audit_trials(pair: NeighbouringRows, wanted: int) -> int:
     """Return how often each neighbour is released: even, fewer where rows are wide."""
     batch, dimension = len(pair[0]), pair[0][0].size
     afforded = _NUMBERS // (2 * batch * dimension)
@@ -234,7 +234,7 @@ def _trials_of(pair: NeighbouringRows, wanted: int) -> int:
     return number
 
 
-def _projected(release: ReleaseFunction, pair: NeighbouringRows) -> ReleaseFunction:
+def _project_release(release: ReleaseFunction, pair: NeighbouringRows) -> ReleaseFunction:
     """Return a release that keeps of wide rows the directions in which the pair may differ.
 
     Whatever is computed of a release alone is post-processing, so the bound stays one.
@@ -261,7 +261,7 @@ def _projected(release: ReleaseFunction, pair: NeighbouringRows) -> ReleaseFunct
     return project
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _dp_audit_applies(view: AdversaryView) -> str | None:
     if view.mechanism.spec is None:
         return "privacy is off, so there is no claim to test"
     if view.adversary.segments != (1,) or not len(view.rows):
@@ -269,7 +269,7 @@ def _applies(view: AdversaryView) -> str | None:
     return None
 
 
-def _run(
+def _run_dp_audit(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     del truth  # nothing is guessed about the owner's samples
@@ -288,6 +288,6 @@ DP_AUDIT: Final = Attack(
     name="dp-audit",
     knowledge="the mechanism with its claim, and rows of its own choice, 100,000 times each",
     source="Jagielski et al., NeurIPS 2020; Nasr et al., USENIX Security 2023",
-    applies=_applies,
-    run=_run,
+    applies=_dp_audit_applies,
+    run=_run_dp_audit,
 )

@@ -108,7 +108,7 @@ def epsilon_lower_bound(
         raise ValueError(f"{trials} releases are too few for {zeros.shape[1]} released numbers")
     # Chosen on one half and counted on the other: a statistic fitted to what it is judged by would
     # show differences that are none.
-    direction = _discriminant(zeros[:half], ones[:half])
+    direction = _fisher_discriminant(zeros[:half], ones[:half])
     # Both error rates must hold at once, so each gets half of what may go wrong.
     tail = (1 - confidence) / 2
     learnt, counted = (
@@ -123,10 +123,10 @@ def epsilon_lower_bound(
     strict = tail / len(candidates)
     best_mu, best_direct = (
         candidates[int(np.argmax(values))]
-        for values in _bounds(*_limits(*learnt, candidates, strict), delta)
+        for values in _bounds_of_rates(*_error_rate_limits(*learnt, candidates, strict), delta)
     )
     chosen = np.array([best_mu, best_direct])
-    mus, directs = _bounds(*_limits(*counted, chosen, tail), delta)
+    mus, directs = _bounds_of_rates(*_error_rate_limits(*counted, chosen, tail), delta)
     mu = max(0.0, float(mus[0]))
     return EpsilonBound(
         mu=mu,
@@ -138,7 +138,9 @@ def epsilon_lower_bound(
     )
 
 
-def _discriminant(zeros: NDArray[np.float64], ones: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fisher_discriminant(
+    zeros: NDArray[np.float64], ones: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return Fisher's direction: pooled covariance^-1 times the difference of means."""
     shift: NDArray[np.float64] = ones.mean(axis=0) - zeros.mean(axis=0)
     centred = np.concatenate([zeros - zeros.mean(axis=0), ones - ones.mean(axis=0)])
@@ -151,7 +153,7 @@ def _discriminant(zeros: NDArray[np.float64], ones: NDArray[np.float64]) -> NDAr
     return np.asarray(np.linalg.solve(covariance + ridge, shift), dtype=np.float64)
 
 
-def _limits(
+def _error_rate_limits(
     zeros: NDArray[np.float64],
     ones: NDArray[np.float64],
     thresholds: NDArray[np.float64],
@@ -171,7 +173,7 @@ def _limits(
     return first, second
 
 
-def _bounds(
+def _bounds_of_rates(
     false_positive: NDArray[np.float64], false_negative: NDArray[np.float64], delta: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return lower bounds of mu, and of epsilon without a Gaussian curve; -inf where none."""

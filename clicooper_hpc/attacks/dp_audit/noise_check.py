@@ -97,7 +97,7 @@ def check_noise(
         off_grid=float(np.mean(steps != whole)),
         distinct=len(np.unique(steps)),
         expected_distinct=float(-np.expm1(whole.size * np.log1p(-chances)).sum()),
-        shape_p=_shape(values, counts, scale),
+        shape_p=_noise_shape(values, counts, scale),
         repeated_rows=int((rows * (rows - 1) // 2).sum()),
         expected_repeats=n * (n - 1) / 2 * float((chances * chances).sum()) ** d,
     )
@@ -134,7 +134,9 @@ def check_batch_mates(
     )
 
 
-def _shape(values: NDArray[np.float64], counts: NDArray[np.int64], sigma_over_grid: float) -> float:
+def _noise_shape(
+    values: NDArray[np.float64], counts: NDArray[np.int64], sigma_over_grid: float
+) -> float:
     """Return the chi-square p-value in bins that hold about as much of the rounded Gaussian."""
     # Half a step off the grid, so that no value lies on an edge; equal chances, since small bins
     # break the chi-square law.

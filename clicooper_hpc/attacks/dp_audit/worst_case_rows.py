@@ -38,7 +38,7 @@ def worst_case_rows(guarantee: Guarantee) -> dict[str, NeighbouringRows]:
     axis = np.zeros((1, d))
     axis[0, 0] = 1.0
     if guarantee.unit == "element":
-        return _element_pairs(guarantee, axis)
+        return _element_worst_case(guarantee, axis)
     if guarantee.metric_distance is not None:
         # Around zero, where the clip does not bring the two closer together.
         half = guarantee.metric_distance / 2
@@ -57,7 +57,7 @@ def worst_case_rows(guarantee: Guarantee) -> dict[str, NeighbouringRows]:
     elif guarantee.non_negative and d > 1:
         # Without negative numbers the farthest rows of the ball are orthogonal: sqrt(2) C, not 2 C.
         first, second = axis, np.roll(axis, 1)
-        spread = _halves(d)
+        spread = _orthogonal_halves(d)
     else:
         first, second = axis, -axis
         spread = (np.full((1, d), 1 / math.sqrt(d)), np.full((1, d), -1 / math.sqrt(d)))
@@ -76,7 +76,9 @@ def add_batch_mates(pair: NeighbouringRows, mates: NDArray[np.float64]) -> Neigh
     return np.concatenate([pair[0], mates]), np.concatenate([pair[1], mates])
 
 
-def _element_pairs(guarantee: Guarantee, axis: NDArray[np.float64]) -> dict[str, NeighbouringRows]:
+def _element_worst_case(
+    guarantee: Guarantee, axis: NDArray[np.float64]
+) -> dict[str, NeighbouringRows]:
     clip = guarantee.clip
     # The farthest a coordinate can be from clip: zero, or minus clip where that is allowed.
     low = 0.0 if guarantee.non_negative or guarantee.relation == "zero-out" else -1.0
@@ -92,7 +94,7 @@ def _element_pairs(guarantee: Guarantee, axis: NDArray[np.float64]) -> dict[str,
     return pairs
 
 
-def _halves(d: int) -> NeighbouringRows:
+def _orthogonal_halves(d: int) -> NeighbouringRows:
     """Return two orthogonal rows of norm 1 without negative coordinates, as spread as can be."""
     first, second = np.zeros((1, d)), np.zeros((1, d))
     # Even against odd coordinates: orthogonal without a negative number.

@@ -79,8 +79,8 @@ def extract_models(
     # An owner who answers labels only gives less away; both are measured.
     for variant in ("probabilities", "hard labels"):
         if sent is not None and answers is not None:
-            wanted = _hardened(answers) if variant == "hard labels" else answers
-            network = _network(view, sent.shape[1:], wanted.shape[1], seed)
+            wanted = _hard_labels(answers) if variant == "hard labels" else answers
+            network = _surrogate_for_view(view, sent.shape[1:], wanted.shape[1], seed)
             epochs = max(1, round(_EPOCHS * scale))
             images = view.front is None
             fit_network(network, sent, wanted, SurrogateTraining(epochs, seed, images=images))
@@ -91,15 +91,15 @@ def extract_models(
         shown, known = aux.same.images[draw], labels[draw]
         inputs = shadow_inputs(view, shown)
         targets = np.eye(count)[known]
-        passes = _passes(len(inputs), scale)
+        passes = _extraction_passes(len(inputs), scale)
         if oracle is not None:
             said = oracle(shown)
             for variant, network in stolen.surrogates.items():
-                seen = _hardened(said) if variant == "hard labels" else said
+                seen = _hard_labels(said) if variant == "hard labels" else said
                 # The surrogate's answer names the sub-labels that no labelled image was given.
                 seen = (seen + evaluate_network(network, inputs)) / 2
                 stolen.names[variant, k] = learn_label_names(seen, known, count)
-            fresh = _network(view, inputs.shape[1:], count, seed)
+            fresh = _surrogate_for_view(view, inputs.shape[1:], count, seed)
             training = SurrogateTraining(passes, seed, images=view.front is None)
             stolen.scratch[k] = fit_network(fresh, inputs, targets, training)
         if cannot_tune(view) is None:
@@ -109,7 +109,7 @@ def extract_models(
                 body = _stolen_body(view)
                 if not kept:
                     seed_network(seed, body)
-                network = _with_head(body, inputs, count, seed)
+                network = _stolen_with_head(body, inputs, count, seed)
                 slow = (body,) if kept else ()
                 training = SurrogateTraining(passes, seed, learning_rate=_HEAD_RATE, slow=slow)
                 place[k] = fit_network(network, inputs, targets, training)
@@ -125,12 +125,12 @@ def cannot_tune(view: AdversaryView) -> str | None:
     return None
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _extraction_applies(view: AdversaryView) -> str | None:
     # Who was given no rows is an outsider, who may ask the delivered network.
     return None if not len(view.rows) else cannot_tune(view)
 
 
-def _run(
+def _run_extraction(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     oracle = truth.predict if not len(view.rows) else None
@@ -139,12 +139,14 @@ def _run(
     )
 
 
-def _network(view: AdversaryView, shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
+def _surrogate_for_view(
+    view: AdversaryView, shape: tuple[int, ...], outputs: int, seed: int
+) -> nn.Module:
     build = image_network if view.front is None else row_network
     return seed_network(seed, build(shape, outputs))
 
 
-def _passes(count: int, scale: float) -> int:
+def _extraction_passes(count: int, scale: float) -> int:
     """Return the passes over ``count`` labelled images."""
     batches = -(-count // 128)
     return max(1, round(min(_LABEL_EPOCHS, _LABEL_STEPS / batches) * scale))
@@ -164,7 +166,9 @@ def _stolen_body(view: AdversaryView) -> SegmentChain:
     return SegmentChain(parts)
 
 
-def _with_head(body: SegmentChain, inputs: NDArray[np.float32], count: int, seed: int) -> nn.Module:
+def _stolen_with_head(
+    body: SegmentChain, inputs: NDArray[np.float32], count: int, seed: int
+) -> nn.Module:
     body.eval()
     with torch.no_grad():
         # Asked of two rows, since the width behind foreign layers is nowhere written.
@@ -173,7 +177,7 @@ def _with_head(body: SegmentChain, inputs: NDArray[np.float32], count: int, seed
     return SegmentChain([body, SpatialMean(), head])
 
 
-def _hardened(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+def _hard_labels(answers: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.eye(answers.shape[1])[answers.argmax(axis=1)], dtype=np.float64)
 
 
@@ -184,6 +188,6 @@ EXTRACTION: Final = Attack(
         "segments; both: 1, 5 or 10 labelled images per class; the front only if it is public"
     ),
     source="Orekondy et al., CVPR 2019; Fu et al., USENIX Security 2022",
-    applies=_applies,
-    run=_run,
+    applies=_extraction_applies,
+    run=_run_extraction,
 )

@@ -72,8 +72,8 @@ def score_stolen_models(
     # heart.
     victim = truth.predict(truth.test.images)
     inputs = shadow_inputs(view, truth.test.images)
-    sheet = _Sheet(view, truth, seed)
-    by_owner = _read_by_owner(victim, truth)
+    sheet = _StolenScores(view, truth, seed)
+    by_owner = _classes_by_owner(victim, truth)
     found = [sheet.accuracy("victim", "accuracy of the victim", by_owner, note="owner's names")]
     # Evaluated once: the baseline of both variants.
     scratch = {k: sheet.share(evaluate_network(net, inputs)) for k, net in stolen.scratch.items()}
@@ -81,8 +81,8 @@ def score_stolen_models(
     for variant, network in stolen.surrogates.items():
         answers = evaluate_network(network, inputs)
         note = f"{front}, {stolen.queries} queries"
-        found += _by_name(sheet, variant, answers, stolen, scratch, note)
-        by_map = _read_by_owner(answers, truth)
+        found += _score_by_name(sheet, variant, answers, stolen, scratch, note)
+        by_map = _classes_by_owner(answers, truth)
         same = answers.argmax(axis=1) == victim.argmax(axis=1)
         found += [
             sheet.agreement(variant, "agreement with the victim, sub-labels", same, note),
@@ -106,7 +106,7 @@ def score_stolen_models(
     return tuple(found)
 
 
-def _read_by_owner(answers: NDArray[np.float64], truth: GroundTruth) -> NDArray[np.int64]:
+def _classes_by_owner(answers: NDArray[np.float64], truth: GroundTruth) -> NDArray[np.int64]:
     """Return the class int64 [n] that the owner reads from probabilities of sub-labels."""
     scores = class_scores_by_name(
         answers, truth.class_of_sub_label, truth.classes, pooled=truth.pooled
@@ -114,8 +114,8 @@ def _read_by_owner(answers: NDArray[np.float64], truth: GroundTruth) -> NDArray[
     return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
-def _by_name(
-    sheet: _Sheet,
+def _score_by_name(
+    sheet: _StolenScores,
     variant: str,
     answers: NDArray[np.float64],
     stolen: StolenModels,
@@ -160,7 +160,10 @@ def _by_name(
     return [
         *found,
         sheet.accuracy(
-            variant, "accuracy, owner's names (oracle)", _read_by_owner(answers, truth), note=note
+            variant,
+            "accuracy, owner's names (oracle)",
+            _classes_by_owner(answers, truth),
+            note=note,
         ),
         sheet.accuracy(
             variant,
@@ -171,7 +174,7 @@ def _by_name(
     ]
 
 
-class _Sheet:
+class _StolenScores:
     """Writes findings about one set of scored images."""
 
     def __init__(self, view: AdversaryView, truth: GroundTruth, seed: int) -> None:

@@ -84,13 +84,15 @@ def draw_reconstruction_figure(
     variants = [name for name in arrays if name not in (_ORIGINALS, _MEAN_IMAGE)]
     names = [_ORIGINALS, *variants, *([_MEAN_IMAGE] if _MEAN_IMAGE in arrays else [])]
     columns = min(shown, len(arrays[_ORIGINALS]))
-    figure = _figure((1.1 * columns + 2.4, 1.1 * len(names) + 0.5))
+    figure = _blank_figure((1.1 * columns + 2.4, 1.1 * len(names) + 0.5))
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(len(names), columns, squeeze=False)
     for line, name in zip(axes, names, strict=True):
         pictures = np.asarray(arrays[name], dtype=np.float32)
         for place, axis in enumerate(line):
-            axis.imshow(_picture(pictures[place % len(pictures)]), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(
+                _figure_picture(pictures[place % len(pictures)]), cmap="gray", vmin=0, vmax=1
+            )
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(
@@ -123,7 +125,7 @@ def draw_grouping_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     score, best = max((adjusted_rand(group, true), name) for name, group in groups.items())
     table = sorted_grouping_table(groups[best], true)
     confusion = arrays.get("confusion")
-    figure = _figure((10.0 if confusion is not None else 5.6, 5.0))
+    figure = _blank_figure((10.0 if confusion is not None else 5.6, 5.0))
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(1, 1 if confusion is None else 2, squeeze=False)[0]
     shown = axes[0].imshow(table, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
@@ -135,7 +137,7 @@ def draw_grouping_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     if len(table) <= _NUMBERED:
         axes[0].set_xticks(range(table.shape[1]))
         axes[0].set_yticks(range(len(table)))
-    figure.colorbar(shown, ax=axes[0], label="sub-labels", ticks=_whole(int(table.max())))
+    figure.colorbar(shown, ax=axes[0], label="sub-labels", ticks=_count_ticks(int(table.max())))
     if confusion is not None:
         order = sub_labels_by_class(classes, seen)
         shares = sorted_confusion(np.asarray(confusion, dtype=np.float64), order)
@@ -161,7 +163,7 @@ def draw_roc_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     path, title
         Of the figure.
     """
-    figure = _figure((5.2, 4.6))
+    figure = _blank_figure((5.2, 4.6))
     axis = figure.subplots()
     least = 1e-3  # below it a curve is a handful of members
     for name, values in arrays.items():
@@ -187,12 +189,12 @@ def draw_roc_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _whole(most: int) -> list[int]:
+def _count_ticks(most: int) -> list[int]:
     """Return at most eleven whole numbers from 0 to ``most``: ticks of counts."""
     return list(range(0, most + 1, max(1, -(-most // 10))))
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def _blank_figure(size: tuple[float, float]) -> Figure:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
@@ -234,7 +236,7 @@ def sorted_confusion(
     return confusion[np.ix_(order, order)]
 
 
-def _picture(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _figure_picture(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return [height, width, 3] or [height, width] for one of 3 or any other number of channels."""
     cut = np.clip(image, 0.0, 1.0)
     return np.moveaxis(cut, 0, 2) if len(cut) == 3 else cut.mean(axis=0)

@@ -68,13 +68,15 @@ def record_text(record: AttackRecord, path: Path, *, as_json: bool, every: bool)
     findings = record_results(record)
     lines = table_lines(findings)
     return (
-        _as_json(record, findings, lines, path)
+        _record_as_json(record, findings, lines, path)
         if as_json
-        else _as_text(record, lines, path, every=every)
+        else _record_as_text(record, lines, path, every=every)
     )
 
 
-def _as_text(record: AttackRecord, lines: Sequence[TableLine], path: Path, *, every: bool) -> str:
+def _record_as_text(
+    record: AttackRecord, lines: Sequence[TableLine], path: Path, *, every: bool
+) -> str:
     about = record.attributes
     # Stored are all variants; what is shown is what an owner has to fear.
     shown = lines if every else strongest_table_lines(lines)
@@ -90,7 +92,7 @@ def _as_text(record: AttackRecord, lines: Sequence[TableLine], path: Path, *, ev
     return "\n".join([*head, table_text(shown), *tail, "", f"wrote {path}"])
 
 
-def _as_json(
+def _record_as_json(
     record: AttackRecord, findings: Sequence[AttackResult], lines: Sequence[TableLine], path: Path
 ) -> str:
     content = {

@@ -59,7 +59,7 @@ _RECORD_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _AttackPlan:
     """A recorded run, the attacks on it, and where the findings go."""
 
     recorded: RecordedRun
@@ -94,29 +94,38 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     """
     # On a login node starting MPI may fail or be forbidden.
     if (launcher_size() or 1) == 1:  # MPI is left alone without a launcher
-        plan = _plan(path, options)
-        return _finish(plan, options, [_carry_out(plan, options, 0, 1)])
-    world = _start_ranks()
+        plan = _plan_attacks(path, options)
+        return _finish_attacks(plan, options, [_attack_tasks_of(plan, options, 0, 1)])
+    world = _start_attack_ranks()
     try:
         with world:
-            plan = agree(world, lambda: _plan(path, options), deadline_s=_PREPARE_S, tell=_tell)
-            record = _carry_out(plan, options, world.rank, world.size)
-            records = _gather_records(world, record)
+            plan = agree(
+                world,
+                lambda: _plan_attacks(path, options),
+                deadline_s=_PREPARE_S,
+                tell=_print_attack_message,
+            )
+            record = _attack_tasks_of(plan, options, world.rank, world.size)
+            records = _gather_attack_records(world, record)
             shown = agree(
                 world,
-                lambda: ("", ExitCode.DONE) if records is None else _finish(plan, options, records),
+                lambda: (
+                    ("", ExitCode.DONE)
+                    if records is None
+                    else _finish_attacks(plan, options, records)
+                ),
                 # Ranks whose findings are taken early wait here for the slowest.
                 deadline_s=_ATTACKS_S,
-                tell=_tell,
+                tell=_print_attack_message,
             )
     except AgreedFailure as failure:
         return "", ExitCode(failure.code)
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        end_all(world, error, tell=_tell)
+        end_all(world, error, tell=_print_attack_message)
     return shown
 
 
-def _plan(path: Path, options: AttackOptions) -> _Plan:
+def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
     if options.seeds < 1:
         raise UsageError(f"{options.seeds} seeds are none", where="--seeds")
     if not 0 < options.scale <= 1:
@@ -153,10 +162,12 @@ def _plan(path: Path, options: AttackOptions) -> _Plan:
         "aux_public": recorded.public,
     }
     every = list_tasks(chosen, parties, options.seeds)
-    return _Plan(recorded, {name: known[name] for name in chosen}, every, target, about)
+    return _AttackPlan(recorded, {name: known[name] for name in chosen}, every, target, about)
 
 
-def _carry_out(plan: _Plan, options: AttackOptions, rank: int, ranks: int) -> AttackRecord:
+def _attack_tasks_of(
+    plan: _AttackPlan, options: AttackOptions, rank: int, ranks: int
+) -> AttackRecord:
     """Run this rank's part of this share's tasks."""
     # First over shares, then over ranks: a share gets the same tasks on any number of ranks.
     mine = deal_tasks(
@@ -189,8 +200,8 @@ def _carry_out(plan: _Plan, options: AttackOptions, rank: int, ranks: int) -> At
     return AttackRecord(plan.about, findings, arrays)
 
 
-def _finish(
-    plan: _Plan, options: AttackOptions, records: Sequence[AttackRecord]
+def _finish_attacks(
+    plan: _AttackPlan, options: AttackOptions, records: Sequence[AttackRecord]
 ) -> tuple[str, ExitCode]:
     """Put the ranks' parts together, store and tell them."""
     whole = AttackRecord(
@@ -207,7 +218,7 @@ def _finish(
     ), record_exit_code(whole)
 
 
-def _start_ranks() -> World:
+def _start_attack_ranks() -> World:
     """Start MPI, and give every rank of a node its own device where there are several."""
     world = start_mpi()
     check_world(world)
@@ -217,7 +228,7 @@ def _start_ranks() -> World:
     return world
 
 
-def _gather_records(world: World, record: AttackRecord) -> list[AttackRecord] | None:
+def _gather_attack_records(world: World, record: AttackRecord) -> list[AttackRecord] | None:
     """Bring every rank's record to rank 0, in rank order; the others get ``None``."""
     parts = world.gather_bytes(
         pack_record(record), limit_bytes=_RECORD_BYTES, deadline_s=_ATTACKS_S
@@ -229,7 +240,7 @@ def _gather_records(world: World, record: AttackRecord) -> list[AttackRecord] | 
     ]
 
 
-def _tell(rank: int, size: int, message: str) -> None:
+def _print_attack_message(rank: int, size: int, message: str) -> None:
     """Print one line to standard error; ranks have no roles here."""
     del rank, size
     print(f"clicooper: {message}", file=sys.stderr, flush=True)  # noqa: T201

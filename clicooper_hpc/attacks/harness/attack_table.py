@@ -76,41 +76,41 @@ def table_lines(results: Iterable[AttackResult]) -> tuple[TableLine, ...]:
     for one in results:
         key = (one.attack, one.variant, one.party, one.metric, one.kind)
         groups.setdefault(key, []).append(one)
-    return tuple(_line(group) for group in groups.values())
+    return tuple(_table_line(group) for group in groups.values())
 
 
-def _line(group: Sequence[AttackResult]) -> TableLine:
+def _table_line(group: Sequence[AttackResult]) -> TableLine:
     first = group[0]
-    values = _known(one.value for one in group)
+    values = _known_values(one.value for one in group)
     # Without intervals the range over seeds stands in; one seed has no range.
-    lows = _known(one.low for one in group) or (values if len(values) > 1 else [])
-    highs = _known(one.high for one in group) or (values if len(values) > 1 else [])
+    lows = _known_values(one.low for one in group) or (values if len(values) > 1 else [])
+    highs = _known_values(one.high for one in group) or (values if len(values) > 1 else [])
     return TableLine(
         attack=first.attack,
         variant=first.variant,
         party=first.party,
         metric=first.metric,
         kind=first.kind,
-        value=_mean(values),
+        value=_mean_value(values),
         smallest=min(values, default=math.nan),
         largest=max(values, default=math.nan),
         # The widest of the seeds: an interval of their mean would forget that all seeds share one
         # run.
         low=min(lows, default=math.nan),
         high=max(highs, default=math.nan),
-        chance=_mean(_known(one.chance for one in group)),
-        baseline=_mean(_known(one.baseline for one in group)),
-        ceiling=_mean(_known(one.ceiling for one in group)),
+        chance=_mean_value(_known_values(one.chance for one in group)),
+        baseline=_mean_value(_known_values(one.baseline for one in group)),
+        ceiling=_mean_value(_known_values(one.ceiling for one in group)),
         seeds=len(group),
         note=first.note,
     )
 
 
-def _known(values: Iterable[float]) -> list[float]:
+def _known_values(values: Iterable[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean_value(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
@@ -123,10 +123,10 @@ def strongest_table_lines(lines: Sequence[TableLine]) -> tuple[TableLine, ...]:
     groups: dict[tuple[str, ...], list[TableLine]] = {}
     for line in lines:
         groups.setdefault((line.attack, line.party, line.metric, line.kind), []).append(line)
-    return tuple(_strongest(group) for group in groups.values())
+    return tuple(_strongest_line(group) for group in groups.values())
 
 
-def _strongest(group: Sequence[TableLine]) -> TableLine:
+def _strongest_line(group: Sequence[TableLine]) -> TableLine:
     for line in group:
         if line.variant == _STRONGEST:
             return line
@@ -143,25 +143,25 @@ def table_text(lines: Sequence[TableLine]) -> str:
         groups.setdefault((line.attack, line.party), []).append(line)
     text: list[str] = []
     if figures:
-        widths = _widths(figures)
+        widths = _table_widths(figures)
         heads = [name for name, _ in _NUMBERS]
-        text += _rows("variant", "metric", "kind", heads, widths)
+        text += _table_row("variant", "metric", "kind", heads, widths)
         for (attack, party), group in groups.items():
             text.append(f"{attack}, {party}")
             for line in group:
-                text += _rows(line.variant, line.metric, line.kind, _cells(line), widths)
+                text += _table_row(line.variant, line.metric, line.kind, _table_cells(line), widths)
         text.append(
             "value: mean over seeds; [low, high]: lowest and highest end of the seeds' 95 % "
             "intervals, or their range"
         )
         if any(line.above_ceiling for line in figures):
             text.append("!: above what differential privacy allows: the mechanism has a bug")
-    text += _without_figures(lines, NOT_APPLICABLE)
-    text += _without_figures(lines, FAILED)
+    text += _table_reasons(lines, NOT_APPLICABLE)
+    text += _table_reasons(lines, FAILED)
     return "\n".join(text)
 
 
-def _widths(figures: Sequence[TableLine]) -> tuple[int, int]:
+def _table_widths(figures: Sequence[TableLine]) -> tuple[int, int]:
     """Give variant and metric what they need, or a fair part of the room there is."""
     fixed = len(_INDENT) + _KIND_WIDTH + sum(width for _, width in _NUMBERS)
     room = _WIDTH - fixed - len(_GAP) * (len(_NUMBERS) + 2)
@@ -173,7 +173,7 @@ def _widths(figures: Sequence[TableLine]) -> tuple[int, int]:
     return variant, min(metric, room - variant)
 
 
-def _rows(
+def _table_row(
     variant: str, metric: str, kind: str, numbers: Sequence[str], widths: tuple[int, int]
 ) -> list[str]:
     """Return one row; what is too long for its column goes on below."""
@@ -191,21 +191,23 @@ def _rows(
     return rows
 
 
-def _cells(line: TableLine) -> list[str]:
-    value = _number(line.value)
+def _table_cells(line: TableLine) -> list[str]:
+    value = _table_number(line.value)
     if not math.isnan(line.low) and not math.isnan(line.high):
-        value = f"{value} [{_number(line.low)}, {_number(line.high)}]"
-    ceiling = f"!{_number(line.ceiling)}" if line.above_ceiling else _number(line.ceiling)
-    return [value, _number(line.chance), _number(line.baseline), ceiling]
+        value = f"{value} [{_table_number(line.low)}, {_table_number(line.high)}]"
+    ceiling = (
+        f"!{_table_number(line.ceiling)}" if line.above_ceiling else _table_number(line.ceiling)
+    )
+    return [value, _table_number(line.chance), _table_number(line.baseline), ceiling]
 
 
-def _number(value: float) -> str:
+def _table_number(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def _without_figures(lines: Sequence[TableLine], metric: str) -> list[str]:
+def _table_reasons(lines: Sequence[TableLine], metric: str) -> list[str]:
     """Say, for each attack and reason, which parties it was."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for line in lines:

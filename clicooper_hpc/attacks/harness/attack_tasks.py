@@ -117,16 +117,16 @@ def attempt_task(
         attack.name, "-", view.adversary.name, FAILED, "honest", math.nan, seed=seed, note=""
     )
     try:
-        reason = _holds_nothing(view) or attack.applies(view)
+        reason = _task_holds_nothing(view) or attack.applies(view)
         if reason is not None:
             # Once, not for each seed: the reason does not depend on chance.
             unsuited = replace(blank, metric=NOT_APPLICABLE, note=reason)
             return AttackOutcome((unsuited,) if seed == 0 else ())
         outcome = attack.run(view, aux, truth, seed, scale)
         # Now, while only this task is lost.
-        _check_arrays(outcome)
+        _check_task_arrays(outcome)
     except Exception as error:  # noqa: BLE001 - one attack must not take the others with it
-        return AttackOutcome((replace(blank, note=_words(error)),))
+        return AttackOutcome((replace(blank, note=_task_error(error)),))
     # The task is what the caller asked for, whatever the attack calls it.
     named = (
         replace(result, attack=attack.name, party=view.adversary.name, seed=seed)
@@ -135,11 +135,11 @@ def attempt_task(
     return AttackOutcome(tuple(named), outcome.arrays)
 
 
-def _holds_nothing(view: AdversaryView) -> str | None:
+def _task_holds_nothing(view: AdversaryView) -> str | None:
     return None if len(view.rows) or view.segments else "it holds neither rows nor weights"
 
 
-def _check_arrays(outcome: AttackOutcome) -> None:
+def _check_task_arrays(outcome: AttackOutcome) -> None:
     """Refuse here what could not be stored later, when it would cost all results."""
     for name, values in outcome.arrays.items():
         if not name or "/" in name or name == ".":
@@ -149,7 +149,7 @@ def _check_arrays(outcome: AttackOutcome) -> None:
             raise TypeError(f"array {name!r} has dtype {np.asarray(values).dtype}")
 
 
-def _words(error: Exception) -> str:
+def _task_error(error: Exception) -> str:
     # The innermost frame: where it happened, not where the suite called it.
     place = traceback.extract_tb(error.__traceback__)[-1]
     first = (str(error).splitlines() or [""])[0]

@@ -81,9 +81,9 @@ def merge_records(records: Sequence[tuple[str, AttackRecord]]) -> AttackRecord:
         Two parts are of different runs, or were made in different ways.
     """
     first_name, first = records[0]
-    common = _common(first)
+    common = _shared_attributes(first)
     for name, record in records[1:]:
-        other = _common(record)
+        other = _shared_attributes(record)
         # Different versions or seeds make figures that must not stand in one table.
         odd = sorted(
             key for key in common.keys() | other.keys() if common.get(key) != other.get(key)
@@ -102,5 +102,5 @@ def merge_records(records: Sequence[tuple[str, AttackRecord]]) -> AttackRecord:
     )
 
 
-def _common(record: AttackRecord) -> dict[str, Attribute]:
+def _shared_attributes(record: AttackRecord) -> dict[str, Attribute]:
     return {name: value for name, value in record.attributes.items() if name not in _OWN}

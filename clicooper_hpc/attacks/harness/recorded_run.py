@@ -86,14 +86,14 @@ class RecordedRun:
     """
 
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
-        _require_whole(run)
+        _require_recorded_run(run)
         job = job_from_canonical(str(run.attrs["resolved_job"]))
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
         self._preparation = prepare(self.job, PrivateFolder(run.folder.private))
-        self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
+        self._segments = _delivered_segments(run, self.job, self._preparation, len(cuts) + 1)
         self.adversaries = adversaries_of(len(self._segments))
         data = self._preparation.data
         # Neither half was trained on, so membership has outsiders and nobody scores on what
@@ -211,7 +211,7 @@ class RecordedRun:
         return np.concatenate(parts)
 
 
-def _require_whole(run: Run) -> None:
+def _require_recorded_run(run: Run) -> None:
     if run.status != "complete":
         raise RunFolderError(
             "the run did not reach its end, so its segments were not delivered",
@@ -221,7 +221,7 @@ def _require_whole(run: Run) -> None:
     require_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
 
 
-def _delivered(
+def _delivered_segments(
     run: Run, job: Job, preparation: Preparation, segments: int
 ) -> Sequence[nn.Sequential]:
     """Load the delivered segments, in evaluation mode."""

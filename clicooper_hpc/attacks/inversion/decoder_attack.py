@@ -46,7 +46,7 @@ _HELD = 512
 _BLOCK = 1024
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _decoder_applies(view: AdversaryView) -> str | None:
     if view.front is None:
         return "the front is secret (a shadow model is not tried)"
     return cannot_reconstruct(view)
@@ -63,8 +63,8 @@ def guess_decoder_pictures(
     sigma = view.mechanism.sigma
     inputs = choose_reconstruction_inputs(view, _TARGETS, seed)
     made = []
-    for knowledge, images, own in _sources(aux, view, seed):
-        pairs = _pairs(view, images, own)
+    for knowledge, images, own in _decoder_images(aux, view, seed):
+        pairs = _decoder_pairs(view, images, own)
         note = f"{len(images)} images of {knowledge}, {decoder_images_seen(scale)} seen, no labels"
         # Random images of its own: what a guess without any row would score.
         draws = np.random.default_rng(seed).integers(0, own, len(inputs))
@@ -90,7 +90,7 @@ def guess_decoder_pictures(
     return tuple(made)
 
 
-def _sources(
+def _decoder_images(
     aux: AuxiliaryData, view: AdversaryView, seed: int
 ) -> list[tuple[str, NDArray[np.float32], int]]:
     """Return name, images and how many of these, at the front, are of the named distribution."""
@@ -105,7 +105,7 @@ def _sources(
     return [("same and public", both, len(own)), ("public", other, len(other))]
 
 
-def _pairs(view: AdversaryView, images: NDArray[np.float32], own: int) -> DecoderPairs:
+def _decoder_pairs(view: AdversaryView, images: NDArray[np.float32], own: int) -> DecoderPairs:
     if view.front is None:
         raise ValueError("a decoder needs the front")
     shape = view.rows.shape[1:]
@@ -120,7 +120,7 @@ def _pairs(view: AdversaryView, images: NDArray[np.float32], own: int) -> Decode
     return DecoderPairs(rows, images, held, mean)
 
 
-def _run(
+def _run_decoder(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`; arrays hold 16 originals, each variant's pictures, and the mean image."""
@@ -144,6 +144,6 @@ DECODER: Final = Attack(
     name="decoder",
     knowledge="public front, mechanism, unlabelled images of the same or another distribution",
     source="He et al., ACSAC 2019",
-    applies=_applies,
-    run=_run,
+    applies=_decoder_applies,
+    run=_run_decoder,
 )

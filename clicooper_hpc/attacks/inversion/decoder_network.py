@@ -71,7 +71,7 @@ class DecoderNetwork(nn.Module):
                 nn.ReLU(),
                 nn.Unflatten(1, (inner, *side)),
             )
-        self.body = _upsampling(inner, side, (height, width))
+        self.body = _upsampling_network(inner, side, (height, width))
         self.last = nn.Conv2d(_WIDTH, channels, 3, padding=1)
         # Zero: the untrained decoder is the linear guess, and training can only be kept if it is
         # better.
@@ -91,7 +91,9 @@ class DecoderNetwork(nn.Module):
         return base + added
 
 
-def _upsampling(channels: int, side: tuple[int, ...], goal: tuple[int, int]) -> nn.Sequential:
+def _upsampling_network(
+    channels: int, side: tuple[int, ...], goal: tuple[int, int]
+) -> nn.Sequential:
     """Return convolutions that bring maps to about the side of the image, ``_WIDTH`` channels."""
     # By the larger side: what is too large by the smaller is interpolated at the end.
     doublings = max(0, round(math.log2(max(goal) / max(side))))

@@ -68,7 +68,9 @@ class TrainedDecoder:
         """Return images float32 [n, channels, height, width] in [0, 1] for released rows."""
         device = self.decoder.centre.device
         made = [
-            _forward(self.decoder, torch.from_numpy(rows[i : i + 256]).to(device)).cpu().numpy()
+            _decoder_forward(self.decoder, torch.from_numpy(rows[i : i + 256]).to(device))
+            .cpu()
+            .numpy()
             for i in range(0, len(rows), 256)
         ]
         # No rows give no pictures, in the right shape.
@@ -114,7 +116,7 @@ def train_decoder(pairs: DecoderPairs, sigma: float, seed: int, scale: float) ->
     steps = decoder_images_seen(scale) // _BATCH
     optimiser = torch.optim.Adam(decoder.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    lowest, best = _error(decoder, check_rows, check_images), copy.deepcopy(decoder)
+    lowest, best = _decoder_error(decoder, check_rows, check_images), copy.deepcopy(decoder)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
         batch = step % batches
@@ -129,29 +131,29 @@ def train_decoder(pairs: DecoderPairs, sigma: float, seed: int, scale: float) ->
         optimiser.step()
         schedule.step()
         if batch == batches - 1 or step == steps - 1:
-            error = _error(decoder, check_rows, check_images)
+            error = _decoder_error(decoder, check_rows, check_images)
             # Over-training shows in validation only; the untrained linear guess is a candidate too.
             if error < lowest:
                 lowest, best = error, copy.deepcopy(decoder)
     shrink = 1.0
     if sigma > 0:
         mean = torch.from_numpy(pairs.mean_image).to(device)
-        shrink = _shrink(_forward(best, check_rows) - mean, check_images - mean)
+        shrink = _decoder_shrinkage(_decoder_forward(best, check_rows) - mean, check_images - mean)
     return TrainedDecoder(best, pairs.mean_image, shrink)
 
 
-def _shrink(guess: Tensor, wanted: Tensor) -> float:
+def _decoder_shrinkage(guess: Tensor, wanted: Tensor) -> float:
     """Return a of the least squares ``wanted = a guess``, in [0, 1]."""
     power = float(guess.square().sum())
     return min(max(float((guess * wanted).sum()) / power, 0.0), 1.0) if power > 0 else 0.0
 
 
-def _forward(decoder: DecoderNetwork, rows: Tensor) -> Tensor:
+def _decoder_forward(decoder: DecoderNetwork, rows: Tensor) -> Tensor:
     decoder.eval()
     with torch.inference_mode():
         made: Tensor = decoder(rows)
     return made
 
 
-def _error(decoder: DecoderNetwork, rows: Tensor, wanted: Tensor) -> float:
-    return float(functional.mse_loss(_forward(decoder, rows), wanted))
+def _decoder_error(decoder: DecoderNetwork, rows: Tensor, wanted: Tensor) -> float:
+    return float(functional.mse_loss(_decoder_forward(decoder, rows), wanted))

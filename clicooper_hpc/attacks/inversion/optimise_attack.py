@@ -109,38 +109,40 @@ def optimise_pictures(
     for start in range(_STARTS):
         # The first start is the mean image, the best guess without a row.
         spread = 0.25 * torch.randn(mean.shape, generator=generator) if start else 0.0
-        pictures, costs = _descend(problem, wanted, (mean + spread).to(device), steps)
+        pictures, costs = _optimise_start(problem, wanted, (mean + spread).to(device), steps)
         better = costs < lowest
         best[better], lowest[better] = pictures[better], costs[better]
     result: NDArray[np.float32] = best.cpu().numpy()
     return result
 
 
-def _descend(problem: _Problem, wanted: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _optimise_start(
+    problem: _Problem, wanted: Tensor, start: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
     """Return pictures and their costs [n] after Adam with a cosine learning rate."""
     pictures = start.clamp(0.0, 1.0).clone().requires_grad_(True)
     optimiser = torch.optim.Adam([pictures], lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
-        _costs(problem, pictures, wanted).sum().backward()  # type: ignore[no-untyped-call]
+        _optimise_costs(problem, pictures, wanted).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         with torch.no_grad():
             # Projected after each step: an image outside [0, 1] fits rows that no image has.
             pictures.clamp_(0.0, 1.0)
     with torch.no_grad():
-        return pictures.detach(), _costs(problem, pictures, wanted)
+        return pictures.detach(), _optimise_costs(problem, pictures, wanted)
 
 
-def _costs(problem: _Problem, pictures: Tensor, wanted: Tensor) -> Tensor:
+def _optimise_costs(problem: _Problem, pictures: Tensor, wanted: Tensor) -> Tensor:
     misfit = (problem.front(pictures) - wanted).flatten(1).square().sum(dim=1)
     across = pictures.diff(dim=3).abs().flatten(1).sum(dim=1)
     down = pictures.diff(dim=2).abs().flatten(1).sum(dim=1)
     return misfit / (2 * problem.sigma**2) + problem.prior * (across + down)
 
 
-def _front_of(view: AdversaryView) -> TensorFront | None:
+def _optimise_front(view: AdversaryView) -> TensorFront | None:
     """Return the differentiable front with the clip, if the view has one."""
     if view.front_module is None:
         return None
@@ -148,15 +150,17 @@ def _front_of(view: AdversaryView) -> TensorFront | None:
     return lambda images: differentiable_public_clip(front(images), view.mechanism)
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _optimise_applies(view: AdversaryView) -> str | None:
     if view.front_module is None:
         return "the front is secret or has no gradients"
     return cannot_reconstruct(view)
 
 
-def _guess(view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float) -> Reconstruction:
+def _optimise_reconstruction(
+    view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float
+) -> Reconstruction:
     """Make pictures of at most 32 inputs; eight images of its own choose the prior's weight."""
-    front = _front_of(view)
+    front = _optimise_front(view)
     if front is None:
         raise ValueError("an optimisation needs a front with gradients")
     random = np.random.default_rng(seed)
@@ -206,10 +210,10 @@ def _guess(view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float) -> 
     return Reconstruction(inputs, pictures, mean, others, variant, note, kinds)
 
 
-def _run(
+def _run_optimise(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
-    made = _guess(view, aux, seed, scale)
+    made = _optimise_reconstruction(view, aux, seed, scale)
     results = score_reconstruction(made, view, truth, attack=OPTIMISE.name, seed=seed)
     arrays = {
         "originals": truth.train.images[view.groups[made.inputs[:_SHOWN], 0]],
@@ -223,6 +227,6 @@ OPTIMISE: Final = Attack(
     name="optimise",
     knowledge="public front with its weights, mechanism, eight images of the same distribution",
     source="He et al., ACSAC 2019",
-    applies=_applies,
-    run=_run,
+    applies=_optimise_applies,
+    run=_run_optimise,
 )

@@ -49,13 +49,13 @@ def balanced_groups(
     sweeps = max(1, min(_SWEEPS, _MOST_PAIRS // (starts * names**2)))
     best, least = even, np.inf
     for _ in range(starts):
-        group, cost = _settled(sums, rng.permutation(even), groups, sweeps, rng)
+        group, cost = _balance_by_swaps(sums, rng.permutation(even), groups, sweeps, rng)
         if cost < least:
             best, least = group, cost
     return best
 
 
-def _settled(
+def _balance_by_swaps(
     sums: NDArray[np.float64],
     group: NDArray[np.int64],
     groups: int,

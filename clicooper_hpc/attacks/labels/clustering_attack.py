@@ -60,7 +60,7 @@ def cluster_rows(
 
     found: Guesses = {}
     for name, space in row_representations(rows, seed, width=_WIDTH).items():
-        for kind, points in _spaces(space).items():
+        for kind, points in _clustering_spaces(space).items():
             tag = f"{name}, {kind}"
             # Plain k-means on tens of thousands of rows would take most of the attack's time.
             wide = len(points) > 5000
@@ -83,7 +83,7 @@ def cluster_rows(
     return found
 
 
-def _spaces(space: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _clustering_spaces(space: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Return the rows plain, l2-normalised and whitened (first 64 principal axes)."""
     centred = space.astype(np.float64) - space.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / max(len(centred) - 1, 1))
@@ -115,7 +115,9 @@ def guess_clusters(
     return found
 
 
-def _known_samples(truth: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64] | None:
+def _known_cluster_rows(
+    truth: NDArray[np.int64], classes: int, seed: int
+) -> NDArray[np.int64] | None:
     """Draw one row of each class: the one piece of the truth this attacker is given."""
     rng = np.random.default_rng(seed)
     places = [np.flatnonzero(truth == number) for number in range(classes)]
@@ -124,7 +126,7 @@ def _known_samples(truth: NDArray[np.int64], classes: int, seed: int) -> NDArray
     return np.array([rng.choice(place) for place in places], dtype=np.int64)
 
 
-def _ceiling(view: AdversaryView, classes: int) -> float:
+def _clustering_ceiling(view: AdversaryView, classes: int) -> float:
     """Return the ceiling for guesses from released rows alone, nan where none applies."""
     mechanism = view.mechanism
     # Rows behind a segment or means of rows are not covered by the bound for a released row.
@@ -134,7 +136,7 @@ def _ceiling(view: AdversaryView, classes: int) -> float:
     return gaussian_ceiling(classes, mechanism.radius, mechanism.sigma)
 
 
-def _score(
+def _score_clusters(
     name: str,
     group: NDArray[np.int64],
     true: NDArray[np.int64],
@@ -179,7 +181,7 @@ def _score(
             note=f"{note}; our reading of a success of 0 %, which no accuracy can be",
         ),
     ]
-    for metric, score in (("ARI", adjusted_rand), ("NMI", _nmi)):
+    for metric, score in (("ARI", adjusted_rand), ("NMI", _clustering_nmi)):
         value, chance = score(group, true), score(group, blind)
         found.append(
             AttackResult(
@@ -217,21 +219,21 @@ def _score(
     return found
 
 
-def _nmi(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
+def _clustering_nmi(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(normalized_mutual_info_score(truth, found))
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _clustering_applies(view: AdversaryView) -> str | None:
     return None if len(view.rows) else "the party has no rows"
 
 
-def _run(
+def _run_clustering(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     classes = count_classes(aux.same.classes)
     # A mean of k rows is of samples of one sub-label, so of one class.
     true = truth.train.classes[view.groups[:, 0]]
-    known = _known_samples(true, classes, seed)
+    known = _known_cluster_rows(true, classes, seed)
     if known is None:
         return AttackOutcome(())
     unknown = np.ones(len(true), dtype=np.bool_)
@@ -239,9 +241,9 @@ def _run(
     unknown[known] = False
     results: list[AttackResult] = []
     for name, group in guess_clusters(view, classes, known, seed, scale).items():
-        ceiling = _ceiling(view, classes) if name.startswith("rows") else math.nan
+        ceiling = _clustering_ceiling(view, classes) if name.startswith("rows") else math.nan
         party = view.adversary.name
-        results += _score(name, group[unknown], true[unknown], ceiling, party, seed)
+        results += _score_clusters(name, group[unknown], true[unknown], ceiling, party, seed)
     return AttackOutcome(tuple(results))
 
 
@@ -249,6 +251,6 @@ CLUSTERING: Final = Attack(
     name="clustering",
     knowledge="rows, K, own segments; one known row a class where the variant says so",
     source="Liu et al., arXiv 2203.05222",
-    applies=_applies,
-    run=_run,
+    applies=_clustering_applies,
+    run=_run_clustering,
 )

@@ -61,7 +61,7 @@ def equal_groups(
     for start in range(min(starts, _STARTS_OF_MANY) if many else starts):
         # Ward's groups are a good start and the same for every seed.
         if start == 0:
-            centres = _means(points, ward_groups(points, groups), groups)
+            centres = _group_means(points, ward_groups(points, groups), groups)
         else:
             centres, _ = kmeans_plusplus(points, groups, random_state=int(rng.integers(2**31)))
         if many:
@@ -76,7 +76,7 @@ def equal_groups(
             if np.array_equal(now, chosen):
                 break
             chosen = now
-            centres = _means(points, chosen, groups)
+            centres = _group_means(points, chosen, groups)
         if cost < best_cost:
             best, best_cost = chosen, cost
     return best
@@ -93,7 +93,7 @@ def deal_equal_groups(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.i
     n, groups = costs.shape
     room = max(size, -(-n // groups))
     if n > _MANY:
-        return _deal_in_turn(costs + _prices(costs), room)
+        return _deal_groups_in_turn(costs + _group_prices(costs), room)
     slots = np.repeat(np.arange(groups), room)
     which, where = linear_sum_assignment(costs[:, slots])
     dealt = np.empty(n, dtype=np.int64)
@@ -101,7 +101,7 @@ def deal_equal_groups(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.i
     return dealt
 
 
-def _prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _group_prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what to add to each group's costs so that groups are about equally wanted."""
     n, groups = costs.shape
     prices = np.zeros(groups)
@@ -116,7 +116,7 @@ def _prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return prices
 
 
-def _deal_in_turn(costs: NDArray[np.float64], room: int) -> NDArray[np.int64]:
+def _deal_groups_in_turn(costs: NDArray[np.float64], room: int) -> NDArray[np.int64]:
     """Give each point the cheapest group that has room, those with most to lose first."""
     two = np.partition(costs, min(1, costs.shape[1] - 1), axis=1)[:, :2]
     left = np.full(costs.shape[1], room)
@@ -139,7 +139,7 @@ def spectral_groups(affinity: NDArray[np.float64], groups: int, seed: int) -> ND
     return np.asarray(found, dtype=np.int64)
 
 
-def _means(
+def _group_means(
     points: NDArray[np.float64], chosen: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
     sums = np.zeros((groups, points.shape[1]))

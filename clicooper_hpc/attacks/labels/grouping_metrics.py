@@ -66,7 +66,11 @@ def adjusted_rand(found: Labels, truth: Labels) -> float:
     scikit-learn's, without its checks: chance levels ask for it ten thousands of times.
     """
     table = contingency_table(found, truth)
-    both, guessed, true = _pairs(table), _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
+    both, guessed, true = (
+        _grouping_pairs(table),
+        _grouping_pairs(table.sum(axis=1)),
+        _grouping_pairs(table.sum(axis=0)),
+    )
     n = int(table.sum())
     expected = guessed * true / max(n * (n - 1) / 2, 1)
     most = (guessed + true) / 2
@@ -80,8 +84,8 @@ def pair_f1(found: Labels, truth: Labels) -> float:
     Its blind level is the share of pairs that are together, not 0.
     """
     table = contingency_table(found, truth)
-    both = _pairs(table)
-    guessed, true = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
+    both = _grouping_pairs(table)
+    guessed, true = _grouping_pairs(table.sum(axis=1)), _grouping_pairs(table.sum(axis=0))
     return 2 * both / (guessed + true) if guessed + true else 1.0
 
 
@@ -94,5 +98,5 @@ def exactly_recovered(found: Labels, truth: Labels) -> float:
     return float(np.any(whole & (table > 0), axis=0)[present].mean())
 
 
-def _pairs(counts: NDArray[np.int64]) -> int:
+def _grouping_pairs(counts: NDArray[np.int64]) -> int:
     return int(np.sum(counts.astype(np.int64) * (counts - 1) // 2))

@@ -93,7 +93,7 @@ def informed_groups(
     clean = clean_shadow_rows(view, known.images)
     found: dict[str, NDArray[np.int64]] = {}
     for name, chosen in {
-        f"{_FEW} labelled images a class": _few(known.classes, seed),
+        f"{_FEW} labelled images a class": _few_labelled_images(known.classes, seed),
         f"{len(known)} labelled images": np.arange(len(known)),
     }.items():
         scores: dict[str, Scores] = {}
@@ -127,7 +127,7 @@ def informed_row_scores(seen: LabelledEvidence) -> Scores:
     and the noise's: the discriminant of Fisher, and the likeliest class if rows are Gaussian.
     """
     points, rows = seen.narrow(_WIDE)
-    means = _class_means(points, seen.classes, seen.class_count)
+    means = _informed_class_means(points, seen.classes, seen.class_count)
     left = points - means[seen.classes]
     within = left.T @ left / len(left)
     width = len(within)
@@ -138,7 +138,7 @@ def informed_row_scores(seen: LabelledEvidence) -> Scores:
     np.add.at(sums, seen.names.astype(np.int64), rows)
     sizes = np.bincount(seen.names, minlength=seen.count)[:, None]
     scores: Scores = sums @ weights - sizes / 2 * np.sum(means.T * weights, axis=0)
-    return _last_resort(scores, seen.classes)
+    return _unseen_classes_last(scores, seen.classes)
 
 
 def informed_density_scores(seen: LabelledEvidence) -> Scores:
@@ -169,7 +169,7 @@ def informed_density_scores(seen: LabelledEvidence) -> Scores:
         )
         names = seen.names[start : start + _PASS].astype(np.int64)
         np.add.at(scores, (names[:, None], np.array(present)[None, :]), logs_of_class)
-    return _last_resort(scores, seen.classes)
+    return _unseen_classes_last(scores, seen.classes)
 
 
 def informed_answer_scores(
@@ -182,12 +182,12 @@ def informed_answer_scores(
     # Less the largest: exp would overflow.
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    means = _class_means(logs, classes_of, classes)
+    means = _informed_class_means(logs, classes_of, classes)
     scores: Scores = (means - means.mean(axis=0)).T
-    return _last_resort(scores, classes_of)
+    return _unseen_classes_last(scores, classes_of)
 
 
-def _class_means(values: Scores, classes_of: NDArray[np.int64], classes: int) -> Scores:
+def _informed_class_means(values: Scores, classes_of: NDArray[np.int64], classes: int) -> Scores:
     """Return the mean of each class, float64 [K, d]; zeros of one without images."""
     parts = [values[classes_of == one] for one in range(classes)]
     return np.stack(
@@ -195,14 +195,14 @@ def _class_means(values: Scores, classes_of: NDArray[np.int64], classes: int) ->
     )
 
 
-def _last_resort(scores: Scores, classes_of: NDArray[np.int64]) -> Scores:
+def _unseen_classes_last(scores: Scores, classes_of: NDArray[np.int64]) -> Scores:
     """Make classes without a labelled image, of which nothing is known, the last to be guessed."""
     absent = np.bincount(classes_of, minlength=scores.shape[1]) == 0
     scores[:, absent] = scores.min() - 1.0
     return scores
 
 
-def _few(classes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def _few_labelled_images(classes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     order = np.random.default_rng(seed).permutation(len(classes))
     return np.concatenate(
         [order[classes[order] == one][:_FEW] for one in range(int(classes.max()) + 1)]

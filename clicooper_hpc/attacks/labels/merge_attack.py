@@ -49,10 +49,10 @@ Groups = dict[str, NDArray[np.int64]]
 
 def guess_merge_groups(view: AdversaryView, classes: int, seed: int, scale: float) -> Groups:
     """Return the class guessed for each sub-label, int64 [gamma K], by name of the variant."""
-    return _guess(view, classes, seed, scale)[0]
+    return _merge_groups_and_confusion(view, classes, seed, scale)[0]
 
 
-def _guess(
+def _merge_groups_and_confusion(
     view: AdversaryView, classes: int, seed: int, scale: float
 ) -> tuple[Groups, NDArray[np.float64] | None]:
     """Return the groupings, and the mean answer to the rows of each sub-label, if there is one."""
@@ -60,7 +60,7 @@ def _guess(
     logits = segment_logits(features, view.sub_label_count)
     confused = None
     if logits is not None:
-        confused = _mean_probabilities(logits, view.sub_labels, view.sub_label_count)
+        confused = _merge_confusion(logits, view.sub_labels, view.sub_label_count)
         # The scores themselves are points too, but their confusion says it better.
     evidence = MergeEvidence(
         view.rows,
@@ -75,7 +75,7 @@ def _guess(
     return merge_variants(evidence, seed=seed, scale=scale), confused
 
 
-def _mean_probabilities(
+def _merge_confusion(
     logits: NDArray[np.float32], sub_labels: NDArray[np.int32], count: int
 ) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
@@ -168,13 +168,13 @@ def score_merge_names(
     )
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _merge_applies(view: AdversaryView) -> str | None:
     if not len(view.rows) and segment_head_weights(view) is None:
         return "the party has neither rows with sub-labels nor the last layer"
     return None
 
 
-def _run(
+def _run_merge(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`.
@@ -184,7 +184,7 @@ def _run(
     mean answer to the rows of each sub-label.
     """
     classes = count_classes(aux.same.classes)
-    groups, confused = _guess(view, classes, seed, scale)
+    groups, confused = _merge_groups_and_confusion(view, classes, seed, scale)
     informed = informed_groups(view, aux.same, classes, seed)
     groups |= informed
     seen = np.ones(view.sub_label_count, dtype=np.bool_)
@@ -207,6 +207,6 @@ MERGE: Final = Attack(
     name="merge",
     knowledge="rows, sub-labels, noise, K and gamma, own segments; labelled images where it says",
     source="grouping of sub-labels, adaptive attack on label expansion (no published one)",
-    applies=_applies,
-    run=_run,
+    applies=_merge_applies,
+    run=_run_merge,
 )

@@ -93,7 +93,7 @@ def merge_variants(evidence: MergeEvidence, *, seed: int = 0, scale: float = 1.0
     if len(rows):
         # Numbered without gaps: a sub-label without rows has no mean to be grouped by.
         seen, labels = np.unique(labels, return_inverse=True)
-    way = _Grouping(gamma, K, seed, scale)
+    way = _MergeVariants(gamma, K, seed, scale)
     found: Groups = {}
     cells: NDArray[np.int64] | None = None
     if len(rows):
@@ -110,7 +110,7 @@ def merge_variants(evidence: MergeEvidence, *, seed: int = 0, scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Grouping:
+class _MergeVariants:
     """What the attacker knows and how hard it tries; each method adds groupings to ``found``."""
 
     gamma: int

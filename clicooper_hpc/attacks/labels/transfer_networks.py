@@ -102,7 +102,7 @@ def transfer_between_cells(
     """
     rows, labels, count = seen.rows, seen.labels, len(cell_of)
     cell = cell_of[labels]
-    centred = _centred(rows, cell)
+    centred = _centred_by_cell(rows, cell)
     scores = np.zeros((count, count))
     weights = 1.0 / np.bincount(labels, minlength=count)[labels]
     cells = int(cell_of.max()) + 1
@@ -124,7 +124,7 @@ def transfer_between_cells(
             steps=steps,
             weights=weights[own],
         )
-        means = _by_sub_label(answers, labels, count)
+        means = _transfer_means(answers, labels, count)
         scores[members] = means.T
     for number in range(cells):
         members = np.flatnonzero(cell_of == number)
@@ -151,7 +151,7 @@ def transfer_confusion(
             rows[learn], labels[learn], count, rows[ask], seed + part, steps=steps
         )
         total[ask] = np.exp(answers)
-    return _by_sub_label(total, labels, count)
+    return _transfer_means(total, labels, count)
 
 
 def refine_by_transfer(
@@ -177,13 +177,13 @@ def refine_by_transfer(
     rows, labels, count = seen.rows, seen.labels, len(groups)
     rng = np.random.default_rng(seed)
     cells = np.zeros(count, dtype=np.int64) if cell_of is None else cell_of
-    centred = rows if cell_of is None else _centred(rows, cells[labels])
+    centred = rows if cell_of is None else _centred_by_cell(rows, cells[labels])
     weights = 1.0 / np.bincount(labels, minlength=count)[labels]
     chosen = groups.copy()
     steps = max(20, int(_STEPS * scale))
     for turn in range(max(1, round(rounds * scale))):
         if cell_of is None:
-            half = _halves(chosen, rng)
+            half = _transfer_halves(chosen, rng)
         else:
             half = (rng.permutation(int(cells.max()) + 1) % 2)[cells]
         scores = np.zeros((count, classes))
@@ -201,7 +201,7 @@ def refine_by_transfer(
                 steps=steps,
                 weights=weights[learn],
             )
-            scores += _by_sub_label(answers, labels[ask], count)
+            scores += _transfer_means(answers, labels[ask], count)
         before = chosen.copy()
         for number in range(int(cells.max()) + 1):
             members = np.flatnonzero(cells == number)
@@ -215,7 +215,7 @@ def refine_by_transfer(
     return chosen
 
 
-def _halves(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _transfer_halves(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return 0 or 1 for each member, every group cut in half: a half without a class learns none.
 
     Which half is larger alternates from one odd group to the next.
@@ -227,7 +227,7 @@ def _halves(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.i
     return half
 
 
-def _by_sub_label(
+def _transfer_means(
     values: NDArray[np.float64], labels: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
     sums = np.zeros((count, values.shape[1]))
@@ -236,7 +236,7 @@ def _by_sub_label(
     return means
 
 
-def _centred(rows: NDArray[np.float32], cell: NDArray[np.int64]) -> NDArray[np.float32]:
+def _centred_by_cell(rows: NDArray[np.float32], cell: NDArray[np.int64]) -> NDArray[np.float32]:
     count = int(cell.max()) + 1
     sums = np.zeros((count, rows.shape[1]))
     np.add.at(sums, cell, rows.astype(np.float64))

@@ -90,7 +90,7 @@ def guess_membership(
         scores |= {f"released rows, {name}": values for name, values in found.items()}
     chain = composed_network(view)
     # Whoever holds all segments asks its own copy; the oracle answers the same.
-    answers = oracle if chain is None else partial(_answers, view, chain)
+    answers = oracle if chain is None else partial(_membership_answers, view, chain)
     if answers is not None:
         found = network_membership_scores(view, aux, targets, answers, seed, scale)
         scores |= {f"network, {name}": values for name, values in found.items()}
@@ -111,7 +111,7 @@ def score_membership(
     mu = _replace_one_mu(view.mechanism)
     results = []
     for variant, values in scores.items():
-        auc = partial(_auc, member, values)
+        auc = partial(_membership_auc, member, values)
         low, high = bootstrap_interval(auc, len(member), seed)
         note = f"{int(member.sum())} members, {int((~member).sum())} others"
         results.append(
@@ -132,7 +132,7 @@ def score_membership(
             )
         )
         for rate in _FALSE_POSITIVES:
-            found = int((values[member] > _threshold(values[~member], rate)).sum())
+            found = int((values[member] > _membership_threshold(values[~member], rate)).sum())
             low, high = clopper_pearson_interval(found, int(member.sum()))
             results.append(
                 AttackResult(
@@ -154,14 +154,14 @@ def score_membership(
     return tuple(results)
 
 
-def _applies(view: AdversaryView) -> str | None:
+def _membership_applies(view: AdversaryView) -> str | None:
     if not len(view.rows):
         return None
     why = cannot_make_shadow_rows(view)
     return None if why is None or composed_network(view) is not None else why
 
 
-def _run(
+def _run_membership(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`; arrays hold false- and true-positive rates float64 [2, points].
@@ -180,21 +180,23 @@ def _run(
     classes = np.concatenate([truth.train.classes[inside], truth.test.classes[outside]])[order]
     oracle = truth.predict if not len(view.rows) else None
     scores = guess_membership(view, aux, LabelledImages(images, classes), oracle, seed, scale)
-    curves = {f"roc {name}": _curve(member, values) for name, values in scores.items()}
+    curves = {f"roc {name}": _membership_curve(member, values) for name, values in scores.items()}
     mu = _replace_one_mu(view.mechanism)
     if math.isfinite(mu):
-        rates = _rates()
+        rates = _false_positive_rates()
         curves["bound"] = np.stack([rates, [membership_ceiling(rate, mu) for rate in rates]])
     return AttackOutcome(score_membership(scores, member, view, seed), curves)
 
 
-def _answers(
+def _membership_answers(
     view: AdversaryView, chain: SegmentChain, images: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     return evaluate_network(chain, clean_shadow_rows(view, images))
 
 
-def _auc(member: NDArray[np.bool_], values: NDArray[np.float64], at: NDArray[np.int64]) -> float:
+def _membership_auc(
+    member: NDArray[np.bool_], values: NDArray[np.float64], at: NDArray[np.int64]
+) -> float:
     chosen = member[at]
     # A bootstrap draw of one kind only has no AUC.
     if chosen.all() or not chosen.any():
@@ -205,21 +207,23 @@ def _auc(member: NDArray[np.bool_], values: NDArray[np.float64], at: NDArray[np.
     return above / (inside * (len(at) - inside))
 
 
-def _threshold(others: NDArray[np.float64], rate: float) -> float:
+def _membership_threshold(others: NDArray[np.float64], rate: float) -> float:
     """Return the value that at most ``rate`` of the non-members lie above."""
     # Set by the non-members: the attacker's rate of false alarms is what is fixed.
     return float(np.sort(others)[::-1][min(math.floor(rate * len(others)), len(others) - 1)])
 
 
-def _curve(member: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _membership_curve(
+    member: NDArray[np.bool_], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return false- and true-positive rates float64 [2, points], dense at few false positives."""
     false, true, _ = roc_curve(member, values)
-    rates = _rates()
+    rates = _false_positive_rates()
     at = np.searchsorted(false, rates, side="right") - 1
     return np.stack([rates, true[at]])
 
 
-def _rates() -> NDArray[np.float64]:
+def _false_positive_rates() -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.geomspace(1e-4, 1, _ROC_POINTS - 1)])
 
 
@@ -238,6 +242,6 @@ MEMBERSHIP: Final = Attack(
         "distribution; trainer: its rows and the public front; outsider: answers of the network"
     ),
     source="Carlini et al., S&P 2022; Yeom et al., 2018; release: derived",
-    applies=_applies,
-    run=_run,
+    applies=_membership_applies,
+    run=_run_membership,
 )

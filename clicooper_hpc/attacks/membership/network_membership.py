@@ -95,14 +95,14 @@ def network_membership_scores(
     # The attacker has no label map: it learns names from images of its own.
     names = learn_label_names(answers(aux.same.images[named]), aux.same.classes[named], count)
     found = {"confidence": said.max(axis=1)}
-    expected = _expected(view, aux, targets, count, rng, scale)
+    expected = _shadow_log_odds(view, aux, targets, count, rng, scale)
     for tag, pooled in (("", False), (", pooled", True)):
         own = _log_odds(class_scores_by_name(said, names, count, pooled=pooled), targets.classes)
         found |= {f"loss{tag}": own, f"LiRA{tag}": own - expected[pooled]}
     return found
 
 
-def _expected(
+def _shadow_log_odds(
     view: AdversaryView,
     aux: AuxiliaryData,
     targets: LabelledImages,
@@ -129,7 +129,7 @@ def _expected(
         if view.front is not None:
             rows = release_shadow_rows(view, rows, classes[half], rng)
         names = classes[half] * gamma + rng.integers(0, gamma, len(half))
-        network = _shadow(view, rows, len(owner), seed)
+        network = _shadow_network(view, rows, len(owner), seed)
         fit_network(network, rows, np.eye(len(owner))[names], SurrogateTraining(epochs, seed))
         answers = evaluate_network(network, inputs)
         for pooled, so_far in total.items():
@@ -138,7 +138,9 @@ def _expected(
     return total
 
 
-def _shadow(view: AdversaryView, rows: NDArray[np.float32], outputs: int, seed: int) -> nn.Module:
+def _shadow_network(
+    view: AdversaryView, rows: NDArray[np.float32], outputs: int, seed: int
+) -> nn.Module:
     chain = composed_network(view)
     if chain is not None and outputs == view.sub_label_count:
         return reinitialised_network(chain.parts, seed)

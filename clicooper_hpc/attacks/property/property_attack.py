@@ -81,7 +81,7 @@ def guess_properties(
         return np.asarray(basis.transform(rows.reshape(len(rows), -1)), dtype=np.float64)
 
     # Several draws of noise for each image, unless there is nothing random about its rows.
-    draws = max(1, round(_DRAWS * scale)) if view.mechanism.sigma > 0 or _grouped(view) else 1
+    draws = max(1, round(_DRAWS * scale)) if view.mechanism.sigma > 0 or _averages_rows(view) else 1
     rows = [project(release_shadow_rows(view, clean, classes, rng)) for _ in range(draws)]
     # Held out by image, so that no draw of a held-out image was trained on.
     kept = round(number * (1 - _HELD_OUT))
@@ -94,11 +94,15 @@ def guess_properties(
         values = found.of(images)
         known = np.tile(values[:kept], draws)
         candidates = {
-            "linear": _linear(learn, known, found.values),
-            "neural": _neural(learn / spread, known, found.values, seed, scale, spread),
+            "linear": _linear_property_classifier(learn, known, found.values),
+            "neural": _neural_property_classifier(
+                learn / spread, known, found.values, seed, scale, spread
+            ),
         }
         tried = {
-            name: _balanced(one(rows[0][kept:]).argmax(axis=1), values[kept:], found.values)
+            name: _balanced_property_accuracy(
+                one(rows[0][kept:]).argmax(axis=1), values[kept:], found.values
+            )
             for name, one in candidates.items()
         }
         # By images of its own; choosing with the truth would flatter the attacker.
@@ -120,7 +124,7 @@ def score_properties(
     """
     ids = np.unique(view.groups)
     samples, classes = truth.train.images[ids], truth.train.classes[ids]
-    single = not _grouped(view) and len(ids) == len(view.groups)
+    single = not _averages_rows(view) and len(ids) == len(view.groups)
     mechanism = view.mechanism
     results = []
     for found in image_properties(aux.same.images):
@@ -136,8 +140,10 @@ def score_properties(
         # exceeds that is leaked.
         by_class = likeliest_property_values(aux, found)[classes]
         low, high = bootstrap_interval(
-            lambda at, judged=judged, values=values, count=found.values: _balanced(  # type: ignore[misc]
-                judged[at], values[at], count
+            lambda at, judged=judged, values=values, count=found.values: (
+                _balanced_property_accuracy(  # type: ignore[misc]
+                    judged[at], values[at], count
+                )
             ),
             len(ids),
             seed,
@@ -153,11 +159,11 @@ def score_properties(
                 party=view.adversary.name,
                 metric="balanced accuracy",
                 kind="honest",
-                value=_balanced(judged, values, found.values),
+                value=_balanced_property_accuracy(judged, values, found.values),
                 low=low,
                 high=high,
                 chance=1 / found.values,
-                baseline=_balanced(by_class, values, found.values),
+                baseline=_balanced_property_accuracy(by_class, values, found.values),
                 ceiling=ceiling,
                 seed=seed,
                 note=f"{verdict.classifier} classifier; baseline: told the true class, not the row",
@@ -166,7 +172,7 @@ def score_properties(
     return tuple(results)
 
 
-def _run(
+def _run_property(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     return AttackOutcome(
@@ -174,7 +180,9 @@ def _run(
     )
 
 
-def _linear(rows: NDArray[np.float64], values: NDArray[np.int64], count: int) -> _Classifier:
+def _linear_property_classifier(
+    rows: NDArray[np.float64], values: NDArray[np.int64], count: int
+) -> _Classifier:
     fitted = LinearDiscriminantAnalysis(
         solver="lsqr", shrinkage="auto", priors=np.full(count, 1 / count)
     ).fit(rows, values)
@@ -185,7 +193,7 @@ def _linear(rows: NDArray[np.float64], values: NDArray[np.int64], count: int) ->
     return classify
 
 
-def _neural(
+def _neural_property_classifier(
     rows: NDArray[np.float64],
     values: NDArray[np.int64],
     count: int,
@@ -207,7 +215,9 @@ def _neural(
     return classify
 
 
-def _balanced(judged: NDArray[np.int64], values: NDArray[np.int64], count: int) -> float:
+def _balanced_property_accuracy(
+    judged: NDArray[np.int64], values: NDArray[np.int64], count: int
+) -> float:
     """Return the mean over values of the share found; values that do not occur are left out."""
     all_of = np.bincount(values, minlength=count)
     right = np.bincount(values[judged == values], minlength=count)
@@ -215,7 +225,7 @@ def _balanced(judged: NDArray[np.int64], values: NDArray[np.int64], count: int) 
     return float((right[seen] / all_of[seen]).mean())
 
 
-def _grouped(view: AdversaryView) -> bool:
+def _averages_rows(view: AdversaryView) -> bool:
     return int(view.groups.shape[1]) > 1
 
 
@@ -224,5 +234,5 @@ PROPERTY: Final = Attack(
     knowledge="the public front, the noise, and 10,000 images of the same distribution",
     source="Mao et al., arXiv 2304.09515",
     applies=cannot_make_shadow_rows,
-    run=_run,
+    run=_run_property,
 )

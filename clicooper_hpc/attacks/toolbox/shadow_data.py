@@ -76,7 +76,7 @@ def release_shadow_rows(
     NDArray[np.float32]
         [n, ...]; row i contains sample i, for k > 1 together with k - 1 others.
     """
-    sigma, size = view.mechanism.sigma, _group_size(view)
+    sigma, size = view.mechanism.sigma, _shadow_group_size(view)
     # Fresh noise of the public mechanism: a classifier trained on clean rows would blame noise for
     # what its own training lacked.
     rows = clean + rng.normal(0, sigma, clean.shape).astype(np.float32)
@@ -95,5 +95,5 @@ def release_shadow_rows(
     return (total / size).astype(np.float32)
 
 
-def _group_size(view: AdversaryView) -> int:
+def _shadow_group_size(view: AdversaryView) -> int:
     return max(1, view.groups.shape[1]) if view.groups.ndim == 2 else 1

@@ -190,7 +190,7 @@ def fit_network(
                 continue
             batch = inputs[chosen]
             if training.images:
-                batch = _moved(batch, rng)
+                batch = _augmented_images(batch, rng)
             optimizer.zero_grad()
             answers = network(batch.to(device)).flatten(1)
             loss = functional.cross_entropy(answers, wanted[chosen].to(device))
@@ -216,7 +216,7 @@ def evaluate_network(network: nn.Module, rows: NDArray[np.float32]) -> NDArray[n
     return torch.cat(parts).numpy()
 
 
-def _moved(batch: Tensor, rng: np.random.Generator) -> Tensor:
+def _augmented_images(batch: Tensor, rng: np.random.Generator) -> Tensor:
     """Flip half of the images, shift all by the same few pixels (reflected at the border)."""
     flip = torch.from_numpy(rng.random(len(batch)) < 0.5)
     batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
