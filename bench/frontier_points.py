@@ -13,7 +13,7 @@ from paper_read import Measured
 from paper_rows import Metric, Row, pick
 from paper_runs import Attacking, Planned
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 #: One panel and one column each: what an attacker gains honestly.
 PANELS: tuple[Row, ...] = (
@@ -104,7 +104,7 @@ def unit_of(noise: str) -> str:
     return next(word for word in ("off", "element", "sample") if word in noise.split())
 
 
-def without_of(row: Row, line: Line) -> float:
+def without_of(row: Row, line: TableLine) -> float:
     """Return the figure of an attacker who has no information."""
     return line.chance if row.without == "chance" else line.baseline
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels.informed import Evidence, by_rows
-from clicooper_hpc.attacks.labels.merge import merge_variants
+from clicooper_hpc.attacks.labels.informed_groups import LabelledEvidence, informed_row_scores
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.front import Front
@@ -111,8 +111,8 @@ def _report(
     owner = np.arange(count * gamma) // gamma
     leaks = _leaks(places, named, classes, owner, count, seed)
     half = len(tests) // 2
-    scores = by_rows(
-        Evidence(
+    scores = informed_row_scores(
+        LabelledEvidence(
             places, named.astype(np.int32), len(owner), tests[:half], truth[:half], count, sigma
         )
     )
@@ -121,7 +121,9 @@ def _report(
     leaks["labelled"] = adjusted_rand_score(owner[occurring], guessed[occurring])
     if merge and gamma > 1:
         seen = np.bincount(named, minlength=len(owner)) > 0
-        found = merge_variants(places, named.astype(np.int32), gamma, count, sigma, seed=seed)
+        found = merge_variants(
+            MergeEvidence(places, named.astype(np.int32), gamma, count, sigma), seed=seed
+        )
         scored = {k: adjusted_rand_score(owner[seen], v[seen]) for k, v in found.items()}
         best = max(scored, key=lambda name: scored[name])
         leaks[f"merge attack ({best})"] = scored[best]

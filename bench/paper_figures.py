@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from paper_rows import Target
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 #: Shown where a figure is not there.
 NONE = "-"
@@ -51,7 +51,7 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(tuple(value for value in values if not math.isnan(value)))
 
 
-def pooled(lines: Sequence[Line]) -> Line:
+def pooled(lines: Sequence[TableLine]) -> TableLine:
     """Return the mean line of several seeds.
 
     The half-widths of independent intervals add up in squares: that of a mean of n is
@@ -75,7 +75,7 @@ def pooled(lines: Sequence[Line]) -> Line:
     )
 
 
-def verdict(target: Target, lines: Sequence[Line], classes: int) -> str:
+def verdict(target: Target, lines: Sequence[TableLine], classes: int) -> str:
     """Return yes or no for the mean, and how many seeds hold by themselves; ``-`` without rule."""
     if not lines or (target.classes is not None and target.classes != classes):
         return NONE

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clicooper_hpc.attacks.harness.record import findings_of
-from clicooper_hpc.attacks.harness.share import FAILED
-from clicooper_hpc.attacks.harness.table import Line, aggregate, strongest
+from clicooper_hpc.attacks.harness.attack_record import record_results
+from clicooper_hpc.attacks.harness.attack_table import TableLine, strongest_table_lines, table_lines
+from clicooper_hpc.attacks.harness.attack_tasks import FAILED
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.attacks import ATTACKS_FILE, AttackRecord, read_record
 from clicooper_hpc.runstore.reader import open_run
@@ -46,7 +46,7 @@ class Measured:
     epsilon: float
     classes: int
     release: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TableLine, ...] = ()
     failed: tuple[str, ...] = ()
     scale: float = 1.0
     aux: str = ""
@@ -84,10 +84,10 @@ def read_measured(folder: Path) -> Measured | None:
     record = read_attacks(folder)
     if record is None or record.attributes["run_id"] != run.attrs["run_id"]:
         return plain
-    lines = aggregate(findings_of(record))
+    lines = table_lines(record_results(record))
     return replace(
         plain,
-        lines=strongest([line for line in lines if not math.isnan(line.value)]),
+        lines=strongest_table_lines([line for line in lines if not math.isnan(line.value)]),
         failed=tuple(
             f"{one.attack}, {one.party}: {one.note}" for one in lines if one.metric == FAILED
         ),

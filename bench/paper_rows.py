@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 #: Says yes or no of one figure; None where it has nothing to compare with.
-Rule = Callable[[Line], bool | None]
+Rule = Callable[[TableLine], bool | None]
 Other = Literal["chance", "baseline"]
 
 
@@ -72,19 +72,19 @@ def at_most(limit: float) -> Rule:
 def within(other: Other, margin: float) -> Rule:
     """Value no more than ``margin`` above chance or baseline."""
 
-    def rule(line: Line) -> bool | None:
+    def rule(line: TableLine) -> bool | None:
         level = line.chance if other == "chance" else line.baseline
         return _known(line.value <= level + margin, line.value, level)
 
     return rule
 
 
-def at_chance(line: Line) -> bool | None:
+def at_chance(line: TableLine) -> bool | None:
     """Chance inside the 95 % interval, or above it."""
     return _known(line.low <= line.chance, line.low, line.chance)
 
 
-def below_ceiling(line: Line) -> bool | None:
+def below_ceiling(line: TableLine) -> bool | None:
     """Value below what differential privacy allows; nothing to say where it allows everything."""
     return _known(line.value <= line.ceiling, line.value, line.ceiling)
 
@@ -238,7 +238,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def pick(lines: Sequence[Line], row: Row, metric: Metric) -> Line | None:
+def pick(lines: Sequence[TableLine], row: Row, metric: Metric) -> TableLine | None:
     """Return the strongest line of a run for a row's metric, or None."""
     found = [
         line

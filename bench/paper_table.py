@@ -10,7 +10,7 @@ from paper_figures import NONE, number, percent, spread_of, table, verdict
 from paper_read import Measured
 from paper_rows import ROWS, Metric, Row, pick
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 #: The label map may cost so much accuracy, as the issue has it.
 PRICE = 0.02
@@ -174,12 +174,12 @@ def _cells(row: Row, runs: Sequence[Measured]) -> list[str]:
     ]
 
 
-def _lines(runs: Sequence[Measured], row: Row, metric: Metric) -> list[Line]:
+def _lines(runs: Sequence[Measured], row: Row, metric: Metric) -> list[TableLine]:
     found = [pick(one.lines, row, metric) for one in runs]
     return [line for line in found if line is not None]
 
 
-def _cell(metric: Metric | None, lines: Sequence[Line]) -> str:
+def _cell(metric: Metric | None, lines: Sequence[TableLine]) -> str:
     if metric is None or not lines:
         return NONE
     values = spread_of([line.value for line in lines])

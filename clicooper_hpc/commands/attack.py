@@ -49,13 +49,13 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
 
 def attack(arguments: argparse.Namespace) -> int:
     """Run the verb."""
-    from clicooper_hpc.attacks.harness.merge import merge_shares
-    from clicooper_hpc.attacks.harness.options import AttackOptions
-    from clicooper_hpc.attacks.harness.run import attack_run, list_text
-    from clicooper_hpc.attacks.harness.share import Share, parse_share
+    from clicooper_hpc.attacks.harness.attack_options import AttackOptions
+    from clicooper_hpc.attacks.harness.attack_run import attack_run, list_attacks
+    from clicooper_hpc.attacks.harness.attack_tasks import TaskShare, parse_task_share
+    from clicooper_hpc.attacks.harness.merge_shares import merge_shares
 
     if arguments.list:
-        print(list_text(arguments.run))
+        print(list_attacks(arguments.run))
         return 0
     if arguments.run is None:
         raise UsageError("it is not said which run to attack", remedy="Give a run folder.")
@@ -65,7 +65,7 @@ def attack(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         scale=arguments.scale,
         public=arguments.public,
-        share=Share() if arguments.share is None else parse_share(arguments.share),
+        share=TaskShare() if arguments.share is None else parse_task_share(arguments.share),
         output=arguments.output,
         figures=arguments.figures,
         overwrite=arguments.overwrite,

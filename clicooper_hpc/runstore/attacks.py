@@ -77,7 +77,8 @@ class AttackRecord:
     attributes
         How the attacks were run, by name; ``run_id`` at least.
     findings
-        Values by column: the fields of `clicooper_hpc.attacks.harness.result.AttackResult`.
+        Values by column: the fields of
+        `clicooper_hpc.attacks.harness.attack_definition.AttackResult`.
     arrays
         Pictures and curves: booleans, integers or floats of any shape.
     """

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.figures import draw_figures
-from clicooper_hpc.attacks.labels.tables import by_class, grouping_table, sorted_confusion
+from clicooper_hpc.attacks.harness.attack_figures import (
+    draw_figures,
+    sorted_confusion,
+    sorted_grouping_table,
+    sub_labels_by_class,
+)
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
 
 pytest.importorskip("matplotlib")
@@ -25,25 +29,25 @@ def drawn(arrays: dict[ArrayKey, NDArray[np.generic]], folder: Path) -> list[str
 def test_a_grouping_right_but_for_its_names_lies_on_the_diagonal() -> None:
     truth = np.repeat(np.arange(4), 5)
     found = (truth + 3) % 4
-    assert np.array_equal(grouping_table(found, truth), 5 * np.eye(4))
+    assert np.array_equal(sorted_grouping_table(found, truth), 5 * np.eye(4))
 
 
 def test_groups_without_a_class_come_last_and_nothing_is_lost() -> None:
     truth = np.array([0, 0, 0, 1, 1, 1])
     found = np.array([4, 4, 0, 2, 2, 2])
-    table = grouping_table(found, truth)
+    table = sorted_grouping_table(found, truth)
     assert table[:, :2].tolist() == [[2, 0], [0, 3]]
     assert table.sum() == len(truth)
     assert table.sum(axis=1).tolist() == [3, 3]
 
 
 def test_fewer_groups_than_classes_leave_classes_without_a_column() -> None:
-    table = grouping_table(np.zeros(6, dtype=np.int64), np.repeat(np.arange(3), 2))
+    table = sorted_grouping_table(np.zeros(6, dtype=np.int64), np.repeat(np.arange(3), 2))
     assert table.tolist() == [[2], [2], [2]]
 
 
 def test_confusion_is_sorted_by_class_and_leaves_out_what_never_occurs() -> None:
-    order = by_class(CLASSES, SEEN)
+    order = sub_labels_by_class(CLASSES, SEEN)
     assert order.tolist() == [1, 3, 2, 0, 4]
     confusion = np.arange(36.0).reshape(6, 6)
     made = sorted_confusion(confusion, order)

@@ -12,17 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clicooper_hpc.attacks.harness.record import exit_code, findings_of, in_order, merge_records
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.share import (
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack_record import (
+    order_record,
+    record_exit_code,
+    record_results,
+)
+from clicooper_hpc.attacks.harness.attack_table import (
+    strongest_table_lines,
+    table_lines,
+    table_text,
+)
+from clicooper_hpc.attacks.harness.attack_tasks import (
     FAILED,
     NOT_APPLICABLE,
-    Share,
-    cells_of,
-    deal,
-    parse_share,
+    TaskShare,
+    deal_tasks,
+    list_tasks,
+    parse_task_share,
 )
-from clicooper_hpc.attacks.harness.table import aggregate, strongest, table_text
+from clicooper_hpc.attacks.harness.merge_shares import merge_records
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attacks import (
     AttackRecord,
@@ -66,7 +75,7 @@ def same(left: AttackRecord, right: AttackRecord) -> bool:
         for key, values in left.arrays.items()
     )
     # repr, since nan is not equal to itself.
-    rows = repr(findings_of(left)) == repr(findings_of(right))
+    rows = repr(record_results(left)) == repr(record_results(right))
     return arrays and rows and dict(left.attributes) == dict(right.attributes)
 
 
@@ -116,7 +125,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_parts_put_together_are_the_whole_in_its_order() -> None:
-    cells = cells_of(("clustering",), ("trainer 1",), 3)
+    cells = list_tasks(("clustering",), ("trainer 1",), 3)
     whole = [
         AttackResult("clustering", "v", "trainer 1", "m", "paper", float(s), seed=s)
         for s in range(3)
@@ -125,8 +134,8 @@ def test_parts_put_together_are_the_whole_in_its_order() -> None:
         ("b", AttackRecord(ABOUT, [asdict(whole[2]), asdict(whole[0])], {})),
         ("a", AttackRecord({**ABOUT, "created": "2027"}, [asdict(whole[1])], {})),
     ]
-    merged = in_order(merge_records(parts), cells)
-    assert findings_of(merged) == tuple(whole)
+    merged = order_record(merge_records(parts), cells)
+    assert record_results(merged) == tuple(whole)
     assert merged.attributes["created"] == "2027"
 
 
@@ -137,20 +146,20 @@ def test_parts_of_different_wholes_are_refused() -> None:
 
 @given(parts=st.integers(1, 9), seeds=st.integers(1, 4), attacks=st.integers(1, 4))
 def test_every_cell_is_dealt_to_exactly_one_part(parts: int, seeds: int, attacks: int) -> None:
-    cells = cells_of([f"a{n}" for n in range(attacks)], ["trainer 1", "outsider"], seeds)
+    cells = list_tasks([f"a{n}" for n in range(attacks)], ["trainer 1", "outsider"], seeds)
     assert len(set(cells)) == 2 * seeds * attacks
-    dealt = [deal(cells, part, parts) for part in range(parts)]
+    dealt = [deal_tasks(cells, part, parts) for part in range(parts)]
     assert sorted(map(repr, cells)) == sorted(repr(cell) for part in dealt for cell in part)
     sizes = [len(part) for part in dealt]
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_shares_are_read_and_name_their_files() -> None:
-    assert parse_share("3/8").file_name("attacks.h5") == "attacks-3-of-8.h5"
-    assert Share().file_name("attacks.h5") == "attacks.h5"
+    assert parse_task_share("3/8").file_name("attacks.h5") == "attacks-3-of-8.h5"
+    assert TaskShare().file_name("attacks.h5") == "attacks.h5"
     for text in ("0/4", "5/4", "1", "a/b", "1/0", "-1/2"):
         with pytest.raises(UsageError, match="no share"):
-            parse_share(text)
+            parse_task_share(text)
 
 
 def test_seeds_come_together_as_mean_and_range() -> None:
@@ -158,7 +167,7 @@ def test_seeds_come_together_as_mean_and_range() -> None:
         AttackResult("a", "v", "p", "m", "honest", value, value - 0.1, value + 0.1, 0.5, seed=seed)
         for seed, value in enumerate((0.2, 0.4, 0.6))
     ]
-    (line,) = aggregate(seeds)
+    (line,) = table_lines(seeds)
     assert line.value == pytest.approx(0.4)
     assert (line.smallest, line.largest) == (0.2, 0.6)
     assert line.low == pytest.approx(0.1)
@@ -170,9 +179,9 @@ def test_seeds_come_together_as_mean_and_range() -> None:
 
 def test_without_intervals_the_range_over_seeds_is_shown_and_none_for_one_seed() -> None:
     seeds = [AttackResult("a", "v", "p", "m", "honest", value, seed=0) for value in (0.2, 0.6)]
-    assert (aggregate(seeds)[0].low, aggregate(seeds)[0].high) == (0.2, 0.6)
-    assert math.isnan(aggregate(seeds[:1])[0].low)
-    assert "0.2000 [" not in table_text(aggregate(seeds[:1]))
+    assert (table_lines(seeds)[0].low, table_lines(seeds)[0].high) == (0.2, 0.6)
+    assert math.isnan(table_lines(seeds[:1])[0].low)
+    assert "0.2000 [" not in table_text(table_lines(seeds[:1]))
 
 
 def test_the_table_fits_120_columns_and_keeps_every_figure() -> None:
@@ -188,7 +197,7 @@ def test_the_table_fits_120_columns_and_keeps_every_figure() -> None:
         ),
         AttackResult("decoder", "-", "trainer 1", FAILED, "honest", math.nan, note="word " * 40),
     ]
-    text = table_text(aggregate(findings))
+    text = table_text(table_lines(findings))
     assert max(map(len, text.splitlines())) <= 120
     for part in (
         "0.2500 [0.2000, 0.3000]",
@@ -203,7 +212,7 @@ def test_the_table_fits_120_columns_and_keeps_every_figure() -> None:
 
 def test_long_names_go_on_below_and_lose_nothing() -> None:
     long = "a variant whose name goes on and on and on beyond every column there could be here"
-    text = table_text(aggregate([AttackResult("a", long, "trainer 1", long[::-1], "paper", 0.5)]))
+    text = table_text(table_lines([AttackResult("a", long, "trainer 1", long[::-1], "paper", 0.5)]))
     for word in (*long.split(), *long[::-1].split()):
         assert word in text
 
@@ -212,7 +221,7 @@ def test_of_each_metric_the_strongest_variant_is_kept() -> None:
     def found(variant: str, metric: str, value: float) -> AttackResult:
         return AttackResult("a", variant, "trainer 1", metric, "honest", value)
 
-    lines = aggregate(
+    lines = table_lines(
         [
             *(found(name, "ARI", value) for name, value in (("u", 0.1), ("v", 0.3), ("w", 0.2))),
             *(found(name, "MSE", value) for name, value in (("u", 0.1), ("v", 0.3), ("w", 0.05))),
@@ -220,19 +229,19 @@ def test_of_each_metric_the_strongest_variant_is_kept() -> None:
             *(found(name, "AUC", value) for name, value in (("u", math.nan), ("v", 0.4))),
         ]
     )
-    kept = {line.metric: line.variant for line in strongest(lines)}
+    kept = {line.metric: line.variant for line in strongest_table_lines(lines)}
     assert kept == {"ARI": "v", "MSE": "w", "F1": "strongest", "AUC": "v"}
 
 
 def test_a_figure_above_its_ceiling_is_pointed_out() -> None:
     over = AttackResult("a", "v", "trainer 1", "m", "honest", 0.5, 0.45, 0.55, ceiling=0.4)
     within = AttackResult("a", "v", "trainer 1", "m", "honest", 0.5, 0.35, 0.55, ceiling=0.4)
-    assert "!0.4000" in table_text(aggregate([over]))
-    assert "the mechanism has a bug" in table_text(aggregate([over]))
-    assert "!" not in table_text(aggregate([within]))
+    assert "!0.4000" in table_text(table_lines([over]))
+    assert "the mechanism has a bug" in table_text(table_lines([over]))
+    assert "!" not in table_text(table_lines([within]))
 
 
 def test_failures_are_seen() -> None:
     failed = AttackResult("a", "-", "trainer 1", FAILED, "honest", math.nan, note="why")
-    assert exit_code(record(A, failed)) == 1
-    assert exit_code(record(A)) == 0
+    assert record_exit_code(record(A, failed)) == 1
+    assert record_exit_code(record(A)) == 0

@@ -17,8 +17,8 @@ import torch
 from mpirun import mpirun
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.extraction.naming import class_scores
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
+from clicooper_hpc.attacks.toolbox.label_names import class_scores_by_name
 from clicooper_hpc.cli import main
 from clicooper_hpc.runstore.attacks import read_findings, read_record
 from clicooper_hpc.runstore.reader import open_run
@@ -75,7 +75,7 @@ def clicooper(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
     """The command line in this process, with the toy attacks as its suite."""
-    monkeypatch.setattr("clicooper_hpc.attacks.harness.run.SUITE", TOYS)
+    monkeypatch.setattr("clicooper_hpc.attacks.harness.attack_run.SUITE", TOYS)
 
     def run(*args: str | Path) -> Done:
         code = main([str(arg) for arg in args])
@@ -96,7 +96,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scene(recorded: Path) -> RecordedRun:
+def recorded_run(recorded: Path) -> RecordedRun:
     return RecordedRun(open_run(recorded))
 
 
@@ -116,8 +116,8 @@ def sent(run: Path, rank: int, kind: Kind) -> NDArray[np.float32]:
     return np.concatenate([found[place] for place in sorted(found)])
 
 
-def groups_of(scene: RecordedRun, epoch: int) -> NDArray[np.int64]:
-    labels = scene.view(scene.party("trainer 1")).sub_labels
+def groups_of(recorded_run: RecordedRun, epoch: int) -> NDArray[np.int64]:
+    labels = recorded_run.view(recorded_run.adversary("trainer 1")).sub_labels
     order = epoch_order(seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3)
     return np.concatenate([batch.ids for batch in order.batches])
 
@@ -130,28 +130,30 @@ def state_of(folder: Path) -> dict[str, str]:
     }
 
 
-def test_trainer_1_holds_the_very_bytes_that_left(recorded: Path, scene: RecordedRun) -> None:
-    view = scene.view(scene.party("trainer 1"))
+def test_trainer_1_holds_the_very_bytes_that_left(
+    recorded: Path, recorded_run: RecordedRun
+) -> None:
+    view = recorded_run.view(recorded_run.adversary("trainer 1"))
     on_the_wire = sent(recorded, 0, Kind.RELEASE)
-    ids = groups_of(scene, 0).reshape(-1)
+    ids = groups_of(recorded_run, 0).reshape(-1)
     assert np.array_equal(np.unique(ids), np.arange(SAMPLES))
     assert np.array_equal(view.rows[ids], on_the_wire)
     assert view.groups.tolist() == [[sample] for sample in range(SAMPLES)]
 
 
 def test_trainer_2_holds_what_trainer_1_sent_in_the_last_epoch(
-    recorded: Path, scene: RecordedRun
+    recorded: Path, recorded_run: RecordedRun
 ) -> None:
-    view = scene.view(scene.party("trainer 2"))
+    view = recorded_run.view(recorded_run.adversary("trainer 2"))
     on_the_wire = sent(recorded, 1, Kind.ACTIVATION)[-len(view.rows) :]
-    assert np.array_equal(view.groups, groups_of(scene, EPOCHS - 1))
+    assert np.array_equal(view.groups, groups_of(recorded_run, EPOCHS - 1))
     np.testing.assert_allclose(view.rows, on_the_wire, rtol=1e-5, atol=1e-6)
-    singles = scene.view(scene.party("trainer 1")).sub_labels
+    singles = recorded_run.view(recorded_run.adversary("trainer 1")).sub_labels
     assert np.array_equal(singles[view.groups], np.repeat(view.sub_labels[:, None], 3, axis=1))
 
 
-def test_the_other_parties_hold_what_they_should(scene: RecordedRun) -> None:
-    views = {party.name: scene.view(party) for party in scene.parties}
+def test_the_other_parties_hold_what_they_should(recorded_run: RecordedRun) -> None:
+    views = {party.name: recorded_run.view(party) for party in recorded_run.adversaries}
     assert list(views) == ["trainer 1", "trainer 2", "trainers 1+2", "outsider", "verifier"]
     assert np.array_equal(views["trainers 1+2"].rows, views["trainer 1"].rows)
     held = {name: (len(view.rows), sorted(view.segments)) for name, view in views.items()}
@@ -161,10 +163,10 @@ def test_the_other_parties_hold_what_they_should(scene: RecordedRun) -> None:
     assert all(view.groups.shape == (0, 1) for view in views.values() if not len(view.rows))
 
 
-def test_clean_rows_lie_one_noise_away_from_the_released_ones(scene: RecordedRun) -> None:
-    view = scene.view(scene.party("trainer 1"))
+def test_clean_rows_lie_one_noise_away_from_the_released_ones(recorded_run: RecordedRun) -> None:
+    view = recorded_run.view(recorded_run.adversary("trainer 1"))
     assert view.front is not None
-    clean = view.clip(view.front(scene.truth.train.images))
+    clean = view.clip(view.front(recorded_run.truth.train.images))
     assert np.linalg.norm(clean, axis=1).max() <= view.mechanism.radius
     noise = view.rows - clean
     # 1440 numbers: their standard deviation is known to 2 %.
@@ -172,27 +174,29 @@ def test_clean_rows_lie_one_noise_away_from_the_released_ones(scene: RecordedRun
     assert abs(noise.mean()) < 0.1 * view.mechanism.sigma
 
 
-def test_the_front_with_gradients_is_the_front(scene: RecordedRun) -> None:
-    view = scene.view(scene.party("trainer 1"))
+def test_the_front_with_gradients_is_the_front(recorded_run: RecordedRun) -> None:
+    view = recorded_run.view(recorded_run.adversary("trainer 1"))
     assert view.front is not None
     assert view.front_module is not None
-    images = torch.from_numpy(scene.aux.same.images[:5]).requires_grad_()
+    images = torch.from_numpy(recorded_run.aux.same.images[:5]).requires_grad_()
     rows = copy.deepcopy(view.front_module)(images)
-    np.testing.assert_allclose(rows.detach(), view.front(scene.aux.same.images[:5]), atol=1e-6)
+    np.testing.assert_allclose(
+        rows.detach(), view.front(recorded_run.aux.same.images[:5]), atol=1e-6
+    )
     rows.square().sum(dim=0)[0].backward()
     assert images.grad is not None
     assert float(images.grad.abs().sum()) > 0
 
 
-def test_the_truth_is_the_owners(recorded: Path, scene: RecordedRun) -> None:
-    view, truth = scene.view(scene.party("trainer 1")), scene.truth
+def test_the_truth_is_the_owners(recorded: Path, recorded_run: RecordedRun) -> None:
+    view, truth = recorded_run.view(recorded_run.adversary("trainer 1")), recorded_run.truth
     assert np.array_equal(truth.class_of_sub_label[view.sub_labels], truth.train.classes)
-    halves = (scene.aux.same, truth.test)
+    halves = (recorded_run.aux.same, truth.test)
     images = np.concatenate([half.images for half in halves])
     classes = np.concatenate([half.classes for half in halves])
     assert len({image.tobytes() for image in images}) == len(images) == 360
     # Counted through the prediction, the network is as good as the run said it was.
-    by_class = class_scores(
+    by_class = class_scores_by_name(
         truth.predict(images), truth.class_of_sub_label, truth.classes, pooled=truth.pooled
     )
     accuracy = float(np.mean(by_class.argmax(axis=1) == classes))
@@ -230,7 +234,7 @@ def test_only_the_findings_are_added_and_no_attack_spoils_another(
 
 
 def test_findings_are_not_overwritten_unasked(
-    run: Path, scene: RecordedRun, clicooper: Callable[..., Done]
+    run: Path, recorded_run: RecordedRun, clicooper: Callable[..., Done]
 ) -> None:
     (run / "private" / "attacks.h5").write_bytes(b"old")
     done = clicooper("attack", run, "--only", "measure")
@@ -242,7 +246,9 @@ def test_findings_are_not_overwritten_unasked(
     content = json.loads(done.out)
     assert content["scale"] == 0.5
     assert {row["party"] for row in content["findings"]} == {"trainer 2"}
-    assert content["table"][1]["value"] == len(scene.view(scene.party("trainer 2")).rows)
+    assert content["table"][1]["value"] == len(
+        recorded_run.view(recorded_run.adversary("trainer 2")).rows
+    )
 
 
 def test_ranks_and_shares_find_what_one_process_finds(
@@ -324,3 +330,33 @@ def test_the_list_names_attacks_and_parties(recorded: Path, clicooper: Callable[
     assert (
         "parties: trainer 1, trainer 2, trainers 1+2" in clicooper("attack", recorded, "--list").out
     )
+
+
+def test_the_dp_audit_of_a_run_stays_below_the_runs_claim(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The true suite, by its command: the mechanism is the run's, and its noise key is not used."""
+    before = state_of(run)
+    code = main(["attack", str(run), "--only", "dp-audit", "--seeds", "2", "--scale", "0.1"])
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "epsilon (sample, replace-one)" in " ".join(shown.split())
+    assert "not applicable: dp-audit, trainer 2" in shown
+    assert "!" not in shown
+    frame = read_findings(run)
+    figures = frame[frame["metric"].str.startswith("epsilon")]
+    assert set(figures["party"]) == {"trainer 1"}
+    assert (figures["ceiling"] == 20.0).all()
+    assert (figures["value"] <= 20.0).all()
+    assert figures[figures["variant"] == "boundary"]["value"].min() > 10.0
+    faults = frame[frame["variant"].isin(["noise", "front"])]
+    assert len(faults) == 4
+    assert (faults["value"] == 0).all()
+    after = state_of(run)
+    assert after.pop("private/attacks.h5")
+    assert after == before
+
+
+def test_the_suite_lists_the_dp_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attack", "--list"]) == 0
+    assert "dp-audit\n  knows: the mechanism with its claim" in capsys.readouterr().out

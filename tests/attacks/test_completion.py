@@ -10,9 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.completion.attack import COMPLETION
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
+from clicooper_hpc.attacks.completion.completion_attack import COMPLETION
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
+)
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
 
 K, GAMMA, SIDE = 4, 3, 6
 D = SIDE * SIDE
@@ -24,7 +31,7 @@ def front(images: Rows) -> Rows:
     return images.reshape(len(images), -1)
 
 
-def samples(count: int, seed: int, *, told: bool) -> Labelled:
+def samples(count: int, seed: int, *, told: bool) -> LabelledImages:
     """A weak class signal in the first K pixels, large noise in the last."""
     rng = np.random.default_rng(seed)
     classes = (np.arange(count) % K).astype(np.int64)
@@ -33,7 +40,7 @@ def samples(count: int, seed: int, *, told: bool) -> Labelled:
     if told:
         images[np.arange(count), classes] += 0.6
     images[:, :K] += rng.standard_normal((count, K)) * 0.1
-    return Labelled(images.reshape(count, 1, SIDE, SIDE).astype(np.float32), classes)
+    return LabelledImages(images.reshape(count, 1, SIDE, SIDE).astype(np.float32), classes)
 
 
 def segment() -> nn.Module:
@@ -46,7 +53,9 @@ def segment() -> nn.Module:
     return layer.eval()
 
 
-def case(*, told: bool = True, first: int = 1, sigma: float = 0.0) -> tuple[View, Aux, Truth]:
+def case(
+    *, told: bool = True, first: int = 1, sigma: float = 0.0
+) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     train, test = samples(400, 0, told=told), samples(300, 1, told=told)
     rng = np.random.default_rng(2)
     sub_labels = train.classes * GAMMA + rng.integers(GAMMA, size=len(train))
@@ -55,9 +64,9 @@ def case(*, told: bool = True, first: int = 1, sigma: float = 0.0) -> tuple[View
     of_names[secret] = np.arange(K * GAMMA) // GAMMA
     rows = front(train.images)
     rows = rows + sigma * rng.standard_normal(rows.shape).astype(np.float32)
-    mechanism = Mechanism("sample", "replace-one", 1.0, sigma, math.inf, math.inf, False)
-    view = View(
-        party=Party(f"trainer {first}", (first,)),
+    mechanism = PublicMechanism("sample", "replace-one", 1.0, sigma, math.inf, math.inf, False)
+    view = AdversaryView(
+        adversary=Adversary(f"trainer {first}", (first,)),
         rows=rows.astype(np.float32),
         sub_labels=secret[sub_labels].astype(np.int32),
         groups=np.arange(len(train), dtype=np.int64)[:, None],
@@ -71,12 +80,18 @@ def case(*, told: bool = True, first: int = 1, sigma: float = 0.0) -> tuple[View
     def predict(asked: Rows) -> NDArray[np.float64]:
         return np.full((len(asked), K * GAMMA), 1 / (K * GAMMA))
 
-    return view, Aux(samples(200, 3, told=told), None), Truth(train, test, K, of_names, predict)
+    return (
+        view,
+        AuxiliaryData(samples(200, 3, told=told), None),
+        GroundTruth(train, test, K, of_names, predict),
+    )
 
 
-def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], AttackResult]:
+def findings(
+    view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth
+) -> dict[tuple[str, str], AttackResult]:
     outcome = COMPLETION.run(view, aux, truth, 0, 0.2)
-    return {(found.variant, found.metric): found for found in outcome.findings}
+    return {(found.variant, found.metric): found for found in outcome.results}
 
 
 def test_a_stolen_segment_names_classes_from_few_labels() -> None:

@@ -11,30 +11,45 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.extraction.attack import EXTRACTION, guess
-from clicooper_hpc.attacks.extraction.naming import (
-    best_names,
-    class_scores,
-    identity_names,
-    labelled_draw,
-    learn_names,
+from clicooper_hpc.attacks.extraction.extraction_attack import EXTRACTION, extract_models
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
-from clicooper_hpc.attacks.surrogate import Chain, evaluate, fit, image_network, row_network, seeded
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.toolbox.label_names import (
+    best_label_names,
+    class_scores_by_name,
+    draw_labelled_samples,
+    identity_label_names,
+    learn_label_names,
+)
+from clicooper_hpc.attacks.toolbox.surrogate_network import (
+    SegmentChain,
+    SurrogateTraining,
+    evaluate_network,
+    fit_network,
+    image_network,
+    row_network,
+    seed_network,
+)
 
 K, GAMMA, SIDE, WIDTH = 4, 3, 8, 24
-MECHANISM = Mechanism("sample", "replace-one", 1.0, 0.0, math.inf, math.inf, False)
+MECHANISM = PublicMechanism("sample", "replace-one", 1.0, 0.0, math.inf, math.inf, False)
 
 
-def pictures(count: int, seed: int, noise: float = 0.25) -> Labelled:
+def pictures(count: int, seed: int, noise: float = 0.25) -> LabelledImages:
     """Images of K classes: a pattern each, under noise; two forms of every pattern."""
     pattern = np.random.default_rng(0).random((2, K, 1, SIDE, SIDE))
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, K, count)
     images = pattern[rng.integers(0, 2, count), classes]
     images = np.clip(images + rng.normal(0, noise, images.shape), 0, 1)
-    return Labelled(images.astype(np.float32), classes.astype(np.int64))
+    return LabelledImages(images.astype(np.float32), classes.astype(np.int64))
 
 
 def front(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,8 +74,8 @@ def trained_segments() -> tuple[nn.Sequential, nn.Sequential]:
         nn.Sequential(nn.Linear(WIDTH, 48), nn.ReLU()),
         nn.Sequential(nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, K * GAMMA)),
     )
-    network = seeded(1, Chain(parts))
-    fit(network, front(TRAIN.images), np.eye(K * GAMMA)[names], epochs=20, seed=1)
+    network = seed_network(1, SegmentChain(parts))
+    fit_network(network, front(TRAIN.images), np.eye(K * GAMMA)[names], SurrogateTraining(20, 1))
     return parts
 
 
@@ -68,13 +83,13 @@ SEGMENTS = trained_segments()
 
 
 def victim(images: NDArray[np.float32]) -> NDArray[np.float64]:
-    return evaluate(Chain(SEGMENTS), front(images))
+    return evaluate_network(SegmentChain(SEGMENTS), front(images))
 
 
-def view(*, public: bool = True, rows: bool = False) -> View:
+def view(*, public: bool = True, rows: bool = False) -> AdversaryView:
     given = front(TRAIN.images) if rows else np.empty((0, WIDTH), dtype=np.float32)
-    return View(
-        party=Party("trainers 1+2" if rows else "outsider", (1, 2)),
+    return AdversaryView(
+        adversary=Adversary("trainers 1+2" if rows else "outsider", (1, 2)),
         rows=given,
         sub_labels=np.zeros(len(given), dtype=np.int32),
         groups=np.arange(len(given), dtype=np.int64)[:, None],
@@ -86,12 +101,14 @@ def view(*, public: bool = True, rows: bool = False) -> View:
     )
 
 
-TRUTH = Truth(TRAIN, TEST, K, SECRET, victim)
+TRUTH = GroundTruth(TRAIN, TEST, K, SECRET, victim)
 
 
-def attacked(view: View, truth: Truth = TRUTH) -> dict[tuple[str, str], AttackResult]:
-    outcome = EXTRACTION.run(view, Aux(AUX, None), truth, 0, 0.3)
-    return {(one.variant, one.metric): one for one in outcome.findings}
+def attacked(
+    view: AdversaryView, truth: GroundTruth = TRUTH
+) -> dict[tuple[str, str], AttackResult]:
+    outcome = EXTRACTION.run(view, AuxiliaryData(AUX, None), truth, 0, 0.3)
+    return {(one.variant, one.metric): one for one in outcome.results}
 
 
 def test_an_undefended_network_is_stolen_but_for_the_names() -> None:
@@ -131,17 +148,17 @@ def test_without_the_front_it_steals_from_images() -> None:
 def test_blind_names_are_at_chance_on_average() -> None:
     """Over secret maps the paper's figure is 1/K however good the network: it says nothing."""
     answers = victim(TEST.images)
-    loot = []
+    stolen = []
     for seed in range(60):
         mixed = np.random.default_rng(seed).permutation(K * GAMMA)
-        names = identity_names(K * GAMMA, K, "modulo")
-        guessed = class_scores(answers[:, mixed], names, K, pooled=False).argmax(axis=1)
-        loot.append((guessed == TEST.classes).mean())
-    assert np.mean(loot) == pytest.approx(1 / K, abs=0.1)
+        names = identity_label_names(K * GAMMA, K, "modulo")
+        guessed = class_scores_by_name(answers[:, mixed], names, K, pooled=False).argmax(axis=1)
+        stolen.append((guessed == TEST.classes).mean())
+    assert np.mean(stolen) == pytest.approx(1 / K, abs=0.1)
 
 
 def test_a_victim_without_information_gives_nothing() -> None:
-    """It answers every image alike, so what learnt names reach is chance."""
+    """It answers every image the same, so what learnt names reach is chance."""
 
     def silent(images: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.full((len(images), K * GAMMA), 1 / (K * GAMMA))
@@ -154,8 +171,10 @@ def test_a_victim_without_information_gives_nothing() -> None:
 
 
 def test_segments_without_information_are_worth_fresh_ones() -> None:
-    fresh = {1: seeded(7, nn.Sequential(nn.Linear(WIDTH, 48), nn.ReLU()))}
-    fresh[2] = seeded(8, nn.Sequential(nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, K * GAMMA)))
+    fresh = {1: seed_network(7, nn.Sequential(nn.Linear(WIDTH, 48), nn.ReLU()))}
+    fresh[2] = seed_network(
+        8, nn.Sequential(nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, K * GAMMA))
+    )
     found = attacked(replace(view(rows=True), segments=fresh))
     one = found["stolen segments", "accuracy, fine-tuned on 1 per class"]
     assert one.value < one.baseline + 0.1
@@ -168,9 +187,12 @@ def test_the_victims_segments_are_left_as_they_were() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_the_same_seed_gives_the_same_loot() -> None:
+def test_the_same_seed_gives_the_same_stolen() -> None:
     first, second = (
-        guess(view(), Aux(AUX, None), victim, 3, 0.05).surrogates["probabilities"] for _ in "ab"
+        extract_models(view(), AuxiliaryData(AUX, None), victim, 3, 0.05).surrogates[
+            "probabilities"
+        ]
+        for _ in "ab"
     )
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
@@ -178,7 +200,9 @@ def test_the_same_seed_gives_the_same_loot() -> None:
 
 
 def test_who_neither_asks_nor_holds_the_first_segment_cannot() -> None:
-    late = replace(view(rows=True), segments={2: SEGMENTS[1]}, party=Party("trainer 2", (2,)))
+    late = replace(
+        view(rows=True), segments={2: SEGMENTS[1]}, adversary=Adversary("trainer 2", (2,))
+    )
     assert EXTRACTION.applies(late) is not None
     assert EXTRACTION.applies(view(rows=True)) is None
     assert EXTRACTION.applies(view(public=False)) is None
@@ -187,19 +211,19 @@ def test_who_neither_asks_nor_holds_the_first_segment_cannot() -> None:
 
 def test_names_are_learnt_from_perfect_answers() -> None:
     answers = np.eye(K * GAMMA)
-    names = learn_names(answers, SECRET, K)
+    names = learn_label_names(answers, SECRET, K)
     assert np.array_equal(names, SECRET)
-    assert np.array_equal(best_names(answers, SECRET, K), SECRET)
+    assert np.array_equal(best_label_names(answers, SECRET, K), SECRET)
     for pooled in (False, True):
-        read = class_scores(answers, SECRET, K, pooled=pooled)
+        read = class_scores_by_name(answers, SECRET, K, pooled=pooled)
         assert np.array_equal(read.argmax(axis=1), SECRET)
         assert read.sum(axis=1) == pytest.approx(np.ones(len(answers)))
-    assert identity_names(6, 3, "modulo").tolist() == [0, 1, 2, 0, 1, 2]
-    assert identity_names(6, 3, "quotient").tolist() == [0, 0, 1, 1, 2, 2]
+    assert identity_label_names(6, 3, "modulo").tolist() == [0, 1, 2, 0, 1, 2]
+    assert identity_label_names(6, 3, "quotient").tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_labelled_images_are_as_many_of_each_class() -> None:
-    draw = labelled_draw(AUX.classes, 5, np.random.default_rng(0))
+    draw = draw_labelled_samples(AUX.classes, 5, np.random.default_rng(0))
     assert np.bincount(AUX.classes[draw]).tolist() == [5] * K
     assert len(set(draw.tolist())) == 5 * K
 

@@ -10,9 +10,16 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
-from clicooper_hpc.attacks.inversion.decoder import DECODER, guess_pictures
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
+)
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.inversion.decoder_attack import DECODER, guess_decoder_pictures
 
 pytest.importorskip("skimage")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,31 +40,36 @@ def flat_front(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return (images.reshape(len(images), 64) @ weights).astype(np.float32)
 
 
-def scene(sigma: float, *, flat: bool = False) -> tuple[View, Aux, Truth]:
+def inversion_case(
+    sigma: float, *, flat: bool = False
+) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     bunch = load_digits()
     images = (bunch.images[:, None] / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(images))
     images, classes = images[order], bunch.target[order].astype(np.int64)
-    train, same = Labelled(images[:900], classes[:900]), Labelled(images[900:], classes[900:])
+    train, same = (
+        LabelledImages(images[:900], classes[:900]),
+        LabelledImages(images[900:], classes[900:]),
+    )
     front = flat_front if flat else wide_front
     rows = front(train.images)
     noise = np.random.default_rng(2).standard_normal(rows.shape)
     rows = (rows + sigma * noise).astype(np.float32)
     radius = float(np.linalg.norm(rows.reshape(900, -1), axis=1).max())
-    released = Mechanism("sample", "replace-one", 1.0, sigma, radius, np.inf, not flat)
+    released = PublicMechanism("sample", "replace-one", 1.0, sigma, radius, np.inf, not flat)
     labels, groups = np.zeros(900, np.int32), np.arange(900)[:, None]
-    party = Party("trainer 1", (1,))
-    view = View(party, rows, labels, groups, 10, {}, released, front, lambda values: values)
-    truth = Truth(train, same, 10, np.arange(10), lambda x: np.zeros((len(x), 10)))
-    return view, Aux(same, None), truth
+    party = Adversary("trainer 1", (1,))
+    view = AdversaryView(
+        party, rows, labels, groups, 10, {}, released, front, lambda values: values
+    )
+    truth = GroundTruth(train, same, 10, np.arange(10), lambda x: np.zeros((len(x), 10)))
+    return view, AuxiliaryData(same, None), truth
 
 
 def findings(sigma: float, *, flat: bool = False) -> dict[tuple[str, str], AttackResult]:
-    view, aux, truth = scene(sigma, flat=flat)
+    view, aux, truth = inversion_case(sigma, flat=flat)
     outcome = DECODER.run(view, aux, truth, 0, SCALE)
-    return {
-        (finding.kind, finding.metric.split(" of ")[0]): finding for finding in outcome.findings
-    }
+    return {(finding.kind, finding.metric.split(" of ")[0]): finding for finding in outcome.results}
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -87,16 +99,16 @@ def test_knowing_the_noise_helps() -> None:
 
 
 def test_the_same_seed_gives_the_same_pictures() -> None:
-    view, aux, _ = scene(1.0)
-    once, again = (guess_pictures(view, aux, 3, 0.05) for _ in range(2))
+    view, aux, _ = inversion_case(1.0)
+    once, again = (guess_decoder_pictures(view, aux, 3, 0.05) for _ in range(2))
     for first, second in zip(once, again, strict=True):
-        np.testing.assert_array_equal(first.made.pictures, second.made.pictures)
+        np.testing.assert_array_equal(first.pictures, second.pictures)
 
 
 def test_a_public_set_makes_a_second_variant() -> None:
-    view, aux, truth = scene(0.0)
-    outcome = DECODER.run(view, Aux(aux.same, aux.same), truth, 0, 0.01)
-    assert {finding.variant for finding in outcome.findings} == {
+    view, aux, truth = inversion_case(0.0)
+    outcome = DECODER.run(view, AuxiliaryData(aux.same, aux.same), truth, 0, 0.01)
+    assert {finding.variant for finding in outcome.results} == {
         "no noise, same and public",
         "no noise, public",
         "line-up",
@@ -106,9 +118,9 @@ def test_a_public_set_makes_a_second_variant() -> None:
 
 
 def test_views_without_a_way_back_are_refused() -> None:
-    view, _, _ = scene(0.0)
+    view, _, _ = inversion_case(0.0)
     assert DECODER.applies(view) is None
     assert DECODER.applies(replace(view, front=None)) is not None
-    assert DECODER.applies(replace(view, party=Party("trainer 2", (2,)))) is not None
+    assert DECODER.applies(replace(view, adversary=Adversary("trainer 2", (2,)))) is not None
     assert DECODER.applies(replace(view, groups=np.zeros((900, 16), np.int64))) is not None
     assert DECODER.applies(replace(view, rows=view.rows[:0])) is not None

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.figures import draw_figures
-from clicooper_hpc.attacks.inversion.pictures import save_pictures
+from clicooper_hpc.attacks.harness.attack_figures import draw_figures, draw_reconstruction_figure
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
 
 
@@ -23,8 +22,8 @@ def test_a_figure_grows_with_its_variants(tmp_path: Path, channels: int) -> None
         "mean image": random.random((1, channels, 8, 8), dtype=np.float32),
         "noise-aware, same": random.random((16, channels, 8, 8), dtype=np.float32),
     }
-    save_pictures(arrays, tmp_path / "one.png", title="one variant")
-    save_pictures(
+    draw_reconstruction_figure(arrays, tmp_path / "one.png", title="one variant")
+    draw_reconstruction_figure(
         {**arrays, "rMLE": arrays["originals"]}, tmp_path / "two.png", title="two variants"
     )
     with image.open(tmp_path / "one.png") as one, image.open(tmp_path / "two.png") as two:

@@ -8,58 +8,60 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Labelled, Mechanism, Party, Truth, View
-from clicooper_hpc.attacks.inversion.scores import (
-    Reconstruction,
-    choose_inputs,
-    retrieval_ceiling,
-    retrieval_hits,
-    score_pictures,
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
 )
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.inversion.reconstruction_scores import (
+    Reconstruction,
+    choose_reconstruction_inputs,
+    score_reconstruction,
+)
+from clicooper_hpc.attacks.inversion.retrieval_scores import retrieval_ceiling, retrieval_hits
 
 pytest.importorskip("skimage")
 
 COUNT, SHAPE = 1200, (3, 16, 16)
 
 
-def mechanism(sigma: float = 1.0, radius: float = 1.0) -> Mechanism:
-    return Mechanism("sample", "replace-one", 1.0, sigma, radius, math.inf, False)
+def mechanism(sigma: float = 1.0, radius: float = 1.0) -> PublicMechanism:
+    return PublicMechanism("sample", "replace-one", 1.0, sigma, radius, math.inf, False)
 
 
-def make_view() -> View:
+def make_view() -> AdversaryView:
     order = np.random.default_rng(3).permutation(COUNT)
     rows = np.zeros((COUNT, 4), np.float32)
     labels = np.zeros(COUNT, np.int32)
-    party = Party("trainer 1", (1,))
-    return View(
+    party = Adversary("trainer 1", (1,))
+    return AdversaryView(
         party, rows, labels, order[:, None], 4, {}, mechanism(), None, lambda values: values
     )
 
 
-def make_truth() -> Truth:
+def make_truth() -> GroundTruth:
     images = np.random.default_rng(4).random((COUNT, *SHAPE), dtype=np.float32)
-    train = Labelled(images, np.zeros(COUNT, np.int64))
-    return Truth(train, train, 2, np.zeros(4, np.int64), lambda x: np.zeros((len(x), 4)))
+    train = LabelledImages(images, np.zeros(COUNT, np.int64))
+    return GroundTruth(train, train, 2, np.zeros(4, np.int64), lambda x: np.zeros((len(x), 4)))
 
 
 def scored(pictures_of: str) -> dict[str, AttackResult]:
     view, truth = make_view(), make_truth()
-    inputs = choose_inputs(view, 200, seed=1)
+    inputs = choose_reconstruction_inputs(view, 200, seed=1)
     mean = truth.train.images.mean(axis=0)
     others = np.random.default_rng(9).random((len(inputs), *SHAPE), dtype=np.float32)
     truly = truth.train.images[view.groups[inputs, 0]]
     blank = np.repeat(mean[None], len(inputs), axis=0)
     pictures = {"originals": truly, "mean": blank, "others": others}[pictures_of]
-    found = score_pictures(
-        Reconstruction(inputs, pictures, mean, others),
+    found = score_reconstruction(
+        Reconstruction(inputs, pictures, mean, others, "v", "n"),
         view,
         truth,
         attack="a",
-        variant="v",
-        kind="honest",
         seed=1,
-        note="n",
     )
     return {finding.metric: finding for finding in found}
 
@@ -95,7 +97,7 @@ def test_equally_near_candidates_share_the_hit() -> None:
 
 def test_each_sample_is_drawn_once() -> None:
     view = make_view()
-    inputs = choose_inputs(view, COUNT * 2, seed=0)
+    inputs = choose_reconstruction_inputs(view, COUNT * 2, seed=0)
     assert len(np.unique(view.groups[inputs, 0])) == len(inputs) == COUNT
 
 

@@ -10,31 +10,45 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Labelled, Mechanism, Party, Truth, View
-from clicooper_hpc.attacks.labels.clustering import CLUSTERING
-from clicooper_hpc.attacks.labels.metrics import (
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+    LabelledImages,
+    PublicMechanism,
+)
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.labels.clustering_attack import CLUSTERING
+from clicooper_hpc.attacks.labels.grouping_metrics import (
     exactly_recovered,
     groups_found,
     hungarian_accuracy,
     hungarian_chance,
     pair_f1,
 )
-from clicooper_hpc.attacks.rates import bootstrap, clopper_pearson
+from clicooper_hpc.attacks.toolbox.confidence_interval import (
+    bootstrap_interval,
+    clopper_pearson_interval,
+)
 
 K, N, D = 5, 600, 8
 
 
-def case(spread: float, sigma: float, segment: nn.Module | None = None) -> tuple[View, Aux, Truth]:
+def case(
+    spread: float, sigma: float, segment: nn.Module | None = None
+) -> tuple[AdversaryView, AuxiliaryData, GroundTruth]:
     """Return K classes of points at distance 4 with spread, and radius 1 where there is noise."""
     rng = np.random.default_rng(0)
     classes = (np.arange(N) % K).astype(np.int64)
     centres = np.eye(K, D) * (0.0 if math.isinf(spread) else 4.0)
     wide = 1.0 if math.isinf(spread) else spread
     rows = (centres[classes] + rng.standard_normal((N, D)) * wide).astype(np.float32)
-    mechanism = Mechanism("sample", "replace-one", 1.0, sigma, 1.0 if sigma else math.inf, 0, False)
-    view = View(
-        party=Party("trainer 1", (1,)),
+    mechanism = PublicMechanism(
+        "sample", "replace-one", 1.0, sigma, 1.0 if sigma else math.inf, 0, False
+    )
+    view = AdversaryView(
+        adversary=Adversary("trainer 1", (1,)),
         rows=rows,
         sub_labels=classes.astype(np.int32),
         groups=np.arange(N, dtype=np.int64)[:, None],
@@ -45,18 +59,20 @@ def case(spread: float, sigma: float, segment: nn.Module | None = None) -> tuple
         clip=lambda clean: clean,
     )
     images = np.zeros((N, 1, 1, 1), dtype=np.float32)
-    labelled = Labelled(images, classes)
+    labelled = LabelledImages(images, classes)
 
     def predict(asked: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.full((len(asked), K), 1 / K)
 
-    truth = Truth(labelled, labelled, K, np.arange(K, dtype=np.int64), predict)
-    return view, Aux(labelled, None), truth
+    truth = GroundTruth(labelled, labelled, K, np.arange(K, dtype=np.int64), predict)
+    return view, AuxiliaryData(labelled, None), truth
 
 
-def findings(view: View, aux: Aux, truth: Truth) -> dict[tuple[str, str], AttackResult]:
+def findings(
+    view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth
+) -> dict[tuple[str, str], AttackResult]:
     outcome = CLUSTERING.run(view, aux, truth, 0, 0.6)
-    return {(found.variant, found.metric): found for found in outcome.findings}
+    return {(found.variant, found.metric): found for found in outcome.results}
 
 
 def test_classes_far_apart_are_found() -> None:
@@ -110,7 +126,9 @@ def test_hungarian_accuracy_and_its_chance() -> None:
     # The best of all namings of finite samples is above 1/K.
     assert 0.11 < chance < 0.25
     found = (truth + 3) % 10
-    low, high = bootstrap(lambda drawn: hungarian_accuracy(found[drawn], truth[drawn]), 200, 0)
+    low, high = bootstrap_interval(
+        lambda drawn: hungarian_accuracy(found[drawn], truth[drawn]), 200, 0
+    )
     assert (low, high) == (1.0, 1.0)
 
 
@@ -128,9 +146,9 @@ def test_figures_by_hand() -> None:
 
 def test_exact_interval() -> None:
     # Clopper and Pearson for 0 of n: 1 - 0.025^(1/n).
-    low, high = clopper_pearson(0, 10)
+    low, high = clopper_pearson_interval(0, 10)
     assert low == 0.0
     assert high == pytest.approx(1 - 0.025**0.1)
-    low, high = clopper_pearson(50, 100)
+    low, high = clopper_pearson_interval(50, 100)
     assert low == pytest.approx(0.3983, abs=1e-4)
     assert high == pytest.approx(0.6017, abs=1e-4)

@@ -6,10 +6,15 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels.grouping import deal_equally
-from clicooper_hpc.attacks.labels.informed import Evidence, by_answers, by_density, by_rows
-from clicooper_hpc.attacks.labels.merge import score_groups
-from clicooper_hpc.attacks.labels.variants import merge_variants
+from clicooper_hpc.attacks.labels.grouping import deal_equal_groups
+from clicooper_hpc.attacks.labels.informed_groups import (
+    LabelledEvidence,
+    informed_answer_scores,
+    informed_density_scores,
+    informed_row_scores,
+)
+from clicooper_hpc.attacks.labels.merge_attack import score_merge_groups
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 
 K, GAMMA, WIDTH = 5, 60, 12
 RNG = np.random.default_rng(0)
@@ -33,9 +38,11 @@ def test_labelled_rows_name_what_no_grouping_finds(noise: float, least: float) -
     names = (classes * GAMMA + np.random.default_rng(2).integers(0, GAMMA, 1200)).astype(np.int32)
     clean, known = drawn(200, 0.5, 3)
     found = ari(
-        by_rows(Evidence(rows, names, K * GAMMA, clean, known, K, (noise**2 - 0.25) ** 0.5))
+        informed_row_scores(
+            LabelledEvidence(rows, names, K * GAMMA, clean, known, K, (noise**2 - 0.25) ** 0.5)
+        )
     )
-    blind = merge_variants(rows, names, GAMMA, K, noise, scale=0.1)
+    blind = merge_variants(MergeEvidence(rows, names, GAMMA, K, noise), scale=0.1)
     best = max(adjusted_rand_score(OWNER, group) for group in blind.values())
     assert found >= least
     assert found >= best - 0.02
@@ -45,7 +52,12 @@ def test_labelled_rows_of_pure_noise_are_no_better_than_chance() -> None:
     rows = np.random.default_rng(4).normal(size=(1200, WIDTH)).astype(np.float32)
     names = np.random.default_rng(5).integers(0, K * GAMMA, 1200).astype(np.int32)
     clean, known = drawn(200, 0.5, 3)
-    assert abs(ari(by_rows(Evidence(rows, names, K * GAMMA, clean, known, K, 1.0)))) < 0.03
+    assert (
+        abs(
+            ari(informed_row_scores(LabelledEvidence(rows, names, K * GAMMA, clean, known, K, 1.0)))
+        )
+        < 0.03
+    )
 
 
 def test_wide_rows_are_judged_along_their_principal_axes() -> None:
@@ -54,15 +66,22 @@ def test_wide_rows_are_judged_along_their_principal_axes() -> None:
     rows, classes = drawn(900, 0.5, 7)
     names = (classes * GAMMA + rng.integers(0, GAMMA, 900)).astype(np.int32)
     clean, known = drawn(200, 0.5, 8)
-    assert ari(by_rows(Evidence(rows @ lift, names, K * GAMMA, clean @ lift, known, K, 0.1))) > 0.8
+    assert (
+        ari(
+            informed_row_scores(
+                LabelledEvidence(rows @ lift, names, K * GAMMA, clean @ lift, known, K, 0.1)
+            )
+        )
+        > 0.8
+    )
 
 
 def test_answers_to_labelled_images_name_the_sub_labels_of_a_network() -> None:
     clean, known = drawn(100, 0.5, 9)
     weights = MEANS[OWNER] + 0.1 * np.random.default_rng(10).normal(size=(K * GAMMA, WIDTH))
-    assert ari(by_answers((clean @ weights.T).astype(np.float32), known, K)) > 0.95
+    assert ari(informed_answer_scores((clean @ weights.T).astype(np.float32), known, K)) > 0.95
     blank = np.random.default_rng(11).normal(size=(100, K * GAMMA)).astype(np.float32)
-    assert abs(ari(by_answers(blank, known, K))) < 0.03
+    assert abs(ari(informed_answer_scores(blank, known, K))) < 0.03
 
 
 def test_a_class_without_labelled_images_does_not_break_the_attack_off() -> None:
@@ -74,14 +93,16 @@ def test_a_class_without_labelled_images_does_not_break_the_attack_off() -> None
     weights = MEANS[OWNER].T
     answers = (clean[shown] @ weights).astype(np.float32)
     for scores in (
-        by_rows(Evidence(rows, names, K * GAMMA, clean[shown], known[shown], K, 0.1)),
-        by_answers(answers, known[shown], K),
+        informed_row_scores(
+            LabelledEvidence(rows, names, K * GAMMA, clean[shown], known[shown], K, 0.1)
+        ),
+        informed_answer_scores(answers, known[shown], K),
     ):
         guess = scores.argmax(axis=1)
         seen = np.bincount(names, minlength=K * GAMMA) > 0
         assert 2 not in guess
         assert (guess == OWNER)[seen & (OWNER != 2)].mean() > 0.9
-        assert np.bincount(deal_equally(-scores)).tolist() == [GAMMA] * K
+        assert np.bincount(deal_equal_groups(-scores)).tolist() == [GAMMA] * K
 
 
 def test_a_density_finds_classes_whose_means_are_equal() -> None:
@@ -99,9 +120,13 @@ def test_a_density_finds_classes_whose_means_are_equal() -> None:
     rows, classes = rings(count)
     named = (classes * names + rng.integers(0, names, count)).astype(np.int32)
     owner = np.arange(2 * names) // names
-    found = by_density(Evidence(rows, named, 2 * names, clean, known, 2, 0.05)).argmax(axis=1)
+    found = informed_density_scores(
+        LabelledEvidence(rows, named, 2 * names, clean, known, 2, 0.05)
+    ).argmax(axis=1)
     assert adjusted_rand_score(owner, found) > 0.9
-    by_means = by_rows(Evidence(rows, named, 2 * names, clean, known, 2, 0.05)).argmax(axis=1)
+    by_means = informed_row_scores(
+        LabelledEvidence(rows, named, 2 * names, clean, known, 2, 0.05)
+    ).argmax(axis=1)
     assert adjusted_rand_score(owner, by_means) < 0.6
 
 
@@ -115,7 +140,7 @@ def test_the_strongest_is_the_strongest_in_each_metric() -> None:
     seen = np.ones(16, dtype=np.bool_)
     found = {
         one.metric: one.value
-        for one in score_groups({"exact": exact, "close": close}, truth, "x", 0, seen)
+        for one in score_merge_groups({"exact": exact, "close": close}, truth, "x", 0, seen)
         if one.variant == "strongest"
     }
     assert found["classes exactly recovered"] == 0.25
@@ -128,7 +153,7 @@ def test_many_points_are_dealt_nearly_as_cheaply_as_can_be(groups: int) -> None:
     centres = rng.normal(size=(groups, 8))
     points = centres[np.arange(600) % groups] + 0.8 * rng.normal(size=(600, 8))
     costs = ((points[:, None] - centres) ** 2).sum(axis=2)
-    dealt = deal_equally(costs)
+    dealt = deal_equal_groups(costs)
     assert np.bincount(dealt, minlength=groups).tolist() == [600 // groups] * groups
     slots = np.repeat(np.arange(groups), 600 // groups)
     which, where = linear_sum_assignment(costs[:, slots])

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from clicooper_hpc.attacks.labels.balance import balanced_groups
+from clicooper_hpc.attacks.labels.balanced_groups import balanced_groups
 from clicooper_hpc.attacks.labels.grouping import kmeans_groups
-from clicooper_hpc.attacks.labels.merge import MERGE, score_groups
-from clicooper_hpc.attacks.labels.metrics import adjusted_rand
-from clicooper_hpc.attacks.labels.variants import merge_variants
+from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand
+from clicooper_hpc.attacks.labels.merge_attack import MERGE, score_merge_groups
+from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
 
@@ -53,7 +53,7 @@ def aris(groups: dict[str, Labels], truth: Labels) -> dict[str, float]:
 def test_random_names_without_noise_are_merged_by_their_means() -> None:
     rows, classes = labelled_rows(0.3)
     names, truth = expanded(rows, classes, "random")
-    found = aris(merge_variants(rows, names, GAMMA, K, 0.0, scale=0.05), truth)
+    found = aris(merge_variants(MergeEvidence(rows, names, GAMMA, K, 0.0), scale=0.05), truth)
     assert found["rows whitened Ward"] == pytest.approx(1.0)
     assert found["rows whitened equal"] == pytest.approx(1.0)
 
@@ -61,7 +61,7 @@ def test_random_names_without_noise_are_merged_by_their_means() -> None:
 def test_common_cells_hide_from_means_but_not_from_stripping_and_transfer() -> None:
     rows, classes = labelled_rows(1.0)
     names, truth = expanded(rows, classes, "cells")
-    found = aris(merge_variants(rows, names, GAMMA, K, 0.0, scale=0.2), truth)
+    found = aris(merge_variants(MergeEvidence(rows, names, GAMMA, K, 0.0), scale=0.2), truth)
     assert found["rows Ward"] < 0.3
     assert found["rows whitened stripped factors matched"] == pytest.approx(1.0)
     assert found["rows transfer matched"] > 0.8
@@ -69,7 +69,7 @@ def test_common_cells_hide_from_means_but_not_from_stripping_and_transfer() -> N
 
 
 def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
-    from clicooper_hpc.attacks.labels.transfer import refine
+    from clicooper_hpc.attacks.labels.transfer_networks import SubLabelRows, refine_by_transfer
 
     rows, classes = labelled_rows(1.0)
     names, truth = expanded(rows, classes, "random")
@@ -77,8 +77,13 @@ def test_learnt_refinement_mends_a_half_wrong_grouping() -> None:
     wrong = truth.copy()
     moved = rng.permutation(len(truth))[: len(truth) // 2]
     wrong[moved] = rng.permutation(wrong[moved])
-    mended = refine(
-        rows / rows.std(axis=0), names.astype(np.int64), wrong, K, 0, rounds=12, scale=0.25
+    mended = refine_by_transfer(
+        SubLabelRows(rows / rows.std(axis=0), names.astype(np.int64)),
+        wrong,
+        K,
+        0,
+        rounds=12,
+        scale=0.25,
     )
     assert adjusted_rand(wrong, truth) < 0.6
     assert adjusted_rand(mended, truth) > adjusted_rand(wrong, truth) + 0.2
@@ -89,7 +94,7 @@ def test_known_noise_is_filtered() -> None:
     rows, classes = labelled_rows(0.5)
     names, truth = expanded(rows, classes, "random")
     noisy = (rows + rng.standard_normal(rows.shape) * 8).astype(np.float32)
-    found = aris(merge_variants(noisy, names, GAMMA, K, 8.0, scale=0.05), truth)
+    found = aris(merge_variants(MergeEvidence(noisy, names, GAMMA, K, 8.0), scale=0.05), truth)
     assert max(found["rows denoised equal"], found["rows denoised Ward"]) > 0.5
 
 
@@ -99,10 +104,10 @@ def test_rows_of_pure_noise_tell_nothing(method: str) -> None:
     rows = rng.standard_normal((N, D)).astype(np.float32)
     classes = (np.arange(N) % K).astype(np.int64)
     names, truth = expanded(rows, classes, method)
-    found = merge_variants(rows, names, GAMMA, K, 1.0, scale=0.05)
+    found = merge_variants(MergeEvidence(rows, names, GAMMA, K, 1.0), scale=0.05)
     scores = np.array(list(aris(found, truth).values()))
     assert abs(float(np.mean(scores))) < 0.1
-    findings = score_groups(found, truth, "trainer 1", 0, np.ones(K * GAMMA, dtype=np.bool_))
+    findings = score_merge_groups(found, truth, "trainer 1", 0, np.ones(K * GAMMA, dtype=np.bool_))
     best = next(f for f in findings if f.variant == "strongest" and f.metric == "ARI")
     # The best of many blind guesses is above 0, and its chance level says so.
     assert best.chance > 0.1
@@ -113,18 +118,20 @@ def test_head_rows_and_confusion_alone_betray_siblings() -> None:
     rng = np.random.default_rng(5)
     truth = rng.permutation(np.arange(K * GAMMA) % K).astype(np.int64)
     head = rng.standard_normal((K, 30))[truth] + rng.standard_normal((K * GAMMA, 30)) * 0.2
-    alike = (truth[:, None] == truth[None, :]) * 1.0
-    confused = 0.1 + alike + rng.random((K * GAMMA, K * GAMMA)) * 0.05
+    together = (truth[:, None] == truth[None, :]) * 1.0
+    confused = 0.1 + together + rng.random((K * GAMMA, K * GAMMA)) * 0.05
     none = np.zeros((0, 4), dtype=np.float32)
     found = aris(
         merge_variants(
-            none,
-            np.zeros(0, dtype=np.int32),
-            GAMMA,
-            K,
-            0.0,
-            head.astype(np.float32),
-            confused=confused,
+            MergeEvidence(
+                none,
+                np.zeros(0, dtype=np.int32),
+                GAMMA,
+                K,
+                0.0,
+                head.astype(np.float32),
+                confused,
+            )
         ),
         truth,
     )
@@ -136,8 +143,8 @@ def test_head_rows_and_confusion_alone_betray_siblings() -> None:
 def test_same_seed_same_groups() -> None:
     rows, classes = labelled_rows(2.0)
     names, _ = expanded(rows, classes, "cells")
-    once = merge_variants(rows, names, GAMMA, K, 0.0, seed=7, scale=0.05)
-    again = merge_variants(rows, names, GAMMA, K, 0.0, seed=7, scale=0.05)
+    once = merge_variants(MergeEvidence(rows, names, GAMMA, K, 0.0), seed=7, scale=0.05)
+    again = merge_variants(MergeEvidence(rows, names, GAMMA, K, 0.0), seed=7, scale=0.05)
     assert once.keys() == again.keys()
     for name, group in once.items():
         np.testing.assert_array_equal(group, again[name])
@@ -147,7 +154,9 @@ def test_findings_carry_chance_and_the_choice_of_the_best() -> None:
     truth = np.repeat(np.arange(K), GAMMA).astype(np.int64)
     rng = np.random.default_rng(6)
     groups = {"right": truth, "blind": rng.permutation(truth)}
-    findings = score_groups(groups, truth, "trainer 2", 0, np.ones(len(truth), dtype=np.bool_))
+    findings = score_merge_groups(
+        groups, truth, "trainer 2", 0, np.ones(len(truth), dtype=np.bool_)
+    )
     by = {(f.variant, f.metric): f for f in findings}
     assert by["right", "ARI"].value == pytest.approx(1.0)
     assert by["right", "classes exactly recovered"].value == 1.0

@@ -10,11 +10,11 @@ from scipy.special import ndtr, ndtri
 from sklearn.metrics import roc_auc_score
 from steal_cases import delivered, mechanism, outsider, pictures, trainer, truth
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Truth, View
-from clicooper_hpc.attacks.membership.attack import MEMBERSHIP, score
-from clicooper_hpc.attacks.membership.release import release_scores
-from clicooper_hpc.attacks.rates import clopper_pearson
+from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.membership.membership_attack import MEMBERSHIP, score_membership
+from clicooper_hpc.attacks.membership.release_membership import release_membership_scores
+from clicooper_hpc.attacks.toolbox.confidence_interval import clopper_pearson_interval
 from clicooper_hpc.privacy.ceiling import membership_ceiling
 
 # Three labels in ten are drawn blindly, so that a network can only learn them by heart.
@@ -24,15 +24,15 @@ RELEASE = ("released rows, all rows", "released rows, best row")
 NETWORK = ("network, confidence", "network, loss", "network, LiRA")
 
 
-def attacked(view: View, given: Truth) -> dict[tuple[str, str], AttackResult]:
-    outcome = MEMBERSHIP.run(view, Aux(AUX, None), given, 0, 0.3)
+def attacked(view: AdversaryView, given: GroundTruth) -> dict[tuple[str, str], AttackResult]:
+    outcome = MEMBERSHIP.run(view, AuxiliaryData(AUX, None), given, 0, 0.3)
     curves = dict(outcome.arrays)
     if np.isfinite(view.mechanism.mu):
         rates, bound = curves.pop("bound")
         mu = view.mechanism.mu * (1 if view.mechanism.relation == "replace-one" else 2)
         np.testing.assert_allclose(bound, ndtr(ndtri(rates) + mu))
-    assert set(curves) == {f"roc {one.variant}" for one in outcome.findings}
-    return {(one.variant, one.metric): one for one in outcome.findings}
+    assert set(curves) == {f"roc {one.variant}" for one in outcome.results}
+    return {(one.variant, one.metric): one for one in outcome.results}
 
 
 GIVEN = truth(TRAIN, TEST, delivered(TRAIN, 0))
@@ -77,7 +77,9 @@ def test_the_statistic_of_one_row_is_the_likelihood_ratio() -> None:
     population = rng.normal(size=(20_000, 1)).astype(np.float32)
     population = (population - population.mean()) / population.std(ddof=1)
     row, targets = np.array([[0.7]], dtype=np.float32), np.array([[1.5], [-0.2]], dtype=np.float32)
-    found = release_scores(row, targets, population, sigma=0.5, group=1, seed=0)["all rows"]
+    found = release_membership_scores(row, targets, population, sigma=0.5, group=1, seed=0)[
+        "all rows"
+    ]
     inside = -((0.7 - targets[:, 0]) ** 2) / (2 * 0.25) - 0.5 * np.log(0.25)
     outside = -(0.7**2) / (2 * 1.25) - 0.5 * np.log(1.25)
     assert found == pytest.approx(inside - outside, abs=1e-3)
@@ -111,38 +113,45 @@ def test_a_guarantee_against_the_zero_row_counts_twice() -> None:
     member = np.arange(200) < 100
     values = {"x": np.random.default_rng(0).normal(size=200)}
     view = replace(trainer(TRAIN, 4.0), mechanism=mechanism(4.0, "zero-out"))
-    found = score(values, member, view, 0)
+    found = score_membership(values, member, view, 0)
     assert found[2].ceiling == pytest.approx(membership_ceiling(0.01, 2 * 0.25))
 
 
 def test_true_positives_are_counted_above_the_threshold_of_non_members() -> None:
     member = np.repeat([True, False], [4, 1000])
     values = np.concatenate([[5.0, 0.995, 0.98, -1], np.arange(1000) / 1000])
-    found = {one.metric: one for one in score({"x": values}, member, trainer(TRAIN, 1.0), 0)}
+    found = {
+        one.metric: one for one in score_membership({"x": values}, member, trainer(TRAIN, 1.0), 0)
+    }
     assert found[ONE].value == 0.5  # ten non-members may lie above 0.989
     assert found[FEW].value == 0.25
-    assert (found[ONE].low, found[ONE].high) == clopper_pearson(2, 4)
+    assert (found[ONE].low, found[ONE].high) == clopper_pearson_interval(2, 4)
 
 
 def test_the_area_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     member, values = rng.random(300) < 0.4, np.round(rng.normal(size=300), 1)
-    found = score({"x": values}, member, trainer(TRAIN, 1.0), 0)[0]
+    found = score_membership({"x": values}, member, trainer(TRAIN, 1.0), 0)[0]
     assert found.value == pytest.approx(roc_auc_score(member, values))
 
 
 def test_ties_are_no_detection() -> None:
     member = np.repeat([True, False], 500)
-    found = {one.metric: one for one in score({"x": np.ones(1000)}, member, trainer(TRAIN, 1.0), 0)}
+    found = {
+        one.metric: one
+        for one in score_membership({"x": np.ones(1000)}, member, trainer(TRAIN, 1.0), 0)
+    }
     assert found["AUC"].value == 0.5
     assert found[ONE].value == 0
 
 
-def test_who_has_neither_rows_alike_nor_the_network_is_told_why() -> None:
+def test_who_has_neither_shadow_rows_nor_the_network_is_told_why() -> None:
     assert MEMBERSHIP.applies(trainer(TRAIN, 0.0)) is None
     assert MEMBERSHIP.applies(outsider((), public=False)) is None
     late = replace(
-        trainer(TRAIN, 0.0), segments={}, party=replace(trainer(TRAIN, 0.0).party, segments=(2,))
+        trainer(TRAIN, 0.0),
+        segments={},
+        adversary=replace(trainer(TRAIN, 0.0).adversary, segments=(2,)),
     )
     assert MEMBERSHIP.applies(late) is not None
     assert MEMBERSHIP.applies(replace(trainer(TRAIN, 0.0), front=None)) is not None

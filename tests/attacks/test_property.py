@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from steal_cases import delivered, outsider, pictures, trainer, truth
 
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, View
-from clicooper_hpc.attacks.property import PROPERTY, properties_of
+from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData
+from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.property.image_properties import image_properties
+from clicooper_hpc.attacks.property.property_attack import PROPERTY
 
 TRAIN, TEST, AUX = pictures(1000, 1), pictures(200, 2), pictures(1500, 3)
 SEGMENTS = delivered(TRAIN, 0)
 
 
-def attacked(view: View) -> dict[str, AttackResult]:
-    outcome = PROPERTY.run(view, Aux(AUX, None), truth(TRAIN, TEST, SEGMENTS), 0, 0.2)
-    return {one.variant: one for one in outcome.findings}
+def attacked(view: AdversaryView) -> dict[str, AttackResult]:
+    outcome = PROPERTY.run(view, AuxiliaryData(AUX, None), truth(TRAIN, TEST, SEGMENTS), 0, 0.2)
+    return {one.variant: one for one in outcome.results}
 
 
 def test_clean_rows_show_brightness_and_colour() -> None:
@@ -64,17 +65,17 @@ def test_knowing_the_class_helps_where_it_tells_the_property() -> None:
 
 
 def test_grey_images_have_no_colour() -> None:
-    assert [one.name for one in properties_of(AUX.images[:, :1])] == ["brightness above median"]
-    values = properties_of(AUX.images)[0].of(AUX.images)
+    assert [one.name for one in image_properties(AUX.images[:, :1])] == ["brightness above median"]
+    values = image_properties(AUX.images)[0].of(AUX.images)
     assert values.mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_who_cannot_make_rows_alike_is_told_why() -> None:
+def test_who_cannot_make_shadow_rows_is_told_why() -> None:
     assert PROPERTY.applies(trainer(TRAIN, 0.0)) is None
     assert "front" in str(PROPERTY.applies(replace(trainer(TRAIN, 0.0), front=None)))
     assert "rows" in str(PROPERTY.applies(outsider(SEGMENTS)))
-    late = replace(trainer(TRAIN, 0.0).party, segments=(2,))
-    assert "segments" in str(PROPERTY.applies(replace(trainer(TRAIN, 0.0), party=late)))
+    late = replace(trainer(TRAIN, 0.0).adversary, segments=(2,))
+    assert "segments" in str(PROPERTY.applies(replace(trainer(TRAIN, 0.0), adversary=late)))
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

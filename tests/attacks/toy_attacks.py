@@ -6,18 +6,19 @@ import math
 
 import numpy as np
 
-from clicooper_hpc.attacks.harness.registry import Attack, Outcome
-from clicooper_hpc.attacks.harness.result import AttackResult
-from clicooper_hpc.attacks.harness.view import Aux, Truth, View
+from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
+from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
 
 __all__ = ["TOYS", "toy"]
 
 
-def needs_rows(view: View) -> str | None:
+def needs_rows(view: AdversaryView) -> str | None:
     return None if len(view.rows) else "it holds no rows"
 
 
-def measure(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
+def measure(
+    view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
+) -> AttackOutcome:
     """Figures that depend on everything an attack is given."""
     mean = float(view.rows.mean()) + float(aux.same.images.mean()) + scale
     findings = (
@@ -28,20 +29,24 @@ def measure(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outc
         AttackResult("", "truth", "", "classes", "paper", float(truth.classes), baseline=1.0),
     )
     picture = np.random.default_rng(seed).random((2, 3), dtype=np.float32)
-    return Outcome(findings, {"picture": picture, "count": np.array(seed)})
+    return AttackOutcome(findings, {"picture": picture, "count": np.array(seed)})
 
 
-def fail(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
+def fail(
+    view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
+) -> AttackOutcome:
     raise ArithmeticError("the matrix is singular\nand more")
 
 
-def spoil(view: View, aux: Aux, truth: Truth, seed: int, scale: float) -> Outcome:
+def spoil(
+    view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
+) -> AttackOutcome:
     """Write into everything an attack could reach by mistake."""
     view.rows[:] = math.nan
     for segment in view.segments.values():
         for parameter in segment.parameters():
             parameter.data.zero_()
-    return Outcome((AttackResult("", "-", "", "done", "honest", 1.0),))
+    return AttackOutcome((AttackResult("", "-", "", "done", "honest", 1.0),))
 
 
 def toy(name: str) -> Attack:

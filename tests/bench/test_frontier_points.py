@@ -10,7 +10,7 @@ from frontier_points import PANELS, Point, gain, normalised, points_table, read_
 from paper_read import Measured
 from paper_runs import Planned
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -24,7 +24,7 @@ def point(noise: str, release: str = "a", shipped: str = "") -> Point:
 
 def measured(value: float, chance: float, baseline: float, accuracy: float = 0.5) -> Measured:
     lines = tuple(
-        Line(
+        TableLine(
             row.attack, "v", row.party, row.honest.metric, "honest", value, value, value, NAN, NAN,
             chance, baseline, NAN, 1, "",
         )

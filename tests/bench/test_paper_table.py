@@ -22,7 +22,7 @@ from paper_rows import (
 )
 from paper_table import Results, attacks, best_off, measures, overview, prices, retentions
 
-from clicooper_hpc.attacks.harness.table import Line
+from clicooper_hpc.attacks.harness.attack_table import TableLine
 
 NAN = math.nan
 
@@ -39,14 +39,14 @@ def line(
     chance: float = NAN,
     baseline: float = NAN,
     ceiling: float = NAN,
-) -> Line:
-    return Line(
+) -> TableLine:
+    return TableLine(
         attack, "v", party, metric, kind, value, value, value, low, high, chance, baseline,
         ceiling, 1, "",
     )  # fmt: skip
 
 
-def run(accuracy: float, *lines: Line, classes: int = 10, epsilon: float = 8.0) -> Measured:
+def run(accuracy: float, *lines: TableLine, classes: int = 10, epsilon: float = 8.0) -> Measured:
     return Measured(accuracy, epsilon, classes, "unit sample", lines)
 
 
@@ -77,7 +77,7 @@ def cells(text: str, start: str) -> list[str]:
         (at_most(0.05), line(NAN), None),
     ],
 )
-def test_rules(rule: object, given: Line, expected: bool | None) -> None:
+def test_rules(rule: object, given: TableLine, expected: bool | None) -> None:
     assert callable(rule)
     assert rule(given) is expected
 

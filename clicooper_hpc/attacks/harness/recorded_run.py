@@ -18,15 +18,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clicooper_hpc.attacks.harness.data import aux_of, halves_of, labelled
-from clicooper_hpc.attacks.harness.mechanism import (
-    FrontModule,
-    clip_of,
-    mechanism_of,
-    public_front,
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    GroundTruth,
+    adversaries_of,
+    adversary_holds_rows,
+    adversary_named,
 )
-from clicooper_hpc.attacks.harness.parties import holds_rows, parties_of, party_named
-from clicooper_hpc.attacks.harness.view import Party, Truth, View
+from clicooper_hpc.attacks.harness.attack_images import (
+    auxiliary_images,
+    halve_test_images,
+    read_labelled_images,
+)
+from clicooper_hpc.attacks.harness.public_mechanism import (
+    DifferentiableFront,
+    public_clip,
+    public_front,
+    public_mechanism,
+)
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
@@ -58,8 +68,8 @@ class RecordedRun:
 
     Attributes
     ----------
-    parties
-        See `parties_of`.
+    adversaries
+        See `adversaries_of`.
     aux
         What attackers may have besides; the same for all.
     truth
@@ -76,22 +86,26 @@ class RecordedRun:
     """
 
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
-        _require_whole(run)
+        _require_recorded_run(run)
         job = load_canonical_job(str(run.attrs["resolved_job"]))
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
         self._preparation = set_up_release(self.job, PrivateFolder(run.folder.private))
-        self._segments = _delivered(run, self.job, self._preparation, len(cuts) + 1)
-        self.parties = parties_of(len(self._segments))
+        self._segments = _delivered_segments(run, self.job, self._preparation, len(cuts) + 1)
+        self.adversaries = adversaries_of(len(self._segments))
         data = self._preparation.data
-        same, test = halves_of(data.split("test"))
-        self.aux, self.public = aux_of(data, same, public=public, of_job=self.job.front.public_data)
+        # Neither half was trained on, so membership has outsiders and nobody scores on what
+        # attackers hold.
+        same, test = halve_test_images(data.split("test"))
+        self.aux, self.public = auxiliary_images(
+            data, same, public=public, of_job=self.job.front.public_data
+        )
         train = self._preparation.samples.splits["train"]
         names = np.arange(self._preparation.label_map.num_sub_labels, dtype=np.int32)
-        self.truth = Truth(
-            train=labelled(train, np.arange(len(train))),
+        self.truth = GroundTruth(
+            train=read_labelled_images(train, np.arange(len(train))),
             test=test,
             classes=data.num_classes,
             class_of_sub_label=self._preparation.label_map.map_to_classes(names),
@@ -99,27 +113,27 @@ class RecordedRun:
             pooled=self._preparation.label_map.pools,
         )
 
-    def party(self, name: str) -> Party:
-        """Return the party called ``name``; see `party_named`."""
-        return party_named(self.parties, name)
+    def adversary(self, name: str) -> Adversary:
+        """Return the one called ``name``; see `adversary_named`."""
+        return adversary_named(self.adversaries, name)
 
-    def view(self, party: Party) -> View:
+    def view(self, party: Adversary) -> AdversaryView:
         """Return what ``party`` was given."""
         preparation = self._preparation
         groups = self._groups(party)
         front = public_front(preparation.front)
-        return View(
-            party=party,
+        return AdversaryView(
+            adversary=party,
             rows=self._rows(party, groups),
             sub_labels=preparation.sub_labels[groups[:, 0]],
             groups=groups,
             sub_label_count=preparation.label_map.num_sub_labels,
             # Copies: an attack that forgets itself must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
-            mechanism=mechanism_of(self.job, preparation.front, preparation.spec),
+            mechanism=public_mechanism(self.job, preparation.front, preparation.spec),
             front=front,
-            front_module=None if front is None else FrontModule(preparation.front),
-            clip=clip_of(preparation.spec),
+            front_module=None if front is None else DifferentiableFront(preparation.front),
+            clip=public_clip(preparation.spec),
         )
 
     @cached_property
@@ -141,15 +155,16 @@ class RecordedRun:
             rows[ids] = sent.numpy()
         return rows
 
-    def _groups(self, party: Party) -> NDArray[np.int64]:
+    def _groups(self, party: Adversary) -> NDArray[np.int64]:
         """Return the samples of each row that enters the party's first segment."""
-        if not holds_rows(party):
+        if not adversary_holds_rows(party):
             return np.empty((0, 1), dtype=np.int64)
         training = self.job.training
         samples = self._preparation.contract.samples
         if party.segments[0] == 1 or training.average_rows == 1:
             # Trainer 1 averages, so it holds the single rows.
             return np.arange(samples, dtype=np.int64)[:, np.newaxis]
+        # The last epoch: those rows passed the segments that were delivered, or nearly these.
         order = epoch_order(
             seed=training.seed,
             epoch=training.epochs - 1,
@@ -160,9 +175,10 @@ class RecordedRun:
         return np.concatenate([batch.ids for batch in order.batches])
 
     @torch.no_grad()
-    def _rows(self, party: Party, groups: NDArray[np.int64]) -> NDArray[np.float32]:
-        if not holds_rows(party):
+    def _rows(self, party: Adversary, groups: NDArray[np.int64]) -> NDArray[np.float32]:
+        if not adversary_holds_rows(party):
             return np.empty((0, *self._preparation.contract.release_shape), dtype=np.float32)
+        # What entered segment i is what the delivered segments before it make of the released rows.
         before = self._segments[: party.segments[0] - 1]
         if not before:
             return self._released.copy()
@@ -185,6 +201,7 @@ class RecordedRun:
             part = images[start : start + _PASS_ROWS]
             rows = front.apply(part.reshape(len(part), *front.input_shape))
             if spec is not None:
+                # Clipped but without noise, as the owner's own evaluation does.
                 flat = clip_rows(rows.reshape(len(rows), -1), spec.guarantee)
                 rows = flat.astype(np.float32).reshape(rows.shape)
             output = torch.from_numpy(rows)
@@ -194,7 +211,7 @@ class RecordedRun:
         return np.concatenate(parts)
 
 
-def _require_whole(run: Run) -> None:
+def _require_recorded_run(run: Run) -> None:
     if run.status != "complete":
         raise RunFolderError(
             "the run did not reach its end, so its segments were not delivered",
@@ -204,7 +221,7 @@ def _require_whole(run: Run) -> None:
     require_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
 
 
-def _delivered(
+def _delivered_segments(
     run: Run, job: Job, preparation: ReleaseSetup, segments: int
 ) -> Sequence[nn.Sequential]:
     """Load the delivered segments, in evaluation mode."""
@@ -216,6 +233,7 @@ def _delivered(
         path = delivery_file(run.folder.delivery, number)
         state = load_tensors(path)
         try:
+            # The file may be a segment of another run: names and shapes would differ.
             layers.load_state_dict(state)
         except RuntimeError as error:
             raise RunFolderError(

@@ -1,10 +1,11 @@
 """The network that makes images of released rows.
 
-A linear guess (`clicooper_hpc.attacks.inversion.linear`) carries what a linear map can; a network
-adds the rest. Maps go through convolutions that double the side by sub-pixel shuffles (Shi et al.,
-"Real-Time Single Image and Video Super-Resolution", CVPR 2016; faster on a CPU than the transposed
-convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows first through a
-linear layer to a small map. The last layer starts at zero, so training starts at the linear guess.
+A linear guess (`clicooper_hpc.attacks.inversion.linear_decoder`) carries what a linear map can; a
+network adds the rest. Maps go through convolutions that double the side by sub-pixel shuffles (Shi
+et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016; faster on a CPU than the
+transposed convolutions of He et al., ACSAC 2019, and without their chequerboards); flat rows
+first through a linear layer to a small map. The last layer starts at zero, so training starts at
+the linear guess.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.attacks.inversion.linear import LinearGuess
+from clicooper_hpc.attacks.inversion.linear_decoder import LinearDecoder
 
-__all__ = ["Decoder", "build_decoder"]
+__all__ = ["DecoderNetwork", "build_decoder_network"]
 
 _WIDTH = 32
 _FLAT_CHANNELS, _FLAT_HIDDEN = 64, 512
 
 
-class Decoder(nn.Module):
+class DecoderNetwork(nn.Module):
     """Rows float32 [n, *row_shape] to images float32 [n, *image_shape], not cut to [0, 1].
 
     Parameters
@@ -49,7 +50,7 @@ class Decoder(nn.Module):
         image_shape: tuple[int, int, int],
         centre: Tensor,
         scale: Tensor,
-        linear: LinearGuess,
+        linear: LinearDecoder,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
@@ -70,8 +71,10 @@ class Decoder(nn.Module):
                 nn.ReLU(),
                 nn.Unflatten(1, (inner, *side)),
             )
-        self.body = _upsampling(inner, side, (height, width))
+        self.body = _upsampling_network(inner, side, (height, width))
         self.last = nn.Conv2d(_WIDTH, channels, 3, padding=1)
+        # Zero: the untrained decoder is the linear guess, and training can only be kept if it is
+        # better.
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
@@ -81,14 +84,18 @@ class Decoder(nn.Module):
         base = self.linear(rows).reshape(len(rows), *self.image_shape)
         maps = self.entry((rows - self.centre) / self.scale)
         maps = self.body(maps.contiguous(memory_format=torch.channels_last))
+        # Sides that are no power of two times the map's.
         if maps.shape[2:] != base.shape[2:]:
             maps = functional.interpolate(maps, size=self.image_shape[1:], mode="bilinear")
         added: Tensor = self.last(maps)
         return base + added
 
 
-def _upsampling(channels: int, side: tuple[int, ...], goal: tuple[int, int]) -> nn.Sequential:
+def _upsampling_network(
+    channels: int, side: tuple[int, ...], goal: tuple[int, int]
+) -> nn.Sequential:
     """Return convolutions that bring maps to about the side of the image, ``_WIDTH`` channels."""
+    # By the larger side: what is too large by the smaller is interpolated at the end.
     doublings = max(0, round(math.log2(max(goal) / max(side))))
     layers: list[nn.Module] = []
     if doublings == 0:
@@ -100,13 +107,13 @@ def _upsampling(channels: int, side: tuple[int, ...], goal: tuple[int, int]) -> 
     return nn.Sequential(*layers)
 
 
-def build_decoder(
+def build_decoder_network(
     clean: NDArray[np.float32],
     image_shape: tuple[int, int, int],
     sigma: float,
-    linear: LinearGuess,
+    linear: LinearDecoder,
     seed: int,
-) -> Decoder:
+) -> DecoderNetwork:
     """Return an untrained decoder for rows like ``clean`` plus noise.
 
     Parameters
@@ -123,14 +130,16 @@ def build_decoder(
     seed
         Of its starting weights.
     """
+    # One scale for a channel of a map: its places have the same law.
     axes = (0, 2, 3) if clean.ndim == 4 else (0,)
     centre = clean.mean(axis=axes, keepdims=True)[0]
+    # Noise included: that is what rows will look like.
     spread = np.sqrt(clean.var(axis=axes, keepdims=True)[0] + sigma**2)
     # Numbers that hardly vary would otherwise blow up whatever noise they carry.
     scale = np.maximum(spread, max(0.05 * float(clean.std()), 1e-6))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = Decoder(
+        decoder = DecoderNetwork(
             clean.shape[1:],
             image_shape,
             torch.from_numpy(centre.astype(np.float32)),

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering, kmeans_plusplus
 
-__all__ = ["deal_equally", "equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
+__all__ = ["deal_equal_groups", "equal_groups", "kmeans_groups", "spectral_groups", "ward_groups"]
 
 _ITERATIONS = 50
 # An optimal assignment takes the cube of the number of points: with more than these, groups settle
@@ -22,6 +22,7 @@ def kmeans_groups(
     points: NDArray[np.float64], groups: int, seed: int, *, starts: int = 10
 ) -> NDArray[np.int64]:
     """Return the k-means group of each point: float64 [n, d] to int64 [n]."""
+    # There may be fewer points than groups where sub-labels have no rows.
     groups = min(groups, len(points))
     found = KMeans(groups, n_init=starts, random_state=seed).fit_predict(points)
     return np.asarray(found, dtype=np.int64)
@@ -58,28 +59,30 @@ def equal_groups(
     best, best_cost = np.zeros(n, dtype=np.int64), np.inf
     many = n > _MANY
     for start in range(min(starts, _STARTS_OF_MANY) if many else starts):
+        # Ward's groups are a good start and the same for every seed.
         if start == 0:
-            centres = _means(points, ward_groups(points, groups), groups)
+            centres = _group_means(points, ward_groups(points, groups), groups)
         else:
             centres, _ = kmeans_plusplus(points, groups, random_state=int(rng.integers(2**31)))
         if many:
+            # Settles without the cubic assignment; sizes are made equal at the end.
             centres = KMeans(groups, init=centres, n_init=1).fit(points).cluster_centers_
         chosen = np.full(n, -1, dtype=np.int64)
         cost = np.inf
         for _ in range(_LAST_OF_MANY if many else _ITERATIONS):
             distances = np.sum(centres**2, axis=1) - 2 * points @ centres.T + squares[:, None]
-            now = deal_equally(distances, size)
+            now = deal_equal_groups(distances, size)
             cost = float(distances[np.arange(n), now].sum())
             if np.array_equal(now, chosen):
                 break
             chosen = now
-            centres = _means(points, chosen, groups)
+            centres = _group_means(points, chosen, groups)
         if cost < best_cost:
             best, best_cost = chosen, cost
     return best
 
 
-def deal_equally(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]:
+def deal_equal_groups(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]:
     """Return the group of each point, int64 [n], of least total cost with equally large groups.
 
     ``costs`` float64 [n, groups]; groups have room for ``size`` points, or what n needs if more.
@@ -90,7 +93,7 @@ def deal_equally(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]
     n, groups = costs.shape
     room = max(size, -(-n // groups))
     if n > _MANY:
-        return _deal_in_turn(costs + _prices(costs), room)
+        return _deal_groups_in_turn(costs + _group_prices(costs), room)
     slots = np.repeat(np.arange(groups), room)
     which, where = linear_sum_assignment(costs[:, slots])
     dealt = np.empty(n, dtype=np.int64)
@@ -98,11 +101,12 @@ def deal_equally(costs: NDArray[np.float64], size: int = 0) -> NDArray[np.int64]
     return dealt
 
 
-def _prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _group_prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what to add to each group's costs so that groups are about equally wanted."""
     n, groups = costs.shape
     prices = np.zeros(groups)
     spread = max(float((costs - costs.min(axis=1, keepdims=True)).mean()), 1e-12)
+    # From soft to hard: prices found at one softness start the next near its end.
     for softness in (0.3, 0.1, 0.03):
         unit = softness * spread
         for _ in range(_ROUNDS):
@@ -112,7 +116,7 @@ def _prices(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return prices
 
 
-def _deal_in_turn(costs: NDArray[np.float64], room: int) -> NDArray[np.int64]:
+def _deal_groups_in_turn(costs: NDArray[np.float64], room: int) -> NDArray[np.int64]:
     """Give each point the cheapest group that has room, those with most to lose first."""
     two = np.partition(costs, min(1, costs.shape[1] - 1), axis=1)[:, :2]
     left = np.full(costs.shape[1], room)
@@ -135,7 +139,7 @@ def spectral_groups(affinity: NDArray[np.float64], groups: int, seed: int) -> ND
     return np.asarray(found, dtype=np.int64)
 
 
-def _means(
+def _group_means(
     points: NDArray[np.float64], chosen: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
     sums = np.zeros((groups, points.shape[1]))

@@ -1,0 +1,146 @@
+"""Whether released noise is what was promised: right grid, right law, every bit of it, fresh.
+
+What a linear statistic cannot see. Low bits of floating-point noise tell which of two rows was
+released (Mironov, "On Significance of the Least Significant Bits", 2012, for Laplace; Jin et al.,
+"Are We There Yet? Timing and Floating-Point Attacks on Differential Privacy Systems", 2022, for
+Gaussian noise): a released value that no noise could have made of the other row ends all doubt.
+Values on one fixed grid, taken by the rounded Gaussian with their exact chances, have no low bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from scipy.stats import chisquare, poisson
+
+from clicooper_hpc.privacy.rounded_gaussian import rounded_gaussian
+
+__all__ = ["NoiseCheck", "check_batch_mates", "check_noise", "check_noise_correlation"]
+
+# Chance of a false alarm of each test.
+_ALARM: Final = 1e-9
+_BINS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseCheck:
+    """What the noise of one row, released often, looks like.
+
+    Parameters
+    ----------
+    off_grid
+        Share of values that are no multiple of the grid.
+    distinct, expected_distinct
+        Number of different values, and how many the rounded Gaussian shows on average.
+    shape_p
+        p-value of a chi-square test of 64 bins against the rounded Gaussian.
+    repeated_rows, expected_repeats
+        Pairs of releases with all numbers equal, and how many independent noise makes on average.
+    """
+
+    off_grid: float
+    distinct: int
+    expected_distinct: float
+    shape_p: float
+    repeated_rows: int
+    expected_repeats: float
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, in words; empty if nothing is."""
+        found = []
+        if self.off_grid > 0:
+            found.append("values off the grid")
+        # Occupied cells are negatively associated, so their number varies less than a Poisson's.
+        if poisson.cdf(self.distinct, self.expected_distinct) < _ALARM:
+            found.append("too few different values")
+        if self.shape_p < _ALARM:
+            found.append("not the promised distribution")
+        if self.repeated_rows and (
+            poisson.sf(self.repeated_rows - 1, self.expected_repeats) < _ALARM
+        ):
+            found.append("repeated noise")
+        return tuple(found)
+
+
+def check_noise(
+    released: NDArray[np.float32], row: NDArray[np.float64], *, sigma: float, grid: float
+) -> NoiseCheck:
+    """Compare the noise of n releases of one row with the law it should have.
+
+    Parameters
+    ----------
+    released
+        float32 [n, d].
+    row
+        float64 [d], the clean row as cut to the grid; the zero row is the simplest.
+    sigma, grid
+        Standard deviation before rounding and spacing, in units of the released numbers.
+    """
+    # In grid steps, so that what is on the grid is a whole number, exactly in float64.
+    steps = (released.astype(np.float64) - row) / grid
+    whole = np.rint(steps)
+    values, counts = np.unique(whole, return_counts=True)
+    scale = sigma / grid
+    # Beyond ten standard deviations a value has a chance below 2^-75.
+    support = np.arange(-math.ceil(10 * scale), math.ceil(10 * scale) + 1, dtype=np.int64)
+    chances = rounded_gaussian(scale).rounded_gaussian_probability(support)
+    _, rows = np.unique(whole, axis=0, return_counts=True)
+    n, d = released.shape
+    return NoiseCheck(
+        off_grid=float(np.mean(steps != whole)),
+        distinct=len(np.unique(steps)),
+        expected_distinct=float(-np.expm1(whole.size * np.log1p(-chances)).sum()),
+        shape_p=_noise_shape(values, counts, scale),
+        repeated_rows=int((rows * (rows - 1) // 2).sum()),
+        expected_repeats=n * (n - 1) / 2 * float((chances * chances).sum()) ** d,
+    )
+
+
+def check_noise_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the z-score of the correlation of two releases' noise, 0 on average if independent.
+
+    Parameters
+    ----------
+    first, second
+        Noise of the same shape, released minus clean; of two releases of the same samples, or of
+        two samples. Scale does not matter: reuse at another sigma shows as well.
+    """
+    one, two = first.ravel() - first.mean(), second.ravel() - second.mean()
+    # Under independence the correlation of n pairs has standard deviation 1 / sqrt(n).
+    return float(one @ two / np.sqrt((one @ one) * (two @ two)) * math.sqrt(one.size))
+
+
+def check_batch_mates(
+    front: Callable[[NDArray[np.float32]], NDArray[np.float32]], inputs: NDArray[np.float32]
+) -> bool:
+    """Tell whether any row's bits change with the rows it is computed with.
+
+    Each row of ``inputs`` [n >= 2, ...] is computed alone and compared with itself among all, and
+    among all in reverse order.
+    """
+    # Reversed as well: a fault that depends on the place in the batch shows only so.
+    together, reverse = front(inputs), front(inputs[::-1].copy())[::-1]
+    return any(
+        front(inputs[i : i + 1])[0].tobytes() != batch[i].tobytes()
+        for i in range(len(inputs))
+        for batch in (together, reverse)
+    )
+
+
+def _noise_shape(
+    values: NDArray[np.float64], counts: NDArray[np.int64], sigma_over_grid: float
+) -> float:
+    """Return the chi-square p-value in bins that hold about as much of the rounded Gaussian."""
+    # Half a step off the grid, so that no value lies on an edge; equal chances, since small bins
+    # break the chi-square law.
+    edges = np.unique(np.rint(sigma_over_grid * ndtri(np.arange(1, _BINS) / _BINS)) + 0.5)
+    expected = np.diff(np.concatenate([[0.0], ndtr(edges / sigma_over_grid), [1.0]]))
+    seen = np.bincount(np.searchsorted(edges, values), weights=counts, minlength=len(expected))
+    return float(chisquare(seen, expected * counts.sum()).pvalue)

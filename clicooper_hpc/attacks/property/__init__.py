@@ -1,0 +1,1 @@
+"""Attacks that infer properties of training images that are not the task."""
