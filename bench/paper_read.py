@@ -10,7 +10,7 @@ from clicooper_hpc.attacks.harness.record import findings_of
 from clicooper_hpc.attacks.harness.share import FAILED
 from clicooper_hpc.attacks.harness.table import Line, aggregate, strongest
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, AttackRecord, read_record
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, AttackRecord, read_record
 from clicooper_hpc.runstore.reader import open_run
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.config.load import load_job
 from clicooper_hpc.errors import RunFolderError, UsageError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, read_record
 from clicooper_hpc.runstore.reader import Run, open_run
 
 #: What Open MPI asks for in containers; other MPIs ignore it.

@@ -27,7 +27,7 @@ from clicooper_hpc.pipeline.schedule import make_schedule
 from clicooper_hpc.pipeline.segment import Segment
 from clicooper_hpc.pipeline.simulator import required_slots
 from clicooper_hpc.training.microbatch import split_rows
-from clicooper_hpc.transport.launch import start_mpi
+from clicooper_hpc.transport.mpi_library import start_mpi
 from clicooper_hpc.transport.world import World
 
 BATCH, MICRO_BATCHES, CUT, CLASSES = 128, 8, 8, 10

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.lockstep import CooperativeThreads
-from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
+from clicooper_hpc.audit.message_trace import Recorder, Stream
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.transport.header import Header, pack_into
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Message
-from clicooper_hpc.transport.slot import Slot, dtype_of, torch_dtype
+from clicooper_hpc.transport.slot import Slot
+from clicooper_hpc.transport.wire_dtype import dtype_of, torch_dtype
 
 __all__ = ["MemoryChannel", "packed"]
 

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.inputs import ReleasedRows, step_input
-from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.replayed_release import ReleasedRows, step_input
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
-from clicooper_hpc.audit.trace import Recorder, Stream, Trace
+from clicooper_hpc.audit.message_trace import Recorder, Stream, Trace
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.run_plan import Course

@@ -17,7 +17,7 @@ from clicooper_hpc.audit.tolerance import judge_tolerance
 from clicooper_hpc.audit.verdict import Outcome, StageVerdict, judge_exact
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 
 __all__ = ["audit_run"]

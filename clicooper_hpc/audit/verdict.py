@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.trace import Sent, Stream, Trace
+from clicooper_hpc.audit.message_trace import Sent, Stream, Trace
 from clicooper_hpc.errors import EvidenceError
 
 __all__ = ["AuditRemark", "Claim", "Outcome", "StageVerdict", "judge_exact"]

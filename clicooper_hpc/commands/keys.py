@@ -10,7 +10,7 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.run.credentials import PASSWORD_VARIABLE
-from clicooper_hpc.runstore.files import write_private
+from clicooper_hpc.runstore.atomic_files import write_private
 
 __all__ = ["new_identity"]
 

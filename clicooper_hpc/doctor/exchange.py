@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.folder import judge_shared
-from clicooper_hpc.runstore.files import write_private
-from clicooper_hpc.runstore.probe_folder import trial_folder
-from clicooper_hpc.transport.selftest import HopTime, self_test
+from clicooper_hpc.runstore.atomic_files import write_private
+from clicooper_hpc.runstore.folder_probe import trial_folder
+from clicooper_hpc.transport.self_test import HopTime, self_test
 from clicooper_hpc.transport.world import World
 
 __all__ = ["LIMIT_S", "exchange", "judge_clocks", "judge_messages"]

@@ -15,9 +15,9 @@ from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_aware import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.run.environment import git_commit, versions
-from clicooper_hpc.runstore.probe_folder import FolderFacts, nearest_folder, probe_folder
-from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts, probe_hdf5
-from clicooper_hpc.runstore.single import mpi_libraries
+from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_folder, probe_folder
+from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
+from clicooper_hpc.runstore.tables.single_writer import mpi_libraries
 from clicooper_hpc.transport.launcher import Launcher
 from clicooper_hpc.transport.world import World
 

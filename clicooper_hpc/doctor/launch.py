@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.facts import RankFacts
-from clicooper_hpc.transport.launcher import Launcher, library_family
+from clicooper_hpc.transport.launcher import Launcher
+from clicooper_hpc.transport.mpi_library import library_family
 
 __all__ = ["judge_launch", "judge_versions", "other_family"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import PeerError, RunFolderError
-from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import save_tensors, unpack_tensors
 
 __all__ = ["accept_segment", "delivery_limit", "segment_file"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.evaluation import CleanScores, Score
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["Ending", "keep_ending"]
 

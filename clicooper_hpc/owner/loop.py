@@ -28,10 +28,10 @@ from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.checkpoints import rank_file
-from clicooper_hpc.runstore.seal import owner_tables_digest
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.signed_digests import owner_tables_digest
+from clicooper_hpc.runstore.safetensors_files import pack_tensors
 from clicooper_hpc.training.agenda import (
     EVALUATED_BYTES,
     Delivery,
@@ -46,8 +46,8 @@ from clicooper_hpc.training.checkpoint import CheckpointWriter, Stopped
 from clicooper_hpc.training.run_plan import Course, Timeouts
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.training.stop import WORD_SLOTS, StopToken
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.meter import Meter
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.traffic_meter import Meter
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World

@@ -14,7 +14,7 @@ from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.privacy.ledger import Event, Ledger
 from clicooper_hpc.privacy.sensitivity import Relation
 from clicooper_hpc.privacy.spec import ReleaseSpec
-from clicooper_hpc.runstore.tables import SPLIT_CODES
+from clicooper_hpc.runstore.tables.schema import SPLIT_CODES
 
 __all__ = ["ReleaseCost", "ReleaseGate"]
 

@@ -30,7 +30,7 @@ from clicooper_hpc.privacy.randomized_response import RandomizedResponse
 from clicooper_hpc.privacy.release import PlainReleaser, Releaser, RowReleaser
 from clicooper_hpc.privacy.sensitivity import Guarantee
 from clicooper_hpc.privacy.spec import ReleaseSpec, solve
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.training.contract import Contract
 
 __all__ = ["Preparation", "guarantee_of", "prepare"]

@@ -24,7 +24,7 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.optim import scale_gradients, squared_norm
 from clicooper_hpc.pipeline.schedule import Action, Op
 from clicooper_hpc.pipeline.segment import Segment, batch_loss
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Message, Receiver
 from clicooper_hpc.transport.sender import Sender
 

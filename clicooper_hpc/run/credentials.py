@@ -12,7 +12,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["PASSWORD_VARIABLE", "Credentials", "check_allowed", "obtain_credentials"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.runstore.buffer import EarlierRows
-from clicooper_hpc.runstore.tables import (
+from clicooper_hpc.runstore.tables.writer import EarlierRows
+from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     EVALUATION,
     HEADS,

@@ -19,8 +19,8 @@ from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.run.logs import configure_logging
 from clicooper_hpc.run.stop_requests import StopRequests
-from clicooper_hpc.runstore.folder import clear_unbegun
-from clicooper_hpc.transport.launch import check_world, start_mpi
+from clicooper_hpc.runstore.run_folder import clear_unbegun
+from clicooper_hpc.transport.mpi_library import check_world, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["resume_run", "run_job"]

@@ -7,9 +7,9 @@ from clicooper_hpc.run.build import build_runtime, channel_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import Signers, environment_of
 from clicooper_hpc.run.stations import saver_of, stop_line_of
-from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
-from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.trainer.loop import Sources, Trainer
 from clicooper_hpc.trainer.marker import Marker, MarkSettings
 from clicooper_hpc.trainer.proof_exchange import Participant

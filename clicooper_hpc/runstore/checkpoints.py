@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.atomic_files import replacing
 
 __all__ = [
     "Checkpoint",

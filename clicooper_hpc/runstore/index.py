@@ -16,8 +16,8 @@ import numpy as np
 
 from clicooper_hpc.digests import digest_chunks
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder, shard_name
-from clicooper_hpc.runstore.h5 import (
+from clicooper_hpc.runstore.run_folder import RunFolder, shard_name
+from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     SINGLE_LIBVER,
     Attribute,
@@ -27,10 +27,10 @@ from clicooper_hpc.runstore.h5 import (
     set_attributes,
 )
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
-from clicooper_hpc.runstore.rows import create_table
-from clicooper_hpc.runstore.single import require_parallel_hdf5
-from clicooper_hpc.runstore.tables import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
-from clicooper_hpc.runstore.view import read_file
+from clicooper_hpc.runstore.tables.storage import create_table
+from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
+from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
+from clicooper_hpc.runstore.hdf5.reader import read_file
 
 __all__ = [
     "RUN_FORMAT",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.tables import STEPS, TRAINING
+from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
 if TYPE_CHECKING:
     from clicooper_hpc.runstore.reader import Run

@@ -8,7 +8,7 @@ import numpy as np
 
 from clicooper_hpc.pipeline.runtime import Edges
 from clicooper_hpc.training.message_digests import Channel, MessageLog
-from clicooper_hpc.transport.kinds import Direction
+from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["WORD_SLOTS", "StopToken"]

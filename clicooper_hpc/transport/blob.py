@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.link import Counters, Link
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender

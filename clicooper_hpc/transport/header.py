@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Direction, DType, Kind
+from clicooper_hpc.transport.message_kind import Direction, Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 __all__ = ["HEADER_BYTES", "MAGIC", "MAX_DIMS", "VERSION", "Header", "pack", "pack_into", "unpack"]
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clicooper_hpc.transport.launch import launcher_size
 
-__all__ = ["Launcher", "library_family", "read_launcher", "without_launcher"]
+__all__ = ["Launcher", "launcher_size", "local_rank", "read_launcher", "without_launcher"]
 
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+)
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 _OF_LAUNCHERS = ("PMI", "HYDI_", "MPI_LOCAL", "OMPI_", "PRTE_", "PALS_", "SLURM_", "MV2_COMM_")
 _OF_USERS = "OMPI_ALLOW_RUN_AS_ROOT"
@@ -37,6 +44,50 @@ class Launcher:
     rank: int | None
 
 
+def _number(env: Mapping[str, str], name: str) -> int | None:
+    value = env.get(name, "")
+    return int(value) if value.isdecimal() else None
+
+
+def _slurm_step_size(env: Mapping[str, str]) -> int | None:
+    """Return the size of the Slurm step this process is a task of.
+
+    A batch script is no step, though it has ``SLURM_PROCID`` and ``SLURM_NTASKS``: only `srun`
+    sets a step id, and MPI sees one rank there by right.
+    """
+    if "SLURM_PROCID" not in env or "SLURM_STEP_ID" not in env:
+        return None
+    return _number(env, "SLURM_STEP_NUM_TASKS") or _number(env, "SLURM_NTASKS")
+
+
+def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
+    """Return how many ranks the launcher says it started, ``None`` without a launcher.
+
+    Parameters
+    ----------
+    env
+        Environment variables; default: this process's.
+    """
+    env = os.environ if env is None else env
+    for name in _SIZE_VARIABLES:
+        size = _number(env, name)
+        if size is not None:
+            return size
+    return _slurm_step_size(env)
+
+
+def local_rank(env: Mapping[str, str] | None = None) -> int | None:
+    """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
+    env = os.environ if env is None else env
+    for name in _LOCAL_RANK_VARIABLES:
+        number = _number(env, name)
+        if number is not None:
+            return number
+    if "PMI_SIZE" in env or _slurm_step_size(env) is None:
+        return None
+    return _number(env, "SLURM_LOCALID")
+
+
 def read_launcher(env: Mapping[str, str]) -> Launcher:
     """Find out from the environment ``env`` who started this process."""
     size = launcher_size(env)
@@ -53,11 +104,6 @@ def without_launcher(env: Mapping[str, str]) -> dict[str, str]:
         for name, value in env.items()
         if name.startswith(_OF_USERS) or not name.startswith(_OF_LAUNCHERS)
     }
-
-
-def library_family(library: str) -> str:
-    """Return "Open MPI", or "MPICH" for MPICH and what is made of it, for a library's name."""
-    return "Open MPI" if library.startswith("Open MPI") else "MPICH"
 
 
 def _identity(env: Mapping[str, str], size: int | None) -> tuple[str, str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Direction
-from clicooper_hpc.transport.matched import MatchedReceive
+from clicooper_hpc.transport.message_kind import Direction
+from clicooper_hpc.transport.matched_receive import MatchedReceive
 from clicooper_hpc.transport.tap import Tap
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Link:
 
     Messages of one link arrive in the order they were sent. Two channels must never share a link:
     the pre-posted receives of one would take the messages of the other. With ``match_first``, MPI
-    gets a buffer only once a message is known to fit; see `clicooper_hpc.transport.matched`.
+    gets a buffer only once a message is known to fit; see `clicooper_hpc.transport.matched_receive`.
     """
 
     comm: MPI.Intracomm

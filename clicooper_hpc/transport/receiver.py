@@ -12,11 +12,12 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.link import Counters, Link, Observer
-from clicooper_hpc.transport.matched import MatchedReceive
-from clicooper_hpc.transport.slot import Slot, check_capacity, torch_dtype
-from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+from clicooper_hpc.transport.matched_receive import MatchedReceive
+from clicooper_hpc.transport.slot import Slot, check_capacity
+from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.wire_dtype import torch_dtype
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.link import Counters, Link, Observer
-from clicooper_hpc.transport.slot import Slot, check_capacity, dtype_of
-from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+from clicooper_hpc.transport.slot import Slot, check_capacity
+from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.wire_dtype import dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -8,39 +8,12 @@ import torch
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.transport.header import HEADER_BYTES
-from clicooper_hpc.transport.kinds import DType
 
-__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity", "dtype_of", "torch_dtype"]
+__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity"]
 
 # MPI libraries before MPI-4 count the bytes of a message in a C int.
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
 _MOST_VIEWS = 8
-
-_TORCH = {
-    DType.FLOAT32: torch.float32,
-    DType.FLOAT64: torch.float64,
-    DType.FLOAT16: torch.float16,
-    DType.BFLOAT16: torch.bfloat16,
-    DType.INT8: torch.int8,
-    DType.UINT8: torch.uint8,
-    DType.INT32: torch.int32,
-    DType.INT64: torch.int64,
-}
-_WIRE = {dtype: code for code, dtype in _TORCH.items()}
-
-
-def torch_dtype(dtype: DType) -> torch.dtype:
-    """Return the torch type of a wire type."""
-    return _TORCH[dtype]
-
-
-def dtype_of(tensor: torch.Tensor) -> DType:
-    """Return the wire type of a tensor; ``ValueError`` if its type cannot travel."""
-    try:
-        return _WIRE[tensor.dtype]
-    except KeyError:
-        raise ValueError(f"{tensor.dtype} cannot travel in a message") from None
-
 
 def check_capacity(capacity_bytes: int, peer: int) -> None:
     """Refuse a payload no single message can carry.

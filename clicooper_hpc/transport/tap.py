@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
-from clicooper_hpc.transport.kinds import DIRECTIONS, Direction
+from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction
 
 __all__ = ["Tap", "read_tap"]
 

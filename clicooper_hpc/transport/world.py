@@ -17,9 +17,9 @@ from clicooper_hpc.transport.collectives import (
     gather,
     share_verdict,
 )
-from clicooper_hpc.transport.kinds import DIRECTIONS, Direction, Kind
+from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction, Kind
 from clicooper_hpc.transport.link import Counters, Link
-from clicooper_hpc.transport.matched import overruns_buffers
+from clicooper_hpc.transport.matched_receive import overruns_buffers
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.tap import Tap
@@ -53,7 +53,7 @@ class Comms:
 
 
 class World:
-    """One rank among all ranks. Made by `clicooper_hpc.transport.launch.start_mpi`.
+    """One rank among all ranks. Made by `clicooper_hpc.transport.mpi_library.start_mpi`.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
-from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.atomic_files import replacing
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.read_run import run_statement_of
 

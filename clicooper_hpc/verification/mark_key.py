@@ -17,8 +17,8 @@ from clicooper_hpc.errors import (
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.marks.keys import MarkOpening, open_mark
 from clicooper_hpc.run.credentials import MARK_KEY
-from clicooper_hpc.runstore.files import write_private
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.atomic_files import write_private
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.read_run import evidence_of, run_statement_of
 

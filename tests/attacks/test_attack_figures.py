@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.figures import draw_figures
 from clicooper_hpc.attacks.labels.tables import by_class, grouping_table, sorted_confusion
-from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
 
 pytest.importorskip("matplotlib")
 

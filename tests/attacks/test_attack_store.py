@@ -24,7 +24,7 @@ from clicooper_hpc.attacks.harness.share import (
 )
 from clicooper_hpc.attacks.harness.table import aggregate, strongest, table_text
 from clicooper_hpc.errors import RunFolderError, UsageError
-from clicooper_hpc.runstore.attacks import (
+from clicooper_hpc.runstore.attack_record import (
     AttackRecord,
     pack_record,
     read_findings,

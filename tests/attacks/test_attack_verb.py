@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from clicooper_hpc.attacks.extraction.naming import class_scores
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.cli import main
-from clicooper_hpc.runstore.attacks import read_findings, read_record
+from clicooper_hpc.runstore.attack_record import read_findings, read_record
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.training.data_order import epoch_order
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.figures import draw_figures
 from clicooper_hpc.attacks.inversion.pictures import save_pictures
-from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.trace import Stream
+from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.sender import Sender
 
 __all__ = ["CHEATS", "FIRST", "claim_of", "noisy"]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from stage import Case, train
 
-from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.replay import replay_stage
-from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.audit.message_trace import Recorder, Stream
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.training.state import export_state
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,7 +21,7 @@ from clicooper_hpc.audit.tolerance import (
 )
 from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.runstore.tensors import unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import unpack_tensors
 from clicooper_hpc.training.replay_conditions import CONDITIONS, conditions, differences
 from clicooper_hpc.training.state import export_state
 
@@ -154,7 +154,7 @@ sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 from stage import Case, train
 from clicooper_hpc.training.replay_conditions import conditions
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_tensors
 
 case = Case()
 for number, state in enumerate(train(case, case.steps()).states):

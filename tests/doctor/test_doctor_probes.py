@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clicooper_hpc.runstore.probe_folder import file_system, nearest_folder, probe_folder
-from clicooper_hpc.runstore.probe_hdf5 import probe_hdf5
+from clicooper_hpc.runstore.folder_probe import file_system, nearest_folder, probe_folder
+from clicooper_hpc.runstore.hdf5.probe import probe_hdf5
 from clicooper_hpc.transport.launcher import without_launcher
 
 MOUNTS = """\
@@ -101,7 +101,7 @@ def test_children_are_no_ranks() -> None:
 
 def test_finding_the_library_does_not_start_it() -> None:
     code = (
-        "import sys; from clicooper_hpc.transport.launch import find_library; "
+        "import sys; from clicooper_hpc.transport.mpi_library import find_library; "
         "print(find_library()); print(sys.modules['mpi4py.MPI'].Is_initialized())"
     )
     done = subprocess.run(

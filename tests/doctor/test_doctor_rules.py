@@ -16,7 +16,7 @@ from clicooper_hpc.doctor.facts import FACTS
 from clicooper_hpc.doctor.folder import judge_folders, judge_locks, judge_shared
 from clicooper_hpc.doctor.launch import judge_launch, judge_versions
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
-from clicooper_hpc.transport.selftest import HopTime
+from clicooper_hpc.transport.self_test import HopTime
 
 HYDRA = {"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALNRANKS": "4"}
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}

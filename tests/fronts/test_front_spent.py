@@ -26,7 +26,7 @@ from clicooper_hpc.fronts.projection import (
 from clicooper_hpc.owner.card import card_of
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.training.data_order import num_batches
 
 SPENT = 220  # a fifth of the 1,100 training samples that are not held back for validation

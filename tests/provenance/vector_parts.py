@@ -16,14 +16,15 @@ from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.statements import environment_digest
 from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
-from clicooper_hpc.runstore.rows_digest import rows_digest
-from clicooper_hpc.runstore.seal import IndexContent
-from clicooper_hpc.runstore.tables import TRAINING
+from clicooper_hpc.runstore.signed_digests import rows_digest
+from clicooper_hpc.runstore.signed_digests import IndexContent
+from clicooper_hpc.runstore.tables.schema import TRAINING
 from clicooper_hpc.training.agenda import Agenda, TrainStep
 from clicooper_hpc.training.message_digests import Record, message_digest
 from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.transport.header import Header, pack
-from clicooper_hpc.transport.kinds import DType, Kind
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 __all__ = ["CARD", "ENVIRONMENT", "IDENTITIES", "JOB", "parts", "stored"]
 

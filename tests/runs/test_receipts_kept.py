@@ -12,7 +12,7 @@ from clicooper_hpc.config.load import load_job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.privacy.keys import MasterKey
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 KEY, RECEIPTS = "master.key", "receipts-train.bin"
 

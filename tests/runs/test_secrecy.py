@@ -19,7 +19,7 @@ from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers import import_dataset
 from clicooper_hpc.owner.samples import splits_of
 from clicooper_hpc.owner.setup import Preparation, prepare
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 
 pytestmark = pytest.mark.mpi

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicooper_hpc.runstore.buffer import RowBuffer
-from clicooper_hpc.runstore.rows import create_table, find_tables, read_rows, table_of, write_rows
-from clicooper_hpc.runstore.tables import (
+from clicooper_hpc.runstore.tables.writer import RowBuffer
+from clicooper_hpc.runstore.tables.storage import create_table, find_tables, read_rows, table_of, write_rows
+from clicooper_hpc.runstore.tables.schema import (
     COMPLETE,
     OWNER_TABLES,
     TRAINER_TABLES,

@@ -7,7 +7,7 @@ import torch
 
 from clicooper_hpc.errors import DataError, EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.tensors import (
+from clicooper_hpc.runstore.safetensors_files import (
     load_tensors,
     pack_tensors,
     read_metadata,
@@ -76,7 +76,7 @@ def test_a_failed_save_keeps_the_checkpoint_before(
     def refuse(path: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.files.sync_path", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.sync_path", refuse)
     with pytest.raises(EnvironmentUnfitError, match=r"segment-1.*No space left"):
         save_tensors(path, {"other": torch.zeros(2)})
     assert same(load_tensors(path), TENSORS)

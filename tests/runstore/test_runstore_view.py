@@ -9,9 +9,9 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.superblock import (
+from clicooper_hpc.runstore.hdf5.superblock import (
     SUPERBLOCK_BYTES,
     checksum,
     is_live,

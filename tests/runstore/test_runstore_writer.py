@@ -13,11 +13,11 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.index import Result, finish_index
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.rows import write_rows
-from clicooper_hpc.runstore.writer import ShardWriter, compact
+from clicooper_hpc.runstore.tables.storage import write_rows
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter, compact
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 
@@ -130,7 +130,7 @@ def test_the_marker_is_stored_after_all_other_columns(
         order.extend(rows)
         write_rows(columns, start, rows)
 
-    monkeypatch.setattr("clicooper_hpc.runstore.writer.write_rows", record)
+    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.write_rows", record)
     writer.append("training", example.step_row(1, 0, "training"))
     writer.flush()
     assert order[-1] == "complete"
@@ -231,7 +231,7 @@ def test_closing_on_a_full_disk_keeps_the_shard_as_it_is(
     def refuse(path: Path) -> None:
         raise EnvironmentUnfitError("no space", where=str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.writer.compact", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.compact", refuse)
     writer.close()
     assert "no space" in caplog.text
     assert steps_in(path) == [0, 1, 2, 3, 4]

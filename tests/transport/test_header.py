@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack, unpack
-from clicooper_hpc.transport.kinds import DType, Kind
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 CAPACITY = 2**20
 

@@ -12,7 +12,9 @@ from typing import cast
 import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.transport import World, check_world, launcher_size, local_rank
+from clicooper_hpc.transport.launcher import launcher_size, local_rank
+from clicooper_hpc.transport.mpi_library import check_world
+from clicooper_hpc.transport.world import World
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from mpirun import mpirun
 
-from clicooper_hpc.transport import HEADER_BYTES, Kind, pack, read_tap
+from clicooper_hpc.transport.header import HEADER_BYTES, pack
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.tap import read_tap
 
 pytestmark = pytest.mark.mpi
 

@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.transport.kinds import DType
-from clicooper_hpc.transport.slot import (
-    MAX_PAYLOAD_BYTES,
-    Slot,
-    check_capacity,
-    dtype_of,
-    torch_dtype,
-)
+from clicooper_hpc.transport.slot import MAX_PAYLOAD_BYTES, Slot, check_capacity
+from clicooper_hpc.transport.wire_dtype import DType, dtype_of, torch_dtype
 
 
 @pytest.mark.parametrize("dtype", list(DType))

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.errors import PeerError, RunFolderError
-from clicooper_hpc.transport import DType, Header, Kind, Tap, pack, read_tap
+from clicooper_hpc.transport.header import Header, pack
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.tap import Tap, read_tap
+from clicooper_hpc.transport.wire_dtype import DType
 
 FIRST = Header(Kind.RELEASE, DType.FLOAT32, (2, 2), step=0, micro_batch=0)
 SECOND = Header(Kind.LABELS, DType.INT32, (3,), step=1, micro_batch=2)

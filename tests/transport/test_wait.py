@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.wait import Waiting, wait
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.pending_request import Waiting, wait
 
 WHAT = Waiting(me=2, peer=1, direction="forward", kind=Kind.ACTIVATION, step=3, micro_batch=1)
 

@@ -14,7 +14,7 @@ from clicooper_hpc.attacks.inversion.pictures import save_pictures
 from clicooper_hpc.attacks.labels.metrics import adjusted_rand
 from clicooper_hpc.attacks.labels.tables import by_class, grouping_table, sorted_confusion
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.attacks import AttackRecord
+from clicooper_hpc.runstore.attack_record import AttackRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

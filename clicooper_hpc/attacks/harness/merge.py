@@ -10,7 +10,7 @@ from clicooper_hpc.attacks.harness.options import AttackOptions, target_of
 from clicooper_hpc.attacks.harness.record import exit_code, in_order, merge_records, told
 from clicooper_hpc.attacks.harness.share import Share, cells_of
 from clicooper_hpc.errors import ExitCode, RunFolderError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record, write_record
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, read_record, write_record
 from clicooper_hpc.runstore.reader import open_run
 
 __all__ = ["merge_shares"]

@@ -10,8 +10,9 @@ import sys
 
 import torch
 
-from clicooper_hpc.runstore.attacks import AttackRecord, pack_record, unpack_record
-from clicooper_hpc.transport.launch import check_world, launcher_size, start_mpi
+from clicooper_hpc.runstore.attack_record import AttackRecord, pack_record, unpack_record
+from clicooper_hpc.transport.launcher import launcher_size
+from clicooper_hpc.transport.mpi_library import check_world, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["ATTACKS_S", "PREPARE_S", "gather_records", "ranks_started", "start_ranks", "tell"]

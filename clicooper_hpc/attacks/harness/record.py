@@ -15,8 +15,8 @@ from clicooper_hpc.attacks.harness.share import FAILED, Cell
 from clicooper_hpc.attacks.harness.table import Line, aggregate, strongest, table_text
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.run.environment import versions
-from clicooper_hpc.runstore.attacks import AttackRecord
-from clicooper_hpc.runstore.h5 import Attribute
+from clicooper_hpc.runstore.attack_record import AttackRecord
+from clicooper_hpc.runstore.hdf5.files import Attribute
 
 __all__ = [
     "exit_code",

@@ -35,9 +35,9 @@ from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.privacy.grid import clip_rows
 from clicooper_hpc.run.build import layout_of, network_of
 from clicooper_hpc.run.owner_secrets import require_secrets
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.tensors import load_tensors
+from clicooper_hpc.runstore.safetensors_files import load_tensors
 from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.training.data_order import epoch_order
 

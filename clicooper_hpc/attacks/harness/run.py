@@ -34,8 +34,8 @@ from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.attacks.harness.view import View
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
-from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord, write_record
-from clicooper_hpc.runstore.h5 import Attribute
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord, write_record
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import open_run
 
 __all__ = ["attack_run", "list_text"]

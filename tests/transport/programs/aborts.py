@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport import Kind, start_mpi
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import start_mpi
 
 world = start_mpi()
 failing, code = int(sys.argv[1]), int(sys.argv[2])

@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from clicooper_hpc.transport import DType, Kind, World, check_world, start_mpi
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import check_world, start_mpi
+from clicooper_hpc.transport.wire_dtype import DType
+from clicooper_hpc.transport.world import World
 from clicooper_hpc.transport.blob import CHUNK_BYTES
-from clicooper_hpc.transport.slot import torch_dtype
+from clicooper_hpc.transport.wire_dtype import torch_dtype
 
 DEADLINE_S = 60.0
 BLOB_SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 5)

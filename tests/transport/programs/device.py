@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from clicooper_hpc.transport import Kind, start_mpi
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import start_mpi
 
 with start_mpi() as world:
     device = torch.device("cuda", world.local_rank % torch.cuda.device_count())

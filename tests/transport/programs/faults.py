@@ -15,7 +15,11 @@ import numpy as np
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport import DType, Header, Kind, World, pack, start_mpi
+from clicooper_hpc.transport.header import Header, pack
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import start_mpi
+from clicooper_hpc.transport.wire_dtype import DType
+from clicooper_hpc.transport.world import World
 
 STEP = 3
 CAPACITY = 64

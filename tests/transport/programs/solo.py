@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.transport import check_world, start_mpi
+from clicooper_hpc.transport.mpi_library import check_world, start_mpi
 
 try:
     world = start_mpi()

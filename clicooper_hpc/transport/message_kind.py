@@ -1,11 +1,11 @@
-"""What a message can be: its kind, its element type, its direction."""
+"""What a message is for (`Kind`) and which way it goes (`Direction`)."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Literal
 
-__all__ = ["DIRECTIONS", "DType", "Direction", "Kind"]
+__all__ = ["DIRECTIONS", "Direction", "Kind"]
 
 Direction = Literal["forward", "backward", "control"]
 
@@ -45,37 +45,4 @@ _KIND_WORDS = {
     Kind.METRICS: "metrics",
     Kind.CONTROL: "control message",
     Kind.PROOF: "proof",
-}
-
-
-class DType(IntEnum):
-    """Element type of a payload; the number is its code on the wire.
-
-    All types are little-endian; the two 16-bit floats travel as their raw bytes.
-    """
-
-    FLOAT32 = 1
-    FLOAT64 = 2
-    FLOAT16 = 3
-    BFLOAT16 = 4
-    INT8 = 5
-    UINT8 = 6
-    INT32 = 7
-    INT64 = 8
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element."""
-        return _ITEMSIZE[self]
-
-
-_ITEMSIZE = {
-    DType.FLOAT32: 4,
-    DType.FLOAT64: 8,
-    DType.FLOAT16: 2,
-    DType.BFLOAT16: 2,
-    DType.INT8: 1,
-    DType.UINT8: 1,
-    DType.INT32: 4,
-    DType.INT64: 8,
 }

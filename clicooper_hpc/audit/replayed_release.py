@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.audit.memory_channel import packed
-from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.audit.message_trace import Recorder, Stream
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["ReleasedRows", "release_digests", "step_input"]
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.files import write_private
+from clicooper_hpc.runstore.atomic_files import write_private
 
 __all__ = ["PrivateFolder"]
 

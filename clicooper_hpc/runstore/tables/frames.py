@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clicooper_hpc.runstore.tables import Table
+from clicooper_hpc.runstore.tables.schema import Table
 
 if TYPE_CHECKING:
     import pandas as pd

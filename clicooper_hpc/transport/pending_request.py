@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Direction, Kind
+from clicooper_hpc.transport.message_kind import Direction, Kind
 
 __all__ = ["Testable", "Waiting", "peer_fault", "wait"]
 

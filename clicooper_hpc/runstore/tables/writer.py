@@ -14,10 +14,10 @@ import numpy as np
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.files import sync_path
-from clicooper_hpc.runstore.h5 import write_error
-from clicooper_hpc.runstore.rows_digest import RowsDigest
-from clicooper_hpc.runstore.tables import COMPLETE, SEALED_TABLES, Column, Table
+from clicooper_hpc.runstore.atomic_files import sync_path
+from clicooper_hpc.runstore.hdf5.files import write_error
+from clicooper_hpc.runstore.signed_digests import RowsDigest
+from clicooper_hpc.runstore.tables.schema import COMPLETE, SEALED_TABLES, Column, Table
 
 __all__ = ["EarlierRows", "RowBuffer", "TableWriter"]
 

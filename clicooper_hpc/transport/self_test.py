@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import MAX_LANE, World
 
 __all__ = ["HopTime", "SelfTest", "self_test"]

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.files import replacing
-from clicooper_hpc.runstore.superblock import SUPERBLOCK_BYTES, sealed
+from clicooper_hpc.runstore.atomic_files import replacing
+from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, sealed
 
 __all__ = [
     "LIBVER",

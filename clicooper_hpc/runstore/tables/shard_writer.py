@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.buffer import EarlierRows, TableWriter
-from clicooper_hpc.runstore.h5 import (
+from clicooper_hpc.runstore.tables.writer import EarlierRows, TableWriter
+from clicooper_hpc.runstore.hdf5.files import (
     Attribute,
     abandon,
     attributes,
@@ -25,7 +25,7 @@ from clicooper_hpc.runstore.h5 import (
     set_attributes,
     write_error,
 )
-from clicooper_hpc.runstore.rows import (
+from clicooper_hpc.runstore.tables.storage import (
     Rows,
     columns_of,
     create_table,
@@ -34,8 +34,8 @@ from clicooper_hpc.runstore.rows import (
     table_of,
     write_rows,
 )
-from clicooper_hpc.runstore.tables import COMPLETE, Table
-from clicooper_hpc.runstore.view import read_file
+from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
+from clicooper_hpc.runstore.hdf5.reader import read_file
 
 __all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact"]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from clicooper_hpc.audit.trace import Stream
+from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.tensors import unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import unpack_tensors
 from clicooper_hpc.training.message_digests import Channel, Record
 from clicooper_hpc.training.state import TRAINING, WEIGHTS
 

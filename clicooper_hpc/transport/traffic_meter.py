@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clicooper_hpc.transport.kinds import Direction
+from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.world import Way, World
 
 __all__ = ["Meter"]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import h5py
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.superblock import SUPERBLOCK_BYTES, is_live, is_sound, sealed
+from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, is_live, is_sound, sealed
 
 __all__ = ["read_file"]
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 
 from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.atomic_files import replacing
 
 __all__ = ["load_tensors", "pack_tensors", "read_metadata", "save_tensors", "unpack_tensors"]
 

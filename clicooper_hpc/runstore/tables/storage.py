@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.h5 import set_attributes
-from clicooper_hpc.runstore.tables import COMPLETE, Column, Table
+from clicooper_hpc.runstore.hdf5.files import set_attributes
+from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
 
 __all__ = [
     "COMPACT_BYTES",

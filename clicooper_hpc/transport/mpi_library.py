@@ -15,65 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.transport.launcher import launcher_size, local_rank
 from clicooper_hpc.transport.world import Comms, World
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["check_world", "find_library", "launcher_size", "local_rank", "start_mpi"]
-
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-_LOCAL_RANK_VARIABLES = (
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "MPI_LOCALRANKID",
-    "MV2_COMM_WORLD_LOCAL_RANK",
-    "PALS_LOCAL_RANKID",
-)
-
-
-def _number(env: Mapping[str, str], name: str) -> int | None:
-    value = env.get(name, "")
-    return int(value) if value.isdecimal() else None
-
-
-def _slurm_step_size(env: Mapping[str, str]) -> int | None:
-    """Return the size of the Slurm step this process is a task of.
-
-    A batch script is no step, though it has ``SLURM_PROCID`` and ``SLURM_NTASKS``: only `srun`
-    sets a step id, and MPI sees one rank there by right.
-    """
-    if "SLURM_PROCID" not in env or "SLURM_STEP_ID" not in env:
-        return None
-    return _number(env, "SLURM_STEP_NUM_TASKS") or _number(env, "SLURM_NTASKS")
-
-
-def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
-    """Return how many ranks the launcher says it started, ``None`` without a launcher.
-
-    Parameters
-    ----------
-    env
-        Environment variables; default: this process's.
-    """
-    env = os.environ if env is None else env
-    for name in _SIZE_VARIABLES:
-        size = _number(env, name)
-        if size is not None:
-            return size
-    return _slurm_step_size(env)
-
-
-def local_rank(env: Mapping[str, str] | None = None) -> int | None:
-    """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
-    env = os.environ if env is None else env
-    for name in _LOCAL_RANK_VARIABLES:
-        number = _number(env, name)
-        if number is not None:
-            return number
-    if "PMI_SIZE" in env or _slurm_step_size(env) is None:
-        return None
-    return _number(env, "SLURM_LOCALID")
-
+__all__ = ["check_world", "find_library", "library_family", "start_mpi"]
 
 def check_world(world: World, env: Mapping[str, str] | None = None) -> None:
     """Refuse a world of one rank in a process that a launcher started as one of several.
@@ -111,6 +59,11 @@ def _load_mpi() -> ModuleType:
     except (ImportError, RuntimeError) as error:
         raise _no_library(error) from error
     return MPI
+
+
+def library_family(library: str) -> str:
+    """Return "Open MPI", or "MPICH" for MPICH and what is made of it, for a library's name."""
+    return "Open MPI" if library.startswith("Open MPI") else "MPICH"
 
 
 def find_library() -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.transport.header import Header
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["Moment", "Recorder", "Sent", "Stream", "Trace"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.trainer.release_cache import ReleaseCache
 from clicooper_hpc.training.averaging import mean_of_groups
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Receiver
 
 __all__ = ["ReleaseSource"]
