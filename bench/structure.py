@@ -135,8 +135,7 @@ def comment_lines(module: Module) -> int:
     """Count lines that carry a comment which is no instruction to a tool."""
     tokens = tokenize.generate_tokens(io.StringIO(module.text).readline)
     return sum(
-        token.type == tokenize.COMMENT
-        and not token.string.lstrip("#: ").startswith(PRAGMAS)
+        token.type == tokenize.COMMENT and not token.string.lstrip("#: ").startswith(PRAGMAS)
         for token in tokens
     )
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
-from clicooper_hpc.audit.replayed_release import release_digests
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
+from clicooper_hpc.audit.replayed_release import release_digests
+from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
@@ -38,8 +38,8 @@ from clicooper_hpc.run.owner_secrets import require_secrets
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.trainer.marker import embedding_hook
 from clicooper_hpc.training.agenda import StageStart, TrainStep
 from clicooper_hpc.training.message_digests import Record

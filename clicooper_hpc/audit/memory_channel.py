@@ -16,9 +16,9 @@ from torch import Tensor
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.message_trace import Recorder, Stream
 from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.transport.channel import Message
 from clicooper_hpc.transport.header import Header, pack_into
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.receiver import Message
 from clicooper_hpc.transport.slot import Slot
 from clicooper_hpc.transport.wire_dtype import dtype_of, torch_dtype
 
@@ -35,14 +35,14 @@ def packed(tensor: Tensor, kind: Kind, step: int, micro_batch: int) -> tuple[Hea
 
 
 class MemoryChannel:
-    """Both ends of one channel: `send` for one segment, `receive` and `release` for its neighbour.
+    """Both ends of one channel: `send` for one segment, `receive` and `recycle` for its neighbour.
 
     Parameters
     ----------
     stream
         Which channel of the run this stands for.
     slots
-        Messages that can be sent and not yet released.
+        Messages that can be sent and not yet recycled.
     baton
         Who runs while an end waits.
     recorder
@@ -119,8 +119,8 @@ class MemoryChannel:
         tensor = slot.payload(came_dtype, came_shape).detach()
         return Message(header, tensor, 0.0, self._serial)
 
-    def release(self, message: Message) -> None:
+    def recycle(self, message: Message) -> None:
         """Give the slot of ``message`` back."""
         if message.serial not in self._held:
-            raise ValueError("this message was released before, or is another channel's")
+            raise ValueError("this message was recycled before, or is another channel's")
         self._held.remove(message.serial)

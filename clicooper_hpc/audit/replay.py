@@ -15,22 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.replayed_release import ReleasedRows, step_input
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.message_trace import Recorder, Stream, Trace
+from clicooper_hpc.audit.replayed_release import ReleasedRows, step_input
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.state import export_state, import_state
-from clicooper_hpc.transport.receiver import Receiver
-from clicooper_hpc.transport.sender import Sender
 
 __all__ = ["StageReplay", "replay_stage"]
 
@@ -131,12 +128,11 @@ def _connect(
     forward = [channel(boundary, forward=True) for boundary in range(len(runtimes) + 1)]
     backward = [channel(boundary, forward=False) for boundary in range(len(runtimes) + 1)]
     for segment, runtime in enumerate(runtimes):
-        # A MemoryChannel does for a segment all that a Sender and a Receiver do.
         runtime.edges = Edges(
-            activation_in=cast("Receiver | None", forward[segment]),
-            activation_out=cast("Sender | None", forward[segment + 1]),
-            gradient_in=cast("Receiver | None", backward[segment + 1]),
-            gradient_out=cast("Sender | None", backward[segment]),
+            activation_in=forward[segment],
+            activation_out=forward[segment + 1],
+            gradient_in=backward[segment + 1],
+            gradient_out=backward[segment],
         )
 
 

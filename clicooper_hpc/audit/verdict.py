@@ -23,8 +23,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.message_trace import Sent, Stream, Trace
+from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.errors import EvidenceError
 
 __all__ = ["AuditRemark", "Claim", "Outcome", "StageVerdict", "judge_exact"]

@@ -21,8 +21,8 @@ from clicooper_hpc.doctor.facts import FACTS, RankFacts, collect
 from clicooper_hpc.doctor.folder import judge_folders
 from clicooper_hpc.doctor.launch import judge_launch, judge_versions, other_family
 from clicooper_hpc.errors import ClicooperError, ExitCode
-from clicooper_hpc.transport.mpi_library import check_world, find_library, start_mpi
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
+from clicooper_hpc.transport.mpi_library import check_world, find_library, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["examine"]

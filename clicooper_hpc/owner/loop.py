@@ -28,10 +28,10 @@ from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.checkpoints import rank_file
-from clicooper_hpc.runstore.signed_digests import owner_tables_digest
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.signed_digests import owner_tables_digest
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import (
     EVALUATED_BYTES,
     Delivery,
@@ -47,9 +47,9 @@ from clicooper_hpc.training.run_plan import Course, Timeouts
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.training.stop import WORD_SLOTS, StopToken
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.traffic_meter import Meter
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.traffic_meter import Meter
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Conclusion", "EarlierRun", "Owner", "OwnerLinks", "StepNews"]
@@ -307,7 +307,7 @@ class Owner:
             Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(4,)
         )
         loss, accuracy, _, asked = message.tensor.tolist()
-        self._links.report.release(message)
+        self._links.report.recycle(message)
         self._asked = self._asked or bool(asked)
         rows = len(event.batch.ids.reshape(-1))
         if event.step == self._first:
@@ -328,7 +328,7 @@ class Owner:
                 shape=(len(ids), self._layout.shapes[-1][0]),
             )
             probabilities = class_probabilities(message.tensor, self._label_map)
-            self._links.report.release(message)
+            self._links.report.recycle(message)
             self._released.append((probabilities, self._desk.classes("validation", ids)))
 
     def _take_delivery(self, event: Delivery) -> None:

@@ -17,8 +17,8 @@ from clicooper_hpc.privacy.keys import MasterKey
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.privacy.ledger import Budget, Ledger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
-from clicooper_hpc.runstore.run_folder import LEDGER_FILE
 from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import LEDGER_FILE
 from clicooper_hpc.runstore.safetensors_files import pack_tensors, unpack_tensors
 
 __all__ = ["OwnerSecrets"]

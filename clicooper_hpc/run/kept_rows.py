@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     EVALUATION,
@@ -27,6 +26,7 @@ from clicooper_hpc.runstore.tables.schema import (
     TRAINING,
     Table,
 )
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.training.agenda import Agenda
 
 __all__ = ["owner_rows", "trainer_rows"]

@@ -16,9 +16,9 @@ from clicooper_hpc.run.build import channel_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import Signers
 from clicooper_hpc.run.stations import saver_of, stop_line_of
-from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.runstore.signed_digests import card_digest
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.signed_digests import card_digest
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.channels import REPORT_SLOTS
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Timeouts

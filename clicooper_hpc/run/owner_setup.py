@@ -34,9 +34,7 @@ from clicooper_hpc.run.owner import make_owner
 from clicooper_hpc.run.progress import Progress
 from clicooper_hpc.run.restart_search import Resumption
 from clicooper_hpc.run.signers import Signers
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.checkpoints import drop_newer
-from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
@@ -49,8 +47,10 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.training.checkpoint import Stopped
 from clicooper_hpc.training.contract import Contract

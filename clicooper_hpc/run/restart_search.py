@@ -23,7 +23,6 @@ from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.history import proved_stages, standing_size
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.kept_rows import owner_rows, trainer_rows
-from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import (
     Checkpoint,
     find_checkpoints,
@@ -32,6 +31,7 @@ from clicooper_hpc.runstore.checkpoints import (
     state_file,
 )
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.safetensors_files import read_metadata, unpack_tensors
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     HEADS,
@@ -41,7 +41,7 @@ from clicooper_hpc.runstore.tables.schema import (
     STEPS,
     Table,
 )
-from clicooper_hpc.runstore.safetensors_files import read_metadata, unpack_tensors
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.trainer.loop import EarlierLife
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.stage_progress import StageProgress

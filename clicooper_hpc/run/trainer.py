@@ -9,12 +9,12 @@ from clicooper_hpc.run.signers import Signers, environment_of
 from clicooper_hpc.run.stations import saver_of, stop_line_of
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
-from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.trainer.loop import Sources, Trainer
 from clicooper_hpc.trainer.marker import Marker, MarkSettings
 from clicooper_hpc.trainer.proof_exchange import Participant
 from clicooper_hpc.trainer.prover import Prover, ProverSettings
 from clicooper_hpc.trainer.release_cache import open_cache
+from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Timeouts
 

@@ -18,13 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.hdf5.files import (
+    LIBVER,
+    Attribute,
+    attributes,
+    creating,
+    set_attributes,
+)
+from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, sealed
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.tables.frames import to_frame
-from clicooper_hpc.runstore.hdf5.files import LIBVER, Attribute, attributes, creating, set_attributes
-from clicooper_hpc.runstore.tables.storage import create_table, read_rows, table_of, write_rows
-from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, sealed
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.tables.storage import create_table, read_rows, table_of, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd

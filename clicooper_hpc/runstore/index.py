@@ -16,7 +16,6 @@ import numpy as np
 
 from clicooper_hpc.digests import digest_chunks
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.run_folder import RunFolder, shard_name
 from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     SINGLE_LIBVER,
@@ -26,11 +25,12 @@ from clicooper_hpc.runstore.hdf5.files import (
     creating,
     set_attributes,
 )
-from clicooper_hpc.runstore.metrics import Layout, add_metrics
-from clicooper_hpc.runstore.tables.storage import create_table
-from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
-from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
 from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.metrics import Layout, add_metrics
+from clicooper_hpc.runstore.run_folder import RunFolder, shard_name
+from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
+from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
+from clicooper_hpc.runstore.tables.storage import create_table
 
 __all__ = [
     "RUN_FORMAT",

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.run_folder import shard_name
 from clicooper_hpc.runstore.hdf5.files import set_attributes
+from clicooper_hpc.runstore.run_folder import shard_name
 from clicooper_hpc.runstore.tables.schema import COMPLETE, STEPS, TRAINING, Column, Table
 
 __all__ = ["Layout", "add_metrics"]

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.run_folder import RunFolder
-from clicooper_hpc.runstore.tables.frames import RankRows, step_dataset, to_frame
 from clicooper_hpc.runstore.hdf5.files import Attribute, attributes
+from clicooper_hpc.runstore.hdf5.reader import read_file
 from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
-from clicooper_hpc.runstore.tables.storage import find_tables, read_rows, table_of
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.summary import summarise
+from clicooper_hpc.runstore.tables.frames import RankRows, step_dataset, to_frame
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.tables.storage import find_tables, read_rows, table_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from clicooper_hpc.pipeline.runtime import Edges
 from clicooper_hpc.training.message_digests import Channel, MessageLog
+from clicooper_hpc.transport.channel import ChannelEnd
 from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
@@ -48,23 +50,20 @@ class ChannelPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrainerChannels:
-    """Everything one trainer sends and receives through."""
+    """Everything one trainer sends and receives through.
+
+    ``proved`` are the ends whose messages enter the proofs of a stage, by their names in them.
+    """
 
     edges: Edges
     release: Receiver | None
     report: Sender | None
+    proved: Mapping[Channel, ChannelEnd]
 
     def observe(self, log: MessageLog) -> None:
         """Let ``log`` see everything that enters or leaves the segment in training."""
-        ends: dict[Channel, Receiver | Sender | None] = {
-            "forward_in": self.release or self.edges.activation_in,
-            "forward_out": self.edges.activation_out,
-            "backward_in": self.edges.gradient_in,
-            "backward_out": self.edges.gradient_out,
-        }
-        for channel, end in ends.items():
-            if end is not None:
-                end.observer = log.observer(channel)
+        for channel, end in self.proved.items():
+            end.observer = log.observer(channel)
 
 
 def open_channels(
@@ -102,12 +101,10 @@ def open_channels(
             pinned=pinned,
         )
 
-    edges = Edges(
-        activation_in=None if first else receiver("forward", rank - 1, size_in),
-        activation_out=None if last else sender("forward", rank + 1, size_out),
-        gradient_in=receiver("backward", rank + 1, size_out) if backprop and not last else None,
-        gradient_out=sender("backward", rank - 1, size_in) if backprop and not first else None,
-    )
+    activation_in = None if first else receiver("forward", rank - 1, size_in)
+    activation_out = None if last else sender("forward", rank + 1, size_out)
+    gradient_in = receiver("backward", rank + 1, size_out) if backprop and not last else None
+    gradient_out = sender("backward", rank - 1, size_in) if backprop and not first else None
     release = None
     if first:
         release = receiver("forward", 0, plan.payload(input_shape, plan.average_rows))
@@ -120,4 +117,16 @@ def open_channels(
             slots=REPORT_SLOTS,
             deadline_s=plan.deadline_s,
         )
-    return TrainerChannels(edges, release, report)
+    # Hand-offs are signed of boundaries between neighbours; the report to the owner is none.
+    ends: dict[Channel, ChannelEnd | None] = {
+        "forward_in": release or activation_in,
+        "forward_out": activation_out,
+        "backward_in": gradient_in,
+        "backward_out": gradient_out,
+    }
+    return TrainerChannels(
+        Edges(activation_in, activation_out, gradient_in, gradient_out),
+        release,
+        report,
+        {channel: end for channel, end in ends.items() if end is not None},
+    )

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.checkpoints import rank_file, state_file
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
-from clicooper_hpc.trainer.release_source import ReleaseSource
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.prover import Prover
+from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.agenda import (
     EVALUATED_BYTES,
     Delivery,
@@ -34,8 +34,8 @@ from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.training.state import export_state, import_state
 from clicooper_hpc.training.stop import StopToken
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.traffic_meter import Meter
 from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.traffic_meter import Meter
 from clicooper_hpc.transport.world import World
 
 __all__ = ["EarlierLife", "Sources", "Trainer"]

@@ -35,9 +35,9 @@ from clicooper_hpc.provenance.statements import (
     environment_digest,
     parse_statement,
 )
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.checkpoints import keep_state
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.marker import ChainParts, Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
 from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of

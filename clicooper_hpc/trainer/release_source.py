@@ -59,7 +59,7 @@ class ReleaseSource:
         )
         # The receive buffer is reused for the next message.
         rows = message.tensor.clone()
-        self._receiver.release(message)
+        self._receiver.recycle(message)
         if self._cache is not None:
             self._cache.put(ids, rows)
         return rows

@@ -76,7 +76,7 @@ class StopToken:
         else:
             message = self._before.receive(Kind.CONTROL, step, 0, dtype=torch.int64, shape=(2,))
             stopping, asked = (int(value) for value in message.tensor)
-            self._before.release(message)
+            self._before.recycle(message)
             if stopping not in (0, 1) or asked not in (0, 1):
                 raise PeerError(
                     f"the word about step {step} is neither yes nor no",

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.channel import Counters
+from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.link import Counters, Link
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 
@@ -136,7 +137,7 @@ def receive_blob(
         for index, start in enumerate(range(0, max(total, 1), chunk_bytes)):
             size = min(chunk_bytes, total - start)
             if index > 0:
-                receiver.release(message)
+                receiver.recycle(message)
                 message = receiver.receive(
                     kind, step, index, dtype=torch.uint8, shape=(size,), blob_bytes=total
                 )

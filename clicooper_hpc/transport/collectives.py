@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.blob import receive_blob, send_blob
+from clicooper_hpc.transport.channel import Counters
+from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.link import Counters, Link
 
 __all__ = ["Agreement", "Star", "broadcast", "gather", "share_verdict"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.matched_receive import MatchedReceive
+from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.tap import Tap
 
 if TYPE_CHECKING:
@@ -16,32 +15,7 @@ if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
 
-__all__ = ["Counters", "Link", "Observer"]
-
-#: Sees every message of a channel, header and payload as they travel (uint8 [bytes]); what it is
-#: given is only valid during the call.
-Observer = Callable[["NDArray[uint8]"], None]
-
-
-@dataclass(slots=True)
-class Counters:
-    """What went over a channel: messages, bytes with headers, seconds this rank waited."""
-
-    messages: int = 0
-    bytes: int = 0
-    waited_s: float = 0.0
-
-    def add(self, size: int, waited_s: float) -> None:
-        """Count one message of ``size`` bytes."""
-        self.messages += 1
-        self.bytes += size
-        self.waited_s += waited_s
-
-    def merge(self, other: Counters) -> None:
-        """Add what another channel counted."""
-        self.messages += other.messages
-        self.bytes += other.bytes
-        self.waited_s += other.waited_s
+__all__ = ["Link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +24,7 @@ class Link:
 
     Messages of one link arrive in the order they were sent. Two channels must never share a link:
     the pre-posted receives of one would take the messages of the other. With ``match_first``, MPI
-    gets a buffer only once a message is known to fit; see `clicooper_hpc.transport.matched_receive`.
+    gets a buffer only once a message is known to fit; see `MatchedReceive`.
     """
 
     comm: MPI.Intracomm

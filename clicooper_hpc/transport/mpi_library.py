@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_world", "find_library", "library_family", "start_mpi"]
 
+
 def check_world(world: World, env: Mapping[str, str] | None = None) -> None:
     """Refuse a world of one rank in a process that a launcher started as one of several.
 

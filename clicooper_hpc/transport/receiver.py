@@ -5,46 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from clicooper_hpc.errors import PeerError
+from clicooper_hpc.transport.channel import ChannelEnd, Message
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
-from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.link import Counters, Link, Observer
+from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.matched_receive import MatchedReceive
-from clicooper_hpc.transport.slot import Slot, check_capacity
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.slot import Slot
 from clicooper_hpc.transport.wire_dtype import torch_dtype
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["Message", "Receiver"]
+__all__ = ["Receiver"]
 
 _CANCEL_DEADLINE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Message:
-    """A received message whose tensor lives in a slot of its receiver until it is released."""
-
-    header: Header
-    tensor: torch.Tensor
-    waited_s: float
-    serial: int
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """Return the tensor on ``device``; no copy on the CPU.
-
-        On another device the copy has landed when this returns, so the message may be released.
-        """
-        moved = self.tensor.to(device, non_blocking=device.type == "cuda")
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
-        return moved
 
 
 class _Cell:
@@ -62,7 +43,7 @@ class _Cell:
         self.fault: RuntimeError | None = None
 
 
-class Receiver:
+class Receiver(ChannelEnd):
     """Receives messages in the order they were sent, into reused slots posted in advance.
 
     Parameters
@@ -72,7 +53,7 @@ class Receiver:
     capacity_bytes
         Longest payload accepted.
     slots
-        Messages that can be held at once. Each is posted again only when it is released: a
+        Messages that can be held at once. Each is posted again only when it is recycled: a
         tensor kept for a backward pass needs its slot until then.
     deadline_s
         Longest wait for a message in seconds.
@@ -94,15 +75,7 @@ class Receiver:
         deadline_s: float,
         pinned: bool = False,
     ) -> None:
-        check_capacity(capacity_bytes, link.peer)
-        if slots < 1:
-            raise ValueError(f"{slots} slots")
-        self.link = link
-        self.capacity_bytes = capacity_bytes
-        self.deadline_s = deadline_s
-        self.counters = Counters()
-        self.closed = False
-        self.observer: Observer | None = None
+        super().__init__(link, capacity_bytes=capacity_bytes, slots=slots, deadline_s=deadline_s)
         self._posted: deque[_Cell] = deque()
         self._held: dict[int, _Cell] = {}
         self._serial = 0
@@ -147,7 +120,7 @@ class Receiver:
         Returns
         -------
         Message
-            Its ``tensor`` is a view of the slot, valid until `release`.
+            Its ``tensor`` is a view of the slot, valid until `recycle`.
 
         Raises
         ------
@@ -160,7 +133,7 @@ class Receiver:
         if self.closed:
             raise ValueError("this channel is closed")
         if not self._posted:
-            raise ValueError(f"all {len(self._held)} slots are held: release a message first")
+            raise ValueError(f"all {len(self._held)} slots are held: recycle a message first")
         want = _Want(self.link, kind, step, micro_batch, blob_bytes)
         cell = self._posted[0]
         waited_s = 0.0
@@ -186,15 +159,15 @@ class Receiver:
         tensor = cell.slot.payload(torch_dtype(header.dtype), header.shape).detach()
         return Message(header, tensor, waited_s, self._serial)
 
-    def release(self, message: Message) -> None:
+    def recycle(self, message: Message) -> None:
         """Give the slot of ``message`` back; its tensor must not be used any more.
 
         MPI writes behind autograd's back: a backward pass that still needs the tensor would take
-        the next message for it. Released tensors count as changed, so it fails instead.
+        the next message for it. Recycled tensors count as changed, so it fails instead.
         """
         cell = self._held.pop(message.serial, None)
         if cell is None:
-            raise ValueError("this message was released before, or is another channel's")
+            raise ValueError("this message was recycled before, or is another channel's")
         torch.autograd.graph.increment_version(message.tensor)
         if not self.closed:
             self._repost(cell)

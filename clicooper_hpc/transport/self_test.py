@@ -104,7 +104,7 @@ def _ping_pong(
             fastest = min(fastest, time.perf_counter() - start)
         _expect(message.tensor, 7, peer)
         if turn < last:  # else the receive posted again would take the next channel's message
-            receiver.release(message)
+            receiver.recycle(message)
     sender.close()
     receiver.close()
     return fastest * 1e6 / 2

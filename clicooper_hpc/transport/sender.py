@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clicooper_hpc.transport.channel import ChannelEnd
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
+from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.link import Counters, Link, Observer
-from clicooper_hpc.transport.slot import Slot, check_capacity
 from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.slot import Slot
 from clicooper_hpc.transport.wire_dtype import dtype_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 
-class Sender:
+class Sender(ChannelEnd):
     """Copies tensors into reused slots and sends them without blocking.
 
     Parameters
@@ -51,15 +52,7 @@ class Sender:
         deadline_s: float,
         pinned: bool = False,
     ) -> None:
-        check_capacity(capacity_bytes, link.peer)
-        if slots < 1:
-            raise ValueError(f"{slots} slots")
-        self.link = link
-        self.capacity_bytes = capacity_bytes
-        self.deadline_s = deadline_s
-        self.counters = Counters()
-        self.closed = False
-        self.observer: Observer | None = None
+        super().__init__(link, capacity_bytes=capacity_bytes, slots=slots, deadline_s=deadline_s)
         self._free = [Slot(capacity_bytes, pinned=pinned) for _ in range(slots)]
         self._under_way: deque[tuple[Slot, MPI.Request, Header]] = deque()
         self._pinned = pinned

@@ -15,6 +15,7 @@ __all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity"]
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
 _MOST_VIEWS = 8
 
+
 def check_capacity(capacity_bytes: int, peer: int) -> None:
     """Refuse a payload no single message can carry.
 

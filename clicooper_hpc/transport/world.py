@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from clicooper_hpc.transport.abort import abort
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
+from clicooper_hpc.transport.channel import Counters
 from clicooper_hpc.transport.collectives import (
     Agreement,
     Star,
@@ -17,9 +18,9 @@ from clicooper_hpc.transport.collectives import (
     gather,
     share_verdict,
 )
-from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction, Kind
-from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.matched_receive import overruns_buffers
+from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction, Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.tap import Tap

@@ -17,8 +17,7 @@ from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.signed_digests import rows_digest
-from clicooper_hpc.runstore.signed_digests import card_digest, owner_tables_digest
+from clicooper_hpc.runstore.signed_digests import card_digest, owner_tables_digest, rows_digest
 from clicooper_hpc.runstore.tables.schema import SEALED_TABLES, Table
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 

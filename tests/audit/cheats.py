@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.transport.message_kind import Kind

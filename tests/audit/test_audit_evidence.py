@@ -10,13 +10,13 @@ import torch
 from cheats import claim_of
 from stage import Case, train
 
-from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
 from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.training.message_digests import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")

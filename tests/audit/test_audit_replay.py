@@ -7,9 +7,9 @@ import torch
 from stage import Case, Plain, train
 from torch import Tensor
 
-from clicooper_hpc.audit.replayed_release import release_digests
-from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.replay import StageReplay, replay_stage
+from clicooper_hpc.audit.replayed_release import release_digests
 from clicooper_hpc.runstore.safetensors_files import pack_tensors, unpack_tensors
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.training.state import export_state

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 from replay import delivered
 from start import train as start_run
 
-from clicooper_hpc.audit.replayed_release import release_digests
-from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.replay import StageReplay, replay_stage
+from clicooper_hpc.audit.replayed_release import release_digests
 from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime

@@ -12,8 +12,8 @@ from stage import Case, train
 
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
-from clicooper_hpc.audit.replay import replay_stage
 from clicooper_hpc.audit.message_trace import Recorder, Stream
+from clicooper_hpc.audit.replay import replay_stage
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.training.state import export_state
@@ -108,9 +108,9 @@ def test_a_message_is_a_copy_and_comes_as_it_was_sent() -> None:
         message = pipe.receive(Kind.ACTIVATION, 7, 2, dtype=torch.float32, shape=(None, 3))
         got.append(message.tensor.clone())
         assert message.tensor.data_ptr() % 64 == 0
-        pipe.release(message)
-        with pytest.raises(ValueError, match="released before"):
-            pipe.release(message)
+        pipe.recycle(message)
+        with pytest.raises(ValueError, match="recycled before"):
+            pipe.recycle(message)
 
     baton.run([send, receive])
     assert torch.equal(got[0], torch.arange(12.0).reshape(3, 4).t())
@@ -161,9 +161,9 @@ def test_a_sender_waits_while_all_slots_are_taken() -> None:
         held = [pipe.receive(Kind.ACTIVATION, 0, number) for number in range(2)]
         log.append("held")
         for message in held:
-            pipe.release(message)
+            pipe.recycle(message)
         for number in range(2, 4):
-            pipe.release(pipe.receive(Kind.ACTIVATION, 0, number))
+            pipe.recycle(pipe.receive(Kind.ACTIVATION, 0, number))
 
     baton.run([send, receive])
     assert log == ["sent 0", "sent 1", "held", "sent 2", "sent 3"]

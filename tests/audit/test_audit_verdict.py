@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import Case, train
 
-from clicooper_hpc.audit.replayed_release import release_digests
 from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.replayed_release import release_digests
 from clicooper_hpc.audit.verdict import Claim, Outcome, StageVerdict, first_difference, judge_exact
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime

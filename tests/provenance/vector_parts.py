@@ -16,8 +16,7 @@ from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.statements import environment_digest
 from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
-from clicooper_hpc.runstore.signed_digests import rows_digest
-from clicooper_hpc.runstore.signed_digests import IndexContent
+from clicooper_hpc.runstore.signed_digests import IndexContent, rows_digest
 from clicooper_hpc.runstore.tables.schema import TRAINING
 from clicooper_hpc.training.agenda import Agenda, TrainStep
 from clicooper_hpc.training.message_digests import Record, message_digest

@@ -15,11 +15,11 @@ from mpirun import mpirun
 from start import start, train
 
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 
 pytestmark = pytest.mark.mpi
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
@@ -18,8 +16,10 @@ from clicooper_hpc.runstore.index import (
     finish_index,
 )
 from clicooper_hpc.runstore.metrics import Layout
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, STEPS, TRAINER_TABLES, Table
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 
 RUN_ID = "5f0c9a52-0000-4000-8000-000000000001"
 JOB = {"data": {"name": "digits"}, "training": {"epochs": 2, "learning_rate": 0.1}}

@@ -10,8 +10,8 @@ from pathlib import Path
 import runstore_example as example
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.index import create_index, finish_index
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import replacing
-from clicooper_hpc.runstore.run_folder import RunFolder, clear_unbegun, create_run_folder
 from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import RunFolder, clear_unbegun, create_run_folder
 
 
 def mode(path: Path) -> int:

@@ -11,9 +11,9 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.tables import single_writer
 from clicooper_hpc.runstore.index import Result, create_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.tables import single_writer
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
 

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicooper_hpc.runstore.tables.writer import RowBuffer
-from clicooper_hpc.runstore.tables.storage import create_table, find_tables, read_rows, table_of, write_rows
 from clicooper_hpc.runstore.tables.schema import (
     COMPLETE,
     OWNER_TABLES,
@@ -19,6 +17,14 @@ from clicooper_hpc.runstore.tables.schema import (
     Column,
     Table,
 )
+from clicooper_hpc.runstore.tables.storage import (
+    create_table,
+    find_tables,
+    read_rows,
+    table_of,
+    write_rows,
+)
+from clicooper_hpc.runstore.tables.writer import RowBuffer
 
 PROOFS = Table(
     "proofs",

@@ -9,8 +9,6 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.run_folder import RunFolder
-from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.hdf5.superblock import (
     SUPERBLOCK_BYTES,
     checksum,
@@ -18,6 +16,8 @@ from clicooper_hpc.runstore.hdf5.superblock import (
     is_sound,
     sealed,
 )
+from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.run_folder import RunFolder
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 

@@ -13,11 +13,11 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.index import Result, finish_index
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.tables.storage import write_rows
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter, compact
+from clicooper_hpc.runstore.tables.storage import write_rows
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 

@@ -122,5 +122,9 @@ def test_one_process_without_a_launcher_is_a_world_of_one() -> None:
 
 
 def test_importing_the_package_loads_no_mpi() -> None:
-    code = "import sys, clicooper_hpc.transport as t; sys.exit('mpi4py' in sys.modules)"
+    code = (
+        "import importlib, pkgutil, sys, clicooper_hpc.transport as t\n"
+        "for m in pkgutil.iter_modules(t.__path__): importlib.import_module(f'{t.__name__}.{m.name}')\n"
+        "sys.exit('mpi4py' in sys.modules)"
+    )
     assert python("-c", code).returncode == 0

@@ -141,7 +141,7 @@ def test_strided_and_graph_tensors_are_copied_at_the_send(two: Run) -> None:
 def test_held_messages_are_autograd_leaves_of_their_own(two: Run) -> None:
     *gradients, refusal = two.ranks[1]["leaves"]
     assert gradients == [[2.0 * k] * 3 for k in range(6)]
-    assert "released before" in refusal
+    assert "recycled before" in refusal
 
 
 def test_backward_through_a_released_message_fails(two: Run) -> None:

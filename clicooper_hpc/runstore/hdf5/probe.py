@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.hdf5.files import abandon, creating, open_live
 from clicooper_hpc.runstore.folder_probe import trial_folder
+from clicooper_hpc.runstore.hdf5.files import abandon, creating, open_live
 from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
 from clicooper_hpc.transport.launcher import without_launcher
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.tables.writer import EarlierRows, TableWriter
 from clicooper_hpc.runstore.hdf5.files import (
     Attribute,
     abandon,
@@ -25,6 +24,8 @@ from clicooper_hpc.runstore.hdf5.files import (
     set_attributes,
     write_error,
 )
+from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
 from clicooper_hpc.runstore.tables.storage import (
     Rows,
     columns_of,
@@ -34,8 +35,7 @@ from clicooper_hpc.runstore.tables.storage import (
     table_of,
     write_rows,
 )
-from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.tables.writer import EarlierRows, TableWriter
 
 __all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact"]
 

@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.runstore.hdf5.files import SINGLE_LIBVER, write_error
-from clicooper_hpc.runstore.tables.storage import columns_of, write_rows
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
+from clicooper_hpc.runstore.tables.storage import columns_of, write_rows
+from clicooper_hpc.runstore.tables.writer import TableWriter
 
 __all__ = ["SingleWriter", "mpi_libraries", "require_parallel_hdf5"]
 

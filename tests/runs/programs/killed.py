@@ -28,9 +28,9 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     from clicooper_hpc.owner.log_operator import LogOperator
     from clicooper_hpc.owner.release import ReleaseGate
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
-    from clicooper_hpc.trainer.release_source import ReleaseSource
     from clicooper_hpc.trainer.loop import Trainer
     from clicooper_hpc.trainer.proof_exchange import ProofExchange
+    from clicooper_hpc.trainer.release_source import ReleaseSource
     from clicooper_hpc.training import checkpoint
 
     if moment == "checkpoint":

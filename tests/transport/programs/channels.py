@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from clicooper_hpc.transport.blob import CHUNK_BYTES
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.mpi_library import check_world, start_mpi
-from clicooper_hpc.transport.wire_dtype import DType
+from clicooper_hpc.transport.wire_dtype import DType, torch_dtype
 from clicooper_hpc.transport.world import World
-from clicooper_hpc.transport.blob import CHUNK_BYTES
-from clicooper_hpc.transport.wire_dtype import torch_dtype
 
 DEADLINE_S = 60.0
 BLOB_SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 5)
@@ -51,7 +50,7 @@ def ordering(world: World) -> list[list[float]]:
             if channel is not None:
                 message = channel.receive(kind, step, micro_batch)
                 came[slot].append(float(message.tensor.mean()))
-                channel.release(message)
+                channel.recycle(message)
     return came
 
 
@@ -80,7 +79,7 @@ def back_pressure(sender: Any, receiver: Any) -> list[bool]:
             time.sleep(0.02)
             message = receiver.receive(Kind.RELEASE, 0, index)
             whole.append(bool((message.tensor == index).all()))
-            receiver.release(message)
+            receiver.recycle(message)
     return whole
 
 
@@ -100,7 +99,7 @@ def shapes(sender: Any, receiver: Any) -> list[Any]:
                 Kind.ACTIVATION, 0, index, dtype=torch.float32, shape=(None,) * len(shape)
             )
             got.append([list(message.tensor.shape), torch.equal(message.tensor, tensor)])
-            receiver.release(message)
+            receiver.recycle(message)
     return got
 
 
@@ -115,7 +114,7 @@ def dtypes(sender: Any, receiver: Any) -> list[bool]:
         else:
             message = receiver.receive(Kind.LOGITS, 0, index, dtype=tensor.dtype)
             same.append(torch.equal(message.tensor.view(torch.uint8), bits))
-            receiver.release(message)
+            receiver.recycle(message)
     return same
 
 
@@ -152,22 +151,22 @@ def leaves(sender: Any, receiver: Any) -> list[Any]:
             assert message.tensor.grad is not None
             seen.append(message.tensor.grad.tolist())
             assert message.on(torch.device("cpu")) is message.tensor
-            receiver.release(message)
+            receiver.recycle(message)
     try:
-        receiver.release(held[0])
+        receiver.recycle(held[0])
     except ValueError as error:
         seen.append(str(error))
     return seen
 
 
 def stale(sender: Any, receiver: Any) -> str:
-    """A message released before the backward pass that needs it."""
+    """A message recycled before the backward pass that needs it."""
     if sender is not None:
         sender.send(torch.ones(3), Kind.ACTIVATION, 0, 0)
         return ""
     message = receiver.receive(Kind.ACTIVATION, 0, 0)
     total = (message.tensor.requires_grad_() ** 2).sum()
-    receiver.release(message)
+    receiver.recycle(message)
     try:
         torch.autograd.backward(total)
     except RuntimeError as error:

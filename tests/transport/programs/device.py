@@ -27,5 +27,5 @@ with start_mpi() as world:
         message.tensor.zero_()
         assert moved.device == device
         assert torch.equal(moved, expected)
-        receiver.release(message)
+        receiver.recycle(message)
 print("same")
