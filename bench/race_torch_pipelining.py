@@ -67,13 +67,13 @@ def ours(world: World) -> tuple[Callable[[], None], nn.Module]:
     }
     edges = (
         Edges(
-            activation_out=world.sender("forward", 1, **sizes),
-            gradient_in=world.receiver("backward", 1, **sizes),
+            activation_out=world.open_sender("forward", 1, **sizes),
+            gradient_in=world.open_receiver("backward", 1, **sizes),
         )
         if first
         else Edges(
-            activation_in=world.receiver("forward", 0, **sizes),
-            gradient_out=world.sender("backward", 0, **sizes),
+            activation_in=world.open_receiver("forward", 0, **sizes),
+            gradient_out=world.open_sender("backward", 0, **sizes),
         )
     )
     segment = Segment(

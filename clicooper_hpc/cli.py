@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clicooper_hpc import __version__
 from clicooper_hpc.commands.attack import add_attack_options, attack
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
+from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
 
 __all__ = ["build_parser", "main"]
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"clicooper: {error.line()}", file=sys.stderr)
         return int(error.exit_code)
     except PermissionError as error:
-        unfit = no_access(error)
+        unfit = no_access_error(error)
         print(f"clicooper: {unfit.line()}", file=sys.stderr)
         return int(unfit.exit_code)
     except BrokenPipeError:
@@ -272,9 +272,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.audit.report import audit_run
+    from clicooper_hpc.audit.report import report_audit
 
-    text, code = audit_run(
+    text, code = report_audit(
         arguments.run,
         stages=arguments.stage,
         sample=arguments.sample,

@@ -103,7 +103,7 @@ class PeerError(ClicooperError):
     """Another rank is silent, gone, or sent something this rank refuses."""
 
 
-def no_access(error: PermissionError) -> EnvironmentUnfitError:
+def no_access_error(error: PermissionError) -> EnvironmentUnfitError:
     """Return what to say of a file or folder that this user may not reach."""
     return EnvironmentUnfitError(
         "permission denied",

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
-from clicooper_hpc.audit.replayed_release import release_digests
-from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
-from clicooper_hpc.audit.verdict import Claim
+from clicooper_hpc.audit.replayed_release import replayed_release_digests
+from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
+from clicooper_hpc.audit.verdict import StageClaim
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.setup import Preparation, prepare
@@ -35,10 +35,10 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
 from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.run.owner_secrets import require_secrets
-from clicooper_hpc.runstore.checkpoints import checkpoint_file
+from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.trainer.marker import embedding_hook
 from clicooper_hpc.training.agenda import StageStart, TrainStep
@@ -62,7 +62,7 @@ class StageAudit:
     """One stage: as replayed, as claimed, and the states it began with."""
 
     replay: StageReplay
-    claim: Claim
+    claim: StageClaim
     starts: Sequence[Mapping[str, Tensor]]
 
 
@@ -97,7 +97,9 @@ class StageAuditor:
         self._layout = layout_of(self.job, self._model, contract, segments)
         self.course = course_of(self.job, contract, self._preparation.sub_labels, segments)
         self._sent_rows_agree = False
-        self._initial = [pack_tensors(export_state(runtime), {}) for runtime in self._runtimes()]
+        self._initial = [
+            pack_safetensors(export_state(runtime), {}) for runtime in self._runtimes()
+        ]
 
     @property
     def private(self) -> Path:
@@ -120,7 +122,7 @@ class StageAuditor:
         segments = range(1, self.view.run.segments + 1)
         proofs = [self._statement(StageProof, Place("stage", stage, one)) for one in segments]
         starts = [
-            proved_state(
+            claimed_state(
                 self._content(stage - 1, proof.segment),
                 weights=proof.weights_in,
                 training=proof.optimizer_in,
@@ -129,7 +131,7 @@ class StageAuditor:
             for proof in proofs
         ]
         ends = [
-            proved_state(
+            claimed_state(
                 self._content(stage, proof.segment),
                 weights=proof.weights_out,
                 training=proof.optimizer_out,
@@ -143,10 +145,10 @@ class StageAuditor:
         tables = {
             rank: rows
             for rank in segments
-            for table, rows in self._run.rows(rank).items()
+            for table, rows in self._run.stored_rows(rank).items()
             if table.name == MESSAGES.name
         }
-        claim = Claim(ends, proved_messages(tables, handoffs, stage))
+        claim = StageClaim(ends, claimed_messages(tables, handoffs, stage))
         runtimes = self._runtimes()
         for runtime, proof in zip(runtimes, proofs, strict=True):
             runtime.after_update = self._mark(runtime, proof)
@@ -172,7 +174,7 @@ class StageAuditor:
         for first in range(self.view.run.stages):
             sent = [step for step in self._steps(first) if step.from_owner]
             handoff = self._statement(Handoff, Place("handoff", first, 0))
-            digests = release_digests(self.course, sent, self._rows)
+            digests = replayed_release_digests(self.course, sent, self._rows)
             if Record(digests=list(digests)).root.hex() != handoff.forward.root:
                 raise EvidenceError(
                     f"the owner's rows are not those it sent in stage {first}",
@@ -215,7 +217,7 @@ class StageAuditor:
     def _content(self, stage: int, segment: int) -> bytes:
         if stage < 0:
             return self._initial[segment - 1]
-        path = checkpoint_file(self._run.folder.path, stage, segment)
+        path = stage_checkpoint_path(self._run.folder.path, stage, segment)
         try:
             return path.read_bytes()
         except OSError as error:
@@ -254,7 +256,7 @@ class StageAuditor:
                 where=str(folder),
                 remedy="Audit where its trainer keeps the run folder, or ask it for the file.",
             )
-        return PrivateFolder(folder).read(MARK_KEY)
+        return PrivateFolder(folder).read_secret(MARK_KEY)
 
     def _statement(self, kind: type[_P], place: Place) -> _P:
         entry = self.view.get(place)

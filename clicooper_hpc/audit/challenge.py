@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["detection_probability", "draw", "stages_needed"]
+__all__ = ["challenge_detection_probability", "challenge_stages_needed", "draw_challenge"]
 
 _INFO = b"clicooper/v1/audit-challenge\x00"
 _WORD_BYTES = 8
 
 
-def draw(secret: bytes, ledger_root: bytes, stages: int, count: int) -> list[int]:
+def draw_challenge(secret: bytes, ledger_root: bytes, stages: int, count: int) -> list[int]:
     """Draw ``count`` of the stages 0 .. ``stages`` - 1, each at most once, in order of drawing.
 
     The first words of a ChaCha20 stream, keyed by HKDF-SHA256 (RFC 5869) of ``secret`` with
@@ -52,7 +52,7 @@ def draw(secret: bytes, ledger_root: bytes, stages: int, count: int) -> list[int
     return order[:count]
 
 
-def detection_probability(bad: int, stages: int, count: int) -> float:
+def challenge_detection_probability(bad: int, stages: int, count: int) -> float:
     """Return the probability that a draw of ``count`` of ``stages`` stages has one of ``bad``.
 
     Exact: 1 - C(stages - bad, count) / C(stages, count) (hypergeometric). What an audit finds of a
@@ -63,14 +63,14 @@ def detection_probability(bad: int, stages: int, count: int) -> float:
     return float(1 - Fraction(comb(stages - bad, count), comb(stages, count)))
 
 
-def stages_needed(bad: int, stages: int, probability: float) -> int:
+def challenge_stages_needed(bad: int, stages: int, probability: float) -> int:
     """Return the smallest draw that has one of ``bad`` >= 1 stages with ``probability`` or more."""
     if not 1 <= bad <= stages or not 0 < probability <= 1:
         raise ValueError(f"{bad} bad of {stages} stages found with probability {probability}")
     return next(
         count
         for count in range(1, stages + 1)
-        if detection_probability(bad, stages, count) >= probability
+        if challenge_detection_probability(bad, stages, count) >= probability
     )
 
 

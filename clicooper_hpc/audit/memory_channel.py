@@ -14,23 +14,25 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
-from clicooper_hpc.audit.message_trace import Recorder, Stream
+from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.transport.channel import Message
-from clicooper_hpc.transport.header import Header, pack_into
+from clicooper_hpc.transport.header import Header, pack_header_into
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.slot import Slot
-from clicooper_hpc.transport.wire_dtype import dtype_of, torch_dtype
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of, wire_dtype_of
 
-__all__ = ["MemoryChannel", "packed"]
+__all__ = ["MemoryChannel", "pack_memory_message"]
 
 
-def packed(tensor: Tensor, kind: Kind, step: int, micro_batch: int) -> tuple[Header, Slot]:
+def pack_memory_message(
+    tensor: Tensor, kind: Kind, step: int, micro_batch: int
+) -> tuple[Header, Slot]:
     """Return ``tensor`` as the message it would be on the wire, in a slot just large enough."""
-    header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch)
+    header = Header(kind, wire_dtype_of(tensor), tuple(tensor.shape), step, micro_batch)
     slot = Slot(header.payload_bytes)
-    pack_into(slot.header, header)
-    slot.payload(tensor.dtype, header.shape).copy_(tensor.detach())
+    pack_header_into(slot.header, header)
+    slot.payload_view(tensor.dtype, header.shape).copy_(tensor.detach())
     return header, slot
 
 
@@ -50,7 +52,7 @@ class MemoryChannel:
     """
 
     def __init__(
-        self, stream: Stream, *, slots: int, baton: CooperativeThreads, recorder: Recorder
+        self, stream: Stream, *, slots: int, baton: CooperativeThreads, recorder: TraceRecorder
     ) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots")
@@ -71,7 +73,7 @@ class MemoryChannel:
             lambda: len(self._waiting) + len(self._held) < self._slots,
             f"{self._stream} to take the {kind.words} of step {step}, micro-batch {micro_batch}",
         )
-        message = packed(tensor, kind, step, micro_batch)
+        message = pack_memory_message(tensor, kind, step, micro_batch)
         self._recorder.sent(self._stream, message[0], message[1].raw)
         self._waiting.append(message)
 
@@ -100,7 +102,7 @@ class MemoryChannel:
         wanted = f"the {kind.words} of step {step}, micro-batch {micro_batch}"
         self._baton.wait(self.ready, f"{wanted} on {self._stream}")
         header, slot = self._waiting.popleft()
-        came_shape, came_dtype = header.shape, torch_dtype(header.dtype)
+        came_shape, came_dtype = header.shape, torch_dtype_of(header.dtype)
         right = (header.kind, header.step, header.micro_batch) == (kind, step, micro_batch)
         if shape is not None:
             right &= len(shape) == len(came_shape) and all(
@@ -116,7 +118,7 @@ class MemoryChannel:
         self._serial += 1
         self._held.add(self._serial)
         self._recorder.received(self._stream)
-        tensor = slot.payload(came_dtype, came_shape).detach()
+        tensor = slot.payload_view(came_dtype, came_shape).detach()
         return Message(header, tensor, 0.0, self._serial)
 
     def recycle(self, message: Message) -> None:

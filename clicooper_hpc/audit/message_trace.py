@@ -18,7 +18,7 @@ from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.transport.header import Header
 from clicooper_hpc.transport.message_kind import Kind
 
-__all__ = ["Moment", "Recorder", "Sent", "Stream", "Trace"]
+__all__ = ["MessageEvent", "MessageTrace", "SentMessage", "Stream", "TraceRecorder"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +43,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentMessage:
     """One message of a stream: its place in training, bytes of its payload, its digest (32)."""
 
     stream: Stream
@@ -61,7 +61,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class MessageEvent:
     """A segment sends or receives message number ``index`` of ``stream``."""
 
     sends: bool
@@ -70,38 +70,38 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class MessageTrace:
     """All messages in one order that respects cause and effect; the same in every replay.
 
     Attributes
     ----------
     sent
         Messages in order of sending.
-    moments
+    events
         For each rank, what it sent and received, in the order in which it did.
     """
 
-    sent: tuple[Sent, ...]
-    moments: dict[int, tuple[Moment, ...]]
+    sent: tuple[SentMessage, ...]
+    events: dict[int, tuple[MessageEvent, ...]]
 
-    def of(self, stream: Stream) -> tuple[Sent, ...]:
+    def messages_of(self, stream: Stream) -> tuple[SentMessage, ...]:
         """Return the messages of one stream."""
         return tuple(message for message in self.sent if message.stream == stream)
 
 
-class Recorder:
-    """Collects a `Trace`."""
+class TraceRecorder:
+    """Collects a `MessageTrace`."""
 
     def __init__(self) -> None:
-        self._sent: list[Sent] = []
-        self._moments: dict[int, list[Moment]] = {}
+        self._sent: list[SentMessage] = []
+        self._events: dict[int, list[MessageEvent]] = {}
         self._count: Counter[tuple[Stream, bool]] = Counter()
 
     def sent(self, stream: Stream, header: Header, raw: NDArray[uint8]) -> None:
         """Note that a message leaves its sender; ``raw`` is header and payload."""
         index = self._note(stream, stream.sender, sends=True)
         self._sent.append(
-            Sent(
+            SentMessage(
                 stream,
                 index,
                 header.kind,
@@ -116,17 +116,17 @@ class Recorder:
         """Note that the receiver takes the next message."""
         self._note(stream, stream.receiver, sends=False)
 
-    def trace(self) -> Trace:
+    def message_trace(self) -> MessageTrace:
         """Return everything so far."""
-        return Trace(
+        return MessageTrace(
             tuple(self._sent),
-            {rank: tuple(moments) for rank, moments in sorted(self._moments.items())},
+            {rank: tuple(events) for rank, events in sorted(self._events.items())},
         )
 
     def _note(self, stream: Stream, rank: int, *, sends: bool) -> int:
         index = self._count[stream, sends]
         self._count[stream, sends] += 1
-        self._moments.setdefault(rank, []).append(Moment(sends, stream, index))
+        self._events.setdefault(rank, []).append(MessageEvent(sends, stream, index))
         return index
 
 

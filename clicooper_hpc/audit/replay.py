@@ -22,8 +22,8 @@ from torch import Tensor
 
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
-from clicooper_hpc.audit.message_trace import Recorder, Stream, Trace
-from clicooper_hpc.audit.replayed_release import ReleasedRows, step_input
+from clicooper_hpc.audit.message_trace import MessageTrace, Stream, TraceRecorder
+from clicooper_hpc.audit.replayed_release import ReleasedRows, replayed_step_input
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.run_plan import Course
@@ -47,7 +47,7 @@ class StageReplay:
     """
 
     states: tuple[dict[str, Tensor], ...]
-    trace: Trace
+    trace: MessageTrace
     losses: tuple[tuple[float | None, ...], ...]
 
 
@@ -90,7 +90,7 @@ def replay_stage(
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
         import_state(runtime, start, where=f"state of segment {number} before the stage")
     baton = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
-    recorder = Recorder()
+    recorder = TraceRecorder()
     _connect(runtimes, course, baton, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
@@ -105,7 +105,7 @@ def replay_stage(
     baton.run([lane(segment) for segment in range(len(runtimes))])
     return StageReplay(
         tuple(export_state(runtime) for runtime in runtimes),
-        recorder.trace(),
+        recorder.message_trace(),
         tuple(tuple(values) for values in losses),
     )
 
@@ -114,7 +114,7 @@ def _connect(
     runtimes: Sequence[SegmentRuntime],
     course: Course,
     baton: CooperativeThreads,
-    recorder: Recorder,
+    recorder: TraceRecorder,
 ) -> None:
     slots = course.slots()
     backprop = course.coupling == "backprop"
@@ -142,7 +142,7 @@ def _train(
     segment: int,
     event: TrainStep,
     rows: ReleasedRows,
-    recorder: Recorder,
+    recorder: TraceRecorder,
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
     parts = course.parts(len(event.batch.sub_labels))
@@ -151,7 +151,7 @@ def _train(
     report = runtime.train_step(
         event.step,
         course.lane(segment, len(parts)),
-        released=None if segment else step_input(event, parts, rows, recorder),
+        released=None if segment else replayed_step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),
         learning_rate=course.rate(event.step),

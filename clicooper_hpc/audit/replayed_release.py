@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clicooper_hpc.audit.memory_channel import packed
-from clicooper_hpc.audit.message_trace import Recorder, Stream
+from clicooper_hpc.audit.memory_channel import pack_memory_message
+from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.transport.message_kind import Kind
 
-__all__ = ["ReleasedRows", "release_digests", "step_input"]
+__all__ = ["ReleasedRows", "replayed_release_digests", "replayed_step_input"]
 
 #: Released rows float32 [n, ...] of the samples with ids int64 [n], in that order.
 ReleasedRows = Callable[[NDArray[np.int64]], Tensor]
@@ -24,8 +24,8 @@ ReleasedRows = Callable[[NDArray[np.int64]], Tensor]
 RELEASES = Stream(0, "forward")
 
 
-def step_input(
-    event: TrainStep, parts: Sequence[range], rows: ReleasedRows, recorder: Recorder
+def replayed_step_input(
+    event: TrainStep, parts: Sequence[range], rows: ReleasedRows, recorder: TraceRecorder
 ) -> Callable[[int], Tensor]:
     """Return what gives segment 1 its rows [groups, ...] for each micro-batch of a step.
 
@@ -38,7 +38,7 @@ def step_input(
         ids = event.batch.ids[part.start : part.stop]
         raw = rows(ids.reshape(-1))
         if event.from_owner:
-            header, slot = packed(raw, Kind.RELEASE, event.step, micro_batch)
+            header, slot = pack_memory_message(raw, Kind.RELEASE, event.step, micro_batch)
             recorder.sent(RELEASES, header, slot.raw)
             recorder.received(RELEASES)
         return mean_of_groups(raw.clone(), len(ids))
@@ -46,7 +46,7 @@ def step_input(
     return released
 
 
-def release_digests(
+def replayed_release_digests(
     course: Course, steps: Sequence[TrainStep], rows: ReleasedRows
 ) -> tuple[bytes, ...]:
     """Return the digests (32 bytes each) of the owner's messages in ``steps``, in order.
@@ -56,7 +56,7 @@ def release_digests(
     """
     return tuple(
         message_digest(
-            packed(
+            pack_memory_message(
                 rows(event.batch.ids[part.start : part.stop].reshape(-1)),
                 Kind.RELEASE,
                 event.step,

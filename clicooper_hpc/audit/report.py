@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.audit.auditor import StageAuditor
-from clicooper_hpc.audit.challenge import detection_probability, draw
-from clicooper_hpc.audit.tolerance import judge_tolerance
-from clicooper_hpc.audit.verdict import Outcome, StageVerdict, judge_exact
+from clicooper_hpc.audit.challenge import challenge_detection_probability, draw_challenge
+from clicooper_hpc.audit.tolerance import tolerance_verdict
+from clicooper_hpc.audit.verdict import StageOutcome, StageVerdict, exact_verdict
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 
-__all__ = ["audit_run"]
+__all__ = ["report_audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Audited:
     seconds: float
 
 
-def audit_run(
+def report_audit(
     path: Path,
     *,
     stages: Sequence[int],
@@ -89,7 +89,7 @@ def _check_numbers(
 
 
 def _failed(verdict: StageVerdict, segment: int | None) -> bool:
-    if verdict.outcome is not Outcome.FAIL:
+    if verdict.outcome is not StageOutcome.FAIL:
         return False
     # Who could not be judged did not pass.
     return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
@@ -97,16 +97,18 @@ def _failed(verdict: StageVerdict, segment: int | None) -> bool:
 
 def _draw(scene: StageAuditor, count: int) -> list[int]:
     key = OwnerSecrets(PrivateFolder(scene.private)).master_key(scene.job).derive("audit-challenge")
-    return draw(key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count)
+    return draw_challenge(
+        key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count
+    )
 
 
 def _audit(scene: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
     begun = time.perf_counter()
     found = scene.audit(stage)
     if tolerance is None:
-        verdict = judge_exact(found.replay, found.claim)
+        verdict = exact_verdict(found.replay, found.claim)
     else:
-        verdict = judge_tolerance(found.replay, found.claim, found.starts, tolerance)
+        verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
     bounds = scene.view.run.stage_bounds
     seconds = time.perf_counter() - begun
     return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
@@ -135,7 +137,8 @@ def _chances(scene: StageAuditor, audited: Sequence[_Audited]) -> str:
     """Say what drawing so many stages by chance is worth."""
     some = sorted({1, max(1, scene.stages // 10), max(1, scene.stages // 2)})
     chances = ", ".join(
-        f"{bad} bad: {detection_probability(bad, scene.stages, len(audited)):.2f}" for bad in some
+        f"{bad} bad: {challenge_detection_probability(bad, scene.stages, len(audited)):.2f}"
+        for bad in some
     )
     return f"drawn by chance, so many hit a bad one with probability ({chances})"
 
@@ -150,8 +153,7 @@ def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[s
                     "outcome": one.verdict.outcome.value,
                     "detail": one.verdict.detail,
                     "findings": [
-                        {"rank": finding.rank, "what": finding.what}
-                        for finding in one.verdict.findings
+                        {"rank": fault.rank, "what": fault.what} for fault in one.verdict.faults
                     ],
                     "unjudged": list(one.verdict.unjudged),
                 }

@@ -12,14 +12,14 @@ from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.safetensors_files import unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
 from clicooper_hpc.training.message_digests import Channel, Record
 from clicooper_hpc.training.state import TRAINING, WEIGHTS
 
-__all__ = ["proved_messages", "proved_state"]
+__all__ = ["claimed_messages", "claimed_state"]
 
 
-def proved_messages(
+def claimed_messages(
     tables: Mapping[int, Mapping[str, np.ndarray[Any, Any]]],
     handoffs: Sequence[Handoff],
     stage: int,
@@ -63,7 +63,7 @@ def proved_messages(
     return found
 
 
-def proved_state(content: bytes, *, weights: str, training: str, where: str) -> dict[str, Tensor]:
+def claimed_state(content: bytes, *, weights: str, training: str, where: str) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint file, compared with the roots (hex) that a proof states.
 
     Raises
@@ -78,7 +78,7 @@ def proved_state(content: bytes, *, weights: str, training: str, where: str) -> 
                 where=where,
                 remedy="Bring back the checkpoint the run wrote.",
             )
-    state = unpack_tensors(content, where=where)
+    state = unpack_safetensors(content, where=where)
     odd = sorted(name for name in state if not name.startswith((WEIGHTS, TRAINING)))
     if odd:
         raise EvidenceError(f"tensor {odd[0]} is not covered by any proof", where=where)

@@ -10,7 +10,7 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.run.credentials import PASSWORD_VARIABLE
-from clicooper_hpc.runstore.atomic_files import write_private
+from clicooper_hpc.runstore.atomic_files import write_private_atomically
 
 __all__ = ["new_identity"]
 
@@ -37,7 +37,7 @@ def new_identity(path: Path, *, encrypt: bool) -> str:
     identity = Identity.generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(path, identity.to_pem(_password() if encrypt else None))
+        write_private_atomically(path, identity.to_pem(_password() if encrypt else None))
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the key cannot be written ({error.strerror})",

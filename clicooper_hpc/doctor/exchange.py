@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.folder import judge_shared
-from clicooper_hpc.runstore.atomic_files import write_private
-from clicooper_hpc.runstore.folder_probe import trial_folder
-from clicooper_hpc.transport.self_test import HopTime, self_test
+from clicooper_hpc.runstore.atomic_files import write_private_atomically
+from clicooper_hpc.runstore.folder_probe import probe_trial_folder
+from clicooper_hpc.transport.self_test import HopTime, run_self_test
 from clicooper_hpc.transport.world import World
 
 __all__ = ["LIMIT_S", "exchange", "judge_clocks", "judge_messages"]
@@ -43,7 +43,7 @@ def exchange(world: World, folder: Path | None) -> list[Diagnosis]:
         text = "not tested; start with `mpirun -n 2 clicooper doctor` to test links"
         return [Diagnosis("messages", "ok", text)]
     findings = [*_shared(world, folder), *_clocks(world)]
-    hops = self_test(world, deadline_s=LIMIT_S).hops
+    hops = run_self_test(world, deadline_s=LIMIT_S).hops
     return [*findings, judge_messages(hops)] if world.rank == 0 else []
 
 
@@ -66,8 +66,8 @@ def _leave_token(folder: Path, stack: ExitStack) -> bytes:
     """Write a random token into a new file in ``folder``; return token and path, b"" if not."""
     token = secrets.token_bytes(_TOKEN_BYTES)
     try:
-        path = Path(stack.enter_context(trial_folder(folder))) / "token"
-        write_private(path, token)
+        path = Path(stack.enter_context(probe_trial_folder(folder))) / "token"
+        write_private_atomically(path, token)
     except OSError:
         return b""
     return token + os.fsencode(path)

@@ -15,7 +15,7 @@ from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_aware import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.run.environment import git_commit, versions
-from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_folder, probe_folder
+from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_probe_folder, probe_folder
 from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
 from clicooper_hpc.runstore.tables.single_writer import mpi_libraries
 from clicooper_hpc.transport.launcher import Launcher
@@ -122,7 +122,7 @@ def collect(
     hdf5 = None
     first = world is None or is_first_of_host(world)
     if first:
-        tried = probe_folder(nearest_folder(folder))
+        tried = probe_folder(nearest_probe_folder(folder))
         hdf5 = probe_hdf5(None if tried.writing else Path(tried.path))
     return RankFacts(
         rank=world.rank if world else 0,

@@ -22,7 +22,7 @@ from clicooper_hpc.doctor.folder import judge_folders
 from clicooper_hpc.doctor.launch import judge_launch, judge_versions, other_family
 from clicooper_hpc.errors import ClicooperError, ExitCode
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
-from clicooper_hpc.transport.mpi_library import check_world, find_library, start_mpi
+from clicooper_hpc.transport.mpi_library import check_mpi_world, find_mpi_library, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["examine"]
@@ -46,10 +46,10 @@ def examine(folder: Path, say: Callable[[str], None], *, json: bool = False) -> 
     launcher = read_launcher(os.environ)
     library, world = "", None
     try:
-        library = find_library()
+        library = find_mpi_library()
         _warn(launcher, library)
         world = start_mpi()
-        check_world(world)
+        check_mpi_world(world)
     except ClicooperError as error:
         if not launcher.rank:
             facts = collect(launcher, library, world, folder, error)

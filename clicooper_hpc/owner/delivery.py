@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import PeerError, RunFolderError
-from clicooper_hpc.runstore.safetensors_files import save_tensors, unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import save_safetensors, unpack_safetensors
 
 __all__ = ["accept_segment", "delivery_limit", "segment_file"]
 
@@ -39,7 +39,7 @@ def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: 
     """
     where = f"segment delivered by rank {segment}"
     try:
-        state = unpack_tensors(content, where=where)
+        state = unpack_safetensors(content, where=where)
     except RunFolderError as error:
         raise PeerError(f"is not safetensors ({error.what})", where=where) from None
     wanted = layers.state_dict()
@@ -57,4 +57,4 @@ def accept_segment(content: bytes, layers: nn.Sequential, segment: int, folder: 
             raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)
-    save_tensors(segment_file(folder, segment), state, {"segment": str(segment)})
+    save_safetensors(segment_file(folder, segment), state, {"segment": str(segment)})

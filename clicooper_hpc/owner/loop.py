@@ -28,8 +28,8 @@ from clicooper_hpc.owner.stream import ReleaseStream
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.labelmap import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.checkpoints import rank_file
-from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.signed_digests import owner_tables_digest
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import (
@@ -49,7 +49,7 @@ from clicooper_hpc.training.stop import WORD_SLOTS, StopToken
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
-from clicooper_hpc.transport.traffic_meter import Meter
+from clicooper_hpc.transport.traffic_meter import TrafficMeter
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Conclusion", "EarlierRun", "Owner", "OwnerLinks", "StepNews"]
@@ -244,10 +244,10 @@ class Owner:
         memory = StageProgress(0, {}) if self._registrar is None else self._registrar.memory()
         self._writer.sync()
         self._desk.keep_receipts()
-        self._saver.save(step, {rank_file(0): pack_tensors(*memory.pack())})
+        self._saver.save(step, {rank_checkpoint_name(0): pack_safetensors(*memory.pack())})
 
     def _train(self, event: TrainStep) -> None:
-        meter = Meter(self._world)
+        meter = TrafficMeter(self._world)
         start = time.perf_counter()
         forward_s = 0.0
         parts = self._course.parts(len(event.batch.sub_labels))
@@ -273,7 +273,7 @@ class Owner:
                 "optimizer_s": 0.0,
                 "step_s": time.perf_counter() - start,
                 "rows": len(event.batch.ids.reshape(-1)) if event.from_owner else 0,
-                **meter.read(),
+                **meter.read_traffic(),
             },
         )
 
@@ -370,7 +370,7 @@ class Owner:
         if event.final:
             ending = self._conclude(clean, released, roots)
             if self._registrar is not None:
-                tables = owner_tables_digest(self._writer.take_seal(), ending.seal)
+                tables = owner_tables_digest(self._writer.take_digest(), ending.seal)
                 self._registrar.deliver(roots, ending.results, tables.hex)
 
     @property

@@ -19,7 +19,7 @@ from clicooper_hpc.privacy.ledger import Budget, Ledger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.run_folder import LEDGER_FILE
-from clicooper_hpc.runstore.safetensors_files import pack_tensors, unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
 __all__ = ["OwnerSecrets"]
 
@@ -45,20 +45,20 @@ class OwnerSecrets:
             if job.privacy.mode == "secure"
             else MasterKey.from_seed(job.privacy.seed)
         )
-        self._folder.write(_KEY, key.to_private_bytes())
+        self._folder.write_secret(_KEY, key.to_private_bytes())
         return key
 
     def front(self, build: Callable[[], Front]) -> Front:
         """Return the stored front, or build it once: training it again would spend again."""
         if _FRONT_SETTINGS in self._folder:
-            tensors = unpack_tensors(
-                self._folder.read(_FRONT), where=str(self._folder.path / _FRONT)
+            tensors = unpack_safetensors(
+                self._folder.read_secret(_FRONT), where=str(self._folder.path / _FRONT)
             )
-            return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
+            return restore_front(self._folder.read_secret(_FRONT_SETTINGS).decode(), tensors)
         front = build()
-        self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
-        self._folder.write(_FRONT, pack_tensors(front.private_tensors(), {}))
-        self._folder.write(_FRONT_SETTINGS, front.settings().encode())
+        self._folder.write_secret(_FRONT_PROBE, front.probe.hex.encode())
+        self._folder.write_secret(_FRONT, pack_safetensors(front.private_tensors(), {}))
+        self._folder.write_secret(_FRONT_SETTINGS, front.settings().encode())
         return front
 
     def label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
@@ -66,7 +66,7 @@ class OwnerSecrets:
         if _LABEL_MAP in self._folder:
             return self._sound(_LABEL_MAP, LabelMap.from_private_bytes)
         label_map = build()
-        self._folder.write(_LABEL_MAP, label_map.to_private_bytes())
+        self._folder.write_secret(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
 
     def receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
@@ -92,7 +92,7 @@ class OwnerSecrets:
 
     def keep_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""
-        self._folder.write(_receipts(split), receipts.to_bytes())
+        self._folder.write_secret(_receipts(split), receipts.to_bytes())
 
     def ledger(self, budget: Budget | None) -> Ledger:
         """Return what earlier lives of the run have charged, or an empty ledger."""
@@ -102,11 +102,11 @@ class OwnerSecrets:
 
     def keep_ledger(self, ledger: Ledger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
-        self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
+        self._folder.write_secret(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 
     def _sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
-            return parse(self._folder.read(name))
+            return parse(self._folder.read_secret(name))
         except ValueError as error:
             raise RunFolderError(
                 f"the owner's private file is damaged ({error})",

@@ -214,7 +214,7 @@ class SegmentRuntime:
             )
             start = time.perf_counter()
             if live.output.requires_grad:
-                gradient = message.on(live.output.device).to(live.output.dtype)
+                gradient = message.tensor_on(live.output.device).to(live.output.dtype)
                 live.output.backward(gradient)  # type: ignore[no-untyped-call]  # (5)
             self._finish()
             report.backward_s += time.perf_counter() - start
@@ -266,7 +266,7 @@ class SegmentRuntime:
         message = self.edges.activation_in.receive(
             Kind.ACTIVATION, step, micro_batch, shape=(None, *self.input_shape)
         )
-        rows = message.on(self.segment.device)
+        rows = message.tensor_on(self.segment.device)
         return (rows.float() if self.settings.precision == "float32" else rows), message
 
     def _send(

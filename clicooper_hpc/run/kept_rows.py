@@ -15,13 +15,13 @@ import numpy as np
 from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
+    DIGESTED_TABLES,
     EVALUATION,
     HEADS,
     LEDGER,
     MESSAGES,
     PROVING,
     RELEASES,
-    SEALED_TABLES,
     STEPS,
     TRAINING,
     Table,
@@ -103,7 +103,7 @@ def owner_rows(
             ),
         },
     )
-    sealed = {table.name for table in SEALED_TABLES}
+    sealed = {table.name for table in DIGESTED_TABLES}
     return EarlierRows(kept, {name: rows for name, rows in kept.items() if name in sealed})
 
 

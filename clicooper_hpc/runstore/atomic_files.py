@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sync_folder", "sync_path", "write_private"]
+__all__ = ["fsync_folder", "fsync_path", "replace_atomically", "write_private_atomically"]
 
 
-def sync_path(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Force the content of ``path`` to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -19,7 +19,7 @@ def sync_path(path: Path) -> None:
         os.close(handle)
 
 
-def sync_folder(path: Path) -> None:
+def fsync_folder(path: Path) -> None:
     """Force the names in the folder ``path`` to the disk, where the file system can."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -32,7 +32,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; on success it becomes ``path``, else it vanishes.
 
     A reader sees the old file or the new one, never a part. `OSError` passes through.
@@ -41,17 +41,17 @@ def replacing(path: Path) -> Iterator[Path]:
     aside.unlink(missing_ok=True)
     try:
         yield aside
-        sync_path(aside)
+        fsync_path(aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def write_private(path: Path, content: bytes) -> None:
+def write_private_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically; no other user can open it at any moment."""
-    with replacing(path) as aside:
+    with replace_atomically(path) as aside:
         # O_EXCL: nobody else can have made the file. fchmod: whatever the umask, the owner reads.
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:

@@ -2,7 +2,8 @@
 
 Layout of ``attacks.h5``: root attributes (format, run id, date, versions, how the attacks were
 run); the table ``findings``, one row per figure; ``arrays/ATTACK/PARTY/SEED/NAME`` for pictures and
-curves. The same bytes travel between ranks (`pack_record`) and lie on disk (`write_record`).
+curves. The same bytes travel between ranks (`pack_attack_record`) and lie on disk
+(`write_attack_record`).
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     Attribute,
-    attributes,
-    creating,
-    set_attributes,
+    create_hdf5_file,
+    read_hdf5_attributes,
+    set_hdf5_attributes,
 )
-from clicooper_hpc.runstore.hdf5.reader import read_file
-from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, sealed
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, closed_superblock
 from clicooper_hpc.runstore.run_folder import RunFolder
-from clicooper_hpc.runstore.tables.frames import to_frame
+from clicooper_hpc.runstore.tables.frames import rows_to_frame
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
-from clicooper_hpc.runstore.tables.storage import create_table, read_rows, table_of, write_rows
+from clicooper_hpc.runstore.tables.storage import (
+    create_stored_table,
+    read_stored_rows,
+    stored_table,
+    write_stored_rows,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +45,11 @@ __all__ = [
     "ATTACKS_FILE",
     "ArrayKey",
     "AttackRecord",
-    "pack_record",
-    "read_findings",
-    "read_record",
-    "unpack_record",
-    "write_record",
+    "pack_attack_record",
+    "read_attack_findings",
+    "read_attack_record",
+    "unpack_attack_record",
+    "write_attack_record",
 ]
 
 #: Name of the file in the private folder of a run.
@@ -93,7 +99,7 @@ class AttackRecord:
     arrays: Mapping[ArrayKey, NDArray[np.generic]]
 
 
-def write_record(path: Path, record: AttackRecord) -> None:
+def write_attack_record(path: Path, record: AttackRecord) -> None:
     """Write the file ``path`` in one step; what was there before is replaced.
 
     Raises
@@ -102,16 +108,22 @@ def write_record(path: Path, record: AttackRecord) -> None:
         The file system is full or refuses; an older file is untouched.
     """
     # Among the arrays are the owner's own images.
-    with creating(path, mode=0o600) as file:
+    with create_hdf5_file(path, mode=0o600) as file:
         _fill(file, record)
 
 
-def read_record(path: Path) -> AttackRecord:
-    """Read what `write_record` wrote; `RunFolderError` if it is not there, damaged or another."""
-    return read_file(path, lambda file: _read(file, str(path)))
+def read_attack_record(path: Path) -> AttackRecord:
+    """Read what `write_attack_record` wrote.
+
+    Raises
+    ------
+    RunFolderError
+        The file is missing, damaged, or holds something else.
+    """
+    return read_hdf5_file(path, lambda file: _read(file, str(path)))
 
 
-def read_findings(path: str | Path) -> pd.DataFrame:
+def read_attack_findings(path: str | Path) -> pd.DataFrame:
     """Return the findings in a run folder (or in the file itself), one row per figure.
 
     ``frame.attrs`` holds how the attacks were run.
@@ -126,28 +138,36 @@ def read_findings(path: str | Path) -> pd.DataFrame:
     def read(file: Any) -> pd.DataFrame:
         about = _checked_attributes(file, str(place))
         group = file["findings"]
-        frame = to_frame(table_of(group), {0: read_rows(group)}, rank_column=False)
+        frame = rows_to_frame(stored_table(group), {0: read_stored_rows(group)}, rank_column=False)
         frame = frame.drop(columns=_AXIS)
         frame.attrs.update(about)
         return frame
 
-    return read_file(RunFolder(place).private / ATTACKS_FILE if place.is_dir() else place, read)
+    return read_hdf5_file(
+        RunFolder(place).private / ATTACKS_FILE if place.is_dir() else place, read
+    )
 
 
-def pack_record(record: AttackRecord) -> bytes:
-    """Return the bytes of the file that `write_record` would write."""
+def pack_attack_record(record: AttackRecord) -> bytes:
+    """Return the bytes of the file that `write_attack_record` would write."""
     with h5py.File(
         "record.memory", "w", driver="core", backing_store=False, libver=LIBVER, locking=False
     ) as file:
         _fill(file, record)
         file.flush()
         image: bytes = file.id.get_file_image()
-    # As in `creating`: the image of an open file is marked as open.
-    return sealed(image) + image[SUPERBLOCK_BYTES:]
+    # As in `create_hdf5_file`: the image of an open file is marked as open.
+    return closed_superblock(image) + image[SUPERBLOCK_BYTES:]
 
 
-def unpack_record(content: bytes, *, where: str) -> AttackRecord:
-    """Undo `pack_record`; `RunFolderError` naming ``where`` if the bytes are no such file."""
+def unpack_attack_record(content: bytes, *, where: str) -> AttackRecord:
+    """Undo `pack_attack_record`.
+
+    Raises
+    ------
+    RunFolderError
+        Naming ``where``, if the bytes are no such file.
+    """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             return _read(file, where)
@@ -156,7 +176,7 @@ def unpack_record(content: bytes, *, where: str) -> AttackRecord:
 
 
 def _fill(file: Any, record: AttackRecord) -> None:
-    set_attributes(file, {"format": _FORMAT, "format_version": _VERSION, **record.attributes})
+    set_hdf5_attributes(file, {"format": _FORMAT, "format_version": _VERSION, **record.attributes})
     columns = _columns(record)
     table = Table(
         "findings",
@@ -173,8 +193,8 @@ def _fill(file: Any, record: AttackRecord) -> None:
             Column("run_id", columns["run_id"].dtype.str, "text", "The run that was attacked"),
         ),
     )
-    group = create_table(file, table, live=False)
-    write_rows(dict(group.items()), 0, columns)
+    group = create_stored_table(file, table, live=False)
+    write_stored_rows(dict(group.items()), 0, columns)
     arrays = file.create_group("arrays")
     for (attack, party, seed, name), values in record.arrays.items():
         place = arrays.require_group(f"{attack}/{party}/{seed}")
@@ -185,7 +205,7 @@ def _fill(file: Any, record: AttackRecord) -> None:
             # A chunk, and with it checksum and compression, needs at least one element.
             **({"compression": "gzip", "fletcher32": True} if whole.ndim and whole.size else {}),
         )
-        set_attributes(
+        set_hdf5_attributes(
             dataset, {"units": "1", "long_name": f"{name} of {attack} by {party}, seed {seed}"}
         )
 
@@ -211,7 +231,7 @@ def _encoded(values: Sequence[str]) -> NDArray[np.bytes_]:
 def _read(file: Any, where: str) -> AttackRecord:
     about = _checked_attributes(file, where)
     group = file["findings"]
-    columns = read_rows(group)
+    columns = read_stored_rows(group)
     texts = {
         name: [bytes(value).decode("utf-8") for value in columns[name].astype("S")]
         for name in _TEXTS
@@ -231,7 +251,7 @@ def _read(file: Any, where: str) -> AttackRecord:
 
 
 def _checked_attributes(file: Any, where: str) -> dict[str, Attribute]:
-    found = attributes(file)
+    found = read_hdf5_attributes(file)
     if found.pop("format", None) != _FORMAT:
         raise RunFolderError(
             "this HDF5 file holds no findings of attacks",

@@ -19,20 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.atomic_files import replacing
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 
 __all__ = [
-    "Checkpoint",
     "FileDigest",
-    "checkpoint_file",
+    "RunCheckpoint",
     "commit_checkpoint",
-    "drop_newer",
+    "drop_newer_checkpoints",
     "find_checkpoints",
-    "keep_state",
-    "rank_file",
-    "read_checked",
-    "state_file",
-    "store_file",
+    "keep_stage_checkpoint",
+    "rank_checkpoint_name",
+    "read_checkpoint_file",
+    "segment_checkpoint_name",
+    "stage_checkpoint_path",
+    "store_checkpoint_file",
 ]
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
@@ -49,7 +49,7 @@ class FileDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class RunCheckpoint:
     """A checkpoint whose index is there and sound; its files may still be damaged.
 
     ``step`` is the number of steps done; ``files`` are those in ``folder``, by name.
@@ -61,17 +61,17 @@ class Checkpoint:
     files: Mapping[str, FileDigest]
 
 
-def checkpoint_file(run: Path, stage: int, segment: int) -> Path:
+def stage_checkpoint_path(run: Path, stage: int, segment: int) -> Path:
     """Return the safetensors file of ``segment`` (from 1) after ``stage`` (from 0)."""
-    return run / "checkpoints" / f"stage-{stage:05d}" / state_file(segment)
+    return run / "checkpoints" / f"stage-{stage:05d}" / segment_checkpoint_name(segment)
 
 
-def state_file(segment: int) -> str:
+def segment_checkpoint_name(segment: int) -> str:
     """Return the name of the file with the state of ``segment`` (from 1)."""
     return f"segment-{segment:03d}.safetensors"
 
 
-def rank_file(rank: int) -> str:
+def rank_checkpoint_name(rank: int) -> str:
     """Return the name of the file with what else ``rank`` remembers."""
     return f"rank-{rank:03d}.safetensors"
 
@@ -80,7 +80,7 @@ def _step_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
-def store_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
+def store_checkpoint_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
     """Write one file of the checkpoint after ``step`` steps: aside, fsynced, renamed.
 
     Raises
@@ -92,7 +92,9 @@ def store_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
     return FileDigest(len(content), hashlib.sha256(content).hexdigest())
 
 
-def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes) -> None:
+def keep_stage_checkpoint(
+    run: Path, *, stage: int, segment: int, step: int, content: bytes
+) -> None:
     """Keep the state of a segment after a stage for audits, in no more space where that can be.
 
     ``content`` is the segment's state; the checkpoint after ``step`` steps may hold it already.
@@ -103,15 +105,15 @@ def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes
         It cannot be written.
     """
     path, stored = (
-        checkpoint_file(run, stage, segment),
-        _step_folder(run, step) / state_file(segment),
+        stage_checkpoint_path(run, stage, segment),
+        _step_folder(run, step) / segment_checkpoint_name(segment),
     )
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.samefile(stored):
             return
         if stored.stat().st_size == len(content):
-            with replacing(path) as aside:
+            with replace_atomically(path) as aside:
                 os.link(stored, aside)
             return
     _write(path, content)
@@ -143,7 +145,7 @@ def commit_checkpoint(
     _prune(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
 
 
-def find_checkpoints(run: Path) -> list[Checkpoint]:
+def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     """Return the checkpoints of a run that have a sound index, newest first."""
     found = []
     for folder in _step_folders(run / "checkpoints"):
@@ -152,7 +154,7 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda one: -one.step)
 
 
-def drop_newer(run: Path, step: int) -> None:
+def drop_newer_checkpoints(run: Path, step: int) -> None:
     """Let go of checkpoints after more than ``step`` steps: their indexes, so that none is whole.
 
     Raises
@@ -172,7 +174,7 @@ def drop_newer(run: Path, step: int) -> None:
                 ) from error
 
 
-def read_checked(checkpoint: Checkpoint, name: str) -> bytes:
+def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
     """Return the content of one file of a checkpoint.
 
     Raises
@@ -204,7 +206,7 @@ def _damaged(path: Path, reason: str) -> RunFolderError:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as aside:
+        with replace_atomically(path) as aside:
             aside.write_bytes(content)
     except OSError as error:
         raise EnvironmentUnfitError(
@@ -215,7 +217,7 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _read_index(folder: Path) -> Checkpoint:
+def _read_index(folder: Path) -> RunCheckpoint:
     content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     seal = content.pop("sha256")
     if (content["format"], content["version"], seal) != (_FORMAT, _VERSION, _seal(content)):
@@ -226,7 +228,7 @@ def _read_index(folder: Path) -> Checkpoint:
     }
     if folder.name != _step_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
-    return Checkpoint(folder, str(content["run_id"]), int(content["step"]), files)
+    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
 
 
 def _seal(content: Mapping[str, Any]) -> str:

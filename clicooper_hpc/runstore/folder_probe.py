@@ -13,7 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FolderFacts", "file_system", "nearest_folder", "probe_folder", "trial_folder"]
+__all__ = [
+    "FolderFacts",
+    "nearest_probe_folder",
+    "probe_file_system",
+    "probe_folder",
+    "probe_trial_folder",
+]
 
 _TRIAL_BYTES = 64 * 2**10
 _MOUNTS = Path("/proc/mounts")
@@ -52,13 +58,13 @@ class FolderFacts:
     locking: str = ""
 
 
-def nearest_folder(path: Path) -> Path:
+def nearest_probe_folder(path: Path) -> Path:
     """Return ``path`` if it is there, else the nearest folder above it that is."""
     whole = Path(os.path.abspath(path))
     return next(folder for folder in (whole, *whole.parents) if folder.is_dir())
 
 
-def file_system(path: str, mounts: str) -> str:
+def probe_file_system(path: str, mounts: str) -> str:
     """Return the type of the file system of ``path`` by ``mounts``, the text of /proc/mounts."""
     best, kind = "", ""
     for line in mounts.splitlines():
@@ -72,7 +78,7 @@ def file_system(path: str, mounts: str) -> str:
     return kind
 
 
-def trial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
+def probe_trial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
     """Make a folder for trials inside ``folder``; `OSError` if that cannot be."""
     return tempfile.TemporaryDirectory(dir=folder, prefix=".clicooper-doctor-")
 
@@ -80,12 +86,12 @@ def trial_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
 def probe_folder(folder: Path) -> FolderFacts:
     """Try out ``folder``, which must exist. Raises nothing: what fails is in the answer."""
     mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.is_file() else ""
-    path, kind = str(folder), file_system(os.path.realpath(folder), mounts)
+    path, kind = str(folder), probe_file_system(os.path.realpath(folder), mounts)
     free = 0
     with suppress(OSError):
         free = shutil.disk_usage(folder).free
     try:
-        with trial_folder(folder) as name:
+        with probe_trial_folder(folder) as name:
             place = Path(name)
             secret = place / "secret"
             failed = _attempt(lambda: _write(secret))

@@ -20,30 +20,30 @@ from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     SINGLE_LIBVER,
     Attribute,
-    add_dataset,
-    attributes,
-    creating,
-    set_attributes,
+    add_hdf5_dataset,
+    create_hdf5_file,
+    read_hdf5_attributes,
+    set_hdf5_attributes,
 )
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
-from clicooper_hpc.runstore.run_folder import RunFolder, shard_name
+from clicooper_hpc.runstore.run_folder import RunFolder, shard_file_name
 from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
 from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
-from clicooper_hpc.runstore.tables.storage import create_table
+from clicooper_hpc.runstore.tables.storage import create_stored_table
 
 __all__ = [
     "RUN_FORMAT",
     "RUN_VERSION",
     "PipelineText",
     "PrivacyText",
-    "Result",
     "RunHeader",
+    "RunResult",
     "Status",
     "create_index",
     "finish_index",
-    "header_of",
-    "note_restart",
+    "index_header_of",
+    "note_index_restart",
     "shard_digest",
 ]
 
@@ -105,7 +105,7 @@ class RunHeader:
         }
 
 
-def header_of(
+def index_header_of(
     attrs: Mapping[str, Attribute], hosts: Sequence[str], *, more_restarts: int
 ) -> RunHeader:
     """Return the header that an index was made with, from its root attributes."""
@@ -123,7 +123,7 @@ def header_of(
     )
 
 
-def note_restart(path: Path, restarts: int) -> None:
+def note_index_restart(path: Path, restarts: int) -> None:
     """Write how often the run has been started again; rank 0 only, while nobody writes the index.
 
     Raises
@@ -133,9 +133,11 @@ def note_restart(path: Path, restarts: int) -> None:
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    layout: Layout = "single" if read_file(path, attributes)["layout"] == "single" else "shards"
-    with creating(path, _libver(layout), start=path) as file:
-        set_attributes(file, {"restarts": restarts})
+    layout: Layout = (
+        "single" if read_hdf5_file(path, read_hdf5_attributes)["layout"] == "single" else "shards"
+    )
+    with create_hdf5_file(path, _libver(layout), start=path) as file:
+        set_hdf5_attributes(file, {"restarts": restarts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class PrivacyText:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """One figure a run ends with."""
 
     value: float | int | str
@@ -206,26 +208,30 @@ def create_index(
             where=str(path),
             remedy="Choose another folder with -o.",
         )
-    with creating(path, _libver(header.layout)) as file:
-        set_attributes(file, header.attributes())
+    with create_hdf5_file(path, _libver(header.layout)) as file:
+        set_hdf5_attributes(file, header.attributes())
         ranks = np.arange(len(header.hosts))
-        rank = add_dataset(file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers")
+        rank = add_hdf5_dataset(
+            file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
+        )
         rank.make_scale("rank")
         hosts = list(header.hosts)
-        add_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+        add_hdf5_dataset(
+            file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank
+        )
         for number, some in tables.items():
             if header.layout == "shards":
-                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_name(number), "/")
+                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_file_name(number), "/")
             else:
                 group = file.create_group(f"ranks/{number:03d}")
                 for table in some:
-                    create_table(group, table, rows=(rows or {})[table.name])
+                    create_stored_table(group, table, rows=(rows or {})[table.name])
         add_metrics(file, tables, layout=header.layout, rows=rows)
         private = file.create_group("privacy")
         _link_owner(file, tables[0])
         if privacy:
             _set_privacy(private, privacy)
-            add_dataset(
+            add_hdf5_dataset(
                 private,
                 "promised",
                 privacy.text,
@@ -239,7 +245,7 @@ def create_index(
 def finish_index(
     path: Path,
     *,
-    results: Mapping[str, Result],
+    results: Mapping[str, RunResult],
     privacy: PrivacyText | None = None,
     status: Status = "complete",
 ) -> None:
@@ -255,10 +261,10 @@ def finish_index(
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    attrs = read_file(path, attributes)
+    attrs = read_hdf5_file(path, read_hdf5_attributes)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
-    with creating(path, _libver(layout), start=path) as file:
+    with create_hdf5_file(path, _libver(layout), start=path) as file:
         if "results" in file:
             del file["results"]
         if "shard_digests" in file:
@@ -266,11 +272,13 @@ def finish_index(
             del file["shard_digests"]
         group = file.create_group("results")
         for name, result in results.items():
-            add_dataset(group, name, result.value, units=result.units, long_name=result.long_name)
+            add_hdf5_dataset(
+                group, name, result.value, units=result.units, long_name=result.long_name
+            )
         if privacy:
             _set_privacy(file["privacy"], privacy)
         if layout == "shards":
-            add_dataset(
+            add_hdf5_dataset(
                 file,
                 "shard_digests",
                 [shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
@@ -279,7 +287,7 @@ def finish_index(
                 axis=file["rank"],
             )
         file.flush()
-        set_attributes(file, {"status": status})
+        set_hdf5_attributes(file, {"status": status})
 
 
 def shard_digest(path: Path) -> str:
@@ -308,20 +316,20 @@ def _link_owner(file: Any, tables: Sequence[Table]) -> None:
 def _set_privacy(group: Any, privacy: PrivacyText) -> None:
     for name in list(group.attrs):
         del group.attrs[name]
-    set_attributes(group, privacy.card)
+    set_hdf5_attributes(group, privacy.card)
     if "card" in group:
         del group["card"]
-    add_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
+    add_hdf5_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
 
 
 def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
-    add_dataset(
+    add_hdf5_dataset(
         group, "schedule", pipeline.schedule, units="text", long_name="Schedule: actions by rank"
     )
     layers = np.arange(len(pipeline.layer_names))
-    layer = add_dataset(group, "layer", layers, units="1", long_name="Layer, counted from 0")
+    layer = add_hdf5_dataset(group, "layer", layers, units="1", long_name="Layer, counted from 0")
     layer.make_scale("layer")
-    add_dataset(
+    add_hdf5_dataset(
         group,
         "layer_names",
         list(pipeline.layer_names),
@@ -330,9 +338,9 @@ def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
         axis=layer,
     )
     segments = np.arange(1, len(pipeline.cuts) + 1)
-    segment = add_dataset(group, "segment", segments, units="1", long_name="Segment, from 1")
+    segment = add_hdf5_dataset(group, "segment", segments, units="1", long_name="Segment, from 1")
     segment.make_scale("segment")
-    add_dataset(
+    add_hdf5_dataset(
         group,
         "cuts",
         np.array(pipeline.cuts, np.int64),

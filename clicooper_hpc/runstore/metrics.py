@@ -13,8 +13,8 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.hdf5.files import set_attributes
-from clicooper_hpc.runstore.run_folder import shard_name
+from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
+from clicooper_hpc.runstore.run_folder import shard_file_name
 from clicooper_hpc.runstore.tables.schema import COMPLETE, STEPS, TRAINING, Column, Table
 
 __all__ = ["Layout", "add_metrics"]
@@ -92,14 +92,14 @@ class _Maker:
     def _source(self, table: Table, column: Column, rank: int) -> Any:
         shape, limit, _ = self._extent(table)
         place = f"{table.name}/{column.name}"
-        file, path = (shard_name(rank), place)
+        file, path = (shard_file_name(rank), place)
         if self._layout == "single":
             file, path = ".", f"ranks/{rank:03d}/{place}"
         return h5py.VirtualSource(file, path, (shape,), column.dtype, maxshape=(limit,))
 
     def _add(self, group: Any, name: str, view: Any, column: Column, long_name: str) -> Any:
         dataset = group.create_virtual_dataset(name, view, fillvalue=np.array(column.fill))
-        set_attributes(dataset, {"units": column.units, "long_name": long_name})
+        set_hdf5_attributes(dataset, {"units": column.units, "long_name": long_name})
         return dataset
 
 

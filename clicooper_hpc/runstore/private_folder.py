@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.atomic_files import write_private
+from clicooper_hpc.runstore.atomic_files import write_private_atomically
 
 __all__ = ["PrivateFolder"]
 
@@ -42,11 +42,11 @@ class PrivateFolder:
                 remedy="Put the run on a file system where you may make folders.",
             ) from error
 
-    def write(self, name: str, content: bytes) -> Path:
+    def write_secret(self, name: str, content: bytes) -> Path:
         """Write ``content`` to the file ``name`` atomically; return its path."""
         place = self._place(name)
         try:
-            write_private(place, content)
+            write_private_atomically(place, content)
         except OSError as error:
             raise EnvironmentUnfitError(
                 f"a secret cannot be written ({error.strerror})",
@@ -56,7 +56,7 @@ class PrivateFolder:
         _require_closed(place, "600")
         return place
 
-    def read(self, name: str) -> bytes:
+    def read_secret(self, name: str) -> bytes:
         """Return the content of the file ``name``.
 
         Raises

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.hdf5.files import Attribute, attributes
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.hdf5.files import Attribute, read_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.summary import summarise
-from clicooper_hpc.runstore.tables.frames import RankRows, step_dataset, to_frame
+from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
-from clicooper_hpc.runstore.tables.storage import find_tables, read_rows, table_of
+from clicooper_hpc.runstore.tables.storage import find_stored_tables, read_stored_rows, stored_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,11 +119,11 @@ class Run:
         """
         wanted = self._present() if rank is None else (self._known(rank),)
         tables, rows = self._collect(name, wanted)
-        frame = to_frame(tables, rows, rank_column=rank is None)
+        frame = rows_to_frame(tables, rows, rank_column=rank is None)
         frame.attrs["missing_ranks"] = list(self.missing_ranks)
         return frame
 
-    def rows(self, rank: int) -> dict[Table, dict[str, Any]]:
+    def stored_rows(self, rank: int) -> dict[Table, dict[str, Any]]:
         """Return every table of ``rank`` as it is stored: one NumPy array per column."""
         return {
             table: rows
@@ -158,7 +158,7 @@ class Run:
         Ranks whose files are missing are left out with a `MissingRanksWarning`.
         """
         ranks = self._present()
-        dataset = step_dataset(
+        dataset = rows_to_dataset(
             {table.name: self._collect(table.name, ranks) for table in (STEPS, TRAINING)}, ranks
         )
         hosts = [self.hosts[rank] for rank in ranks]
@@ -215,18 +215,18 @@ class Run:
         path = self.folder.index if single else self.folder.shard(rank)
 
         def read(file: Any) -> dict[str, Any]:
-            if not single and attributes(file).get("run_id") != self.attrs["run_id"]:
+            if not single and read_hdf5_attributes(file).get("run_id") != self.attrs["run_id"]:
                 raise RunFolderError(
                     "the shard belongs to another run",
                     where=str(path),
                     remedy="Bring back the shard this run wrote.",
                 )
             return {
-                name: (table_of(group), read_rows(group) if name == wanted else None)
-                for name, group in find_tables(file[f"ranks/{rank:03d}"] if single else file)
+                name: (stored_table(group), read_stored_rows(group) if name == wanted else None)
+                for name, group in find_stored_tables(file[f"ranks/{rank:03d}"] if single else file)
             }
 
-        return read_file(path, read)
+        return read_hdf5_file(path, read)
 
 
 def open_run(path: str | Path) -> Run:
@@ -241,7 +241,7 @@ def open_run(path: str | Path) -> Run:
     folder = RunFolder(place.parent if place.name == "run.h5" else place)
 
     def read(file: Any) -> Run:
-        attrs = attributes(file)
+        attrs = read_hdf5_attributes(file)
         if attrs.get("format") != RUN_FORMAT:
             raise RunFolderError(
                 "this HDF5 file is not a run",
@@ -255,7 +255,7 @@ def open_run(path: str | Path) -> Run:
                 remedy="Read it with the version that wrote it, or a newer one.",
             )
         private = file["privacy"]
-        privacy = attributes(private)
+        privacy = read_hdf5_attributes(private)
         if "card" in private:
             privacy["text"] = _plain(private["card"])
         if "promised" in private:
@@ -267,7 +267,9 @@ def open_run(path: str | Path) -> Run:
             attrs=attrs,
             hosts=tuple(_plain(file["hosts"])),
             results={name: _plain(item) for name, item in found.items()},
-            result_units={name: str(attributes(item)["units"]) for name, item in found.items()},
+            result_units={
+                name: str(read_hdf5_attributes(item)["units"]) for name, item in found.items()
+            },
             privacy=privacy,
             pipeline={
                 name: _plain(pipeline[name])
@@ -278,7 +280,7 @@ def open_run(path: str | Path) -> Run:
             _rank_scale=tuple(_plain(file["rank"])),
         )
 
-    return read_file(folder.index, read)
+    return read_hdf5_file(folder.index, read)
 
 
 def _plain(dataset: Any) -> Any:

@@ -15,10 +15,10 @@ __all__ = [
     "LEDGER_FILE",
     "STOP_FILE",
     "RunFolder",
-    "clear_unbegun",
     "create_run_folder",
-    "hold_run",
-    "shard_name",
+    "lock_run_folder",
+    "remove_unstarted_folder",
+    "shard_file_name",
 ]
 
 #: File in the private folder that tells the folder of the job file.
@@ -31,7 +31,7 @@ STOP_FILE = "STOP"
 _UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe", STOP_FILE, "run.h5.part"}
 
 
-def shard_name(rank: int) -> str:
+def shard_file_name(rank: int) -> str:
     """File name of the shard that ``rank`` writes."""
     return f"rank-{rank:03d}.h5"
 
@@ -49,7 +49,7 @@ class RunFolder:
 
     def shard(self, rank: int) -> Path:
         """HDF5 file with one writer, ``rank``."""
-        return self.path / shard_name(rank)
+        return self.path / shard_file_name(rank)
 
     @property
     def delivery(self) -> Path:
@@ -101,7 +101,7 @@ def create_run_folder(path: str | Path) -> RunFolder:
     return folder
 
 
-def hold_run(folder: RunFolder) -> None:
+def lock_run_folder(folder: RunFolder) -> None:
     """Keep every other process from writing this run as long as this one lives.
 
     A lock the system takes back by itself when the process ends, however it ends. Where the file
@@ -136,7 +136,7 @@ def hold_run(folder: RunFolder) -> None:
         os.close(handle)
 
 
-def clear_unbegun(path: Path) -> None:
+def remove_unstarted_folder(path: Path) -> None:
     """Remove a run folder whose run was killed before anything left its owner.
 
     Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody. A folder that
@@ -155,7 +155,7 @@ def clear_unbegun(path: Path) -> None:
         return
     if (path / "private" / LEDGER_FILE).exists():
         return
-    hold_run(RunFolder(path))
+    lock_run_folder(RunFolder(path))
     try:
         shutil.rmtree(path)
     except OSError as error:

@@ -10,12 +10,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 
 from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.atomic_files import replacing
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 
-__all__ = ["load_tensors", "pack_tensors", "read_metadata", "save_tensors", "unpack_tensors"]
+__all__ = [
+    "load_safetensors",
+    "pack_safetensors",
+    "read_safetensors_metadata",
+    "save_safetensors",
+    "unpack_safetensors",
+]
 
 
-def save_tensors(
+def save_safetensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write ``tensors`` to ``path``: aside, fsynced, renamed. Any dtype, any device.
@@ -26,7 +32,7 @@ def save_tensors(
         The file cannot be written; an older file of that name is untouched.
     """
     try:
-        with replacing(path) as aside:
+        with replace_atomically(path) as aside:
             save_file(_plain(tensors), aside, _texts(metadata))
     except (OSError, SafetensorError) as error:
         raise EnvironmentUnfitError(
@@ -36,7 +42,7 @@ def save_tensors(
         ) from error
 
 
-def load_tensors(
+def load_safetensors(
     path: Path, *, error: type[ClicooperError] = RunFolderError
 ) -> dict[str, torch.Tensor]:
     """Read every tensor of ``path`` to the CPU, dtypes and shapes as saved.
@@ -50,8 +56,10 @@ def load_tensors(
         raise _unreadable(path, cause, error) from cause
 
 
-def read_metadata(path: Path, *, error: type[ClicooperError] = RunFolderError) -> dict[str, str]:
-    """Read the texts stored with the tensors of ``path``; errors as in `load_tensors`."""
+def read_safetensors_metadata(
+    path: Path, *, error: type[ClicooperError] = RunFolderError
+) -> dict[str, str]:
+    """Read the texts stored with the tensors of ``path``; errors as in `load_safetensors`."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -59,13 +67,13 @@ def read_metadata(path: Path, *, error: type[ClicooperError] = RunFolderError) -
         raise _unreadable(path, cause, error) from cause
 
 
-def pack_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+def pack_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors file as bytes, for a `PrivateFolder`."""
     return save(_plain(tensors), _texts(metadata))
 
 
-def unpack_tensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
-    """Undo `pack_tensors`; `RunFolderError` naming ``where`` if the bytes are damaged."""
+def unpack_safetensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
+    """Undo `pack_safetensors`; `RunFolderError` naming ``where`` if the bytes are damaged."""
     try:
         return load(content)
     except SafetensorError as cause:

@@ -1,6 +1,7 @@
-"""Digest of what the index of a run says by itself: job, environment, pipeline, card, results.
+"""Digests of a run's tables and of its index, for the statements that owner and trainers sign.
 
-Tables have their own digests (`rows_digest`); together nothing a user reads in a run is unsigned.
+Tables are digested row by row as they are written (`RowsDigest`), the index as a whole
+(`IndexContent`): together nothing a user reads in a run is unsigned.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.tables.schema import Table
 
-__all__ = ["IndexContent", "RowsDigest", "card_digest", "owner_tables_digest", "rows_digest"]
+__all__ = ["IndexContent", "RowsDigest", "card_digest", "owner_tables_digest", "table_rows_digest"]
 
 ROWS_TAG = "clicooper/v1/rows"
-SEAL_TAG = "clicooper/v1/index"
+INDEX_TAG = "clicooper/v1/index"
 
 
 class RowsDigest:
@@ -60,7 +61,7 @@ class RowsDigest:
         return digest_bytes(ROWS_TAG, "".join(lines).encode("ascii"))
 
 
-def rows_digest(content: Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]) -> Digest:
+def table_rows_digest(content: Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]) -> Digest:
     """Digest whole tables at once."""
     running = RowsDigest(content)
     for table, rows in content.items():
@@ -88,12 +89,12 @@ class IndexContent:
     results: Mapping[str, Attribute]
     scales: Sequence[Sequence[int]]
 
-    def seal(self) -> Digest:
-        """Digest of all of it, as sorted JSON."""
+    def digest(self) -> Digest:
+        """Return the digest of all of it, as sorted JSON."""
         content = asdict(self)
         content["attrs"] = {k: v for k, v in self.attrs.items() if k != "status"}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
-        return digest_bytes(SEAL_TAG, text.encode())
+        return digest_bytes(INDEX_TAG, text.encode())
 
 
 def card_digest(text: str) -> Digest:

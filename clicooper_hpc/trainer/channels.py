@@ -15,7 +15,7 @@ from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.world import World
 
-__all__ = ["ChannelPlan", "TrainerChannels", "open_channels"]
+__all__ = ["ChannelPlan", "TrainerChannels", "open_trainer_channels"]
 
 #: Messages from the last trainer to the owner that may be unread before it waits.
 REPORT_SLOTS = 8
@@ -35,7 +35,7 @@ class ChannelPlan:
     outputs: int
     deadline_s: float
 
-    def payload(self, shape: tuple[int, ...], rows_per_row: int = 1) -> int:
+    def payload_bytes(self, shape: tuple[int, ...], rows_per_row: int = 1) -> int:
         """Bytes of the largest message whose rows have ``shape`` (at most 4 bytes a number).
 
         A running gradient norm (one float64) uses the same channels.
@@ -60,13 +60,13 @@ class TrainerChannels:
     report: Sender | None
     proved: Mapping[Channel, ChannelEnd]
 
-    def observe(self, log: MessageLog) -> None:
+    def observe_messages(self, log: MessageLog) -> None:
         """Let ``log`` see everything that enters or leaves the segment in training."""
         for channel, end in self.proved.items():
             end.observer = log.observer(channel)
 
 
-def open_channels(
+def open_trainer_channels(
     world: World,
     plan: ChannelPlan,
     *,
@@ -79,10 +79,10 @@ def open_channels(
     """Open the channels of rank ``world.rank`` (segment of the same number)."""
     rank = world.rank
     first, last = rank == 1, rank == segments
-    size_in, size_out = plan.payload(input_shape), plan.payload(output_shape)
+    size_in, size_out = plan.payload_bytes(input_shape), plan.payload_bytes(output_shape)
 
     def receiver(direction: Direction, peer: int, capacity: int) -> Receiver:
-        return world.receiver(
+        return world.open_receiver(
             direction,
             peer,
             capacity_bytes=capacity,
@@ -92,7 +92,7 @@ def open_channels(
         )
 
     def sender(direction: Direction, peer: int, capacity: int) -> Sender:
-        return world.sender(
+        return world.open_sender(
             direction,
             peer,
             capacity_bytes=capacity,
@@ -107,10 +107,10 @@ def open_channels(
     gradient_out = sender("backward", rank - 1, size_in) if backprop and not first else None
     release = None
     if first:
-        release = receiver("forward", 0, plan.payload(input_shape, plan.average_rows))
+        release = receiver("forward", 0, plan.payload_bytes(input_shape, plan.average_rows))
     report = None
     if last:
-        report = world.sender(
+        report = world.open_sender(
             "control",
             0,
             capacity_bytes=plan.report_bytes,

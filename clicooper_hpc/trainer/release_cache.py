@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clicooper_hpc.errors import EnvironmentUnfitError, PeerError
 
-__all__ = ["ReleaseCache", "open_cache"]
+__all__ = ["ReleaseCache", "open_release_cache"]
 
 
 class ReleaseCache(Protocol):
@@ -62,7 +62,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         file.unlink()
 
 
-def open_cache(
+def open_release_cache(
     where: str, *, samples: int, row_shape: tuple[int, ...], file: Path
 ) -> ReleaseCache | None:
     """Return the cache ``where`` ("memory", "disk") asks for, or None for "none".

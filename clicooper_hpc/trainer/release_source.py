@@ -36,20 +36,20 @@ class ReleaseSource:
         self._row_shape = row_shape
         self._cache = cache
 
-    def rows(
+    def receive(
         self, step: int, micro_batch: int, ids: NDArray[np.int64], *, from_owner: bool
     ) -> Tensor:
         """Return group means [groups, ...] for ``ids`` [groups, k]; k = 1: the rows themselves."""
         flat = ids.reshape(-1)
         if from_owner:
-            rows = self._receive(step, micro_batch, flat)
+            rows = self._receive_from_owner(step, micro_batch, flat)
         elif self._cache is not None:
             rows = self._cache.get(flat)
         else:
             raise ClicooperError("rows are neither sent by the owner nor cached")
         return mean_of_groups(rows, len(ids))
 
-    def _receive(self, step: int, micro_batch: int, ids: NDArray[np.int64]) -> Tensor:
+    def _receive_from_owner(self, step: int, micro_batch: int, ids: NDArray[np.int64]) -> Tensor:
         message = self._receiver.receive(
             Kind.RELEASE,
             step,

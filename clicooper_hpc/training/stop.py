@@ -46,7 +46,7 @@ class StopToken:
         self.requested = False
         self._before = self._behind = None
         if world.rank > 0:
-            self._before = world.receiver(
+            self._before = world.open_receiver(
                 "control",
                 world.rank - 1,
                 capacity_bytes=_BYTES,
@@ -55,7 +55,7 @@ class StopToken:
                 lane=_LANE,
             )
         if world.rank < world.size - 1:
-            self._behind = world.sender(
+            self._behind = world.open_sender(
                 "control",
                 world.rank + 1,
                 capacity_bytes=_BYTES,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["abort"]
+__all__ = ["abort_ranks"]
 
 _DELIVERY_LIMIT_S = 2.0
 _POLL_S = 0.005
@@ -45,7 +45,7 @@ def _deliver_output() -> None:
     time.sleep(_GRACE_S)  # from the launcher's helper on this node to the user's terminal
 
 
-def abort(comm: MPI.Intracomm, code: int) -> NoReturn:
+def abort_ranks(comm: MPI.Intracomm, code: int) -> NoReturn:
     """End all ranks of ``comm`` with exit status ``code`` (1 to 255).
 
     What this rank wrote to its standard streams before is delivered; the notice of the MPI

@@ -14,7 +14,7 @@ import torch
 
 from clicooper_hpc.transport.header import Header
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.slot import check_capacity
+from clicooper_hpc.transport.slot import check_slot_capacity
 
 if TYPE_CHECKING:
     from numpy import uint8
@@ -38,7 +38,7 @@ class Message:
     waited_s: float
     serial: int
 
-    def on(self, device: torch.device) -> torch.Tensor:
+    def tensor_on(self, device: torch.device) -> torch.Tensor:
         """Return the tensor on ``device``; no copy on the CPU.
 
         On another device the copy has landed when this returns, so the message may be recycled.
@@ -133,7 +133,7 @@ class ChannelEnd:
     """
 
     def __init__(self, link: Link, *, capacity_bytes: int, slots: int, deadline_s: float) -> None:
-        check_capacity(capacity_bytes, link.peer)
+        check_slot_capacity(capacity_bytes, link.peer)
         if slots < 1:
             raise ValueError(f"{slots} slots")
         self.link = link

@@ -16,7 +16,7 @@ from clicooper_hpc.transport.channel import Counters
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
 
-__all__ = ["Agreement", "Star", "broadcast", "gather", "share_verdict"]
+__all__ = ["Agreement", "Star", "allreduce_failure", "broadcast", "gather"]
 
 _MESSAGE_LIMIT = 4096
 _UP = struct.Struct("<i")
@@ -102,7 +102,7 @@ def gather(
     return [parts[rank] for rank in sorted(parts)]
 
 
-def share_verdict(
+def allreduce_failure(
     inwards: Star, outwards: Star, code: int, message: str, *, deadline_s: float
 ) -> Agreement:
     """Return the first failure among all ranks, on all ranks; see `Agreement`.

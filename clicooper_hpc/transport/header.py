@@ -32,7 +32,16 @@ from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Direction, Kind
 from clicooper_hpc.transport.wire_dtype import DType
 
-__all__ = ["HEADER_BYTES", "MAGIC", "MAX_DIMS", "VERSION", "Header", "pack", "pack_into", "unpack"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAGIC",
+    "MAX_DIMS",
+    "VERSION",
+    "Header",
+    "pack_header",
+    "pack_header_into",
+    "unpack_header",
+]
 
 MAGIC = b"CCHM"
 VERSION = 1
@@ -73,7 +82,7 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def pack_into(buffer: bytearray | memoryview, header: Header) -> None:
+def pack_header_into(buffer: bytearray | memoryview, header: Header) -> None:
     """Write ``header`` into the first 64 bytes of ``buffer``.
 
     Raises
@@ -107,14 +116,14 @@ def pack_into(buffer: bytearray | memoryview, header: Header) -> None:
         raise ValueError(f"{header} does not fit the message header: {error}") from None
 
 
-def pack(header: Header) -> bytes:
-    """Return ``header`` as 64 bytes; see `pack_into`."""
+def pack_header(header: Header) -> bytes:
+    """Return ``header`` as 64 bytes; see `pack_header_into`."""
     raw = bytearray(HEADER_BYTES)
-    pack_into(raw, header)
+    pack_header_into(raw, header)
     return bytes(raw)
 
 
-def unpack(
+def unpack_header(
     raw: bytes | bytearray | memoryview,
     *,
     capacity_bytes: int,
@@ -135,8 +144,8 @@ def unpack(
     Raises
     ------
     PeerError
-        Naming peer, direction and the field, if the header is not one `pack` could have written
-        or announces more than ``capacity_bytes``.
+        Naming peer, direction and the field, if the header is not one `pack_header` could have
+        written or announces more than ``capacity_bytes``.
     """
 
     def refuse(field: str, problem: str) -> NoReturn:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Launcher", "launcher_size", "local_rank", "read_launcher", "without_launcher"]
+__all__ = ["Launcher", "launcher_local_rank", "launcher_size", "read_launcher", "without_launcher"]
 
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _LOCAL_RANK_VARIABLES = (
@@ -75,7 +75,7 @@ def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
     return _slurm_step_size(env)
 
 
-def local_rank(env: Mapping[str, str] | None = None) -> int | None:
+def launcher_local_rank(env: Mapping[str, str] | None = None) -> int | None:
     """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
     env = os.environ if env is None else env
     for name in _LOCAL_RANK_VARIABLES:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["MatchedReceive", "TooLongError", "overruns_buffers"]
+__all__ = ["MatchedReceive", "TooLongError", "overruns_receive_buffers"]
 
 _THROW_AWAY_LIMIT_BYTES = 16 * 2**20
 
 
-def overruns_buffers(library: str) -> bool:
+def overruns_receive_buffers(library: str) -> bool:
     """Return whether the MPI library of this name writes too long messages beyond the buffer."""
     return library.startswith("Open MPI")
 

@@ -15,16 +15,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.transport.launcher import launcher_size, local_rank
+from clicooper_hpc.transport.launcher import launcher_local_rank, launcher_size
 from clicooper_hpc.transport.world import Comms, World
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["check_world", "find_library", "library_family", "start_mpi"]
+__all__ = ["check_mpi_world", "find_mpi_library", "mpi_library_family", "start_mpi"]
 
 
-def check_world(world: World, env: Mapping[str, str] | None = None) -> None:
+def check_mpi_world(world: World, env: Mapping[str, str] | None = None) -> None:
     """Refuse a world of one rank in a process that a launcher started as one of several.
 
     Raises
@@ -62,12 +62,12 @@ def _load_mpi() -> ModuleType:
     return MPI
 
 
-def library_family(library: str) -> str:
+def mpi_library_family(library: str) -> str:
     """Return "Open MPI", or "MPICH" for MPICH and what is made of it, for a library's name."""
     return "Open MPI" if library.startswith("Open MPI") else "MPICH"
 
 
-def find_library() -> str:
+def find_mpi_library() -> str:
     """Load the MPI library without starting it; return its name and version, one line.
 
     Raises
@@ -83,7 +83,7 @@ def _start(mpi: ModuleType) -> None:
         return
     try:
         with warnings.catch_warnings():
-            # "Suspicious execution environment": `check_world` says the same as an error.
+            # "Suspicious execution environment": `check_mpi_world` says the same as an error.
             warnings.simplefilter("ignore", RuntimeWarning)
             mpi.Init_thread(mpi.THREAD_FUNNELED)
     except RuntimeError as error:
@@ -131,7 +131,7 @@ def start_mpi() -> World:
     job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
     comms = Comms(job, job.Dup(), job.Dup(), job.Dup())
     node = job.Split_type(mpi.COMM_TYPE_SHARED)
-    told = local_rank()
+    told = launcher_local_rank()
     shared, sharing = node.Get_rank(), node.Get_size()
     node.Free()
     return World(

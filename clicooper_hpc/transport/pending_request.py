@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Direction, Kind
 
-__all__ = ["Testable", "Waiting", "peer_fault", "wait"]
+__all__ = ["PendingMessage", "TestableRequest", "request_error", "wait_for_request"]
 
 _SPIN_S = 20e-6
 _YIELD_UNTIL_S = 100e-6
@@ -31,8 +31,8 @@ _PR_SET_TIMERSLACK = 29
 _TIMERSLACK_NS = 1000
 
 
-class Testable(Protocol):
-    """The part of an MPI request that `wait` uses."""
+class TestableRequest(Protocol):
+    """The part of an MPI request that `wait_for_request` uses."""
 
     def Test(self, status: Any = None) -> bool:  # noqa: N802  (MPI's name)
         """Make progress; return whether the request is complete."""
@@ -40,7 +40,7 @@ class Testable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingMessage:
     """Who waits for what: the words of the error if it never comes.
 
     ``micro_batch`` is ``None`` where the message belongs to a whole step, and the number of the
@@ -65,7 +65,7 @@ class Waiting:
             return place
         return f"{place}, {'chunk' if self.chunk else 'micro-batch'} {self.micro_batch}"
 
-    def too_late(self, deadline_s: float) -> PeerError:
+    def timeout_error(self, deadline_s: float) -> PeerError:
         """Return the error for a wait of ``deadline_s`` seconds in vain."""
         if self.sending:
             wish = f"for rank {self.peer} to take the {self.message} ({self.direction})"
@@ -78,7 +78,7 @@ class Waiting:
         )
 
 
-def peer_fault(error: RuntimeError, what: Waiting) -> PeerError:
+def request_error(error: RuntimeError, what: PendingMessage) -> PeerError:
     """Translate an exception of mpi4py met while waiting; anything else is raised again.
 
     A message longer than the buffer (MPI_ERR_TRUNCATE) is told apart from a peer that is gone.
@@ -114,7 +114,9 @@ def _yield_core() -> None:
         time.sleep(0)
 
 
-def wait(request: Testable, *, deadline_s: float, what: Waiting, status: Any = None) -> float:
+def wait_for_request(
+    request: TestableRequest, *, deadline_s: float, what: PendingMessage, status: Any = None
+) -> float:
     """Poll ``request`` until it is complete; every poll moves all other messages on too.
 
     Parameters
@@ -149,7 +151,7 @@ def wait(request: Testable, *, deadline_s: float, what: Waiting, status: Any = N
             if request.Test(status):
                 return waited
             if waited >= deadline_s:
-                raise what.too_late(deadline_s)
+                raise what.timeout_error(deadline_s)
             if waited < _SPIN_S:
                 continue
             if waited < _YIELD_UNTIL_S:
@@ -159,4 +161,4 @@ def wait(request: Testable, *, deadline_s: float, what: Waiting, status: Any = N
             time.sleep(pause)
             pause = min(pause * _SLEEP_GROWTH, _LONGEST_SLEEP_S)
     except RuntimeError as error:  # mpi4py's exceptions derive from it
-        raise peer_fault(error, what) from error
+        raise request_error(error, what) from error

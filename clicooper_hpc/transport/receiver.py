@@ -12,13 +12,13 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.channel import ChannelEnd, Message
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.matched_receive import MatchedReceive
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.pending_request import PendingMessage, request_error, wait_for_request
 from clicooper_hpc.transport.slot import Slot
-from clicooper_hpc.transport.wire_dtype import torch_dtype
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -141,7 +141,7 @@ class Receiver(ChannelEnd):
             if not self.ready():
                 waited_s = self._await(cell, want.waiting())
             if cell.fault is not None:
-                raise peer_fault(cell.fault, want.waiting())
+                raise request_error(cell.fault, want.waiting())
             header = self._checked_header(cell, want)
             _check_form(header, want, dtype, shape)
         except PeerError:
@@ -156,7 +156,7 @@ class Receiver(ChannelEnd):
         if self.observer is not None:
             self.observer(cell.slot.raw[:size])
         # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
-        tensor = cell.slot.payload(torch_dtype(header.dtype), header.shape).detach()
+        tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
         return Message(header, tensor, waited_s, self._serial)
 
     def recycle(self, message: Message) -> None:
@@ -175,19 +175,23 @@ class Receiver(ChannelEnd):
     def close(self) -> None:
         """Withdraw the posted receives, so that MPI can shut down. Held tensors stay valid."""
         self.closed = True
-        what = Waiting(self.link.me, self.link.peer, self.link.direction, Kind.CONTROL, step=0)
+        what = PendingMessage(
+            self.link.me, self.link.peer, self.link.direction, Kind.CONTROL, step=0
+        )
         while self._posted:
             cell = self._posted.popleft()
             if not cell.arrived:
                 # A fault or a message half here at this point concerns nobody any more.
                 with contextlib.suppress(PeerError, RuntimeError):
                     cell.request.Cancel()
-                    wait(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
+                    wait_for_request(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
 
-    def _await(self, cell: _Cell, what: Waiting) -> float:
+    def _await(self, cell: _Cell, what: PendingMessage) -> float:
         """Wait until the receive in ``cell`` has ended; return the seconds waited."""
         try:
-            waited_s = wait(cell.request, deadline_s=self.deadline_s, what=what, status=cell.status)
+            waited_s = wait_for_request(
+                cell.request, deadline_s=self.deadline_s, what=what, status=cell.status
+            )
         except PeerError:
             # MPI takes a failed request away; one that is only late stays and may still succeed.
             cell.arrived = not cell.request
@@ -198,7 +202,7 @@ class Receiver(ChannelEnd):
     def _checked_header(self, cell: _Cell, want: _Want) -> Header:
         """Return the header of the message in ``cell`` if it is the wanted one."""
         came = cell.status.Get_count()
-        header = unpack(
+        header = unpack_header(
             cell.slot.header[:came],
             capacity_bytes=self.capacity_bytes,
             peer=self.link.peer,
@@ -242,10 +246,10 @@ class _Want(NamedTuple):
     micro_batch: int
     blob_bytes: int | None
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> PendingMessage:
         link = self.link
         chunk = self.blob_bytes != 0
-        return Waiting(
+        return PendingMessage(
             link.me, link.peer, link.direction, self.kind, self.step, self.micro_batch, chunk=chunk
         )
 
@@ -264,8 +268,8 @@ def _check_form(
     dtype: torch.dtype | None,
     shape: Sequence[int | None] | None,
 ) -> None:
-    if dtype is not None and torch_dtype(header.dtype) != dtype:
-        raise want.refused(f"holds {torch_dtype(header.dtype)} instead of {dtype}")
+    if dtype is not None and torch_dtype_of(header.dtype) != dtype:
+        raise want.refused(f"holds {torch_dtype_of(header.dtype)} instead of {dtype}")
     if shape is not None and (
         len(shape) != len(header.shape)
         or any(size not in (None, got) for size, got in zip(shape, header.shape, strict=True))

@@ -13,7 +13,7 @@ from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import MAX_LANE, World
 
-__all__ = ["HopTime", "SelfTest", "self_test"]
+__all__ = ["HopTime", "SelfTest", "run_self_test"]
 
 _LANE = MAX_LANE
 _WARM_UP = 3
@@ -32,7 +32,7 @@ class HopTime:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """Result of `self_test`.
+    """Result of `run_self_test`.
 
     ``ring_microseconds`` is the time of one message once around all ranks; ``hops`` is filled on
     rank 0 and empty elsewhere.
@@ -55,7 +55,7 @@ def _expect(tensor: torch.Tensor, value: int, peer: int) -> None:
 def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
     """Send a message once around all ranks; return the microseconds it took rank 0's."""
     before, after = (world.rank - 1) % world.size, (world.rank + 1) % world.size
-    receiver = world.receiver(
+    receiver = world.open_receiver(
         "forward",
         before,
         capacity_bytes=payload_bytes,
@@ -63,7 +63,7 @@ def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
         deadline_s=deadline_s,
         lane=_LANE,
     )
-    sender = world.sender(
+    sender = world.open_sender(
         "forward", after, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
     )
     token = torch.full((payload_bytes,), 42, dtype=torch.uint8)
@@ -83,11 +83,11 @@ def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
 def _ping_pong(
     world: World, peer: int, payload_bytes: int, repeats: int, deadline_s: float
 ) -> float:
-    """ProofExchange messages with ``peer``; the lower rank serves. Return one-way microseconds."""
-    receiver = world.receiver(
+    """Exchange messages with ``peer``; the lower rank serves. Return one-way microseconds."""
+    receiver = world.open_receiver(
         "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
     )
-    sender = world.sender(
+    sender = world.open_sender(
         "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
     )
     fastest = float("inf")
@@ -110,7 +110,7 @@ def _ping_pong(
     return fastest * 1e6 / 2
 
 
-def self_test(
+def run_self_test(
     world: World,
     *,
     payload_sizes: Sequence[int] = (64, 32 * 2**10, 2**20),

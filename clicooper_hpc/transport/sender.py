@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from clicooper_hpc.transport.channel import ChannelEnd
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header_into
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.pending_request import Waiting, peer_fault, wait
+from clicooper_hpc.transport.pending_request import PendingMessage, request_error, wait_for_request
 from clicooper_hpc.transport.slot import Slot
-from clicooper_hpc.transport.wire_dtype import dtype_of
+from clicooper_hpc.transport.wire_dtype import wire_dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -86,15 +86,17 @@ class Sender(ChannelEnd):
         """
         if self.closed:
             raise ValueError("this channel is closed")
-        header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes)
+        header = Header(
+            kind, wire_dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes
+        )
         size = header.payload_bytes
         if size > self.capacity_bytes:
             raise ValueError(f"{size} bytes sent over a channel for {self.capacity_bytes}")
         waited_s = self._reclaim()
         slot = self._free[-1]
-        pack_into(slot.header, header)
+        pack_header_into(slot.header, header)
         source = tensor.detach()
-        slot.payload(source.dtype, header.shape).copy_(
+        slot.payload_view(source.dtype, header.shape).copy_(
             source, non_blocking=self._pinned and source.is_cuda
         )
         if source.is_cuda:
@@ -134,20 +136,20 @@ class Sender(ChannelEnd):
                 if not request.Test():
                     break
             except RuntimeError as error:
-                raise peer_fault(error, self._waiting(header)) from error
+                raise request_error(error, self._waiting(header)) from error
             self._under_way.popleft()
             self._free.append(slot)
         return 0.0 if self._free else self._finish_oldest(self.deadline_s)
 
     def _finish_oldest(self, deadline_s: float) -> float:
         slot, request, header = self._under_way[0]
-        waited_s = wait(request, deadline_s=deadline_s, what=self._waiting(header))
+        waited_s = wait_for_request(request, deadline_s=deadline_s, what=self._waiting(header))
         self._under_way.popleft()
         self._free.append(slot)
         return waited_s
 
-    def _waiting(self, header: Header) -> Waiting:
-        return Waiting(
+    def _waiting(self, header: Header) -> PendingMessage:
+        return PendingMessage(
             self.link.me,
             self.link.peer,
             self.link.direction,

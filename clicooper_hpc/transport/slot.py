@@ -9,14 +9,14 @@ import torch
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.transport.header import HEADER_BYTES
 
-__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity"]
+__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_slot_capacity"]
 
 # MPI libraries before MPI-4 count the bytes of a message in a C int.
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
 _MOST_VIEWS = 8
 
 
-def check_capacity(capacity_bytes: int, peer: int) -> None:
+def check_slot_capacity(capacity_bytes: int, peer: int) -> None:
     """Refuse a payload no single message can carry.
 
     Raises
@@ -55,7 +55,7 @@ class Slot:
         self.header = self.raw.data[:HEADER_BYTES]
         self._views: dict[tuple[torch.dtype, tuple[int, ...]], torch.Tensor] = {}
 
-    def payload(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    def payload_view(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         """View the payload as a tensor of ``dtype`` and ``shape``, without a copy.
 
         The caller has checked that it fits. Views are kept, as making one takes microseconds and

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
 from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction
 
 __all__ = ["Tap", "read_tap"]
@@ -86,7 +86,9 @@ def read_tap(path: Path) -> Iterator[tuple[Header, bytes, int]]:
                     raise ValueError("the wire file is shorter than its index says")
                 payload = raw[HEADER_BYTES:]
                 peer = int(row["peer"])
-                header = unpack(raw, capacity_bytes=len(payload), peer=peer, direction=direction)
+                header = unpack_header(
+                    raw, capacity_bytes=len(payload), peer=peer, direction=direction
+                )
                 yield header, payload, peer
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(

@@ -5,17 +5,17 @@ from __future__ import annotations
 from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.world import Way, World
 
-__all__ = ["Meter"]
+__all__ = ["TrafficMeter"]
 
 
-class Meter:
+class TrafficMeter:
     """Difference of a rank's traffic since the meter was made."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._before = world.traffic()
 
-    def read(self) -> dict[str, float | int]:
+    def read_traffic(self) -> dict[str, float | int]:
         """Return seconds waited, bytes and messages, named as the columns of a run's tables."""
         now, before = self._world.traffic(), self._before
 

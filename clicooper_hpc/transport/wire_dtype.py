@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import torch
 
-__all__ = ["DType", "dtype_of", "torch_dtype"]
+__all__ = ["DType", "torch_dtype_of", "wire_dtype_of"]
 
 
 class DType(IntEnum):
@@ -54,12 +54,12 @@ _TORCH = {
 _WIRE = {dtype: code for code, dtype in _TORCH.items()}
 
 
-def torch_dtype(dtype: DType) -> torch.dtype:
+def torch_dtype_of(dtype: DType) -> torch.dtype:
     """Return the torch type of a wire type."""
     return _TORCH[dtype]
 
 
-def dtype_of(tensor: torch.Tensor) -> DType:
+def wire_dtype_of(tensor: torch.Tensor) -> DType:
     """Return the wire type of a tensor; ``ValueError`` if its type cannot travel."""
     try:
         return _WIRE[tensor.dtype]

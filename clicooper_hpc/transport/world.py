@@ -8,18 +8,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from clicooper_hpc.transport.abort import abort
+from clicooper_hpc.transport.abort import abort_ranks
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
 from clicooper_hpc.transport.channel import Counters
 from clicooper_hpc.transport.collectives import (
     Agreement,
     Star,
+    allreduce_failure,
     broadcast,
     gather,
-    share_verdict,
 )
 from clicooper_hpc.transport.link import Link
-from clicooper_hpc.transport.matched_receive import overruns_buffers
+from clicooper_hpc.transport.matched_receive import overruns_receive_buffers
 from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction, Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
@@ -81,7 +81,7 @@ class World:
         self.local_rank = local_rank
         self.cores = cores
         self._tap: Tap | None = None
-        self._match_first = overruns_buffers(library)
+        self._match_first = overruns_receive_buffers(library)
         self._channels: list[tuple[Place, Sender | Receiver]] = []
         self._sent = Counters()
         self._received = Counters()
@@ -104,7 +104,7 @@ class World:
             raise ValueError("set the tap once, before the first channel is opened")
         self._tap = Tap(folder, self.rank)
 
-    def sender(
+    def open_sender(
         self,
         direction: Direction,
         peer: int,
@@ -132,7 +132,7 @@ class World:
         self._channels.append((place, sender))
         return sender
 
-    def receiver(
+    def open_receiver(
         self,
         direction: Direction,
         peer: int,
@@ -198,16 +198,16 @@ class World:
         """
         return gather(self._star(root), payload, limit_bytes=limit_bytes, deadline_s=deadline_s)
 
-    def share_verdict(self, code: int, message: str, *, deadline_s: float) -> Agreement:
+    def allreduce_failure(self, code: int, message: str, *, deadline_s: float) -> Agreement:
         """Let all ranks learn whether one of them failed: code 0 means that all is well.
 
         Every rank must call this at the same point; all get the same answer.
         """
-        return share_verdict(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
+        return allreduce_failure(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
 
     def abort(self, code: int) -> NoReturn:
-        """End all ranks at once with exit status ``code``; see `clicooper_hpc.transport.abort`."""
-        abort(self.comms.job, code)
+        """End all ranks at once with exit status ``code``; see `abort_ranks`."""
+        abort_ranks(self.comms.job, code)
 
     def set_deadline(self, deadline_s: float) -> None:
         """Let all open channels wait so long for a message from now on."""

@@ -11,11 +11,11 @@ from cheats import claim_of
 from stage import Case, train
 
 from clicooper_hpc.audit.message_trace import Stream
-from clicooper_hpc.audit.stage_claim import proved_messages, proved_state
+from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.training.message_digests import Record
 
@@ -65,7 +65,7 @@ def test_signed_messages_come_back_as_they_were_sent(
     recorded: tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]],
 ) -> None:
     tables, handoffs, digests = recorded
-    assert proved_messages(tables, handoffs, STAGE) == digests
+    assert claimed_messages(tables, handoffs, STAGE) == digests
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -84,7 +84,7 @@ def test_other_messages_than_the_signed_ones_are_refused(
     else:
         del tables[rank]
     with pytest.raises(EvidenceError, match=f"rank {rank}, stage {STAGE}"):
-        proved_messages(tables, handoffs, STAGE)
+        claimed_messages(tables, handoffs, STAGE)
 
 
 def test_handoffs_of_another_stage_or_order_are_refused(
@@ -92,27 +92,27 @@ def test_handoffs_of_another_stage_or_order_are_refused(
 ) -> None:
     tables, handoffs, _ = recorded
     with pytest.raises(EvidenceError, match="hand-off 0 of stage 3"):
-        proved_messages(tables, handoffs, 3)
+        claimed_messages(tables, handoffs, 3)
     with pytest.raises(EvidenceError, match="hand-off 0 of stage 2"):
-        proved_messages(tables, handoffs[::-1], STAGE)
+        claimed_messages(tables, handoffs[::-1], STAGE)
 
 
 def test_only_the_proved_state_is_taken() -> None:
     case = Case()
     state = train(case, case.steps()[:2]).states[1]
-    content = pack_tensors(state, {})
+    content = pack_safetensors(state, {})
     roots = {
         "weights": tensors_root(content, prefix="weights/").hex,
         "training": tensors_root(content, prefix="training/").hex,
     }
-    taken = proved_state(content, **roots, where="here")
-    assert pack_tensors(taken, {}) == content
+    taken = claimed_state(content, **roots, where="here")
+    assert pack_safetensors(taken, {}) == content
     for prefix in ("weights/", "training/"):
         name = next(name for name in state if name.startswith(prefix))
-        other = pack_tensors({**state, name: state[name] + 1e-6}, {})
+        other = pack_safetensors({**state, name: state[name] + 1e-6}, {})
         with pytest.raises(EvidenceError, match=f"here: {prefix[:-1]} are not those"):
-            proved_state(other, **roots, where="here")
+            claimed_state(other, **roots, where="here")
     with pytest.raises(EvidenceError, match="tensor more is not covered"):
-        proved_state(pack_tensors({**state, "more": torch.ones(1)}, {}), **roots, where="here")
+        claimed_state(pack_safetensors({**state, "more": torch.ones(1)}, {}), **roots, where="here")
     with pytest.raises(EvidenceError):
-        proved_state(content[:-1], **roots, where="here")
+        claimed_state(content[:-1], **roots, where="here")

@@ -12,7 +12,7 @@ from stage import Case, train
 
 from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
-from clicooper_hpc.audit.message_trace import Recorder, Stream
+from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.audit.replay import replay_stage
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
@@ -25,7 +25,7 @@ FORWARD = Stream(1, "forward")
 
 
 def channel(baton: CooperativeThreads, slots: int = 2) -> MemoryChannel:
-    return MemoryChannel(FORWARD, slots=slots, baton=baton, recorder=Recorder())
+    return MemoryChannel(FORWARD, slots=slots, baton=baton, recorder=TraceRecorder())
 
 
 def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:

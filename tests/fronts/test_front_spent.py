@@ -123,7 +123,7 @@ def test_two_lives_from_one_key_make_the_same_front_and_rows(tmp_path: Path) -> 
     """The second one has lost the stored front: it must not draw other noise."""
     job = spent_job(tmp_path, 'privacy.mode="secure"')
     first = life(tmp_path, job)
-    PrivateFolder(tmp_path / "again").write(
+    PrivateFolder(tmp_path / "again").write_secret(
         "master.key", (tmp_path / "private" / "master.key").read_bytes()
     )
     second, stranger = life(tmp_path, job, "again"), life(tmp_path, job, "other")

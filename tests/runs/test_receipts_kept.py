@@ -37,7 +37,7 @@ def test_empty_receipts_are_stored_before_sub_labels_leave(private: PrivateFolde
 
 def test_a_run_killed_before_it_saved_refuses_another_key(private: PrivateFolder) -> None:
     prepared(private).desk.rows("train", np.arange(4))
-    private.write(KEY, MasterKey.generate().to_private_bytes())
+    private.write_secret(KEY, MasterKey.generate().to_private_bytes())
     with pytest.raises(RunFolderError, match=r"receipts-train\.bin.*not the release receipts"):
         prepared(private)
 

@@ -10,8 +10,8 @@ from typing import Any
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    Result,
     RunHeader,
+    RunResult,
     create_index,
     finish_index,
 )
@@ -29,8 +29,8 @@ PRIVACY = PrivacyText(
 )
 PIPELINE = PipelineText((0, 2), "rank 1: F0 B0\nrank 2: F0 B0", ("conv", "relu", "flatten", "out"))
 RESULTS = {
-    "clean_accuracy": Result(0.875, "1", "Accuracy of the delivered model on clean samples"),
-    "wall_s": Result(12.5, "s", "Wall time of the run"),
+    "clean_accuracy": RunResult(0.875, "1", "Accuracy of the delivered model on clean samples"),
+    "wall_s": RunResult(12.5, "s", "Wall time of the run"),
 }
 
 

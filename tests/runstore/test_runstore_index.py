@@ -11,7 +11,7 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.index import Result, create_index, finish_index
+from clicooper_hpc.runstore.index import RunResult, create_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.tables import single_writer
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
@@ -128,7 +128,7 @@ def test_finishing_twice_keeps_the_last_word(tmp_path: Path) -> None:
     for accuracy, status in ((0.5, "incomplete"), (0.625, "complete")):
         finish_index(
             folder.index,
-            results={"clean_accuracy": Result(accuracy, "1", "Accuracy")},
+            results={"clean_accuracy": RunResult(accuracy, "1", "Accuracy")},
             status="complete" if status == "complete" else "incomplete",
         )
         run = open_run(folder.path)
@@ -151,7 +151,7 @@ def test_a_failed_finish_leaves_an_incomplete_run(
     def refuse(path: Path) -> None:
         raise OSError(122, "Disk quota exceeded", str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.sync_path", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.fsync_path", refuse)
     with pytest.raises(EnvironmentUnfitError, match="Disk quota exceeded"):
         finish_index(folder.index, results=example.RESULTS)
     assert folder.index.read_bytes() == before

@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.transport.launcher import launcher_size, local_rank
-from clicooper_hpc.transport.mpi_library import check_world
+from clicooper_hpc.transport.launcher import launcher_local_rank, launcher_size
+from clicooper_hpc.transport.mpi_library import check_mpi_world
 from clicooper_hpc.transport.world import World
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -65,7 +65,7 @@ STEP = {"SLURM_PROCID": "3", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}
     ],
 )
 def test_local_rank(env: dict[str, str], number: int | None) -> None:
-    assert local_rank(env) == number
+    assert launcher_local_rank(env) == number
 
 
 def fake_world(size: int) -> World:
@@ -74,7 +74,7 @@ def fake_world(size: int) -> World:
 
 def test_lone_rank_under_a_launcher_of_several_is_refused() -> None:
     with pytest.raises(EnvironmentUnfitError) as caught:
-        check_world(fake_world(1), {"OMPI_COMM_WORLD_SIZE": "4"})
+        check_mpi_world(fake_world(1), {"OMPI_COMM_WORLD_SIZE": "4"})
     line = caught.value.line()
     assert "the launcher started 4 processes, but MPI (MPICH 5.0.2) sees 1" in line
     assert "Use the mpiexec of that MPI library" in line
@@ -85,7 +85,7 @@ def test_lone_rank_under_a_launcher_of_several_is_refused() -> None:
     [(1, {}), (1, {"PMI_SIZE": "1"}), (4, {"PMI_SIZE": "4"}), (4, {})],
 )
 def test_fitting_worlds_pass(size: int, env: dict[str, str]) -> None:
-    check_world(fake_world(size), env)
+    check_mpi_world(fake_world(size), env)
 
 
 def python(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -124,7 +124,8 @@ def test_one_process_without_a_launcher_is_a_world_of_one() -> None:
 def test_importing_the_package_loads_no_mpi() -> None:
     code = (
         "import importlib, pkgutil, sys, clicooper_hpc.transport as t\n"
-        "for m in pkgutil.iter_modules(t.__path__): importlib.import_module(f'{t.__name__}.{m.name}')\n"
+        "for module in pkgutil.iter_modules(t.__path__):\n"
+        "    importlib.import_module(f'{t.__name__}.{module.name}')\n"
         "sys.exit('mpi4py' in sys.modules)"
     )
     assert python("-c", code).returncode == 0

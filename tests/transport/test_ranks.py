@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mpirun import mpirun
 
-from clicooper_hpc.transport.header import HEADER_BYTES, pack
+from clicooper_hpc.transport.header import HEADER_BYTES, pack_header
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
@@ -118,7 +118,7 @@ def test_tap_shows_the_released_values(two: Run) -> None:
     ]
     assert [header.micro_batch for header, _ in sent] == list(range(6))
     wire = (two.folder / "rank-000.wire").read_bytes()
-    assert all(pack(header) + payload in wire for header, payload in sent)
+    assert all(pack_header(header) + payload in wire for header, payload in sent)
 
 
 def test_full_slots_hold_messages_back_without_harm(two: Run) -> None:

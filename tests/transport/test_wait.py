@@ -9,9 +9,11 @@ import pytest
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.pending_request import Waiting, wait
+from clicooper_hpc.transport.pending_request import PendingMessage, wait_for_request
 
-WHAT = Waiting(me=2, peer=1, direction="forward", kind=Kind.ACTIVATION, step=3, micro_batch=1)
+WHAT = PendingMessage(
+    me=2, peer=1, direction="forward", kind=Kind.ACTIVATION, step=3, micro_batch=1
+)
 
 
 class Request:
@@ -29,18 +31,18 @@ class Request:
 
 
 def test_complete_request_costs_no_wait() -> None:
-    assert wait(Request(1), deadline_s=1.0, what=WHAT) == 0.0
+    assert wait_for_request(Request(1), deadline_s=1.0, what=WHAT) == 0.0
 
 
 def test_polls_through_all_phases_until_done() -> None:
     request = Request(2000)
-    assert wait(request, deadline_s=60.0, what=WHAT) > 0.0
+    assert wait_for_request(request, deadline_s=60.0, what=WHAT) > 0.0
     assert request.left == 0
 
 
 def test_deadline_names_ranks_message_direction_and_remedy() -> None:
     with pytest.raises(PeerError) as caught:
-        wait(Request(10**9), deadline_s=0.01, what=WHAT)
+        wait_for_request(Request(10**9), deadline_s=0.01, what=WHAT)
     assert caught.value.line().startswith(
         "rank 2 waited 0.01 s for the activation of step 3, micro-batch 1 from rank 1 (forward). "
         "Look at the last output of rank 1"
@@ -55,19 +57,21 @@ def test_deadline_names_ranks_message_direction_and_remedy() -> None:
         (replace(WHAT, micro_batch=None, kind=Kind.NORM), "the gradient norm of step 3 from"),
     ],
 )
-def test_deadline_words_fit_the_wait(what: Waiting, words: str) -> None:
+def test_deadline_words_fit_the_wait(what: PendingMessage, words: str) -> None:
     with pytest.raises(PeerError, match=words):
-        wait(Request(10**9), deadline_s=0.0, what=what)
+        wait_for_request(Request(10**9), deadline_s=0.0, what=what)
 
 
 def test_late_request_can_be_waited_for_again() -> None:
     request = Request(10**9)
     with pytest.raises(PeerError):
-        wait(request, deadline_s=0.0, what=WHAT)
+        wait_for_request(request, deadline_s=0.0, what=WHAT)
     request.left = 1
-    assert wait(request, deadline_s=1.0, what=WHAT) == 0.0
+    assert wait_for_request(request, deadline_s=1.0, what=WHAT) == 0.0
 
 
 def test_errors_that_are_not_of_mpi_pass_unchanged() -> None:
     with pytest.raises(RuntimeError, match="from a signal handler"):
-        wait(Request(5, RuntimeError("from a signal handler")), deadline_s=1.0, what=WHAT)
+        wait_for_request(
+            Request(5, RuntimeError("from a signal handler")), deadline_s=1.0, what=WHAT
+        )

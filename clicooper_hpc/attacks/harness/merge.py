@@ -10,7 +10,11 @@ from clicooper_hpc.attacks.harness.options import AttackOptions, target_of
 from clicooper_hpc.attacks.harness.record import exit_code, in_order, merge_records, told
 from clicooper_hpc.attacks.harness.share import Share, cells_of
 from clicooper_hpc.errors import ExitCode, RunFolderError
-from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, read_record, write_record
+from clicooper_hpc.runstore.attack_record import (
+    ATTACKS_FILE,
+    read_attack_record,
+    write_attack_record,
+)
 from clicooper_hpc.runstore.reader import open_run
 
 __all__ = ["merge_shares"]
@@ -43,7 +47,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
             where=str(run.folder.path),
             remedy="Run the missing shares, then merge.",
         )
-    parts = [(name, read_record(run.folder.private / name)) for name in wanted]
+    parts = [(name, read_attack_record(run.folder.private / name)) for name in wanted]
     record = merge_records(parts)
     if record.attributes["run_id"] != run.attrs["run_id"]:
         raise RunFolderError("the shares are findings on another run", where=str(run.folder.path))
@@ -52,7 +56,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
         str(about["attacks"]).split(", "), str(about["parties"]).split(", "), int(about["seeds"])
     )
     record = in_order(record, every)
-    write_record(target, record)
+    write_attack_record(target, record)
     if options.figures is not None:
         draw_figures(record, options.figures)
     return told(record, target, as_json=options.as_json, every=options.every), exit_code(record)

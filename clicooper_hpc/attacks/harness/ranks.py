@@ -10,9 +10,13 @@ import sys
 
 import torch
 
-from clicooper_hpc.runstore.attack_record import AttackRecord, pack_record, unpack_record
+from clicooper_hpc.runstore.attack_record import (
+    AttackRecord,
+    pack_attack_record,
+    unpack_attack_record,
+)
 from clicooper_hpc.transport.launcher import launcher_size
-from clicooper_hpc.transport.mpi_library import check_world, start_mpi
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["ATTACKS_S", "PREPARE_S", "gather_records", "ranks_started", "start_ranks", "tell"]
@@ -32,7 +36,7 @@ def ranks_started() -> int:
 def start_ranks() -> World:
     """Start MPI, and give every rank of a node its own device where there are several."""
     world = start_mpi()
-    check_world(world)
+    check_mpi_world(world)
     if torch.cuda.is_available():
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
     return world
@@ -40,11 +44,14 @@ def start_ranks() -> World:
 
 def gather_records(world: World, record: AttackRecord) -> list[AttackRecord] | None:
     """Bring every rank's record to rank 0, in rank order; the others get ``None``."""
-    parts = world.gather_bytes(pack_record(record), limit_bytes=_RECORD_BYTES, deadline_s=ATTACKS_S)
+    parts = world.gather_bytes(
+        pack_attack_record(record), limit_bytes=_RECORD_BYTES, deadline_s=ATTACKS_S
+    )
     if parts is None:
         return None
     return [
-        unpack_record(part, where=f"findings of rank {rank}") for rank, part in enumerate(parts)
+        unpack_attack_record(part, where=f"findings of rank {rank}")
+        for rank, part in enumerate(parts)
     ]
 
 

@@ -37,7 +37,7 @@ from clicooper_hpc.run.build import layout_of, network_of
 from clicooper_hpc.run.owner_secrets import require_secrets
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import load_tensors
+from clicooper_hpc.runstore.safetensors_files import load_safetensors
 from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.training.data_order import epoch_order
 
@@ -214,7 +214,7 @@ def _delivered(
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)
         path = segment_file(run.folder.delivery, number)
-        state = load_tensors(path)
+        state = load_safetensors(path)
         try:
             layers.load_state_dict(state)
         except RuntimeError as error:

@@ -34,7 +34,7 @@ from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.attacks.harness.view import View
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
-from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord, write_record
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord, write_attack_record
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import open_run
 
@@ -176,7 +176,7 @@ def _finish(
         {key: values for record in records for key, values in record.arrays.items()},
     )
     whole = in_order(whole, plan.every)
-    write_record(plan.target, whole)
+    write_attack_record(plan.target, whole)
     if options.figures is not None:
         draw_figures(whole, options.figures)
     return told(whole, plan.target, as_json=options.as_json, every=options.every), exit_code(whole)

@@ -18,22 +18,22 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.atomic_files import replacing
-from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, sealed
+from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, closed_superblock
 
 __all__ = [
     "LIBVER",
     "SINGLE_LIBVER",
     "Attribute",
-    "abandon",
-    "add_dataset",
-    "attributes",
-    "creating",
+    "abandon_hdf5_file",
+    "add_hdf5_dataset",
+    "create_hdf5_file",
+    "hdf5_text",
     "hdf5_version",
-    "open_live",
-    "set_attributes",
-    "text",
-    "write_error",
+    "hdf5_write_error",
+    "open_swmr_file",
+    "read_hdf5_attributes",
+    "set_hdf5_attributes",
 ]
 
 LIBVER = "v110"
@@ -49,19 +49,19 @@ def hdf5_version() -> str:
     return str(h5py.version.hdf5_version)
 
 
-def text(value: str) -> np.ndarray[Any, Any]:
+def hdf5_text(value: str) -> np.ndarray[Any, Any]:
     """Return ``value`` as a scalar of fixed-length UTF-8, the only kind of text we store."""
     raw = value.encode("utf-8")
     return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
-def set_attributes(target: Any, values: Mapping[str, Attribute]) -> None:
+def set_hdf5_attributes(target: Any, values: Mapping[str, Attribute]) -> None:
     """Store ``values`` as attributes of the file, group or dataset ``target``."""
     for name, value in values.items():
-        target.attrs[name] = text(value) if isinstance(value, str) else value
+        target.attrs[name] = hdf5_text(value) if isinstance(value, str) else value
 
 
-def attributes(target: Any) -> dict[str, Attribute]:
+def read_hdf5_attributes(target: Any) -> dict[str, Attribute]:
     """Return the attributes of ``target`` as plain Python values."""
     found: dict[str, Attribute] = {}
     for name, value in target.attrs.items():
@@ -74,12 +74,12 @@ def attributes(target: Any) -> dict[str, Attribute]:
     return found
 
 
-def add_dataset(
+def add_hdf5_dataset(
     parent: Any, name: str, values: Any, *, units: str, long_name: str, axis: Any = None
 ) -> Any:
     """Add a small dataset, text as fixed-length UTF-8; ``axis`` is the scale of dimension 0."""
     if isinstance(values, str):
-        data = text(values)
+        data = hdf5_text(values)
     elif isinstance(values, list | tuple) and all(isinstance(value, str) for value in values):
         raw = [value.encode("utf-8") for value in values]
         length = max([1, *map(len, raw)])
@@ -88,14 +88,14 @@ def add_dataset(
         data = np.asarray(values)
     # A checksum needs a chunk, and a chunk needs at least one element.
     dataset = parent.create_dataset(name, data=data, fletcher32=data.size > 0 and data.ndim > 0)
-    set_attributes(dataset, {"units": units, "long_name": long_name})
+    set_hdf5_attributes(dataset, {"units": units, "long_name": long_name})
     if axis is not None:
         dataset.dims[0].label = Path(axis.name).name
         dataset.dims[0].attach_scale(axis)
     return dataset
 
 
-def open_live(path: Path) -> Any:
+def open_swmr_file(path: Path) -> Any:
     """Open an existing file of ours as its single writer, with readers allowed from the start."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
@@ -107,7 +107,7 @@ def open_live(path: Path) -> Any:
 
 
 @contextmanager
-def creating(
+def create_hdf5_file(
     path: Path, libver: Any = LIBVER, *, start: Path | None = None, mode: int | None = None
 ) -> Iterator[Any]:
     """Compose an HDF5 file in memory; at the end of the block it becomes ``path`` in one step.
@@ -125,16 +125,16 @@ def creating(
         file.flush()
         image = file.id.get_file_image()
     try:
-        with replacing(path) as aside:
+        with replace_atomically(path) as aside:
             if mode is not None:
                 aside.touch(mode)
             # HDF5 1.10 takes the mark of an open file out of an image, but leaves its checksum.
-            aside.write_bytes(sealed(image) + image[SUPERBLOCK_BYTES:])
+            aside.write_bytes(closed_superblock(image) + image[SUPERBLOCK_BYTES:])
     except OSError as error:
-        raise write_error(path, error) from error
+        raise hdf5_write_error(path, error) from error
 
 
-def abandon(file: Any) -> None:
+def abandon_hdf5_file(file: Any) -> None:
     """Close ``file`` after a failed write, leaving on disk exactly what is there now.
 
     HDF5 keeps what it could not write and tries again at every close and at the end of the
@@ -149,7 +149,7 @@ def abandon(file: Any) -> None:
     os.close(scratch)
 
 
-def write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
+def hdf5_write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
     """Turn what HDF5 or the system says about a failed write into the error the user sees."""
     found = re.search(r"errno = (\d+)", str(error))
     number = int(found.group(1)) if found else getattr(error, "errno", None)

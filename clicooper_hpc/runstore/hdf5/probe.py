@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.folder_probe import trial_folder
-from clicooper_hpc.runstore.hdf5.files import abandon, creating, open_live
+from clicooper_hpc.runstore.folder_probe import probe_trial_folder
+from clicooper_hpc.runstore.hdf5.files import abandon_hdf5_file, create_hdf5_file, open_swmr_file
 from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
 from clicooper_hpc.transport.launcher import without_launcher
 
@@ -79,9 +79,9 @@ def probe_hdf5(folder: Path | None) -> Hdf5Facts:
 
 def _trial(folder: Path) -> str:
     try:
-        with trial_folder(folder) as name:
+        with probe_trial_folder(folder) as name:
             path = Path(name) / "live.h5"
-            with creating(path) as new:
+            with create_hdf5_file(path) as new:
                 new.create_dataset(
                     "x", (0,), "f8", maxshape=(None,), chunks=(256,), compression=4, fletcher32=True
                 )
@@ -93,7 +93,7 @@ def _trial(folder: Path) -> str:
 
 
 def _write_and_read(path: Path) -> str:
-    file: Any = open_live(path)
+    file: Any = open_swmr_file(path)
     try:
         rows = file["x"]
         rows.resize(_ROWS.shape)
@@ -102,7 +102,7 @@ def _write_and_read(path: Path) -> str:
         answer = _read_elsewhere(path)
         file.close()
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
-        abandon(file)
+        abandon_hdf5_file(file)
         raise
     return answer
 

@@ -19,9 +19,14 @@ from typing import Any, TypeVar
 import h5py
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, is_live, is_sound, sealed
+from clicooper_hpc.runstore.hdf5.superblock import (
+    SUPERBLOCK_BYTES,
+    closed_superblock,
+    is_superblock_live,
+    is_superblock_sound,
+)
 
-__all__ = ["read_file"]
+__all__ = ["read_hdf5_file"]
 
 T = TypeVar("T")
 
@@ -31,7 +36,7 @@ _ATTEMPTS = 20
 _PAUSE_S = 0.02
 
 
-def read_file(path: Path, action: Callable[[Any], T]) -> T:
+def read_hdf5_file(path: Path, action: Callable[[Any], T]) -> T:
     """Open ``path`` for reading, hand it to ``action``, and return what that returns.
 
     ``action`` runs again from the start if a live file changed under it; it must keep nothing.
@@ -51,7 +56,7 @@ def read_file(path: Path, action: Callable[[Any], T]) -> T:
         live = False
         try:
             with path.open("rb") as start:
-                live = is_live(start.read(SUPERBLOCK_BYTES))
+                live = is_superblock_live(start.read(SUPERBLOCK_BYTES))
             if live:
                 with _View(path) as view, h5py.File(view, "r") as file:
                     return action(file)
@@ -75,10 +80,10 @@ class _View(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         head = self._file.read(SUPERBLOCK_BYTES)
-        if len(head) < SUPERBLOCK_BYTES or not is_sound(head):
+        if len(head) < SUPERBLOCK_BYTES or not is_superblock_sound(head):
             self._file.close()
             raise OSError("incorrect superblock checksum")
-        self._head = sealed(head, _BEYOND)
+        self._head = closed_superblock(head, _BEYOND)
         self._at = 0
 
     def seekable(self) -> bool:

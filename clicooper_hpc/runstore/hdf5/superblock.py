@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["SUPERBLOCK_BYTES", "checksum", "is_live", "is_sound", "sealed"]
+__all__ = [
+    "SUPERBLOCK_BYTES",
+    "closed_superblock",
+    "is_superblock_live",
+    "is_superblock_sound",
+    "superblock_checksum",
+]
 
 _FIELDS = struct.Struct("<8s4B4Q")
 _SUM = struct.Struct("<I")
@@ -18,7 +24,7 @@ _OPEN_FOR_WRITING = 0b101
 SUPERBLOCK_BYTES = _FIELDS.size + _SUM.size
 
 
-def is_live(head: bytes) -> bool:
+def is_superblock_live(head: bytes) -> bool:
     """Tell whether a file that begins with ``head`` is marked as open for writing."""
     if len(head) < SUPERBLOCK_BYTES:
         return False
@@ -26,22 +32,22 @@ def is_live(head: bytes) -> bool:
     return bool(signature == _SIGNATURE and version == 3 and flags & _OPEN_FOR_WRITING)
 
 
-def is_sound(head: bytes) -> bool:
+def is_superblock_sound(head: bytes) -> bool:
     """Tell whether the checksum of the superblock ``head`` is right."""
     (stored,) = _SUM.unpack_from(head, _FIELDS.size)
-    return checksum(head[: _FIELDS.size]) == int(stored)
+    return superblock_checksum(head[: _FIELDS.size]) == int(stored)
 
 
-def sealed(head: bytes, end: int | None = None) -> bytes:
+def closed_superblock(head: bytes, end: int | None = None) -> bytes:
     """Return the superblock ``head`` as that of a closed file, which ends at ``end`` if given."""
     fields = list(_FIELDS.unpack_from(head))
     fields[4] = 0
     fields[7] = fields[7] if end is None else end
     front = _FIELDS.pack(*fields)
-    return front + _SUM.pack(checksum(front))
+    return front + _SUM.pack(superblock_checksum(front))
 
 
-def checksum(data: bytes) -> int:
+def superblock_checksum(data: bytes) -> int:
     """Return HDF5's metadata checksum of ``data``: Jenkins' lookup3 ``hashlittle``, seed 0.
 
     ``data`` must not be empty. Source: B. Jenkins, lookup3.c, May 2006.

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["RankRows", "step_dataset", "to_frame"]
+__all__ = ["RankRows", "rows_to_dataset", "rows_to_frame"]
 
 #: Rows of one table: rank to column to values of shape (rows, ...).
 RankRows = Mapping[int, Mapping[str, np.ndarray[Any, Any]]]
 
 
-def to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.DataFrame:
+def rows_to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.DataFrame:
     """Return the rows of all ranks below each other, the axis first.
 
     A column holding arrays becomes one column per element, ``name_0``, ``name_1``, ...; text is
@@ -49,7 +49,7 @@ def to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.DataFrame
     return frame
 
 
-def step_dataset(
+def rows_to_dataset(
     tables: Mapping[str, tuple[Table, RankRows]], ranks: tuple[int, ...]
 ) -> xr.Dataset:
     """Return the scalar number columns of ``tables`` (all with axis ``step``) over (step, rank).

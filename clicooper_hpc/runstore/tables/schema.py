@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "CHECKPOINTS",
     "COMPLETE",
+    "DIGESTED_TABLES",
     "ENVELOPE_BYTES",
     "EVALUATION",
     "HEADS",
@@ -24,7 +25,6 @@ __all__ = [
     "OWNER_TABLES",
     "PROVING",
     "RELEASES",
-    "SEALED_TABLES",
     "SPLIT_CODES",
     "STEPS",
     "TRAINER_TABLES",
@@ -252,7 +252,7 @@ PROVING = Table(
 )
 
 #: Tables whose rows are digested into signed statements; the others are signed themselves.
-SEALED_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, EVALUATION, RELEASES)
+DIGESTED_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, EVALUATION, RELEASES)
 
 OWNER_TABLES = (STEPS, EVALUATION, RELEASES, LEDGER, CHECKPOINTS)
 TRAINER_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, HEADS)

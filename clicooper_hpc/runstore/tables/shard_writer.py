@@ -17,27 +17,27 @@ import numpy as np
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.hdf5.files import (
     Attribute,
-    abandon,
-    attributes,
-    creating,
-    open_live,
-    set_attributes,
-    write_error,
+    abandon_hdf5_file,
+    create_hdf5_file,
+    hdf5_write_error,
+    open_swmr_file,
+    read_hdf5_attributes,
+    set_hdf5_attributes,
 )
-from clicooper_hpc.runstore.hdf5.reader import read_file
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
 from clicooper_hpc.runstore.tables.storage import (
     Rows,
-    columns_of,
-    create_table,
-    find_tables,
-    read_rows,
-    table_of,
-    write_rows,
+    create_stored_table,
+    find_stored_tables,
+    read_stored_rows,
+    stored_columns,
+    stored_table,
+    write_stored_rows,
 )
 from clicooper_hpc.runstore.tables.writer import EarlierRows, TableWriter
 
-__all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact"]
+__all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact_shard"]
 
 SHARD_FORMAT = "clicooper-shard"
 SHARD_VERSION = 1
@@ -83,36 +83,38 @@ class ShardWriter(TableWriter):
                 where=str(path),
                 remedy="Start the run in a new folder.",
             )
-        with creating(path) as new:
-            set_attributes(new, {"format": SHARD_FORMAT, "format_version": SHARD_VERSION, **attrs})
+        with create_hdf5_file(path) as new:
+            set_hdf5_attributes(
+                new, {"format": SHARD_FORMAT, "format_version": SHARD_VERSION, **attrs}
+            )
             for table in tables:
-                columns = columns_of(create_table(new, table))
+                columns = stored_columns(create_stored_table(new, table))
                 if self._written[table.name] and earlier is not None:
-                    write_rows(columns, 0, _complete(table, earlier.kept[table.name]))
+                    write_stored_rows(columns, 0, _complete(table, earlier.kept[table.name]))
         try:
-            self._file = open_live(path)
+            self._file = open_swmr_file(path)
         except OSError as error:
-            raise write_error(path, error) from error
-        self._columns = {table.name: columns_of(self._file[table.name]) for table in tables}
+            raise hdf5_write_error(path, error) from error
+        self._columns = {table.name: stored_columns(self._file[table.name]) for table in tables}
 
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
         for name, rows in blocks.items():
-            write_rows(self._columns[name], self._written[name], rows)
+            write_stored_rows(self._columns[name], self._written[name], rows)
         self._file.flush()
 
     def _finish(self) -> None:
         self._file.close()
         try:
-            compact(self.path)
+            compact_shard(self.path)
         except EnvironmentUnfitError as error:
             # The shard as it stands holds every row; it is only larger than it need be.
             _log.warning("%s", error)
 
     def _give_up(self) -> None:
-        abandon(self._file)
+        abandon_hdf5_file(self._file)
 
 
-def compact(path: Path) -> None:
+def compact_shard(path: Path) -> None:
     """Rewrite a shard that nobody writes: complete rows only, large chunks, no trace of SWMR.
 
     Atomic: readers of the old file keep it, and a failure leaves it as it was.
@@ -126,15 +128,17 @@ def compact(path: Path) -> None:
     """
 
     def collect(old: Any) -> tuple[dict[str, Attribute], list[tuple[Table, Rows]]]:
-        tables = [(table_of(group), read_rows(group)) for _, group in find_tables(old)]
-        return attributes(old), tables
+        tables = [
+            (stored_table(group), read_stored_rows(group)) for _, group in find_stored_tables(old)
+        ]
+        return read_hdf5_attributes(old), tables
 
-    attrs, tables = read_file(path, collect)
-    with creating(path) as new:
-        set_attributes(new, attrs)
+    attrs, tables = read_hdf5_file(path, collect)
+    with create_hdf5_file(path) as new:
+        set_hdf5_attributes(new, attrs)
         for table, rows in tables:
-            columns = columns_of(create_table(new, table, live=False))
-            write_rows(columns, 0, _complete(table, rows))
+            columns = stored_columns(create_stored_table(new, table, live=False))
+            write_stored_rows(columns, 0, _complete(table, rows))
 
 
 def _complete(table: Table, rows: Rows) -> Rows:

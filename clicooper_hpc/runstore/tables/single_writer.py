@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.hdf5.files import SINGLE_LIBVER, write_error
+from clicooper_hpc.runstore.hdf5.files import SINGLE_LIBVER, hdf5_write_error
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
-from clicooper_hpc.runstore.tables.storage import columns_of, write_rows
+from clicooper_hpc.runstore.tables.storage import stored_columns, write_stored_rows
 from clicooper_hpc.runstore.tables.writer import TableWriter
 
 __all__ = ["SingleWriter", "mpi_libraries", "require_parallel_hdf5"]
@@ -80,9 +80,9 @@ class SingleWriter(TableWriter):
                 path, "r+", driver="mpio", comm=communicator, libver=SINGLE_LIBVER
             )
         except OSError as error:
-            raise write_error(path, error) from error
+            raise hdf5_write_error(path, error) from error
         mine = self._file[f"ranks/{rank:03d}"]
-        self._columns = {name: columns_of(mine[name]) for name in self._buffers}
+        self._columns = {name: stored_columns(mine[name]) for name in self._buffers}
         for name, first in self._written.items():
             # What a later life of the run does not go on behind never happened. A new run has none.
             marker = self._columns[name][COMPLETE.name]
@@ -111,7 +111,7 @@ class SingleWriter(TableWriter):
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
         # No flush: contiguous data goes straight to the file, and H5Fflush would be collective.
         for name, rows in blocks.items():
-            write_rows(self._columns[name], self._written[name], rows)
+            write_stored_rows(self._columns[name], self._written[name], rows)
 
     def _finish(self) -> None:
         self._file.close()

@@ -9,19 +9,19 @@ from typing import Any
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.hdf5.files import set_attributes
+from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
 
 __all__ = [
     "COMPACT_BYTES",
     "LIVE_ROWS",
     "Rows",
-    "columns_of",
-    "create_table",
-    "find_tables",
-    "read_rows",
-    "table_of",
-    "write_rows",
+    "create_stored_table",
+    "find_stored_tables",
+    "read_stored_rows",
+    "stored_columns",
+    "stored_table",
+    "write_stored_rows",
 ]
 
 Rows = dict[str, np.ndarray[Any, Any]]
@@ -33,7 +33,9 @@ LIVE_ROWS = 64
 COMPACT_BYTES = 65536
 
 
-def create_table(parent: Any, table: Table, *, rows: int | None = None, live: bool = True) -> Any:
+def create_stored_table(
+    parent: Any, table: Table, *, rows: int | None = None, live: bool = True
+) -> Any:
     """Add the group of ``table`` to ``parent``, with its marker, scale, units and long names.
 
     With ``rows`` the table has that many rows from the start, uncompressed and with its space
@@ -41,7 +43,7 @@ def create_table(parent: Any, table: Table, *, rows: int | None = None, live: bo
     checksums, in chunks for appending (``live``) or for reading.
     """
     group = parent.create_group(table.name, track_order=True)
-    set_attributes(group, {"axis": table.axis, "long_name": table.long_name})
+    set_hdf5_attributes(group, {"axis": table.axis, "long_name": table.long_name})
     scale = _create_column(group, table.column(table.axis), rows, live)
     scale.make_scale(table.axis)
     for column in (*table.columns, COMPLETE):
@@ -75,19 +77,19 @@ def _create_column(group: Any, column: Column, rows: int | None, live: bool) -> 
         options = {"shape": (rows, *column.shape), "dcpl": early}
     stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
     dataset = group.create_dataset(column.name, dtype=stored, fillvalue=column.fill, **options)
-    set_attributes(dataset, {"units": column.units, "long_name": column.long_name})
+    set_hdf5_attributes(dataset, {"units": column.units, "long_name": column.long_name})
     return dataset
 
 
-def find_tables(parent: Any) -> Iterator[tuple[str, Any]]:
+def find_stored_tables(parent: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and group of every table directly under ``parent``."""
     for name, item in parent.items():
         if isinstance(item, h5py.Group) and "axis" in item.attrs and COMPLETE.name in item:
             yield name, item
 
 
-def table_of(group: Any) -> Table:
-    """Read back which table a group holds; the inverse of `create_table`."""
+def stored_table(group: Any) -> Table:
+    """Read back which table a group holds; the inverse of `create_stored_table`."""
     columns = tuple(
         Column(
             name,
@@ -103,7 +105,7 @@ def table_of(group: Any) -> Table:
     return Table(group.name.rsplit("/", 1)[-1], axis, long_name, columns)
 
 
-def columns_of(group: Any) -> dict[str, Any]:
+def stored_columns(group: Any) -> dict[str, Any]:
     """Return the datasets of a table, marker included.
 
     A writer holds on to them: looking one up may read the disk, and closing one writes what HDF5
@@ -112,7 +114,7 @@ def columns_of(group: Any) -> dict[str, Any]:
     return dict(group.items())
 
 
-def write_rows(
+def write_stored_rows(
     columns: Mapping[str, Any], start: int, rows: Mapping[str, np.ndarray[Any, Any]]
 ) -> None:
     """Write ``rows`` (arrays of one length) from row ``start`` on, growing the table if it can."""
@@ -125,7 +127,7 @@ def write_rows(
         dataset[start:stop] = values.astype(dataset.dtype)
 
 
-def read_rows(group: Any) -> Rows:
+def read_stored_rows(group: Any) -> Rows:
     """Return every column, rows with a marker only, in the order written.
 
     The marker is read before the columns, and those are then looked up anew: whatever a live

@@ -14,10 +14,10 @@ import numpy as np
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.atomic_files import sync_path
-from clicooper_hpc.runstore.hdf5.files import write_error
+from clicooper_hpc.runstore.atomic_files import fsync_path
+from clicooper_hpc.runstore.hdf5.files import hdf5_write_error
 from clicooper_hpc.runstore.signed_digests import RowsDigest
-from clicooper_hpc.runstore.tables.schema import COMPLETE, SEALED_TABLES, Column, Table
+from clicooper_hpc.runstore.tables.schema import COMPLETE, DIGESTED_TABLES, Column, Table
 
 __all__ = ["EarlierRows", "RowBuffer", "TableWriter"]
 
@@ -121,12 +121,12 @@ class TableWriter(ABC):
     ) -> None:
         self.path = path
         self._buffers = {table.name: RowBuffer(table) for table in tables}
-        self._seal = self._new_seal()
+        self._digest = self._new_digest()
         self._written = dict.fromkeys(self._buffers, 0)
         if earlier is not None:
             self._written = {name: earlier.count(name) for name in self._buffers}
             for name, rows in earlier.unsealed.items():
-                self._seal.add(self._buffers[name].table, rows)
+                self._digest.add(self._buffers[name].table, rows)
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
         self._clock = clock
@@ -167,7 +167,7 @@ class TableWriter(ABC):
         """
         self.flush()
         try:
-            sync_path(self.path)
+            fsync_path(self.path)
         except OSError as error:
             self._fail(error)
 
@@ -186,7 +186,7 @@ class TableWriter(ABC):
         if not blocks:
             return
         for name, rows in blocks.items():
-            self._seal.add(self._buffers[name].table, rows)
+            self._digest.add(self._buffers[name].table, rows)
         counts = {name: len(next(iter(rows.values()))) for name, rows in blocks.items()}
         markers = {
             name: {COMPLETE.name: np.ones(count, COMPLETE.dtype)} for name, count in counts.items()
@@ -199,11 +199,11 @@ class TableWriter(ABC):
         for name, count in counts.items():
             self._written[name] += count
 
-    def take_seal(self) -> Digest:
-        """Flush; return the digest of all rows of `SEALED_TABLES` since the last call."""
+    def take_digest(self) -> Digest:
+        """Flush; return the digest of all rows of `DIGESTED_TABLES` since the last call."""
         self.flush()
-        seal, self._seal = self._seal, self._new_seal()
-        return seal.digest()
+        finished, self._digest = self._digest, self._new_digest()
+        return finished.digest()
 
     def close(self) -> None:
         """Flush and close. Closing twice, or after a failure, does nothing."""
@@ -227,9 +227,9 @@ class TableWriter(ABC):
     ) -> None:
         self.close()
 
-    def _new_seal(self) -> RowsDigest:
+    def _new_digest(self) -> RowsDigest:
         return RowsDigest(
-            buffer.table for buffer in self._buffers.values() if buffer.table in SEALED_TABLES
+            buffer.table for buffer in self._buffers.values() if buffer.table in DIGESTED_TABLES
         )
 
     def _require_open(self) -> None:
@@ -239,7 +239,7 @@ class TableWriter(ABC):
             raise ValueError(f"{self.path} is closed")
 
     def _fail(self, error: Exception) -> None:
-        self._failure = write_error(self.path, error)
+        self._failure = hdf5_write_error(self.path, error)
         self._give_up()
         raise self._failure from error
 

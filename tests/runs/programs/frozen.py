@@ -45,6 +45,6 @@ def freeze() -> None:
     module("run.owner_setup").datetime = SimpleNamespace(now=lambda zone: _THEN)
     module("trainer.prover")._now = lambda: _THEN.isoformat()
     writer = module("runstore.tables.writer").TableWriter
-    take_seal = writer.take_seal
-    writer.take_seal = lambda self: (take_seal(self), digest)[1]
-    module("runstore.signed_digests").IndexContent.seal = lambda self: digest
+    take_digest = writer.take_digest
+    writer.take_digest = lambda self: (take_digest(self), digest)[1]
+    module("runstore.signed_digests").IndexContent.digest = lambda self: digest

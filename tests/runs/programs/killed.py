@@ -34,7 +34,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     from clicooper_hpc.training import checkpoint
 
     if moment == "checkpoint":
-        return checkpoint, "store_file"
+        return checkpoint, "store_checkpoint_file"
     if rank == 0:
         return {
             "release": (ReleaseGate, "rows"),
@@ -47,7 +47,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     return {
         "release": (
             ReleaseSource if rank == 1 else SegmentRuntime,
-            "rows" if rank == 1 else "_input",
+            "receive" if rank == 1 else "_input",
         ),
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),

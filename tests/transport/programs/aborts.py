@@ -14,5 +14,5 @@ if world.rank == failing:
     print("said before")
     print(PeerError("the net is torn", where=f"rank {failing}").line(), file=sys.stderr)
     world.abort(code)
-receiver = world.receiver("forward", failing, capacity_bytes=64, slots=1, deadline_s=100.0)
+receiver = world.open_receiver("forward", failing, capacity_bytes=64, slots=1, deadline_s=100.0)
 receiver.receive(Kind.ACTIVATION, 0, 0)

@@ -19,8 +19,8 @@ import torch
 
 from clicooper_hpc.transport.blob import CHUNK_BYTES
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.mpi_library import check_world, start_mpi
-from clicooper_hpc.transport.wire_dtype import DType, torch_dtype
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
+from clicooper_hpc.transport.wire_dtype import DType, torch_dtype_of
 from clicooper_hpc.transport.world import World
 
 DEADLINE_S = 60.0
@@ -32,10 +32,10 @@ def ordering(world: World) -> list[list[float]]:
     up, down = world.rank - 1, world.rank + 1
     has_up, has_down = up >= 0, down < world.size
     options: dict[str, Any] = {"capacity_bytes": 64, "slots": 3, "deadline_s": DEADLINE_S}
-    ahead = world.sender("forward", down, **options) if has_down else None
-    back = world.sender("backward", up, **options) if has_up else None
-    from_up = world.receiver("forward", up, **options) if has_up else None
-    from_down = world.receiver("backward", down, **options) if has_down else None
+    ahead = world.open_sender("forward", down, **options) if has_down else None
+    back = world.open_sender("backward", up, **options) if has_up else None
+    from_up = world.open_receiver("forward", up, **options) if has_up else None
+    from_down = world.open_receiver("backward", down, **options) if has_down else None
     came: list[list[float]] = [[], []]
     for index in range(40):
         step, micro_batch = divmod(index, 8)
@@ -63,9 +63,9 @@ def pair(world: World, lane: int, capacity: int, slots: int, work: Callable[...,
         "lane": lane,
     }
     if world.rank == 0:
-        return work(world.sender("forward", 1, **options), None)
+        return work(world.open_sender("forward", 1, **options), None)
     if world.rank == 1:
-        return work(None, world.receiver("forward", 0, **options))
+        return work(None, world.open_receiver("forward", 0, **options))
     return None
 
 
@@ -108,7 +108,7 @@ def dtypes(sender: Any, receiver: Any) -> list[bool]:
     same = []
     bits = torch.from_numpy(np.random.default_rng(5).integers(0, 256, 256, dtype=np.uint8))
     for index, dtype in enumerate(DType):
-        tensor = bits.view(torch_dtype(dtype))
+        tensor = bits.view(torch_dtype_of(dtype))
         if sender is not None:
             sender.send(tensor, Kind.LOGITS, 0, index)
         else:
@@ -150,7 +150,7 @@ def leaves(sender: Any, receiver: Any) -> list[Any]:
         for message in held:
             assert message.tensor.grad is not None
             seen.append(message.tensor.grad.tolist())
-            assert message.on(torch.device("cpu")) is message.tensor
+            assert message.tensor_on(torch.device("cpu")) is message.tensor
             receiver.recycle(message)
     try:
         receiver.recycle(held[0])
@@ -226,9 +226,9 @@ def exchanges(world: World) -> dict[str, Any]:
         for root in range(world.size)
     ]
     gathered = [world.gather_bytes(mine, root=root, **limits) for root in range(world.size)]
-    fine = world.share_verdict(0, "", deadline_s=DEADLINE_S)
+    fine = world.allreduce_failure(0, "", deadline_s=DEADLINE_S)
     failed = world.rank > 0
-    bad = world.share_verdict(
+    bad = world.allreduce_failure(
         10 + world.rank if failed else 0,
         f"no: {world.rank}" if failed else "",
         deadline_s=DEADLINE_S,
@@ -245,7 +245,7 @@ def exchanges(world: World) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     with start_mpi() as world:
-        check_world(world)
+        check_mpi_world(world)
         world.tap_into(folder)
         result: dict[str, Any] = {
             "rank": world.rank,

@@ -9,10 +9,10 @@ from clicooper_hpc.transport.mpi_library import start_mpi
 
 with start_mpi() as world:
     device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
-    receiver = world.receiver(
+    receiver = world.open_receiver(
         "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
     )
-    sender = world.sender(
+    sender = world.open_sender(
         "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
     )
     for step in range(20):
@@ -23,7 +23,7 @@ with start_mpi() as world:
         expected = tensor.t().clone()
         tensor.zero_()
         message = receiver.receive(Kind.ACTIVATION, step, 0)
-        moved = message.on(device)
+        moved = message.tensor_on(device)
         message.tensor.zero_()
         assert moved.device == device
         assert torch.equal(moved, expected)
