@@ -45,20 +45,20 @@ class MemoryChannel:
         Which channel of the run this stands for.
     slots
         Messages that can be sent and not yet recycled.
-    baton
+    threads
         Who runs while an end waits.
     recorder
         Is told of every message, when it is sent and when it is received.
     """
 
     def __init__(
-        self, stream: Stream, *, slots: int, baton: CooperativeThreads, recorder: TraceRecorder
+        self, stream: Stream, *, slots: int, threads: CooperativeThreads, recorder: TraceRecorder
     ) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots")
         self._stream = stream
         self._slots = slots
-        self._baton = baton
+        self._threads = threads
         self._recorder = recorder
         self._waiting: deque[tuple[Header, Slot]] = deque()
         self._held: set[int] = set()
@@ -69,7 +69,7 @@ class MemoryChannel:
     ) -> None:
         """Send a copy of ``tensor``; see `clicooper_hpc.transport.sender.Sender.send`."""
         del blob_bytes  # no blob crosses a channel between segments
-        self._baton.wait(
+        self._threads.wait(
             lambda: len(self._waiting) + len(self._held) < self._slots,
             f"{self._stream} to take the {kind.words} of step {step}, micro-batch {micro_batch}",
         )
@@ -100,7 +100,7 @@ class MemoryChannel:
         """
         del blob_bytes
         wanted = f"the {kind.words} of step {step}, micro-batch {micro_batch}"
-        self._baton.wait(self.ready, f"{wanted} on {self._stream}")
+        self._threads.wait(self.ready, f"{wanted} on {self._stream}")
         header, slot = self._waiting.popleft()
         came_shape, came_dtype = header.shape, torch_dtype_of(header.dtype)
         right = (header.kind, header.step, header.micro_batch) == (kind, step, micro_batch)

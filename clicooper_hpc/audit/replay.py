@@ -89,9 +89,9 @@ def replay_stage(
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
         import_state(runtime, start, where=f"state of segment {number} before the stage")
-    baton = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
+    threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
-    _connect(runtimes, course, baton, recorder)
+    _connect(runtimes, course, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
     def lane(segment: int) -> Callable[[], None]:
@@ -102,7 +102,7 @@ def replay_stage(
 
         return body
 
-    baton.run([lane(segment) for segment in range(len(runtimes))])
+    threads.run([lane(segment) for segment in range(len(runtimes))])
     return StageReplay(
         tuple(export_state(runtime) for runtime in runtimes),
         recorder.message_trace(),
@@ -113,7 +113,7 @@ def replay_stage(
 def _connect(
     runtimes: Sequence[SegmentRuntime],
     course: Course,
-    baton: CooperativeThreads,
+    threads: CooperativeThreads,
     recorder: TraceRecorder,
 ) -> None:
     slots = course.slots()
@@ -123,7 +123,7 @@ def _connect(
         if not 0 < boundary < len(runtimes) or not (forward or backprop):
             return None
         stream = Stream(boundary, "forward" if forward else "backward")
-        return MemoryChannel(stream, slots=slots, baton=baton, recorder=recorder)
+        return MemoryChannel(stream, slots=slots, threads=threads, recorder=recorder)
 
     forward = [channel(boundary, forward=True) for boundary in range(len(runtimes) + 1)]
     backward = [channel(boundary, forward=False) for boundary in range(len(runtimes) + 1)]

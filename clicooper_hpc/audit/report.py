@@ -58,30 +58,30 @@ def report_audit(
         )
     if tolerance is not None and not 0 < tolerance < 1:
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
-    scene = StageAuditor(open_run(path))
-    _check_numbers(scene, stages, sample, segment)
-    other = scene.other_conditions()
+    auditor = StageAuditor(open_run(path))
+    _check_numbers(auditor, stages, sample, segment)
+    other = auditor.other_conditions()
     if other and tolerance is None:
         raise EnvironmentUnfitError(
             f"an honest run would not be equal to the bit here: {'; '.join(other[:3])}",
             where="audit",
             remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
         )
-    chosen = list(dict.fromkeys(stages)) if sample is None else _draw(scene, sample)
-    audited = [_audit(scene, stage, tolerance) for stage in chosen]
+    chosen = list(dict.fromkeys(stages)) if sample is None else _draw(auditor, sample)
+    audited = [_audited(auditor, stage, tolerance) for stage in chosen]
     failed = any(_failed(one.verdict, segment) for one in audited)
-    text = (_as_json if as_json else _as_text)(scene, audited, other)
+    text = (_as_json if as_json else _as_text)(auditor, audited, other)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
 def _check_numbers(
-    scene: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
+    auditor: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
 ) -> None:
-    segments = scene.view.run.segments
-    outside = [stage for stage in stages if not 0 <= stage < scene.stages]
-    if outside or (sample is not None and not 1 <= sample <= scene.stages):
+    segments = auditor.view.run.segments
+    outside = [stage for stage in stages if not 0 <= stage < auditor.stages]
+    if outside or (sample is not None and not 1 <= sample <= auditor.stages):
         raise UsageError(
-            f"the run has {scene.stages} stages, 0 to {scene.stages - 1}",
+            f"the run has {auditor.stages} stages, 0 to {auditor.stages - 1}",
             where=f"--stage {outside[0]}" if outside else f"--sample {sample}",
         )
     if segment is not None and not 1 <= segment <= segments:
@@ -95,26 +95,30 @@ def _failed(verdict: StageVerdict, segment: int | None) -> bool:
     return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
 
 
-def _draw(scene: StageAuditor, count: int) -> list[int]:
-    key = OwnerSecrets(PrivateFolder(scene.private)).master_key(scene.job).derive("audit-challenge")
+def _draw(auditor: StageAuditor, count: int) -> list[int]:
+    key = (
+        OwnerSecrets(PrivateFolder(auditor.private))
+        .master_key(auditor.job)
+        .derive("audit-challenge")
+    )
     return draw_challenge(
-        key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count
+        key, bytes.fromhex(auditor.view.root_at(auditor.view.size)), auditor.stages, count
     )
 
 
-def _audit(scene: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
+def _audited(auditor: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
     begun = time.perf_counter()
-    found = scene.audit(stage)
+    found = auditor.audit_stage(stage)
     if tolerance is None:
         verdict = exact_verdict(found.replay, found.claim)
     else:
         verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
-    bounds = scene.view.run.stage_bounds
+    bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
     return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
 
 
-def _as_text(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _as_text(auditor: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
     lines = []
     if other:
         lines.append(f"other conditions than in the run: {'; '.join(other[:3])}")
@@ -124,26 +128,28 @@ def _as_text(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[s
         lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
         lines += rest
     steps = sum(one.last - one.first for one in audited)
-    total = scene.view.run.total_steps
+    total = auditor.view.run.total_steps
     lines.append(
         f"cost: {steps} of {total} steps of all segments trained again ({100 * steps / total:.1f} "
         f"%), {sum(one.seconds for one in audited):.1f} s"
     )
-    lines.append(f"audited: {len(audited)} of {scene.stages} stages; {_chances(scene, audited)}")
+    lines.append(
+        f"audited: {len(audited)} of {auditor.stages} stages; {_chances(auditor, audited)}"
+    )
     return "\n".join(lines)
 
 
-def _chances(scene: StageAuditor, audited: Sequence[_Audited]) -> str:
+def _chances(auditor: StageAuditor, audited: Sequence[_Audited]) -> str:
     """Say what drawing so many stages by chance is worth."""
-    some = sorted({1, max(1, scene.stages // 10), max(1, scene.stages // 2)})
+    some = sorted({1, max(1, auditor.stages // 10), max(1, auditor.stages // 2)})
     chances = ", ".join(
-        f"{bad} bad: {challenge_detection_probability(bad, scene.stages, len(audited)):.2f}"
+        f"{bad} bad: {challenge_detection_probability(bad, auditor.stages, len(audited)):.2f}"
         for bad in some
     )
     return f"drawn by chance, so many hit a bad one with probability ({chances})"
 
 
-def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _as_json(auditor: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
     return json.dumps(
         {
             "other_conditions": list(other),
@@ -159,7 +165,7 @@ def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[s
                 }
                 for one in audited
             ],
-            "stages_of_run": scene.stages,
+            "stages_of_run": auditor.stages,
         },
         indent=2,
     )

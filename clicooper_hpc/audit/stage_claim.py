@@ -1,8 +1,9 @@
-"""From what a run kept to what an audit may rely on: only what the signed proofs vouch for."""
+"""`StageClaim`: what trainers say of a stage, held against its signed proofs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,23 @@ from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
 from clicooper_hpc.training.message_digests import Channel, Record
 from clicooper_hpc.training.state import TRAINING, WEIGHTS
 
-__all__ = ["claimed_messages", "claimed_state"]
+__all__ = ["StageClaim", "claimed_messages", "claimed_root", "claimed_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageClaim:
+    """What the trainers say about a stage. Check it against the signed proofs first.
+
+    Attributes
+    ----------
+    states
+        State of each segment after the stage; names as in `clicooper_hpc.training.state`.
+    digests
+        Digests (32 bytes) of the messages of each stream, in order of sending.
+    """
+
+    states: Sequence[Mapping[str, Tensor]]
+    digests: Mapping[Stream, Sequence[bytes]]
 
 
 def claimed_messages(
@@ -53,7 +70,7 @@ def claimed_messages(
                 if rank not in tables:
                     raise EvidenceError("is missing", where=where)
                 digests = _digests(tables[rank], stage, channel)
-                if Record(digests=list(digests)).root.hex() != flow.root:
+                if claimed_root(digests) != flow.root:
                     raise EvidenceError(
                         f"its messages of {stream} are not those that were signed",
                         where=where,
@@ -83,6 +100,11 @@ def claimed_state(content: bytes, *, weights: str, training: str, where: str) ->
     if odd:
         raise EvidenceError(f"tensor {odd[0]} is not covered by any proof", where=where)
     return state
+
+
+def claimed_root(digests: Sequence[bytes]) -> str:
+    """Return the RFC 9162 root (hex) over message digests, as a hand-off states it of a stream."""
+    return Record(digests=list(digests)).root.hex()
 
 
 def _ends(stream: Stream) -> tuple[tuple[int, Channel], tuple[int, Channel]]:

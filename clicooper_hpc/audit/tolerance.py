@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.verdict import StageClaim, StageFault, StageOutcome, StageVerdict
+from clicooper_hpc.audit.stage_claim import StageClaim
+from clicooper_hpc.audit.verdict import StageFault, StageOutcome, StageVerdict
 from clicooper_hpc.training.state import WEIGHTS
 
 __all__ = ["StateDistance", "tolerance_distance", "tolerance_from_replays", "tolerance_verdict"]

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from clicooper_hpc.audit.message_trace import MessageTrace, SentMessage, Stream
 from clicooper_hpc.audit.replay import StageReplay
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.errors import EvidenceError
 
-__all__ = ["StageClaim", "StageFault", "StageOutcome", "StageVerdict", "exact_verdict"]
+__all__ = ["StageFault", "StageOutcome", "StageVerdict", "exact_verdict"]
 
 
 class StageOutcome(StrEnum):
@@ -36,22 +37,6 @@ class StageOutcome(StrEnum):
     EXACT = "EXACT"
     TOL = "TOL"
     FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class StageClaim:
-    """What the trainers say about a stage. Check it against the signed proofs first.
-
-    Attributes
-    ----------
-    states
-        State of each segment after the stage; names as in `clicooper_hpc.training.state`.
-    digests
-        Digests (32 bytes) of the messages of each stream, in order of sending.
-    """
-
-    states: Sequence[Mapping[str, Tensor]]
-    digests: Mapping[Stream, Sequence[bytes]]
 
 
 @dataclass(frozen=True, slots=True)

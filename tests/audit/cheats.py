@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.verdict import StageClaim
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.transport.channel import Outbound
 from clicooper_hpc.transport.message_kind import Kind

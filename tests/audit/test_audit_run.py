@@ -20,7 +20,8 @@ from start import train as start_run
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.replayed_release import replayed_release_digests
-from clicooper_hpc.audit.verdict import StageClaim, StageOutcome, exact_verdict
+from clicooper_hpc.audit.stage_claim import StageClaim
+from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of

@@ -13,13 +13,14 @@ from cheats import CHEATS, FIRST, SkipsUpdates, claim_of
 from stage import Case, train
 from torch import Tensor
 
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.audit.tolerance import (
     StateDistance,
     tolerance_distance,
     tolerance_from_replays,
     tolerance_verdict,
 )
-from clicooper_hpc.audit.verdict import StageClaim, StageOutcome, exact_verdict
+from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
 from clicooper_hpc.training.replay_conditions import CONDITIONS, conditions, differences

@@ -13,8 +13,8 @@ from stage import Case, train
 
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replayed_release import replayed_release_digests
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.audit.verdict import (
-    StageClaim,
     StageOutcome,
     StageVerdict,
     exact_verdict,

@@ -130,7 +130,7 @@ def test_the_marker_is_stored_after_all_other_columns(
         order.extend(rows)
         write_stored_rows(columns, start, rows)
 
-    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.write_rows", record)
+    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.write_stored_rows", record)
     writer.append("training", example.step_row(1, 0, "training"))
     writer.flush()
     assert order[-1] == "complete"
