@@ -65,7 +65,7 @@ class StageAuditor:
         self.view = self._proved.view
         self.stages = self.view.run.stages
         self._run = run
-        # The cuts that were signed: the job may leave them to be found, and timings differ here.
+        # The signed cuts: with partition = "auto" the job finds them by times measured on the spot.
         job = job_from_canonical(str(run.attrs["resolved_job"]))
         self.job = job.cut_at(self.view.run.cuts[1:])
         # How many threads share a sum decides the order it is added in, and so its last bit.
@@ -188,6 +188,6 @@ class StageAuditor:
 
 def _prepared(auditor: StageAuditor) -> Preparation:
     """Bring the owner's released rows and sub-labels back."""
-    # Asked for before anything is made: without the secrets `prepare` would draw new ones.
+    # Asked for first, so that the error names the missing file and what to do.
     require_secrets(auditor.private, "audit")
     return prepare(auditor.job, PrivateFolder(auditor.private))

@@ -1,4 +1,4 @@
-"""The mark of a stage, put into the weights again in a replay as its trainer put it."""
+"""The mark of a stage, put into the weights again in a replay as its trainer put it.
 
 Needs the trainer's secret mark key, so only who holds that file can audit a marked segment.
 """

@@ -1,4 +1,4 @@
-"""Cooperative threads and channels in memory: one at a time, in one order, to an end or an error."""
+"""Threads that take turns and channels in memory: one order, to an end or to an error."""
 
 from __future__ import annotations
 
