@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.h5_format import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -42,7 +42,7 @@ class _Open:
     highest_label: int = 0
 
 
-class H5Writer:
+class H5Writer(Closing):
     """Context manager that writes ``target`` under a temporary name beside it.
 
     `append` rows, then `finish` with the class names: only that makes the file appear. Leaving
@@ -77,15 +77,11 @@ class H5Writer:
         self._output.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Discard a file that was not finished; `ValueError` if that was no error's doing."""
         if self._output.is_open:
             self._output.discard()
-            if kind is None:
+            if error is None:
                 raise ValueError("H5Writer was left without finish()")
 
     @property

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import Attribute, read_hdf5_attributes
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
-from clicooper_hpc.runstore.summary import summarise
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
 from clicooper_hpc.runstore.tables.storage import find_stored_tables, read_stored_rows, stored_table
@@ -169,8 +170,57 @@ class Run:
         )
 
     def summary(self) -> str:
-        """Return some lines on what ran, how far it came and what it gave."""
-        return summarise(self)
+        """Return what ran, how far each rank came, and what it gave, as some lines of text."""
+        attrs = self.attrs
+        trainers = len(self.ranks) - 1
+        hosts = len(set(self.hosts))
+        lines = [
+            f"{self.folder.path}: {self.status}",
+            f"run {attrs['run_id']}, created {attrs['created']}, "
+            f"clicooper-hpc {attrs['creator_version']}",
+            f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, {hosts} host{'s' * (hosts != 1)}, "
+            f"layout {attrs['layout']}",
+        ]
+        if restarts := int(attrs.get("restarts", 0)):
+            lines.append(f"started again {restarts} time{'s' * (restarts != 1)}")
+        missing = self.missing_ranks
+        lines += [
+            f"rank {rank}: {self._progress(rank)}" for rank in self.ranks if rank not in missing
+        ]
+        lines += [f"rank {rank}: {self.folder.shard(rank).name} IS MISSING" for rank in missing]
+        for name, value in self.results.items():
+            units = self.result_units[name]
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append(f"{name}: {shown}" + (f" {units}" if units not in {"1", "text"} else ""))
+        if "text" in self.privacy:
+            lines += [
+                "privacy card:",
+                *(f"  {line}" for line in str(self.privacy["text"]).splitlines()),
+            ]
+        return "\n".join(lines)
+
+    def _progress(self, rank: int) -> str:
+        try:
+            names = self.table_names(rank)
+        except RunFolderError as error:
+            return f"UNREADABLE ({error.what})"
+        parts = []
+        if STEPS.name in names:
+            steps = self.table(STEPS.name, rank)
+            seconds = float(steps["step_s"].sum())
+            parts.append(f"{len(steps)} steps")
+            if seconds > 0:
+                parts.append(f"{float(steps['rows'].sum()) / seconds:.1f} samples/s")
+                waiting = float(steps["wait_recv_s"].sum() + steps["wait_send_s"].sum())
+                parts.append(f"waiting {100 * waiting / seconds:.0f} %")
+                # What the schedule, the cuts and the machine together leave unused.
+                computing = float(steps["compute_s"].sum())
+                parts.append(f"bubble {100 * (1 - computing / seconds):.0f} %")
+        if TRAINING.name in names:
+            losses = self.table(TRAINING.name, rank)["loss"].to_numpy()
+            if losses.size and np.isfinite(losses[-1]):
+                parts.append(f"loss {losses[-1]:.4f}")
+        return ", ".join(parts) or "nothing recorded"
 
     def _known(self, rank: int) -> int:
         if rank not in self.ranks:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.transport.abort import abort_ranks
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
 from clicooper_hpc.transport.channel import Counters
@@ -53,7 +53,7 @@ class Comms:
     control: MPI.Intracomm
 
 
-class World:
+class World(Closing):
     """One rank among all ranks. Made by `clicooper_hpc.transport.mpi_library.start_mpi`.
 
     Parameters
@@ -87,15 +87,8 @@ class World:
         self._received = Counters()
         self._exchanges = 0
 
-    def __enter__(self) -> World:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Close all channels; after an error without waiting for what was sent to be taken."""
         self.close(flush=error is None)
 
     def tap_into(self, folder: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -96,16 +95,11 @@ class SingleWriter(TableWriter):
             raise ValueError(f"table {table} was made for {room} rows")
         super().append(table, values)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
         """Close; after an exception only flush, for the other ranks may never come to close."""
-        if kind is None:
+        if error is None:
             self.close()
-        elif not issubclass(kind, EnvironmentUnfitError):
+        elif not isinstance(error, EnvironmentUnfitError):
             self.flush()
 
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.atomic_files import fsync_path
@@ -91,7 +91,7 @@ def _convert(column: Column, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     return converted
 
 
-class TableWriter(ABC):
+class TableWriter(Closing):
     """Append rows to tables; block by block, data before marker.
 
     Rows are kept in memory until ``flush_rows`` of them wait, ``flush_seconds`` have passed since
@@ -216,15 +216,8 @@ class TableWriter(ABC):
         except (OSError, RuntimeError) as error:
             self._fail(error)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Close, also after an error: rows that were measured count whatever came next."""
         self.close()
 
     def _new_digest(self) -> RowsDigest:
