@@ -178,8 +178,8 @@ class Run:
             f"{self.folder.path}: {self.status}",
             f"run {attrs['run_id']}, created {attrs['created']}, "
             f"clicooper-hpc {attrs['creator_version']}",
-            f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, {hosts} host{'s' * (hosts != 1)}, "
-            f"layout {attrs['layout']}",
+            f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, "
+            f"{hosts} host{'s' * (hosts != 1)}, layout {attrs['layout']}",
         ]
         if restarts := int(attrs.get("restarts", 0)):
             lines.append(f"started again {restarts} time{'s' * (restarts != 1)}")
