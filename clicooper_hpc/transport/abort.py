@@ -1,4 +1,4 @@
-"""End all ranks at once, with one exit status and one message."""
+"""`abort_ranks`: end all ranks at once, with one exit status and one message."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["abort_ranks"]
 
+# A launcher that reads nothing any more must not keep a failed job alive.
 _DELIVERY_LIMIT_S = 2.0
 _POLL_S = 0.005
 _GRACE_S = 0.1
@@ -27,9 +28,12 @@ def _unread(descriptor: int) -> int:
     import termios
 
     try:
+        # Only a pipe has a reader who may be behind; FIONREAD of a file or a terminal says
+        # nothing.
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return 0
         return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+    # A standard stream may be closed: then there is nothing to wait for.
     except OSError:
         return 0
 
@@ -54,6 +58,7 @@ def abort_ranks(comm: MPI.Intracomm, code: int) -> NoReturn:
     if not 0 < code < 256:
         raise ValueError(f"an exit status after a failure is 1 to 255, not {code}")
     _deliver_output()
+    # From here on only the MPI library writes to stderr: its notice of the abort.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     comm.Abort(code)
     os._exit(code)  # the standard allows Abort to return; nothing may go on after it

@@ -72,7 +72,9 @@ def send_blob(
     """
     content = _flat_bytes(payload)
     total = content.size
+    # Two slots: one chunk is copied while the other is under way.
     sender = Sender(link, capacity_bytes=min(total, chunk_bytes), slots=2, deadline_s=deadline_s)
+    # max(total, 1): an empty blob is one empty chunk, for the receiver waits for a first message.
     for index, start in enumerate(range(0, max(total, 1), chunk_bytes)):
         # A copy, since the content may be read-only and torch knows no such tensor.
         chunk = torch.from_numpy(content[start : start + chunk_bytes].copy())
@@ -125,6 +127,7 @@ def receive_blob(
     )
     with contextlib.closing(receiver):
         message = receiver.receive(kind, step, 0, dtype=torch.uint8, shape=(None,), blob_bytes=None)
+        # Said by the peer, so compared with our own bound before it decides what is allocated.
         total = message.header.blob_bytes
         if total > limit_bytes:
             raise PeerError(
@@ -141,6 +144,7 @@ def receive_blob(
                 message = receiver.receive(
                     kind, step, index, dtype=torch.uint8, shape=(size,), blob_bytes=total
                 )
+            # The first was received in any shape, as its size follows from a total not known then.
             elif message.header.payload_bytes != size:
                 raise PeerError(
                     f"the first chunk of the {kind.words} of step {step} has "

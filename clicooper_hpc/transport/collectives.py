@@ -19,6 +19,7 @@ from clicooper_hpc.transport.message_kind import Kind
 __all__ = ["Agreement", "Star", "allreduce_failure", "broadcast", "gather"]
 
 _MESSAGE_LIMIT = 4096
+# What goes to the root: this rank's code. What comes back: the code and rank of the first failure.
 _UP = struct.Struct("<i")
 _DOWN = struct.Struct("<ii")
 
@@ -58,13 +59,13 @@ class Star:
     sent: Counters
     received: Counters
 
-    def put(self, link: Link, payload: bytes, deadline_s: float) -> None:
+    def send_bytes(self, link: Link, payload: bytes, deadline_s: float) -> None:
         """Send ``payload`` over one link."""
         self.sent.merge(
             send_blob(link, payload, kind=Kind.CONTROL, step=self.number, deadline_s=deadline_s)
         )
 
-    def take(self, link: Link, limit_bytes: int, deadline_s: float) -> bytes:
+    def receive_bytes(self, link: Link, limit_bytes: int, deadline_s: float) -> bytes:
         """Receive at most ``limit_bytes`` from one link."""
         content, counters = receive_blob(
             link,
@@ -82,10 +83,10 @@ def broadcast(star: Star, payload: bytes | None, *, limit_bytes: int, deadline_s
     if (star.me == star.root) != (payload is not None):
         raise ValueError("exactly the root passes a payload")
     if payload is None:
-        return star.take(star.links[0], limit_bytes, deadline_s)
+        return star.receive_bytes(star.links[0], limit_bytes, deadline_s)
     _check_length(payload, limit_bytes)
     for link in star.links:
-        star.put(link, payload, deadline_s)
+        star.send_bytes(link, payload, deadline_s)
     return payload
 
 
@@ -95,9 +96,9 @@ def gather(
     """Return every rank's ``payload`` in rank order at the root, ``None`` elsewhere."""
     _check_length(payload, limit_bytes)
     if star.me != star.root:
-        star.put(star.links[0], payload, deadline_s)
+        star.send_bytes(star.links[0], payload, deadline_s)
         return None
-    parts = {link.peer: star.take(link, limit_bytes, deadline_s) for link in star.links}
+    parts = {link.peer: star.receive_bytes(link, limit_bytes, deadline_s) for link in star.links}
     parts[star.me] = payload
     return [parts[rank] for rank in sorted(parts)]
 
@@ -116,6 +117,7 @@ def allreduce_failure(
     deadline_s
         Longest wait for one rank.
     """
+    # May cut a character in two, which is why the other side decodes with errors="replace".
     text = message.encode("utf-8")[:_MESSAGE_LIMIT]
     parts = gather(
         inwards,
@@ -127,7 +129,8 @@ def allreduce_failure(
     if parts is not None:
         worst = _DOWN.pack(0, -1)
         for rank, part in enumerate(parts):
-            _check_verdict(part, _UP.size, rank)
+            # A peer is not trusted: unpacking a short part would be a traceback, not an error.
+            _check_outcome(part, _UP.size, rank)
             (theirs,) = _UP.unpack_from(part)
             if theirs != 0:
                 worst = _DOWN.pack(theirs, rank) + part[_UP.size :]
@@ -135,7 +138,7 @@ def allreduce_failure(
     shared = broadcast(
         outwards, worst, limit_bytes=_DOWN.size + _MESSAGE_LIMIT, deadline_s=deadline_s
     )
-    _check_verdict(shared, _DOWN.size, outwards.root)
+    _check_outcome(shared, _DOWN.size, outwards.root)
     code, rank = _DOWN.unpack_from(shared)
     return Agreement(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
 
@@ -145,7 +148,7 @@ def _check_length(payload: bytes, limit_bytes: int) -> None:
         raise ValueError(f"{len(payload)} bytes in an exchange of at most {limit_bytes}")
 
 
-def _check_verdict(part: bytes, size: int, rank: int) -> None:
+def _check_outcome(part: bytes, size: int, rank: int) -> None:
     if len(part) < size:
         raise PeerError(
             f"a verdict of {len(part)} bytes, it has at least {size}",

@@ -1,4 +1,9 @@
-"""Which launcher started this process, and to which MPI family it belongs."""
+"""What the environment says of the launcher that started this process, and of its MPI family.
+
+The order in which launchers are asked matters where they are nested: MPICH's ``mpiexec`` in a
+Slurm job starts its ranks through ``srun``, so Slurm's variables then describe the helpers of
+``mpiexec``, not the ranks.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ _LOCAL_RANK_VARIABLES = (
 )
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 _OF_LAUNCHERS = ("PMI", "HYDI_", "MPI_LOCAL", "OMPI_", "PRTE_", "PALS_", "SLURM_", "MV2_COMM_")
+# Set by users, in containers: a child started without it would refuse to run as root.
 _OF_USERS = "OMPI_ALLOW_RUN_AS_ROOT"
 
 
@@ -82,6 +88,7 @@ def launcher_local_rank(env: Mapping[str, str] | None = None) -> int | None:
         number = _number(env, name)
         if number is not None:
             return number
+    # Under MPICH's mpiexec inside Slurm, SLURM_LOCALID is that of its helper: 0 for every rank.
     if "PMI_SIZE" in env or _slurm_step_size(env) is None:
         return None
     return _number(env, "SLURM_LOCALID")
@@ -109,6 +116,7 @@ def _identity(env: Mapping[str, str], size: int | None) -> tuple[str, str]:
     if "OMPI_COMM_WORLD_SIZE" in env:
         return "Open MPI's mpirun", "Open MPI"
     if "PMI_SIZE" in env:
+        # Both speak PMI; only mpiexec (Hydra) also tells the number of ranks on the node.
         if "SLURM_STEP_ID" in env and "MPI_LOCALNRANKS" not in env:
             return "srun with --mpi=pmi2", "MPICH"
         return "MPICH's mpiexec", "MPICH"

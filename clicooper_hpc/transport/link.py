@@ -37,6 +37,7 @@ class Link:
 
     def isend(self, raw: NDArray[uint8]) -> MPI.Request:
         """Start to send ``raw``, which must stay as it is until the request is complete."""
+        # Here and nowhere else, so that a tap has seen every byte that left the rank.
         if self.tap is not None:
             self.tap.record(raw.data, peer=self.peer, direction=self.direction, lane=self.lane)
         try:
@@ -62,6 +63,6 @@ class Link:
 
     def new_status(self) -> MPI.Status:
         """Return an object for MPI to report the length of a message in."""
-        from mpi4py import MPI
+        from mpi4py import MPI  # late: importing transport must not load an MPI library
 
         return MPI.Status()

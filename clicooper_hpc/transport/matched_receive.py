@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MatchedReceive", "TooLongError", "overruns_receive_buffers"]
 
+# A longer message is left with MPI: how much memory is taken is not for a peer to say.
 _THROW_AWAY_LIMIT_BYTES = 16 * 2**20
 
 
@@ -70,6 +71,7 @@ class MatchedReceive:
             return True
         if self._request is None:
             probed = MPI.Status()
+            # A matched probe takes the message out of the queue: what is measured is received.
             message = self._comm.Improbe(self._peer, self._tag, probed)
             if message is None:
                 return False
@@ -80,6 +82,7 @@ class MatchedReceive:
                 if size > _THROW_AWAY_LIMIT_BYTES:
                     self._comm = None
                     raise TooLongError(f"a message of {size} bytes")
+                # Taken all the same, so that its sender is not left waiting for a receive.
                 target = np.empty(size, dtype=np.uint8)
             self._request = message.Irecv(target)
         done = self._request.Test(status)
@@ -91,5 +94,6 @@ class MatchedReceive:
 
     def Cancel(self) -> None:  # noqa: N802  (MPI's name)
         """Withdraw the receive unless its message is already on its way."""
+        # Once matched it can no longer be withdrawn, only be waited for.
         if self._request is None:
             self._comm = None

@@ -9,12 +9,14 @@ __all__ = ["DIRECTIONS", "Direction", "Kind"]
 
 Direction = Literal["forward", "backward", "control"]
 
+#: Towards the last trainer, towards the first, and beside the training.
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "control")
 
 
 class Kind(IntEnum):
     """Purpose of a message; the number is its code on the wire."""
 
+    # The numbers are part of the wire format (docs/provenance.md digests them): never reuse one.
     CONTRACT = 1
     LABELS = 2
     RELEASE = 3

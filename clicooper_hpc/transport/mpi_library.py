@@ -1,9 +1,6 @@
-"""Start MPI, and find out whether the launcher and the MPI library belong together.
+"""Load the MPI library, start it, and find out whether it belongs to the launcher.
 
-Importing this module starts nothing: verbs that need no MPI work without one. The order in which
-launchers are asked matters where they are nested: MPICH's ``mpiexec`` in a Slurm job starts its
-ranks through ``srun``, so Slurm's variables then describe the helpers of ``mpiexec``, not the
-ranks.
+Importing this module starts nothing: verbs that need no MPI work without one.
 """
 
 from __future__ import annotations
@@ -55,6 +52,7 @@ def _load_mpi() -> ModuleType:
     try:
         import mpi4py
 
+        # By default `import mpi4py.MPI` calls MPI_Init, which a foreign launcher may not survive.
         mpi4py.rc(initialize=False, finalize=True)
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -85,6 +83,7 @@ def _start(mpi: ModuleType) -> None:
         with warnings.catch_warnings():
             # "Suspicious execution environment": `check_mpi_world` says the same as an error.
             warnings.simplefilter("ignore", RuntimeWarning)
+            # Threads exist (digests, autograd), but only this one calls MPI.
             mpi.Init_thread(mpi.THREAD_FUNNELED)
     except RuntimeError as error:
         raise _no_library(error) from error
@@ -101,6 +100,7 @@ def _processor_names(comm: MPI.Intracomm, mpi: ModuleType) -> list[str]:
     width = int(mpi.MAX_PROCESSOR_NAME) + 1
     mine = bytearray(mpi.Get_processor_name().encode("utf-8")[:width].ljust(width, b"\0"))
     names = bytearray(width * comm.Get_size())
+    # MPI's own collective: ours need a `World`, which is only being made here.
     comm.Allgather(mine, names)
     return [
         names[start : start + width].rstrip(b"\0").decode("utf-8", errors="replace")
@@ -111,6 +111,7 @@ def _processor_names(comm: MPI.Intracomm, mpi: ModuleType) -> list[str]:
 def _cores(sharing: int) -> int:
     """Cores for each of ``sharing`` ranks of a node: those it is bound to, or its part of all."""
     allowed = len(os.sched_getaffinity(0))
+    # A rank that is bound to some cores has them alone; one that is not shares all of the node.
     bound = allowed < (os.cpu_count() or 1)
     return allowed if bound else max(1, allowed // sharing)
 
@@ -129,15 +130,17 @@ def start_mpi() -> World:
     _start(mpi)
     job: MPI.Intracomm = mpi.COMM_WORLD
     job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
+    # A duplicate per direction: messages on one can never match receives on another.
     comms = Comms(job, job.Dup(), job.Dup(), job.Dup())
+    # Without a launcher that tells it, the ranks that can share memory are those of one node.
     node = job.Split_type(mpi.COMM_TYPE_SHARED)
-    told = launcher_local_rank()
+    named = launcher_local_rank()
     shared, sharing = node.Get_rank(), node.Get_size()
     node.Free()
     return World(
         comms,
         library=_library_name(mpi.Get_library_version()),
         processors=_processor_names(job, mpi),
-        local_rank=shared if told is None else told,
+        local_rank=shared if named is None else named,
         cores=_cores(sharing),
     )

@@ -1,4 +1,4 @@
-"""Wait for an MPI request without burning a core, and never for ever.
+"""Wait for an MPI request, within a deadline and without burning a core.
 
 Ranks often share cores (the owner beside a trainer, tests on a laptop). MPI's own wait spins, and
 no setting of the libraries helps; polling with a growing pause does: spin 20 us, then give up the
@@ -66,7 +66,7 @@ class PendingMessage:
         return f"{place}, {'chunk' if self.chunk else 'micro-batch'} {self.micro_batch}"
 
     def timeout_error(self, deadline_s: float) -> PeerError:
-        """Return the error for a wait of ``deadline_s`` seconds in vain."""
+        """Return the error for a wait of ``deadline_s`` seconds that ended without the message."""
         if self.sending:
             wish = f"for rank {self.peer} to take the {self.message} ({self.direction})"
         else:
@@ -84,8 +84,10 @@ def request_error(error: RuntimeError, what: PendingMessage) -> PeerError:
     A message longer than the buffer (MPI_ERR_TRUNCATE) is told apart from a peer that is gone.
     """
     error_class: Callable[[], int] | None = getattr(error, "Get_error_class", None)
+    # Not MPI's: a signal handler's or a bug's, which must not be blamed on the peer.
     if error_class is None:
         raise error
+    # Already loaded, as the error is its own; importing it here would load MPI for tests.
     if error_class() == sys.modules["mpi4py.MPI"].ERR_TRUNCATE:
         return PeerError(
             f"a longer message than agreed came in place of the {what.message}",
@@ -142,11 +144,13 @@ def wait_for_request(
         active and may be waited for again.
     """
     try:
+        # Mostly the message is here: then no clock is read.
         if request.Test(status):
             return 0.0
         start = time.perf_counter()
         pause = _FIRST_SLEEP_S
         while True:
+            # Measured before the last test: a message that came during a long sleep still counts.
             waited = time.perf_counter() - start
             if request.Test(status):
                 return waited
@@ -157,6 +161,7 @@ def wait_for_request(
             if waited < _YIELD_UNTIL_S:
                 _yield_core()
                 continue
+            # Late, so that ranks that never sleep keep the system's timers as they are.
             _sharpen_sleep()
             time.sleep(pause)
             pause = min(pause * _SLEEP_GROWTH, _LONGEST_SLEEP_S)

@@ -1,4 +1,4 @@
-"""The receiving end of a channel."""
+"""`Receiver`: the receiving end of a channel over MPI."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Receiver"]
 
+# A cancelled receive ends at once in a healthy library; on a broken one closing must still end.
 _CANCEL_DEADLINE_S = 5.0
 
 
@@ -79,6 +80,7 @@ class Receiver(ChannelEnd):
         self._posted: deque[_Cell] = deque()
         self._held: dict[int, _Cell] = {}
         self._serial = 0
+        # Posted before anything is sent: a message that finds a receive needs no buffer of MPI's.
         for _ in range(slots):
             slot = Slot(capacity_bytes, pinned=pinned)
             self._posted.append(_Cell(slot, link.irecv(slot.raw), link.new_status()))
@@ -91,7 +93,7 @@ class Receiver(ChannelEnd):
         if not head.arrived:
             try:
                 head.arrived = head.request.Test(head.status)
-            except RuntimeError as error:  # told by the receive, which knows what was due
+            except RuntimeError as error:  # raised by `receive`, which knows what was due
                 head.arrived, head.fault = True, error
         return head.arrived
 
@@ -145,6 +147,7 @@ class Receiver(ChannelEnd):
             header = self._checked_header(cell, want)
             _check_form(header, want, dtype, shape)
         except PeerError:
+            # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
                 self._repost(self._posted.popleft())
             raise
@@ -152,6 +155,7 @@ class Receiver(ChannelEnd):
         self._serial += 1
         self._held[self._serial] = cell
         size = HEADER_BYTES + header.payload_bytes
+        # After the checks: what was refused is neither counted nor part of a proof.
         self.counters.add(size, waited_s)
         if self.observer is not None:
             self.observer(cell.slot.raw[:size])
@@ -165,10 +169,12 @@ class Receiver(ChannelEnd):
         MPI writes behind autograd's back: a backward pass that still needs the tensor would take
         the next message for it. Recycled tensors count as changed, so it fails instead.
         """
+        # By number, not by slot: a message recycled twice must not free its successor's slot.
         cell = self._held.pop(message.serial, None)
         if cell is None:
             raise ValueError("this message was recycled before, or is another channel's")
         torch.autograd.graph.increment_version(message.tensor)
+        # A receive posted after closing would take the first message of the next channel.
         if not self.closed:
             self._repost(cell)
 
@@ -201,6 +207,7 @@ class Receiver(ChannelEnd):
 
     def _checked_header(self, cell: _Cell, want: _Want) -> Header:
         """Return the header of the message in ``cell`` if it is the wanted one."""
+        # What MPI measured, not what the header says of itself.
         came = cell.status.Get_count()
         header = unpack_header(
             cell.slot.header[:came],
@@ -234,6 +241,7 @@ class Receiver(ChannelEnd):
     def _repost(self, cell: _Cell) -> None:
         cell.request = self.link.irecv(cell.slot.raw)
         cell.arrived, cell.fault = False, None
+        # At the end of the queue: MPI matches receives of one link in the order they are posted.
         self._posted.append(cell)
 
 

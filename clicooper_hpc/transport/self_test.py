@@ -15,7 +15,9 @@ from clicooper_hpc.transport.world import MAX_LANE, World
 
 __all__ = ["HopTime", "SelfTest", "run_self_test"]
 
+# A lane nothing else opens.
 _LANE = MAX_LANE
+# The first messages make connections and map memory; only later ones tell the network's time.
 _WARM_UP = 3
 _RESULT = struct.Struct("<d")
 
@@ -101,6 +103,7 @@ def _ping_pong(
         if world.rank > peer:
             sender.send(message.tensor, Kind.CONTROL, 0, turn)
         if turn >= _WARM_UP:
+            # The fastest, not the mean: whatever else runs on the node only ever adds time.
             fastest = min(fastest, time.perf_counter() - start)
         _expect(message.tensor, 7, peer)
         if turn < last:  # else the receive posted again would take the next channel's message
@@ -150,6 +153,7 @@ def run_self_test(
     results = world.gather_bytes(
         b"".join(map(_RESULT.pack, mine)),
         limit_bytes=_RESULT.size * len(payload_sizes),
+        # The root takes them one after the other, and pairs are measured one after the other.
         deadline_s=deadline_s * world.size,
     )
     hops = tuple(

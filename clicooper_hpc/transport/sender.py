@@ -1,4 +1,4 @@
-"""The sending end of a channel."""
+"""`Sender`: the sending end of a channel over MPI."""
 
 from __future__ import annotations
 
@@ -90,11 +90,14 @@ class Sender(ChannelEnd):
             kind, wire_dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes
         )
         size = header.payload_bytes
+        # Refused here, where the tensor is known; the peer could only say "a longer message came".
         if size > self.capacity_bytes:
             raise ValueError(f"{size} bytes sent over a channel for {self.capacity_bytes}")
+        # Before the header is packed: until MPI is done with a slot its bytes must stay.
         waited_s = self._reclaim()
         slot = self._free[-1]
         pack_header_into(slot.header, header)
+        # Copied: the caller goes on with its tensor, and the wire has C order whatever its strides.
         source = tensor.detach()
         slot.payload_view(source.dtype, header.shape).copy_(
             source, non_blocking=self._pinned and source.is_cuda
@@ -103,6 +106,7 @@ class Sender(ChannelEnd):
             # MPI reads the slot from the host: the copy must have landed before it starts.
             torch.cuda.current_stream(source.device).synchronize()
         raw = slot.raw[: HEADER_BYTES + size]
+        # Before it leaves: once MPI has the buffer, nothing else may touch it.
         if self.observer is not None:
             self.observer(raw)
         request = self.link.isend(raw)

@@ -1,4 +1,4 @@
-"""A reusable message buffer: 64 bytes of header, then the payload at a 64-byte boundary."""
+"""`Slot`: a reusable message buffer, 64 bytes of header and the payload behind them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_slot_capacity"]
 
 # MPI libraries before MPI-4 count the bytes of a message in a C int.
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
+# Bounds the memory of a channel that does carry many shapes.
 _MOST_VIEWS = 8
 
 
@@ -49,6 +50,7 @@ class Slot:
     __slots__ = ("_views", "capacity_bytes", "header", "raw")
 
     def __init__(self, capacity_bytes: int, *, pinned: bool = False) -> None:
+        # One piece of memory for both: header and payload are one message, one MPI call.
         memory = torch.empty(HEADER_BYTES + capacity_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.capacity_bytes = capacity_bytes
         self.raw = memory.numpy()
@@ -59,11 +61,12 @@ class Slot:
         """View the payload as a tensor of ``dtype`` and ``shape``, without a copy.
 
         The caller has checked that it fits. Views are kept, as making one takes microseconds and
-        a channel carries the same few shapes for ever.
+        a channel carries the same few shapes all along.
         """
         view = self._views.get((dtype, shape))
         if view is None:
             count = math.prod(shape)
+            # torch.frombuffer refuses a count of 0.
             if count == 0:
                 return torch.empty(shape, dtype=dtype)
             flat = torch.frombuffer(self.raw, dtype=dtype, count=count, offset=HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""Keep the exact bytes that leave a rank, for tests and for whoever checks the privacy claims.
+"""`Tap`: keeps the exact bytes that leave a rank, to check the privacy claims against.
 
 A tap writes two files per rank: ``rank-003.wire``, the messages as sent (header and payload, one
 after the other), and ``rank-003.wire.csv``, one line per message: offset and length in the first
@@ -27,6 +27,7 @@ def _index_of(wire: Path) -> Path:
 
 def _open_private(path: Path) -> int:
     # What left the rank is no secret of the owner, but it is nobody else's business either.
+    # O_APPEND: a restart writes on behind what the run sent before.
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
@@ -42,6 +43,7 @@ class Tap:
         self.path = folder / f"rank-{rank:03d}.wire"
         self._wire = _open_private(self.path)
         self._index = _open_private(_index_of(self.path))
+        # Where a restart goes on: the index counts from the start of the file.
         self._offset = os.fstat(self._wire).st_size
         if os.fstat(self._index).st_size == 0:
             self._line(*_COLUMNS)
@@ -52,6 +54,7 @@ class Tap:
     def record(self, raw: memoryview, *, peer: int, direction: Direction, lane: int) -> None:
         """Append one message; the index line follows the bytes, so it never points beyond them."""
         rest = raw
+        # A write to a file may be short on a full disk or after a signal.
         while rest:
             rest = rest[os.write(self._wire, rest) :]
         self._line(self._offset, len(raw), peer, direction, lane)

@@ -1,4 +1,4 @@
-"""What this rank sent, received and waited for between two moments."""
+"""`TrafficMeter`: what this rank sent, received and waited for since the meter was made."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class TrafficMeter:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        # A difference, not a reset: channels count all along, and several meters may be read.
         self._before = world.traffic()
 
     def read_traffic(self) -> dict[str, float | int]:

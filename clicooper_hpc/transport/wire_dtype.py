@@ -1,4 +1,4 @@
-"""Element types of payloads on the wire, and the torch dtypes they stand for."""
+"""`DType`: element types of payloads on the wire, and the torch dtypes they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranks of a job and the communicators between them."""
+"""`World`: the ranks of a job, the communicators between them, the channels of this rank."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_LANE", "Comms", "Traffic", "World"]
 
+# Lanes are MPI tags. Blobs and exchanges have tags of their own, above those of channels.
 MAX_LANE = 99
 _BLOB_LANE = 100
 _EXCHANGE_LANE = 101
@@ -93,6 +94,7 @@ class World(Closing):
 
     def tap_into(self, folder: Path) -> None:
         """Write every byte sent from now on into ``folder``; see `clicooper_hpc.transport.tap`."""
+        # Links copy the tap when they are made: one opened before would go unrecorded.
         if self._channels or self._tap is not None:
             raise ValueError("set the tap once, before the first channel is opened")
         self._tap = Tap(folder, self.rank)
@@ -196,6 +198,7 @@ class World(Closing):
 
         Every rank must call this at the same point; all get the same answer.
         """
+        # Two stars: up and down are two exchanges, each with its number.
         return allreduce_failure(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
 
     def abort(self, code: int) -> NoReturn:
@@ -210,6 +213,7 @@ class World(Closing):
     def traffic(self) -> Traffic:
         """Return what went over all channels and blobs so far, per direction and way."""
         total: Traffic = {(direction, way): Counters() for direction in DIRECTIONS for way in WAYS}
+        # Blobs and exchanges open channels of their own for a moment; these are their sums.
         total["control", "sent"].merge(self._sent)
         total["control", "received"].merge(self._received)
         for (way, direction, _, _), channel in self._channels:
@@ -226,6 +230,7 @@ class World(Closing):
             withdrawn; end the job with `abort` then.
         """
         for _, channel in self._channels:
+            # Without flush senders stay open: a peer that failed would be waited for in vain.
             if not channel.closed and (flush or isinstance(channel, Receiver)):
                 channel.close()
         if self._tap is not None:
@@ -248,6 +253,7 @@ class World(Closing):
         return place
 
     def _star(self, root: int) -> Star:
+        # Counted alike on all ranks: one that skipped an exchange shows by a wrong number.
         self._exchanges += 1
         peers = [rank for rank in range(self.size) if rank != root] if self.rank == root else [root]
         links = tuple(self._link("control", peer, _EXCHANGE_LANE) for peer in peers)
