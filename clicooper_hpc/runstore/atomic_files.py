@@ -38,14 +38,17 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part. `OSError` passes through.
     """
     aside = path.with_name(f"{path.name}.part")
+    # Left by a process that was killed while it wrote.
     aside.unlink(missing_ok=True)
     try:
         yield aside
+        # Before the rename: else a lost node may keep the new name with no content behind it.
         fsync_path(aside)
         aside.replace(path)
-    except BaseException:
+    except BaseException:  # an interrupt too must leave no part behind
         aside.unlink(missing_ok=True)
         raise
+    # The rename itself is in the folder, which the file's fsync does not cover.
     fsync_folder(path.parent)
 
 

@@ -1,4 +1,4 @@
-"""What attacks found out about a run, as one HDF5 file: a table of findings, and arrays.
+"""`AttackRecord`: findings of attacks on a run, as one HDF5 file of a table and arrays.
 
 Layout of ``attacks.h5``: root attributes (format, run id, date, versions, how the attacks were
 run); the table ``findings``, one row per figure; ``arrays/ATTACK/PARTY/SEED/NAME`` for pictures and
@@ -139,6 +139,7 @@ def read_attack_findings(path: str | Path) -> pd.DataFrame:
         about = _checked_attributes(file, str(place))
         group = file["findings"]
         frame = rows_to_frame(stored_table(group), {0: read_stored_rows(group)}, rank_column=False)
+        # The row number is the frame's own index already.
         frame = frame.drop(columns=_AXIS)
         frame.attrs.update(about)
         return frame
@@ -155,6 +156,7 @@ def pack_attack_record(record: AttackRecord) -> bytes:
     ) as file:
         _fill(file, record)
         file.flush()
+        # The bytes of a file, so that MPI carries what the disk would hold.
         image: bytes = file.id.get_file_image()
     # As in `create_hdf5_file`: the image of an open file is marked as open.
     return closed_superblock(image) + image[SUPERBLOCK_BYTES:]
@@ -171,7 +173,7 @@ def unpack_attack_record(content: bytes, *, where: str) -> AttackRecord:
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             return _read(file, where)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError) as error:  # all that h5py raises on damage
         raise RunFolderError("these are no findings of attacks", where=where) from error
 
 
@@ -224,6 +226,7 @@ def _columns(record: AttackRecord) -> dict[str, NDArray[Any]]:
 
 
 def _encoded(values: Sequence[str]) -> NDArray[np.bytes_]:
+    # At least 1: HDF5 has no text of length 0.
     raw = [value.encode("utf-8") for value in values]
     return np.array(raw, dtype=f"S{max([1, *map(len, raw)])}")
 
@@ -258,6 +261,7 @@ def _checked_attributes(file: Any, where: str) -> dict[str, Attribute]:
             where=where,
             remedy="Name a file that `clicooper attack` wrote.",
         )
+    # Older versions are read, newer ones refused: their columns may mean something else.
     version = int(found.pop("format_version", 0))
     if version > _VERSION:
         raise RunFolderError(

@@ -1,4 +1,4 @@
-"""Where the state of a run lies between two lives, and how it gets there whole.
+"""Checkpoints of a run: where the state for a restart lies, and how it gets there whole.
 
 ``checkpoints/step-00000123/`` is what all ranks know after 123 steps: ``segment-001.safetensors``,
 the state of a segment, and ``rank-001.safetensors``, what else its rank remembers. ``index.json``
@@ -37,6 +37,7 @@ __all__ = [
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
+# Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -108,10 +109,12 @@ def keep_stage_checkpoint(
         stage_checkpoint_path(run, stage, segment),
         _step_folder(run, step) / segment_checkpoint_name(segment),
     )
+    # A file system without hard links gets a copy instead.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.samefile(stored):
             return
+        # A hard link costs no space: the checkpoint of this very step holds the same state.
         if stored.stat().st_size == len(content):
             with replace_atomically(path) as aside:
                 os.link(stored, aside)
@@ -138,10 +141,12 @@ def commit_checkpoint(
         "step": step,
         "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
     }
-    content["sha256"] = _seal(content)
+    # The index vouches for the files; this is for the index itself, cut short or edited.
+    content["sha256"] = _index_digest(content)
     folder = _step_folder(run, step)
     _write(folder / _INDEX, json.dumps(content, indent=1).encode())
     older = [one.folder for one in find_checkpoints(run) if one.step <= step]
+    # After the new index is whole: at every moment there is a checkpoint to restart from.
     _prune(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
 
 
@@ -149,13 +154,14 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     """Return the checkpoints of a run that have a sound index, newest first."""
     found = []
     for folder in _step_folders(run / "checkpoints"):
+        # Half-written or edited: then there is an older one, so no error here.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found.append(_read_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
 
 def drop_newer_checkpoints(run: Path, step: int) -> None:
-    """Let go of checkpoints after more than ``step`` steps: their indexes, so that none is whole.
+    """Invalidate checkpoints after more than ``step`` steps: their indexes, so that none is whole.
 
     Raises
     ------
@@ -165,6 +171,7 @@ def drop_newer_checkpoints(run: Path, step: int) -> None:
     for folder in _step_folders(run / "checkpoints"):
         if int(folder.name.removeprefix("step-")) > step:
             try:
+                # Only the index: without it no restart takes the folder; a later prune removes it.
                 (folder / _INDEX).unlink(missing_ok=True)
             except OSError as error:
                 raise EnvironmentUnfitError(
@@ -219,19 +226,24 @@ def _write(path: Path, content: bytes) -> None:
 
 def _read_index(folder: Path) -> RunCheckpoint:
     content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    seal = content.pop("sha256")
-    if (content["format"], content["version"], seal) != (_FORMAT, _VERSION, _seal(content)):
+    digest = content.pop("sha256")
+    if (content["format"], content["version"], digest) != (
+        _FORMAT,
+        _VERSION,
+        _index_digest(content),
+    ):
         raise ValueError("no index of this version, or a changed one")
     files = {
-        str(name): FileDigest(int(size), str(digest))
-        for name, (size, digest) in content["files"].items()
+        str(name): FileDigest(int(size), str(file_digest))
+        for name, (size, file_digest) in content["files"].items()
     }
+    # A folder copied under another name would restart the run at a wrong step.
     if folder.name != _step_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
     return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def _index_digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

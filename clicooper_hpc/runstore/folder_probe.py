@@ -1,4 +1,4 @@
-"""Try out what a run does to its folder, in a folder of its own that is gone afterwards."""
+"""Try out what a run does to its folder, in a folder of its own that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ class FolderFacts:
 
 def nearest_probe_folder(path: Path) -> Path:
     """Return ``path`` if it is there, else the nearest folder above it that is."""
+    # Links are not resolved: it is shown to the user, by the name that was given.
     whole = Path(os.path.abspath(path))
     return next(folder for folder in (whole, *whole.parents) if folder.is_dir())
 
@@ -71,6 +72,7 @@ def probe_file_system(path: str, mounts: str) -> str:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
+        # The kernel writes blanks in mount points as \\040.
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):  # of two mounts at one place the later one counts

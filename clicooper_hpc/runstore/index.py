@@ -1,4 +1,4 @@
-"""``run.h5``, the file users open: what ran where, and links to what every rank wrote.
+"""The index ``run.h5``, the file users open: what ran where, and links to every rank's tables.
 
 It is written twice, each time aside and renamed: at the start (`create_index`), and at the end
 with the results (`finish_index`), where the mark of a complete run is the very last thing written.
@@ -202,6 +202,7 @@ def create_index(
         require_parallel_hdf5()
         if rows is None:
             raise ValueError('layout "single" needs the number of rows of every table')
+    # A run folder holds what was paid for in privacy: it is never written over.
     if path.exists():
         raise RunFolderError(
             "there is a run already, and a run is never overwritten",
@@ -221,6 +222,7 @@ def create_index(
         )
         for number, some in tables.items():
             if header.layout == "shards":
+                # Links by relative name: the folder may be moved or copied as a whole.
                 file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_file_name(number), "/")
             else:
                 group = file.create_group(f"ranks/{number:03d}")
@@ -265,9 +267,11 @@ def finish_index(
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
     with create_hdf5_file(path, _libver(layout), start=path) as file:
+        # An index may be finished again, and the last results count.
         if "results" in file:
             del file["results"]
         if "shard_digests" in file:
+            # Detached first: the scale would keep a reference to a dataset that is gone.
             file["shard_digests"].dims[0].detach_scale(file["rank"])
             del file["shard_digests"]
         group = file.create_group("results")
@@ -286,6 +290,7 @@ def finish_index(
                 long_name="Digest of each rank's shard at the end; empty if it was missing",
                 axis=file["rank"],
             )
+        # Everything else is in the file by now: "complete" is true when it is written.
         file.flush()
         set_hdf5_attributes(file, {"status": status})
 
@@ -295,6 +300,7 @@ def shard_digest(path: Path) -> str:
     if not path.is_file():
         return ""
     with path.open("rb") as file:
+        # By the megabyte: a shard may be larger than memory.
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
 
 
@@ -314,6 +320,7 @@ def _link_owner(file: Any, tables: Sequence[Table]) -> None:
 
 
 def _set_privacy(group: Any, privacy: PrivacyText) -> None:
+    # The final card may have fewer entries than the promised one.
     for name in list(group.attrs):
         del group.attrs[name]
     set_hdf5_attributes(group, privacy.card)

@@ -1,4 +1,4 @@
-"""``/metrics`` of ``run.h5``: the ranks' tables seen as one array per quantity, nothing copied.
+"""``/metrics`` of ``run.h5``: virtual datasets over the ranks' tables, nothing copied.
 
 Virtual datasets over the shards (or, in layout "single", over the tables of the same file). They
 grow with the shards, so they are made once, before any shard exists. A shard that is missing
@@ -83,7 +83,7 @@ class _Maker:
         return self._add(group, name, view, column, f"{column.long_name}, by rank")
 
     def _extent(self, table: Table) -> tuple[int, int | None, Any]:
-        # Growing views start at length 1: one of length 0 stays empty for ever.
+        # Growing views start at length 1: one of length 0 stays empty.
         if self._layout == "shards":
             return 1, None, h5py.h5s.UNLIMITED
         count = self._rows[table.name]
@@ -98,6 +98,7 @@ class _Maker:
         return h5py.VirtualSource(file, path, (shape,), column.dtype, maxshape=(limit,))
 
     def _add(self, group: Any, name: str, view: Any, column: Column, long_name: str) -> Any:
+        # The fill value shows where a shard is missing: NaN or -1, never a plausible number.
         dataset = group.create_virtual_dataset(name, view, fillvalue=np.array(column.fill))
         set_hdf5_attributes(dataset, {"units": column.units, "long_name": long_name})
         return dataset

@@ -1,4 +1,4 @@
-"""The owner's secrets on disk: a folder only the owner can enter, files only the owner can read."""
+"""`PrivateFolder`: secrets on disk, in a folder and in files that only their owner can open."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class PrivateFolder:
         try:
             try:
                 path.mkdir(mode=0o700)
+                # The umask may have taken the owner's own rights away.
                 path.chmod(0o700)
             except FileExistsError:
+                # Rights of a folder found here are not mended: opened ones are refused below.
                 pass
             _require_closed(path, "700")
         except OSError as error:
@@ -53,6 +55,7 @@ class PrivateFolder:
                 where=str(place),
                 remedy="Free space on the file system of the run, then start again.",
             ) from error
+        # Looked at again: some file systems accept a mode and keep none.
         _require_closed(place, "600")
         return place
 
@@ -68,6 +71,7 @@ class PrivateFolder:
         """
         place = self._place(name)
         try:
+            # Before it is read: a secret others could read is no secret to build on.
             _require_closed(place, "600")
             return place.read_bytes()
         except OSError as error:
@@ -81,12 +85,14 @@ class PrivateFolder:
         return self._place(name).is_file()
 
     def _place(self, name: str) -> Path:
+        # Names come from code, but one with a slash would leave the folder.
         if not name or name in {".", ".."} or os.sep in name or "\0" in name:
             raise ValueError(f"{name!r} is not a plain file name")
         return self.path / name
 
 
 def _require_closed(path: Path, mode: str) -> None:
+    # Of the link itself: one that points elsewhere could be turned later.
     state = path.stat(follow_symlinks=False)
     if stat.S_ISLNK(state.st_mode) or state.st_uid != os.geteuid():
         raise EnvironmentUnfitError(

@@ -1,4 +1,4 @@
-"""Read a run: finished, still running, or left by a kill. Needs neither MPI nor torch.
+"""`Run`: read a run that is finished, running or left by a kill, without MPI or torch.
 
 ``run = open_run("runs/digits")`` and then ``run.table("training")`` (pandas), ``run.to_xarray()``,
 ``run.results``, ``run.privacy``, ``run.summary()``. Rows without a marker are never shown, and a
@@ -261,10 +261,12 @@ class Run:
 
     def _read(self, rank: int, wanted: str | None = None) -> dict[str, Any]:
         """Tables of ``rank``; rows are read for the one called ``wanted``."""
+        # Not through the index's links: a shard being written needs `read_hdf5_file`.
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
 
         def read(file: Any) -> dict[str, Any]:
+            # A shard of another run under this name would be shown as this run's.
             if not single and read_hdf5_attributes(file).get("run_id") != self.attrs["run_id"]:
                 raise RunFolderError(
                     "the shard belongs to another run",

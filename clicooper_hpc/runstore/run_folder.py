@@ -1,4 +1,4 @@
-"""The run folder: where each part of a run lies, and a fresh one made safely."""
+"""`RunFolder`: where each part of a run lies; a new folder is made, locked, removed here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = [
     "shard_file_name",
 ]
 
-#: File in the private folder that tells the folder of the job file.
+#: File in the private folder with the folder of the job file, which relative paths refer to.
 JOB_FOLDER = "job-folder"
-#: File in the private folder that tells what the run has paid; stored before anything leaves.
+#: File in the private folder with what the run has paid; stored before anything leaves.
 LEDGER_FILE = "ledger.json"
 #: File that asks a run to stop.
 STOP_FILE = "STOP"
@@ -84,6 +84,7 @@ def create_run_folder(path: str | Path) -> RunFolder:
             raise _taken(folder.path, "holds files already")
         # mkdir is atomic everywhere, so this line is what decides between two jobs.
         folder.delivery.mkdir()
+        # Tried now, not by the first file after all the preparation that follows.
         probe = folder.path / ".probe"
         with probe.open("wb") as file:
             file.write(b"clicooper")
@@ -102,7 +103,7 @@ def create_run_folder(path: str | Path) -> RunFolder:
 
 
 def lock_run_folder(folder: RunFolder) -> None:
-    """Keep every other process from writing this run as long as this one lives.
+    """Lock the run against every other process until this one ends.
 
     A lock the system takes back by itself when the process ends, however it ends. Where the file
     system has no locks, nothing is held.
@@ -132,7 +133,7 @@ def lock_run_folder(folder: RunFolder) -> None:
             where=str(folder.path),
             remedy="Wait until it has ended, or end it.",
         ) from None
-    except OSError:
+    except OSError:  # ENOLCK and the like: `clicooper doctor` says so
         os.close(handle)
 
 
@@ -155,6 +156,7 @@ def remove_unstarted_folder(path: Path) -> None:
         return
     if (path / "private" / LEDGER_FILE).exists():
         return
+    # A starting run may be at work here: its lock makes this fail.
     lock_run_folder(RunFolder(path))
     try:
         shutil.rmtree(path)

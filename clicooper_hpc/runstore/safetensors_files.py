@@ -1,4 +1,4 @@
-"""Weights on disk as safetensors: never pickle, never half a file."""
+"""Tensors on disk as safetensors: no code runs on loading, and no file is ever half written."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class RowsDigest:
     """
 
     def __init__(self, tables: Iterable[Table]) -> None:
+        # By name: writer and reader may know the tables in different orders.
         self._tables = tuple(sorted(tables, key=lambda table: table.name))
         self._hashes = {
             (table.name, column.name): hashlib.sha256()
@@ -42,9 +43,11 @@ class RowsDigest:
 
     def add(self, table: Table, rows: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Add ``rows``, one array per column; other tables than the given ones are passed over."""
+        # Tables whose rows are signed statements themselves need no digest.
         if table.name not in self._rows:
             return
         for column in table.columns:
+            # Little-endian whatever the machine: the reader may have another.
             dtype = np.dtype(column.dtype).newbyteorder("<")
             values = np.ascontiguousarray(rows[column.name]).astype(dtype, copy=False)
             self._hashes[table.name, column.name].update(values.tobytes())
@@ -92,6 +95,7 @@ class IndexContent:
     def digest(self) -> Digest:
         """Return the digest of all of it, as sorted JSON."""
         content = asdict(self)
+        # The status is written after the digest is signed.
         content["attrs"] = {k: v for k, v in self.attrs.items() if k != "status"}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
         return digest_bytes(INDEX_TAG, text.encode())

@@ -1,4 +1,4 @@
-"""How this project uses HDF5: fixed-length text, named dimensions, files that survive a full disk.
+"""HDF5 files as a run makes them: fixed-length text, named dimensions, safe on a full disk.
 
 All files are written with `LIBVER`, which HDF5 1.10 and later read; ``"latest"`` would lock older
 readers out. Locks are off: every file has one writer by construction (files are made exclusively),
@@ -51,6 +51,8 @@ def hdf5_version() -> str:
 
 def hdf5_text(value: str) -> np.ndarray[Any, Any]:
     """Return ``value`` as a scalar of fixed-length UTF-8, the only kind of text we store."""
+    # Text of variable length lies in HDF5's global heap, which no checksum covers. Length 0 is
+    # refused by HDF5.
     raw = value.encode("utf-8")
     return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
 
@@ -99,6 +101,7 @@ def open_swmr_file(path: Path) -> Any:
     """Open an existing file of ours as its single writer, with readers allowed from the start."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    # STRONG: objects still open must not keep the file open behind our back.
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_file_locking(False, True)
     # Not mode "r+" and then swmr_mode: in between the file would refuse readers.
@@ -124,9 +127,11 @@ def create_hdf5_file(
         yield file
         file.flush()
         image = file.id.get_file_image()
+    # Only now the disk: up to here an error leaves nothing behind.
     try:
         with replace_atomically(path) as aside:
             if mode is not None:
+                # Before the content: it must not be readable for a moment.
                 aside.touch(mode)
             # HDF5 1.10 takes the mark of an open file out of an image, but leaves its checksum.
             aside.write_bytes(closed_superblock(image) + image[SUPERBLOCK_BYTES:])
@@ -141,6 +146,7 @@ def abandon_hdf5_file(file: Any) -> None:
     process, with pages of messages and at last a crash. So its descriptor is pointed to memory:
     HDF5 writes the rest there in peace. Until then every written dataset must be held open.
     """
+    # Memory, as the disk is what failed; it is gone with the descriptor.
     scratch = os.memfd_create("clicooper-abandoned")
     with suppress(OSError, RuntimeError, ValueError):
         if file:
@@ -151,6 +157,7 @@ def abandon_hdf5_file(file: Any) -> None:
 
 def hdf5_write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
     """Turn what HDF5 or the system says about a failed write into the error the user sees."""
+    # HDF5 gives the system's number in its text only, deep in a stack of messages.
     found = re.search(r"errno = (\d+)", str(error))
     number = int(found.group(1)) if found else getattr(error, "errno", None)
     reason = os.strerror(number) if number else _first_line(error)

@@ -1,4 +1,4 @@
-"""Try out HDF5 as a run uses it: versions, filters, and a live file read while it is written."""
+"""Try out HDF5 as a run uses it: versions, filters, a file read while it is written."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def probe_hdf5(folder: Path | None) -> Hdf5Facts:
     except EnvironmentUnfitError as error:
         not_single = error.what
     missing = tuple(name for name, code in _FILTERS.items() if not h5py.h5z.filter_avail(code))
+    # Without its filters not even a chunk could be written.
     trial = None if folder is None or missing else _trial(folder)
     return Hdf5Facts(
         h5py.version.version,
@@ -102,6 +103,7 @@ def _write_and_read(path: Path) -> str:
         answer = _read_elsewhere(path)
         file.close()
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+        # Plainly closed, HDF5 would try to write the rest again and may crash at exit.
         abandon_hdf5_file(file)
         raise
     return answer
@@ -111,6 +113,7 @@ def _read_elsewhere(path: Path) -> str:
     """Read the live file in another process, for within one HDF5 would not go to the disk."""
     child = subprocess.run(
         [sys.executable, "-c", _READER, str(path)],
+        # h5py built for MPI starts MPI; with the launcher's variables it would join this job.
         env=without_launcher(os.environ),
         stdin=subprocess.DEVNULL,
         capture_output=True,

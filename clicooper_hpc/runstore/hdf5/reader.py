@@ -1,4 +1,4 @@
-"""Read an HDF5 file whatever state it is in: closed, being written, left by a kill, damaged.
+"""`read_hdf5_file`: read an HDF5 file that is closed, being written, left by a kill, or damaged.
 
 HDF5's own reader of live files (SWMR) is not used: it also opens what a kill left, but where a
 checksum is wrong it tries a hundred times and doubles its pause each time, which never ends. So a
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 # Where a live file is said to end: the stored end is from when it was opened for writing.
 _BEYOND = 1 << 40
+# 0.4 s in all, for a writer that is in the middle of something.
 _ATTEMPTS = 20
 _PAUSE_S = 0.02
 
@@ -60,9 +61,11 @@ def read_hdf5_file(path: Path, action: Callable[[Any], T]) -> T:
             if live:
                 with _View(path) as view, h5py.File(view, "r") as file:
                     return action(file)
+            # Looked at anew in every attempt: a writer may have closed the file meanwhile.
             with h5py.File(path, "r", locking=False) as file:
                 return action(file)
         except (OSError, RuntimeError, KeyError) as error:
+            # A closed file does not get better by waiting.
             if not live or attempt + 1 == _ATTEMPTS:
                 first_line = (str(error).splitlines() or [type(error).__name__])[0]
                 raise RunFolderError(
@@ -78,8 +81,10 @@ class _View(io.RawIOBase):
     """The bytes of a live file, except that its superblock says it is closed."""
 
     def __init__(self, path: Path) -> None:
+        # Unbuffered: an old copy of what the writer has replaced would look like damage.
         self._file = path.open("rb", buffering=0)
         head = self._file.read(SUPERBLOCK_BYTES)
+        # HDF5 checks the checksum made here, so the one on disk has to be checked before.
         if len(head) < SUPERBLOCK_BYTES or not is_superblock_sound(head):
             self._file.close()
             raise OSError("incorrect superblock checksum")

@@ -1,4 +1,4 @@
-"""The first bytes of an HDF5 file, versions 2 and 3, which say whether somebody writes it.
+"""The superblock of an HDF5 file, versions 2 and 3: its flags say whether it is being written.
 
 Layout: HDF5 file format specification, section II.A: signature, version, size of offsets, size of
 lengths, consistency flags, base address, extension address, end of file, root address, checksum.
@@ -19,6 +19,7 @@ __all__ = [
 _FIELDS = struct.Struct("<8s4B4Q")
 _SUM = struct.Struct("<I")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Bit 0: open for writing; bit 2: in SWMR mode. A kill leaves both set.
 _OPEN_FOR_WRITING = 0b101
 
 SUPERBLOCK_BYTES = _FIELDS.size + _SUM.size
@@ -29,6 +30,7 @@ def is_superblock_live(head: bytes) -> bool:
     if len(head) < SUPERBLOCK_BYTES:
         return False
     signature, version, _, _, flags, *_ = _FIELDS.unpack_from(head)
+    # Only version 3 has the flags; a file of version 2 opens in any state.
     return bool(signature == _SIGNATURE and version == 3 and flags & _OPEN_FOR_WRITING)
 
 
@@ -44,6 +46,7 @@ def closed_superblock(head: bytes, end: int | None = None) -> bytes:
     fields[4] = 0
     fields[7] = fields[7] if end is None else end
     front = _FIELDS.pack(*fields)
+    # Readers refuse a superblock whose checksum is not of these very bytes.
     return front + _SUM.pack(superblock_checksum(front))
 
 
@@ -59,11 +62,13 @@ def superblock_checksum(data: bytes) -> int:
 
     a = b = c = (0xDEADBEEF + len(data)) & mask
     padded = data + bytes(-len(data) % 12)
+    # Padded with zeros, which add nothing where the last word is incomplete.
     words = struct.unpack(f"<{len(padded) // 4}I", padded)
     for place in range(0, len(words), 3):
         a = (a + words[place]) & mask
         b = (b + words[place + 1]) & mask
         c = (c + words[place + 2]) & mask
+        # The last 12 bytes are not mixed here but by the final rounds below.
         if place + 3 < len(words):
             a = ((a - c) & mask) ^ turn(c, 4)
             c = (c + b) & mask

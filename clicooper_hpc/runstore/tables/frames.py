@@ -1,4 +1,4 @@
-"""Rows as pandas frames and xarray datasets."""
+"""Table rows as pandas frames and xarray datasets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows_to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.Data
     A column holding arrays becomes one column per element, ``name_0``, ``name_1``, ...; text is
     decoded. ``frame.attrs["units"]`` maps columns to units.
     """
-    import pandas as pd
+    import pandas as pd  # late: a run is written without pandas
 
     parts = []
     units: dict[str, str] = {}
@@ -57,15 +57,17 @@ def rows_to_dataset(
     float64 throughout, NaN where a rank has no such row; a step recorded twice counts as it was
     recorded last. ``epoch`` becomes a coordinate of ``step``.
     """
-    import xarray as xr
+    import xarray as xr  # late, as pandas
 
     recorded = [rows["step"] for _, by_rank in tables.values() for rank, rows in by_rank.items()]
     steps = np.unique(np.concatenate([np.empty(0, np.int64), *recorded]))
     variables: dict[str, Any] = {}
     for table, by_rank in tables.values():
         for column in table.columns:
+            # Arrays and text have no place on a (step, rank) grid of numbers.
             if column.shape or column.name == table.axis or np.dtype(column.dtype).kind == "S":
                 continue
+            # Whole numbers become floats too: NaN must be able to say "no such row".
             grid = np.full((len(steps), len(ranks)), np.nan)
             for place, rank in enumerate(ranks):
                 if rank in by_rank:
@@ -79,6 +81,7 @@ def rows_to_dataset(
     }
     if "epoch" in variables:
         _, grid, about = variables.pop("epoch")
+        # fmax passes over NaN: ranks that lack the step do not blank its epoch.
         epochs = np.fmax.reduce(grid, axis=1) if grid.size else np.empty(len(steps))
         coordinates["epoch"] = ("step", epochs, about)
     return xr.Dataset(variables, coordinates)

@@ -1,4 +1,4 @@
-"""What a run measures, as data: tables of columns with dtype, units and a long name.
+"""`Table` and `Column`: what a run measures, as data with dtypes, units and long names.
 
 Every rank writes some tables, one row per step (or per epoch, or per release). A row counts only
 once its ``complete`` marker is stored, which happens after everything else of that row was
@@ -67,6 +67,7 @@ class Column:
         if not (self.units and self.long_name):
             raise ValueError(f"column {self.name} needs units and a long name")
         kind = np.dtype(self.dtype)
+        # Types that HDF5 knows itself, so that every reader does.
         if kind.kind not in "fiuS" or kind.itemsize == 0:
             raise ValueError(f"column {self.name} cannot have dtype {self.dtype}")
 
@@ -251,7 +252,7 @@ PROVING = Table(
     ),
 )
 
-#: Tables whose rows are digested into signed statements; the others are signed themselves.
+#: Tables whose rows are digested into signed statements; rows of the others are signed themselves.
 DIGESTED_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, EVALUATION, RELEASES)
 
 OWNER_TABLES = (STEPS, EVALUATION, RELEASES, LEDGER, CHECKPOINTS)

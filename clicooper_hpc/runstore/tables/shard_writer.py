@@ -1,6 +1,6 @@
-"""One rank's shard: an HDF5 file with one writer, readable while it grows and after a kill.
+"""`ShardWriter`: one rank's HDF5 file, readable while it grows and after a kill.
 
-While a run lives the shard is in HDF5's single-writer-multiple-readers mode: whatever was flushed
+While a run goes on the shard is in HDF5's single-writer-multiple-readers mode: whatever was flushed
 can be read, even if the writer is killed in the middle of the next write. Closing rewrites it
 compactly, so that a finished shard is an ordinary file any program opens.
 """
@@ -51,7 +51,7 @@ class ShardWriter(TableWriter):
     Parameters
     ----------
     path
-        The shard; must not exist, unless this is a later life of the run: then it is replaced by
+        The shard; must not exist, unless this is a restart of the run: then it is replaced by
         one that begins with the ``earlier`` rows.
     tables
         Tables of this rank; all are made at once, since a live file cannot get new ones.
@@ -91,15 +91,18 @@ class ShardWriter(TableWriter):
                 columns = stored_columns(create_stored_table(new, table))
                 if self._written[table.name] and earlier is not None:
                     write_stored_rows(columns, 0, _complete(table, earlier.kept[table.name]))
+        # A file in SWMR mode gets no new objects, so it is made whole before it is opened so.
         try:
             self._file = open_swmr_file(path)
         except OSError as error:
             raise hdf5_write_error(path, error) from error
+        # Held open until the end, as `abandon_hdf5_file` asks.
         self._columns = {table.name: stored_columns(self._file[table.name]) for table in tables}
 
     def _store(self, blocks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> None:
         for name, rows in blocks.items():
             write_stored_rows(self._columns[name], self._written[name], rows)
+        # To the system, not to the disk: that is `sync`, before a proof or checkpoint relies on it.
         self._file.flush()
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Layout "single": all ranks write one file through parallel HDF5, behind the same interface.
+"""`SingleWriter`: layout "single", where all ranks write one file through parallel HDF5.
 
 Rank 0 makes the file alone, with the tables of every rank at their final size and their space
 allocated (`create_index`); then all ranks open it together. From there on nothing of the file's
@@ -37,6 +37,7 @@ def require_parallel_hdf5() -> None:
     if not h5py.get_config().mpi:
         reason = "this h5py has no parallel HDF5"
     elif _MAPPED_FILES.is_file():  # Linux
+        # Mapped into this process now: HDF5's library may be another than mpi4py's.
         loaded = mpi_libraries(_MAPPED_FILES.read_text(errors="replace"))
         if len(loaded) > 1:
             reason = f"this h5py was built for another MPI library ({' and '.join(loaded)} loaded)"
@@ -83,13 +84,15 @@ class SingleWriter(TableWriter):
         mine = self._file[f"ranks/{rank:03d}"]
         self._columns = {name: stored_columns(mine[name]) for name in self._buffers}
         for name, first in self._written.items():
-            # What a later life of the run does not go on behind never happened. A new run has none.
+            # Rows behind the checkpoint a restart began from are void. A new run has none.
             marker = self._columns[name][COMPLETE.name]
+            # Looked at first: a new file has only zeros.
             if marker[first:].any():
                 marker[first:] = 0
 
     def append(self, table: str, values: Mapping[str, Any]) -> None:
         """Add one row, as in `TableWriter.append`; `ValueError` if the table has no row left."""
+        # The file cannot grow: changing its structure would be collective.
         room = len(next(iter(self._columns[table].values())))
         if self._written[table] + len(self._buffers[table]) >= room:
             raise ValueError(f"table {table} was made for {room} rows")

@@ -1,4 +1,4 @@
-"""Tables in HDF5: make them, find out what they are, read the rows that count."""
+"""Tables as HDF5 groups: made, recognised, written, and read as far as rows are complete."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def create_stored_table(
     allocated, for writing by several ranks at once. Else it is empty and grows: compressed, with
     checksums, in chunks for appending (``live``) or for reading.
     """
+    # Columns come back in the order of the table, not of the alphabet.
     group = parent.create_group(table.name, track_order=True)
     set_hdf5_attributes(group, {"axis": table.axis, "long_name": table.long_name})
     scale = _create_column(group, table.column(table.axis), rows, live)
@@ -65,12 +66,14 @@ def _create_column(group: Any, column: Column, rows: int | None, live: bool) -> 
             "shape": (0, *column.shape),
             "maxshape": (None, *column.shape),
             "chunks": (chunk, *column.shape),
+            # gzip is in every HDF5; others would need a plugin to read a run.
             "compression": "gzip",
             "compression_opts": 4,
             "shuffle": True,
             "fletcher32": True,
         }
     else:
+        # Space at once: a rank that writes into it later changes no structure of the shared file.
         early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
@@ -84,6 +87,7 @@ def _create_column(group: Any, column: Column, rows: int | None, live: bool) -> 
 def find_stored_tables(parent: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and group of every table directly under ``parent``."""
     for name, item in parent.items():
+        # The marker tells a table from any other group with an axis.
         if isinstance(item, h5py.Group) and "axis" in item.attrs and COMPLETE.name in item:
             yield name, item
 
@@ -140,5 +144,6 @@ def read_stored_rows(group: Any) -> Rows:
         if name != COMPLETE.name:
             # The file may remember the column's length from before the marker was read.
             dataset.refresh()
+            # Cut first: rows behind the last complete one may be half written.
             rows[name] = dataset[:stop][done]
     return rows

@@ -1,4 +1,4 @@
-"""Rows waiting to be written, and the writer interface both layouts of a run share."""
+"""`TableWriter`: appends rows to tables, block by block; what both layouts of a run share."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class RowBuffer:
         unknown = values.keys() - self._columns.keys()
         if unknown:
             raise ValueError(f"table {self.table.name} has no column {sorted(unknown)}")
+        # All converted before any is kept: a refused value leaves no row half added.
         row = {column.name: _convert(column, values) for column in self.table.columns}
         for name, value in row.items():
             self._columns[name].append(value)
@@ -106,7 +107,7 @@ class TableWriter(Closing):
     clock
         Seconds that never go backwards.
     earlier
-        What an earlier life of the run left and this one goes on behind.
+        Rows that a restart keeps and goes on behind.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class TableWriter(Closing):
         self._written = dict.fromkeys(self._buffers, 0)
         if earlier is not None:
             self._written = {name: earlier.count(name) for name in self._buffers}
+            # Stored, but in no signed digest yet: the next one has to cover them.
             for name, rows in earlier.unsealed.items():
                 self._digest.add(self._buffers[name].table, rows)
         self._flush_rows = flush_rows
@@ -185,6 +187,7 @@ class TableWriter(Closing):
         self._flushed_at = self._clock()
         if not blocks:
             return
+        # What is digested is what is written, from the same arrays.
         for name, rows in blocks.items():
             self._digest.add(self._buffers[name].table, rows)
         counts = {name: len(next(iter(rows.values()))) for name, rows in blocks.items()}
@@ -192,6 +195,7 @@ class TableWriter(Closing):
             name: {COMPLETE.name: np.ones(count, COMPLETE.dtype)} for name, count in counts.items()
         }
         try:
+            # Two steps, the marker last: a kill in between leaves rows that nobody counts.
             self._store(blocks)
             self._store(markers)
         except (OSError, RuntimeError) as error:
@@ -210,6 +214,7 @@ class TableWriter(Closing):
         if self._closed or self._failure:
             return
         self.flush()
+        # Before the end of the file: whatever fails there, no row is taken any more.
         self._closed = True
         try:
             self._finish()
@@ -226,6 +231,7 @@ class TableWriter(Closing):
         )
 
     def _require_open(self) -> None:
+        # The same error at every later call: rows after a gap would look complete.
         if self._failure:
             raise self._failure
         if self._closed:
