@@ -1,4 +1,4 @@
-"""Which stages are audited: drawn from a secret, after all proofs are fixed.
+"""The audit challenge: which stages are audited, drawn from a secret once all proofs are fixed.
 
 A trainer that knew beforehand which stages are replayed would train only those. The draw therefore
 depends on a secret of the owner's and on the root of the ledger that holds the proofs: whoever can
@@ -45,6 +45,7 @@ def draw_challenge(secret: bytes, ledger_root: bytes, stages: int, count: int) -
         raise ValueError(f"cannot draw {count} of {stages} stages")
     info = _INFO + ledger_root + stages.to_bytes(_WORD_BYTES, "little")
     words = _Words(HKDF(SHA256(), 32, salt=None, info=info).derive(secret))
+    # A shuffle from the front, cut off: a longer draw then begins with the shorter one.
     order = list(range(stages))
     for place in range(count):
         chosen = place + words.below(stages - place)
@@ -60,6 +61,7 @@ def challenge_detection_probability(bad: int, stages: int, count: int) -> float:
     """
     if not 0 <= bad <= stages or not 0 <= count <= stages:
         raise ValueError(f"{bad} bad and {count} drawn of {stages} stages")
+    # In fractions: binomials of many stages overflow floats.
     return float(1 - Fraction(comb(stages - bad, count), comb(stages, count)))
 
 
@@ -78,6 +80,7 @@ class _Words:
     """Uniform 64-bit words of the ChaCha20 stream of a 32-byte key (nonce and counter zero)."""
 
     def __init__(self, key: bytes) -> None:
+        # Nonce zero: the key is derived for this one ledger and used for one draw.
         self._stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
 
     def below(self, limit: int) -> int:
@@ -85,5 +88,6 @@ class _Words:
         words = 2 ** (8 * _WORD_BYTES)
         while True:
             word = int.from_bytes(self._stream.update(bytes(_WORD_BYTES)), "little")
+            # Else the last, incomplete cycle of remainders would favour small numbers.
             if word < words - words % limit:
                 return word % limit

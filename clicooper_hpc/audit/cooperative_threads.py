@@ -1,7 +1,7 @@
-"""Threads of which exactly one runs at a time, in an order that never changes.
+"""`CooperativeThreads`: threads of which exactly one runs at a time, in a fixed order.
 
-Each body runs in a thread of its own until it waits for something that is not there yet; the baton
-then goes to the next body, in order of their numbers, whose wait is over. Nothing depends on the
+Each body runs in a thread of its own until it waits for something that is not there yet; then the
+next body runs, in order of their numbers, whose wait is over. Nothing depends on the
 operating system's scheduling, so a replay does the same things in the same order every time. And
 what one body does between two waits is never mixed with another's: layers that seed the process's
 random generator draw their own numbers.
@@ -19,6 +19,7 @@ from clicooper_hpc.errors import ClicooperError
 __all__ = ["CooperativeThreads"]
 
 
+# Of BaseException, so that code which catches Exception lets it pass.
 class _Stopped(BaseException):
     """Ends a body because another one failed; nothing between should catch it."""
 
@@ -41,7 +42,7 @@ class CooperativeThreads:
         self._failure: BaseException | None = None
 
     def run(self, bodies: Sequence[Callable[[], None]]) -> None:
-        """Run ``bodies``, one per name, to their ends; a baton is used once.
+        """Run ``bodies``, one per name, to their ends; for one call only.
 
         Raises
         ------
@@ -65,6 +66,7 @@ class CooperativeThreads:
         ]
         for thread in threads:
             thread.start()
+        # All threads stand at their gates; from here on one gate at most is open.
         self._gates[0].release()
         try:
             for thread in threads:
@@ -82,6 +84,7 @@ class CooperativeThreads:
         Only for the body that runs. ``ready`` must depend on nothing but what bodies do; ``what``
         names the thing waited for.
         """
+        # An error ends the other bodies here, between two of their acts.
         if self._failure is not None:
             raise _Stopped
         me = self._turn
@@ -110,8 +113,9 @@ class CooperativeThreads:
         self._pass_on(me)
 
     def _pass_on(self, me: int) -> None:
-        """Wake the next body that can go on; if there is none, end all."""
+        """Wake the next body that can run; if there is none, end all."""
         count = len(self._names)
+        # Round from the next one, so that none is passed over; itself last: its wait may be over.
         for number in ((me + offset) % count for offset in range(1, count + 1)):
             if self._alive[number] and self._can_run(number):
                 self._turn = number
@@ -138,5 +142,6 @@ class CooperativeThreads:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
+        # All at once: each meets the failure at its gate and returns.
         for gate in self._gates:
             gate.release()

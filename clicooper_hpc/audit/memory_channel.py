@@ -1,4 +1,4 @@
-"""Channels between the segments of one process: what `Sender` and `Receiver` do, without MPI.
+"""`MemoryChannel`: both ends of a channel between two segments of one process, without MPI.
 
 A message lies in memory of the same layout and alignment as in a run (kernels may choose their
 path by alignment), and is copied once. A channel has as many slots as a run's receiver: a sender
@@ -46,9 +46,9 @@ class MemoryChannel:
     slots
         Messages that can be sent and not yet recycled.
     threads
-        Who runs while an end waits.
+        What lets the other segments run while an end waits.
     recorder
-        Is told of every message, when it is sent and when it is received.
+        Notes every message when it is sent and when it is received.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class MemoryChannel:
             lambda: len(self._waiting) + len(self._held) < self._slots,
             f"{self._stream} to take the {kind.words} of step {step}, micro-batch {micro_batch}",
         )
+        # Packed as for the wire, since digests are of header and payload as they travel.
         message = pack_memory_message(tensor, kind, step, micro_batch)
         self._recorder.sent(self._stream, message[0], message[1].raw)
         self._waiting.append(message)
@@ -103,6 +104,7 @@ class MemoryChannel:
         self._threads.wait(self.ready, f"{wanted} on {self._stream}")
         header, slot = self._waiting.popleft()
         came_shape, came_dtype = header.shape, torch_dtype_of(header.dtype)
+        # As a receiver checks: a replay with a wrong job must end here, not in a false verdict.
         right = (header.kind, header.step, header.micro_batch) == (kind, step, micro_batch)
         if shape is not None:
             right &= len(shape) == len(came_shape) and all(
@@ -118,6 +120,7 @@ class MemoryChannel:
         self._serial += 1
         self._held.add(self._serial)
         self._recorder.received(self._stream)
+        # Detached, as the receiver's: a leaf that can gather a gradient.
         tensor = slot.payload_view(came_dtype, came_shape).detach()
         return Message(header, tensor, 0.0, self._serial)
 

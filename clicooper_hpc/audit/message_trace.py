@@ -1,4 +1,4 @@
-"""What went between the segments in a replay: every message, and who knew what before sending it.
+"""`MessageTrace`: every message of a replay, and what each rank had received before it sent one.
 
 Boundary b lies between rank b and rank b + 1 (rank 0 is the owner, rank i holds segment i). The
 forward stream of a boundary carries releases (b = 0) or activations, the backward stream gradients;
@@ -108,7 +108,7 @@ class TraceRecorder:
                 header.step,
                 header.micro_batch,
                 header.payload_bytes,
-                message_digest(raw),
+                message_digest(raw),  # now: the slot is reused after this call
             )
         )
 
@@ -125,6 +125,7 @@ class TraceRecorder:
 
     def _note(self, stream: Stream, rank: int, *, sends: bool) -> int:
         index = self._count[stream, sends]
+        # Counted apart for both ends: a message may be sent long before it is received.
         self._count[stream, sends] += 1
         self._events.setdefault(rank, []).append(MessageEvent(sends, stream, index))
         return index

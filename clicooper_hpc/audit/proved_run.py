@@ -73,7 +73,7 @@ class ProvedRun:
         """
         return [
             claimed_state(
-                # Nobody writes a checkpoint of stage -1: the job and its seeds give that state.
+                # No checkpoint is written before the first stage: job and seeds give that state.
                 initial[proof.segment - 1]
                 if stage == 0
                 else self._checkpoint(stage - 1, proof.segment),

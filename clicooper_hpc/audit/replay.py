@@ -1,4 +1,4 @@
-"""Train one stage again: every segment in this process, by the very code that trained it.
+"""`replay_stage`: train a stage again, every segment in this process, by the code that trained it.
 
     segment 1         segment 2         ...        segment N
     (1) lane of step s over channels in memory, one thread each, one running at a time
@@ -88,13 +88,14 @@ def replay_stage(
             f"{len(runtimes)} runtimes and {len(starts)} starts for {course.segments} segments"
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
+        # All of them before the first step: a state that does not fit ends the replay at once.
         import_state(runtime, start, where=f"state of segment {number} before the stage")
     threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
     _connect(runtimes, course, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
-    def lane(segment: int) -> Callable[[], None]:
+    def segment_body(segment: int) -> Callable[[], None]:
         def body() -> None:
             for event in steps:
                 loss = _train(runtimes[segment], course, segment, event, rows, recorder)
@@ -102,7 +103,7 @@ def replay_stage(
 
         return body
 
-    threads.run([lane(segment) for segment in range(len(runtimes))])
+    threads.run([segment_body(segment) for segment in range(len(runtimes))])
     return StageReplay(
         tuple(export_state(runtime) for runtime in runtimes),
         recorder.message_trace(),
@@ -116,10 +117,12 @@ def _connect(
     threads: CooperativeThreads,
     recorder: TraceRecorder,
 ) -> None:
+    # As many as a run's receivers have: more would let segments run ahead as they never could.
     slots = course.slots()
     backprop = course.coupling == "backprop"
 
     def channel(boundary: int, *, forward: bool) -> MemoryChannel | None:
+        # Boundary 0 is the owner's: its rows come by call, not over a channel.
         if not 0 < boundary < len(runtimes) or not (forward or backprop):
             return None
         stream = Stream(boundary, "forward" if forward else "backward")
@@ -146,6 +149,7 @@ def _train(
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
     parts = course.parts(len(event.batch.sub_labels))
+    # torch's losses take class numbers as int64 only.
     labels = event.batch.sub_labels.astype(np.int64)
     device = runtime.segment.device
     report = runtime.train_step(

@@ -1,4 +1,4 @@
-"""What enters segment 1 in a replay, and the messages in which the owner sent it."""
+"""Released rows as input of segment 1 in a replay, and the owner's messages that carried them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ def replayed_step_input(
         raw = rows(ids.reshape(-1))
         if event.from_owner:
             header, slot = pack_memory_message(raw, Kind.RELEASE, event.step, micro_batch)
+            # Both at once: nothing of a stage lies between the owner's send and the receipt.
             recorder.sent(RELEASES, header, slot.raw)
             recorder.received(RELEASES)
+        # Cloned, as trainer 1 clones its receive buffer: the rows stay the owner's.
         return mean_of_groups(raw.clone(), len(ids))
 
     return released

@@ -1,4 +1,4 @@
-"""`clicooper audit`: train stages of a run again and compare; needs no MPI, only the owner's files.
+"""`clicooper audit`: train stages again, compare, report; without MPI, from the owner's files.
 
 What only this shows: that the work was done. Signatures and marks say who, in which order.
 """
@@ -60,6 +60,7 @@ def report_audit(
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
     auditor = StageAuditor(open_run(path))
     _check_numbers(auditor, stages, sample, segment)
+    # Before anything is trained: elsewhere an honest run would FAIL to the bit.
     other = auditor.other_conditions()
     if other and tolerance is None:
         raise EnvironmentUnfitError(
@@ -67,6 +68,7 @@ def report_audit(
             where="audit",
             remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
         )
+    # A stage named twice is trained once; the order given is kept.
     chosen = list(dict.fromkeys(stages)) if sample is None else _draw(auditor, sample)
     audited = [_audited(auditor, stage, tolerance) for stage in chosen]
     failed = any(_failed(one.verdict, segment) for one in audited)

@@ -57,6 +57,7 @@ def claimed_messages(
     """
     found: dict[Stream, tuple[bytes, ...]] = {}
     for boundary, handoff in enumerate(handoffs):
+        # Signed, but perhaps of another place.
         if (handoff.stage, handoff.boundary) != (stage, boundary):
             raise EvidenceError("is another one", where=f"hand-off {boundary} of stage {stage}")
         for stream, flow in (
@@ -76,6 +77,7 @@ def claimed_messages(
                         where=where,
                         remedy="Bring back the file the run wrote.",
                     )
+                # Both ends of a stream agree by now: their roots are one signed root.
                 found[stream] = digests
     return found
 
@@ -96,6 +98,7 @@ def claimed_state(content: bytes, *, weights: str, training: str, where: str) ->
                 remedy="Bring back the checkpoint the run wrote.",
             )
     state = unpack_safetensors(content, where=where)
+    # A tensor no root covers could steer a replay without a signature.
     odd = sorted(name for name in state if not name.startswith((WEIGHTS, TRAINING)))
     if odd:
         raise EvidenceError(f"tensor {odd[0]} is not covered by any proof", where=where)

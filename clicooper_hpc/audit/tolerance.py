@@ -1,4 +1,4 @@
-"""Comparison within a tolerance, for replays that cannot be equal to the bit.
+"""`tolerance_verdict`: comparison within a tolerance, where a replay cannot be equal to the bit.
 
 The measure is how far the claimed end of a stage lies from the replayed one, as a fraction of the
 way the stage went: |W' - W| / |W - W0|, with W0 the state before the stage, W the claimed and W'
@@ -27,6 +27,7 @@ from clicooper_hpc.training.state import WEIGHTS
 __all__ = ["StateDistance", "tolerance_distance", "tolerance_from_replays", "tolerance_verdict"]
 
 _WEIGHTS = WEIGHTS.rstrip("/")
+# Fewer would make the largest of them a matter of luck.
 _FEWEST_REPLAYS = 20
 _MARGIN = 3.0
 
@@ -141,12 +142,15 @@ def _relative(
         if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
             return math.inf
         if theirs.ndim == 0 or not theirs.is_floating_point():
+            # Counters and whole numbers do not round: a step left out shows here.
             if not torch.equal(theirs, mine):
                 return math.inf
             continue
         before = start.get(name, torch.zeros_like(theirs))
+        # In float64: squares of small differences vanish in float32.
         apart += float((mine.double() - theirs.double()).square().sum())
         way += float((theirs.double() - before.double()).square().sum())
+    # Before the division: a stage that moved nothing is exact if it was claimed so.
     if apart == 0.0:
         return 0.0
     return math.sqrt(apart / way) if way > 0.0 else math.inf

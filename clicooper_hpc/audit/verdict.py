@@ -1,4 +1,4 @@
-"""What an audit says of a stage, and the comparison to the bit.
+"""`StageVerdict`: what an audit says of a stage, and the comparison to the bit.
 
 EXACT  Every message and every number of every state equals the replay's, byte for byte.
 TOL    The states are as close as the tolerance asks; said where the bits cannot be equal (another
@@ -102,6 +102,7 @@ def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
             unjudged.append(rank)
     if faults:
         order = {message: place for place, message in enumerate(trace.sent)}
+        # First departure first; faults of states have no message and come behind all messages.
         faults.sort(key=lambda f: len(order) if f.message is None else order[f.message])
         return StageVerdict(
             StageOutcome.FAIL,
@@ -135,6 +136,7 @@ def _check_complete(replay: StageReplay, claim: StageClaim) -> None:
 def _first_departure(trace: MessageTrace, stream: Stream, claimed: Sequence[bytes]) -> int | None:
     """Return the index of the first message that differs, is missing, or is one too many."""
     replayed = [message.digest for message in trace.messages_of(stream)]
+    # Not strict: a claim may be shorter or longer, which the last line tells.
     for index, (mine, theirs) in enumerate(zip(replayed, claimed, strict=False)):
         if mine != theirs:
             return index
@@ -148,6 +150,7 @@ def _judge(
     for event in replay.trace.events.get(rank, ()):
         if event.index < departed.get(event.stream, event.index + 1):
             continue
+        # It received something wrong before it sent anything wrong: not judged (see above).
         if not event.sends:
             return None, False
         message = replay.trace.messages_of(event.stream)[event.index]
@@ -157,6 +160,7 @@ def _judge(
         if stream.sender == rank:
             count = len(claim.digests[stream]) - len(replay.trace.messages_of(stream))
             return StageFault(rank, f"{count} more messages than the stage has, {stream}"), True
+    # The owner has no state after a stage.
     if rank == 0:
         return None, True
     difference = first_verdict_difference(claim.states[rank - 1], replay.states[rank - 1])
@@ -187,6 +191,7 @@ def first_verdict_difference(
                 f"{name} is {theirs.dtype} {list(theirs.shape)} instead of "
                 f"{mine.dtype} {list(mine.shape)}"
             )
+        # The number of differing values, for people; the verdict needs only that there is one.
         odd = _bytes(theirs) != _bytes(mine)
         if bool(odd.any()):
             count = int(odd.reshape(mine.numel(), -1).any(dim=1).sum())

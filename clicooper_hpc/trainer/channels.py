@@ -1,4 +1,4 @@
-"""The channels of one trainer: to its neighbours, to the owner, and how large they are."""
+"""`TrainerChannels`: channels of one trainer to its neighbours and the owner, and their sizes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class ChannelPlan:
 
         A running gradient norm (one float64) uses the same channels.
         """
+        # float32 at most: rows of 16 bits use half of the slot.
         return max(8, 4 * self.rows * rows_per_row * int(np.prod(shape)))
 
     @property
@@ -96,6 +97,7 @@ def open_trainer_channels(
             direction,
             peer,
             capacity_bytes=capacity,
+            # One message under way, one being packed; the receiver has the slots a schedule needs.
             slots=2,
             deadline_s=plan.deadline_s,
             pinned=pinned,

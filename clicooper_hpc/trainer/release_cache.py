@@ -1,4 +1,4 @@
-"""Where trainer 1 keeps released rows, so that the owner sends each only once."""
+"""`ReleaseCache`: where trainer 1 keeps released rows, so that the owner sends each only once."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class _ArrayCache:
         self._filled[ids] = True
 
     def get(self, ids: NDArray[np.int64]) -> Tensor:
+        # A row never received would be zeros, which train without an error.
         if not self._filled[ids].all():
             missing = int(ids[~self._filled[ids]][0])
             raise PeerError(f"the release cache was asked for sample {missing}, never received")
@@ -59,6 +60,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
             return np.memmap(opened, dtype=np.float32, mode="r+", shape=shape)
     finally:
         os.close(descriptor)
+        # At once: the mapping keeps the space, and no kill can leave released rows on disk.
         file.unlink()
 
 

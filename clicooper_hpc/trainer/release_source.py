@@ -1,4 +1,4 @@
-"""Segment 1's input: released rows from the owner or the cache, averaged if the job says so."""
+"""`ReleaseSource`: released rows for segment 1, from the owner or the cache, averaged if so set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ReleaseSource"]
 
 
 class ReleaseSource:
-    """Rows of one split by sample id.
+    """Released rows of one split by sample id.
 
     Parameters
     ----------
