@@ -44,11 +44,11 @@ def draw_challenge(secret: bytes, ledger_root: bytes, stages: int, count: int) -
     if not 1 <= count <= stages:
         raise ValueError(f"cannot draw {count} of {stages} stages")
     info = _INFO + ledger_root + stages.to_bytes(_WORD_BYTES, "little")
-    words = _Words(HKDF(SHA256(), 32, salt=None, info=info).derive(secret))
+    words = _UniformWords(HKDF(SHA256(), 32, salt=None, info=info).derive(secret))
     # A shuffle from the front, cut off: a longer draw then begins with the shorter one.
     order = list(range(stages))
     for place in range(count):
-        chosen = place + words.below(stages - place)
+        chosen = place + words.uniform_below(stages - place)
         order[place], order[chosen] = order[chosen], order[place]
     return order[:count]
 
@@ -76,14 +76,14 @@ def challenge_stages_needed(bad: int, stages: int, probability: float) -> int:
     )
 
 
-class _Words:
+class _UniformWords:
     """Uniform 64-bit words of the ChaCha20 stream of a 32-byte key (nonce and counter zero)."""
 
     def __init__(self, key: bytes) -> None:
         # Nonce zero: the key is derived for this one ledger and used for one draw.
         self._stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
 
-    def below(self, limit: int) -> int:
+    def uniform_below(self, limit: int) -> int:
         """Return the next uniform number in [0, limit)."""
         words = 2 ** (8 * _WORD_BYTES)
         while True:

@@ -20,7 +20,7 @@ __all__ = ["CooperativeThreads"]
 
 
 # Of BaseException, so that code which catches Exception lets it pass.
-class _Stopped(BaseException):
+class _ThreadStopped(BaseException):
     """Ends a body because another one failed; nothing between should catch it."""
 
 
@@ -60,7 +60,7 @@ class CooperativeThreads:
         compute_threads = torch.get_num_threads()
         threads = [
             threading.Thread(
-                target=self._live, args=(number, body, compute_threads), name=name, daemon=True
+                target=self._run_body, args=(number, body, compute_threads), name=name, daemon=True
             )
             for number, (name, body) in enumerate(zip(self._names, bodies, strict=True))
         ]
@@ -86,49 +86,49 @@ class CooperativeThreads:
         """
         # An error ends the other bodies here, between two of their acts.
         if self._failure is not None:
-            raise _Stopped
+            raise _ThreadStopped
         me = self._turn
         if ready():
             return
         self._waits[me] = (ready, what)
-        self._pass_on(me)
+        self._wake_next_thread(me)
         self._gates[me].acquire()
         if self._failure is not None:
-            raise _Stopped
+            raise _ThreadStopped
         self._waits[me] = None
 
-    def _live(self, me: int, body: Callable[[], None], compute_threads: int) -> None:
+    def _run_body(self, me: int, body: Callable[[], None], compute_threads: int) -> None:
         self._gates[me].acquire()
         if self._failure is not None:
             return
         torch.set_num_threads(compute_threads)
         try:
             body()
-        except _Stopped:
+        except _ThreadStopped:
             return
         except BaseException as error:  # noqa: BLE001 - raised again by run
-            self._fail(error)
+            self._fail_threads(error)
             return
         self._alive[me] = False
-        self._pass_on(me)
+        self._wake_next_thread(me)
 
-    def _pass_on(self, me: int) -> None:
+    def _wake_next_thread(self, me: int) -> None:
         """Wake the next body that can run; if there is none, end all."""
         count = len(self._names)
         # Round from the next one, so that none is passed over; itself last: its wait may be over.
         for number in ((me + offset) % count for offset in range(1, count + 1)):
-            if self._alive[number] and self._can_run(number):
+            if self._alive[number] and self._can_thread_run(number):
                 self._turn = number
                 self._gates[number].release()
                 return
         if any(self._alive):
-            self._fail(self._deadlock())
+            self._fail_threads(self._deadlock_error())
 
-    def _can_run(self, number: int) -> bool:
+    def _can_thread_run(self, number: int) -> bool:
         wait = self._waits[number]
         return wait is None or wait[0]()
 
-    def _deadlock(self) -> ClicooperError:
+    def _deadlock_error(self) -> ClicooperError:
         waits = [
             f"{name} waits for {wait[1]}"
             for name, wait, alive in zip(self._names, self._waits, self._alive, strict=True)
@@ -140,7 +140,7 @@ class CooperativeThreads:
             remedy="Give the audit the job, the cuts and the schedule of the run",
         )
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail_threads(self, error: BaseException) -> None:
         self._failure = self._failure or error
         # All at once: each meets the failure at its gate and returns.
         for gate in self._gates:

@@ -75,7 +75,7 @@ class MemoryChannel:
         )
         # Packed as for the wire, since digests are of header and payload as they travel.
         message = pack_memory_message(tensor, kind, step, micro_batch)
-        self._recorder.sent(self._stream, message[0], message[1].raw)
+        self._recorder.note_sent(self._stream, message[0], message[1].raw)
         self._waiting.append(message)
 
     def ready(self) -> bool:
@@ -119,7 +119,7 @@ class MemoryChannel:
             )
         self._serial += 1
         self._held.add(self._serial)
-        self._recorder.received(self._stream)
+        self._recorder.note_received(self._stream)
         # Detached, as the receiver's: a leaf that can gather a gradient.
         tensor = slot.payload_view(came_dtype, came_shape).detach()
         return Message(header, tensor, 0.0, self._serial)

@@ -39,7 +39,7 @@ class Stream:
         return self.boundary + (self.direction == "forward")
 
     def __str__(self) -> str:
-        return f"{_party(self.sender)} -> {_party(self.receiver)}"
+        return f"{_rank_name(self.sender)} -> {_rank_name(self.receiver)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class TraceRecorder:
         self._events: dict[int, list[MessageEvent]] = {}
         self._count: Counter[tuple[Stream, bool]] = Counter()
 
-    def sent(self, stream: Stream, header: Header, raw: NDArray[uint8]) -> None:
+    def note_sent(self, stream: Stream, header: Header, raw: NDArray[uint8]) -> None:
         """Note that a message leaves its sender; ``raw`` is header and payload."""
-        index = self._note(stream, stream.sender, sends=True)
+        index = self._note_event(stream, stream.sender, sends=True)
         self._sent.append(
             SentMessage(
                 stream,
@@ -112,9 +112,9 @@ class TraceRecorder:
             )
         )
 
-    def received(self, stream: Stream) -> None:
+    def note_received(self, stream: Stream) -> None:
         """Note that the receiver takes the next message."""
-        self._note(stream, stream.receiver, sends=False)
+        self._note_event(stream, stream.receiver, sends=False)
 
     def message_trace(self) -> MessageTrace:
         """Return everything so far."""
@@ -123,7 +123,7 @@ class TraceRecorder:
             {rank: tuple(events) for rank, events in sorted(self._events.items())},
         )
 
-    def _note(self, stream: Stream, rank: int, *, sends: bool) -> int:
+    def _note_event(self, stream: Stream, rank: int, *, sends: bool) -> int:
         index = self._count[stream, sends]
         # Counted apart for both ends: a message may be sent long before it is received.
         self._count[stream, sends] += 1
@@ -131,5 +131,5 @@ class TraceRecorder:
         return index
 
 
-def _party(rank: int) -> str:
+def _rank_name(rank: int) -> str:
     return f"segment {rank}" if rank else "owner"

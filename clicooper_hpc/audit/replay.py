@@ -92,13 +92,13 @@ def replay_stage(
         import_state(runtime, start, where=f"state of segment {number} before the stage")
     threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
-    _connect(runtimes, course, threads, recorder)
+    _connect_replay(runtimes, course, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
     def segment_body(segment: int) -> Callable[[], None]:
         def body() -> None:
             for event in steps:
-                loss = _train(runtimes[segment], course, segment, event, rows, recorder)
+                loss = _replay_step(runtimes[segment], course, segment, event, rows, recorder)
                 losses[segment].append(loss)
 
         return body
@@ -111,7 +111,7 @@ def replay_stage(
     )
 
 
-def _connect(
+def _connect_replay(
     runtimes: Sequence[SegmentRuntime],
     course: Course,
     threads: CooperativeThreads,
@@ -139,7 +139,7 @@ def _connect(
         )
 
 
-def _train(
+def _replay_step(
     runtime: SegmentRuntime,
     course: Course,
     segment: int,

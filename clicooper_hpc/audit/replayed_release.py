@@ -40,8 +40,8 @@ def replayed_step_input(
         if event.from_owner:
             header, slot = pack_memory_message(raw, Kind.RELEASE, event.step, micro_batch)
             # Both at once: nothing of a stage lies between the owner's send and the receipt.
-            recorder.sent(RELEASES, header, slot.raw)
-            recorder.received(RELEASES)
+            recorder.note_sent(RELEASES, header, slot.raw)
+            recorder.note_received(RELEASES)
         # Cloned, as trainer 1 clones its receive buffer: the rows stay the owner's.
         return mean_of_groups(raw.clone(), len(ids))
 

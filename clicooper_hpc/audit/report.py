@@ -24,7 +24,7 @@ __all__ = ["report_audit"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Audited:
+class _AuditedStage:
     stage: int
     first: int
     last: int
@@ -59,7 +59,7 @@ def report_audit(
     if tolerance is not None and not 0 < tolerance < 1:
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
     auditor = StageAuditor(open_run(path))
-    _check_numbers(auditor, stages, sample, segment)
+    _check_audit_options(auditor, stages, sample, segment)
     # Before anything is trained: elsewhere an honest run would FAIL to the bit.
     other = auditor.other_conditions()
     if other and tolerance is None:
@@ -69,14 +69,16 @@ def report_audit(
             remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
         )
     # A stage named twice is trained once; the order given is kept.
-    chosen = list(dict.fromkeys(stages)) if sample is None else _draw(auditor, sample)
-    audited = [_audited(auditor, stage, tolerance) for stage in chosen]
-    failed = any(_failed(one.verdict, segment) for one in audited)
-    text = (_as_json if as_json else _as_text)(auditor, audited, other)
+    chosen = (
+        list(dict.fromkeys(stages)) if sample is None else _draw_audited_stages(auditor, sample)
+    )
+    audited = [_audit_one_stage(auditor, stage, tolerance) for stage in chosen]
+    failed = any(_audit_failed(one.verdict, segment) for one in audited)
+    text = (_report_json if as_json else _report_text)(auditor, audited, other)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
-def _check_numbers(
+def _check_audit_options(
     auditor: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
 ) -> None:
     segments = auditor.view.run.segments
@@ -90,14 +92,14 @@ def _check_numbers(
         raise UsageError(f"the run has {segments} segments, from 1", where=f"--segment {segment}")
 
 
-def _failed(verdict: StageVerdict, segment: int | None) -> bool:
+def _audit_failed(verdict: StageVerdict, segment: int | None) -> bool:
     if verdict.outcome is not StageOutcome.FAIL:
         return False
     # Who could not be judged did not pass.
     return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
 
 
-def _draw(auditor: StageAuditor, count: int) -> list[int]:
+def _draw_audited_stages(auditor: StageAuditor, count: int) -> list[int]:
     key = (
         OwnerSecrets(PrivateFolder(auditor.private))
         .master_key(auditor.job)
@@ -108,7 +110,7 @@ def _draw(auditor: StageAuditor, count: int) -> list[int]:
     )
 
 
-def _audited(auditor: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
+def _audit_one_stage(auditor: StageAuditor, stage: int, tolerance: float | None) -> _AuditedStage:
     begun = time.perf_counter()
     found = auditor.audit_stage(stage)
     if tolerance is None:
@@ -117,10 +119,12 @@ def _audited(auditor: StageAuditor, stage: int, tolerance: float | None) -> _Aud
         verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
     bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
-    return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
+    return _AuditedStage(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
 
 
-def _as_text(auditor: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _report_text(
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+) -> str:
     lines = []
     if other:
         lines.append(f"other conditions than in the run: {'; '.join(other[:3])}")
@@ -136,12 +140,12 @@ def _as_text(auditor: StageAuditor, audited: Sequence[_Audited], other: Sequence
         f"%), {sum(one.seconds for one in audited):.1f} s"
     )
     lines.append(
-        f"audited: {len(audited)} of {auditor.stages} stages; {_chances(auditor, audited)}"
+        f"audited: {len(audited)} of {auditor.stages} stages; {_report_chances(auditor, audited)}"
     )
     return "\n".join(lines)
 
 
-def _chances(auditor: StageAuditor, audited: Sequence[_Audited]) -> str:
+def _report_chances(auditor: StageAuditor, audited: Sequence[_AuditedStage]) -> str:
     """Say what drawing so many stages by chance is worth."""
     some = sorted({1, max(1, auditor.stages // 10), max(1, auditor.stages // 2)})
     chances = ", ".join(
@@ -151,7 +155,9 @@ def _chances(auditor: StageAuditor, audited: Sequence[_Audited]) -> str:
     return f"drawn by chance, so many hit a bad one with probability ({chances})"
 
 
-def _as_json(auditor: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _report_json(
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+) -> str:
     return json.dumps(
         {
             "other_conditions": list(other),

@@ -64,13 +64,13 @@ def claimed_messages(
             (Stream(boundary, "forward"), handoff.forward),
             (Stream(boundary, "backward"), handoff.backward),
         ):
-            for rank, channel in _ends(stream):
+            for rank, channel in _stream_ends(stream):
                 if rank == 0:
                     continue  # the owner keeps no such table
                 where = f"table messages of rank {rank}, stage {stage}"
                 if rank not in tables:
                     raise EvidenceError("is missing", where=where)
-                digests = _digests(tables[rank], stage, channel)
+                digests = _table_digests(tables[rank], stage, channel)
                 if claimed_root(digests) != flow.root:
                     raise EvidenceError(
                         f"its messages of {stream} are not those that were signed",
@@ -110,13 +110,13 @@ def claimed_root(digests: Sequence[bytes]) -> str:
     return Record(digests=list(digests)).root.hex()
 
 
-def _ends(stream: Stream) -> tuple[tuple[int, Channel], tuple[int, Channel]]:
+def _stream_ends(stream: Stream) -> tuple[tuple[int, Channel], tuple[int, Channel]]:
     if stream.direction == "forward":
         return (stream.sender, "forward_out"), (stream.receiver, "forward_in")
     return (stream.sender, "backward_out"), (stream.receiver, "backward_in")
 
 
-def _digests(
+def _table_digests(
     table: Mapping[str, np.ndarray[Any, Any]], stage: int, channel: Channel
 ) -> tuple[bytes, ...]:
     chosen = (table["stage"] == stage) & (table["channel"] == channel.encode())

@@ -60,8 +60,11 @@ def tolerance_distance(
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(claimed.keys() | replayed.keys()):
-        groups.setdefault(_group(name), []).append(name)
-    values = {group: _relative(names, claimed, replayed, start) for group, names in groups.items()}
+        groups.setdefault(_tolerance_group(name), []).append(name)
+    values = {
+        group: _relative_distance(names, claimed, replayed, start)
+        for group, names in groups.items()
+    }
     weights = values.pop(_WEIGHTS, 0.0)
     return StateDistance(weights, max(values.values(), default=0.0, key=_nan_last))
 
@@ -100,7 +103,7 @@ def tolerance_verdict(
         StageOutcome.FAIL,
         f"states are farther from the replay than {tolerance:g}; compared within a tolerance, so "
         "the first segment below is suspected, not convicted",
-        tuple(StageFault(rank, _words(distances[rank - 1])) for rank in far),
+        tuple(StageFault(rank, _distance_words(distances[rank - 1])) for rank in far),
     )
 
 
@@ -111,7 +114,7 @@ def tolerance_from_replays(honest: Sequence[float]) -> float:
     return _MARGIN * max(honest)
 
 
-def _group(name: str) -> str:
+def _tolerance_group(name: str) -> str:
     """Return what is measured together: weights, head, or one kind of moment."""
     parts = name.split("/")
     return parts[-1] if parts[:2] == ["training", "optimizer"] else "/".join(parts[:-1])
@@ -121,14 +124,14 @@ def _nan_last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _words(distance: StateDistance) -> str:
+def _distance_words(distance: StateDistance) -> str:
     return (
         f"weights {distance.weights:.2g} and optimizer {distance.training:.2g} of the stage's way "
         "apart"
     )
 
 
-def _relative(
+def _relative_distance(
     names: Sequence[str],
     claimed: Mapping[str, Tensor],
     replayed: Mapping[str, Tensor],

@@ -86,7 +86,7 @@ def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
         The claim has no state for a segment, or no digests for a stream.
     """
     trace = replay.trace
-    _check_complete(replay, claim)
+    _check_claim_complete(replay, claim)
     departed = {
         stream: index
         for stream, digests in claim.digests.items()
@@ -95,7 +95,7 @@ def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
     faults: list[StageFault] = []
     unjudged: list[int] = []
     for rank in range(len(claim.states) + 1):
-        found, judged = _judge(rank, replay, claim, departed)
+        found, judged = _judge_rank(rank, replay, claim, departed)
         if found is not None:
             faults.append(found)
         elif not judged:
@@ -117,7 +117,7 @@ def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
     )
 
 
-def _check_complete(replay: StageReplay, claim: StageClaim) -> None:
+def _check_claim_complete(replay: StageReplay, claim: StageClaim) -> None:
     if len(claim.states) != len(replay.states):
         raise EvidenceError(
             f"{len(claim.states)} states are claimed for {len(replay.states)} segments",
@@ -143,7 +143,7 @@ def _first_departure(trace: MessageTrace, stream: Stream, claimed: Sequence[byte
     return None if len(replayed) == len(claimed) else min(len(replayed), len(claimed))
 
 
-def _judge(
+def _judge_rank(
     rank: int, replay: StageReplay, claim: StageClaim, departed: Mapping[Stream, int]
 ) -> tuple[StageFault | None, bool]:
     """Return what ``rank`` is at fault for, if anything, and whether it could be judged."""
@@ -154,7 +154,7 @@ def _judge(
         if not event.sends:
             return None, False
         message = replay.trace.messages_of(event.stream)[event.index]
-        return StageFault(rank, _words(rank, message, claim), message), True
+        return StageFault(rank, _fault_words(rank, message, claim), message), True
     for stream in departed:
         # What the replay has of this stream agrees: the claim has more.
         if stream.sender == rank:
@@ -171,7 +171,7 @@ def _judge(
     ), True
 
 
-def _words(rank: int, message: SentMessage, claim: StageClaim) -> str:
+def _fault_words(rank: int, message: SentMessage, claim: StageClaim) -> str:
     if rank == 0:
         return f"the rows given to this audit are not those that were sent ({message})"
     kind = "is missing" if message.index >= len(claim.digests[message.stream]) else "departs"
@@ -192,13 +192,13 @@ def first_verdict_difference(
                 f"{mine.dtype} {list(mine.shape)}"
             )
         # The number of differing values, for people; the verdict needs only that there is one.
-        odd = _bytes(theirs) != _bytes(mine)
+        odd = _tensor_bytes(theirs) != _tensor_bytes(mine)
         if bool(odd.any()):
             count = int(odd.reshape(mine.numel(), -1).any(dim=1).sum())
             return f"{count} of {mine.numel()} numbers of {name}"
     return None
 
 
-def _bytes(tensor: Tensor) -> Tensor:
+def _tensor_bytes(tensor: Tensor) -> Tensor:
     """Return the bytes of ``tensor``: unlike numbers, they tell -0 from 0 and know NaN again."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -16,8 +16,8 @@ from clicooper_hpc.doctor.gpu_aware import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.run.environment import git_commit, versions
 from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_probe_folder, probe_folder
+from clicooper_hpc.runstore.hdf5.parallel import mapped_mpi_libraries
 from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
-from clicooper_hpc.runstore.tables.single_writer import mpi_libraries
 from clicooper_hpc.transport.launcher import Launcher
 from clicooper_hpc.transport.world import World
 
@@ -117,7 +117,7 @@ def collect(
     error: ClicooperError | None = None,
 ) -> RankFacts:
     """Look at this rank and, as the first of its host, try out ``folder``."""
-    files = tuple(mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
+    files = tuple(mapped_mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
     tried = None
     hdf5 = None
     first = world is None or is_first_of_host(world)

@@ -17,7 +17,7 @@ from clicooper_hpc.pipeline.layout import Layout, make_layout
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.segment import Segment
-from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.trainer.channels import ChannelPlan
 from clicooper_hpc.training.agenda import Agenda
 from clicooper_hpc.training.contract import Contract

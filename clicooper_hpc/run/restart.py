@@ -34,12 +34,13 @@ from clicooper_hpc.run.start import (
 )
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer import make_trainer
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder, lock_run_folder
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
-from clicooper_hpc.runstore.tables.single_writer import SingleWriter, require_parallel_hdf5
+from clicooper_hpc.runstore.tables.single_writer import SingleWriter
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.transport.world import World
 

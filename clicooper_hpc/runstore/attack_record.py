@@ -109,7 +109,7 @@ def write_attack_record(path: Path, record: AttackRecord) -> None:
     """
     # Among the arrays are the owner's own images.
     with create_hdf5_file(path, mode=0o600) as file:
-        _fill(file, record)
+        _fill_attack_file(file, record)
 
 
 def read_attack_record(path: Path) -> AttackRecord:
@@ -120,7 +120,7 @@ def read_attack_record(path: Path) -> AttackRecord:
     RunFolderError
         The file is missing, damaged, or holds something else.
     """
-    return read_hdf5_file(path, lambda file: _read(file, str(path)))
+    return read_hdf5_file(path, lambda file: _read_attack_file(file, str(path)))
 
 
 def read_attack_findings(path: str | Path) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def read_attack_findings(path: str | Path) -> pd.DataFrame:
     place = Path(path)
 
     def read(file: Any) -> pd.DataFrame:
-        about = _checked_attributes(file, str(place))
+        about = _checked_attack_attributes(file, str(place))
         group = file["findings"]
         frame = rows_to_frame(stored_table(group), {0: read_stored_rows(group)}, rank_column=False)
         # The row number is the frame's own index already.
@@ -154,7 +154,7 @@ def pack_attack_record(record: AttackRecord) -> bytes:
     with h5py.File(
         "record.memory", "w", driver="core", backing_store=False, libver=LIBVER, locking=False
     ) as file:
-        _fill(file, record)
+        _fill_attack_file(file, record)
         file.flush()
         # The bytes of a file, so that MPI carries what the disk would hold.
         image: bytes = file.id.get_file_image()
@@ -172,14 +172,14 @@ def unpack_attack_record(content: bytes, *, where: str) -> AttackRecord:
     """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return _read(file, where)
+            return _read_attack_file(file, where)
     except (OSError, RuntimeError, KeyError) as error:  # all that h5py raises on damage
         raise RunFolderError("these are no findings of attacks", where=where) from error
 
 
-def _fill(file: Any, record: AttackRecord) -> None:
+def _fill_attack_file(file: Any, record: AttackRecord) -> None:
     set_hdf5_attributes(file, {"format": _FORMAT, "format_version": _VERSION, **record.attributes})
-    columns = _columns(record)
+    columns = _finding_columns(record)
     table = Table(
         "findings",
         _AXIS,
@@ -212,27 +212,27 @@ def _fill(file: Any, record: AttackRecord) -> None:
         )
 
 
-def _columns(record: AttackRecord) -> dict[str, NDArray[Any]]:
+def _finding_columns(record: AttackRecord) -> dict[str, NDArray[Any]]:
     rows = record.findings
     columns: dict[str, NDArray[Any]] = {_AXIS: np.arange(len(rows), dtype=np.int64)}
     for name in _TEXTS:
-        columns[name] = _encoded([str(row[name]) for row in rows])
+        columns[name] = _encode_texts([str(row[name]) for row in rows])
     for name in _NUMBERS:
         columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
     columns["seed"] = np.array([row["seed"] for row in rows], dtype=np.int64)
-    columns["run_id"] = _encoded([str(record.attributes["run_id"])] * len(rows))
+    columns["run_id"] = _encode_texts([str(record.attributes["run_id"])] * len(rows))
     columns[COMPLETE.name] = np.ones(len(rows), dtype=np.uint8)
     return columns
 
 
-def _encoded(values: Sequence[str]) -> NDArray[np.bytes_]:
+def _encode_texts(values: Sequence[str]) -> NDArray[np.bytes_]:
     # At least 1: HDF5 has no text of length 0.
     raw = [value.encode("utf-8") for value in values]
     return np.array(raw, dtype=f"S{max([1, *map(len, raw)])}")
 
 
-def _read(file: Any, where: str) -> AttackRecord:
-    about = _checked_attributes(file, where)
+def _read_attack_file(file: Any, where: str) -> AttackRecord:
+    about = _checked_attack_attributes(file, where)
     group = file["findings"]
     columns = read_stored_rows(group)
     texts = {
@@ -253,7 +253,7 @@ def _read(file: Any, where: str) -> AttackRecord:
     return AttackRecord(about, findings, arrays)
 
 
-def _checked_attributes(file: Any, where: str) -> dict[str, Attribute]:
+def _checked_attack_attributes(file: Any, where: str) -> dict[str, Attribute]:
     found = read_hdf5_attributes(file)
     if found.pop("format", None) != _FORMAT:
         raise RunFolderError(

@@ -77,7 +77,7 @@ def rank_checkpoint_name(rank: int) -> str:
     return f"rank-{rank:03d}.safetensors"
 
 
-def _step_folder(run: Path, step: int) -> Path:
+def _step_checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -89,7 +89,7 @@ def store_checkpoint_file(run: Path, step: int, name: str, content: bytes) -> Fi
     EnvironmentUnfitError
         It cannot be written; what older checkpoints hold is untouched.
     """
-    _write(_step_folder(run, step) / name, content)
+    _write_checkpoint_file(_step_checkpoint_folder(run, step) / name, content)
     return FileDigest(len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -107,7 +107,7 @@ def keep_stage_checkpoint(
     """
     path, stored = (
         stage_checkpoint_path(run, stage, segment),
-        _step_folder(run, step) / segment_checkpoint_name(segment),
+        _step_checkpoint_folder(run, step) / segment_checkpoint_name(segment),
     )
     # A file system without hard links gets a copy instead.
     with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def keep_stage_checkpoint(
             with replace_atomically(path) as aside:
                 os.link(stored, aside)
             return
-    _write(path, content)
+    _write_checkpoint_file(path, content)
 
 
 def commit_checkpoint(
@@ -142,21 +142,21 @@ def commit_checkpoint(
         "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
     }
     # The index vouches for the files; this is for the index itself, cut short or edited.
-    content["sha256"] = _index_digest(content)
-    folder = _step_folder(run, step)
-    _write(folder / _INDEX, json.dumps(content, indent=1).encode())
+    content["sha256"] = _checkpoint_index_digest(content)
+    folder = _step_checkpoint_folder(run, step)
+    _write_checkpoint_file(folder / _INDEX, json.dumps(content, indent=1).encode())
     older = [one.folder for one in find_checkpoints(run) if one.step <= step]
     # After the new index is whole: at every moment there is a checkpoint to restart from.
-    _prune(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
+    _prune_checkpoints(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
 
 
 def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     """Return the checkpoints of a run that have a sound index, newest first."""
     found = []
-    for folder in _step_folders(run / "checkpoints"):
+    for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_read_index(folder))
+            found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
 
@@ -168,7 +168,7 @@ def drop_newer_checkpoints(run: Path, step: int) -> None:
     EnvironmentUnfitError
         An index cannot be removed.
     """
-    for folder in _step_folders(run / "checkpoints"):
+    for folder in _step_checkpoint_folders(run / "checkpoints"):
         if int(folder.name.removeprefix("step-")) > step:
             try:
                 # Only the index: without it no restart takes the folder; a later prune removes it.
@@ -193,16 +193,16 @@ def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from error
+        raise _damaged_checkpoint(path, error.strerror or "cannot be read") from error
     wanted = checkpoint.files.get(name)
     if wanted is None:
-        raise _damaged(path, "not in the index")
+        raise _damaged_checkpoint(path, "not in the index")
     if FileDigest(len(content), hashlib.sha256(content).hexdigest()) != wanted:
-        raise _damaged(path, "its digest is not the one in the index")
+        raise _damaged_checkpoint(path, "its digest is not the one in the index")
     return content
 
 
-def _damaged(path: Path, reason: str) -> RunFolderError:
+def _damaged_checkpoint(path: Path, reason: str) -> RunFolderError:
     return RunFolderError(
         f"the checkpoint is damaged ({reason})",
         where=str(path),
@@ -210,7 +210,7 @@ def _damaged(path: Path, reason: str) -> RunFolderError:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_checkpoint_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(path) as aside:
@@ -224,13 +224,13 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _read_index(folder: Path) -> RunCheckpoint:
+def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
     content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     digest = content.pop("sha256")
     if (content["format"], content["version"], digest) != (
         _FORMAT,
         _VERSION,
-        _index_digest(content),
+        _checkpoint_index_digest(content),
     ):
         raise ValueError("no index of this version, or a changed one")
     files = {
@@ -238,25 +238,25 @@ def _read_index(folder: Path) -> RunCheckpoint:
         for name, (size, file_digest) in content["files"].items()
     }
     # A folder copied under another name would restart the run at a wrong step.
-    if folder.name != _step_folder(folder.parent.parent, int(content["step"])).name:
+    if folder.name != _step_checkpoint_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
     return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
 
 
-def _index_digest(content: Mapping[str, Any]) -> str:
+def _checkpoint_index_digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _step_folders(folder: Path) -> Iterable[Path]:
+def _step_checkpoint_folders(folder: Path) -> Iterable[Path]:
     if not folder.is_dir():
         return []
     return [one for one in sorted(folder.iterdir()) if _STEP.fullmatch(one.name) and one.is_dir()]
 
 
-def _prune(checkpoints: Path, *, spared: set[Path], upto: int) -> None:
+def _prune_checkpoints(checkpoints: Path, *, spared: set[Path], upto: int) -> None:
     """Remove older folders, whole or not; what cannot be removed only takes space."""
-    for folder in _step_folders(checkpoints):
+    for folder in _step_checkpoint_folders(checkpoints):
         if folder in spared or int(folder.name.removeprefix("step-")) > upto:
             continue
         with contextlib.suppress(OSError):

@@ -96,7 +96,7 @@ def probe_folder(folder: Path) -> FolderFacts:
         with probe_trial_folder(folder) as name:
             place = Path(name)
             secret = place / "secret"
-            failed = _attempt(lambda: _write(secret))
+            failed = _attempt_probe(lambda: _probe_write(secret))
             if failed:
                 return FolderFacts(path, kind, free, failed)
             return FolderFacts(
@@ -104,35 +104,35 @@ def probe_folder(folder: Path) -> FolderFacts:
                 kind,
                 free,
                 writing="",
-                renaming=_attempt(lambda: _rename(place)),
-                syncing=_attempt(lambda: _sync(secret)),
-                syncing_folders=_attempt(lambda: _sync(place)),
-                keeps_rights=_is_closed(secret, 0o600) and _is_closed(place, 0o700),
-                locking=_lock(secret),
+                renaming=_attempt_probe(lambda: _probe_rename(place)),
+                syncing=_attempt_probe(lambda: _probe_fsync(secret)),
+                syncing_folders=_attempt_probe(lambda: _probe_fsync(place)),
+                keeps_rights=_probe_is_private(secret, 0o600) and _probe_is_private(place, 0o700),
+                locking=_probe_lock(secret),
             )
     except OSError as error:
-        return FolderFacts(path, kind, free, _reason(error))
+        return FolderFacts(path, kind, free, _probe_error(error))
 
 
-def _reason(error: OSError) -> str:
+def _probe_error(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _attempt(trial: Callable[[], None]) -> str:
+def _attempt_probe(trial: Callable[[], None]) -> str:
     try:
         trial()
     except OSError as error:
-        return _reason(error)
+        return _probe_error(error)
     return ""
 
 
-def _write(path: Path) -> None:
+def _probe_write(path: Path) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(os.urandom(_TRIAL_BYTES))
 
 
-def _rename(place: Path) -> None:
+def _probe_rename(place: Path) -> None:
     old, new = place / "old", place / "new"
     old.write_bytes(b"old")
     new.write_bytes(b"new")
@@ -141,7 +141,7 @@ def _rename(place: Path) -> None:
         raise OSError(errno.EIO, "the old file is still there")
 
 
-def _sync(path: Path) -> None:
+def _probe_fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -149,11 +149,11 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _is_closed(path: Path, mode: int) -> bool:
+def _probe_is_private(path: Path, mode: int) -> bool:
     return path.stat().st_mode & 0o777 == mode
 
 
-def _lock(path: Path) -> str:
+def _probe_lock(path: Path) -> str:
     handle = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,11 +25,11 @@ from clicooper_hpc.runstore.hdf5.files import (
     read_hdf5_attributes,
     set_hdf5_attributes,
 )
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
 from clicooper_hpc.runstore.run_folder import RunFolder, shard_file_name
 from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
-from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
 from clicooper_hpc.runstore.tables.storage import create_stored_table
 
 __all__ = [
@@ -43,8 +43,8 @@ __all__ = [
     "create_index",
     "finish_index",
     "index_header_of",
+    "index_shard_digest",
     "note_index_restart",
-    "shard_digest",
 ]
 
 RUN_FORMAT = "clicooper-run"
@@ -136,7 +136,7 @@ def note_index_restart(path: Path, restarts: int) -> None:
     layout: Layout = (
         "single" if read_hdf5_file(path, read_hdf5_attributes)["layout"] == "single" else "shards"
     )
-    with create_hdf5_file(path, _libver(layout), start=path) as file:
+    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
         set_hdf5_attributes(file, {"restarts": restarts})
 
 
@@ -209,7 +209,7 @@ def create_index(
             where=str(path),
             remedy="Choose another folder with -o.",
         )
-    with create_hdf5_file(path, _libver(header.layout)) as file:
+    with create_hdf5_file(path, _index_libver(header.layout)) as file:
         set_hdf5_attributes(file, header.attributes())
         ranks = np.arange(len(header.hosts))
         rank = add_hdf5_dataset(
@@ -230,9 +230,9 @@ def create_index(
                     create_stored_table(group, table, rows=(rows or {})[table.name])
         add_metrics(file, tables, layout=header.layout, rows=rows)
         private = file.create_group("privacy")
-        _link_owner(file, tables[0])
+        _link_owner_tables(file, tables[0])
         if privacy:
-            _set_privacy(private, privacy)
+            _set_index_privacy(private, privacy)
             add_hdf5_dataset(
                 private,
                 "promised",
@@ -241,7 +241,7 @@ def create_index(
                 long_name="Privacy card as printed before the first release",
             )
         if pipeline:
-            _add_pipeline(file.create_group("pipeline"), pipeline)
+            _add_index_pipeline(file.create_group("pipeline"), pipeline)
 
 
 def finish_index(
@@ -266,7 +266,7 @@ def finish_index(
     attrs = read_hdf5_file(path, read_hdf5_attributes)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
-    with create_hdf5_file(path, _libver(layout), start=path) as file:
+    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
         # An index may be finished again, and the last results count.
         if "results" in file:
             del file["results"]
@@ -280,12 +280,12 @@ def finish_index(
                 group, name, result.value, units=result.units, long_name=result.long_name
             )
         if privacy:
-            _set_privacy(file["privacy"], privacy)
+            _set_index_privacy(file["privacy"], privacy)
         if layout == "shards":
             add_hdf5_dataset(
                 file,
                 "shard_digests",
-                [shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
+                [index_shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
                 units="text",
                 long_name="Digest of each rank's shard at the end; empty if it was missing",
                 axis=file["rank"],
@@ -295,7 +295,7 @@ def finish_index(
         set_hdf5_attributes(file, {"status": status})
 
 
-def shard_digest(path: Path) -> str:
+def index_shard_digest(path: Path) -> str:
     """Return the digest of a shard as hex, or "" if the shard is missing."""
     if not path.is_file():
         return ""
@@ -304,11 +304,11 @@ def shard_digest(path: Path) -> str:
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
 
 
-def _libver(layout: Layout) -> Any:
+def _index_libver(layout: Layout) -> Any:
     return SINGLE_LIBVER if layout == "single" else LIBVER
 
 
-def _link_owner(file: Any, tables: Sequence[Table]) -> None:
+def _link_owner_tables(file: Any, tables: Sequence[Table]) -> None:
     names = {table.name for table in tables}
     if EVALUATION.name in names:
         file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
@@ -319,7 +319,7 @@ def _link_owner(file: Any, tables: Sequence[Table]) -> None:
             file[f"provenance/{table.name}"] = h5py.SoftLink(f"/ranks/000/{table.name}")
 
 
-def _set_privacy(group: Any, privacy: PrivacyText) -> None:
+def _set_index_privacy(group: Any, privacy: PrivacyText) -> None:
     # The final card may have fewer entries than the promised one.
     for name in list(group.attrs):
         del group.attrs[name]
@@ -329,7 +329,7 @@ def _set_privacy(group: Any, privacy: PrivacyText) -> None:
     add_hdf5_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
 
 
-def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
+def _add_index_pipeline(group: Any, pipeline: PipelineText) -> None:
     add_hdf5_dataset(
         group, "schedule", pipeline.schedule, units="text", long_name="Schedule: actions by rank"
     )

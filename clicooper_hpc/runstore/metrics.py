@@ -38,7 +38,7 @@ def add_metrics(
 
     Row i is the i-th step a rank recorded. ``rows`` (layout "single") gives each table's length.
     """
-    maker = _Maker(file, layout, rows or {}, max(tables))
+    maker = _MetricsMaker(file, layout, rows or {}, max(tables))
     group = file.create_group("metrics")
     have = {rank: {table.name for table in some} for rank, some in tables.items()}
     walking = [rank for rank, names in have.items() if STEPS.name in names]
@@ -49,17 +49,19 @@ def add_metrics(
     step.make_scale("step")
     for column in (*STEPS.columns, COMPLETE):
         if column.name == "epoch":
-            _attach(maker.line(group, STEPS, column, max(walking)), step)
+            _attach_metric_scales(maker.line(group, STEPS, column, max(walking)), step)
         elif column.name != "step":
-            _attach(maker.grid(group, column.name, STEPS, column, walking), step, file["rank"])
+            _attach_metric_scales(
+                maker.grid(group, column.name, STEPS, column, walking), step, file["rank"]
+            )
     for column in TRAINING.columns if training else ():
         if column.name != TRAINING.axis:
-            _attach(maker.line(group, TRAINING, column, max(training)), step)
+            _attach_metric_scales(maker.line(group, TRAINING, column, max(training)), step)
             by_rank = maker.grid(group, f"{column.name}_by_rank", TRAINING, column, training)
-            _attach(by_rank, step, file["rank"])
+            _attach_metric_scales(by_rank, step, file["rank"])
 
 
-class _Maker:
+class _MetricsMaker:
     def __init__(self, file: Any, layout: Layout, rows: Mapping[str, int], last: int) -> None:
         self._layout = layout
         self._rows = rows
@@ -104,7 +106,7 @@ class _Maker:
         return dataset
 
 
-def _attach(dataset: Any, *scales: Any) -> None:
+def _attach_metric_scales(dataset: Any, *scales: Any) -> None:
     for place, scale in enumerate(scales):
         dataset.dims[place].attach_scale(scale)
         dataset.dims[place].label = scale.name.rsplit("/", 1)[-1]

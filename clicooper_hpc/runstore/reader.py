@@ -19,7 +19,7 @@ import numpy as np
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import Attribute, read_hdf5_attributes
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
-from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
+from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, index_shard_digest
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
@@ -101,7 +101,7 @@ class Run:
         return tuple(
             rank
             for rank, digest in enumerate(self._digests)
-            if shard_digest(self.folder.shard(rank)) != digest
+            if index_shard_digest(self.folder.shard(rank)) != digest
         )
 
     def table_names(self, rank: int) -> tuple[str, ...]:

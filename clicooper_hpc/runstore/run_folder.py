@@ -78,10 +78,10 @@ def create_run_folder(path: str | Path) -> RunFolder:
     folder = RunFolder(Path(path))
     try:
         if folder.path.exists() and not folder.path.is_dir():
-            raise _taken(folder.path, "is a file")
+            raise _folder_taken(folder.path, "is a file")
         folder.path.mkdir(parents=True, exist_ok=True)
         if any(folder.path.iterdir()):
-            raise _taken(folder.path, "holds files already")
+            raise _folder_taken(folder.path, "holds files already")
         # mkdir is atomic everywhere, so this line is what decides between two jobs.
         folder.delivery.mkdir()
         # Tried now, not by the first file after all the preparation that follows.
@@ -92,7 +92,7 @@ def create_run_folder(path: str | Path) -> RunFolder:
             os.fsync(file.fileno())
         probe.unlink()
     except FileExistsError:
-        raise _taken(folder.path, "was taken by another run just now") from None
+        raise _folder_taken(folder.path, "was taken by another run just now") from None
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the run folder cannot be written ({error.strerror})",
@@ -168,7 +168,7 @@ def remove_unstarted_folder(path: Path) -> None:
         ) from error
 
 
-def _taken(path: Path, how: str) -> RunFolderError:
+def _folder_taken(path: Path, how: str) -> RunFolderError:
     return RunFolderError(
         f"the run folder {how}, and a run is never overwritten",
         where=str(path),

@@ -33,7 +33,7 @@ def save_safetensors(
     """
     try:
         with replace_atomically(path) as aside:
-            save_file(_plain(tensors), aside, _texts(metadata))
+            save_file(_plain_tensors(tensors), aside, _safetensors_texts(metadata))
     except (OSError, SafetensorError) as error:
         raise EnvironmentUnfitError(
             f"the tensors cannot be written ({error})",
@@ -53,7 +53,7 @@ def load_safetensors(
     try:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as cause:
-        raise _unreadable(path, cause, error) from cause
+        raise _unreadable_safetensors(path, cause, error) from cause
 
 
 def read_safetensors_metadata(
@@ -64,12 +64,12 @@ def read_safetensors_metadata(
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as cause:
-        raise _unreadable(path, cause, error) from cause
+        raise _unreadable_safetensors(path, cause, error) from cause
 
 
 def pack_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors file as bytes, for a `PrivateFolder`."""
-    return save(_plain(tensors), _texts(metadata))
+    return save(_plain_tensors(tensors), _safetensors_texts(metadata))
 
 
 def unpack_safetensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]:
@@ -77,20 +77,22 @@ def unpack_safetensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]
     try:
         return load(content)
     except SafetensorError as cause:
-        raise _unreadable(Path(where), cause, RunFolderError) from cause
+        raise _unreadable_safetensors(Path(where), cause, RunFolderError) from cause
 
 
-def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # safetensors refuses views that share memory or have gaps; a copy of those is what is meant.
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
-def _texts(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+def _safetensors_texts(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     # safetensors 0.8 writes a header that is not JSON for no tensors and empty metadata.
     return dict(metadata) if metadata else None
 
 
-def _unreadable(path: Path, cause: Exception, error: type[ClicooperError]) -> ClicooperError:
+def _unreadable_safetensors(
+    path: Path, cause: Exception, error: type[ClicooperError]
+) -> ClicooperError:
     missing = isinstance(cause, FileNotFoundError)
     reason = "is missing" if missing else f"is damaged or not safetensors ({cause})"
     return error(

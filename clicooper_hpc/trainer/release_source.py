@@ -44,7 +44,7 @@ class ReleaseSource:
         if from_owner:
             rows = self._receive_from_owner(step, micro_batch, flat)
         elif self._cache is not None:
-            rows = self._cache.get(flat)
+            rows = self._cache.get_rows(flat)
         else:
             raise ClicooperError("rows are neither sent by the owner nor cached")
         return mean_of_groups(rows, len(ids))
@@ -61,5 +61,5 @@ class ReleaseSource:
         rows = message.tensor.clone()
         self._receiver.recycle(message)
         if self._cache is not None:
-            self._cache.put(ids, rows)
+            self._cache.put_rows(ids, rows)
         return rows

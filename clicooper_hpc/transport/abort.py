@@ -20,7 +20,7 @@ _POLL_S = 0.005
 _GRACE_S = 0.1
 
 
-def _unread(descriptor: int) -> int:
+def _unread_pipe_bytes(descriptor: int) -> int:
     """Return how many bytes in a pipe its reader has not taken yet; 0 for anything else."""
     if sys.platform != "linux":
         return 0
@@ -44,7 +44,7 @@ def _deliver_output() -> None:
         with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
             stream.flush()
     end = time.monotonic() + _DELIVERY_LIMIT_S
-    while (_unread(1) or _unread(2)) and time.monotonic() < end:
+    while (_unread_pipe_bytes(1) or _unread_pipe_bytes(2)) and time.monotonic() < end:
         time.sleep(_POLL_S)
     time.sleep(_GRACE_S)  # from the launcher's helper on this node to the user's terminal
 

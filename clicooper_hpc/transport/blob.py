@@ -27,7 +27,7 @@ CHUNK_BYTES = 4 * 2**20
 Blob = bytes | bytearray | memoryview | NDArray[np.generic] | torch.Tensor
 
 
-def _flat_bytes(payload: Blob) -> NDArray[np.uint8]:
+def _flat_blob_bytes(payload: Blob) -> NDArray[np.uint8]:
     """View (or, where it must, copy) ``payload`` as a one-dimensional array of bytes."""
     if isinstance(payload, torch.Tensor):
         return payload.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
@@ -70,7 +70,7 @@ def send_blob(
     PeerError
         If the peer takes a chunk too late or is gone.
     """
-    content = _flat_bytes(payload)
+    content = _flat_blob_bytes(payload)
     total = content.size
     # Two slots: one chunk is copied while the other is under way.
     sender = Sender(link, capacity_bytes=min(total, chunk_bytes), slots=2, deadline_s=deadline_s)

@@ -49,7 +49,7 @@ class Launcher:
     rank: int | None
 
 
-def _number(env: Mapping[str, str], name: str) -> int | None:
+def _launcher_number(env: Mapping[str, str], name: str) -> int | None:
     value = env.get(name, "")
     return int(value) if value.isdecimal() else None
 
@@ -62,7 +62,7 @@ def _slurm_step_size(env: Mapping[str, str]) -> int | None:
     """
     if "SLURM_PROCID" not in env or "SLURM_STEP_ID" not in env:
         return None
-    return _number(env, "SLURM_STEP_NUM_TASKS") or _number(env, "SLURM_NTASKS")
+    return _launcher_number(env, "SLURM_STEP_NUM_TASKS") or _launcher_number(env, "SLURM_NTASKS")
 
 
 def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
@@ -75,7 +75,7 @@ def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
     """
     env = os.environ if env is None else env
     for name in _SIZE_VARIABLES:
-        size = _number(env, name)
+        size = _launcher_number(env, name)
         if size is not None:
             return size
     return _slurm_step_size(env)
@@ -85,19 +85,19 @@ def launcher_local_rank(env: Mapping[str, str] | None = None) -> int | None:
     """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
     env = os.environ if env is None else env
     for name in _LOCAL_RANK_VARIABLES:
-        number = _number(env, name)
+        number = _launcher_number(env, name)
         if number is not None:
             return number
     # Under MPICH's mpiexec inside Slurm, SLURM_LOCALID is that of its helper: 0 for every rank.
     if "PMI_SIZE" in env or _slurm_step_size(env) is None:
         return None
-    return _number(env, "SLURM_LOCALID")
+    return _launcher_number(env, "SLURM_LOCALID")
 
 
 def read_launcher(env: Mapping[str, str]) -> Launcher:
     """Find out from the environment ``env`` who started this process."""
     size = launcher_size(env)
-    name, family = _identity(env, size)
+    name, family = _launcher_identity(env, size)
     told = next((env[key] for key in _RANK_VARIABLES if env.get(key, "").isdecimal()), None)
     rank = None if size is None or told is None else int(told)
     return Launcher(name, family, size, rank)
@@ -112,7 +112,7 @@ def without_launcher(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _identity(env: Mapping[str, str], size: int | None) -> tuple[str, str]:
+def _launcher_identity(env: Mapping[str, str], size: int | None) -> tuple[str, str]:
     if "OMPI_COMM_WORLD_SIZE" in env:
         return "Open MPI's mpirun", "Open MPI"
     if "PMI_SIZE" in env:

@@ -39,11 +39,13 @@ class Link:
         """Start to send ``raw``, which must stay as it is until the request is complete."""
         # Here and nowhere else, so that a tap has seen every byte that left the rank.
         if self.tap is not None:
-            self.tap.record(raw.data, peer=self.peer, direction=self.direction, lane=self.lane)
+            self.tap.record_message(
+                raw.data, peer=self.peer, direction=self.direction, lane=self.lane
+            )
         try:
             return self.comm.Isend(raw, self.peer, self.lane)
         except RuntimeError as error:  # mpi4py's exceptions derive from it
-            raise self._lost(error, "send to") from error
+            raise self._lost_peer_error(error, "send to") from error
 
     def irecv(self, raw: NDArray[uint8]) -> MPI.Request | MatchedReceive:
         """Post a receive into ``raw`` for the next message of this link."""
@@ -52,9 +54,9 @@ class Link:
         try:
             return self.comm.Irecv(raw, self.peer, self.lane)
         except RuntimeError as error:
-            raise self._lost(error, "receive from") from error
+            raise self._lost_peer_error(error, "receive from") from error
 
-    def _lost(self, error: RuntimeError, verb: str) -> PeerError:
+    def _lost_peer_error(self, error: RuntimeError, verb: str) -> PeerError:
         return PeerError(
             f"rank {self.me} cannot {verb} rank {self.peer} ({self.direction}): "
             f"MPI says {str(error).splitlines()[0]}",

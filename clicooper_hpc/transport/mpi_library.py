@@ -73,10 +73,10 @@ def find_mpi_library() -> str:
     EnvironmentUnfitError
         If no MPI library can be loaded.
     """
-    return _library_name(_load_mpi().Get_library_version())
+    return _mpi_library_name(_load_mpi().Get_library_version())
 
 
-def _start(mpi: ModuleType) -> None:
+def _start_mpi_library(mpi: ModuleType) -> None:
     if mpi.Is_initialized():
         return
     try:
@@ -89,7 +89,7 @@ def _start(mpi: ModuleType) -> None:
         raise _no_library(error) from error
 
 
-def _library_name(version: str) -> str:
+def _mpi_library_name(version: str) -> str:
     """Shorten what MPI says of itself to name and version, as in ``MPICH 5.0.2``."""
     first = version.strip("\0 \n").splitlines()[0].split(",")[0]
     return " ".join(first.replace("Version:", " ").split())
@@ -108,7 +108,7 @@ def _processor_names(comm: MPI.Intracomm, mpi: ModuleType) -> list[str]:
     ]
 
 
-def _cores(sharing: int) -> int:
+def _cores_per_rank(sharing: int) -> int:
     """Cores for each of ``sharing`` ranks of a node: those it is bound to, or its part of all."""
     allowed = len(os.sched_getaffinity(0))
     # A rank that is bound to some cores has them alone; one that is not shares all of the node.
@@ -127,7 +127,7 @@ def start_mpi() -> World:
         If no MPI library can be loaded.
     """
     mpi = _load_mpi()
-    _start(mpi)
+    _start_mpi_library(mpi)
     job: MPI.Intracomm = mpi.COMM_WORLD
     job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
     # A duplicate per direction: messages on one can never match receives on another.
@@ -139,8 +139,8 @@ def start_mpi() -> World:
     node.Free()
     return World(
         comms,
-        library=_library_name(mpi.Get_library_version()),
+        library=_mpi_library_name(mpi.Get_library_version()),
         processors=_processor_names(job, mpi),
         local_rank=shared if named is None else named,
-        cores=_cores(sharing),
+        cores=_cores_per_rank(sharing),
     )

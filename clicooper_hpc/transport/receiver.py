@@ -136,20 +136,20 @@ class Receiver(ChannelEnd):
             raise ValueError("this channel is closed")
         if not self._posted:
             raise ValueError(f"all {len(self._held)} slots are held: recycle a message first")
-        want = _Want(self.link, kind, step, micro_batch, blob_bytes)
+        want = _ExpectedMessage(self.link, kind, step, micro_batch, blob_bytes)
         cell = self._posted[0]
         waited_s = 0.0
         try:
             if not self.ready():
-                waited_s = self._await(cell, want.waiting())
+                waited_s = self._await_cell(cell, want.waiting())
             if cell.fault is not None:
                 raise request_error(cell.fault, want.waiting())
             header = self._checked_header(cell, want)
-            _check_form(header, want, dtype, shape)
+            _check_message_form(header, want, dtype, shape)
         except PeerError:
             # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
-                self._repost(self._posted.popleft())
+                self._repost_cell(self._posted.popleft())
             raise
         self._posted.popleft()
         self._serial += 1
@@ -176,7 +176,7 @@ class Receiver(ChannelEnd):
         torch.autograd.graph.increment_version(message.tensor)
         # A receive posted after closing would take the first message of the next channel.
         if not self.closed:
-            self._repost(cell)
+            self._repost_cell(cell)
 
     def close(self) -> None:
         """Withdraw the posted receives, so that MPI can shut down. Held tensors stay valid."""
@@ -192,7 +192,7 @@ class Receiver(ChannelEnd):
                     cell.request.Cancel()
                     wait_for_request(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
 
-    def _await(self, cell: _Cell, what: PendingMessage) -> float:
+    def _await_cell(self, cell: _Cell, what: PendingMessage) -> float:
         """Wait until the receive in ``cell`` has ended; return the seconds waited."""
         try:
             waited_s = wait_for_request(
@@ -205,7 +205,7 @@ class Receiver(ChannelEnd):
         cell.arrived = True
         return waited_s
 
-    def _checked_header(self, cell: _Cell, want: _Want) -> Header:
+    def _checked_header(self, cell: _Cell, want: _ExpectedMessage) -> Header:
         """Return the header of the message in ``cell`` if it is the wanted one."""
         # What MPI measured, not what the header says of itself.
         came = cell.status.Get_count()
@@ -238,14 +238,14 @@ class Receiver(ChannelEnd):
             )
         return header
 
-    def _repost(self, cell: _Cell) -> None:
+    def _repost_cell(self, cell: _Cell) -> None:
         cell.request = self.link.irecv(cell.slot.raw)
         cell.arrived, cell.fault = False, None
         # At the end of the queue: MPI matches receives of one link in the order they are posted.
         self._posted.append(cell)
 
 
-class _Want(NamedTuple):
+class _ExpectedMessage(NamedTuple):
     """The message a caller waits for; its words are only made when something goes wrong."""
 
     link: Link
@@ -270,9 +270,9 @@ class _Want(NamedTuple):
         )
 
 
-def _check_form(
+def _check_message_form(
     header: Header,
-    want: _Want,
+    want: _ExpectedMessage,
     dtype: torch.dtype | None,
     shape: Sequence[int | None] | None,
 ) -> None:

@@ -44,7 +44,7 @@ class SelfTest:
     hops: tuple[HopTime, ...]
 
 
-def _expect(tensor: torch.Tensor, value: int, peer: int) -> None:
+def _expect_payload(tensor: torch.Tensor, value: int, peer: int) -> None:
     if not bool((tensor == value).all()):
         raise PeerError(
             "the payload of a test message changed on its way",
@@ -54,7 +54,7 @@ def _expect(tensor: torch.Tensor, value: int, peer: int) -> None:
         )
 
 
-def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
+def _ring_test(world: World, payload_bytes: int, deadline_s: float) -> float:
     """Send a message once around all ranks; return the microseconds it took rank 0's."""
     before, after = (world.rank - 1) % world.size, (world.rank + 1) % world.size
     receiver = world.open_receiver(
@@ -73,7 +73,7 @@ def _ring(world: World, payload_bytes: int, deadline_s: float) -> float:
     if world.rank == 0:
         sender.send(token, Kind.CONTROL, 0, 0)
     message = receiver.receive(Kind.CONTROL, 0, 0, dtype=torch.uint8, shape=(payload_bytes,))
-    _expect(message.tensor, 42, before)
+    _expect_payload(message.tensor, 42, before)
     if world.rank != 0:
         sender.send(message.tensor, Kind.CONTROL, 0, 0)
     elapsed = time.perf_counter() - start
@@ -105,7 +105,7 @@ def _ping_pong(
         if turn >= _WARM_UP:
             # The fastest, not the mean: whatever else runs on the node only ever adds time.
             fastest = min(fastest, time.perf_counter() - start)
-        _expect(message.tensor, 7, peer)
+        _expect_payload(message.tensor, 7, peer)
         if turn < last:  # else the receive posted again would take the next channel's message
             receiver.recycle(message)
     sender.close()
@@ -140,7 +140,7 @@ def run_self_test(
     PeerError
         If a message does not arrive, or not as it was sent.
     """
-    ring = _ring(world, max(payload_sizes), deadline_s)
+    ring = _ring_test(world, max(payload_sizes), deadline_s)
     mine: list[float] = []
     # Pair after pair, so that no other traffic disturbs the measurement.
     for lower in range(world.size - 1):

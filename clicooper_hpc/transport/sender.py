@@ -94,7 +94,7 @@ class Sender(ChannelEnd):
         if size > self.capacity_bytes:
             raise ValueError(f"{size} bytes sent over a channel for {self.capacity_bytes}")
         # Before the header is packed: until MPI is done with a slot its bytes must stay.
-        waited_s = self._reclaim()
+        waited_s = self._reclaim_slot()
         slot = self._free[-1]
         pack_header_into(slot.header, header)
         # Copied: the caller goes on with its tensor, and the wire has C order whatever its strides.
@@ -122,7 +122,7 @@ class Sender(ChannelEnd):
             If one message takes longer than ``deadline_s`` (default: the channel's deadline).
         """
         while self._under_way:
-            self.counters.waited_s += self._finish_oldest(
+            self.counters.waited_s += self._finish_oldest_send(
                 self.deadline_s if deadline_s is None else deadline_s
             )
 
@@ -132,7 +132,7 @@ class Sender(ChannelEnd):
         self._free.clear()
         self.closed = True
 
-    def _reclaim(self) -> float:
+    def _reclaim_slot(self) -> float:
         """Make sure that a slot is free; return the seconds waited for it."""
         while self._under_way:
             slot, request, header = self._under_way[0]
@@ -140,19 +140,19 @@ class Sender(ChannelEnd):
                 if not request.Test():
                     break
             except RuntimeError as error:
-                raise request_error(error, self._waiting(header)) from error
+                raise request_error(error, self._pending_send(header)) from error
             self._under_way.popleft()
             self._free.append(slot)
-        return 0.0 if self._free else self._finish_oldest(self.deadline_s)
+        return 0.0 if self._free else self._finish_oldest_send(self.deadline_s)
 
-    def _finish_oldest(self, deadline_s: float) -> float:
+    def _finish_oldest_send(self, deadline_s: float) -> float:
         slot, request, header = self._under_way[0]
-        waited_s = wait_for_request(request, deadline_s=deadline_s, what=self._waiting(header))
+        waited_s = wait_for_request(request, deadline_s=deadline_s, what=self._pending_send(header))
         self._under_way.popleft()
         self._free.append(slot)
         return waited_s
 
-    def _waiting(self, header: Header) -> PendingMessage:
+    def _pending_send(self, header: Header) -> PendingMessage:
         return PendingMessage(
             self.link.me,
             self.link.peer,

@@ -11,9 +11,9 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore.hdf5 import parallel
 from clicooper_hpc.runstore.index import RunResult, create_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.tables import single_writer
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
 
@@ -180,14 +180,14 @@ MAPS = """\
 def test_parallel_hdf5_of_another_mpi_library_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single_writer, "_MAPPED_FILES", tmp_path / "maps")
+    monkeypatch.setattr(parallel, "_MAPPED_FILES", tmp_path / "maps")
     monkeypatch.setattr(h5py, "get_config", lambda: SimpleNamespace(mpi=True))
     both = "(/my env/lib/libmpi.so.12.5.2 and /usr/lib/libmpi.so.40.30.4 loaded)"
     (tmp_path / "maps").write_text(MAPS)
     with pytest.raises(EnvironmentUnfitError, match=re.escape(f"another MPI library {both}")):
-        single_writer.require_parallel_hdf5()
+        parallel.require_parallel_hdf5()
     (tmp_path / "maps").write_text(MAPS.replace("/my env/lib/libmpi.so.12.5.2", "/lib/libucp.so.0"))
-    single_writer.require_parallel_hdf5()
+    parallel.require_parallel_hdf5()
 
 
 def test_one_file_for_all_needs_parallel_hdf5(tmp_path: Path) -> None:

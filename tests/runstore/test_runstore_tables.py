@@ -59,9 +59,9 @@ def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[li
         for block in blocks:
             buffer = RowBuffer(PROOFS)
             for stage in block:
-                buffer.add(proof(stage, {"digest": str(stage)}))
+                buffer.add_row(proof(stage, {"digest": str(stage)}))
             if block:
-                write_stored_rows(group, start, buffer.take())
+                write_stored_rows(group, start, buffer.take_rows())
                 write_stored_rows(group, start, {COMPLETE.name: np.ones(len(block))})
             start += len(block)
         rows = read_stored_rows(group)
@@ -75,8 +75,8 @@ def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[li
 def test_a_row_without_marker_is_not_there(group: Any) -> None:
     buffer = RowBuffer(PROOFS)
     for stage in range(4):
-        buffer.add(proof(stage))
-    write_stored_rows(group, 0, buffer.take())
+        buffer.add_row(proof(stage))
+    write_stored_rows(group, 0, buffer.take_rows())
     assert read_stored_rows(group)["stage"].tolist() == []
     write_stored_rows(group, 0, {COMPLETE.name: np.array([1, 0, 1], np.uint8)})
     assert read_stored_rows(group)["stage"].tolist() == [0, 2]
@@ -121,7 +121,7 @@ def test_a_value_a_column_cannot_hold_is_refused_before_anything_is_kept(
 ) -> None:
     buffer = RowBuffer(PROOFS)
     with pytest.raises(ValueError, match=says):
-        buffer.add(proof(0, changes))
+        buffer.add_row(proof(0, changes))
     assert len(buffer) == 0
 
 
@@ -129,11 +129,11 @@ def test_only_floats_may_be_left_out() -> None:
     buffer = RowBuffer(PROOFS)
     row = proof(0)
     del row["mark"]
-    buffer.add(row)
-    assert math.isnan(buffer.take()["mark"][0, 0, 0])
+    buffer.add_row(row)
+    assert math.isnan(buffer.take_rows()["mark"][0, 0, 0])
     del row["ok"]
     with pytest.raises(ValueError, match="ok is missing"):
-        buffer.add(row)
+        buffer.add_row(row)
 
 
 @pytest.mark.parametrize(

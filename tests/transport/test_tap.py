@@ -20,12 +20,12 @@ SECOND = Header(Kind.LABELS, DType.INT32, (3,), step=1, micro_batch=2)
 
 def record(folder: Path) -> Path:
     tap = Tap(folder, 3)
-    tap.record(
+    tap.record_message(
         memoryview(pack_header(FIRST) + bytes(range(16))), peer=1, direction="forward", lane=0
     )
     tap.close()
     again = Tap(folder, 3)
-    again.record(
+    again.record_message(
         memoryview(pack_header(SECOND) + b"abcdefghijkl"), peer=2, direction="control", lane=7
     )
     again.close()
@@ -58,7 +58,9 @@ def test_bytes_without_an_index_line_are_left_alone(tmp_path: Path) -> None:
         wire.write(b"half a message")
     assert len(list(read_tap(path))) == 2
     tap = Tap(tmp_path, 3)
-    tap.record(memoryview(pack_header(FIRST) + bytes(16)), peer=1, direction="forward", lane=0)
+    tap.record_message(
+        memoryview(pack_header(FIRST) + bytes(16)), peer=1, direction="forward", lane=0
+    )
     tap.close()
     assert [header for header, _, _ in read_tap(path)] == [FIRST, SECOND, FIRST]
 

@@ -28,6 +28,7 @@ __all__ = [
     "abandon_hdf5_file",
     "add_hdf5_dataset",
     "create_hdf5_file",
+    "hdf5_error_line",
     "hdf5_text",
     "hdf5_version",
     "hdf5_write_error",
@@ -160,7 +161,7 @@ def hdf5_write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
     # HDF5 gives the system's number in its text only, deep in a stack of messages.
     found = re.search(r"errno = (\d+)", str(error))
     number = int(found.group(1)) if found else getattr(error, "errno", None)
-    reason = os.strerror(number) if number else _first_line(error)
+    reason = os.strerror(number) if number else hdf5_error_line(error)
     return EnvironmentUnfitError(
         f"writing failed ({reason}); what was flushed before can be read",
         where=str(path),
@@ -168,5 +169,6 @@ def hdf5_write_error(path: Path, error: Exception) -> EnvironmentUnfitError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def hdf5_error_line(error: Exception) -> str:
+    """Return the first line of what HDF5 says: behind it comes a stack of C functions."""
     return (str(error).splitlines() or [type(error).__name__])[0]

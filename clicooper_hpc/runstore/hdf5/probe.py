@@ -14,8 +14,13 @@ import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.folder_probe import probe_trial_folder
-from clicooper_hpc.runstore.hdf5.files import abandon_hdf5_file, create_hdf5_file, open_swmr_file
-from clicooper_hpc.runstore.tables.single_writer import require_parallel_hdf5
+from clicooper_hpc.runstore.hdf5.files import (
+    abandon_hdf5_file,
+    create_hdf5_file,
+    hdf5_error_line,
+    open_swmr_file,
+)
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.transport.launcher import without_launcher
 
 __all__ = ["Hdf5Facts", "probe_hdf5"]
@@ -67,7 +72,7 @@ def probe_hdf5(folder: Path | None) -> Hdf5Facts:
         not_single = error.what
     missing = tuple(name for name, code in _FILTERS.items() if not h5py.h5z.filter_avail(code))
     # Without its filters not even a chunk could be written.
-    trial = None if folder is None or missing else _trial(folder)
+    trial = None if folder is None or missing else _probe_live_file(folder)
     return Hdf5Facts(
         h5py.version.version,
         h5py.version.hdf5_version,
@@ -78,7 +83,7 @@ def probe_hdf5(folder: Path | None) -> Hdf5Facts:
     )
 
 
-def _trial(folder: Path) -> str:
+def _probe_live_file(folder: Path) -> str:
     try:
         with probe_trial_folder(folder) as name:
             path = Path(name) / "live.h5"
@@ -86,21 +91,21 @@ def _trial(folder: Path) -> str:
                 new.create_dataset(
                     "x", (0,), "f8", maxshape=(None,), chunks=(256,), compression=4, fletcher32=True
                 )
-            return _write_and_read(path)
+            return _probe_write_and_read(path)
     except EnvironmentUnfitError as error:
         return error.what
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-        return _first_line(error)
+        return hdf5_error_line(error)
 
 
-def _write_and_read(path: Path) -> str:
+def _probe_write_and_read(path: Path) -> str:
     file: Any = open_swmr_file(path)
     try:
         rows = file["x"]
         rows.resize(_ROWS.shape)
         rows[:] = _ROWS
         file.flush()
-        answer = _read_elsewhere(path)
+        answer = _probe_read_elsewhere(path)
         file.close()
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
         # Plainly closed, HDF5 would try to write the rest again and may crash at exit.
@@ -109,7 +114,7 @@ def _write_and_read(path: Path) -> str:
     return answer
 
 
-def _read_elsewhere(path: Path) -> str:
+def _probe_read_elsewhere(path: Path) -> str:
     """Read the live file in another process, for within one HDF5 would not go to the disk."""
     child = subprocess.run(
         [sys.executable, "-c", _READER, str(path)],
@@ -125,7 +130,3 @@ def _read_elsewhere(path: Path) -> str:
         return "reading it live failed: " + (child.stderr.splitlines() or ["no answer"])[-1]
     same = child.stdout.split() == [str(_ROWS.size), str(_ROWS.sum())]
     return "" if same else "a reader sees other values than were written"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

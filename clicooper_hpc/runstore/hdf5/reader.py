@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import h5py
 
 from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.hdf5.files import hdf5_error_line
 from clicooper_hpc.runstore.hdf5.superblock import (
     SUPERBLOCK_BYTES,
     closed_superblock,
@@ -67,9 +68,8 @@ def read_hdf5_file(path: Path, action: Callable[[Any], T]) -> T:
         except (OSError, RuntimeError, KeyError) as error:
             # A closed file does not get better by waiting.
             if not live or attempt + 1 == _ATTEMPTS:
-                first_line = (str(error).splitlines() or [type(error).__name__])[0]
                 raise RunFolderError(
-                    f"the file is damaged or not HDF5 ({first_line})",
+                    f"the file is damaged or not HDF5 ({hdf5_error_line(error)})",
                     where=str(path),
                     remedy="Restore it from a copy; the files of the other ranks are not affected.",
                 ) from error

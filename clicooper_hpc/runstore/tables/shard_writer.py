@@ -90,7 +90,9 @@ class ShardWriter(TableWriter):
             for table in tables:
                 columns = stored_columns(create_stored_table(new, table))
                 if self._written[table.name] and earlier is not None:
-                    write_stored_rows(columns, 0, _complete(table, earlier.kept[table.name]))
+                    write_stored_rows(
+                        columns, 0, _with_complete_marker(table, earlier.kept[table.name])
+                    )
         # A file in SWMR mode gets no new objects, so it is made whole before it is opened so.
         try:
             self._file = open_swmr_file(path)
@@ -141,8 +143,8 @@ def compact_shard(path: Path) -> None:
         set_hdf5_attributes(new, attrs)
         for table, rows in tables:
             columns = stored_columns(create_stored_table(new, table, live=False))
-            write_stored_rows(columns, 0, _complete(table, rows))
+            write_stored_rows(columns, 0, _with_complete_marker(table, rows))
 
 
-def _complete(table: Table, rows: Rows) -> Rows:
+def _with_complete_marker(table: Table, rows: Rows) -> Rows:
     return {**rows, COMPLETE.name: np.ones(len(rows[table.axis]), COMPLETE.dtype)}

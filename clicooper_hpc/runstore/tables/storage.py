@@ -45,17 +45,17 @@ def create_stored_table(
     # Columns come back in the order of the table, not of the alphabet.
     group = parent.create_group(table.name, track_order=True)
     set_hdf5_attributes(group, {"axis": table.axis, "long_name": table.long_name})
-    scale = _create_column(group, table.column(table.axis), rows, live)
+    scale = _create_stored_column(group, table.column(table.axis), rows, live)
     scale.make_scale(table.axis)
     for column in (*table.columns, COMPLETE):
         if column.name != table.axis:
-            dataset = _create_column(group, column, rows, live)
+            dataset = _create_stored_column(group, column, rows, live)
             dataset.dims[0].attach_scale(scale)
             dataset.dims[0].label = table.axis
     return group
 
 
-def _create_column(group: Any, column: Column, rows: int | None, live: bool) -> Any:
+def _create_stored_column(group: Any, column: Column, rows: int | None, live: bool) -> Any:
     dtype = np.dtype(column.dtype)
     options: dict[str, Any]
     if rows is None:

@@ -50,18 +50,18 @@ class RowBuffer:
     def __len__(self) -> int:
         return self._rows
 
-    def add(self, values: Mapping[str, Any]) -> None:
+    def add_row(self, values: Mapping[str, Any]) -> None:
         """Add one row. Float columns may be left out (NaN); everything else must be there."""
         unknown = values.keys() - self._columns.keys()
         if unknown:
             raise ValueError(f"table {self.table.name} has no column {sorted(unknown)}")
         # All converted before any is kept: a refused value leaves no row half added.
-        row = {column.name: _convert(column, values) for column in self.table.columns}
+        row = {column.name: _convert_value(column, values) for column in self.table.columns}
         for name, value in row.items():
             self._columns[name].append(value)
         self._rows += 1
 
-    def take(self) -> Rows:
+    def take_rows(self) -> Rows:
         """Return the rows as one array per column, shape (rows, *column.shape), and forget them."""
         rows = {name: np.stack(values) for name, values in self._columns.items()}
         for values in self._columns.values():
@@ -70,7 +70,7 @@ class RowBuffer:
         return rows
 
 
-def _convert(column: Column, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+def _convert_value(column: Column, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     dtype = np.dtype(column.dtype)
     if column.name not in values:
         if dtype.kind != "f":
@@ -152,7 +152,7 @@ class TableWriter(Closing):
             A column is unknown, missing, or given a value it cannot hold.
         """
         self._require_open()
-        self._buffers[table].add(values)
+        self._buffers[table].add_row(values)
         late = self._clock() - self._flushed_at >= self._flush_seconds
         if late or sum(map(len, self._buffers.values())) >= self._flush_rows:
             self.flush()
@@ -160,7 +160,9 @@ class TableWriter(Closing):
     def flush(self) -> None:
         """Store every waiting row, then its marker. Errors as in `append`."""
         self._require_open()
-        self._write({name: buffer.take() for name, buffer in self._buffers.items() if len(buffer)})
+        self._write(
+            {name: buffer.take_rows() for name, buffer in self._buffers.items() if len(buffer)}
+        )
 
     def sync(self) -> None:
         """Flush, and force what is stored to the disk: it then survives the loss of the node.
