@@ -25,6 +25,7 @@ class Closing(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Nothing is returned, so the exception that ended the block goes on.
         self.close_after(error)
 
     @abstractmethod

@@ -31,6 +31,7 @@ class Stream:
     @property
     def sender(self) -> int:
         """Rank that sends: 0 for the owner, else the number of the segment."""
+        # Forward from rank b to b + 1, backward the other way.
         return self.boundary + (self.direction == "backward")
 
     @property
@@ -127,6 +128,7 @@ class TraceRecorder:
         index = self._count[stream, sends]
         # Counted apart for both ends: a message may be sent long before it is received.
         self._count[stream, sends] += 1
+        # By rank and in order: a verdict asks what a rank had received before it sent something.
         self._events.setdefault(rank, []).append(MessageEvent(sends, stream, index))
         return index
 

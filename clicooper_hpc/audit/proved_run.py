@@ -60,10 +60,12 @@ class ProvedRun:
 
     def data_order(self, stage: int) -> str:
         """Return the digest (hex) of samples and sub-labels the owner ordered for ``stage``."""
+        # Every trainer's ticket of a stage names the same order; the first is as good as any.
         return self._statement(Ticket, Place("ticket", stage, 1)).data_order
 
     def release_root(self, stage: int) -> str:
         """Return the root (hex) over the owner's messages of ``stage``, as both ends signed it."""
+        # Boundary 0: between the owner and trainer 1.
         return self._statement(Handoff, Place("handoff", stage, 0)).forward.root
 
     def start_states(self, stage: int, initial: Sequence[bytes]) -> list[dict[str, Tensor]]:
@@ -126,6 +128,7 @@ class ProvedRun:
 
     def _statement(self, kind: type[_P], place: Place) -> _P:
         entry = self.view.get(place)
+        # An incomplete run may end before this place of the ledger.
         if entry is None or not isinstance(entry.statement, kind):
             raise EvidenceError(f"the ledger has no {place}", where="ledger")
         return entry.statement

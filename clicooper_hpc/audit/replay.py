@@ -92,6 +92,7 @@ def replay_stage(
         import_state(runtime, start, where=f"state of segment {number} before the stage")
     threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
+    # Their channels of MPI, if they had any, are replaced.
     _connect_replay(runtimes, course, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
@@ -155,6 +156,7 @@ def _replay_step(
     report = runtime.train_step(
         event.step,
         course.lane(segment, len(parts)),
+        # Only segment 1 takes released rows; the others take what their neighbour sends.
         released=None if segment else replayed_step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),

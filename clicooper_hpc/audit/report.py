@@ -117,6 +117,7 @@ def _audit_one_stage(auditor: StageAuditor, stage: int, tolerance: float | None)
         verdict = exact_verdict(found.replay, found.claim)
     else:
         verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
+    # Stage bounds as signed, not as the job would give them.
     bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
     return _AuditedStage(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
@@ -133,6 +134,7 @@ def _report_text(
         head, *rest = one.verdict.lines()
         lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
         lines += rest
+    # The price beside the result: what share of the run was trained again.
     steps = sum(one.last - one.first for one in audited)
     total = auditor.view.run.total_steps
     lines.append(

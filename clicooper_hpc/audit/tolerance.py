@@ -98,6 +98,7 @@ def tolerance_verdict(
             f"the states of {len(distances)} segments are within {tolerance:g} of the replay "
             f"(largest {largest:.2g}); equality to the bit was not tested",
         )
+    # NaN first of all: it is farther than any number.
     far.sort(key=lambda rank: -_nan_last(distances[rank - 1].largest))
     return StageVerdict(
         StageOutcome.FAIL,
@@ -149,6 +150,7 @@ def _relative_distance(
             if not torch.equal(theirs, mine):
                 return math.inf
             continue
+        # Optimizers make their moments in the first step; before that they count as zero.
         before = start.get(name, torch.zeros_like(theirs))
         # In float64: squares of small differences vanish in float32.
         apart += float((mine.double() - theirs.double()).square().sum())

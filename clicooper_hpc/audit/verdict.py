@@ -87,6 +87,7 @@ def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
     """
     trace = replay.trace
     _check_claim_complete(replay, claim)
+    # Per stream, the index of its first wrong message: behind it nothing is compared any more.
     departed = {
         stream: index
         for stream, digests in claim.digests.items()
@@ -186,6 +187,7 @@ def first_verdict_difference(
         if name not in claimed or name not in replayed:
             return f"{name} is {'missing' if name not in claimed else 'unknown'}"
         theirs, mine = claimed[name], replayed[name]
+        # Before the bytes: those of another dtype or shape may be equal by accident.
         if theirs.dtype != mine.dtype or theirs.shape != mine.shape:
             return (
                 f"{name} is {theirs.dtype} {list(theirs.shape)} instead of "

@@ -196,6 +196,7 @@ def create_index(
     EnvironmentUnfitError
         The file cannot be written, or layout "single" is asked of an h5py without MPI.
     """
+    # Views over ranks are by number: a gap would shift all behind it.
     if sorted(tables) != list(range(len(header.hosts))):
         raise ValueError("tables and hosts must name the same ranks, from 0 on")
     if header.layout == "single":
@@ -311,6 +312,7 @@ def _index_libver(layout: Layout) -> Any:
 def _link_owner_tables(file: Any, tables: Sequence[Table]) -> None:
     names = {table.name for table in tables}
     if EVALUATION.name in names:
+        # Under the names users look for, and stored once.
         file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
     if RELEASES.name in names:
         file["privacy/events"] = h5py.SoftLink(f"/ranks/000/{RELEASES.name}")

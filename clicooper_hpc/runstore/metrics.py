@@ -43,6 +43,7 @@ def add_metrics(
     have = {rank: {table.name for table in some} for rank, some in tables.items()}
     walking = [rank for rank, names in have.items() if STEPS.name in names]
     training = [rank for rank, names in have.items() if TRAINING.name in names]
+    # Nothing to show, and `max` of no ranks.
     if not walking:
         return
     step = maker.line(group, STEPS, STEPS.column("step"), max(walking))
@@ -96,6 +97,7 @@ class _MetricsMaker:
         place = f"{table.name}/{column.name}"
         file, path = (shard_file_name(rank), place)
         if self._layout == "single":
+            # "." is the very file: HDF5's name for a source beside the view.
             file, path = ".", f"ranks/{rank:03d}/{place}"
         return h5py.VirtualSource(file, path, (shape,), column.dtype, maxshape=(limit,))
 

@@ -238,7 +238,7 @@ class Run:
             warnings.warn(
                 f"{self.folder.path}: {names} missing; shown without these ranks",
                 MissingRanksWarning,
-                stacklevel=3,
+                stacklevel=3,  # at the caller of `table` or `to_xarray`
             )
         return tuple(rank for rank in self.ranks if rank not in missing)
 
@@ -300,6 +300,7 @@ def open_run(path: str | Path) -> Run:
                 where=str(folder.index),
                 remedy="Name a folder that `clicooper run` wrote.",
             )
+        # Newer only: older versions are known.
         if int(attrs["format_version"]) > RUN_VERSION:
             raise RunFolderError(
                 f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",

@@ -133,6 +133,7 @@ class ChannelEnd:
     """
 
     def __init__(self, link: Link, *, capacity_bytes: int, slots: int, deadline_s: float) -> None:
+        # Now, not with the first message of that size, which may come hours later.
         check_slot_capacity(capacity_bytes, link.peer)
         if slots < 1:
             raise ValueError(f"{slots} slots")

@@ -80,6 +80,7 @@ class Star:
 
 def broadcast(star: Star, payload: bytes | None, *, limit_bytes: int, deadline_s: float) -> bytes:
     """Return the root's ``payload`` on every rank; the others pass ``None``."""
+    # A bug in the caller: two ranks that both think they are the root would wait for each other.
     if (star.me == star.root) != (payload is not None):
         raise ValueError("exactly the root passes a payload")
     if payload is None:
@@ -132,6 +133,7 @@ def allreduce_failure(
             # A peer is not trusted: unpacking a short part would be a traceback, not an error.
             _check_outcome(part, _UP.size, rank)
             (theirs,) = _UP.unpack_from(part)
+            # The first is the lowest rank: every rank reports the same one.
             if theirs != 0:
                 worst = _DOWN.pack(theirs, rank) + part[_UP.size :]
                 break

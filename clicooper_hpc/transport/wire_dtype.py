@@ -15,6 +15,7 @@ class DType(IntEnum):
     All types are little-endian; the two 16-bit floats travel as their raw bytes.
     """
 
+    # Codes on the wire: never reuse one.
     FLOAT32 = 1
     FLOAT64 = 2
     FLOAT16 = 3

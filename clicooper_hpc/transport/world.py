@@ -207,6 +207,7 @@ class World(Closing):
 
     def set_deadline(self, deadline_s: float) -> None:
         """Let all open channels wait so long for a message from now on."""
+        # Waits are long until the first step and while the owner evaluates, and short in between.
         for _, channel in self._channels:
             channel.deadline_s = deadline_s
 
@@ -240,6 +241,7 @@ class World(Closing):
     def _link(self, direction: Direction, peer: int, lane: int) -> Link:
         if not 0 <= peer < self.size:
             raise ValueError(f"no rank {peer} among {self.size}")
+        # Directions are named as their communicators are.
         comm: MPI.Intracomm = getattr(self.comms, direction)
         return Link(comm, self.rank, peer, direction, lane, self._tap, self._match_first)
 

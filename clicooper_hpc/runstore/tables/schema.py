@@ -74,6 +74,7 @@ class Column:
     @property
     def fill(self) -> float | int | bytes:
         """What a place holds that was never written: NaN, -1, 0 (unsigned) or empty text."""
+        # Values that no run measures; unsigned integers have none to spare, so theirs is 0.
         unset: Mapping[str, float | int | bytes] = {"f": float("nan"), "i": -1, "u": 0, "S": b""}
         return unset[np.dtype(self.dtype).kind]
 
@@ -116,6 +117,7 @@ def _bytes(name: str, what: str) -> Column:
     return Column(name, "int64", "byte", what)
 
 
+# In several tables under one name, so that they can be joined.
 _STEP = Column("step", "int64", "1", "Step of the run, counted from 0")
 _EPOCH = Column("epoch", "int64", "1", "Epoch, counted from 0")
 

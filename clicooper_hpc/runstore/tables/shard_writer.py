@@ -77,6 +77,7 @@ class ShardWriter(TableWriter):
     ) -> None:
         tables = tuple(tables)
         super().__init__(path, tables, earlier=earlier, **options)
+        # Rank 0 made the folder for this run alone, so a shard here is another run's.
         if earlier is None and path.exists():
             raise RunFolderError(
                 "the shard is there already, and a shard is never overwritten",
@@ -142,6 +143,7 @@ def compact_shard(path: Path) -> None:
     with create_hdf5_file(path) as new:
         set_hdf5_attributes(new, attrs)
         for table, rows in tables:
+            # Large chunks: nothing is appended any more, and readers want few of them.
             columns = stored_columns(create_stored_table(new, table, live=False))
             write_stored_rows(columns, 0, _with_complete_marker(table, rows))
 
