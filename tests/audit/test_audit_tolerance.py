@@ -157,11 +157,11 @@ sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 from stage import Case, train
 from clicooper_hpc.training.replay_conditions import conditions
-from clicooper_hpc.runstore.safetensors_files import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 
 case = Case()
 for number, state in enumerate(train(case, case.steps()).states):
-    (Path(sys.argv[2]) / f"{number}").write_bytes(pack_tensors(state, {}))
+    (Path(sys.argv[2]) / f"{number}").write_bytes(pack_safetensors(state, {}))
 print(json.dumps(conditions(torch.device("cpu"))))
 """
 

@@ -105,8 +105,8 @@ def test_children_are_no_ranks() -> None:
 
 def test_finding_the_library_does_not_start_it() -> None:
     code = (
-        "import sys; from clicooper_hpc.transport.mpi_library import find_library; "
-        "print(find_library()); print(sys.modules['mpi4py.MPI'].Is_initialized())"
+        "import sys; from clicooper_hpc.transport.mpi_library import find_mpi_library; "
+        "print(find_mpi_library()); print(sys.modules['mpi4py.MPI'].Is_initialized())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
