@@ -32,7 +32,7 @@ class ExitCode(IntEnum):
     BUDGET = 3
     VERIFICATION = 4
     ENVIRONMENT = 5
-    # EX_TEMPFAIL of sysexits.h: a Slurm script tells by it that the run is to be started again.
+    # EX_TEMPFAIL of sysexits.h: a Slurm script then starts the run again.
     REQUEUE = 75
 
 

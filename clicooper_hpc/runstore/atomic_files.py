@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, fsynced, renamed."""
+"""Atomic writes: a file is written aside, fsynced and renamed, and so appears whole or not."""
 
 from __future__ import annotations
 

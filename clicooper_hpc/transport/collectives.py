@@ -1,4 +1,4 @@
-"""Small exchanges among all ranks, built on bounded blobs with deadlines.
+"""Collectives of a few kilobytes among all ranks, built on bounded blobs with deadlines.
 
 MPI's own collectives know no deadline and no length check: a rank that is late or lies would hang
 or break the others. Every exchange is a star around one rank and carries its number, so ranks

@@ -28,7 +28,7 @@ _OF_USERS = "OMPI_ALLOW_RUN_AS_ROOT"
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What the environment tells of the launcher.
+    """What the environment says of the launcher.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def launcher_size(env: Mapping[str, str] | None = None) -> int | None:
 
 
 def launcher_local_rank(env: Mapping[str, str] | None = None) -> int | None:
-    """Return this rank's number on its node as the launcher tells it, ``None`` if it does not."""
+    """Return this rank's number on its node by the launcher, ``None`` if it does not say."""
     env = os.environ if env is None else env
     for name in _LOCAL_RANK_VARIABLES:
         number = _launcher_number(env, name)
@@ -98,8 +98,8 @@ def read_launcher(env: Mapping[str, str]) -> Launcher:
     """Find out from the environment ``env`` who started this process."""
     size = launcher_size(env)
     name, family = _launcher_identity(env, size)
-    told = next((env[key] for key in _RANK_VARIABLES if env.get(key, "").isdecimal()), None)
-    rank = None if size is None or told is None else int(told)
+    number = next((env[key] for key in _RANK_VARIABLES if env.get(key, "").isdecimal()), None)
+    rank = None if size is None or number is None else int(number)
     return Launcher(name, family, size, rank)
 
 

@@ -1,4 +1,4 @@
-"""One way to one peer: the only place where bytes enter or leave a rank."""
+"""`Link`: a communicator, a peer and a tag; the only place that calls MPI to send and receive."""
 
 from __future__ import annotations
 

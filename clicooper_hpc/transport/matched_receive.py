@@ -1,4 +1,4 @@
-"""A receive that looks at the length of a message before it lets MPI write a byte.
+"""`MatchedReceive`: a receive that probes the length of a message before MPI gets a buffer.
 
 MPI must report a message longer than the posted buffer as MPI_ERR_TRUNCATE. MPICH does; Open MPI
 (4.1.4 and 5.0.11 tried, over shared memory and over TCP) does too, but has by then written the

@@ -132,7 +132,7 @@ def start_mpi() -> World:
     job.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py turns the codes into exceptions
     # A duplicate per direction: messages on one can never match receives on another.
     comms = Comms(job, job.Dup(), job.Dup(), job.Dup())
-    # Without a launcher that tells it, the ranks that can share memory are those of one node.
+    # Without a launcher that says it, the ranks that can share memory are those of one node.
     node = job.Split_type(mpi.COMM_TYPE_SHARED)
     named = launcher_local_rank()
     shared, sharing = node.Get_rank(), node.Get_size()

@@ -1,4 +1,4 @@
-"""Check that messages get through, and how fast, with the very code that training uses."""
+"""Self test of the transport: do messages get through, and how fast, by the code training uses."""
 
 from __future__ import annotations
 
