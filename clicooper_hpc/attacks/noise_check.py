@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import chisquare, poisson
 
-from clicooper_hpc.models.row_independence import Placement, keeps_row_independence
+from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 from clicooper_hpc.privacy.rounded_gaussian import rounded_gaussian
 
 __all__ = ["NoiseCheck", "check_noise", "depends_on_batch_mates", "noise_correlation"]
@@ -125,8 +125,8 @@ def depends_on_batch_mates(
     """
     order = range(len(inputs))
     placements = [
-        Placement(inputs, order, order),
-        Placement(inputs[::-1].copy(), order, order[::-1]),
+        RowPlacement(inputs, order, order),
+        RowPlacement(inputs[::-1].copy(), order, order[::-1]),
     ]
     return not keeps_row_independence(
         front,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.operations import Operation
-from clicooper_hpc.models.row_independence import Placement, keeps_row_independence
+from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
 __all__ = ["check_row_independence", "evaluate_rows", "output_shape", "probe_rows", "safe_block"]
 
@@ -96,9 +96,9 @@ def check_row_independence(function: Block, probe: Tensor) -> bool:
     order = torch.arange(rows)
     shuffled = torch.from_numpy(np.random.default_rng(1).permutation(rows))
 
-    def placements() -> Iterator[Placement[Tensor]]:
+    def placements() -> Iterator[RowPlacement[Tensor]]:
         for moved in (order.roll(1), order.roll(max(rows // 2, 1)), order.flip(0), shuffled):
-            yield Placement(probe[moved].contiguous(), range(rows), moved.tolist())
+            yield RowPlacement(probe[moved].contiguous(), range(rows), moved.tolist())
         for row, place in (
             (0, rows - 1),
             (rows - 1, 0),
@@ -107,7 +107,7 @@ def check_row_independence(function: Block, probe: Tensor) -> bool:
         ):
             alone = torch.zeros_like(probe)
             alone[place] = probe[row]
-            yield Placement(alone, [place], [row])
+            yield RowPlacement(alone, [place], [row])
 
     return keeps_row_independence(function, reference, placements(), same=torch.equal)
 

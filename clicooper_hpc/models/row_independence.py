@@ -14,13 +14,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Placement", "keeps_row_independence"]
+__all__ = ["RowPlacement", "keeps_row_independence"]
 
 _A = TypeVar("_A", Tensor, "np.ndarray[Any, Any]")
 
 
 @dataclass(frozen=True, slots=True)
-class Placement(Generic[_A]):
+class RowPlacement(Generic[_A]):
     """A batch [n, ...] in which row ``rows[i]`` of the reference stands at place ``places[i]``."""
 
     batch: _A
@@ -31,7 +31,7 @@ class Placement(Generic[_A]):
 def keeps_row_independence(
     function: Callable[[_A], _A],
     reference: _A,
-    placements: Iterable[Placement[_A]],
+    placements: Iterable[RowPlacement[_A]],
     *,
     same: Callable[[_A, _A], bool],
 ) -> bool:

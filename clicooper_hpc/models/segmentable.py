@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.dry_run import example_rows, run_layer, undisturbed
 from clicooper_hpc.models.randomness import seed_layer
-from clicooper_hpc.models.row_independence import Placement, keeps_row_independence
+from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
 __all__ = ["check_row_independence", "check_segmentable"]
 
@@ -118,7 +118,7 @@ def check_row_independence(model: nn.Sequential, input_shape: tuple[int, ...]) -
                 return outputs[-1]
 
             # The second row differs between the batches, so only the first is compared.
-            first = [Placement(batches[1], [0], [0])]
+            first = [RowPlacement(batches[1], [0], [0])]
             if not keeps_row_independence(run, run(batches[0]), first, same=_nearly_equal):
                 raise UsageError(
                     "mixes the rows of a batch: a row's result changes with its batch mates",
