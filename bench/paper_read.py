@@ -10,7 +10,7 @@ from clicooper_hpc.attacks.harness.attack_record import record_results
 from clicooper_hpc.attacks.harness.attack_table import TableLine, strongest_table_lines, table_lines
 from clicooper_hpc.attacks.harness.attack_tasks import FAILED
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, AttackRecord, read_record
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, AttackRecord, read_attack_record
 from clicooper_hpc.runstore.reader import open_run
 
 
@@ -100,6 +100,6 @@ def read_measured(folder: Path) -> Measured | None:
 def read_attacks(folder: Path) -> AttackRecord | None:
     """Read the findings in a run folder; None without."""
     try:
-        return read_record(folder / "private" / ATTACKS_FILE)
+        return read_attack_record(folder / "private" / ATTACKS_FILE)
     except RunFolderError:
         return None

@@ -20,7 +20,7 @@ from typing import Any
 from clicooper_hpc.attacks.harness.attack_suite import SUITE
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError, UsageError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, read_record
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, read_attack_record
 from clicooper_hpc.runstore.reader import Run, open_run
 
 #: What Open MPI asks for in containers; other MPIs ignore it.
@@ -119,7 +119,7 @@ def _is_same(planned: Planned, run: Run) -> bool:
 def is_attacked(attacking: Attacking, run: Path) -> bool:
     """Whether findings are there, of this run and as strong as asked for."""
     try:
-        about = read_record(run / "private" / ATTACKS_FILE).attributes
+        about = read_attack_record(run / "private" / ATTACKS_FILE).attributes
         mine = open_run(run).attrs["run_id"]
     except RunFolderError:
         return False

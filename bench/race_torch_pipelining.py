@@ -27,7 +27,7 @@ from clicooper_hpc.pipeline.schedule import make_schedule
 from clicooper_hpc.pipeline.segment import Segment
 from clicooper_hpc.pipeline.simulator import required_slots
 from clicooper_hpc.training.microbatch import split_rows
-from clicooper_hpc.transport.launch import start_mpi
+from clicooper_hpc.transport.mpi_library import start_mpi
 from clicooper_hpc.transport.world import World
 
 BATCH, MICRO_BATCHES, CUT, CLASSES = 128, 8, 8, 10
@@ -67,13 +67,13 @@ def ours(world: World) -> tuple[Callable[[], None], nn.Module]:
     }
     edges = (
         Edges(
-            activation_out=world.sender("forward", 1, **sizes),
-            gradient_in=world.receiver("backward", 1, **sizes),
+            activation_out=world.open_sender("forward", 1, **sizes),
+            gradient_in=world.open_receiver("backward", 1, **sizes),
         )
         if first
         else Edges(
-            activation_in=world.receiver("forward", 0, **sizes),
-            gradient_out=world.sender("backward", 0, **sizes),
+            activation_in=world.open_receiver("forward", 0, **sizes),
+            gradient_out=world.open_sender("backward", 0, **sizes),
         )
     )
     segment = Segment(

@@ -24,7 +24,7 @@ from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
+from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
 
 __all__ = ["build_parser", "main"]
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"clicooper: {error.line()}", file=sys.stderr)
         return int(error.exit_code)
     except PermissionError as error:
-        unfit = no_access(error)
+        unfit = no_access_error(error)
         print(f"clicooper: {unfit.line()}", file=sys.stderr)
         return int(unfit.exit_code)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""SHA-256 digests with a tag per kind of thing, so that no digest can stand for another kind.
+"""`Digest`: SHA-256 with a tag per kind of content, so that no digest can stand for another kind.
 
 Rule: ``SHA256(ascii tag || 0x00 || content)``. Values are frozen; they are compared as values and
 printed as lower-case hex.
@@ -35,6 +35,7 @@ class Digest:
 
 def digest_chunks(tag: str, chunks: Iterable[bytes | bytearray | memoryview]) -> Digest:
     """Digest the concatenation of ``chunks`` under ``tag`` without joining them in memory."""
+    # The zero byte ends the tag: else one tag and its content could be a longer tag with less.
     state = hashlib.sha256(tag.encode("ascii") + b"\x00")
     for chunk in chunks:
         state.update(chunk)

@@ -25,12 +25,14 @@ __all__ = [
 class ExitCode(IntEnum):
     """Exit status of every verb."""
 
+    # 1 is also what Python exits with after an exception: a bug, not a finding.
     DONE = 0
     INTERNAL = 1
     USAGE = 2
     BUDGET = 3
     VERIFICATION = 4
     ENVIRONMENT = 5
+    # EX_TEMPFAIL of sysexits.h: a Slurm script then starts the run again.
     REQUEUE = 75
 
 
@@ -60,6 +62,7 @@ class ClicooperError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.remedy:
             text = f"{text.rstrip('.')}. {self.remedy}"
+        # One line whatever came in: several ranks print to one terminal.
         return " ".join(text.split())
 
 
@@ -103,7 +106,7 @@ class PeerError(ClicooperError):
     """Another rank is silent, gone, or sent something this rank refuses."""
 
 
-def no_access(error: PermissionError) -> EnvironmentUnfitError:
+def no_access_error(error: PermissionError) -> EnvironmentUnfitError:
     """Return what to say of a file or folder that this user may not reach."""
     return EnvironmentUnfitError(
         "permission denied",

@@ -1,4 +1,4 @@
-"""Channels between the segments of one process: what `Sender` and `Receiver` do, without MPI.
+"""`MemoryChannel`: both ends of a channel between two segments of one process, without MPI.
 
 A message lies in memory of the same layout and alignment as in a run (kernels may choose their
 path by alignment), and is copied once. A channel has as many slots as a run's receiver: a sender
@@ -13,49 +13,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.lockstep import CooperativeThreads
-from clicooper_hpc.audit.trace import Recorder, Stream
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
+from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.transport.header import Header, pack_into
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.receiver import Message
-from clicooper_hpc.transport.slot import Slot, dtype_of, torch_dtype
+from clicooper_hpc.transport.channel import Message
+from clicooper_hpc.transport.header import Header, pack_header_into
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.slot import Slot
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of, wire_dtype_of
 
-__all__ = ["MemoryChannel", "packed"]
+__all__ = ["MemoryChannel", "pack_memory_message"]
 
 
-def packed(tensor: Tensor, kind: Kind, step: int, micro_batch: int) -> tuple[Header, Slot]:
+def pack_memory_message(
+    tensor: Tensor, kind: Kind, step: int, micro_batch: int
+) -> tuple[Header, Slot]:
     """Return ``tensor`` as the message it would be on the wire, in a slot just large enough."""
-    header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch)
+    header = Header(kind, wire_dtype_of(tensor), tuple(tensor.shape), step, micro_batch)
     slot = Slot(header.payload_bytes)
-    pack_into(slot.header, header)
-    slot.payload(tensor.dtype, header.shape).copy_(tensor.detach())
+    pack_header_into(slot.header, header)
+    slot.payload_view(tensor.dtype, header.shape).copy_(tensor.detach())
     return header, slot
 
 
 class MemoryChannel:
-    """Both ends of one channel: `send` for one segment, `receive` and `release` for its neighbour.
+    """Both ends of one channel: `send` for one segment, `receive` and `recycle` for its neighbour.
 
     Parameters
     ----------
     stream
         Which channel of the run this stands for.
     slots
-        Messages that can be sent and not yet released.
-    baton
-        Who runs while an end waits.
+        Messages that can be sent and not yet recycled.
+    threads
+        What lets the other segments run while an end waits.
     recorder
-        Is told of every message, when it is sent and when it is received.
+        Notes every message when it is sent and when it is received.
     """
 
     def __init__(
-        self, stream: Stream, *, slots: int, baton: CooperativeThreads, recorder: Recorder
+        self, stream: Stream, *, slots: int, threads: CooperativeThreads, recorder: TraceRecorder
     ) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots")
         self._stream = stream
         self._slots = slots
-        self._baton = baton
+        self._threads = threads
         self._recorder = recorder
         self._waiting: deque[tuple[Header, Slot]] = deque()
         self._held: set[int] = set()
@@ -66,12 +69,13 @@ class MemoryChannel:
     ) -> None:
         """Send a copy of ``tensor``; see `clicooper_hpc.transport.sender.Sender.send`."""
         del blob_bytes  # no blob crosses a channel between segments
-        self._baton.wait(
+        self._threads.wait(
             lambda: len(self._waiting) + len(self._held) < self._slots,
             f"{self._stream} to take the {kind.words} of step {step}, micro-batch {micro_batch}",
         )
-        message = packed(tensor, kind, step, micro_batch)
-        self._recorder.sent(self._stream, message[0], message[1].raw)
+        # Packed as for the wire, since digests are of header and payload as they travel.
+        message = pack_memory_message(tensor, kind, step, micro_batch)
+        self._recorder.note_sent(self._stream, message[0], message[1].raw)
         self._waiting.append(message)
 
     def ready(self) -> bool:
@@ -97,9 +101,10 @@ class MemoryChannel:
         """
         del blob_bytes
         wanted = f"the {kind.words} of step {step}, micro-batch {micro_batch}"
-        self._baton.wait(self.ready, f"{wanted} on {self._stream}")
+        self._threads.wait(self.ready, f"{wanted} on {self._stream}")
         header, slot = self._waiting.popleft()
-        came_shape, came_dtype = header.shape, torch_dtype(header.dtype)
+        came_shape, came_dtype = header.shape, torch_dtype_of(header.dtype)
+        # As a receiver checks: a replay with a wrong job must end here, not in a false verdict.
         right = (header.kind, header.step, header.micro_batch) == (kind, step, micro_batch)
         if shape is not None:
             right &= len(shape) == len(came_shape) and all(
@@ -114,12 +119,13 @@ class MemoryChannel:
             )
         self._serial += 1
         self._held.add(self._serial)
-        self._recorder.received(self._stream)
-        tensor = slot.payload(came_dtype, came_shape).detach()
+        self._recorder.note_received(self._stream)
+        # Detached, as the receiver's: a leaf that can gather a gradient.
+        tensor = slot.payload_view(came_dtype, came_shape).detach()
         return Message(header, tensor, 0.0, self._serial)
 
-    def release(self, message: Message) -> None:
+    def recycle(self, message: Message) -> None:
         """Give the slot of ``message`` back."""
         if message.serial not in self._held:
-            raise ValueError("this message was released before, or is another channel's")
+            raise ValueError("this message was recycled before, or is another channel's")
         self._held.remove(message.serial)

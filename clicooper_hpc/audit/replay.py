@@ -1,4 +1,4 @@
-"""Train one stage again: every segment in this process, by the very code that trained it.
+"""`replay_stage`: train a stage again, every segment in this process, by the code that trained it.
 
     segment 1         segment 2         ...        segment N
     (1) lane of step s over channels in memory, one thread each, one running at a time
@@ -15,22 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clicooper_hpc.audit.inputs import ReleasedRows, step_input
-from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
-from clicooper_hpc.audit.trace import Recorder, Stream, Trace
+from clicooper_hpc.audit.message_trace import MessageTrace, Stream, TraceRecorder
+from clicooper_hpc.audit.replayed_release import ReleasedRows, replayed_step_input
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.training.agenda import TrainStep
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.state import export_state, import_state
-from clicooper_hpc.transport.receiver import Receiver
-from clicooper_hpc.transport.sender import Sender
 
 __all__ = ["StageReplay", "replay_stage"]
 
@@ -50,7 +47,7 @@ class StageReplay:
     """
 
     states: tuple[dict[str, Tensor], ...]
-    trace: Trace
+    trace: MessageTrace
     losses: tuple[tuple[float | None, ...], ...]
 
 
@@ -91,71 +88,76 @@ def replay_stage(
             f"{len(runtimes)} runtimes and {len(starts)} starts for {course.segments} segments"
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
+        # All of them before the first step: a state that does not fit ends the replay at once.
         import_state(runtime, start, where=f"state of segment {number} before the stage")
-    baton = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
-    recorder = Recorder()
-    _connect(runtimes, course, baton, recorder)
+    threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
+    recorder = TraceRecorder()
+    # Their channels of MPI, if they had any, are replaced.
+    _connect_replay(runtimes, course, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
-    def lane(segment: int) -> Callable[[], None]:
+    def segment_body(segment: int) -> Callable[[], None]:
         def body() -> None:
             for event in steps:
-                loss = _train(runtimes[segment], course, segment, event, rows, recorder)
+                loss = _replay_step(runtimes[segment], course, segment, event, rows, recorder)
                 losses[segment].append(loss)
 
         return body
 
-    baton.run([lane(segment) for segment in range(len(runtimes))])
+    threads.run([segment_body(segment) for segment in range(len(runtimes))])
     return StageReplay(
         tuple(export_state(runtime) for runtime in runtimes),
-        recorder.trace(),
+        recorder.message_trace(),
         tuple(tuple(values) for values in losses),
     )
 
 
-def _connect(
+def _connect_replay(
     runtimes: Sequence[SegmentRuntime],
     course: Course,
-    baton: CooperativeThreads,
-    recorder: Recorder,
+    threads: CooperativeThreads,
+    recorder: TraceRecorder,
 ) -> None:
+    # As many as a run's receivers have: more would let segments run ahead as they never could.
     slots = course.slots()
     backprop = course.coupling == "backprop"
 
     def channel(boundary: int, *, forward: bool) -> MemoryChannel | None:
+        # Boundary 0 is the owner's: its rows come by call, not over a channel.
         if not 0 < boundary < len(runtimes) or not (forward or backprop):
             return None
         stream = Stream(boundary, "forward" if forward else "backward")
-        return MemoryChannel(stream, slots=slots, baton=baton, recorder=recorder)
+        return MemoryChannel(stream, slots=slots, threads=threads, recorder=recorder)
 
     forward = [channel(boundary, forward=True) for boundary in range(len(runtimes) + 1)]
     backward = [channel(boundary, forward=False) for boundary in range(len(runtimes) + 1)]
     for segment, runtime in enumerate(runtimes):
-        # A MemoryChannel does for a segment all that a Sender and a Receiver do.
         runtime.edges = Edges(
-            activation_in=cast("Receiver | None", forward[segment]),
-            activation_out=cast("Sender | None", forward[segment + 1]),
-            gradient_in=cast("Receiver | None", backward[segment + 1]),
-            gradient_out=cast("Sender | None", backward[segment]),
+            activation_in=forward[segment],
+            activation_out=forward[segment + 1],
+            gradient_in=backward[segment + 1],
+            gradient_out=backward[segment],
         )
 
 
-def _train(
+def _replay_step(
     runtime: SegmentRuntime,
     course: Course,
     segment: int,
     event: TrainStep,
     rows: ReleasedRows,
-    recorder: Recorder,
+    recorder: TraceRecorder,
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
     parts = course.parts(len(event.batch.sub_labels))
+    # torch's losses take class numbers as int64 only.
     labels = event.batch.sub_labels.astype(np.int64)
     device = runtime.segment.device
     report = runtime.train_step(
         event.step,
         course.lane(segment, len(parts)),
-        released=None if segment else step_input(event, parts, rows, recorder),
+        # Only segment 1 takes released rows; the others take what their neighbour sends.
+        released=None if segment else replayed_step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),
         learning_rate=course.rate(event.step),

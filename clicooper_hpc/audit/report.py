@@ -1,4 +1,4 @@
-"""`clicooper audit`: train stages of a run again and compare; needs no MPI, only the owner's files.
+"""`clicooper audit`: train stages again, compare, report; without MPI, from the owner's files.
 
 What only this shows: that the work was done. Signatures and marks say who, in which order.
 """
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.audit.auditor import StageAuditor
-from clicooper_hpc.audit.challenge import detection_probability, draw
-from clicooper_hpc.audit.tolerance import judge_tolerance
-from clicooper_hpc.audit.verdict import Outcome, StageVerdict, judge_exact
+from clicooper_hpc.audit.challenge import challenge_detection_probability, draw_challenge
+from clicooper_hpc.audit.tolerance import tolerance_verdict
+from clicooper_hpc.audit.verdict import StageOutcome, StageVerdict, exact_verdict
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 
-__all__ = ["audit_run"]
+__all__ = ["report_audit"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Audited:
+class _AuditedStage:
     stage: int
     first: int
     last: int
@@ -32,7 +32,7 @@ class _Audited:
     seconds: float
 
 
-def audit_run(
+def report_audit(
     path: Path,
     *,
     stages: Sequence[int],
@@ -58,65 +58,74 @@ def audit_run(
         )
     if tolerance is not None and not 0 < tolerance < 1:
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
-    scene = StageAuditor(open_run(path))
-    _check_numbers(scene, stages, sample, segment)
-    other = scene.other_conditions()
+    auditor = StageAuditor(open_run(path))
+    _check_audit_options(auditor, stages, sample, segment)
+    # Before anything is trained: elsewhere an honest run would FAIL to the bit.
+    other = auditor.other_conditions()
     if other and tolerance is None:
         raise EnvironmentUnfitError(
             f"an honest run would not be equal to the bit here: {'; '.join(other[:3])}",
             where="audit",
             remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
         )
-    chosen = list(dict.fromkeys(stages)) if sample is None else _draw(scene, sample)
-    audited = [_audit(scene, stage, tolerance) for stage in chosen]
-    failed = any(_failed(one.verdict, segment) for one in audited)
-    text = (_as_json if as_json else _as_text)(scene, audited, other)
+    # A stage named twice is trained once; the order given is kept.
+    chosen = (
+        list(dict.fromkeys(stages)) if sample is None else _draw_audited_stages(auditor, sample)
+    )
+    audited = [_audit_one_stage(auditor, stage, tolerance) for stage in chosen]
+    failed = any(_audit_failed(one.verdict, segment) for one in audited)
+    text = (_report_json if as_json else _report_text)(auditor, audited, other)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
-def _check_numbers(
-    scene: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
+def _check_audit_options(
+    auditor: StageAuditor, stages: Sequence[int], sample: int | None, segment: int | None
 ) -> None:
-    segments = scene.view.run.segments
-    outside = [stage for stage in stages if not 0 <= stage < scene.stages]
-    if outside or (sample is not None and not 1 <= sample <= scene.stages):
+    segments = auditor.view.run.segments
+    outside = [stage for stage in stages if not 0 <= stage < auditor.stages]
+    if outside or (sample is not None and not 1 <= sample <= auditor.stages):
         raise UsageError(
-            f"the run has {scene.stages} stages, 0 to {scene.stages - 1}",
+            f"the run has {auditor.stages} stages, 0 to {auditor.stages - 1}",
             where=f"--stage {outside[0]}" if outside else f"--sample {sample}",
         )
     if segment is not None and not 1 <= segment <= segments:
         raise UsageError(f"the run has {segments} segments, from 1", where=f"--segment {segment}")
 
 
-def _failed(verdict: StageVerdict, segment: int | None) -> bool:
-    if verdict.outcome is not Outcome.FAIL:
+def _audit_failed(verdict: StageVerdict, segment: int | None) -> bool:
+    if verdict.outcome is not StageOutcome.FAIL:
         return False
     # Who could not be judged did not pass.
     return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
 
 
-def _draw(scene: StageAuditor, count: int) -> list[int]:
+def _draw_audited_stages(auditor: StageAuditor, count: int) -> list[int]:
     key = (
-        OwnerSecrets(PrivateFolder(scene.private))
-        .secret_master_key(scene.job)
+        OwnerSecrets(PrivateFolder(auditor.private))
+        .secret_master_key(auditor.job)
         .derive_key("audit-challenge")
     )
-    return draw(key, bytes.fromhex(scene.view.root_at(scene.view.size)), scene.stages, count)
+    return draw_challenge(
+        key, bytes.fromhex(auditor.view.root_at(auditor.view.size)), auditor.stages, count
+    )
 
 
-def _audit(scene: StageAuditor, stage: int, tolerance: float | None) -> _Audited:
+def _audit_one_stage(auditor: StageAuditor, stage: int, tolerance: float | None) -> _AuditedStage:
     begun = time.perf_counter()
-    found = scene.audit(stage)
+    found = auditor.audit_stage(stage)
     if tolerance is None:
-        verdict = judge_exact(found.replay, found.claim)
+        verdict = exact_verdict(found.replay, found.claim)
     else:
-        verdict = judge_tolerance(found.replay, found.claim, found.starts, tolerance)
-    bounds = scene.view.run.stage_bounds
+        verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
+    # Stage bounds as signed, not as the job would give them.
+    bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
-    return _Audited(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
+    return _AuditedStage(stage, bounds[stage], bounds[stage + 1], verdict, seconds)
 
 
-def _as_text(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _report_text(
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+) -> str:
     lines = []
     if other:
         lines.append(f"other conditions than in the run: {'; '.join(other[:3])}")
@@ -125,26 +134,32 @@ def _as_text(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[s
         head, *rest = one.verdict.lines()
         lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
         lines += rest
+    # The price beside the result: what share of the run was trained again.
     steps = sum(one.last - one.first for one in audited)
-    total = scene.view.run.total_steps
+    total = auditor.view.run.total_steps
     lines.append(
         f"cost: {steps} of {total} steps of all segments trained again ({100 * steps / total:.1f} "
         f"%), {sum(one.seconds for one in audited):.1f} s"
     )
-    lines.append(f"audited: {len(audited)} of {scene.stages} stages; {_chances(scene, audited)}")
+    lines.append(
+        f"audited: {len(audited)} of {auditor.stages} stages; {_report_chances(auditor, audited)}"
+    )
     return "\n".join(lines)
 
 
-def _chances(scene: StageAuditor, audited: Sequence[_Audited]) -> str:
+def _report_chances(auditor: StageAuditor, audited: Sequence[_AuditedStage]) -> str:
     """Say what drawing so many stages by chance is worth."""
-    some = sorted({1, max(1, scene.stages // 10), max(1, scene.stages // 2)})
+    some = sorted({1, max(1, auditor.stages // 10), max(1, auditor.stages // 2)})
     chances = ", ".join(
-        f"{bad} bad: {detection_probability(bad, scene.stages, len(audited)):.2f}" for bad in some
+        f"{bad} bad: {challenge_detection_probability(bad, auditor.stages, len(audited)):.2f}"
+        for bad in some
     )
     return f"drawn by chance, so many hit a bad one with probability ({chances})"
 
 
-def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[str]) -> str:
+def _report_json(
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+) -> str:
     return json.dumps(
         {
             "other_conditions": list(other),
@@ -154,14 +169,13 @@ def _as_json(scene: StageAuditor, audited: Sequence[_Audited], other: Sequence[s
                     "outcome": one.verdict.outcome.value,
                     "detail": one.verdict.detail,
                     "findings": [
-                        {"rank": finding.rank, "what": finding.what}
-                        for finding in one.verdict.findings
+                        {"rank": fault.rank, "what": fault.what} for fault in one.verdict.faults
                     ],
                     "unjudged": list(one.verdict.unjudged),
                 }
                 for one in audited
             ],
-            "stages_of_run": scene.stages,
+            "stages_of_run": auditor.stages,
         },
         indent=2,
     )

@@ -29,9 +29,9 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.audit.report import audit_run
+    from clicooper_hpc.audit.report import report_audit
 
-    text, code = audit_run(
+    text, code = report_audit(
         arguments.run,
         stages=arguments.stage,
         sample=arguments.sample,

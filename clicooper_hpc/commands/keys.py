@@ -55,7 +55,7 @@ def make_key_file(path: Path, *, encrypt: bool) -> str:
         The file cannot be written.
     """
     from clicooper_hpc.provenance.identity import Identity
-    from clicooper_hpc.runstore.files import write_private
+    from clicooper_hpc.runstore.atomic_files import write_private_atomically
 
     if path.exists():
         raise UsageError(
@@ -66,7 +66,7 @@ def make_key_file(path: Path, *, encrypt: bool) -> str:
     identity = Identity.generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(path, identity.to_pem(_password() if encrypt else None))
+        write_private_atomically(path, identity.to_pem(_password() if encrypt else None))
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the key cannot be written ({error.strerror})",

@@ -139,15 +139,15 @@ def _segments(
     memory = layer_memory(model, layout.shapes, job.training.batch_size)
     total = float(costs[0].sum()) or 1.0
     lines = ["rank  layers      work  parameters      memory  sends per step"]
-    released = plan.payload(layout.shapes[0], plan.average_rows) * course.micro_batches
+    released = plan.payload_bytes(layout.shapes[0], plan.average_rows) * course.micro_batches
     lines.append(
         f"   0  front          -           -           -  {released / _MIB:.2f} MiB released"
     )
     for index, span in enumerate(layout.segments):
         last = index == course.segments - 1
-        out = 0 if last else plan.payload(layout.output_shape(index)) * course.micro_batches
+        out = 0 if last else plan.payload_bytes(layout.output_shape(index)) * course.micro_batches
         back = (
-            plan.payload(layout.input_shape(index)) * course.micro_batches
+            plan.payload_bytes(layout.input_shape(index)) * course.micro_batches
             if index and course.coupling == "backprop"
             else 0
         )

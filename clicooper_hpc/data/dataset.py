@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import MappingProxyType
 
 import h5py
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.class_labels import check_class_labels
 from clicooper_hpc.data.digits import load_digits_splits
 from clicooper_hpc.data.h5_format import SPLITS, check_h5_header, check_h5_split, h5_format_errors
@@ -24,7 +24,7 @@ _CHUNK_CACHE_BYTES = 256 * 1024 * 1024
 _CHUNK_CACHE_SLOTS = 20_011
 
 
-class DataSet:
+class DataSet(Closing):
     """Splits and class names; a context manager that closes the file behind them.
 
     Parameters
@@ -68,15 +68,8 @@ class DataSet:
         if self._file is not None:
             self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Close the file."""
         self.close()
 
 

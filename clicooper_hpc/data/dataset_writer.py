@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.atomic_h5_file import AtomicH5File
 from clicooper_hpc.data.class_labels import check_class_labels, check_class_names
 from clicooper_hpc.data.h5_format import FORMAT_NAME, FORMAT_VERSION, SPLITS, h5_row_fault
@@ -36,7 +36,7 @@ class _UnfinishedSplit:
     highest_label: int = 0
 
 
-class DatasetWriter:
+class DatasetWriter(Closing):
     """Context manager that writes ``target`` under a temporary name beside it.
 
     `append_samples`, then `finish` with the class names: only that makes the file appear. Leaving
@@ -71,16 +71,12 @@ class DatasetWriter:
         self._output.create()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Discard a file that was not finished; `ValueError` if that was no error's doing."""
         # Still open here means that `finish` did not publish the file.
         if self._output.is_open:
             self._output.discard()
-            if kind is None:
+            if error is None:
                 raise ValueError("DatasetWriter was left without finish()")
 
     @property

@@ -27,8 +27,8 @@ from clicooper_hpc.doctor.rank_exchange import LIMIT_S, exchange_between_ranks
 from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts
 from clicooper_hpc.doctor.run_folder import judge_run_folders
 from clicooper_hpc.errors import ClicooperError, ExitCode
-from clicooper_hpc.transport.launch import check_world, find_library, start_mpi
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
+from clicooper_hpc.transport.mpi_library import check_mpi_world, find_mpi_library, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["examine_environment"]
@@ -55,10 +55,10 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
     try:
         # Loaded before it is started: with a foreign launcher MPI_Init may end the process without
         # a word.
-        library = find_library()
+        library = find_mpi_library()
         _warn_of_launcher(launcher, library)
         world = start_mpi()
-        check_world(world)
+        check_mpi_world(world)
     except ClicooperError as error:
         if not launcher.rank:
             facts = collect_facts(launcher, library, world, folder, error)

@@ -43,7 +43,7 @@ def try_gpu_memory() -> str:
 def _child() -> int:
     import torch
 
-    from clicooper_hpc.transport.launch import start_mpi
+    from clicooper_hpc.transport.mpi_library import start_mpi
 
     world = start_mpi()
     sent = torch.arange(_ELEMENTS, device="cuda")

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.rank_facts import RankFacts
-from clicooper_hpc.transport.launcher import Launcher, library_family
+from clicooper_hpc.transport.launcher import Launcher
+from clicooper_hpc.transport.mpi_library import mpi_library_family
 
 __all__ = ["foreign_launcher", "judge_launch", "judge_launch_versions"]
 
@@ -15,7 +16,7 @@ _SAME = "Install the same environment on all nodes, or start all ranks from one 
 
 def foreign_launcher(launcher: Launcher, library: str) -> str:
     """Say that a launcher is of another MPI family than the library; "" if it is not."""
-    family = library_family(library)
+    family = mpi_library_family(library)
     if not library or not launcher.name or launcher.family == family:
         return ""
     if not launcher.family:
@@ -24,7 +25,7 @@ def foreign_launcher(launcher: Launcher, library: str) -> str:
 
 
 def _remedy(facts: RankFacts) -> str:
-    ours = library_family(facts.library)
+    ours = mpi_library_family(facts.library)
     plugin = "pmix" if ours == "Open MPI" else "pmi2"
     mpiexec = facts.mpiexec or f"the mpiexec of {ours}"
     text = f"Start with {mpiexec}, or under Slurm with `srun --mpi={plugin}`"

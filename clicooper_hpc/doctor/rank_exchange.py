@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.run_folder import judge_shared_folder
-from clicooper_hpc.runstore.files import write_private
-from clicooper_hpc.runstore.probe_folder import trial_folder
-from clicooper_hpc.transport.selftest import HopTime, self_test
+from clicooper_hpc.runstore.atomic_files import write_private_atomically
+from clicooper_hpc.runstore.folder_probe import probe_trial_folder
+from clicooper_hpc.transport.self_test import HopTime, run_self_test
 from clicooper_hpc.transport.world import World
 
 __all__ = [
@@ -50,7 +50,7 @@ def exchange_between_ranks(world: World, folder: Path | None) -> list[Diagnosis]
         text = "not tested; start with `mpirun -n 2 clicooper doctor` to test links"
         return [Diagnosis("messages", "ok", text)]
     findings = [*_shared(world, folder), *_clocks(world)]
-    hops = self_test(world, deadline_s=LIMIT_S).hops
+    hops = run_self_test(world, deadline_s=LIMIT_S).hops
     return [*findings, judge_exchanged_messages(hops)] if world.rank == 0 else []
 
 
@@ -76,8 +76,8 @@ def _leave_token(folder: Path, stack: ExitStack) -> bytes:
     # one.
     token = secrets.token_bytes(_TOKEN_BYTES)
     try:
-        path = Path(stack.enter_context(trial_folder(folder))) / "token"
-        write_private(path, token)
+        path = Path(stack.enter_context(probe_trial_folder(folder))) / "token"
+        write_private_atomically(path, token)
     except OSError:
         return b""
     return token + os.fsencode(path)

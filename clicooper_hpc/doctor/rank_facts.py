@@ -15,9 +15,9 @@ from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_memory import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.run.environment import git_commit, versions
-from clicooper_hpc.runstore.probe_folder import FolderFacts, nearest_folder, probe_folder
-from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts, probe_hdf5
-from clicooper_hpc.runstore.single import mpi_libraries
+from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_probe_folder, probe_folder
+from clicooper_hpc.runstore.hdf5.parallel import mapped_mpi_libraries
+from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
 from clicooper_hpc.transport.launcher import Launcher
 from clicooper_hpc.transport.world import World
 
@@ -118,13 +118,13 @@ def collect_facts(
     error: ClicooperError | None = None,
 ) -> RankFacts:
     """Look at this rank and, as the first of its host, try out ``folder``."""
-    files = tuple(mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
+    files = tuple(mapped_mpi_libraries(_MAPPED_FILES.read_text(errors="replace")))
     tried = None
     hdf5 = None
     first = world is None or _is_first_of_host(world)
     # Once a host: what a folder can do there does not depend on the rank.
     if first:
-        tried = probe_folder(nearest_folder(folder))
+        tried = probe_folder(nearest_probe_folder(folder))
         # Without a folder that can be written HDF5 is asked for its build alone.
         hdf5 = probe_hdf5(None if tried.writing else Path(tried.path))
     return RankFacts(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from clicooper_hpc.doctor.diagnosis import Diagnosis
 from clicooper_hpc.doctor.rank_facts import RankFacts
-from clicooper_hpc.runstore.probe_folder import FolderFacts
-from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts
+from clicooper_hpc.runstore.folder_probe import FolderFacts
+from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts
 
 __all__ = ["judge_folder_locks", "judge_run_folders", "judge_shared_folder"]
 

@@ -11,7 +11,7 @@ that a kernel might treat the first row of a block differently from the last;
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.operations import Operation, trace_operation_shapes
+from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
 __all__ = [
     "check_row_independence",
@@ -94,15 +95,21 @@ def check_row_independence(function: Block, probe: Tensor) -> bool:
     reference = function(probe).clone()
     order = torch.arange(rows)
     shuffled = torch.from_numpy(np.random.default_rng(1).permutation(rows))
-    for moved in (order.roll(1), order.roll(max(rows // 2, 1)), order.flip(0), shuffled):
-        if not torch.equal(function(probe[moved].contiguous()), reference[moved]):
-            return False
-    for row, place in ((0, rows - 1), (rows - 1, 0), (rows // 2, rows // 3), (1 % rows, 1 % rows)):
-        alone = torch.zeros_like(probe)
-        alone[place] = probe[row]
-        if not torch.equal(function(alone)[place], reference[row]):
-            return False
-    return True
+
+    def placements() -> Iterator[RowPlacement[Tensor]]:
+        for moved in (order.roll(1), order.roll(max(rows // 2, 1)), order.flip(0), shuffled):
+            yield RowPlacement(probe[moved].contiguous(), range(rows), moved.tolist())
+        for row, place in (
+            (0, rows - 1),
+            (rows - 1, 0),
+            (rows // 2, rows // 3),
+            (1 % rows, 1 % rows),
+        ):
+            alone = torch.zeros_like(probe)
+            alone[place] = probe[row]
+            yield RowPlacement(alone, [place], [row])
+
+    return keeps_row_independence(function, reference, placements(), same=torch.equal)
 
 
 def safe_row_block(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import PeerError, RunFolderError
-from clicooper_hpc.runstore.tensors import save_tensors, unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import save_safetensors, unpack_safetensors
 
 __all__ = ["accept_delivery", "delivery_file", "delivery_size_limit"]
 
@@ -39,7 +39,7 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
     """
     where = f"segment delivered by rank {segment}"
     try:
-        state = unpack_tensors(content, where=where)
+        state = unpack_safetensors(content, where=where)
     except RunFolderError as error:
         raise PeerError(f"is not safetensors ({error.what})", where=where) from None
     wanted = layers.state_dict()
@@ -60,4 +60,4 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
     # Last, when nothing can be refused any more.
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)
-    save_tensors(delivery_file(folder, segment), state, {"segment": str(segment)})
+    save_safetensors(delivery_file(folder, segment), state, {"segment": str(segment)})

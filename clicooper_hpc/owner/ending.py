@@ -12,7 +12,7 @@ from typing import Any
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.evaluation import CleanScores, Score
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["Ending", "keep_ending"]
 
@@ -41,7 +41,7 @@ def keep_ending(private: PrivateFolder, ending: Ending) -> Ending:
     """
     if _FILE in private:
         try:
-            kept = _read(json.loads(private.read(_FILE)))
+            kept = _read(json.loads(private.read_secret(_FILE)))
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(
                 f"the kept results are damaged ({error})",
@@ -51,7 +51,7 @@ def keep_ending(private: PrivateFolder, ending: Ending) -> Ending:
         if kept.segments == ending.segments:
             return kept
     # repr of a float reads back to the bit, and json writes repr; nan too.
-    private.write(_FILE, json.dumps(asdict(ending)).encode())
+    private.write_secret(_FILE, json.dumps(asdict(ending)).encode())
     return ending
 
 

@@ -21,8 +21,8 @@ from clicooper_hpc.provenance.statements import (
     TreeHead,
     parse_statement,
 )
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.tables import ENVELOPE_BYTES, NOTE_BYTES
+from clicooper_hpc.runstore.tables.schema import ENVELOPE_BYTES, NOTE_BYTES
+from clicooper_hpc.runstore.tables.writer import TableWriter
 
 __all__ = ["LedgerWriter"]
 

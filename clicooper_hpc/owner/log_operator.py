@@ -37,13 +37,13 @@ from clicooper_hpc.provenance.statements import (
     StageProof,
     parse_statement,
 )
-from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import StageEnd
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["LogOperator", "LogOperatorSettings"]

@@ -28,10 +28,10 @@ from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import rank_file
-from clicooper_hpc.runstore.seal import owner_tables_digest
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
+from clicooper_hpc.runstore.signed_digests import owner_tables_digest
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import (
     EVALUATED_BYTES,
     Delivery,
@@ -46,10 +46,10 @@ from clicooper_hpc.training.checkpoint import CheckpointWriter, Stopped
 from clicooper_hpc.training.run_plan import Course, Timeouts
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.training.stop import WORD_SLOTS, StopToken
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.meter import Meter
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.traffic_meter import TrafficMeter
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Conclusion", "EarlierRun", "Owner", "OwnerLinks", "StepNews"]
@@ -244,10 +244,10 @@ class Owner:
         memory = StageProgress(0, {}) if self._registrar is None else self._registrar.memory()
         self._writer.sync()
         self._gate.keep_receipts()
-        self._saver.save(step, {rank_file(0): pack_tensors(*memory.pack())})
+        self._saver.save(step, {rank_checkpoint_name(0): pack_safetensors(*memory.pack())})
 
     def _train(self, event: TrainStep) -> None:
-        meter = Meter(self._world)
+        meter = TrafficMeter(self._world)
         start = time.perf_counter()
         forward_s = 0.0
         parts = self._course.parts(len(event.batch.sub_labels))
@@ -273,7 +273,7 @@ class Owner:
                 "optimizer_s": 0.0,
                 "step_s": time.perf_counter() - start,
                 "rows": len(event.batch.ids.reshape(-1)) if event.from_owner else 0,
-                **meter.read(),
+                **meter.read_traffic(),
             },
         )
 
@@ -307,7 +307,7 @@ class Owner:
             Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(4,)
         )
         loss, accuracy, _, asked = message.tensor.tolist()
-        self._links.report.release(message)
+        self._links.report.recycle(message)
         self._asked = self._asked or bool(asked)
         rows = len(event.batch.ids.reshape(-1))
         if event.step == self._first:
@@ -328,7 +328,7 @@ class Owner:
                 shape=(len(ids), self._layout.shapes[-1][0]),
             )
             probabilities = evaluate_logits(message.tensor, self._label_map)
-            self._links.report.release(message)
+            self._links.report.recycle(message)
             self._released.append((probabilities, self._gate.true_classes("validation", ids)))
 
     def _take_delivery(self, event: Delivery) -> None:
@@ -373,7 +373,7 @@ class Owner:
         if event.final:
             ending = self._conclude(clean, released, roots)
             if self._registrar is not None:
-                tables = owner_tables_digest(self._writer.take_seal(), ending.seal)
+                tables = owner_tables_digest(self._writer.take_digest(), ending.seal)
                 self._registrar.deliver(roots, ending.results, tables.hex)
 
     @property

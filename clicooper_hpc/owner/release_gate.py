@@ -22,7 +22,7 @@ from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.privacy_ledger import PrivacyEvent, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.privacy.row_releaser import RowReleaser
-from clicooper_hpc.runstore.tables import SPLIT_CODES
+from clicooper_hpc.runstore.tables.schema import SPLIT_CODES
 
 __all__ = ["ReleaseGate", "ReleasedSplit"]
 

@@ -17,9 +17,9 @@ from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
-from clicooper_hpc.runstore.folder import LEDGER_FILE
-from clicooper_hpc.runstore.private import PrivateFolder
-from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
+from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import LEDGER_FILE
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
 __all__ = ["OwnerSecrets"]
 
@@ -45,22 +45,22 @@ class OwnerSecrets:
             if job.privacy.mode == "secure"
             else MasterKey.from_seed(job.privacy.seed)
         )
-        self._folder.write(_KEY, key.to_private_bytes())
+        self._folder.write_secret(_KEY, key.to_private_bytes())
         return key
 
     def secret_front(self, build: Callable[[], Front]) -> Front:
         """Return the stored front, or build it once: training it again would spend again."""
         # The settings are written last, so where they stand the front is whole.
         if _FRONT_SETTINGS in self._folder:
-            tensors = unpack_tensors(
-                self._folder.read(_FRONT), where=str(self._folder.path / _FRONT)
+            tensors = unpack_safetensors(
+                self._folder.read_secret(_FRONT), where=str(self._folder.path / _FRONT)
             )
-            return restore_front(self._folder.read(_FRONT_SETTINGS).decode(), tensors)
+            return restore_front(self._folder.read_secret(_FRONT_SETTINGS).decode(), tensors)
         front = build()
         # Kept apart from the front: a restart compares it with what its own machine computes.
-        self._folder.write(_FRONT_PROBE, front.probe.hex.encode())
-        self._folder.write(_FRONT, pack_tensors(front.front_tensors(), {}))
-        self._folder.write(_FRONT_SETTINGS, front.front_settings().encode())
+        self._folder.write_secret(_FRONT_PROBE, front.probe.hex.encode())
+        self._folder.write_secret(_FRONT, pack_safetensors(front.front_tensors(), {}))
+        self._folder.write_secret(_FRONT_SETTINGS, front.front_settings().encode())
         return front
 
     def secret_label_map(self, build: Callable[[], LabelMap]) -> LabelMap:
@@ -68,7 +68,7 @@ class OwnerSecrets:
         if _LABEL_MAP in self._folder:
             return self._read_sound(_LABEL_MAP, LabelMap.from_private_bytes)
         label_map = build()
-        self._folder.write(_LABEL_MAP, label_map.to_private_bytes())
+        self._folder.write_secret(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
 
     def secret_receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
@@ -96,7 +96,7 @@ class OwnerSecrets:
 
     def store_receipts(self, split: str, receipts: ReleaseReceipts) -> None:
         """Store what has left of ``split``."""
-        self._folder.write(_receipts(split), receipts.to_bytes())
+        self._folder.write_secret(_receipts(split), receipts.to_bytes())
 
     def secret_ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
         """Return what the run was charged so far, or an empty ledger."""
@@ -109,11 +109,11 @@ class OwnerSecrets:
 
     def store_ledger(self, ledger: PrivacyLedger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
-        self._folder.write(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
+        self._folder.write_secret(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
 
     def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
-            return parse(self._folder.read(name))
+            return parse(self._folder.read_secret(name))
         # Damage is never mended by making the file anew: that would be another key, map or charge.
         except ValueError as error:
             raise RunFolderError(

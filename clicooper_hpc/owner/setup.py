@@ -36,7 +36,7 @@ from clicooper_hpc.owner.sub_labels import (
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey, RngMode
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.training.contract import Contract
 
 __all__ = ["ReleaseSetup", "set_up_release"]

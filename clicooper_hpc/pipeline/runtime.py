@@ -24,9 +24,8 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.optim import scale_gradients, squared_norm
 from clicooper_hpc.pipeline.schedule import Action, Op
 from clicooper_hpc.pipeline.segment import Segment, batch_loss
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.receiver import Message, Receiver
-from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.channel import Inbound, Message, Outbound
+from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["Edges", "SegmentRuntime", "StepReport", "StepSettings"]
 
@@ -37,10 +36,10 @@ _WIRE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Edges:
     """Channels of one segment to its neighbours; None where there is no neighbour."""
 
-    activation_in: Receiver | None = None
-    activation_out: Sender | None = None
-    gradient_in: Receiver | None = None
-    gradient_out: Sender | None = None
+    activation_in: Inbound | None = None
+    activation_out: Outbound | None = None
+    gradient_in: Inbound | None = None
+    gradient_out: Outbound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class SegmentRuntime:
             rows, message = self._input(step, micro_batch, released)  # (1)
             output = self.segment(rows, step=step, micro_batch=micro_batch)  # (2)
             self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
-            self._release(message)
+            self._recycle(message)
             if self.is_last:
                 outputs.append(output.float())
         return outputs
@@ -215,18 +214,18 @@ class SegmentRuntime:
             )
             start = time.perf_counter()
             if live.output.requires_grad:
-                gradient = message.on(live.output.device).to(live.output.dtype)
+                gradient = message.tensor_on(live.output.device).to(live.output.dtype)
                 live.output.backward(gradient)  # type: ignore[no-untyped-call]  # (5)
             self._finish()
             report.backward_s += time.perf_counter() - start
-            self.edges.gradient_in.release(message)
+            self.edges.gradient_in.recycle(message)
         if self.edges.gradient_out is not None:
             if live.rows.grad is None:
                 raise ClicooperError(
                     "no gradient reached the segment's input", where=f"step {step}"
                 )
             self._send(self.edges.gradient_out, Kind.GRADIENT, step, micro_batch, live.rows.grad)
-        self._release(live.message)
+        self._recycle(live.message)
 
     def _finish(self) -> None:
         """Wait for the GPU, so that the clock shows computing and not only its start."""
@@ -267,28 +266,28 @@ class SegmentRuntime:
         message = self.edges.activation_in.receive(
             Kind.ACTIVATION, step, micro_batch, shape=(None, *self.input_shape)
         )
-        rows = message.on(self.segment.device)
+        rows = message.tensor_on(self.segment.device)
         return (rows.float() if self.settings.precision == "float32" else rows), message
 
     def _send(
-        self, sender: Sender | None, kind: Kind, step: int, micro_batch: int, tensor: Tensor
+        self, sender: Outbound | None, kind: Kind, step: int, micro_batch: int, tensor: Tensor
     ) -> None:
         if sender is None:
             return
         dtype = _WIRE[self.settings.wire_dtype]
         sender.send(tensor.detach().to(dtype), kind, step, micro_batch)
 
-    def _release(self, message: Message | None) -> None:
+    def _recycle(self, message: Message | None) -> None:
         if message is not None and self.edges.activation_in is not None:
-            self.edges.activation_in.release(message)
+            self.edges.activation_in.recycle(message)
 
     @staticmethod
-    def _send_number(sender: Sender, step: int, value: float) -> None:
+    def _send_number(sender: Outbound, step: int, value: float) -> None:
         sender.send(torch.tensor([value], dtype=torch.float64), Kind.NORM, step, 0)
 
     @staticmethod
-    def _receive_number(receiver: Receiver, step: int) -> float:
+    def _receive_number(receiver: Inbound, step: int) -> float:
         message = receiver.receive(Kind.NORM, step, 0, dtype=torch.float64, shape=(1,))
         value = float(message.tensor[0].item())
-        receiver.release(message)
+        receiver.recycle(message)
         return value

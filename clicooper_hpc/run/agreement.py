@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
+from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
 from clicooper_hpc.transport.world import World
 
 __all__ = ["AgreedFailure", "Teller", "agree", "end_all", "say"]
@@ -46,12 +46,12 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
     except ClicooperError as error:
         failure, code, message = error, int(error.exit_code), error.line()
     except PermissionError as error:
-        unfit = no_access(error)
+        unfit = no_access_error(error)
         failure, code, message = error, int(unfit.exit_code), unfit.line()
     except Exception as error:  # noqa: BLE001 - a bug of ours: told like an error, with its trace
         traceback.print_exc()
         failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
-    verdict = world.share_verdict(code, message, deadline_s=deadline_s)
+    verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
     if verdict.code or failure is not None:
         if world.rank == 0:
             tell(verdict.rank, world.size, verdict.message)
@@ -62,7 +62,7 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
 def end_all(world: World, error: BaseException, *, tell: Teller = say) -> NoReturn:
     """Say why, once, and end every rank."""
     if isinstance(error, PermissionError):
-        error = no_access(error)
+        error = no_access_error(error)
     if isinstance(error, ClicooperError):
         tell(world.rank, world.size, error.line())
         world.abort(int(error.exit_code))

@@ -17,12 +17,12 @@ from clicooper_hpc.pipeline.layout import Layout, make_layout
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.segment import Segment
-from clicooper_hpc.runstore.single import require_parallel_hdf5
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.trainer.channels import ChannelPlan
 from clicooper_hpc.training.agenda import Agenda
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.training.run_plan import Course, RatePlan
-from clicooper_hpc.transport.slot import check_capacity
+from clicooper_hpc.transport.slot import check_slot_capacity
 
 __all__ = [
     "build_runtime",
@@ -131,9 +131,9 @@ def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -
     """
     course.rate(0)
     plan = channel_plan(job, course, contract)
-    check_capacity(plan.payload(layout.shapes[0], plan.average_rows), 1)
+    check_slot_capacity(plan.payload_bytes(layout.shapes[0], plan.average_rows), 1)
     for segment in range(1, course.segments):
-        check_capacity(plan.payload(layout.input_shape(segment)), segment + 1)
+        check_slot_capacity(plan.payload_bytes(layout.input_shape(segment)), segment + 1)
     if job.output.layout == "single":
         require_parallel_hdf5()
 

@@ -11,7 +11,7 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.run.signers import Signers
 from clicooper_hpc.run.stop_requests import StopRequests
-from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.transport.world import World

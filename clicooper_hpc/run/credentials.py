@@ -12,7 +12,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["PASSWORD_VARIABLE", "Credentials", "check_allowed", "obtain_credentials"]
 
@@ -50,18 +50,18 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> 
     if job.provenance.identities is not None:
         identity = _identity_file(Path(job.folder) / job.provenance.identities, rank)
     elif _IDENTITY in folder:
-        identity = Identity.from_pem(folder.read(_IDENTITY))
+        identity = Identity.from_pem(folder.read_secret(_IDENTITY))
     else:
         identity = Identity.generate()
-        folder.write(_IDENTITY, identity.to_pem())
+        folder.write_secret(_IDENTITY, identity.to_pem())
         if rank == 0:
             _log.info(
                 "identities: made for this run (provenance.identities is not set): the proofs "
                 "show that the same keys signed throughout, not whose they are"
             )
     if MARK_KEY not in folder:
-        folder.write(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
-    return Credentials(identity, folder.read(MARK_KEY))
+        folder.write_secret(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
+    return Credentials(identity, folder.read_secret(MARK_KEY))
 
 
 def _require(folder: PrivateFolder, *names: str) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from clicooper_hpc.runstore.h5 import hdf5_version
+from clicooper_hpc.runstore.hdf5.files import hdf5_version
 
 __all__ = ["git_commit", "versions"]
 

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.runstore.buffer import EarlierRows
-from clicooper_hpc.runstore.tables import (
+from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
+    DIGESTED_TABLES,
     EVALUATION,
     HEADS,
     LEDGER,
     MESSAGES,
     PROVING,
     RELEASES,
-    SEALED_TABLES,
     STEPS,
     TRAINING,
     Table,
 )
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.training.agenda import Agenda
 
 __all__ = ["owner_rows", "trainer_rows"]
@@ -103,7 +103,7 @@ def owner_rows(
             ),
         },
     )
-    sealed = {table.name for table in SEALED_TABLES}
+    sealed = {table.name for table in DIGESTED_TABLES}
     return EarlierRows(kept, {name: rows for name, rows in kept.items() if name in sealed})
 
 

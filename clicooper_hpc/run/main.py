@@ -19,8 +19,8 @@ from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
 from clicooper_hpc.run.logs import configure_logging
 from clicooper_hpc.run.stop_requests import StopRequests
-from clicooper_hpc.runstore.folder import clear_unbegun
-from clicooper_hpc.transport.launch import check_world, start_mpi
+from clicooper_hpc.runstore.run_folder import remove_unstarted_folder
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["resume_run", "run_job"]
@@ -74,7 +74,7 @@ def run_job(
         if resume and has_begun(folder):
             return _found(folder, world, lambda _: job)
         if resume:
-            clear_unbegun(folder)
+            remove_unstarted_folder(folder)
         return _Order(job, folder)
 
     return _live(find, stops, quiet=quiet)
@@ -110,7 +110,7 @@ def _found(path: Path, world: World, given: Callable[[Job], Job]) -> _Order | No
 
 def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet: bool) -> int:
     world = start_mpi()
-    check_world(world)
+    check_mpi_world(world)
     configure_logging(world.rank, world.size, quiet=quiet)
     try:
         mine = agree(world, lambda: None if world.rank else find(world), deadline_s=_STARTUP_S)

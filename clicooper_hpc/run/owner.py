@@ -16,9 +16,9 @@ from clicooper_hpc.run.build import channel_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import Signers
 from clicooper_hpc.run.stations import saver_of, stop_line_of
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.seal import card_digest
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
+from clicooper_hpc.runstore.signed_digests import card_digest
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.channels import REPORT_SLOTS
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Timeouts
@@ -40,15 +40,15 @@ def make_owner(
     world, job, course, layout = scene.world, scene.job, scene.course, scene.layout
     plan = channel_plan(job, course, scene.contract)
     links = OwnerLinks(
-        release=world.sender(
+        release=world.open_sender(
             "forward",
             1,
-            capacity_bytes=plan.payload(layout.shapes[0], plan.average_rows),
+            capacity_bytes=plan.payload_bytes(layout.shapes[0], plan.average_rows),
             # A whole step may wait here, while the owner prepares the next one.
             slots=course.micro_batches,
             deadline_s=plan.deadline_s,
         ),
-        report=world.receiver(
+        report=world.open_receiver(
             "control",
             course.segments,
             capacity_bytes=plan.report_bytes,
@@ -98,7 +98,7 @@ def _statement(scene: RunContext, signers: Signers, card: str, created: str) -> 
     initial: list[str] = []
     for segment in range(len(layout.segments)):
         state = layout.layers_of(model, segment).state_dict()
-        initial.append(tensors_root(pack_tensors(state, {})).hex)
+        initial.append(tensors_root(pack_safetensors(state, {})).hex)
     return RunStatement(
         run_id=scene.run_id,
         created=created,

@@ -34,23 +34,23 @@ from clicooper_hpc.run.owner import make_owner
 from clicooper_hpc.run.progress import Progress
 from clicooper_hpc.run.restart_search import Resumption
 from clicooper_hpc.run.signers import Signers
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import drop_newer
-from clicooper_hpc.runstore.folder import JOB_FOLDER, RunFolder
+from clicooper_hpc.runstore.checkpoints import drop_newer_checkpoints
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    Result,
     RunHeader,
+    RunResult,
     create_index,
     finish_index,
-    header_of,
-    note_restart,
+    index_header_of,
+    note_index_restart,
 )
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.seal import IndexContent
-from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
+from clicooper_hpc.runstore.signed_digests import IndexContent
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import Delivery, TrainStep, ValidationStep
 from clicooper_hpc.training.checkpoint import Stopped
 from clicooper_hpc.training.contract import Contract
@@ -70,7 +70,7 @@ class OwnerSetup:
         self._private = PrivateFolder(folder.private)
         if JOB_FOLDER not in self._private:
             # Where the job's key files and modules are found again; not for everybody to know.
-            self._private.write(JOB_FOLDER, job.folder.encode())
+            self._private.write_secret(JOB_FOLDER, job.folder.encode())
         self._preparation = set_up_release(job, self._private)
 
     @property
@@ -123,7 +123,7 @@ class OwnerSetup:
         UsageError
             Front, data or settings are others now.
         """
-        if self._private.read("front.probe").decode() != self._preparation.front.probe.hex:
+        if self._private.read_secret("front.probe").decode() != self._preparation.front.probe.hex:
             raise EnvironmentUnfitError(
                 "this machine computes other bits for the same row than the one the run began on",
                 where="front",
@@ -160,11 +160,11 @@ class OwnerSetup:
             schedule=str(run.pipeline["schedule"]),
             layer_names=tuple(run.pipeline["layer_names"]),
         )
-        self._header = header_of(run.attrs, run.hosts, more_restarts=more)
+        self._header = index_header_of(run.attrs, run.hosts, more_restarts=more)
         # Rows are about to be cut there: nothing newer can be gone on with any more.
-        drop_newer(run.folder.path, found.step)
+        drop_newer_checkpoints(run.folder.path, found.step)
         if more:
-            note_restart(run.folder.index, self._header.restarts)
+            note_index_restart(run.folder.index, self._header.restarts)
 
     def announce(self) -> None:
         """Say what is promised before anything leaves."""
@@ -229,7 +229,7 @@ class OwnerSetup:
             ],
         )
         figures = {name: float(result.value) for name, result in self._results.items()}
-        return Conclusion(figures, content.seal())
+        return Conclusion(figures, content.digest())
 
     def close(self) -> None:
         """Let go of the data."""
@@ -272,28 +272,32 @@ def _check_keys(entry: bytes, signers: Signers) -> None:
             )
 
 
-def _results(clean: CleanScores, released: Score, wall_s: float) -> dict[str, Result]:
+def _results(clean: CleanScores, released: Score, wall_s: float) -> dict[str, RunResult]:
     model = clean.model
     results = {
-        "clean_accuracy": Result(model.accuracy, "1", "Delivered model on clean held-out samples"),
-        "clean_loss": Result(model.loss, "nat", "Cross-entropy on clean held-out samples"),
-        "clean_samples": Result(model.samples, "1", "Clean held-out samples"),
-        "wall_s": Result(wall_s, "s", "Wall time of the run, from the agreed job on"),
+        "clean_accuracy": RunResult(
+            model.accuracy, "1", "Delivered model on clean held-out samples"
+        ),
+        "clean_loss": RunResult(model.loss, "nat", "Cross-entropy on clean held-out samples"),
+        "clean_samples": RunResult(model.samples, "1", "Clean held-out samples"),
+        "wall_s": RunResult(wall_s, "s", "Wall time of the run, from the agreed job on"),
     }
     if clean.front is not None and clean.network is not None:
-        results["front_accuracy"] = Result(
+        results["front_accuracy"] = RunResult(
             clean.front.accuracy, "1", "Class scores of the front alone, without trainers"
         )
-        results["network_accuracy"] = Result(
+        results["network_accuracy"] = RunResult(
             clean.network.accuracy, "1", "Trainers' network alone, without the front's scores"
         )
     if released.samples:
-        results["released_accuracy"] = Result(
+        results["released_accuracy"] = RunResult(
             released.accuracy,
             "1",
             "Released validation samples, by the logits the last trainer sent",
         )
-        results["released_samples"] = Result(released.samples, "1", "Released validation samples")
+        results["released_samples"] = RunResult(
+            released.samples, "1", "Released validation samples"
+        )
     return results
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm
 
+from clicooper_hpc.closing import Closing
 from clicooper_hpc.owner.loop import StepNews
 
 __all__ = ["Progress"]
@@ -17,7 +16,7 @@ __all__ = ["Progress"]
 _log = logging.getLogger("clicooper_hpc.run.progress")
 
 
-class Progress:
+class Progress(Closing):
     """Takes the news of each finished step.
 
     Parameters
@@ -47,15 +46,8 @@ class Progress:
             total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """End the bar's line, also after an error."""
         self._finish_epoch()
         self._bar.close()
 

@@ -34,13 +34,14 @@ from clicooper_hpc.run.start import (
 )
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer import make_trainer
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import JOB_FOLDER, RunFolder, hold_run
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.runstore.single import SingleWriter, require_parallel_hdf5
-from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
-from clicooper_hpc.runstore.writer import ShardWriter
+from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder, lock_run_folder
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.single_writer import SingleWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.transport.world import World
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def job_to_resume(path: Path, ranks: int) -> Job | None:
             remedy="Bring back the private folder of the run; or train anew in another folder, "
             "which releases every sample a second time.",
         )
-    home = PrivateFolder(run.folder.private).read(JOB_FOLDER).decode()
+    home = PrivateFolder(run.folder.private).read_secret(JOB_FOLDER).decode()
     return load_canonical_job(str(run.attrs["resolved_job"]), home)
 
 
@@ -134,7 +135,7 @@ def live_again(
 
     def opened() -> Run:
         if world.rank == 0:
-            hold_run(folder)
+            lock_run_folder(folder)
             stops.forget(path)
         return open_run(path)
 

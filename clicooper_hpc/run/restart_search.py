@@ -23,16 +23,16 @@ from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.history import proved_stages, standing_size
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.kept_rows import owner_rows, trainer_rows
-from clicooper_hpc.runstore.buffer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import (
-    Checkpoint,
+    RunCheckpoint,
     find_checkpoints,
-    rank_file,
-    read_checked,
-    state_file,
+    rank_checkpoint_name,
+    read_checkpoint_file,
+    segment_checkpoint_name,
 )
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.tables import (
+from clicooper_hpc.runstore.safetensors_files import read_safetensors_metadata, unpack_safetensors
+from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     HEADS,
     LEDGER,
@@ -41,7 +41,7 @@ from clicooper_hpc.runstore.tables import (
     STEPS,
     Table,
 )
-from clicooper_hpc.runstore.tensors import read_metadata, unpack_tensors
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 from clicooper_hpc.trainer.loop import EarlierLife
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.stage_progress import StageProgress
@@ -120,7 +120,7 @@ def _begin(
     rank: int,
     path: Path,
     tables: Tables,
-    found: Checkpoint | None,
+    found: RunCheckpoint | None,
     course: Course,
     order: LedgerOrder | None,
     entries: tuple[bytes, ...],
@@ -130,7 +130,7 @@ def _begin(
     if not told.isdigit():
         raise PeerError("the size of the ledger is no number", where="message from rank 0")
     standing, step = int(told), 0 if found is None else found.step
-    memory = None if found is None or order is None else _memory(found, rank_file(rank))
+    memory = None if found is None or order is None else _memory(found, rank_checkpoint_name(rank))
     proved = 0 if order is None else proved_stages(order, standing)
     bounds = course.agenda.bounds
     if rank == 0:
@@ -155,8 +155,10 @@ def _begin(
         )
     state = None
     if found is not None:
-        name = state_file(rank)
-        state = unpack_tensors(read_checked(found, name), where=str(found.folder / name))
+        name = segment_checkpoint_name(rank)
+        state = unpack_safetensors(
+            read_checkpoint_file(found, name), where=str(found.folder / name)
+        )
     heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
     life = EarlierLife(
         step=step,
@@ -199,7 +201,7 @@ def _tables(run: Run, rank: int) -> Tables:
     """Return what ``rank`` wrote; nothing if it was stopped before its file was made."""
     if rank in run.missing_ranks:
         return {}
-    return run.rows(rank)
+    return run.stored_rows(rank)
 
 
 def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
@@ -219,7 +221,7 @@ def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
 
 def _agree_on_checkpoint(
     world: World, run: Run, steps: int, *, deadline_s: float
-) -> Checkpoint | None:
+) -> RunCheckpoint | None:
     """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
     mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
@@ -228,11 +230,11 @@ def _agree_on_checkpoint(
         limit_bytes=2**16,
         deadline_s=deadline_s,
     )
-    names = [rank_file(0)]
+    names = [rank_checkpoint_name(0)]
     if world.rank:
-        names = [state_file(world.rank)]
+        names = [segment_checkpoint_name(world.rank)]
         if run.job["provenance"]["enabled"]:
-            names.append(rank_file(world.rank))
+            names.append(rank_checkpoint_name(world.rank))
     for step in json.loads(told):
         code, message = 0, ""
         try:
@@ -244,7 +246,7 @@ def _agree_on_checkpoint(
                 )
         except ClicooperError as error:
             code, message = int(error.exit_code), error.line()
-        verdict = world.share_verdict(code, message, deadline_s=deadline_s)
+        verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
         if verdict.code == ExitCode.DONE:
             return mine[int(step)]
         if world.rank == 0:
@@ -256,14 +258,14 @@ def _agree_on_checkpoint(
     return None
 
 
-def _read_all(found: Mapping[int, Checkpoint], step: int, names: list[str]) -> None:
+def _read_all(found: Mapping[int, RunCheckpoint], step: int, names: list[str]) -> None:
     if step not in found:
         raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
     for name in names:
-        read_checked(found[step], name)
+        read_checkpoint_file(found[step], name)
 
 
-def _memory(found: Checkpoint, name: str) -> StageProgress:
+def _memory(found: RunCheckpoint, name: str) -> StageProgress:
     path = found.folder / name
-    tensors = unpack_tensors(read_checked(found, name), where=str(path))
-    return StageProgress.unpack(tensors, read_metadata(path), where=str(path))
+    tensors = unpack_safetensors(read_checkpoint_file(found, name), where=str(path))
+    return StageProgress.unpack(tensors, read_safetensors_metadata(path), where=str(path))

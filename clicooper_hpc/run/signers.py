@@ -18,7 +18,7 @@ from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.credentials import Credentials, check_allowed, obtain_credentials
 from clicooper_hpc.run.environment import versions
-from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.training.replay_conditions import conditions
 from clicooper_hpc.transport.world import World
 

@@ -33,11 +33,12 @@ from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import agree_on_signers
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer import make_trainer
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import RunFolder, create_run_folder, hold_run
-from clicooper_hpc.runstore.single import SingleWriter, require_parallel_hdf5
-from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
-from clicooper_hpc.runstore.writer import ShardWriter
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, lock_run_folder
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.single_writer import SingleWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.checkpoint import Stopped
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.transport.world import World
@@ -67,7 +68,7 @@ def live(world: World, job: Job, path: Path, stops: StopRequests, *, quiet: bool
     def made() -> None:
         if world.rank == 0:
             create_run_folder(path)
-            hold_run(folder)
+            lock_run_folder(folder)
 
     agree(world, made, deadline_s=startup_s)
     if job.output.record_wire:

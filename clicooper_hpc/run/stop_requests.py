@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.folder import STOP_FILE
+from clicooper_hpc.runstore.run_folder import STOP_FILE
 
 __all__ = ["StopRequests"]
 

@@ -7,14 +7,14 @@ from clicooper_hpc.run.build import build_runtime, channel_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import Signers, environment_of
 from clicooper_hpc.run.stations import saver_of, stop_line_of
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.trainer.channels import TrainerChannels, open_channels
-from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.runstore.tables.writer import TableWriter
+from clicooper_hpc.trainer.channels import TrainerChannels, open_trainer_channels
 from clicooper_hpc.trainer.loop import Sources, Trainer
 from clicooper_hpc.trainer.marker import Marker, MarkSettings
 from clicooper_hpc.trainer.proof_exchange import Participant
 from clicooper_hpc.trainer.prover import Prover, ProverSettings
-from clicooper_hpc.trainer.release_cache import open_cache
+from clicooper_hpc.trainer.release_cache import open_release_cache
+from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Timeouts
 
@@ -28,7 +28,7 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
     device = scene.device
     plan = channel_plan(job, course, contract)
     segment = world.rank - 1
-    channels = open_channels(
+    channels = open_trainer_channels(
         world,
         plan,
         segments=course.segments,
@@ -56,7 +56,7 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
             ReleaseSource(
                 channels.release,
                 row_shape=shape,
-                cache=open_cache(
+                cache=open_release_cache(
                     job.release.cache,
                     samples=samples,
                     row_shape=shape,
@@ -92,7 +92,7 @@ def _prover(
 ) -> Prover:
     world, job, course = scene.world, scene.job, scene.course
     log = MessageLog(course.total_steps, helper=world.cores > 1)
-    channels.observe(log)
+    channels.observe_messages(log)
     marker = None
     if signers.mark is not None:
         marker = Marker(

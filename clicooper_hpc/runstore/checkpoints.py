@@ -1,4 +1,4 @@
-"""Where the state of a run lies between two lives, and how it gets there whole.
+"""Checkpoints of a run: where the state for a restart lies, and how it gets there whole.
 
 ``checkpoints/step-00000123/`` is what all ranks know after 123 steps: ``segment-001.safetensors``,
 the state of a segment, and ``rank-001.safetensors``, what else its rank remembers. ``index.json``
@@ -19,24 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 
 __all__ = [
-    "Checkpoint",
     "FileDigest",
-    "checkpoint_file",
+    "RunCheckpoint",
     "commit_checkpoint",
-    "drop_newer",
+    "drop_newer_checkpoints",
     "find_checkpoints",
-    "keep_state",
-    "rank_file",
-    "read_checked",
-    "state_file",
-    "store_file",
+    "keep_stage_checkpoint",
+    "rank_checkpoint_name",
+    "read_checkpoint_file",
+    "segment_checkpoint_name",
+    "stage_checkpoint_path",
+    "store_checkpoint_file",
 ]
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
+# Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -49,7 +50,7 @@ class FileDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class RunCheckpoint:
     """A checkpoint whose index is there and sound; its files may still be damaged.
 
     ``step`` is the number of steps done; ``files`` are those in ``folder``, by name.
@@ -61,26 +62,26 @@ class Checkpoint:
     files: Mapping[str, FileDigest]
 
 
-def checkpoint_file(run: Path, stage: int, segment: int) -> Path:
+def stage_checkpoint_path(run: Path, stage: int, segment: int) -> Path:
     """Return the safetensors file of ``segment`` (from 1) after ``stage`` (from 0)."""
-    return run / "checkpoints" / f"stage-{stage:05d}" / state_file(segment)
+    return run / "checkpoints" / f"stage-{stage:05d}" / segment_checkpoint_name(segment)
 
 
-def state_file(segment: int) -> str:
+def segment_checkpoint_name(segment: int) -> str:
     """Return the name of the file with the state of ``segment`` (from 1)."""
     return f"segment-{segment:03d}.safetensors"
 
 
-def rank_file(rank: int) -> str:
+def rank_checkpoint_name(rank: int) -> str:
     """Return the name of the file with what else ``rank`` remembers."""
     return f"rank-{rank:03d}.safetensors"
 
 
-def _step_folder(run: Path, step: int) -> Path:
+def _step_checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
-def store_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
+def store_checkpoint_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
     """Write one file of the checkpoint after ``step`` steps: aside, fsynced, renamed.
 
     Raises
@@ -88,11 +89,13 @@ def store_file(run: Path, step: int, name: str, content: bytes) -> FileDigest:
     EnvironmentUnfitError
         It cannot be written; what older checkpoints hold is untouched.
     """
-    _write(_step_folder(run, step) / name, content)
+    _write_checkpoint_file(_step_checkpoint_folder(run, step) / name, content)
     return FileDigest(len(content), hashlib.sha256(content).hexdigest())
 
 
-def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes) -> None:
+def keep_stage_checkpoint(
+    run: Path, *, stage: int, segment: int, step: int, content: bytes
+) -> None:
     """Keep the state of a segment after a stage for audits, in no more space where that can be.
 
     ``content`` is the segment's state; the checkpoint after ``step`` steps may hold it already.
@@ -103,18 +106,20 @@ def keep_state(run: Path, *, stage: int, segment: int, step: int, content: bytes
         It cannot be written.
     """
     path, stored = (
-        checkpoint_file(run, stage, segment),
-        _step_folder(run, step) / state_file(segment),
+        stage_checkpoint_path(run, stage, segment),
+        _step_checkpoint_folder(run, step) / segment_checkpoint_name(segment),
     )
+    # A file system without hard links gets a copy instead.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.samefile(stored):
             return
+        # A hard link costs no space: the checkpoint of this very step holds the same state.
         if stored.stat().st_size == len(content):
-            with replacing(path) as aside:
+            with replace_atomically(path) as aside:
                 os.link(stored, aside)
             return
-    _write(path, content)
+    _write_checkpoint_file(path, content)
 
 
 def commit_checkpoint(
@@ -136,33 +141,37 @@ def commit_checkpoint(
         "step": step,
         "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
     }
-    content["sha256"] = _seal(content)
-    folder = _step_folder(run, step)
-    _write(folder / _INDEX, json.dumps(content, indent=1).encode())
+    # The index vouches for the files; this is for the index itself, cut short or edited.
+    content["sha256"] = _checkpoint_index_digest(content)
+    folder = _step_checkpoint_folder(run, step)
+    _write_checkpoint_file(folder / _INDEX, json.dumps(content, indent=1).encode())
     older = [one.folder for one in find_checkpoints(run) if one.step <= step]
-    _prune(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
+    # After the new index is whole: at every moment there is a checkpoint to restart from.
+    _prune_checkpoints(run / "checkpoints", spared={*older[:keep], folder}, upto=step)
 
 
-def find_checkpoints(run: Path) -> list[Checkpoint]:
+def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     """Return the checkpoints of a run that have a sound index, newest first."""
     found = []
-    for folder in _step_folders(run / "checkpoints"):
+    for folder in _step_checkpoint_folders(run / "checkpoints"):
+        # Half-written or edited: then there is an older one, so no error here.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_read_index(folder))
+            found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
 
-def drop_newer(run: Path, step: int) -> None:
-    """Let go of checkpoints after more than ``step`` steps: their indexes, so that none is whole.
+def drop_newer_checkpoints(run: Path, step: int) -> None:
+    """Invalidate checkpoints after more than ``step`` steps: their indexes, so that none is whole.
 
     Raises
     ------
     EnvironmentUnfitError
         An index cannot be removed.
     """
-    for folder in _step_folders(run / "checkpoints"):
+    for folder in _step_checkpoint_folders(run / "checkpoints"):
         if int(folder.name.removeprefix("step-")) > step:
             try:
+                # Only the index: without it no restart takes the folder; a later prune removes it.
                 (folder / _INDEX).unlink(missing_ok=True)
             except OSError as error:
                 raise EnvironmentUnfitError(
@@ -172,7 +181,7 @@ def drop_newer(run: Path, step: int) -> None:
                 ) from error
 
 
-def read_checked(checkpoint: Checkpoint, name: str) -> bytes:
+def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
     """Return the content of one file of a checkpoint.
 
     Raises
@@ -184,16 +193,16 @@ def read_checked(checkpoint: Checkpoint, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from error
+        raise _damaged_checkpoint(path, error.strerror or "cannot be read") from error
     wanted = checkpoint.files.get(name)
     if wanted is None:
-        raise _damaged(path, "not in the index")
+        raise _damaged_checkpoint(path, "not in the index")
     if FileDigest(len(content), hashlib.sha256(content).hexdigest()) != wanted:
-        raise _damaged(path, "its digest is not the one in the index")
+        raise _damaged_checkpoint(path, "its digest is not the one in the index")
     return content
 
 
-def _damaged(path: Path, reason: str) -> RunFolderError:
+def _damaged_checkpoint(path: Path, reason: str) -> RunFolderError:
     return RunFolderError(
         f"the checkpoint is damaged ({reason})",
         where=str(path),
@@ -201,10 +210,10 @@ def _damaged(path: Path, reason: str) -> RunFolderError:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_checkpoint_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as aside:
+        with replace_atomically(path) as aside:
             aside.write_bytes(content)
     except OSError as error:
         raise EnvironmentUnfitError(
@@ -215,34 +224,39 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _read_index(folder: Path) -> Checkpoint:
+def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
     content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    seal = content.pop("sha256")
-    if (content["format"], content["version"], seal) != (_FORMAT, _VERSION, _seal(content)):
+    digest = content.pop("sha256")
+    if (content["format"], content["version"], digest) != (
+        _FORMAT,
+        _VERSION,
+        _checkpoint_index_digest(content),
+    ):
         raise ValueError("no index of this version, or a changed one")
     files = {
-        str(name): FileDigest(int(size), str(digest))
-        for name, (size, digest) in content["files"].items()
+        str(name): FileDigest(int(size), str(file_digest))
+        for name, (size, file_digest) in content["files"].items()
     }
-    if folder.name != _step_folder(folder.parent.parent, int(content["step"])).name:
+    # A folder copied under another name would restart the run at a wrong step.
+    if folder.name != _step_checkpoint_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
-    return Checkpoint(folder, str(content["run_id"]), int(content["step"]), files)
+    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def _checkpoint_index_digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _step_folders(folder: Path) -> Iterable[Path]:
+def _step_checkpoint_folders(folder: Path) -> Iterable[Path]:
     if not folder.is_dir():
         return []
     return [one for one in sorted(folder.iterdir()) if _STEP.fullmatch(one.name) and one.is_dir()]
 
 
-def _prune(checkpoints: Path, *, spared: set[Path], upto: int) -> None:
+def _prune_checkpoints(checkpoints: Path, *, spared: set[Path], upto: int) -> None:
     """Remove older folders, whole or not; what cannot be removed only takes space."""
-    for folder in _step_folders(checkpoints):
+    for folder in _step_checkpoint_folders(checkpoints):
         if folder in spared or int(folder.name.removeprefix("step-")) > upto:
             continue
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""``run.h5``, the file users open: what ran where, and links to what every rank wrote.
+"""The index ``run.h5``, the file users open: what ran where, and links to every rank's tables.
 
 It is written twice, each time aside and renamed: at the start (`create_index`), and at the end
 with the results (`finish_index`), where the mark of a complete run is the very last thing written.
@@ -16,35 +16,35 @@ import numpy as np
 
 from clicooper_hpc.digests import digest_chunks
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder, shard_name
-from clicooper_hpc.runstore.h5 import (
+from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     SINGLE_LIBVER,
     Attribute,
-    add_dataset,
-    attributes,
-    creating,
-    set_attributes,
+    add_hdf5_dataset,
+    create_hdf5_file,
+    read_hdf5_attributes,
+    set_hdf5_attributes,
 )
+from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
-from clicooper_hpc.runstore.rows import create_table
-from clicooper_hpc.runstore.single import require_parallel_hdf5
-from clicooper_hpc.runstore.tables import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
-from clicooper_hpc.runstore.view import read_file
+from clicooper_hpc.runstore.run_folder import RunFolder, shard_file_name
+from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
+from clicooper_hpc.runstore.tables.storage import create_stored_table
 
 __all__ = [
     "RUN_FORMAT",
     "RUN_VERSION",
     "PipelineText",
     "PrivacyText",
-    "Result",
     "RunHeader",
+    "RunResult",
     "Status",
     "create_index",
     "finish_index",
-    "header_of",
-    "note_restart",
-    "shard_digest",
+    "index_header_of",
+    "index_shard_digest",
+    "note_index_restart",
 ]
 
 RUN_FORMAT = "clicooper-run"
@@ -105,7 +105,7 @@ class RunHeader:
         }
 
 
-def header_of(
+def index_header_of(
     attrs: Mapping[str, Attribute], hosts: Sequence[str], *, more_restarts: int
 ) -> RunHeader:
     """Return the header that an index was made with, from its root attributes."""
@@ -123,7 +123,7 @@ def header_of(
     )
 
 
-def note_restart(path: Path, restarts: int) -> None:
+def note_index_restart(path: Path, restarts: int) -> None:
     """Write how often the run has been started again; rank 0 only, while nobody writes the index.
 
     Raises
@@ -133,9 +133,11 @@ def note_restart(path: Path, restarts: int) -> None:
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    layout: Layout = "single" if read_file(path, attributes)["layout"] == "single" else "shards"
-    with creating(path, _libver(layout), start=path) as file:
-        set_attributes(file, {"restarts": restarts})
+    layout: Layout = (
+        "single" if read_hdf5_file(path, read_hdf5_attributes)["layout"] == "single" else "shards"
+    )
+    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
+        set_hdf5_attributes(file, {"restarts": restarts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class PrivacyText:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """One figure a run ends with."""
 
     value: float | int | str
@@ -194,38 +196,45 @@ def create_index(
     EnvironmentUnfitError
         The file cannot be written, or layout "single" is asked of an h5py without MPI.
     """
+    # Views over ranks are by number: a gap would shift all behind it.
     if sorted(tables) != list(range(len(header.hosts))):
         raise ValueError("tables and hosts must name the same ranks, from 0 on")
     if header.layout == "single":
         require_parallel_hdf5()
         if rows is None:
             raise ValueError('layout "single" needs the number of rows of every table')
+    # A run folder holds what was paid for in privacy: it is never written over.
     if path.exists():
         raise RunFolderError(
             "there is a run already, and a run is never overwritten",
             where=str(path),
             remedy="Choose another folder with -o.",
         )
-    with creating(path, _libver(header.layout)) as file:
-        set_attributes(file, header.attributes())
+    with create_hdf5_file(path, _index_libver(header.layout)) as file:
+        set_hdf5_attributes(file, header.attributes())
         ranks = np.arange(len(header.hosts))
-        rank = add_dataset(file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers")
+        rank = add_hdf5_dataset(
+            file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
+        )
         rank.make_scale("rank")
         hosts = list(header.hosts)
-        add_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+        add_hdf5_dataset(
+            file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank
+        )
         for number, some in tables.items():
             if header.layout == "shards":
-                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_name(number), "/")
+                # Links by relative name: the folder may be moved or copied as a whole.
+                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_file_name(number), "/")
             else:
                 group = file.create_group(f"ranks/{number:03d}")
                 for table in some:
-                    create_table(group, table, rows=(rows or {})[table.name])
+                    create_stored_table(group, table, rows=(rows or {})[table.name])
         add_metrics(file, tables, layout=header.layout, rows=rows)
         private = file.create_group("privacy")
-        _link_owner(file, tables[0])
+        _link_owner_tables(file, tables[0])
         if privacy:
-            _set_privacy(private, privacy)
-            add_dataset(
+            _set_index_privacy(private, privacy)
+            add_hdf5_dataset(
                 private,
                 "promised",
                 privacy.text,
@@ -233,13 +242,13 @@ def create_index(
                 long_name="Privacy card as printed before the first release",
             )
         if pipeline:
-            _add_pipeline(file.create_group("pipeline"), pipeline)
+            _add_index_pipeline(file.create_group("pipeline"), pipeline)
 
 
 def finish_index(
     path: Path,
     *,
-    results: Mapping[str, Result],
+    results: Mapping[str, RunResult],
     privacy: PrivacyText | None = None,
     status: Status = "complete",
 ) -> None:
@@ -255,48 +264,55 @@ def finish_index(
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    attrs = read_file(path, attributes)
+    attrs = read_hdf5_file(path, read_hdf5_attributes)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
-    with creating(path, _libver(layout), start=path) as file:
+    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
+        # An index may be finished again, and the last results count.
         if "results" in file:
             del file["results"]
         if "shard_digests" in file:
+            # Detached first: the scale would keep a reference to a dataset that is gone.
             file["shard_digests"].dims[0].detach_scale(file["rank"])
             del file["shard_digests"]
         group = file.create_group("results")
         for name, result in results.items():
-            add_dataset(group, name, result.value, units=result.units, long_name=result.long_name)
+            add_hdf5_dataset(
+                group, name, result.value, units=result.units, long_name=result.long_name
+            )
         if privacy:
-            _set_privacy(file["privacy"], privacy)
+            _set_index_privacy(file["privacy"], privacy)
         if layout == "shards":
-            add_dataset(
+            add_hdf5_dataset(
                 file,
                 "shard_digests",
-                [shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
+                [index_shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
                 units="text",
                 long_name="Digest of each rank's shard at the end; empty if it was missing",
                 axis=file["rank"],
             )
+        # Everything else is in the file by now: "complete" is true when it is written.
         file.flush()
-        set_attributes(file, {"status": status})
+        set_hdf5_attributes(file, {"status": status})
 
 
-def shard_digest(path: Path) -> str:
+def index_shard_digest(path: Path) -> str:
     """Return the digest of a shard as hex, or "" if the shard is missing."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
+        # By the megabyte: a shard may be larger than memory.
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
 
 
-def _libver(layout: Layout) -> Any:
+def _index_libver(layout: Layout) -> Any:
     return SINGLE_LIBVER if layout == "single" else LIBVER
 
 
-def _link_owner(file: Any, tables: Sequence[Table]) -> None:
+def _link_owner_tables(file: Any, tables: Sequence[Table]) -> None:
     names = {table.name for table in tables}
     if EVALUATION.name in names:
+        # Under the names users look for, and stored once.
         file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
     if RELEASES.name in names:
         file["privacy/events"] = h5py.SoftLink(f"/ranks/000/{RELEASES.name}")
@@ -305,23 +321,24 @@ def _link_owner(file: Any, tables: Sequence[Table]) -> None:
             file[f"provenance/{table.name}"] = h5py.SoftLink(f"/ranks/000/{table.name}")
 
 
-def _set_privacy(group: Any, privacy: PrivacyText) -> None:
+def _set_index_privacy(group: Any, privacy: PrivacyText) -> None:
+    # The final card may have fewer entries than the promised one.
     for name in list(group.attrs):
         del group.attrs[name]
-    set_attributes(group, privacy.card)
+    set_hdf5_attributes(group, privacy.card)
     if "card" in group:
         del group["card"]
-    add_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
+    add_hdf5_dataset(group, "card", privacy.text, units="text", long_name="Privacy card as printed")
 
 
-def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
-    add_dataset(
+def _add_index_pipeline(group: Any, pipeline: PipelineText) -> None:
+    add_hdf5_dataset(
         group, "schedule", pipeline.schedule, units="text", long_name="Schedule: actions by rank"
     )
     layers = np.arange(len(pipeline.layer_names))
-    layer = add_dataset(group, "layer", layers, units="1", long_name="Layer, counted from 0")
+    layer = add_hdf5_dataset(group, "layer", layers, units="1", long_name="Layer, counted from 0")
     layer.make_scale("layer")
-    add_dataset(
+    add_hdf5_dataset(
         group,
         "layer_names",
         list(pipeline.layer_names),
@@ -330,9 +347,9 @@ def _add_pipeline(group: Any, pipeline: PipelineText) -> None:
         axis=layer,
     )
     segments = np.arange(1, len(pipeline.cuts) + 1)
-    segment = add_dataset(group, "segment", segments, units="1", long_name="Segment, from 1")
+    segment = add_hdf5_dataset(group, "segment", segments, units="1", long_name="Segment, from 1")
     segment.make_scale("segment")
-    add_dataset(
+    add_hdf5_dataset(
         group,
         "cuts",
         np.array(pipeline.cuts, np.int64),

@@ -1,4 +1,4 @@
-"""``/metrics`` of ``run.h5``: the ranks' tables seen as one array per quantity, nothing copied.
+"""``/metrics`` of ``run.h5``: virtual datasets over the ranks' tables, nothing copied.
 
 Virtual datasets over the shards (or, in layout "single", over the tables of the same file). They
 grow with the shards, so they are made once, before any shard exists. A shard that is missing
@@ -13,9 +13,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.folder import shard_name
-from clicooper_hpc.runstore.h5 import set_attributes
-from clicooper_hpc.runstore.tables import COMPLETE, STEPS, TRAINING, Column, Table
+from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
+from clicooper_hpc.runstore.run_folder import shard_file_name
+from clicooper_hpc.runstore.tables.schema import COMPLETE, STEPS, TRAINING, Column, Table
 
 __all__ = ["Layout", "add_metrics"]
 
@@ -38,28 +38,31 @@ def add_metrics(
 
     Row i is the i-th step a rank recorded. ``rows`` (layout "single") gives each table's length.
     """
-    maker = _Maker(file, layout, rows or {}, max(tables))
+    maker = _MetricsMaker(file, layout, rows or {}, max(tables))
     group = file.create_group("metrics")
     have = {rank: {table.name for table in some} for rank, some in tables.items()}
     walking = [rank for rank, names in have.items() if STEPS.name in names]
     training = [rank for rank, names in have.items() if TRAINING.name in names]
+    # Nothing to show, and `max` of no ranks.
     if not walking:
         return
     step = maker.line(group, STEPS, STEPS.column("step"), max(walking))
     step.make_scale("step")
     for column in (*STEPS.columns, COMPLETE):
         if column.name == "epoch":
-            _attach(maker.line(group, STEPS, column, max(walking)), step)
+            _attach_metric_scales(maker.line(group, STEPS, column, max(walking)), step)
         elif column.name != "step":
-            _attach(maker.grid(group, column.name, STEPS, column, walking), step, file["rank"])
+            _attach_metric_scales(
+                maker.grid(group, column.name, STEPS, column, walking), step, file["rank"]
+            )
     for column in TRAINING.columns if training else ():
         if column.name != TRAINING.axis:
-            _attach(maker.line(group, TRAINING, column, max(training)), step)
+            _attach_metric_scales(maker.line(group, TRAINING, column, max(training)), step)
             by_rank = maker.grid(group, f"{column.name}_by_rank", TRAINING, column, training)
-            _attach(by_rank, step, file["rank"])
+            _attach_metric_scales(by_rank, step, file["rank"])
 
 
-class _Maker:
+class _MetricsMaker:
     def __init__(self, file: Any, layout: Layout, rows: Mapping[str, int], last: int) -> None:
         self._layout = layout
         self._rows = rows
@@ -83,7 +86,7 @@ class _Maker:
         return self._add(group, name, view, column, f"{column.long_name}, by rank")
 
     def _extent(self, table: Table) -> tuple[int, int | None, Any]:
-        # Growing views start at length 1: one of length 0 stays empty for ever.
+        # Growing views start at length 1: one of length 0 stays empty.
         if self._layout == "shards":
             return 1, None, h5py.h5s.UNLIMITED
         count = self._rows[table.name]
@@ -92,18 +95,20 @@ class _Maker:
     def _source(self, table: Table, column: Column, rank: int) -> Any:
         shape, limit, _ = self._extent(table)
         place = f"{table.name}/{column.name}"
-        file, path = (shard_name(rank), place)
+        file, path = (shard_file_name(rank), place)
         if self._layout == "single":
+            # "." is the very file: HDF5's name for a source beside the view.
             file, path = ".", f"ranks/{rank:03d}/{place}"
         return h5py.VirtualSource(file, path, (shape,), column.dtype, maxshape=(limit,))
 
     def _add(self, group: Any, name: str, view: Any, column: Column, long_name: str) -> Any:
+        # The fill value shows where a shard is missing: NaN or -1, never a plausible number.
         dataset = group.create_virtual_dataset(name, view, fillvalue=np.array(column.fill))
-        set_attributes(dataset, {"units": column.units, "long_name": long_name})
+        set_hdf5_attributes(dataset, {"units": column.units, "long_name": long_name})
         return dataset
 
 
-def _attach(dataset: Any, *scales: Any) -> None:
+def _attach_metric_scales(dataset: Any, *scales: Any) -> None:
     for place, scale in enumerate(scales):
         dataset.dims[place].attach_scale(scale)
         dataset.dims[place].label = scale.name.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Read a run: finished, still running, or left by a kill. Needs neither MPI nor torch.
+"""`Run`: read a run that is finished, running or left by a kill, without MPI or torch.
 
 ``run = open_run("runs/digits")`` and then ``run.table("training")`` (pandas), ``run.to_xarray()``,
 ``run.results``, ``run.privacy``, ``run.summary()``. Rows without a marker are never shown, and a
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
-from clicooper_hpc.runstore.frames import RankRows, step_dataset, to_frame
-from clicooper_hpc.runstore.h5 import Attribute, attributes
-from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, shard_digest
-from clicooper_hpc.runstore.rows import find_tables, read_rows, table_of
-from clicooper_hpc.runstore.seal import IndexContent
-from clicooper_hpc.runstore.summary import summarise
-from clicooper_hpc.runstore.tables import STEPS, TRAINING, Table
-from clicooper_hpc.runstore.view import read_file
+from clicooper_hpc.runstore.hdf5.files import Attribute, read_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, index_shard_digest
+from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.signed_digests import IndexContent
+from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
+from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
+from clicooper_hpc.runstore.tables.storage import find_stored_tables, read_stored_rows, stored_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ class Run:
         return tuple(
             rank
             for rank, digest in enumerate(self._digests)
-            if shard_digest(self.folder.shard(rank)) != digest
+            if index_shard_digest(self.folder.shard(rank)) != digest
         )
 
     def table_names(self, rank: int) -> tuple[str, ...]:
@@ -119,11 +120,11 @@ class Run:
         """
         wanted = self._present() if rank is None else (self._known(rank),)
         tables, rows = self._collect(name, wanted)
-        frame = to_frame(tables, rows, rank_column=rank is None)
+        frame = rows_to_frame(tables, rows, rank_column=rank is None)
         frame.attrs["missing_ranks"] = list(self.missing_ranks)
         return frame
 
-    def rows(self, rank: int) -> dict[Table, dict[str, Any]]:
+    def stored_rows(self, rank: int) -> dict[Table, dict[str, Any]]:
         """Return every table of ``rank`` as it is stored: one NumPy array per column."""
         return {
             table: rows
@@ -158,7 +159,7 @@ class Run:
         Ranks whose files are missing are left out with a `MissingRanksWarning`.
         """
         ranks = self._present()
-        dataset = step_dataset(
+        dataset = rows_to_dataset(
             {table.name: self._collect(table.name, ranks) for table in (STEPS, TRAINING)}, ranks
         )
         hosts = [self.hosts[rank] for rank in ranks]
@@ -169,8 +170,57 @@ class Run:
         )
 
     def summary(self) -> str:
-        """Return some lines on what ran, how far it came and what it gave."""
-        return summarise(self)
+        """Return what ran, how far each rank came, and what it gave, as some lines of text."""
+        attrs = self.attrs
+        trainers = len(self.ranks) - 1
+        hosts = len(set(self.hosts))
+        lines = [
+            f"{self.folder.path}: {self.status}",
+            f"run {attrs['run_id']}, created {attrs['created']}, "
+            f"clicooper-hpc {attrs['creator_version']}",
+            f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, "
+            f"{hosts} host{'s' * (hosts != 1)}, layout {attrs['layout']}",
+        ]
+        if restarts := int(attrs.get("restarts", 0)):
+            lines.append(f"started again {restarts} time{'s' * (restarts != 1)}")
+        missing = self.missing_ranks
+        lines += [
+            f"rank {rank}: {self._progress(rank)}" for rank in self.ranks if rank not in missing
+        ]
+        lines += [f"rank {rank}: {self.folder.shard(rank).name} IS MISSING" for rank in missing]
+        for name, value in self.results.items():
+            units = self.result_units[name]
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append(f"{name}: {shown}" + (f" {units}" if units not in {"1", "text"} else ""))
+        if "text" in self.privacy:
+            lines += [
+                "privacy card:",
+                *(f"  {line}" for line in str(self.privacy["text"]).splitlines()),
+            ]
+        return "\n".join(lines)
+
+    def _progress(self, rank: int) -> str:
+        try:
+            names = self.table_names(rank)
+        except RunFolderError as error:
+            return f"UNREADABLE ({error.what})"
+        parts = []
+        if STEPS.name in names:
+            steps = self.table(STEPS.name, rank)
+            seconds = float(steps["step_s"].sum())
+            parts.append(f"{len(steps)} steps")
+            if seconds > 0:
+                parts.append(f"{float(steps['rows'].sum()) / seconds:.1f} samples/s")
+                waiting = float(steps["wait_recv_s"].sum() + steps["wait_send_s"].sum())
+                parts.append(f"waiting {100 * waiting / seconds:.0f} %")
+                # What the schedule, the cuts and the machine together leave unused.
+                computing = float(steps["compute_s"].sum())
+                parts.append(f"bubble {100 * (1 - computing / seconds):.0f} %")
+        if TRAINING.name in names:
+            losses = self.table(TRAINING.name, rank)["loss"].to_numpy()
+            if losses.size and np.isfinite(losses[-1]):
+                parts.append(f"loss {losses[-1]:.4f}")
+        return ", ".join(parts) or "nothing recorded"
 
     def _known(self, rank: int) -> int:
         if rank not in self.ranks:
@@ -188,7 +238,7 @@ class Run:
             warnings.warn(
                 f"{self.folder.path}: {names} missing; shown without these ranks",
                 MissingRanksWarning,
-                stacklevel=3,
+                stacklevel=3,  # at the caller of `table` or `to_xarray`
             )
         return tuple(rank for rank in self.ranks if rank not in missing)
 
@@ -211,22 +261,24 @@ class Run:
 
     def _read(self, rank: int, wanted: str | None = None) -> dict[str, Any]:
         """Tables of ``rank``; rows are read for the one called ``wanted``."""
+        # Not through the index's links: a shard being written needs `read_hdf5_file`.
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
 
         def read(file: Any) -> dict[str, Any]:
-            if not single and attributes(file).get("run_id") != self.attrs["run_id"]:
+            # A shard of another run under this name would be shown as this run's.
+            if not single and read_hdf5_attributes(file).get("run_id") != self.attrs["run_id"]:
                 raise RunFolderError(
                     "the shard belongs to another run",
                     where=str(path),
                     remedy="Bring back the shard this run wrote.",
                 )
             return {
-                name: (table_of(group), read_rows(group) if name == wanted else None)
-                for name, group in find_tables(file[f"ranks/{rank:03d}"] if single else file)
+                name: (stored_table(group), read_stored_rows(group) if name == wanted else None)
+                for name, group in find_stored_tables(file[f"ranks/{rank:03d}"] if single else file)
             }
 
-        return read_file(path, read)
+        return read_hdf5_file(path, read)
 
 
 def open_run(path: str | Path) -> Run:
@@ -241,13 +293,14 @@ def open_run(path: str | Path) -> Run:
     folder = RunFolder(place.parent if place.name == "run.h5" else place)
 
     def read(file: Any) -> Run:
-        attrs = attributes(file)
+        attrs = read_hdf5_attributes(file)
         if attrs.get("format") != RUN_FORMAT:
             raise RunFolderError(
                 "this HDF5 file is not a run",
                 where=str(folder.index),
                 remedy="Name a folder that `clicooper run` wrote.",
             )
+        # Newer only: older versions are known.
         if int(attrs["format_version"]) > RUN_VERSION:
             raise RunFolderError(
                 f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",
@@ -255,7 +308,7 @@ def open_run(path: str | Path) -> Run:
                 remedy="Read it with the version that wrote it, or a newer one.",
             )
         private = file["privacy"]
-        privacy = attributes(private)
+        privacy = read_hdf5_attributes(private)
         if "card" in private:
             privacy["text"] = _plain(private["card"])
         if "promised" in private:
@@ -267,7 +320,9 @@ def open_run(path: str | Path) -> Run:
             attrs=attrs,
             hosts=tuple(_plain(file["hosts"])),
             results={name: _plain(item) for name, item in found.items()},
-            result_units={name: str(attributes(item)["units"]) for name, item in found.items()},
+            result_units={
+                name: str(read_hdf5_attributes(item)["units"]) for name, item in found.items()
+            },
             privacy=privacy,
             pipeline={
                 name: _plain(pipeline[name])
@@ -278,7 +333,7 @@ def open_run(path: str | Path) -> Run:
             _rank_scale=tuple(_plain(file["rank"])),
         )
 
-    return read_file(folder.index, read)
+    return read_hdf5_file(folder.index, read)
 
 
 def _plain(dataset: Any) -> Any:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import rank_file, state_file
-from clicooper_hpc.runstore.tensors import pack_tensors
-from clicooper_hpc.trainer.inputs import ReleaseSource
+from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name, segment_checkpoint_name
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.prover import Prover
+from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.agenda import (
     EVALUATED_BYTES,
     Delivery,
@@ -33,9 +33,9 @@ from clicooper_hpc.training.run_plan import Course, Timeouts
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.training.state import export_state, import_state
 from clicooper_hpc.training.stop import StopToken
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.meter import Meter
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.traffic_meter import TrafficMeter
 from clicooper_hpc.transport.world import World
 
 __all__ = ["EarlierLife", "Sources", "Trainer"]
@@ -181,10 +181,12 @@ class Trainer:
     def _save(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
         start = time.perf_counter()
-        state = pack_tensors(export_state(self._runtime), {})
-        files = {state_file(self._world.rank): state}
+        state = pack_safetensors(export_state(self._runtime), {})
+        files = {segment_checkpoint_name(self._world.rank): state}
         if self._prover is not None:
-            files[rank_file(self._world.rank)] = pack_tensors(*self._prover.memory().pack())
+            files[rank_checkpoint_name(self._world.rank)] = pack_safetensors(
+                *self._prover.memory().pack()
+            )
         self._writer.sync()
         self._saver.save(step, files)
         self._saved_s += time.perf_counter() - start
@@ -198,7 +200,7 @@ class Trainer:
             self._saved_s = 0.0
 
     def _train(self, event: TrainStep) -> None:
-        meter = Meter(self._world)
+        meter = TrafficMeter(self._world)
         start = time.perf_counter()
         parts = self._course.parts(len(event.batch.sub_labels))
         device = self._runtime.segment.device
@@ -232,7 +234,13 @@ class Trainer:
             self._record(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
 
     def _record(
-        self, event: TrainStep, report: StepReport, rate: float, *, step_s: float, meter: Meter
+        self,
+        event: TrainStep,
+        report: StepReport,
+        rate: float,
+        *,
+        step_s: float,
+        meter: TrafficMeter,
     ) -> None:
         rows = len(event.batch.sub_labels)
         compute_s = report.forward_s + report.backward_s + report.optimizer_s
@@ -247,7 +255,7 @@ class Trainer:
                 "optimizer_s": report.optimizer_s,
                 "step_s": step_s,
                 "rows": rows,
-                **meter.read(),
+                **meter.read_traffic(),
             },
         )
         self._writer.append(

@@ -19,9 +19,9 @@ from clicooper_hpc.provenance.ledger import LedgerReplica, LedgerUpdate, ledger_
 from clicooper_hpc.provenance.notes import SignedCheckpoint
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import Handoff, StageProof, parse_statement
-from clicooper_hpc.runstore.buffer import TableWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.message_digests import Channel, Record
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Participant", "ProofExchange"]

@@ -35,9 +35,9 @@ from clicooper_hpc.provenance.statements import (
     environment_digest,
     parse_statement,
 )
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import keep_state
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.checkpoints import keep_stage_checkpoint
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.marker import ChainParts, Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
 from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of
@@ -243,7 +243,7 @@ class Prover:
             self._log.take()
             return
         if self._settings.run is not None:
-            keep_state(
+            keep_stage_checkpoint(
                 self._settings.run,
                 stage=event.stage,
                 segment=self._segment,
@@ -267,7 +267,7 @@ class Prover:
         )
         # What is about to be signed must outlive the node: it is never made again.
         self._writer.sync()
-        tables = self._writer.take_seal()
+        tables = self._writer.take_digest()
         handoff_in, upstream = self._exchange.take_over(event.stage, records)  # (4)
         handoff_out = self._exchange.handoff_out(event.stage, records)
         proof = StageProof(
@@ -324,7 +324,7 @@ class Prover:
 
     def state(self) -> bytes:
         """Return the whole state of the segment as a safetensors file."""
-        return pack_tensors(export_state(self._runtime), {})
+        return pack_safetensors(export_state(self._runtime), {})
 
     def _stage(self) -> _Stage:
         if self._now is None:

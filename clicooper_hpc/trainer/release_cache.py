@@ -1,4 +1,4 @@
-"""Where trainer 1 keeps released rows, so that the owner sends each only once."""
+"""`ReleaseCache`: where trainer 1 keeps released rows, so that the owner sends each only once."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from torch import Tensor
 
 from clicooper_hpc.errors import EnvironmentUnfitError, PeerError
 
-__all__ = ["ReleaseCache", "open_cache"]
+__all__ = ["ReleaseCache", "open_release_cache"]
 
 
 class ReleaseCache(Protocol):
     """Released rows by sample id."""
 
-    def put(self, ids: NDArray[np.int64], rows: Tensor) -> None:
+    def put_rows(self, ids: NDArray[np.int64], rows: Tensor) -> None:
         """Keep float32 ``rows`` [n, ...] of samples ``ids`` [n]."""
 
-    def get(self, ids: NDArray[np.int64]) -> Tensor:
+    def get_rows(self, ids: NDArray[np.int64]) -> Tensor:
         """Return the rows of ``ids`` in that order; every one must have been put."""
 
 
-class _ArrayCache:
+class _ArrayReleaseCache:
     """Rows in one array, which lives in memory or is mapped from a file."""
 
     def __init__(self, array: NDArray[np.float32]) -> None:
         self._array = array
         self._filled = np.zeros(len(array), dtype=bool)
 
-    def put(self, ids: NDArray[np.int64], rows: Tensor) -> None:
+    def put_rows(self, ids: NDArray[np.int64], rows: Tensor) -> None:
         self._array[ids] = rows.numpy()
         self._filled[ids] = True
 
-    def get(self, ids: NDArray[np.int64]) -> Tensor:
+    def get_rows(self, ids: NDArray[np.int64]) -> Tensor:
+        # A row never received would be zeros, which train without an error.
         if not self._filled[ids].all():
             missing = int(ids[~self._filled[ids]][0])
             raise PeerError(f"the release cache was asked for sample {missing}, never received")
         return torch.from_numpy(np.ascontiguousarray(self._array[ids]))
 
 
-def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _map_cache_file(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Map a new file that nobody else can read and that is gone when this process is.
 
     Its space is reserved at once: on a full disk a mapped page would otherwise kill the process.
@@ -59,10 +60,11 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
             return np.memmap(opened, dtype=np.float32, mode="r+", shape=shape)
     finally:
         os.close(descriptor)
+        # At once: the mapping keeps the space, and no kill can leave released rows on disk.
         file.unlink()
 
 
-def open_cache(
+def open_release_cache(
     where: str, *, samples: int, row_shape: tuple[int, ...], file: Path
 ) -> ReleaseCache | None:
     """Return the cache ``where`` ("memory", "disk") asks for, or None for "none".
@@ -75,8 +77,8 @@ def open_cache(
     gib = 4 * float(np.prod(shape)) / 2**30
     try:
         if where == "memory":
-            return _ArrayCache(np.zeros(shape, dtype=np.float32))
-        return _ArrayCache(_mapped(file, shape))
+            return _ArrayReleaseCache(np.zeros(shape, dtype=np.float32))
+        return _ArrayReleaseCache(_map_cache_file(file, shape))
     except (MemoryError, OSError) as error:
         raise EnvironmentUnfitError(
             f"the release cache needs {gib:.1f} GiB: {error}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.runstore.checkpoints import FileDigest, commit_checkpoint, store_file
+from clicooper_hpc.runstore.checkpoints import FileDigest, commit_checkpoint, store_checkpoint_file
 from clicooper_hpc.transport.world import World
 
 __all__ = ["CheckpointWriter", "Stopped"]
@@ -79,7 +79,8 @@ class CheckpointWriter:
             A rank does not take part, or says nonsense.
         """
         digests = {
-            name: store_file(self._run, step, name, content) for name, content in files.items()
+            name: store_checkpoint_file(self._run, step, name, content)
+            for name, content in files.items()
         }
         told = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
         parts = self._world.gather_bytes(told.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s)

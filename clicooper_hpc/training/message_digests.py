@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.provenance.merkle import leaf_hash, root_of
 from clicooper_hpc.provenance.statements import Flow
+from clicooper_hpc.transport.channel import Observer
 from clicooper_hpc.transport.header import HEADER_BYTES
-from clicooper_hpc.transport.link import Observer
 
 __all__ = [
     "CHANNELS",

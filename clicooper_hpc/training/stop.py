@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["WORD_SLOTS", "StopToken"]
@@ -46,7 +46,7 @@ class StopToken:
         self.requested = False
         self._before = self._behind = None
         if world.rank > 0:
-            self._before = world.receiver(
+            self._before = world.open_receiver(
                 "control",
                 world.rank - 1,
                 capacity_bytes=_BYTES,
@@ -55,7 +55,7 @@ class StopToken:
                 lane=_LANE,
             )
         if world.rank < world.size - 1:
-            self._behind = world.sender(
+            self._behind = world.open_sender(
                 "control",
                 world.rank + 1,
                 capacity_bytes=_BYTES,
@@ -76,7 +76,7 @@ class StopToken:
         else:
             message = self._before.receive(Kind.CONTROL, step, 0, dtype=torch.int64, shape=(2,))
             stopping, asked = (int(value) for value in message.tensor)
-            self._before.release(message)
+            self._before.recycle(message)
             if stopping not in (0, 1) or asked not in (0, 1):
                 raise PeerError(
                     f"the word about step {step} is neither yes nor no",

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.channel import Counters
+from clicooper_hpc.transport.link import Link
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 
@@ -26,7 +27,7 @@ CHUNK_BYTES = 4 * 2**20
 Blob = bytes | bytearray | memoryview | NDArray[np.generic] | torch.Tensor
 
 
-def _flat_bytes(payload: Blob) -> NDArray[np.uint8]:
+def _flat_blob_bytes(payload: Blob) -> NDArray[np.uint8]:
     """View (or, where it must, copy) ``payload`` as a one-dimensional array of bytes."""
     if isinstance(payload, torch.Tensor):
         return payload.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
@@ -69,9 +70,11 @@ def send_blob(
     PeerError
         If the peer takes a chunk too late or is gone.
     """
-    content = _flat_bytes(payload)
+    content = _flat_blob_bytes(payload)
     total = content.size
+    # Two slots: one chunk is copied while the other is under way.
     sender = Sender(link, capacity_bytes=min(total, chunk_bytes), slots=2, deadline_s=deadline_s)
+    # max(total, 1): an empty blob is one empty chunk, for the receiver waits for a first message.
     for index, start in enumerate(range(0, max(total, 1), chunk_bytes)):
         # A copy, since the content may be read-only and torch knows no such tensor.
         chunk = torch.from_numpy(content[start : start + chunk_bytes].copy())
@@ -124,6 +127,7 @@ def receive_blob(
     )
     with contextlib.closing(receiver):
         message = receiver.receive(kind, step, 0, dtype=torch.uint8, shape=(None,), blob_bytes=None)
+        # Said by the peer, so compared with our own bound before it decides what is allocated.
         total = message.header.blob_bytes
         if total > limit_bytes:
             raise PeerError(
@@ -136,10 +140,11 @@ def receive_blob(
         for index, start in enumerate(range(0, max(total, 1), chunk_bytes)):
             size = min(chunk_bytes, total - start)
             if index > 0:
-                receiver.release(message)
+                receiver.recycle(message)
                 message = receiver.receive(
                     kind, step, index, dtype=torch.uint8, shape=(size,), blob_bytes=total
                 )
+            # The first was received in any shape, as its size follows from a total not known then.
             elif message.header.payload_bytes != size:
                 raise PeerError(
                     f"the first chunk of the {kind.words} of step {step} has "

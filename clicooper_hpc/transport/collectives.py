@@ -1,4 +1,4 @@
-"""Small exchanges among all ranks, built on bounded blobs with deadlines.
+"""Collectives of a few kilobytes among all ranks, built on bounded blobs with deadlines.
 
 MPI's own collectives know no deadline and no length check: a rank that is late or lies would hang
 or break the others. Every exchange is a star around one rank and carries its number, so ranks
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.blob import receive_blob, send_blob
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link
+from clicooper_hpc.transport.channel import Counters
+from clicooper_hpc.transport.link import Link
+from clicooper_hpc.transport.message_kind import Kind
 
-__all__ = ["Agreement", "Star", "broadcast", "gather", "share_verdict"]
+__all__ = ["Agreement", "Star", "allreduce_failure", "broadcast", "gather"]
 
 _MESSAGE_LIMIT = 4096
+# What goes to the root: this rank's code. What comes back: the code and rank of the first failure.
 _UP = struct.Struct("<i")
 _DOWN = struct.Struct("<ii")
 
@@ -57,13 +59,13 @@ class Star:
     sent: Counters
     received: Counters
 
-    def put(self, link: Link, payload: bytes, deadline_s: float) -> None:
+    def send_bytes(self, link: Link, payload: bytes, deadline_s: float) -> None:
         """Send ``payload`` over one link."""
         self.sent.merge(
             send_blob(link, payload, kind=Kind.CONTROL, step=self.number, deadline_s=deadline_s)
         )
 
-    def take(self, link: Link, limit_bytes: int, deadline_s: float) -> bytes:
+    def receive_bytes(self, link: Link, limit_bytes: int, deadline_s: float) -> bytes:
         """Receive at most ``limit_bytes`` from one link."""
         content, counters = receive_blob(
             link,
@@ -78,13 +80,14 @@ class Star:
 
 def broadcast(star: Star, payload: bytes | None, *, limit_bytes: int, deadline_s: float) -> bytes:
     """Return the root's ``payload`` on every rank; the others pass ``None``."""
+    # A bug in the caller: two ranks that both think they are the root would wait for each other.
     if (star.me == star.root) != (payload is not None):
         raise ValueError("exactly the root passes a payload")
     if payload is None:
-        return star.take(star.links[0], limit_bytes, deadline_s)
+        return star.receive_bytes(star.links[0], limit_bytes, deadline_s)
     _check_length(payload, limit_bytes)
     for link in star.links:
-        star.put(link, payload, deadline_s)
+        star.send_bytes(link, payload, deadline_s)
     return payload
 
 
@@ -94,14 +97,14 @@ def gather(
     """Return every rank's ``payload`` in rank order at the root, ``None`` elsewhere."""
     _check_length(payload, limit_bytes)
     if star.me != star.root:
-        star.put(star.links[0], payload, deadline_s)
+        star.send_bytes(star.links[0], payload, deadline_s)
         return None
-    parts = {link.peer: star.take(link, limit_bytes, deadline_s) for link in star.links}
+    parts = {link.peer: star.receive_bytes(link, limit_bytes, deadline_s) for link in star.links}
     parts[star.me] = payload
     return [parts[rank] for rank in sorted(parts)]
 
 
-def share_verdict(
+def allreduce_failure(
     inwards: Star, outwards: Star, code: int, message: str, *, deadline_s: float
 ) -> Agreement:
     """Return the first failure among all ranks, on all ranks; see `Agreement`.
@@ -115,6 +118,7 @@ def share_verdict(
     deadline_s
         Longest wait for one rank.
     """
+    # May cut a character in two, which is why the other side decodes with errors="replace".
     text = message.encode("utf-8")[:_MESSAGE_LIMIT]
     parts = gather(
         inwards,
@@ -126,15 +130,17 @@ def share_verdict(
     if parts is not None:
         worst = _DOWN.pack(0, -1)
         for rank, part in enumerate(parts):
-            _check_verdict(part, _UP.size, rank)
+            # A peer is not trusted: unpacking a short part would be a traceback, not an error.
+            _check_outcome(part, _UP.size, rank)
             (theirs,) = _UP.unpack_from(part)
+            # The first is the lowest rank: every rank reports the same one.
             if theirs != 0:
                 worst = _DOWN.pack(theirs, rank) + part[_UP.size :]
                 break
     shared = broadcast(
         outwards, worst, limit_bytes=_DOWN.size + _MESSAGE_LIMIT, deadline_s=deadline_s
     )
-    _check_verdict(shared, _DOWN.size, outwards.root)
+    _check_outcome(shared, _DOWN.size, outwards.root)
     code, rank = _DOWN.unpack_from(shared)
     return Agreement(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
 
@@ -144,7 +150,7 @@ def _check_length(payload: bytes, limit_bytes: int) -> None:
         raise ValueError(f"{len(payload)} bytes in an exchange of at most {limit_bytes}")
 
 
-def _check_verdict(part: bytes, size: int, rank: int) -> None:
+def _check_outcome(part: bytes, size: int, rank: int) -> None:
     if len(part) < size:
         raise PeerError(
             f"a verdict of {len(part)} bytes, it has at least {size}",

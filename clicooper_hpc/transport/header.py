@@ -29,9 +29,19 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Direction, DType, Kind
+from clicooper_hpc.transport.message_kind import Direction, Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
-__all__ = ["HEADER_BYTES", "MAGIC", "MAX_DIMS", "VERSION", "Header", "pack", "pack_into", "unpack"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAGIC",
+    "MAX_DIMS",
+    "VERSION",
+    "Header",
+    "pack_header",
+    "pack_header_into",
+    "unpack_header",
+]
 
 MAGIC = b"CCHM"
 VERSION = 1
@@ -39,7 +49,9 @@ MAX_DIMS = 6
 HEADER_BYTES = 64
 
 _LAYOUT = struct.Struct("<4sBBBBqi6IQQ4s")
+# Refused unless zero, so that a later version can give these bytes a meaning.
 _RESERVED = bytes(4)
+# Built once: a header is packed for every message of every micro-batch.
 _PADDING = tuple((0,) * (MAX_DIMS - ndim) for ndim in range(MAX_DIMS + 1))
 _KINDS = {int(kind): kind for kind in Kind}
 _DTYPES = {int(dtype): dtype for dtype in DType}
@@ -72,7 +84,7 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def pack_into(buffer: bytearray | memoryview, header: Header) -> None:
+def pack_header_into(buffer: bytearray | memoryview, header: Header) -> None:
     """Write ``header`` into the first 64 bytes of ``buffer``.
 
     Raises
@@ -102,18 +114,19 @@ def pack_into(buffer: bytearray | memoryview, header: Header) -> None:
             header.blob_bytes,
             _RESERVED,
         )
+    # struct checks the ranges (int64 step, uint32 dimensions) on the way, at no cost.
     except struct.error as error:
         raise ValueError(f"{header} does not fit the message header: {error}") from None
 
 
-def pack(header: Header) -> bytes:
-    """Return ``header`` as 64 bytes; see `pack_into`."""
+def pack_header(header: Header) -> bytes:
+    """Return ``header`` as 64 bytes; see `pack_header_into`."""
     raw = bytearray(HEADER_BYTES)
-    pack_into(raw, header)
+    pack_header_into(raw, header)
     return bytes(raw)
 
 
-def unpack(
+def unpack_header(
     raw: bytes | bytearray | memoryview,
     *,
     capacity_bytes: int,
@@ -134,8 +147,8 @@ def unpack(
     Raises
     ------
     PeerError
-        Naming peer, direction and the field, if the header is not one `pack` could have written
-        or announces more than ``capacity_bytes``.
+        Naming peer, direction and the field, if the header is not one `pack_header` could have
+        written or announces more than ``capacity_bytes``.
     """
 
     def refuse(field: str, problem: str) -> NoReturn:
@@ -145,6 +158,7 @@ def unpack(
             remedy=f"Run one clicooper_hpc version on all ranks; else rank {peer} is at fault",
         )
 
+    # MPI delivers what the peer sent, be it 3 bytes; struct would raise an error of its own.
     if len(raw) < HEADER_BYTES:
         refuse("magic", f"is missing: {len(raw)} bytes came, a header has {HEADER_BYTES}")
     (magic, version, kind_code, dtype_code, ndim, step, micro_batch, *rest) = _LAYOUT.unpack_from(
@@ -163,6 +177,7 @@ def unpack(
         refuse("dtype", f"is {dtype_code}, which no message has")
     if ndim > MAX_DIMS:
         refuse("number of dimensions", f"is {ndim}, at most {MAX_DIMS} are allowed")
+    # One header has one encoding: the digests of both ends cover these bytes.
     if any(dims[ndim:]):
         refuse("shape", f"{dims} has more entries than its {ndim} dimensions")
     if step < 0:
@@ -170,12 +185,14 @@ def unpack(
     if micro_batch < 0:
         refuse("micro-batch", f"is {micro_batch}")
     header = Header(kind, dtype, tuple(dims[:ndim]), step, micro_batch, blob_bytes)
+    # The length is said twice: a shape that does not fill the payload would show old slot content.
     if payload_bytes != header.payload_bytes:
         refuse(
             "payload bytes",
             f"is {payload_bytes}, but shape {list(header.shape)} of {dtype.name.lower()} "
             f"has {header.payload_bytes}",
         )
+    # Before anything is viewed: dimensions of a liar may multiply to more than there is.
     if payload_bytes > capacity_bytes:
         refuse("payload bytes", f"is {payload_bytes}, more than the agreed {capacity_bytes}")
     if blob_bytes and payload_bytes > blob_bytes:

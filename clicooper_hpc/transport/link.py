@@ -1,14 +1,13 @@
-"""One way to one peer: the only place where bytes enter or leave a rank."""
+"""`Link`: a communicator, a peer and a tag; the only place that calls MPI to send and receive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.kinds import Direction
-from clicooper_hpc.transport.matched import MatchedReceive
+from clicooper_hpc.transport.matched_receive import MatchedReceive
+from clicooper_hpc.transport.message_kind import Direction
 from clicooper_hpc.transport.tap import Tap
 
 if TYPE_CHECKING:
@@ -16,32 +15,7 @@ if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
 
-__all__ = ["Counters", "Link", "Observer"]
-
-#: Sees every message of a channel, header and payload as they travel (uint8 [bytes]); what it is
-#: given is only valid during the call.
-Observer = Callable[["NDArray[uint8]"], None]
-
-
-@dataclass(slots=True)
-class Counters:
-    """What went over a channel: messages, bytes with headers, seconds this rank waited."""
-
-    messages: int = 0
-    bytes: int = 0
-    waited_s: float = 0.0
-
-    def add(self, size: int, waited_s: float) -> None:
-        """Count one message of ``size`` bytes."""
-        self.messages += 1
-        self.bytes += size
-        self.waited_s += waited_s
-
-    def merge(self, other: Counters) -> None:
-        """Add what another channel counted."""
-        self.messages += other.messages
-        self.bytes += other.bytes
-        self.waited_s += other.waited_s
+__all__ = ["Link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +24,7 @@ class Link:
 
     Messages of one link arrive in the order they were sent. Two channels must never share a link:
     the pre-posted receives of one would take the messages of the other. With ``match_first``, MPI
-    gets a buffer only once a message is known to fit; see `clicooper_hpc.transport.matched`.
+    gets a buffer only once a message is known to fit; see `MatchedReceive`.
     """
 
     comm: MPI.Intracomm
@@ -63,12 +37,15 @@ class Link:
 
     def isend(self, raw: NDArray[uint8]) -> MPI.Request:
         """Start to send ``raw``, which must stay as it is until the request is complete."""
+        # Here and nowhere else, so that a tap has seen every byte that left the rank.
         if self.tap is not None:
-            self.tap.record(raw.data, peer=self.peer, direction=self.direction, lane=self.lane)
+            self.tap.record_message(
+                raw.data, peer=self.peer, direction=self.direction, lane=self.lane
+            )
         try:
             return self.comm.Isend(raw, self.peer, self.lane)
         except RuntimeError as error:  # mpi4py's exceptions derive from it
-            raise self._lost(error, "send to") from error
+            raise self._lost_peer_error(error, "send to") from error
 
     def irecv(self, raw: NDArray[uint8]) -> MPI.Request | MatchedReceive:
         """Post a receive into ``raw`` for the next message of this link."""
@@ -77,9 +54,9 @@ class Link:
         try:
             return self.comm.Irecv(raw, self.peer, self.lane)
         except RuntimeError as error:
-            raise self._lost(error, "receive from") from error
+            raise self._lost_peer_error(error, "receive from") from error
 
-    def _lost(self, error: RuntimeError, verb: str) -> PeerError:
+    def _lost_peer_error(self, error: RuntimeError, verb: str) -> PeerError:
         return PeerError(
             f"rank {self.me} cannot {verb} rank {self.peer} ({self.direction}): "
             f"MPI says {str(error).splitlines()[0]}",
@@ -88,6 +65,6 @@ class Link:
 
     def new_status(self) -> MPI.Status:
         """Return an object for MPI to report the length of a message in."""
-        from mpi4py import MPI
+        from mpi4py import MPI  # late: importing transport must not load an MPI library
 
         return MPI.Status()

@@ -1,49 +1,32 @@
-"""The receiving end of a channel."""
+"""`Receiver`: the receiving end of a channel over MPI."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link, Observer
-from clicooper_hpc.transport.matched import MatchedReceive
-from clicooper_hpc.transport.slot import Slot, check_capacity, torch_dtype
-from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+from clicooper_hpc.transport.channel import ChannelEnd, Message
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
+from clicooper_hpc.transport.link import Link
+from clicooper_hpc.transport.matched_receive import MatchedReceive
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.pending_request import PendingMessage, request_error, wait_for_request
+from clicooper_hpc.transport.slot import Slot
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["Message", "Receiver"]
+__all__ = ["Receiver"]
 
+# A cancelled receive ends at once in a healthy library; on a broken one closing must still end.
 _CANCEL_DEADLINE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Message:
-    """A received message whose tensor lives in a slot of its receiver until it is released."""
-
-    header: Header
-    tensor: torch.Tensor
-    waited_s: float
-    serial: int
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """Return the tensor on ``device``; no copy on the CPU.
-
-        On another device the copy has landed when this returns, so the message may be released.
-        """
-        moved = self.tensor.to(device, non_blocking=device.type == "cuda")
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
-        return moved
 
 
 class _Cell:
@@ -61,7 +44,7 @@ class _Cell:
         self.fault: RuntimeError | None = None
 
 
-class Receiver:
+class Receiver(ChannelEnd):
     """Receives messages in the order they were sent, into reused slots posted in advance.
 
     Parameters
@@ -71,7 +54,7 @@ class Receiver:
     capacity_bytes
         Longest payload accepted.
     slots
-        Messages that can be held at once. Each is posted again only when it is released: a
+        Messages that can be held at once. Each is posted again only when it is recycled: a
         tensor kept for a backward pass needs its slot until then.
     deadline_s
         Longest wait for a message in seconds.
@@ -93,18 +76,11 @@ class Receiver:
         deadline_s: float,
         pinned: bool = False,
     ) -> None:
-        check_capacity(capacity_bytes, link.peer)
-        if slots < 1:
-            raise ValueError(f"{slots} slots")
-        self.link = link
-        self.capacity_bytes = capacity_bytes
-        self.deadline_s = deadline_s
-        self.counters = Counters()
-        self.closed = False
-        self.observer: Observer | None = None
+        super().__init__(link, capacity_bytes=capacity_bytes, slots=slots, deadline_s=deadline_s)
         self._posted: deque[_Cell] = deque()
         self._held: dict[int, _Cell] = {}
         self._serial = 0
+        # Posted before anything is sent: a message that finds a receive needs no buffer of MPI's.
         for _ in range(slots):
             slot = Slot(capacity_bytes, pinned=pinned)
             self._posted.append(_Cell(slot, link.irecv(slot.raw), link.new_status()))
@@ -117,7 +93,7 @@ class Receiver:
         if not head.arrived:
             try:
                 head.arrived = head.request.Test(head.status)
-            except RuntimeError as error:  # told by the receive, which knows what was due
+            except RuntimeError as error:  # raised by `receive`, which knows what was due
                 head.arrived, head.fault = True, error
         return head.arrived
 
@@ -146,7 +122,7 @@ class Receiver:
         Returns
         -------
         Message
-            Its ``tensor`` is a view of the slot, valid until `release`.
+            Its ``tensor`` is a view of the slot, valid until `recycle`.
 
         Raises
         ------
@@ -159,61 +135,69 @@ class Receiver:
         if self.closed:
             raise ValueError("this channel is closed")
         if not self._posted:
-            raise ValueError(f"all {len(self._held)} slots are held: release a message first")
-        want = _Want(self.link, kind, step, micro_batch, blob_bytes)
+            raise ValueError(f"all {len(self._held)} slots are held: recycle a message first")
+        want = _ExpectedMessage(self.link, kind, step, micro_batch, blob_bytes)
         cell = self._posted[0]
         waited_s = 0.0
         try:
             if not self.ready():
-                waited_s = self._await(cell, want.waiting())
+                waited_s = self._await_cell(cell, want.waiting())
             if cell.fault is not None:
-                raise peer_fault(cell.fault, want.waiting())
+                raise request_error(cell.fault, want.waiting())
             header = self._checked_header(cell, want)
-            _check_form(header, want, dtype, shape)
+            _check_message_form(header, want, dtype, shape)
         except PeerError:
+            # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
-                self._repost(self._posted.popleft())
+                self._repost_cell(self._posted.popleft())
             raise
         self._posted.popleft()
         self._serial += 1
         self._held[self._serial] = cell
         size = HEADER_BYTES + header.payload_bytes
+        # After the checks: what was refused is neither counted nor part of a proof.
         self.counters.add(size, waited_s)
         if self.observer is not None:
             self.observer(cell.slot.raw[:size])
         # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
-        tensor = cell.slot.payload(torch_dtype(header.dtype), header.shape).detach()
+        tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
         return Message(header, tensor, waited_s, self._serial)
 
-    def release(self, message: Message) -> None:
+    def recycle(self, message: Message) -> None:
         """Give the slot of ``message`` back; its tensor must not be used any more.
 
         MPI writes behind autograd's back: a backward pass that still needs the tensor would take
-        the next message for it. Released tensors count as changed, so it fails instead.
+        the next message for it. Recycled tensors count as changed, so it fails instead.
         """
+        # By number, not by slot: a message recycled twice must not free its successor's slot.
         cell = self._held.pop(message.serial, None)
         if cell is None:
-            raise ValueError("this message was released before, or is another channel's")
+            raise ValueError("this message was recycled before, or is another channel's")
         torch.autograd.graph.increment_version(message.tensor)
+        # A receive posted after closing would take the first message of the next channel.
         if not self.closed:
-            self._repost(cell)
+            self._repost_cell(cell)
 
     def close(self) -> None:
         """Withdraw the posted receives, so that MPI can shut down. Held tensors stay valid."""
         self.closed = True
-        what = Waiting(self.link.me, self.link.peer, self.link.direction, Kind.CONTROL, step=0)
+        what = PendingMessage(
+            self.link.me, self.link.peer, self.link.direction, Kind.CONTROL, step=0
+        )
         while self._posted:
             cell = self._posted.popleft()
             if not cell.arrived:
                 # A fault or a message half here at this point concerns nobody any more.
                 with contextlib.suppress(PeerError, RuntimeError):
                     cell.request.Cancel()
-                    wait(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
+                    wait_for_request(cell.request, deadline_s=_CANCEL_DEADLINE_S, what=what)
 
-    def _await(self, cell: _Cell, what: Waiting) -> float:
+    def _await_cell(self, cell: _Cell, what: PendingMessage) -> float:
         """Wait until the receive in ``cell`` has ended; return the seconds waited."""
         try:
-            waited_s = wait(cell.request, deadline_s=self.deadline_s, what=what, status=cell.status)
+            waited_s = wait_for_request(
+                cell.request, deadline_s=self.deadline_s, what=what, status=cell.status
+            )
         except PeerError:
             # MPI takes a failed request away; one that is only late stays and may still succeed.
             cell.arrived = not cell.request
@@ -221,10 +205,11 @@ class Receiver:
         cell.arrived = True
         return waited_s
 
-    def _checked_header(self, cell: _Cell, want: _Want) -> Header:
+    def _checked_header(self, cell: _Cell, want: _ExpectedMessage) -> Header:
         """Return the header of the message in ``cell`` if it is the wanted one."""
+        # What MPI measured, not what the header says of itself.
         came = cell.status.Get_count()
-        header = unpack(
+        header = unpack_header(
             cell.slot.header[:came],
             capacity_bytes=self.capacity_bytes,
             peer=self.link.peer,
@@ -253,13 +238,14 @@ class Receiver:
             )
         return header
 
-    def _repost(self, cell: _Cell) -> None:
+    def _repost_cell(self, cell: _Cell) -> None:
         cell.request = self.link.irecv(cell.slot.raw)
         cell.arrived, cell.fault = False, None
+        # At the end of the queue: MPI matches receives of one link in the order they are posted.
         self._posted.append(cell)
 
 
-class _Want(NamedTuple):
+class _ExpectedMessage(NamedTuple):
     """The message a caller waits for; its words are only made when something goes wrong."""
 
     link: Link
@@ -268,10 +254,10 @@ class _Want(NamedTuple):
     micro_batch: int
     blob_bytes: int | None
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> PendingMessage:
         link = self.link
         chunk = self.blob_bytes != 0
-        return Waiting(
+        return PendingMessage(
             link.me, link.peer, link.direction, self.kind, self.step, self.micro_batch, chunk=chunk
         )
 
@@ -284,14 +270,14 @@ class _Want(NamedTuple):
         )
 
 
-def _check_form(
+def _check_message_form(
     header: Header,
-    want: _Want,
+    want: _ExpectedMessage,
     dtype: torch.dtype | None,
     shape: Sequence[int | None] | None,
 ) -> None:
-    if dtype is not None and torch_dtype(header.dtype) != dtype:
-        raise want.refused(f"holds {torch_dtype(header.dtype)} instead of {dtype}")
+    if dtype is not None and torch_dtype_of(header.dtype) != dtype:
+        raise want.refused(f"holds {torch_dtype_of(header.dtype)} instead of {dtype}")
     if shape is not None and (
         len(shape) != len(header.shape)
         or any(size not in (None, got) for size, got in zip(shape, header.shape, strict=True))

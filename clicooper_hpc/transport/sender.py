@@ -1,4 +1,4 @@
-"""The sending end of a channel."""
+"""`Sender`: the sending end of a channel over MPI."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_into
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.link import Counters, Link, Observer
-from clicooper_hpc.transport.slot import Slot, check_capacity, dtype_of
-from clicooper_hpc.transport.wait import Waiting, peer_fault, wait
+from clicooper_hpc.transport.channel import ChannelEnd
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header_into
+from clicooper_hpc.transport.link import Link
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.pending_request import PendingMessage, request_error, wait_for_request
+from clicooper_hpc.transport.slot import Slot
+from clicooper_hpc.transport.wire_dtype import wire_dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 
-class Sender:
+class Sender(ChannelEnd):
     """Copies tensors into reused slots and sends them without blocking.
 
     Parameters
@@ -50,15 +52,7 @@ class Sender:
         deadline_s: float,
         pinned: bool = False,
     ) -> None:
-        check_capacity(capacity_bytes, link.peer)
-        if slots < 1:
-            raise ValueError(f"{slots} slots")
-        self.link = link
-        self.capacity_bytes = capacity_bytes
-        self.deadline_s = deadline_s
-        self.counters = Counters()
-        self.closed = False
-        self.observer: Observer | None = None
+        super().__init__(link, capacity_bytes=capacity_bytes, slots=slots, deadline_s=deadline_s)
         self._free = [Slot(capacity_bytes, pinned=pinned) for _ in range(slots)]
         self._under_way: deque[tuple[Slot, MPI.Request, Header]] = deque()
         self._pinned = pinned
@@ -92,21 +86,27 @@ class Sender:
         """
         if self.closed:
             raise ValueError("this channel is closed")
-        header = Header(kind, dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes)
+        header = Header(
+            kind, wire_dtype_of(tensor), tuple(tensor.shape), step, micro_batch, blob_bytes
+        )
         size = header.payload_bytes
+        # Refused here, where the tensor is known; the peer could only say "a longer message came".
         if size > self.capacity_bytes:
             raise ValueError(f"{size} bytes sent over a channel for {self.capacity_bytes}")
-        waited_s = self._reclaim()
+        # Before the header is packed: until MPI is done with a slot its bytes must stay.
+        waited_s = self._reclaim_slot()
         slot = self._free[-1]
-        pack_into(slot.header, header)
+        pack_header_into(slot.header, header)
+        # Copied: the caller goes on with its tensor, and the wire has C order whatever its strides.
         source = tensor.detach()
-        slot.payload(source.dtype, header.shape).copy_(
+        slot.payload_view(source.dtype, header.shape).copy_(
             source, non_blocking=self._pinned and source.is_cuda
         )
         if source.is_cuda:
             # MPI reads the slot from the host: the copy must have landed before it starts.
             torch.cuda.current_stream(source.device).synchronize()
         raw = slot.raw[: HEADER_BYTES + size]
+        # Before it leaves: once MPI has the buffer, nothing else may touch it.
         if self.observer is not None:
             self.observer(raw)
         request = self.link.isend(raw)
@@ -122,7 +122,7 @@ class Sender:
             If one message takes longer than ``deadline_s`` (default: the channel's deadline).
         """
         while self._under_way:
-            self.counters.waited_s += self._finish_oldest(
+            self.counters.waited_s += self._finish_oldest_send(
                 self.deadline_s if deadline_s is None else deadline_s
             )
 
@@ -132,7 +132,7 @@ class Sender:
         self._free.clear()
         self.closed = True
 
-    def _reclaim(self) -> float:
+    def _reclaim_slot(self) -> float:
         """Make sure that a slot is free; return the seconds waited for it."""
         while self._under_way:
             slot, request, header = self._under_way[0]
@@ -140,20 +140,20 @@ class Sender:
                 if not request.Test():
                     break
             except RuntimeError as error:
-                raise peer_fault(error, self._waiting(header)) from error
+                raise request_error(error, self._pending_send(header)) from error
             self._under_way.popleft()
             self._free.append(slot)
-        return 0.0 if self._free else self._finish_oldest(self.deadline_s)
+        return 0.0 if self._free else self._finish_oldest_send(self.deadline_s)
 
-    def _finish_oldest(self, deadline_s: float) -> float:
+    def _finish_oldest_send(self, deadline_s: float) -> float:
         slot, request, header = self._under_way[0]
-        waited_s = wait(request, deadline_s=deadline_s, what=self._waiting(header))
+        waited_s = wait_for_request(request, deadline_s=deadline_s, what=self._pending_send(header))
         self._under_way.popleft()
         self._free.append(slot)
         return waited_s
 
-    def _waiting(self, header: Header) -> Waiting:
-        return Waiting(
+    def _pending_send(self, header: Header) -> PendingMessage:
+        return PendingMessage(
             self.link.me,
             self.link.peer,
             self.link.direction,

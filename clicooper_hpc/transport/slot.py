@@ -1,4 +1,4 @@
-"""A reusable message buffer: 64 bytes of header, then the payload at a 64-byte boundary."""
+"""`Slot`: a reusable message buffer, 64 bytes of header and the payload behind them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,16 @@ import torch
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.transport.header import HEADER_BYTES
-from clicooper_hpc.transport.kinds import DType
 
-__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_capacity", "dtype_of", "torch_dtype"]
+__all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_slot_capacity"]
 
 # MPI libraries before MPI-4 count the bytes of a message in a C int.
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
+# Bounds the memory of a channel that does carry many shapes.
 _MOST_VIEWS = 8
 
-_TORCH = {
-    DType.FLOAT32: torch.float32,
-    DType.FLOAT64: torch.float64,
-    DType.FLOAT16: torch.float16,
-    DType.BFLOAT16: torch.bfloat16,
-    DType.INT8: torch.int8,
-    DType.UINT8: torch.uint8,
-    DType.INT32: torch.int32,
-    DType.INT64: torch.int64,
-}
-_WIRE = {dtype: code for code, dtype in _TORCH.items()}
 
-
-def torch_dtype(dtype: DType) -> torch.dtype:
-    """Return the torch type of a wire type."""
-    return _TORCH[dtype]
-
-
-def dtype_of(tensor: torch.Tensor) -> DType:
-    """Return the wire type of a tensor; ``ValueError`` if its type cannot travel."""
-    try:
-        return _WIRE[tensor.dtype]
-    except KeyError:
-        raise ValueError(f"{tensor.dtype} cannot travel in a message") from None
-
-
-def check_capacity(capacity_bytes: int, peer: int) -> None:
+def check_slot_capacity(capacity_bytes: int, peer: int) -> None:
     """Refuse a payload no single message can carry.
 
     Raises
@@ -75,21 +50,23 @@ class Slot:
     __slots__ = ("_views", "capacity_bytes", "header", "raw")
 
     def __init__(self, capacity_bytes: int, *, pinned: bool = False) -> None:
+        # One piece of memory for both: header and payload are one message, one MPI call.
         memory = torch.empty(HEADER_BYTES + capacity_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.capacity_bytes = capacity_bytes
         self.raw = memory.numpy()
         self.header = self.raw.data[:HEADER_BYTES]
         self._views: dict[tuple[torch.dtype, tuple[int, ...]], torch.Tensor] = {}
 
-    def payload(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    def payload_view(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         """View the payload as a tensor of ``dtype`` and ``shape``, without a copy.
 
         The caller has checked that it fits. Views are kept, as making one takes microseconds and
-        a channel carries the same few shapes for ever.
+        a channel carries the same few shapes all along.
         """
         view = self._views.get((dtype, shape))
         if view is None:
             count = math.prod(shape)
+            # torch.frombuffer refuses a count of 0.
             if count == 0:
                 return torch.empty(shape, dtype=dtype)
             flat = torch.frombuffer(self.raw, dtype=dtype, count=count, offset=HEADER_BYTES)

@@ -1,4 +1,4 @@
-"""Keep the exact bytes that leave a rank, for tests and for whoever checks the privacy claims.
+"""`Tap`: keeps the exact bytes that leave a rank, to check the privacy claims against.
 
 A tap writes two files per rank: ``rank-003.wire``, the messages as sent (header and payload, one
 after the other), and ``rank-003.wire.csv``, one line per message: offset and length in the first
@@ -13,20 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack
-from clicooper_hpc.transport.kinds import DIRECTIONS, Direction
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
+from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction
 
 __all__ = ["Tap", "read_tap"]
 
 _COLUMNS = ("offset", "bytes", "peer", "direction", "lane")
 
 
-def _index_of(wire: Path) -> Path:
+def _tap_index_path(wire: Path) -> Path:
     return wire.with_name(wire.name + ".csv")
 
 
-def _open_private(path: Path) -> int:
+def _open_tap_file(path: Path) -> int:
     # What left the rank is no secret of the owner, but it is nobody else's business either.
+    # O_APPEND: a restart writes on behind what the run sent before.
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
@@ -40,21 +41,25 @@ class Tap:
     def __init__(self, folder: Path, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"rank-{rank:03d}.wire"
-        self._wire = _open_private(self.path)
-        self._index = _open_private(_index_of(self.path))
+        self._wire = _open_tap_file(self.path)
+        self._index = _open_tap_file(_tap_index_path(self.path))
+        # Where a restart goes on: the index counts from the start of the file.
         self._offset = os.fstat(self._wire).st_size
         if os.fstat(self._index).st_size == 0:
-            self._line(*_COLUMNS)
+            self._write_index_line(*_COLUMNS)
 
-    def _line(self, *cells: object) -> None:
+    def _write_index_line(self, *cells: object) -> None:
         os.write(self._index, (",".join(map(str, cells)) + "\n").encode("ascii"))
 
-    def record(self, raw: memoryview, *, peer: int, direction: Direction, lane: int) -> None:
+    def record_message(
+        self, raw: memoryview, *, peer: int, direction: Direction, lane: int
+    ) -> None:
         """Append one message; the index line follows the bytes, so it never points beyond them."""
         rest = raw
+        # A write to a file may be short on a full disk or after a signal.
         while rest:
             rest = rest[os.write(self._wire, rest) :]
-        self._line(self._offset, len(raw), peer, direction, lane)
+        self._write_index_line(self._offset, len(raw), peer, direction, lane)
         self._offset += len(raw)
 
     def close(self) -> None:
@@ -77,7 +82,10 @@ def read_tap(path: Path) -> Iterator[tuple[Header, bytes, int]]:
         If the file or its index is missing, or they do not belong together.
     """
     try:
-        with path.open("rb") as wire, _index_of(path).open(newline="", encoding="ascii") as index:
+        with (
+            path.open("rb") as wire,
+            _tap_index_path(path).open(newline="", encoding="ascii") as index,
+        ):
             for row in csv.DictReader(index):
                 wire.seek(int(row["offset"]))
                 raw = wire.read(int(row["bytes"]))
@@ -86,11 +94,13 @@ def read_tap(path: Path) -> Iterator[tuple[Header, bytes, int]]:
                     raise ValueError("the wire file is shorter than its index says")
                 payload = raw[HEADER_BYTES:]
                 peer = int(row["peer"])
-                header = unpack(raw, capacity_bytes=len(payload), peer=peer, direction=direction)
+                header = unpack_header(
+                    raw, capacity_bytes=len(payload), peer=peer, direction=direction
+                )
                 yield header, payload, peer
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(
             f"cannot read this tap: {error}",
             where=str(path),
-            remedy=f"Keep it together with {_index_of(path).name}",
+            remedy=f"Keep it together with {_tap_index_path(path).name}",
         ) from error

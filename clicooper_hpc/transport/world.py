@@ -1,25 +1,26 @@
-"""The ranks of a job and the communicators between them."""
+"""`World`: the ranks of a job, the communicators between them, the channels of this rank."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from clicooper_hpc.transport.abort import abort
+from clicooper_hpc.closing import Closing
+from clicooper_hpc.transport.abort import abort_ranks
 from clicooper_hpc.transport.blob import Blob, receive_blob, send_blob
+from clicooper_hpc.transport.channel import Counters
 from clicooper_hpc.transport.collectives import (
     Agreement,
     Star,
+    allreduce_failure,
     broadcast,
     gather,
-    share_verdict,
 )
-from clicooper_hpc.transport.kinds import DIRECTIONS, Direction, Kind
-from clicooper_hpc.transport.link import Counters, Link
-from clicooper_hpc.transport.matched import overruns_buffers
+from clicooper_hpc.transport.link import Link
+from clicooper_hpc.transport.matched_receive import overruns_receive_buffers
+from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction, Kind
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.tap import Tap
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_LANE", "Comms", "Traffic", "World"]
 
+# Lanes are MPI tags. Blobs and exchanges have tags of their own, above those of channels.
 MAX_LANE = 99
 _BLOB_LANE = 100
 _EXCHANGE_LANE = 101
@@ -52,8 +54,8 @@ class Comms:
     control: MPI.Intracomm
 
 
-class World:
-    """One rank among all ranks. Made by `clicooper_hpc.transport.launch.start_mpi`.
+class World(Closing):
+    """One rank among all ranks. Made by `clicooper_hpc.transport.mpi_library.start_mpi`.
 
     Parameters
     ----------
@@ -80,30 +82,24 @@ class World:
         self.local_rank = local_rank
         self.cores = cores
         self._tap: Tap | None = None
-        self._match_first = overruns_buffers(library)
+        self._match_first = overruns_receive_buffers(library)
         self._channels: list[tuple[Place, Sender | Receiver]] = []
         self._sent = Counters()
         self._received = Counters()
         self._exchanges = 0
 
-    def __enter__(self) -> World:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close_after(self, error: BaseException | None) -> None:
+        """Close all channels; after an error without waiting for what was sent to be taken."""
         self.close(flush=error is None)
 
     def tap_into(self, folder: Path) -> None:
         """Write every byte sent from now on into ``folder``; see `clicooper_hpc.transport.tap`."""
+        # Links copy the tap when they are made: one opened before would go unrecorded.
         if self._channels or self._tap is not None:
             raise ValueError("set the tap once, before the first channel is opened")
         self._tap = Tap(folder, self.rank)
 
-    def sender(
+    def open_sender(
         self,
         direction: Direction,
         peer: int,
@@ -131,7 +127,7 @@ class World:
         self._channels.append((place, sender))
         return sender
 
-    def receiver(
+    def open_receiver(
         self,
         direction: Direction,
         peer: int,
@@ -197,25 +193,28 @@ class World:
         """
         return gather(self._star(root), payload, limit_bytes=limit_bytes, deadline_s=deadline_s)
 
-    def share_verdict(self, code: int, message: str, *, deadline_s: float) -> Agreement:
+    def allreduce_failure(self, code: int, message: str, *, deadline_s: float) -> Agreement:
         """Let all ranks learn whether one of them failed: code 0 means that all is well.
 
         Every rank must call this at the same point; all get the same answer.
         """
-        return share_verdict(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
+        # Two stars: up and down are two exchanges, each with its number.
+        return allreduce_failure(self._star(0), self._star(0), code, message, deadline_s=deadline_s)
 
     def abort(self, code: int) -> NoReturn:
-        """End all ranks at once with exit status ``code``; see `clicooper_hpc.transport.abort`."""
-        abort(self.comms.job, code)
+        """End all ranks at once with exit status ``code``; see `abort_ranks`."""
+        abort_ranks(self.comms.job, code)
 
     def set_deadline(self, deadline_s: float) -> None:
         """Let all open channels wait so long for a message from now on."""
+        # Waits are long until the first step and while the owner evaluates, and short in between.
         for _, channel in self._channels:
             channel.deadline_s = deadline_s
 
     def traffic(self) -> Traffic:
         """Return what went over all channels and blobs so far, per direction and way."""
         total: Traffic = {(direction, way): Counters() for direction in DIRECTIONS for way in WAYS}
+        # Blobs and exchanges open channels of their own for a moment; these are their sums.
         total["control", "sent"].merge(self._sent)
         total["control", "received"].merge(self._received)
         for (way, direction, _, _), channel in self._channels:
@@ -232,6 +231,7 @@ class World:
             withdrawn; end the job with `abort` then.
         """
         for _, channel in self._channels:
+            # Without flush senders stay open: a peer that failed would be waited for in vain.
             if not channel.closed and (flush or isinstance(channel, Receiver)):
                 channel.close()
         if self._tap is not None:
@@ -241,6 +241,7 @@ class World:
     def _link(self, direction: Direction, peer: int, lane: int) -> Link:
         if not 0 <= peer < self.size:
             raise ValueError(f"no rank {peer} among {self.size}")
+        # Directions are named as their communicators are.
         comm: MPI.Intracomm = getattr(self.comms, direction)
         return Link(comm, self.rank, peer, direction, lane, self._tap, self._match_first)
 
@@ -254,6 +255,7 @@ class World:
         return place
 
     def _star(self, root: int) -> Star:
+        # Counted alike on all ranks: one that skipped an exchange shows by a wrong number.
         self._exchanges += 1
         peers = [rank for rank in range(self.size) if rank != root] if self.rank == root else [root]
         links = tuple(self._link("control", peer, _EXCHANGE_LANE) for peer in peers)

@@ -7,7 +7,7 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
-from clicooper_hpc.runstore.files import replacing
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.read_run import run_statement_of
 
@@ -48,7 +48,7 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
         if any(folder.iterdir()):
             raise UsageError("the folder holds files already", where=str(folder))
         for name, content in files.items():
-            with replacing(folder / name) as aside:
+            with replace_atomically(folder / name) as aside:
                 aside.write_bytes(content)
     except OSError as error:
         raise EnvironmentUnfitError(

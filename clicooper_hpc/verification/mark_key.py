@@ -17,8 +17,8 @@ from clicooper_hpc.errors import (
 from clicooper_hpc.provenance.canonical import Json, encode, parse
 from clicooper_hpc.provenance.marks.keys import MarkOpening, open_mark
 from clicooper_hpc.run.credentials import MARK_KEY
-from clicooper_hpc.runstore.files import write_private
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.atomic_files import write_private_atomically
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.read_run import evidence_of, run_statement_of
 
@@ -80,11 +80,11 @@ def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> Opene
             where=str(private),
             remedy="Open the mark where its trainer keeps the run folder.",
         )
-    master = PrivateFolder(private).read(MARK_KEY)
+    master = PrivateFolder(private).read_secret(MARK_KEY)
     opening = open_mark(statement.run_id, segment, master, statement.stages, stage)
     opened = OpenedMark(statement.run_id, segment, opening)
     try:
-        write_private(output, opened.to_bytes())
+        write_private_atomically(output, opened.to_bytes())
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the mark key cannot be written ({error.strerror})", where=str(output)

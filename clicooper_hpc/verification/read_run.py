@@ -15,11 +15,14 @@ from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.checkpoints import checkpoint_file
+from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.rows_digest import rows_digest
-from clicooper_hpc.runstore.seal import card_digest, owner_tables_digest
-from clicooper_hpc.runstore.tables import SEALED_TABLES, Table
+from clicooper_hpc.runstore.signed_digests import (
+    card_digest,
+    owner_tables_digest,
+    table_rows_digest,
+)
+from clicooper_hpc.runstore.tables.schema import DIGESTED_TABLES, Table
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
 __all__ = ["evidence_of", "run_statement_of"]
@@ -94,7 +97,7 @@ def run_statement_of(entries: Sequence[bytes]) -> RunStatement | None:
 
 def _rows(run: Run, rank: int) -> _Tables | Unreadable:
     try:
-        return run.rows(rank)
+        return run.stored_rows(rank)
     except RunFolderError as error:
         return Unreadable(error.what)
 
@@ -120,7 +123,7 @@ def _checkpoints(
     found: dict[tuple[int, int], tuple[str, str] | Unreadable] = {}
     for stage in range(statement.stages):
         for segment in range(1, statement.segments + 1):
-            path = checkpoint_file(run.folder.path, stage, segment)
+            path = stage_checkpoint_path(run.folder.path, stage, segment)
             if path.exists():
                 roots = [_root(path, prefix) for prefix in ("weights/", "training/")]
                 bad = [root for root in roots if isinstance(root, Unreadable)]
@@ -158,7 +161,7 @@ def _seals(
             elif not _describes_its_entries(content, run, stages):
                 found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
             else:
-                index = run.index_content().seal()
+                index = run.index_content().digest()
                 found[rank, stage] = owner_tables_digest(_digest(content), index).hex
     return found
 
@@ -193,9 +196,11 @@ def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
 
 
 def _digest(content: _Tables) -> Digest:
-    names = {table.name: table for table in SEALED_TABLES}
+    names = {table.name: table for table in DIGESTED_TABLES}
     # The tables as this version knows them: a column added to a file must not go unnoticed.
-    return rows_digest({table: rows for table, rows in content.items() if table.name in names})
+    return table_rows_digest(
+        {table: rows for table, rows in content.items() if table.name in names}
+    )
 
 
 def _stage_rows(

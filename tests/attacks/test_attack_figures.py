@@ -14,7 +14,7 @@ from clicooper_hpc.attacks.harness.attack_figures import (
     sorted_grouping_table,
     sub_labels_by_class,
 )
-from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
 
 pytest.importorskip("matplotlib")
 

@@ -33,13 +33,13 @@ from clicooper_hpc.attacks.harness.attack_tasks import (
 )
 from clicooper_hpc.attacks.harness.merge_shares import merge_records
 from clicooper_hpc.errors import RunFolderError, UsageError
-from clicooper_hpc.runstore.attacks import (
+from clicooper_hpc.runstore.attack_record import (
     AttackRecord,
-    pack_record,
-    read_findings,
-    read_record,
-    unpack_record,
-    write_record,
+    pack_attack_record,
+    read_attack_findings,
+    read_attack_record,
+    unpack_attack_record,
+    write_attack_record,
 )
 
 A = AttackResult(
@@ -81,21 +81,21 @@ def same(left: AttackRecord, right: AttackRecord) -> bool:
 
 def test_a_record_comes_back_from_disk_and_from_bytes_as_it_was(tmp_path: Path) -> None:
     written = record(A, B)
-    write_record(tmp_path / "attacks.h5", written)
-    assert same(read_record(tmp_path / "attacks.h5"), written)
-    assert same(unpack_record(pack_record(written), where="wire"), written)
+    write_attack_record(tmp_path / "attacks.h5", written)
+    assert same(read_attack_record(tmp_path / "attacks.h5"), written)
+    assert same(unpack_attack_record(pack_attack_record(written), where="wire"), written)
 
 
 def test_a_record_without_findings_can_be_kept() -> None:
     empty = AttackRecord(ABOUT, [], {})
-    assert same(unpack_record(pack_record(empty), where="wire"), empty)
+    assert same(unpack_attack_record(pack_attack_record(empty), where="wire"), empty)
 
 
 def test_the_reader_gives_a_frame_with_all_columns(tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
-    write_record(tmp_path / "private" / "attacks.h5", record(A, B))
+    write_attack_record(tmp_path / "private" / "attacks.h5", record(A, B))
     for place in (tmp_path, tmp_path / "private" / "attacks.h5"):
-        frame = read_findings(place)
+        frame = read_attack_findings(place)
         assert list(frame["attack"]) == ["clustering", "décodeur"]
         assert list(frame["run_id"]) == ["abc", "abc"]
         assert frame["value"][0] == 0.25
@@ -105,7 +105,7 @@ def test_the_reader_gives_a_frame_with_all_columns(tmp_path: Path) -> None:
 
 
 def test_the_file_explains_itself_to_any_hdf5_reader(tmp_path: Path) -> None:
-    write_record(tmp_path / "attacks.h5", record(A, B))
+    write_attack_record(tmp_path / "attacks.h5", record(A, B))
     with h5py.File(tmp_path / "attacks.h5", "r") as file:
         assert file["findings/value"].attrs["units"] == b"1"
         picture = file["arrays/clustering/trainer 1/0/map of all"]
@@ -117,11 +117,11 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.attrs["format"] = "something"
     with pytest.raises(RunFolderError, match="holds no findings"):
-        read_findings(tmp_path / "other.h5")
+        read_attack_findings(tmp_path / "other.h5")
     with pytest.raises(RunFolderError, match="missing"):
-        read_findings(tmp_path)
+        read_attack_findings(tmp_path)
     with pytest.raises(RunFolderError, match="no findings of attacks"):
-        unpack_record(pack_record(record(A))[:100], where="wire")
+        unpack_attack_record(pack_attack_record(record(A))[:100], where="wire")
 
 
 def test_parts_put_together_are_the_whole_in_its_order() -> None:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.attacks.toolbox.label_names import class_scores_by_name
 from clicooper_hpc.cli import main
-from clicooper_hpc.runstore.attacks import read_findings, read_record
+from clicooper_hpc.runstore.attack_record import read_attack_findings, read_attack_record
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.training.data_order import epoch_order
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -213,7 +213,7 @@ def test_only_the_findings_are_added_and_no_attack_spoils_another(
     assert after.pop("private/attacks.h5")
     assert after == before
     assert (run / "private" / "attacks.h5").stat().st_mode & 0o777 == 0o600  # holds images
-    frame = read_findings(run)
+    frame = read_attack_findings(run)
     assert frame.attrs["run_id"] == open_run(run).attrs["run_id"]
     broken = frame[frame["metric"] == "failed"]
     assert (broken["attack"] == "broken").all()
@@ -270,8 +270,8 @@ def test_ranks_and_shares_find_what_one_process_finds(
     for share in ("2/2", "1/2"):
         assert clicooper("attack", run, *wanted, "--share", share).code == 1
     assert clicooper("attack", run, "--merge").code == 1
-    first = read_record(alone)
-    for other in (read_record(together), read_record(run / "private" / "attacks.h5")):
+    first = read_attack_record(alone)
+    for other in (read_attack_record(together), read_attack_record(run / "private" / "attacks.h5")):
         assert repr(other.findings) == repr(first.findings)
         assert other.arrays.keys() == first.arrays.keys()
         assert all(np.array_equal(other.arrays[key], first.arrays[key]) for key in first.arrays)
@@ -343,7 +343,7 @@ def test_the_dp_audit_of_a_run_stays_below_the_runs_claim(
     assert "epsilon (sample, replace-one)" in " ".join(shown.split())
     assert "not applicable: dp-audit, trainer 2" in shown
     assert "!" not in shown
-    frame = read_findings(run)
+    frame = read_attack_findings(run)
     figures = frame[frame["metric"].str.startswith("epsilon")]
     assert set(figures["party"]) == {"trainer 1"}
     assert (figures["ceiling"] == 20.0).all()

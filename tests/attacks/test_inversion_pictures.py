@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.attack_figures import draw_figures, draw_reconstruction_figure
-from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord
+from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replay import StageReplay
-from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.audit.verdict import Claim
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.transport.kinds import Kind
-from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.channel import Outbound
+from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["CHEATS", "FIRST", "claim_of", "noisy"]
 
@@ -44,7 +44,7 @@ class _Forger(SegmentRuntime):
     forged: Kind
 
     def _send(
-        self, sender: Sender | None, kind: Kind, step: int, micro_batch: int, tensor: Tensor
+        self, sender: Outbound | None, kind: Kind, step: int, micro_batch: int, tensor: Tensor
     ) -> None:
         if kind is self.forged and step >= FIRST:
             tensor = self._forge(tensor)
@@ -106,12 +106,14 @@ CHEATS: dict[str, tuple[type[SegmentRuntime], Callable[[int, int, str], bool]]] 
 }
 
 
-def claim_of(recorded: StageReplay, states: Sequence[Mapping[str, Tensor]] | None = None) -> Claim:
+def claim_of(
+    recorded: StageReplay, states: Sequence[Mapping[str, Tensor]] | None = None
+) -> StageClaim:
     """Return what the trainers of a recorded stage say; ``states`` if they lie about these."""
     digests: dict[Stream, list[bytes]] = {}
     for message in recorded.trace.sent:
         digests.setdefault(message.stream, []).append(message.digest)
-    return Claim(recorded.states if states is None else states, digests)
+    return StageClaim(recorded.states if states is None else states, digests)
 
 
 def noisy(state: Mapping[str, Tensor], scale: float, prefix: str = "weights/") -> dict[str, Tensor]:

@@ -11,8 +11,12 @@ from cheats import claim_of
 from scipy.stats import binom, chi2
 from stage import Case, train
 
-from clicooper_hpc.audit.challenge import detection_probability, draw, stages_needed
-from clicooper_hpc.audit.verdict import Outcome, judge_exact
+from clicooper_hpc.audit.challenge import (
+    challenge_detection_probability,
+    challenge_stages_needed,
+    draw_challenge,
+)
+from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.training.agenda import stage_bounds
 
@@ -27,30 +31,30 @@ def root(number: int) -> bytes:
 
 
 def test_the_draw_is_what_it_has_always_been() -> None:
-    assert draw(SECRET, ROOT, 100, 7) == [56, 47, 36, 44, 72, 39, 43]
-    assert draw(SECRET, ROOT, 1, 1) == [0]
+    assert draw_challenge(SECRET, ROOT, 100, 7) == [56, 47, 36, 44, 72, 39, 43]
+    assert draw_challenge(SECRET, ROOT, 1, 1) == [0]
 
 
 def test_a_draw_has_each_stage_once_and_begins_with_every_shorter_one() -> None:
-    whole = draw(SECRET, ROOT, 30, 30)
+    whole = draw_challenge(SECRET, ROOT, 30, 30)
     assert sorted(whole) == list(range(30))
     for count in range(1, 30):
-        assert draw(SECRET, ROOT, 30, count) == whole[:count]
+        assert draw_challenge(SECRET, ROOT, 30, count) == whole[:count]
 
 
 def test_it_depends_on_secret_ledger_and_number_of_stages() -> None:
-    first = draw(SECRET, ROOT, 1000, 20)
+    first = draw_challenge(SECRET, ROOT, 1000, 20)
     for other in (
-        draw(SECRET[::-1], ROOT, 1000, 20),
-        draw(SECRET, root(0), 1000, 20),
-        draw(SECRET, ROOT, 1001, 20),
+        draw_challenge(SECRET[::-1], ROOT, 1000, 20),
+        draw_challenge(SECRET, root(0), 1000, 20),
+        draw_challenge(SECRET, ROOT, 1001, 20),
     ):
         assert len(set(first) & set(other)) < 5
 
 
 def test_every_stage_and_every_pair_is_drawn_equally_often() -> None:
     """Chi-squared over 6000 draws of 3 of 7 stages; fails by chance once in 10**9."""
-    draws = [draw(SECRET, root(number), 7, 3) for number in range(6000)]
+    draws = [draw_challenge(SECRET, root(number), 7, 3) for number in range(6000)]
     for position in range(3):
         counts = Counter(stages[position] for stages in draws)
         expected = 6000 / 7
@@ -79,7 +83,7 @@ def test_what_is_no_challenge_is_refused(
     secret: bytes, ledger: bytes, stages: int, count: int
 ) -> None:
     with pytest.raises(ValueError, match=r"challenge|draw"):
-        draw(secret, ledger, stages, count)
+        draw_challenge(secret, ledger, stages, count)
 
 
 @pytest.mark.parametrize("stages", [1, 2, 5, 8])
@@ -87,17 +91,17 @@ def test_the_formula_is_the_count_of_all_draws(stages: int) -> None:
     for bad, count in itertools.product(range(stages + 1), repeat=2):
         draws = list(itertools.combinations(range(stages), count))
         hits = sum(any(stage < bad for stage in chosen) for chosen in draws)
-        assert detection_probability(bad, stages, count) == hits / len(draws)
+        assert challenge_detection_probability(bad, stages, count) == hits / len(draws)
 
 
 def test_how_many_stages_to_draw() -> None:
-    assert stages_needed(50, 100, 0.99) == 7
-    assert [stages_needed(bad, 100, 0.99) for bad in (25, 10, 5, 1)] == [15, 36, 59, 99]
-    assert stages_needed(1, 10, 1.0) == 10
+    assert challenge_stages_needed(50, 100, 0.99) == 7
+    assert [challenge_stages_needed(bad, 100, 0.99) for bad in (25, 10, 5, 1)] == [15, 36, 59, 99]
+    assert challenge_stages_needed(1, 10, 1.0) == 10
     for bad in (1, 3, 10):
-        count = stages_needed(bad, 40, 0.9)
-        assert detection_probability(bad, 40, count) >= 0.9
-        assert detection_probability(bad, 40, count - 1) < 0.9
+        count = challenge_stages_needed(bad, 40, 0.9)
+        assert challenge_detection_probability(bad, 40, count) >= 0.9
+        assert challenge_detection_probability(bad, 40, count - 1) < 0.9
 
 
 class Lazy(SegmentRuntime):
@@ -121,17 +125,18 @@ def test_200_challenges_find_real_cheats_as_often_as_the_formula_says() -> None:
     for stage, (first, last) in enumerate(itertools.pairwise(bounds)):
         part = steps[first:last]
         recorded = train(case, part, states, {2: Lazy} if stage in bad else {})
-        verdict = judge_exact(train(case, part, states), claim_of(recorded))
-        if verdict.outcome is not Outcome.EXACT:
+        verdict = exact_verdict(train(case, part, states), claim_of(recorded))
+        if verdict.outcome is not StageOutcome.EXACT:
             assert verdict.at_fault == (2,)
             failing.add(stage)
         states = recorded.states
     assert failing == bad
     for count in (2, 5, 10):
         hits = sum(
-            not failing.isdisjoint(draw(SECRET, root(number), 20, count)) for number in range(200)
+            not failing.isdisjoint(draw_challenge(SECRET, root(number), 20, count))
+            for number in range(200)
         )
-        wanted = detection_probability(len(bad), 20, count)
+        wanted = challenge_detection_probability(len(bad), 20, count)
         print(f"{count} of 20 stages drawn: found {hits / 200:.3f}, formula {wanted:.3f}")
         assert binom.cdf(hits, 200, wanted) > 1e-4
         assert binom.sf(hits - 1, 200, wanted) > 1e-4

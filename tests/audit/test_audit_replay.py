@@ -7,14 +7,15 @@ import torch
 from stage import Case, Plain, train
 from torch import Tensor
 
-from clicooper_hpc.audit.inputs import release_digests
+from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
-from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.runstore.tensors import pack_tensors, unpack_tensors
+from clicooper_hpc.audit.replayed_release import replayed_release_digests
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.training.state import export_state
-from clicooper_hpc.transport.header import Header, pack
-from clicooper_hpc.transport.kinds import DType, Kind
+from clicooper_hpc.transport.header import Header, pack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +37,7 @@ CASES = {
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return pack_tensors(first, {}) == pack_tensors(second, {})
+    return pack_safetensors(first, {}) == pack_safetensors(second, {})
 
 
 def replay(case: Case) -> StageReplay:
@@ -71,14 +72,14 @@ def test_two_stages_with_a_checkpoint_between_are_one(name: str) -> None:
     whole = replay(case)
     steps = case.steps()
     first = train(case, steps[:7])
-    kept = [pack_tensors(state, {}) for state in first.states]
-    second = train(case, steps[7:], [unpack_tensors(content, where="here") for content in kept])
+    kept = [pack_safetensors(state, {}) for state in first.states]
+    second = train(case, steps[7:], [unpack_safetensors(content, where="here") for content in kept])
     for mine, theirs in zip(second.states, whole.states, strict=True):
         assert same(mine, theirs)
     streams = {message.stream for message in whole.trace.sent}
     for stream in streams:
-        halves = [*first.trace.of(stream), *second.trace.of(stream)]
-        assert [m.digest for m in halves] == [m.digest for m in whole.trace.of(stream)]
+        halves = [*first.trace.messages_of(stream), *second.trace.messages_of(stream)]
+        assert [m.digest for m in halves] == [m.digest for m in whole.trace.messages_of(stream)]
 
 
 @pytest.mark.parametrize("name", ["1f1b", "one-way", "five segments"])
@@ -94,7 +95,7 @@ def test_every_message_of_a_step_is_there_once() -> None:
     per_step = [len(case.course().parts(len(e.batch.sub_labels))) for e in steps]
     assert max(per_step) == batches
     assert min(per_step) < batches  # the short last batch
-    forward = trace.of(Stream(1, "forward"))
+    forward = trace.messages_of(Stream(1, "forward"))
     wanted = [
         (Kind.ACTIVATION, e.step, m) for e, n in zip(steps, per_step, strict=True) for m in range(n)
     ]
@@ -113,13 +114,15 @@ def test_the_owners_messages_are_recorded_where_there_were_some() -> None:
     for cached, wanted in ((True, 1), (False, 3)):
         case = Case(cached=cached, average_rows=3)
         course, steps = case.course(), case.steps()
-        releases = replay(case).trace.of(Stream(0, "forward"))
+        releases = replay(case).trace.messages_of(Stream(0, "forward"))
         assert {m.step // course.agenda.steps_per_epoch for m in releases} == set(range(wanted))
-        assert tuple(m.digest for m in releases) == release_digests(course, steps, case.rows)
+        assert tuple(m.digest for m in releases) == replayed_release_digests(
+            course, steps, case.rows
+        )
     event, part = steps[0], course.parts(len(steps[0].batch.sub_labels))[0]
     raw = case.rows(event.batch.ids[: part.stop].reshape(-1))
     header = Header(Kind.RELEASE, DType.FLOAT32, tuple(raw.shape), 0, 0)
-    assert releases[0].digest == message_digest(pack(header) + raw.numpy().tobytes())
+    assert releases[0].digest == message_digest(pack_header(header) + raw.numpy().tobytes())
 
 
 def test_after_update_is_part_of_the_replay() -> None:
@@ -140,7 +143,7 @@ def test_after_update_is_part_of_the_replay() -> None:
     assert seen == [event.step for event in case.steps()]
     assert not same(marked.states[1], plain.states[1])
     forward = Stream(2, "forward")
-    pairs = zip(marked.trace.of(forward), plain.trace.of(forward), strict=True)
+    pairs = zip(marked.trace.messages_of(forward), plain.trace.messages_of(forward), strict=True)
     changed = next(mine for mine, theirs in pairs if mine.digest != theirs.digest)
     assert changed.step == 1
 
@@ -157,6 +160,6 @@ def test_neither_the_generator_nor_a_replay_before_matters() -> None:
 def test_the_states_a_replay_begins_with_stay_as_they_are() -> None:
     case, steps = Case(), Case().steps()
     middle = train(case, steps[:7]).states
-    before = [pack_tensors(state, {}) for state in middle]
+    before = [pack_safetensors(state, {}) for state in middle]
     train(case, steps[7:], middle)
-    assert [pack_tensors(state, {}) for state in middle] == before
+    assert [pack_safetensors(state, {}) for state in middle] == before

@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 from replay import delivered
 from start import train as start_run
 
-from clicooper_hpc.audit.inputs import release_digests
+from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
-from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
+from clicooper_hpc.audit.replayed_release import replayed_release_digests
+from clicooper_hpc.audit.stage_claim import StageClaim
+from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
@@ -30,8 +31,8 @@ from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.training.message_digests import message_digest
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.state import export_state
-from clicooper_hpc.transport.header import pack
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.header import pack_header
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
@@ -95,7 +96,7 @@ class Recorded:
                 if direction is None:
                     continue
                 stream = Stream(min(rank, peer), direction)  # type: ignore[arg-type]
-                digest = message_digest(pack(header) + payload)
+                digest = message_digest(pack_header(header) + payload)
                 self.messages.setdefault(stream, []).append((header.step, digest))
                 if header.kind is Kind.RELEASE:
                     rows = np.frombuffer(payload, dtype=np.float32).reshape(header.shape)
@@ -164,11 +165,11 @@ def test_a_run_on_real_ranks_replays_to_the_bit(
     recorded = Recorded(start_run(tmp_path, ranks, *overrides, text=JOB))
     stages = replay_in_stages(recorded, 3)
     for steps, result in stages:
-        claim = Claim(result.states, recorded.digests(steps))
-        verdict = judge_exact(result, claim)
-        assert verdict.outcome is Outcome.EXACT, verdict.lines()
+        claim = StageClaim(result.states, recorded.digests(steps))
+        verdict = exact_verdict(result, claim)
+        assert verdict.outcome is StageOutcome.EXACT, verdict.lines()
         releases = recorded.digests(steps).get(Stream(0, "forward"), [])
-        assert [*release_digests(recorded.course, steps, recorded.rows)] == releases
+        assert [*replayed_release_digests(recorded.course, steps, recorded.rows)] == releases
     total = sum(len(result.trace.sent) for _, result in stages)
     assert total == sum(len(digests) for digests in recorded.digests(recorded.steps).values())
     weights = [

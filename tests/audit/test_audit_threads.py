@@ -1,4 +1,4 @@
-"""The baton and the channels in memory: one at a time, in one order, to the end or to an error."""
+"""Threads that take turns and channels in memory: one order, to an end or to an error."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pytest
 import torch
 from stage import Case, train
 
-from clicooper_hpc.audit.lockstep import CooperativeThreads
+from clicooper_hpc.audit.cooperative_threads import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
+from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.audit.replay import replay_stage
-from clicooper_hpc.audit.trace import Recorder, Stream
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.training.state import export_state
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FORWARD = Stream(1, "forward")
 
 
-def channel(baton: CooperativeThreads, slots: int = 2) -> MemoryChannel:
-    return MemoryChannel(FORWARD, slots=slots, baton=baton, recorder=Recorder())
+def channel(threads: CooperativeThreads, slots: int = 2) -> MemoryChannel:
+    return MemoryChannel(FORWARD, slots=slots, threads=threads, recorder=TraceRecorder())
 
 
 def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:
-    baton = CooperativeThreads(["a", "b", "c"])
+    threads = CooperativeThreads(["a", "b", "c"])
     log: list[str] = []
     done = {"a": 0, "b": 0, "c": 0}
     running = threading.Lock()
@@ -38,7 +38,7 @@ def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:
         def run() -> None:
             for count in range(1, 50):
                 wanted = count - (name == "a")
-                baton.wait(lambda wanted=wanted: done[after] >= wanted, f"{after} {wanted}")  # type: ignore[misc]
+                threads.wait(lambda wanted=wanted: done[after] >= wanted, f"{after} {wanted}")  # type: ignore[misc]
                 assert running.acquire(blocking=False)
                 log.append(name)
                 done[name] += 1
@@ -46,18 +46,18 @@ def test_one_body_runs_at_a_time_and_waits_are_served_in_turn() -> None:
 
         return run
 
-    baton.run([body("a", "c"), body("b", "a"), body("c", "b")])
+    threads.run([body("a", "c"), body("b", "a"), body("c", "b")])
     assert "".join(log) == "abc" * 49
 
 
 def test_a_standstill_ends_with_what_each_one_waits_for() -> None:
-    baton = CooperativeThreads(["segment 1", "segment 2", "segment 3"])
+    threads = CooperativeThreads(["segment 1", "segment 2", "segment 3"])
     before = threading.active_count()
     with pytest.raises(ClicooperError) as caught:
-        baton.run(
+        threads.run(
             [
-                lambda: baton.wait(lambda: False, "a gradient"),
-                lambda: baton.wait(lambda: False, "an activation"),
+                lambda: threads.wait(lambda: False, "a gradient"),
+                lambda: threads.wait(lambda: False, "an activation"),
                 lambda: None,
             ]
         )
@@ -67,13 +67,13 @@ def test_a_standstill_ends_with_what_each_one_waits_for() -> None:
 
 
 def test_the_exception_of_one_ends_all_and_is_what_is_raised() -> None:
-    baton = CooperativeThreads(["a", "b", "c"])
+    threads = CooperativeThreads(["a", "b", "c"])
     ended: list[str] = []
     problem = ValueError("the second one broke")
 
     def waits() -> None:
         try:
-            baton.wait(lambda: False, "ever")
+            threads.wait(lambda: False, "ever")
         finally:
             ended.append("a")
 
@@ -81,7 +81,7 @@ def test_the_exception_of_one_ends_all_and_is_what_is_raised() -> None:
         raise problem
 
     with pytest.raises(ValueError, match="the second one broke") as caught:
-        baton.run([waits, breaks, lambda: ended.append("c")])
+        threads.run([waits, breaks, lambda: ended.append("c")])
     assert caught.value is problem
     assert ended == ["a"]
 
@@ -94,8 +94,8 @@ def test_bodies_compute_with_the_callers_number_of_threads() -> None:
 
 
 def test_a_message_is_a_copy_and_comes_as_it_was_sent() -> None:
-    baton = CooperativeThreads(["1", "2"])
-    pipe = channel(baton)
+    threads = CooperativeThreads(["1", "2"])
+    pipe = channel(threads)
     sent = torch.arange(12.0).reshape(3, 4).t()
     got: list[torch.Tensor] = []
 
@@ -108,11 +108,11 @@ def test_a_message_is_a_copy_and_comes_as_it_was_sent() -> None:
         message = pipe.receive(Kind.ACTIVATION, 7, 2, dtype=torch.float32, shape=(None, 3))
         got.append(message.tensor.clone())
         assert message.tensor.data_ptr() % 64 == 0
-        pipe.release(message)
-        with pytest.raises(ValueError, match="released before"):
-            pipe.release(message)
+        pipe.recycle(message)
+        with pytest.raises(ValueError, match="recycled before"):
+            pipe.recycle(message)
 
-    baton.run([send, receive])
+    threads.run([send, receive])
     assert torch.equal(got[0], torch.arange(12.0).reshape(3, 4).t())
 
 
@@ -134,10 +134,10 @@ def test_another_message_than_the_one_due_is_refused(
     dtype: torch.dtype | None,
     shape: tuple[int, ...] | None,
 ) -> None:
-    baton = CooperativeThreads(["1", "2"])
-    pipe = channel(baton)
+    threads = CooperativeThreads(["1", "2"])
+    pipe = channel(threads)
     with pytest.raises(ClicooperError, match=r"segment 1 -> segment 2: .* was due"):
-        baton.run(
+        threads.run(
             [
                 lambda: pipe.send(torch.zeros(3, 4), Kind.ACTIVATION, 7, 2),
                 lambda: cast(
@@ -148,8 +148,8 @@ def test_another_message_than_the_one_due_is_refused(
 
 
 def test_a_sender_waits_while_all_slots_are_taken() -> None:
-    baton = CooperativeThreads(["1", "2"])
-    pipe = channel(baton, slots=2)
+    threads = CooperativeThreads(["1", "2"])
+    pipe = channel(threads, slots=2)
     log: list[str] = []
 
     def send() -> None:
@@ -161,24 +161,24 @@ def test_a_sender_waits_while_all_slots_are_taken() -> None:
         held = [pipe.receive(Kind.ACTIVATION, 0, number) for number in range(2)]
         log.append("held")
         for message in held:
-            pipe.release(message)
+            pipe.recycle(message)
         for number in range(2, 4):
-            pipe.release(pipe.receive(Kind.ACTIVATION, 0, number))
+            pipe.recycle(pipe.receive(Kind.ACTIVATION, 0, number))
 
-    baton.run([send, receive])
+    threads.run([send, receive])
     assert log == ["sent 0", "sent 1", "held", "sent 2", "sent 3"]
 
 
 def test_a_full_channel_that_nobody_empties_is_a_standstill() -> None:
-    baton = CooperativeThreads(["segment 1"])
-    pipe = channel(baton, slots=1)
+    threads = CooperativeThreads(["segment 1"])
+    pipe = channel(threads, slots=1)
 
     def send() -> None:
         for number in range(2):
             pipe.send(torch.zeros(1), Kind.ACTIVATION, 0, number)
 
     with pytest.raises(ClicooperError, match="to take the activation of step 0, micro-batch 1"):
-        baton.run([send])
+        threads.run([send])
 
 
 def test_segments_run_no_farther_apart_than_in_the_run() -> None:

@@ -13,15 +13,16 @@ from cheats import CHEATS, FIRST, SkipsUpdates, claim_of
 from stage import Case, train
 from torch import Tensor
 
+from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.audit.tolerance import (
-    Distance,
-    judge_tolerance,
-    state_distance,
-    tolerance_from,
+    StateDistance,
+    tolerance_distance,
+    tolerance_from_replays,
+    tolerance_verdict,
 )
-from clicooper_hpc.audit.verdict import Claim, Outcome, judge_exact
+from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.runstore.tensors import unpack_tensors
+from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
 from clicooper_hpc.training.replay_conditions import CONDITIONS, conditions, differences
 from clicooper_hpc.training.state import export_state
 
@@ -42,11 +43,11 @@ def test_one_update_left_out_is_too_far(number: int, optimizer: str) -> None:
     steps = case.steps()
     starts = train(case, steps[:6]).states
     replayed = train(case, steps[6:], starts)
-    honest = judge_tolerance(replayed, claim_of(replayed), starts, TOLERANCE)
-    assert honest.outcome is Outcome.TOL
+    honest = tolerance_verdict(replayed, claim_of(replayed), starts, TOLERANCE)
+    assert honest.outcome is StageOutcome.TOL
     cheated = train(case, steps[6:], starts, {number: SkipsOneUpdate})
-    verdict = judge_tolerance(replayed, claim_of(cheated), starts, TOLERANCE)
-    assert verdict.outcome is Outcome.FAIL
+    verdict = tolerance_verdict(replayed, claim_of(cheated), starts, TOLERANCE)
+    assert verdict.outcome is StageOutcome.FAIL
     assert number in verdict.at_fault
     assert "suspected, not convicted" in verdict.lines()[0]
 
@@ -55,8 +56,8 @@ def test_equal_to_the_byte_is_still_not_called_exact() -> None:
     case = Case()
     result = train(case, case.steps())
     starts = [export_state(runtime) for runtime in case.runtimes()]
-    verdict = judge_tolerance(result, claim_of(result), starts, TOLERANCE)
-    assert verdict.outcome is Outcome.TOL
+    verdict = tolerance_verdict(result, claim_of(result), starts, TOLERANCE)
+    assert verdict.outcome is StageOutcome.TOL
     assert verdict.lines()[0].startswith("TOL  ")
     assert "EXACT" not in "\n".join(verdict.lines())
     assert "was not tested" in verdict.detail
@@ -69,8 +70,8 @@ def test_a_small_change_passes_a_tolerance_and_fails_the_exact_comparison() -> N
     starts = train(case, steps[:6]).states
     replayed = train(case, steps[6:], starts)
     claim = claim_of(train(case, steps[6:], starts, {2: CHEATS["wrong rate"][0]}))
-    assert judge_tolerance(replayed, claim, starts, TOLERANCE).outcome is Outcome.TOL
-    assert judge_exact(replayed, claim).at_fault == (2,)
+    assert tolerance_verdict(replayed, claim, starts, TOLERANCE).outcome is StageOutcome.TOL
+    assert exact_verdict(replayed, claim).at_fault == (2,)
 
 
 @pytest.mark.parametrize("kind", ["exp_avg", "exp_avg_sq", "step", "weight", "head"])
@@ -88,7 +89,7 @@ def test_every_part_of_a_state_counts(kind: str) -> None:
     states = [*replayed.states]
     assert any(wanted(name) for name in states[1])
     states[1] = {n: v * 0.5 if wanted(n) else v for n, v in states[1].items()}
-    verdict = judge_tolerance(replayed, Claim(states, {}), starts, TOLERANCE)
+    verdict = tolerance_verdict(replayed, StageClaim(states, {}), starts, TOLERANCE)
     assert verdict.at_fault == (2,)
 
 
@@ -96,13 +97,13 @@ def test_distance_is_a_fraction_of_the_way() -> None:
     start = {"weights/a": torch.zeros(3, 4), "weights/b": torch.ones(2)}
     end = {"weights/a": torch.full((3, 4), 2.0), "weights/b": torch.ones(2)}
     off = {"weights/a": torch.full((3, 4), 2.5), "weights/b": torch.ones(2)}
-    assert state_distance(end, end, start) == Distance(0.0, 0.0)
-    assert state_distance(end, off, start) == Distance(0.25, 0.0)
-    assert state_distance(start, end, start).weights == torch.inf  # claims not to have moved
-    assert state_distance(end, {**end, "weights/c": torch.ones(1)}, start).largest == torch.inf
+    assert tolerance_distance(end, end, start) == StateDistance(0.0, 0.0)
+    assert tolerance_distance(end, off, start) == StateDistance(0.25, 0.0)
+    assert tolerance_distance(start, end, start).weights == torch.inf  # claims not to have moved
+    assert tolerance_distance(end, {**end, "weights/c": torch.ones(1)}, start).largest == torch.inf
     new = {"training/optimizer/0000/exp_avg": torch.full((4,), 2.0)}
     half = {"training/optimizer/0000/exp_avg": torch.full((4,), 1.0)}
-    assert state_distance(new, half, {}) == Distance(0.0, 0.5)
+    assert tolerance_distance(new, half, {}) == StateDistance(0.0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,11 @@ def test_what_is_no_number_is_too_far(broken: Tensor) -> None:
     good = {"weights/a": torch.ones(4)}
     result = type(replayed)((good,), replayed.trace, replayed.losses)
     start = {"weights/a": torch.zeros(4)}
-    assert judge_tolerance(result, Claim([good], {}), [start], 0.99).outcome is Outcome.TOL
-    claim = Claim([{"weights/a": broken}], {})
-    assert judge_tolerance(result, claim, [start], 0.99).outcome is Outcome.FAIL
+    assert (
+        tolerance_verdict(result, StageClaim([good], {}), [start], 0.99).outcome is StageOutcome.TOL
+    )
+    claim = StageClaim([{"weights/a": broken}], {})
+    assert tolerance_verdict(result, claim, [start], 0.99).outcome is StageOutcome.FAIL
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -131,17 +134,17 @@ def test_bad_arguments_are_refused() -> None:
     starts = [export_state(runtime) for runtime in case.runtimes()]
     for tolerance in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="a tolerance of"):
-            judge_tolerance(result, claim_of(result), starts, tolerance)
+            tolerance_verdict(result, claim_of(result), starts, tolerance)
     with pytest.raises(ValueError, match="3 claims for 3 segments"):
-        judge_tolerance(result, claim_of(result), starts[:2], 0.1)
+        tolerance_verdict(result, claim_of(result), starts[:2], 0.1)
 
 
 def test_a_tolerance_comes_from_enough_honest_replays() -> None:
-    assert tolerance_from([1e-4] * 19 + [2e-4]) == pytest.approx(6e-4)
+    assert tolerance_from_replays([1e-4] * 19 + [2e-4]) == pytest.approx(6e-4)
     with pytest.raises(ValueError, match="at least 20"):
-        tolerance_from([1e-4] * 19)
+        tolerance_from_replays([1e-4] * 19)
     with pytest.raises(ValueError, match="at least 20"):
-        tolerance_from([1e-4] * 20 + [float("nan")])
+        tolerance_from_replays([1e-4] * 20 + [float("nan")])
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -154,11 +157,11 @@ sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 from stage import Case, train
 from clicooper_hpc.training.replay_conditions import conditions
-from clicooper_hpc.runstore.tensors import pack_tensors
+from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 
 case = Case()
 for number, state in enumerate(train(case, case.steps()).states):
-    (Path(sys.argv[2]) / f"{number}").write_bytes(pack_tensors(state, {}))
+    (Path(sys.argv[2]) / f"{number}").write_bytes(pack_safetensors(state, {}))
 print(json.dumps(conditions(torch.device("cpu"))))
 """
 
@@ -190,17 +193,18 @@ def test_another_processor_is_within_the_tolerance_and_known_as_another(
     case = Case()
     here = train(case, case.steps())
     states = [
-        unpack_tensors((tmp_path / f"{number}").read_bytes(), where="there") for number in range(3)
+        unpack_safetensors((tmp_path / f"{number}").read_bytes(), where="there")
+        for number in range(3)
     ]
     starts = [export_state(runtime) for runtime in case.runtimes()]
     claim = claim_of(here, states)
-    assert judge_tolerance(here, claim, starts, 1e-3).outcome is Outcome.TOL
+    assert tolerance_verdict(here, claim, starts, 1e-3).outcome is StageOutcome.TOL
     other = differences(json.loads(done.stdout), conditions(torch.device("cpu")))
     if elsewhere:
         assert other
     else:
         assert other == []
-        assert judge_exact(here, claim).outcome is Outcome.EXACT
+        assert exact_verdict(here, claim).outcome is StageOutcome.EXACT
 
 
 def test_conditions_say_what_differs() -> None:

@@ -11,13 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import Case, train
 
-from clicooper_hpc.audit.inputs import release_digests
-from clicooper_hpc.audit.trace import Stream
-from clicooper_hpc.audit.verdict import Claim, Outcome, StageVerdict, first_difference, judge_exact
+from clicooper_hpc.audit.message_trace import Stream
+from clicooper_hpc.audit.replayed_release import replayed_release_digests
+from clicooper_hpc.audit.stage_claim import StageClaim
+from clicooper_hpc.audit.verdict import (
+    StageOutcome,
+    StageVerdict,
+    exact_verdict,
+    first_verdict_difference,
+)
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.pipeline.schedule import Coupling
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +39,7 @@ def audit(case: Case, kinds: dict[int, type[SegmentRuntime]]) -> StageVerdict:
     """A stage in the middle of a run, from step 6 to the end, trained by ``kinds``; its verdict."""
     steps = case.steps()
     starts = train(case, steps[:6]).states
-    return judge_exact(
+    return exact_verdict(
         train(case, steps[6:], starts), claim_of(train(case, steps[6:], starts, kinds))
     )
 
@@ -42,8 +48,8 @@ def audit(case: Case, kinds: dict[int, type[SegmentRuntime]]) -> StageVerdict:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_an_honest_stage_is_exact(coupling: Coupling, schedule: str, optimizer: str) -> None:
     verdict = audit(Case(coupling=coupling, schedule=schedule, optimizer=optimizer), {})
-    assert verdict.outcome is Outcome.EXACT
-    assert verdict.findings == ()
+    assert verdict.outcome is StageOutcome.EXACT
+    assert verdict.faults == ()
     assert verdict.unjudged == ()
     assert verdict.lines()[0].startswith("EXACT  ")
 
@@ -62,9 +68,9 @@ def test_a_cheat_is_named_and_nobody_else(
     cheat: str, number: int, coupling: Coupling, schedule: str
 ) -> None:
     verdict = audit(Case(coupling=coupling, schedule=schedule), {number: CHEATS[cheat][0]})
-    assert verdict.outcome is Outcome.FAIL
+    assert verdict.outcome is StageOutcome.FAIL
     assert verdict.at_fault == (number,)
-    message = verdict.findings[0].message
+    message = verdict.faults[0].message
     if message is not None:
         assert message.stream.sender == number
         # What is only in the weights shows in the next step.
@@ -83,10 +89,10 @@ def test_a_changed_state_is_its_segments_doing(number: int, part: str) -> None:
     recorded = train(case, case.steps())
     states = [*recorded.states]
     states[number - 1] = noisy(states[number - 1], 1e-6, part)
-    verdict = judge_exact(recorded, claim_of(recorded, states))
+    verdict = exact_verdict(recorded, claim_of(recorded, states))
     assert verdict.at_fault == (number,)
-    assert verdict.findings[0].message is None
-    assert part in verdict.findings[0].what
+    assert verdict.faults[0].message is None
+    assert part in verdict.faults[0].what
 
 
 def test_a_segment_that_claims_its_old_weights_is_named() -> None:
@@ -94,7 +100,7 @@ def test_a_segment_that_claims_its_old_weights_is_named() -> None:
     starts = train(case, steps[:6]).states
     recorded = train(case, steps[6:], starts)
     claimed = [recorded.states[0], starts[1], recorded.states[2]]
-    assert judge_exact(recorded, claim_of(recorded, claimed)).at_fault == (2,)
+    assert exact_verdict(recorded, claim_of(recorded, claimed)).at_fault == (2,)
 
 
 def test_two_that_change_their_own_states_are_both_named() -> None:
@@ -102,7 +108,7 @@ def test_two_that_change_their_own_states_are_both_named() -> None:
     recorded = train(case, case.steps())
     first, second, third = recorded.states
     claim = claim_of(recorded, [noisy(first, 1e-3), second, noisy(third, 1e-3)])
-    assert judge_exact(recorded, claim).at_fault == (1, 3)
+    assert exact_verdict(recorded, claim).at_fault == (1, 3)
 
 
 def test_who_received_something_wrong_is_not_judged() -> None:
@@ -139,14 +145,16 @@ def test_messages_left_out_or_added_are_the_senders_doing() -> None:
     recorded = train(case, case.steps())
     stream = Stream(1, "forward")
     claim = claim_of(recorded)
-    shorter = Claim(claim.states, {**claim.digests, stream: claim.digests[stream][:-2]})
-    verdict = judge_exact(recorded, shorter)
+    shorter = StageClaim(claim.states, {**claim.digests, stream: claim.digests[stream][:-2]})
+    verdict = exact_verdict(recorded, shorter)
     assert verdict.at_fault == (1,)
-    assert "is missing" in verdict.findings[0].what
-    longer = Claim(claim.states, {**claim.digests, stream: [*claim.digests[stream], bytes(32)]})
-    verdict = judge_exact(recorded, longer)
+    assert "is missing" in verdict.faults[0].what
+    longer = StageClaim(
+        claim.states, {**claim.digests, stream: [*claim.digests[stream], bytes(32)]}
+    )
+    verdict = exact_verdict(recorded, longer)
     assert verdict.at_fault == (1,)
-    assert "1 more messages" in verdict.findings[0].what
+    assert "1 more messages" in verdict.faults[0].what
 
 
 def test_other_rows_than_those_sent_accuse_no_trainer() -> None:
@@ -158,16 +166,16 @@ def test_other_rows_than_those_sent_accuse_no_trainer() -> None:
             return super().rows(ids) + 1e-6  # type: ignore[arg-type]
 
     other = Other(cached=False)
-    verdict = judge_exact(train(other, case.steps()), claim_of(recorded))
-    assert verdict.outcome is Outcome.FAIL
+    verdict = exact_verdict(train(other, case.steps()), claim_of(recorded))
+    assert verdict.outcome is StageOutcome.FAIL
     assert verdict.at_fault == (0,)
     assert verdict.unjudged == (1, 2, 3)
-    assert verdict.findings[0].message is not None
-    assert verdict.findings[0].message.kind is Kind.RELEASE
+    assert verdict.faults[0].message is not None
+    assert verdict.faults[0].message.kind is Kind.RELEASE
     assert "rows given to this audit" in verdict.lines()[1]
-    sent = [message.digest for message in recorded.trace.of(Stream(0, "forward"))]
-    assert [*release_digests(case.course(), case.steps(), case.rows)] == sent
-    assert [*release_digests(case.course(), case.steps(), other.rows)] != sent
+    sent = [message.digest for message in recorded.trace.messages_of(Stream(0, "forward"))]
+    assert [*replayed_release_digests(case.course(), case.steps(), case.rows)] == sent
+    assert [*replayed_release_digests(case.course(), case.steps(), other.rows)] != sent
 
 
 def test_a_claim_with_gaps_is_refused() -> None:
@@ -175,22 +183,25 @@ def test_a_claim_with_gaps_is_refused() -> None:
     recorded = train(case, case.steps()[:3])
     claim = claim_of(recorded)
     with pytest.raises(EvidenceError, match="2 states are claimed for 3 segments"):
-        judge_exact(recorded, replace(claim, states=claim.states[:2]))
+        exact_verdict(recorded, replace(claim, states=claim.states[:2]))
     some = {s: d for s, d in claim.digests.items() if s != Stream(2, "backward")}
     with pytest.raises(EvidenceError, match="no message digests of segment 3 -> segment 2"):
-        judge_exact(recorded, replace(claim, digests=some))
+        exact_verdict(recorded, replace(claim, digests=some))
 
 
 def test_states_are_compared_as_bytes() -> None:
     zero, nan = {"a": torch.zeros(3)}, {"a": torch.full((2,), torch.nan)}
-    assert first_difference(zero, {"a": torch.zeros(3)}) is None
-    assert first_difference(nan, {"a": torch.full((2,), torch.nan)}) is None
-    assert first_difference(zero, {"a": -torch.zeros(3)}) == "3 of 3 numbers of a"
-    assert first_difference(zero, {"a": torch.tensor([0.0, 0.0, 1.0])}) == "1 of 3 numbers of a"
-    assert first_difference(zero, {"a": torch.zeros(3, dtype=torch.float64)}) is not None
-    assert first_difference(zero, {"a": torch.zeros(3, 1)}) is not None
-    assert first_difference(zero, {}) == "a is unknown"
-    assert first_difference({}, zero) == "a is missing"
+    assert first_verdict_difference(zero, {"a": torch.zeros(3)}) is None
+    assert first_verdict_difference(nan, {"a": torch.full((2,), torch.nan)}) is None
+    assert first_verdict_difference(zero, {"a": -torch.zeros(3)}) == "3 of 3 numbers of a"
+    assert (
+        first_verdict_difference(zero, {"a": torch.tensor([0.0, 0.0, 1.0])})
+        == "1 of 3 numbers of a"
+    )
+    assert first_verdict_difference(zero, {"a": torch.zeros(3, dtype=torch.float64)}) is not None
+    assert first_verdict_difference(zero, {"a": torch.zeros(3, 1)}) is not None
+    assert first_verdict_difference(zero, {}) == "a is unknown"
+    assert first_verdict_difference({}, zero) == "a is missing"
     scalar = {"step": torch.tensor(3.0)}
-    assert first_difference(scalar, {"step": torch.tensor(4.0)}) == "1 of 1 numbers of step"
-    assert first_difference({"a": torch.zeros(0, 4)}, {"a": torch.zeros(0, 4)}) is None
+    assert first_verdict_difference(scalar, {"step": torch.tensor(4.0)}) == "1 of 1 numbers of step"
+    assert first_verdict_difference({"a": torch.zeros(0, 4)}, {"a": torch.zeros(0, 4)}) is None

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from clicooper_hpc.doctor.rank_facts import Machine, RankFacts
-from clicooper_hpc.runstore.probe_folder import FolderFacts
-from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts
+from clicooper_hpc.runstore.folder_probe import FolderFacts
+from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts
 from clicooper_hpc.transport.launcher import Launcher
 
 __all__ = ["FOLDER", "HDF5", "MACHINE", "rank_of"]

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from clicooper_hpc.runstore.probe_folder import file_system, nearest_folder, probe_folder
-from clicooper_hpc.runstore.probe_hdf5 import probe_hdf5
+from clicooper_hpc.runstore.folder_probe import (
+    nearest_probe_folder,
+    probe_file_system,
+    probe_folder,
+)
+from clicooper_hpc.runstore.hdf5.probe import probe_hdf5
 from clicooper_hpc.transport.launcher import without_launcher
 
 MOUNTS = """\
@@ -32,7 +36,7 @@ tmpfs /home/ada/my\\040runs tmpfs rw 0 0
     ],
 )
 def test_the_file_system_of_a_path(path: str, kind: str) -> None:
-    assert file_system(path, MOUNTS) == kind
+    assert probe_file_system(path, MOUNTS) == kind
 
 
 def test_a_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
@@ -54,9 +58,9 @@ def test_rights_are_judged_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_that_is_not_there_yet_is_tried_where_it_will_be_made(tmp_path: Path) -> None:
-    assert nearest_folder(tmp_path / "runs" / "new") == tmp_path
+    assert nearest_probe_folder(tmp_path / "runs" / "new") == tmp_path
     (tmp_path / "file").write_text("x")
-    assert nearest_folder(tmp_path / "file") == tmp_path
+    assert nearest_probe_folder(tmp_path / "file") == tmp_path
 
 
 def test_a_folder_nobody_may_write_to(tmp_path: Path) -> None:
@@ -101,8 +105,8 @@ def test_children_are_no_ranks() -> None:
 
 def test_finding_the_library_does_not_start_it() -> None:
     code = (
-        "import sys; from clicooper_hpc.transport.launch import find_library; "
-        "print(find_library()); print(sys.modules['mpi4py.MPI'].Is_initialized())"
+        "import sys; from clicooper_hpc.transport.mpi_library import find_mpi_library; "
+        "print(find_mpi_library()); print(sys.modules['mpi4py.MPI'].Is_initialized())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

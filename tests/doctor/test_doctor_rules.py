@@ -26,7 +26,7 @@ from clicooper_hpc.doctor.run_folder import (
     judge_shared_folder,
 )
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
-from clicooper_hpc.transport.selftest import HopTime
+from clicooper_hpc.transport.self_test import HopTime
 
 HYDRA = {"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALNRANKS": "4"}
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}

@@ -26,7 +26,7 @@ from clicooper_hpc.fronts.projection import (
 from clicooper_hpc.owner.run_card import make_run_card
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.training.data_order import num_batches
 
 SET_ASIDE = 220  # a fifth of the 1,100 training samples that are not held back for validation
@@ -123,7 +123,7 @@ def test_two_starts_from_one_key_make_the_same_front_and_rows(tmp_path: Path) ->
     """The second one has lost the stored front: it must not draw other noise."""
     job = private_lda_job(tmp_path, 'privacy.mode="secure"')
     first = set_up(tmp_path, job)
-    PrivateFolder(tmp_path / "again").write(
+    PrivateFolder(tmp_path / "again").write_secret(
         "master.key", (tmp_path / "private" / "master.key").read_bytes()
     )
     second, stranger = set_up(tmp_path, job, "again"), set_up(tmp_path, job, "other")

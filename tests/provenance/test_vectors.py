@@ -56,8 +56,7 @@ def test_the_page_lists_every_tag_of_proofs() -> None:
         *(PACKAGE / "provenance").rglob("*.py"),
         *(PACKAGE / "audit").glob("*.py"),
         *(PACKAGE / "verbs").glob("*.py"),
-        PACKAGE / "runstore" / "rows_digest.py",
-        PACKAGE / "runstore" / "seal.py",
+        PACKAGE / "runstore" / "signed_digests.py",
         PACKAGE / "pipeline" / "message_log.py",
         PACKAGE / "pipeline" / "data_order.py",
     ]

@@ -9,21 +9,21 @@ from typing import Any, Final
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from clicooper_hpc.audit.challenge import draw
+from clicooper_hpc.audit.challenge import draw_challenge
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.provenance.canonical import Json, encode
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import Tree
 from clicooper_hpc.provenance.statements import environment_digest
 from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
-from clicooper_hpc.runstore.rows_digest import rows_digest
-from clicooper_hpc.runstore.seal import IndexContent
-from clicooper_hpc.runstore.tables import TRAINING
+from clicooper_hpc.runstore.signed_digests import IndexContent, table_rows_digest
+from clicooper_hpc.runstore.tables.schema import TRAINING
 from clicooper_hpc.training.agenda import Agenda, TrainStep
 from clicooper_hpc.training.message_digests import Record, message_digest
 from clicooper_hpc.training.stage_order import stage_orders
-from clicooper_hpc.transport.header import Header, pack
-from clicooper_hpc.transport.kinds import DType, Kind
+from clicooper_hpc.transport.header import Header, pack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 __all__ = ["CARD", "ENVIRONMENT", "IDENTITIES", "JOB", "parts", "stored"]
 
@@ -194,7 +194,7 @@ def _messages() -> Vector:
     for micro_batch, values in enumerate(([0.0, 1, 2, 3, 4, 5], [-1.0, 0.5])):
         payload = np.array(values, "<f4").tobytes()
         header = Header(Kind.RELEASE, DType.FLOAT32, (len(values) // 2, 2), 7, micro_batch)
-        raw = pack(header) + payload
+        raw = pack_header(header) + payload
         record.digests.append(message_digest(raw))
         record.size += len(payload)
         sent.append({"bytes": raw.hex(), "digest": record.digests[-1].hex()})
@@ -220,7 +220,7 @@ def _rows() -> Vector:
         "table": TRAINING.name,
         "columns": [[column.name, column.dtype] for column in TRAINING.columns],
         "values": values,
-        "digest": rows_digest({TRAINING: arrays}).hex,
+        "digest": table_rows_digest({TRAINING: arrays}).hex,
     }
 
 
@@ -264,14 +264,14 @@ def _index() -> Vector:
         scales=[[0, 1], [0], [1]],
     )
     rows = bytes(range(32))
-    tables = digest_bytes("clicooper/v1/owner-tables", rows + content.seal().value)
+    tables = digest_bytes("clicooper/v1/owner-tables", rows + content.digest().value)
     return {
         "text": '{"attrs":{"num_ranks":2,"run_id":"00112233445566778899aabbccddeeff"},'
         '"card":"guarantee  epsilon 8, delta 1e-05 per sample\\n","cuts":[0],'
         '"hosts":["node-1","node-1"],"layer_names":["Linear"],"privacy":{"epsilon":8.0},'
         '"promised":"guarantee  epsilon 8, delta 1e-05 per sample\\n",'
         '"results":{"clean_accuracy":0.875},"scales":[[0,1],[0],[1]],"schedule":"1: F0 B0"}',
-        "digest": content.seal().hex,
+        "digest": content.digest().hex,
         "rows": rows.hex(),
         "owner_tables": tables.hex,
     }
@@ -283,7 +283,7 @@ def _challenge() -> Vector:
         "secret": secret.hex(),
         "root": root.hex(),
         "stages": 10,
-        "stages_drawn": draw(secret, root, 10, 10),
+        "stages_drawn": draw_challenge(secret, root, 10, 10),
     }
 
 

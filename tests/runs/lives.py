@@ -10,7 +10,7 @@ from mpirun import mpirun
 from start import SMALL
 
 from clicooper_hpc.provenance.envelope import parse_envelope
-from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checked
+from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint_file
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verification.report import verify_run
 
@@ -101,4 +101,4 @@ def check_same(run: Run, whole: Run) -> None:
     assert clean[0] == clean[1]
     for checkpoint in find_checkpoints(run.folder.path):
         for name in checkpoint.files:
-            read_checked(checkpoint, name)
+            read_checkpoint_file(checkpoint, name)

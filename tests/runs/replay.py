@@ -19,7 +19,7 @@ from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.training.data_order import epoch_order
 from clicooper_hpc.training.learning_rate import learning_rate
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 __all__ = ["Replay", "delivered", "replay", "wire_messages"]

@@ -28,7 +28,7 @@ import psutil
 from lives import LIVES, check_same
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checked
+from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint_file
 from clicooper_hpc.runstore.reader import open_run
 
 #: Some seconds of training, three stages, an evaluation in every tenth epoch.
@@ -88,12 +88,12 @@ def look(run: Path) -> int | None:
     """Check all that a kill has left; return the steps of the newest checkpoint."""
     for checkpoint in (found := find_checkpoints(run)):
         for name in checkpoint.files:
-            read_checked(checkpoint, name)
+            read_checkpoint_file(checkpoint, name)
     if (run / "run.h5").exists():
         opened = open_run(run)
         for rank in opened.ranks:
             if rank not in opened.missing_ranks:
-                opened.rows(rank)
+                opened.stored_rows(rank)
     return found[0].step if found else None
 
 

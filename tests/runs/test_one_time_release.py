@@ -14,7 +14,7 @@ from start import SMALL, train
 
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.training.data_order import epoch_order
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 SAMPLES, EPOCHS, MICRO_BATCHES = 60, 2, 3

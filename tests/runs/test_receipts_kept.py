@@ -12,7 +12,7 @@ from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 KEY, RECEIPTS = "master.key", "receipts-train.bin"
 
@@ -37,7 +37,7 @@ def test_empty_receipts_are_stored_before_sub_labels_leave(private: PrivateFolde
 
 def test_a_run_killed_before_it_saved_refuses_another_key(private: PrivateFolder) -> None:
     prepared(private).gate.release("train", np.arange(4))
-    private.write(KEY, MasterKey.generate().to_private_bytes())
+    private.write_secret(KEY, MasterKey.generate().to_private_bytes())
     with pytest.raises(RunFolderError, match=r"receipts-train\.bin.*not the release receipts"):
         prepared(private)
 

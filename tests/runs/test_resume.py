@@ -15,11 +15,11 @@ from mpirun import mpirun
 from start import start, train
 
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.runstore.buffer import EarlierRows
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
-from clicooper_hpc.runstore.writer import ShardWriter
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.writer import EarlierRows
 
 pytestmark = pytest.mark.mpi
 
@@ -198,7 +198,7 @@ def test_resume_changes_nothing_that_is_computed(copy: Path) -> None:
 def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
     """A node lost them after the proof had gone out: the run ended, and never verified."""
     run = open_run(copy / "run")
-    kept = {table.name: rows for table, rows in run.rows(1).items()}
+    kept = {table.name: rows for table, rows in run.stored_rows(1).items()}
     kept["proving"] = {name: values[:-1] for name, values in kept["proving"].items()}
     attributes: dict[str, str | int | float | bool] = {
         "run_id": str(run.attrs["run_id"]),
@@ -315,7 +315,7 @@ def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole
 def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> None:
     """A restored backup would begin a second ledger; nobody takes part in that."""
     run = open_run(copy / "run")
-    kept = {table.name: rows for table, rows in run.rows(0).items()}
+    kept = {table.name: rows for table, rows in run.stored_rows(0).items()}
     kept["ledger"] = {name: values[:5] for name, values in kept["ledger"].items()}
     attributes: dict[str, str | int | float | bool] = {
         "run_id": str(run.attrs["run_id"]),

@@ -12,7 +12,7 @@ from replay import wire_messages
 from start import SMALL, start, train
 
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.transport.kinds import Kind
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
 pytestmark = pytest.mark.mpi

@@ -19,7 +19,7 @@ from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.owner.samples import split_samples
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 
 pytestmark = pytest.mark.mpi

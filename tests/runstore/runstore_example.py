@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    Result,
     RunHeader,
+    RunResult,
     create_index,
     finish_index,
 )
 from clicooper_hpc.runstore.metrics import Layout
-from clicooper_hpc.runstore.tables import OWNER_TABLES, STEPS, TRAINER_TABLES, Table
-from clicooper_hpc.runstore.writer import ShardWriter
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, STEPS, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
+from clicooper_hpc.runstore.tables.writer import TableWriter
 
 RUN_ID = "5f0c9a52-0000-4000-8000-000000000001"
 JOB = {"data": {"name": "digits"}, "training": {"epochs": 2, "learning_rate": 0.1}}
@@ -29,8 +29,8 @@ PRIVACY = PrivacyText(
 )
 PIPELINE = PipelineText((0, 2), "rank 1: F0 B0\nrank 2: F0 B0", ("conv", "relu", "flatten", "out"))
 RESULTS = {
-    "clean_accuracy": Result(0.875, "1", "Accuracy of the delivered model on clean samples"),
-    "wall_s": Result(12.5, "s", "Wall time of the run"),
+    "clean_accuracy": RunResult(0.875, "1", "Accuracy of the delivered model on clean samples"),
+    "wall_s": RunResult(12.5, "s", "Wall time of the run"),
 }
 
 

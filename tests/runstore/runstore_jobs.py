@@ -10,9 +10,9 @@ from pathlib import Path
 import runstore_example as example
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.runstore.folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.index import create_index, finish_index
-from clicooper_hpc.runstore.writer import ShardWriter
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
 
 def write_forever(folder: Path, flush_rows: int) -> None:
@@ -56,7 +56,7 @@ def share_one_file(folder: Path, ending: str) -> None:
     """All ranks write one file; with ``ending`` "kill" rank 1 is killed in its sixth step."""
     from mpi4py import MPI
 
-    from clicooper_hpc.runstore.single import SingleWriter
+    from clicooper_hpc.runstore.tables.single_writer import SingleWriter
 
     world = MPI.COMM_WORLD
     tables = example.tables_by_rank(world.size)

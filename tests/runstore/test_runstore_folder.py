@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.files import replacing
-from clicooper_hpc.runstore.folder import RunFolder, clear_unbegun, create_run_folder
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, remove_unstarted_folder
 
 
 def mode(path: Path) -> int:
@@ -73,14 +73,14 @@ def test_of_many_jobs_one_gets_the_folder(tmp_path: Path) -> None:
 
 def test_secrets_are_the_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     folder = PrivateFolder(tmp_path / "private")
-    place = folder.write("noise.key", b"\x00secret")
-    folder.write("noise.key", b"\x01secret")
+    place = folder.write_secret("noise.key", b"\x00secret")
+    folder.write_secret("noise.key", b"\x01secret")
     assert mode(folder.path) == 0o700
     assert mode(place) == 0o600
-    assert folder.read("noise.key") == b"\x01secret"
+    assert folder.read_secret("noise.key") == b"\x01secret"
     assert "noise.key" in folder
     assert "other" not in folder
-    assert PrivateFolder(tmp_path / "private").read("noise.key") == b"\x01secret"
+    assert PrivateFolder(tmp_path / "private").read_secret("noise.key") == b"\x01secret"
     assert [item.name for item in folder.path.iterdir()] == ["noise.key"]
 
 
@@ -89,10 +89,10 @@ def test_an_open_folder_or_file_is_refused_with_the_command_that_mends_it(
     tmp_path: Path, bits: int
 ) -> None:
     folder = PrivateFolder(tmp_path / "private")
-    place = folder.write("key", b"secret")
+    place = folder.write_secret("key", b"secret")
     place.chmod(0o600 | bits)
     with pytest.raises(EnvironmentUnfitError, match=f"chmod 600 {place}"):
-        folder.read("key")
+        folder.read_secret("key")
     folder.path.chmod(0o700 | bits)
     with pytest.raises(EnvironmentUnfitError, match=f"chmod 700 {folder.path}"):
         PrivateFolder(folder.path)
@@ -107,10 +107,10 @@ def test_a_link_is_no_place_for_secrets(tmp_path: Path) -> None:
 
 def test_a_missing_secret_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"private/key.*No such file"):
-        PrivateFolder(tmp_path / "private").read("key")
+        PrivateFolder(tmp_path / "private").read_secret("key")
     for name in ("", "..", "a/b", "a\0b"):
         with pytest.raises(ValueError, match="plain file name"):
-            PrivateFolder(tmp_path / "private").write(name, b"")
+            PrivateFolder(tmp_path / "private").write_secret(name, b"")
 
 
 def test_a_replaced_file_is_the_old_or_the_new_never_a_part(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_replaced_file_is_the_old_or_the_new_never_a_part(tmp_path: Path) -> N
     path.write_bytes(b"old")
 
     def fail_half_way() -> None:
-        with replacing(path) as aside:
+        with replace_atomically(path) as aside:
             aside.write_bytes(b"ne")
             raise KeyboardInterrupt
 
@@ -127,7 +127,7 @@ def test_a_replaced_file_is_the_old_or_the_new_never_a_part(tmp_path: Path) -> N
     assert path.read_bytes() == b"old"
     # A part left by a killed process does not hinder the next one.
     (tmp_path / "file.part").write_bytes(b"left by a kill")
-    with replacing(path) as aside:
+    with replace_atomically(path) as aside:
         aside.write_bytes(b"new")
     assert path.read_bytes() == b"new"
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
@@ -145,7 +145,7 @@ def unbegun(path: Path, *names: str) -> Path:
 @pytest.mark.parametrize("name", ["STOP", "run.h5.part"])
 def test_a_start_killed_early_is_cleared_whatever_it_was_at(tmp_path: Path, name: str) -> None:
     path = unbegun(tmp_path / "run", name)
-    clear_unbegun(path)
+    remove_unstarted_folder(path)
     assert not path.exists()
 
 
@@ -153,5 +153,5 @@ def test_a_start_killed_early_is_cleared_whatever_it_was_at(tmp_path: Path, name
 def test_keys_of_rows_that_may_have_left_are_never_cleared(tmp_path: Path, name: str) -> None:
     """Without ``run.h5``, lost or moved away, the key was removed and rows left a second time."""
     path = unbegun(tmp_path / "run", name)
-    clear_unbegun(path)
+    remove_unstarted_folder(path)
     assert (path / "private" / "master.key").exists()

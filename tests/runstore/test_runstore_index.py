@@ -11,10 +11,10 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore import single
-from clicooper_hpc.runstore.index import Result, create_index, finish_index
+from clicooper_hpc.runstore.hdf5 import parallel
+from clicooper_hpc.runstore.index import RunResult, create_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.tables import STEPS, TRAINING
+from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_finishing_twice_keeps_the_last_word(tmp_path: Path) -> None:
     for accuracy, status in ((0.5, "incomplete"), (0.625, "complete")):
         finish_index(
             folder.index,
-            results={"clean_accuracy": Result(accuracy, "1", "Accuracy")},
+            results={"clean_accuracy": RunResult(accuracy, "1", "Accuracy")},
             status="complete" if status == "complete" else "incomplete",
         )
         run = open_run(folder.path)
@@ -151,7 +151,7 @@ def test_a_failed_finish_leaves_an_incomplete_run(
     def refuse(path: Path) -> None:
         raise OSError(122, "Disk quota exceeded", str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.files.sync_path", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.fsync_path", refuse)
     with pytest.raises(EnvironmentUnfitError, match="Disk quota exceeded"):
         finish_index(folder.index, results=example.RESULTS)
     assert folder.index.read_bytes() == before
@@ -180,14 +180,14 @@ MAPS = """\
 def test_parallel_hdf5_of_another_mpi_library_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "_MAPPED_FILES", tmp_path / "maps")
+    monkeypatch.setattr(parallel, "_MAPPED_FILES", tmp_path / "maps")
     monkeypatch.setattr(h5py, "get_config", lambda: SimpleNamespace(mpi=True))
     both = "(/my env/lib/libmpi.so.12.5.2 and /usr/lib/libmpi.so.40.30.4 loaded)"
     (tmp_path / "maps").write_text(MAPS)
     with pytest.raises(EnvironmentUnfitError, match=re.escape(f"another MPI library {both}")):
-        single.require_parallel_hdf5()
+        parallel.require_parallel_hdf5()
     (tmp_path / "maps").write_text(MAPS.replace("/my env/lib/libmpi.so.12.5.2", "/lib/libucp.so.0"))
-    single.require_parallel_hdf5()
+    parallel.require_parallel_hdf5()
 
 
 def test_one_file_for_all_needs_parallel_hdf5(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import runstore_example as example
 
 import clicooper_hpc
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.reader import MissingRanksWarning, open_run
-from clicooper_hpc.runstore.tables import OWNER_TABLES, STEPS
+from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, STEPS
 
 
 @pytest.fixture(scope="module")

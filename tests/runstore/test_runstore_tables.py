@@ -10,15 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicooper_hpc.runstore.buffer import RowBuffer
-from clicooper_hpc.runstore.rows import create_table, find_tables, read_rows, table_of, write_rows
-from clicooper_hpc.runstore.tables import (
+from clicooper_hpc.runstore.tables.schema import (
     COMPLETE,
     OWNER_TABLES,
     TRAINER_TABLES,
     Column,
     Table,
 )
+from clicooper_hpc.runstore.tables.storage import (
+    create_stored_table,
+    find_stored_tables,
+    read_stored_rows,
+    stored_table,
+    write_stored_rows,
+)
+from clicooper_hpc.runstore.tables.writer import RowBuffer
 
 PROOFS = Table(
     "proofs",
@@ -41,24 +47,24 @@ def proof(stage: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any
 @pytest.fixture
 def group() -> Any:
     with h5py.File.in_memory() as file:
-        yield create_table(file, PROOFS)
+        yield create_stored_table(file, PROOFS)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 10**6), max_size=150), max_size=4))
 def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[list[int]]) -> None:
     with h5py.File.in_memory() as file:
-        group = create_table(file, PROOFS)
+        group = create_stored_table(file, PROOFS)
         start = 0
         for block in blocks:
             buffer = RowBuffer(PROOFS)
             for stage in block:
-                buffer.add(proof(stage, {"digest": str(stage)}))
+                buffer.add_row(proof(stage, {"digest": str(stage)}))
             if block:
-                write_rows(group, start, buffer.take())
-                write_rows(group, start, {COMPLETE.name: np.ones(len(block))})
+                write_stored_rows(group, start, buffer.take_rows())
+                write_stored_rows(group, start, {COMPLETE.name: np.ones(len(block))})
             start += len(block)
-        rows = read_rows(group)
+        rows = read_stored_rows(group)
     stages = [stage for block in blocks for stage in block]
     assert rows["stage"].tolist() == stages
     assert [text.decode() for text in rows["digest"]] == [str(stage) for stage in stages]
@@ -69,19 +75,19 @@ def test_rows_come_back_as_they_went_in_however_they_are_grouped(blocks: list[li
 def test_a_row_without_marker_is_not_there(group: Any) -> None:
     buffer = RowBuffer(PROOFS)
     for stage in range(4):
-        buffer.add(proof(stage))
-    write_rows(group, 0, buffer.take())
-    assert read_rows(group)["stage"].tolist() == []
-    write_rows(group, 0, {COMPLETE.name: np.array([1, 0, 1], np.uint8)})
-    assert read_rows(group)["stage"].tolist() == [0, 2]
+        buffer.add_row(proof(stage))
+    write_stored_rows(group, 0, buffer.take_rows())
+    assert read_stored_rows(group)["stage"].tolist() == []
+    write_stored_rows(group, 0, {COMPLETE.name: np.array([1, 0, 1], np.uint8)})
+    assert read_stored_rows(group)["stage"].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("table", [*OWNER_TABLES, *TRAINER_TABLES, PROOFS])
 def test_a_table_is_described_by_its_file(table: Table) -> None:
     with h5py.File.in_memory() as file:
-        create_table(file, table)
-        ((name, group),) = find_tables(file)
-        again = table_of(group)
+        create_stored_table(file, table)
+        ((name, group),) = find_stored_tables(file)
+        again = stored_table(group)
     assert (name, again.axis, again.long_name) == (table.name, table.axis, table.long_name)
     assert [(c.name, np.dtype(c.dtype), c.units, c.shape) for c in again.columns] == [
         (c.name, np.dtype(c.dtype), c.units, c.shape) for c in table.columns
@@ -115,7 +121,7 @@ def test_a_value_a_column_cannot_hold_is_refused_before_anything_is_kept(
 ) -> None:
     buffer = RowBuffer(PROOFS)
     with pytest.raises(ValueError, match=says):
-        buffer.add(proof(0, changes))
+        buffer.add_row(proof(0, changes))
     assert len(buffer) == 0
 
 
@@ -123,11 +129,11 @@ def test_only_floats_may_be_left_out() -> None:
     buffer = RowBuffer(PROOFS)
     row = proof(0)
     del row["mark"]
-    buffer.add(row)
-    assert math.isnan(buffer.take()["mark"][0, 0, 0])
+    buffer.add_row(row)
+    assert math.isnan(buffer.take_rows()["mark"][0, 0, 0])
     del row["ok"]
     with pytest.raises(ValueError, match="ok is missing"):
-        buffer.add(row)
+        buffer.add_row(row)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import torch
 
 from clicooper_hpc.errors import DataError, EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.runstore.tensors import (
-    load_tensors,
-    pack_tensors,
-    read_metadata,
-    save_tensors,
-    unpack_tensors,
+from clicooper_hpc.runstore.safetensors_files import (
+    load_safetensors,
+    pack_safetensors,
+    read_safetensors_metadata,
+    save_safetensors,
+    unpack_safetensors,
 )
 
 TENSORS = {
@@ -34,19 +34,19 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_tensors_come_back_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "segment-1.safetensors"
-    save_tensors(path, TENSORS, {"step": "7"})
-    assert same(load_tensors(path), TENSORS)
-    assert read_metadata(path) == {"step": "7"}
+    save_safetensors(path, TENSORS, {"step": "7"})
+    assert same(load_safetensors(path), TENSORS)
+    assert read_safetensors_metadata(path) == {"step": "7"}
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
-    assert same(unpack_tensors(pack_tensors(TENSORS, {}), where="front"), TENSORS)
+    assert same(unpack_safetensors(pack_safetensors(TENSORS, {}), where="front"), TENSORS)
 
 
 def test_views_and_shared_weights_are_saved_as_what_they_show(tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4).requires_grad_()
     tensors = {"tied": base, "again": base, "transposed": base.T, "part": base[1:, ::2]}
-    save_tensors(tmp_path / "t", tensors)
+    save_safetensors(tmp_path / "t", tensors)
     assert same(
-        load_tensors(tmp_path / "t"),
+        load_safetensors(tmp_path / "t"),
         {name: value.detach().contiguous() for name, value in tensors.items()},
     )
 
@@ -54,39 +54,39 @@ def test_views_and_shared_weights_are_saved_as_what_they_show(tmp_path: Path) ->
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(DataError, match=r"weights\.safetensors: the tensor file is missing"):
-        load_tensors(path, error=DataError)
-    save_tensors(path, TENSORS)
+        load_safetensors(path, error=DataError)
+    save_safetensors(path, TENSORS)
     content = path.read_bytes()
     for broken in (b"", content[:4], content[:-1], b"\xff" * 100, b"pickle"):
         path.write_bytes(broken)
         with pytest.raises(RunFolderError, match=r"weights\.safetensors: .*damaged"):
-            load_tensors(path)
+            load_safetensors(path)
         with pytest.raises(RunFolderError, match=r"weights\.safetensors: .*damaged"):
-            read_metadata(path)
+            read_safetensors_metadata(path)
         with pytest.raises(RunFolderError, match=r"front: .*damaged"):
-            unpack_tensors(broken, where="front")
+            unpack_safetensors(broken, where="front")
 
 
 def test_a_failed_save_keeps_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "segment-1.safetensors"
-    save_tensors(path, TENSORS)
+    save_safetensors(path, TENSORS)
 
     def refuse(path: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.files.sync_path", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.fsync_path", refuse)
     with pytest.raises(EnvironmentUnfitError, match=r"segment-1.*No space left"):
-        save_tensors(path, {"other": torch.zeros(2)})
-    assert same(load_tensors(path), TENSORS)
+        save_safetensors(path, {"other": torch.zeros(2)})
+    assert same(load_safetensors(path), TENSORS)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     with pytest.raises(EnvironmentUnfitError, match="cannot be written"):
-        save_tensors(tmp_path / "gone" / "x", TENSORS)
+        save_safetensors(tmp_path / "gone" / "x", TENSORS)
 
 
 def test_no_tensors_at_all_make_a_file_that_can_be_read() -> None:
     """A segment may have no weights; safetensors 0.8 wrote a broken header for it."""
-    content = pack_tensors({}, {})
-    assert unpack_tensors(content, where="here") == {}
+    content = pack_safetensors({}, {})
+    assert unpack_safetensors(content, where="here") == {}
     assert tensors_root(content) == tensors_root(content, prefix="weights/")

@@ -9,15 +9,15 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
-from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.superblock import (
+from clicooper_hpc.runstore.hdf5.superblock import (
     SUPERBLOCK_BYTES,
-    checksum,
-    is_live,
-    is_sound,
-    sealed,
+    closed_superblock,
+    is_superblock_live,
+    is_superblock_sound,
+    superblock_checksum,
 )
+from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.run_folder import RunFolder
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 
@@ -40,20 +40,20 @@ def killed(tmp_path: Path) -> RunFolder:
 
 def test_the_checksum_is_the_one_of_lookup3_and_of_hdf5(tmp_path: Path) -> None:
     # From lookup3.c, driver5.
-    assert checksum(b"Four score and seven years ago") == 0x17770551
+    assert superblock_checksum(b"Four score and seven years ago") == 0x17770551
     path = tmp_path / "plain.h5"
     with h5py.File(path, "w", libver="v110") as file:
         file["x"] = 1
-        assert is_live(path.read_bytes())
+        assert is_superblock_live(path.read_bytes())
     head = path.read_bytes()[:SUPERBLOCK_BYTES]
-    assert is_sound(head)
-    assert not is_live(head)
-    assert sealed(head) == head
-    assert not is_sound(head[:20] + bytes([head[20] ^ 1]) + head[21:])
+    assert is_superblock_sound(head)
+    assert not is_superblock_live(head)
+    assert closed_superblock(head) == head
+    assert not is_superblock_sound(head[:20] + bytes([head[20] ^ 1]) + head[21:])
 
 
 def test_what_a_kill_left_is_marked_as_open_and_reads_all_the_same(killed: RunFolder) -> None:
-    assert is_live(killed.shard(1).read_bytes())
+    assert is_superblock_live(killed.shard(1).read_bytes())
     with pytest.raises(OSError, match="open"):
         h5py.File(killed.shard(1), "r")
     steps = open_run(killed.path).table("steps", rank=1)["step"].tolist()

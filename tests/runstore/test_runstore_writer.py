@@ -13,11 +13,11 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.folder import RunFolder
-from clicooper_hpc.runstore.index import Result, finish_index
+from clicooper_hpc.runstore.index import RunResult, finish_index
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.rows import write_rows
-from clicooper_hpc.runstore.writer import ShardWriter, compact
+from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.tables.shard_writer import ShardWriter, compact_shard
+from clicooper_hpc.runstore.tables.storage import write_stored_rows
 
 JOBS = Path(__file__).with_name("runstore_jobs.py")
 
@@ -59,7 +59,7 @@ def test_a_killed_writer_leaves_every_flushed_row(tmp_path: Path, flush_rows: in
     assert_rows_right(folder, stored)
     # Any program can have it as an ordinary file again, with the same rows.
     before = steps_in(folder.shard(1))
-    compact(folder.shard(1))
+    compact_shard(folder.shard(1))
     with h5py.File(folder.shard(1), "r") as file:
         assert file["steps/step"][:].tolist() == before
         assert (file["steps/complete"][:] == 1).all()
@@ -128,9 +128,9 @@ def test_the_marker_is_stored_after_all_other_columns(
 
     def record(columns: Any, start: int, rows: Any) -> None:
         order.extend(rows)
-        write_rows(columns, start, rows)
+        write_stored_rows(columns, start, rows)
 
-    monkeypatch.setattr("clicooper_hpc.runstore.writer.write_rows", record)
+    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.write_stored_rows", record)
     writer.append("training", example.step_row(1, 0, "training"))
     writer.flush()
     assert order[-1] == "complete"
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_was_flushed(
     assert_rows_right(folder, int(stored))
     # A disk still full at the end of the run: the index stays as it was, and says so.
     before = folder.index.read_bytes()
-    big = {"text": Result("x" * 700_000, "text", "Too long for the disk")}
+    big = {"text": RunResult("x" * 700_000, "text", "Too long for the disk")}
     with pytest.raises(EnvironmentUnfitError, match="No space left"):
         finish_index(folder.index, results=big)
     assert folder.index.read_bytes() == before
@@ -231,7 +231,7 @@ def test_closing_on_a_full_disk_keeps_the_shard_as_it_is(
     def refuse(path: Path) -> None:
         raise EnvironmentUnfitError("no space", where=str(path))
 
-    monkeypatch.setattr("clicooper_hpc.runstore.writer.compact", refuse)
+    monkeypatch.setattr("clicooper_hpc.runstore.tables.shard_writer.compact_shard", refuse)
     writer.close()
     assert "no space" in caplog.text
     assert steps_in(path) == [0, 1, 2, 3, 4]

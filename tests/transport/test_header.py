@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack, unpack
-from clicooper_hpc.transport.kinds import DType, Kind
+from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header, unpack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.wire_dtype import DType
 
 CAPACITY = 2**20
 
@@ -25,17 +26,19 @@ headers = st.builds(
 
 
 def read(raw: bytes, capacity_bytes: int = CAPACITY) -> Header:
-    return unpack(raw, capacity_bytes=capacity_bytes, peer=1, direction="forward")
+    return unpack_header(raw, capacity_bytes=capacity_bytes, peer=1, direction="forward")
 
 
 def good() -> bytearray:
-    return bytearray(pack(Header(Kind.ACTIVATION, DType.FLOAT32, (2, 3), step=5, micro_batch=1)))
+    return bytearray(
+        pack_header(Header(Kind.ACTIVATION, DType.FLOAT32, (2, 3), step=5, micro_batch=1))
+    )
 
 
 @given(headers)
 def test_what_is_packed_is_unpacked(header: Header) -> None:
     if header.payload_bytes <= CAPACITY:
-        assert read(pack(header)) == header
+        assert read(pack_header(header)) == header
 
 
 @given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES))
@@ -44,7 +47,7 @@ def test_random_bytes_are_refused_or_round_trip(raw: bytes) -> None:
         header = read(raw)
     except PeerError:
         return
-    assert pack(header) == raw
+    assert pack_header(header) == raw
 
 
 @given(headers, st.lists(st.tuples(st.integers(0, 63), st.integers(0, 255)), max_size=4))
@@ -52,14 +55,14 @@ def test_damaged_headers_are_refused_or_round_trip(
     header: Header, damage: list[tuple[int, int]]
 ) -> None:
     # Random bytes hardly ever get past the magic; damaged headers reach every later check.
-    raw = bytearray(pack(header))
+    raw = bytearray(pack_header(header))
     for place, value in damage:
         raw[place] = value
     try:
         got = read(bytes(raw))
     except PeerError:
         return
-    assert pack(got) == bytes(raw)
+    assert pack_header(got) == bytes(raw)
     assert got.payload_bytes <= CAPACITY
 
 
@@ -101,7 +104,7 @@ def test_payload_beyond_capacity_is_refused() -> None:
 def test_huge_shape_is_refused_by_arithmetic_alone() -> None:
     huge = Header(Kind.LABELS, DType.UINT8, (2**31, 2**31), step=0, micro_batch=0)
     with pytest.raises(PeerError, match="more than the agreed"):
-        read(pack(huge))
+        read(pack_header(huge))
 
 
 def test_short_message_is_refused() -> None:
@@ -120,4 +123,4 @@ def test_short_message_is_refused() -> None:
 )
 def test_what_does_not_fit_is_a_programmer_mistake(header: Header) -> None:
     with pytest.raises(ValueError, match=r"dimension|fit|below"):
-        pack(header)
+        pack_header(header)

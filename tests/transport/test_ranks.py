@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from mpirun import mpirun
 
-from clicooper_hpc.transport import HEADER_BYTES, Kind, pack, read_tap
+from clicooper_hpc.transport.header import HEADER_BYTES, pack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.tap import read_tap
 
 pytestmark = pytest.mark.mpi
 
@@ -116,7 +118,7 @@ def test_tap_shows_the_released_values(two: Run) -> None:
     ]
     assert [header.micro_batch for header, _ in sent] == list(range(6))
     wire = (two.folder / "rank-000.wire").read_bytes()
-    assert all(pack(header) + payload in wire for header, payload in sent)
+    assert all(pack_header(header) + payload in wire for header, payload in sent)
 
 
 def test_full_slots_hold_messages_back_without_harm(two: Run) -> None:
@@ -139,7 +141,7 @@ def test_strided_and_graph_tensors_are_copied_at_the_send(two: Run) -> None:
 def test_held_messages_are_autograd_leaves_of_their_own(two: Run) -> None:
     *gradients, refusal = two.ranks[1]["leaves"]
     assert gradients == [[2.0 * k] * 3 for k in range(6)]
-    assert "released before" in refusal
+    assert "recycled before" in refusal
 
 
 def test_backward_through_a_released_message_fails(two: Run) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.errors import PeerError, RunFolderError
-from clicooper_hpc.transport import DType, Header, Kind, Tap, pack, read_tap
+from clicooper_hpc.transport.header import Header, pack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.tap import Tap, read_tap
+from clicooper_hpc.transport.wire_dtype import DType
 
 FIRST = Header(Kind.RELEASE, DType.FLOAT32, (2, 2), step=0, micro_batch=0)
 SECOND = Header(Kind.LABELS, DType.INT32, (3,), step=1, micro_batch=2)
@@ -17,10 +20,14 @@ SECOND = Header(Kind.LABELS, DType.INT32, (3,), step=1, micro_batch=2)
 
 def record(folder: Path) -> Path:
     tap = Tap(folder, 3)
-    tap.record(memoryview(pack(FIRST) + bytes(range(16))), peer=1, direction="forward", lane=0)
+    tap.record_message(
+        memoryview(pack_header(FIRST) + bytes(range(16))), peer=1, direction="forward", lane=0
+    )
     tap.close()
     again = Tap(folder, 3)
-    again.record(memoryview(pack(SECOND) + b"abcdefghijkl"), peer=2, direction="control", lane=7)
+    again.record_message(
+        memoryview(pack_header(SECOND) + b"abcdefghijkl"), peer=2, direction="control", lane=7
+    )
     again.close()
     return again.path
 
@@ -33,7 +40,9 @@ def test_messages_come_back_over_several_runs(tmp_path: Path) -> None:
 
 def test_wire_file_is_exactly_what_was_sent(tmp_path: Path) -> None:
     path = record(tmp_path)
-    assert path.read_bytes() == (pack(FIRST) + bytes(range(16)) + pack(SECOND) + b"abcdefghijkl")
+    assert path.read_bytes() == (
+        pack_header(FIRST) + bytes(range(16)) + pack_header(SECOND) + b"abcdefghijkl"
+    )
     index = path.with_name("rank-003.wire.csv").read_text(encoding="ascii")
     assert index == "offset,bytes,peer,direction,lane\n0,80,1,forward,0\n80,76,2,control,7\n"
 
@@ -49,7 +58,9 @@ def test_bytes_without_an_index_line_are_left_alone(tmp_path: Path) -> None:
         wire.write(b"half a message")
     assert len(list(read_tap(path))) == 2
     tap = Tap(tmp_path, 3)
-    tap.record(memoryview(pack(FIRST) + bytes(16)), peer=1, direction="forward", lane=0)
+    tap.record_message(
+        memoryview(pack_header(FIRST) + bytes(16)), peer=1, direction="forward", lane=0
+    )
     tap.close()
     assert [header for header, _, _ in read_tap(path)] == [FIRST, SECOND, FIRST]
 

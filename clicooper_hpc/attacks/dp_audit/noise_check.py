@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import chisquare, poisson
 
+from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 from clicooper_hpc.privacy.rounded_gaussian import rounded_gaussian
 
 __all__ = ["NoiseCheck", "check_batch_mates", "check_noise", "check_noise_correlation"]
@@ -125,12 +126,17 @@ def check_batch_mates(
     Each row of ``inputs`` [n >= 2, ...] is computed alone and compared with itself among all, and
     among all in reverse order.
     """
-    # Reversed as well: a fault that depends on the place in the batch shows only so.
-    together, reverse = front(inputs), front(inputs[::-1].copy())[::-1]
-    return any(
-        front(inputs[i : i + 1])[0].tobytes() != batch[i].tobytes()
-        for i in range(len(inputs))
-        for batch in (together, reverse)
+    order = range(len(inputs))
+    placements = [
+        RowPlacement(inputs, order, order),
+        RowPlacement(inputs[::-1].copy(), order, order[::-1]),
+    ]
+    return not keeps_row_independence(
+        front,
+        np.concatenate([front(inputs[i : i + 1]) for i in order]),
+        placements,
+        # Bytes, not numbers: these tell -0 from 0, and one NaN is like another.
+        same=lambda one, other: one.tobytes() == other.tobytes(),
     )
 
 

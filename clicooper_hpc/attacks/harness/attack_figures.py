@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand, contingency_table
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.attacks import AttackRecord
+from clicooper_hpc.runstore.attack_record import AttackRecord
 
 if TYPE_CHECKING:
     # Figure alone, without pyplot: no window, no global state, safe in any thread of a batch job.

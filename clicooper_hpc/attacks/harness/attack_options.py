@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clicooper_hpc.attacks.harness.attack_tasks import TaskShare
 from clicooper_hpc.errors import RunFolderError, UsageError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE
+from clicooper_hpc.runstore.attack_record import ATTACKS_FILE
 from clicooper_hpc.runstore.reader import Run
 
 __all__ = ["AttackOptions", "attack_options_target"]

@@ -20,7 +20,7 @@ from clicooper_hpc.attacks.harness.attack_table import (
 from clicooper_hpc.attacks.harness.attack_tasks import FAILED, AttackTask
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.run.environment import versions
-from clicooper_hpc.runstore.attacks import AttackRecord
+from clicooper_hpc.runstore.attack_record import AttackRecord
 
 __all__ = [
     "order_record",

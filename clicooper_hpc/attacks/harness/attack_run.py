@@ -36,16 +36,17 @@ from clicooper_hpc.attacks.harness.attack_tasks import (
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
-from clicooper_hpc.runstore.attacks import (
+from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
     AttackRecord,
-    pack_record,
-    unpack_record,
-    write_record,
+    pack_attack_record,
+    unpack_attack_record,
+    write_attack_record,
 )
-from clicooper_hpc.runstore.h5 import Attribute
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.transport.launch import check_world, launcher_size, start_mpi
+from clicooper_hpc.transport.launcher import launcher_size
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
 __all__ = ["attack_run", "list_attacks"]
@@ -210,7 +211,7 @@ def _finish_attacks(
         {key: values for record in records for key, values in record.arrays.items()},
     )
     whole = order_record(whole, plan.every)
-    write_record(plan.target, whole)
+    write_attack_record(plan.target, whole)
     if options.figures is not None:
         draw_figures(whole, options.figures)
     return record_text(
@@ -221,7 +222,7 @@ def _finish_attacks(
 def _start_attack_ranks() -> World:
     """Start MPI, and give every rank of a node its own device where there are several."""
     world = start_mpi()
-    check_world(world)
+    check_mpi_world(world)
     if torch.cuda.is_available():
         # Local, not global, rank: devices are numbered anew on each node.
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
@@ -231,12 +232,13 @@ def _start_attack_ranks() -> World:
 def _gather_attack_records(world: World, record: AttackRecord) -> list[AttackRecord] | None:
     """Bring every rank's record to rank 0, in rank order; the others get ``None``."""
     parts = world.gather_bytes(
-        pack_record(record), limit_bytes=_RECORD_BYTES, deadline_s=_ATTACKS_S
+        pack_attack_record(record), limit_bytes=_RECORD_BYTES, deadline_s=_ATTACKS_S
     )
     if parts is None:
         return None
     return [
-        unpack_record(part, where=f"findings of rank {rank}") for rank, part in enumerate(parts)
+        unpack_attack_record(part, where=f"findings of rank {rank}")
+        for rank, part in enumerate(parts)
     ]
 
 

@@ -15,8 +15,13 @@ from clicooper_hpc.attacks.harness.attack_record import (
 )
 from clicooper_hpc.attacks.harness.attack_tasks import TaskShare, list_tasks
 from clicooper_hpc.errors import ExitCode, RunFolderError
-from clicooper_hpc.runstore.attacks import ATTACKS_FILE, AttackRecord, read_record, write_record
-from clicooper_hpc.runstore.h5 import Attribute
+from clicooper_hpc.runstore.attack_record import (
+    ATTACKS_FILE,
+    AttackRecord,
+    read_attack_record,
+    write_attack_record,
+)
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import open_run
 
 __all__ = ["merge_records", "merge_shares"]
@@ -54,7 +59,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
             where=str(run.folder.path),
             remedy="Run the missing shares, then merge.",
         )
-    parts = [(name, read_record(run.folder.private / name)) for name in wanted]
+    parts = [(name, read_attack_record(run.folder.private / name)) for name in wanted]
     record = merge_records(parts)
     if record.attributes["run_id"] != run.attrs["run_id"]:
         raise RunFolderError("the shares are findings on another run", where=str(run.folder.path))
@@ -64,7 +69,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     )
     # As one process would have written it, whichever task ended first.
     record = order_record(record, every)
-    write_record(target, record)
+    write_attack_record(target, record)
     if options.figures is not None:
         draw_figures(record, options.figures)
     return record_text(

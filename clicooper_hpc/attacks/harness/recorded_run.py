@@ -45,9 +45,9 @@ from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.build import layout_of, network_of
 from clicooper_hpc.run.owner_secrets import require_secrets
-from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.tensors import load_tensors
+from clicooper_hpc.runstore.safetensors_files import load_safetensors
 from clicooper_hpc.training.averaging import mean_of_groups
 from clicooper_hpc.training.data_order import epoch_order
 
@@ -231,7 +231,7 @@ def _delivered_segments(
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)
         path = delivery_file(run.folder.delivery, number)
-        state = load_tensors(path)
+        state = load_safetensors(path)
         try:
             # The file may be a segment of another run: names and shapes would differ.
             layers.load_state_dict(state)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clicooper_hpc.cli import main
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.transport.receiver import Message
+from clicooper_hpc.transport.channel import Message
 
 CHEAT, FIRST = sys.argv.pop(1), int(sys.argv.pop(1))
 honest_update, honest_input = SegmentRuntime._update, SegmentRuntime._input

@@ -44,7 +44,7 @@ def freeze() -> None:
     module("run.start").uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="a" * 32))
     module("run.owner_setup").datetime = SimpleNamespace(now=lambda zone: _THEN)
     module("trainer.prover")._now = lambda: _THEN.isoformat()
-    writer = module("runstore.buffer").TableWriter
-    take_seal = writer.take_seal
-    writer.take_seal = lambda self: (take_seal(self), digest)[1]
-    module("runstore.seal").IndexContent.seal = lambda self: digest
+    writer = module("runstore.tables.writer").TableWriter
+    take_digest = writer.take_digest
+    writer.take_digest = lambda self: (take_digest(self), digest)[1]
+    module("runstore.signed_digests").IndexContent.digest = lambda self: digest

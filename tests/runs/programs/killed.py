@@ -28,13 +28,13 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
     from clicooper_hpc.owner.log_operator import LogOperator
     from clicooper_hpc.owner.release_gate import ReleaseGate
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
-    from clicooper_hpc.trainer.inputs import ReleaseSource
     from clicooper_hpc.trainer.loop import Trainer
     from clicooper_hpc.trainer.proof_exchange import ProofExchange
+    from clicooper_hpc.trainer.release_source import ReleaseSource
     from clicooper_hpc.training import checkpoint
 
     if moment == "checkpoint":
-        return checkpoint, "store_file"
+        return checkpoint, "store_checkpoint_file"
     if rank == 0:
         return {
             "release": (ReleaseGate, "release"),

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from clicooper_hpc.transport import DType, Kind, World, check_world, start_mpi
 from clicooper_hpc.transport.blob import CHUNK_BYTES
-from clicooper_hpc.transport.slot import torch_dtype
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
+from clicooper_hpc.transport.wire_dtype import DType, torch_dtype_of
+from clicooper_hpc.transport.world import World
 
 DEADLINE_S = 60.0
 BLOB_SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 5)
@@ -30,10 +32,10 @@ def ordering(world: World) -> list[list[float]]:
     up, down = world.rank - 1, world.rank + 1
     has_up, has_down = up >= 0, down < world.size
     options: dict[str, Any] = {"capacity_bytes": 64, "slots": 3, "deadline_s": DEADLINE_S}
-    ahead = world.sender("forward", down, **options) if has_down else None
-    back = world.sender("backward", up, **options) if has_up else None
-    from_up = world.receiver("forward", up, **options) if has_up else None
-    from_down = world.receiver("backward", down, **options) if has_down else None
+    ahead = world.open_sender("forward", down, **options) if has_down else None
+    back = world.open_sender("backward", up, **options) if has_up else None
+    from_up = world.open_receiver("forward", up, **options) if has_up else None
+    from_down = world.open_receiver("backward", down, **options) if has_down else None
     came: list[list[float]] = [[], []]
     for index in range(40):
         step, micro_batch = divmod(index, 8)
@@ -48,7 +50,7 @@ def ordering(world: World) -> list[list[float]]:
             if channel is not None:
                 message = channel.receive(kind, step, micro_batch)
                 came[slot].append(float(message.tensor.mean()))
-                channel.release(message)
+                channel.recycle(message)
     return came
 
 
@@ -61,9 +63,9 @@ def pair(world: World, lane: int, capacity: int, slots: int, work: Callable[...,
         "lane": lane,
     }
     if world.rank == 0:
-        return work(world.sender("forward", 1, **options), None)
+        return work(world.open_sender("forward", 1, **options), None)
     if world.rank == 1:
-        return work(None, world.receiver("forward", 0, **options))
+        return work(None, world.open_receiver("forward", 0, **options))
     return None
 
 
@@ -77,7 +79,7 @@ def back_pressure(sender: Any, receiver: Any) -> list[bool]:
             time.sleep(0.02)
             message = receiver.receive(Kind.RELEASE, 0, index)
             whole.append(bool((message.tensor == index).all()))
-            receiver.release(message)
+            receiver.recycle(message)
     return whole
 
 
@@ -97,7 +99,7 @@ def shapes(sender: Any, receiver: Any) -> list[Any]:
                 Kind.ACTIVATION, 0, index, dtype=torch.float32, shape=(None,) * len(shape)
             )
             got.append([list(message.tensor.shape), torch.equal(message.tensor, tensor)])
-            receiver.release(message)
+            receiver.recycle(message)
     return got
 
 
@@ -106,13 +108,13 @@ def dtypes(sender: Any, receiver: Any) -> list[bool]:
     same = []
     bits = torch.from_numpy(np.random.default_rng(5).integers(0, 256, 256, dtype=np.uint8))
     for index, dtype in enumerate(DType):
-        tensor = bits.view(torch_dtype(dtype))
+        tensor = bits.view(torch_dtype_of(dtype))
         if sender is not None:
             sender.send(tensor, Kind.LOGITS, 0, index)
         else:
             message = receiver.receive(Kind.LOGITS, 0, index, dtype=tensor.dtype)
             same.append(torch.equal(message.tensor.view(torch.uint8), bits))
-            receiver.release(message)
+            receiver.recycle(message)
     return same
 
 
@@ -148,23 +150,23 @@ def leaves(sender: Any, receiver: Any) -> list[Any]:
         for message in held:
             assert message.tensor.grad is not None
             seen.append(message.tensor.grad.tolist())
-            assert message.on(torch.device("cpu")) is message.tensor
-            receiver.release(message)
+            assert message.tensor_on(torch.device("cpu")) is message.tensor
+            receiver.recycle(message)
     try:
-        receiver.release(held[0])
+        receiver.recycle(held[0])
     except ValueError as error:
         seen.append(str(error))
     return seen
 
 
 def stale(sender: Any, receiver: Any) -> str:
-    """A message released before the backward pass that needs it."""
+    """A message recycled before the backward pass that needs it."""
     if sender is not None:
         sender.send(torch.ones(3), Kind.ACTIVATION, 0, 0)
         return ""
     message = receiver.receive(Kind.ACTIVATION, 0, 0)
     total = (message.tensor.requires_grad_() ** 2).sum()
-    receiver.release(message)
+    receiver.recycle(message)
     try:
         torch.autograd.backward(total)
     except RuntimeError as error:
@@ -224,9 +226,9 @@ def exchanges(world: World) -> dict[str, Any]:
         for root in range(world.size)
     ]
     gathered = [world.gather_bytes(mine, root=root, **limits) for root in range(world.size)]
-    fine = world.share_verdict(0, "", deadline_s=DEADLINE_S)
+    fine = world.allreduce_failure(0, "", deadline_s=DEADLINE_S)
     failed = world.rank > 0
-    bad = world.share_verdict(
+    bad = world.allreduce_failure(
         10 + world.rank if failed else 0,
         f"no: {world.rank}" if failed else "",
         deadline_s=DEADLINE_S,
@@ -243,7 +245,7 @@ def exchanges(world: World) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     with start_mpi() as world:
-        check_world(world)
+        check_mpi_world(world)
         world.tap_into(folder)
         result: dict[str, Any] = {
             "rank": world.rank,

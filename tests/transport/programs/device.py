@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from clicooper_hpc.transport import Kind, start_mpi
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import start_mpi
 
 with start_mpi() as world:
     device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
-    receiver = world.receiver(
+    receiver = world.open_receiver(
         "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
     )
-    sender = world.sender(
+    sender = world.open_sender(
         "forward", world.rank, capacity_bytes=2**22, slots=2, deadline_s=60.0, pinned=True
     )
     for step in range(20):
@@ -22,9 +23,9 @@ with start_mpi() as world:
         expected = tensor.t().clone()
         tensor.zero_()
         message = receiver.receive(Kind.ACTIVATION, step, 0)
-        moved = message.on(device)
+        moved = message.tensor_on(device)
         message.tensor.zero_()
         assert moved.device == device
         assert torch.equal(moved, expected)
-        receiver.release(message)
+        receiver.recycle(message)
 print("same")

@@ -15,7 +15,11 @@ import numpy as np
 import torch
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.transport import DType, Header, Kind, World, pack, start_mpi
+from clicooper_hpc.transport.header import Header, pack_header
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.mpi_library import start_mpi
+from clicooper_hpc.transport.wire_dtype import DType
+from clicooper_hpc.transport.world import World
 
 STEP = 3
 CAPACITY = 64
@@ -25,7 +29,7 @@ BIG = 4 * 2**20
 
 
 def message(header: Header, payload: bytes) -> bytes:
-    return pack(header) + payload
+    return pack_header(header) + payload
 
 
 FAULTS: dict[str, bytes] = {
@@ -55,7 +59,7 @@ def told(action: Callable[[], object]) -> str:
 
 
 def meet(world: World) -> None:
-    world.share_verdict(0, "", deadline_s=60.0)
+    world.allreduce_failure(0, "", deadline_s=60.0)
 
 
 def bad_messages(world: World, first_lane: int, *, polled: bool) -> dict[str, str]:
@@ -64,13 +68,13 @@ def bad_messages(world: World, first_lane: int, *, polled: bool) -> dict[str, st
         if world.rank == 1:
             outgoing = np.frombuffer(raw, dtype=np.uint8).copy()
             world.comms.forward.Send(outgoing, 0, lane)
-            sender = world.sender(
+            sender = world.open_sender(
                 "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, lane=lane
             )
             sender.send(GOOD, Kind.ACTIVATION, STEP, 1)
             sender.close()
             continue
-        receiver = world.receiver(
+        receiver = world.open_receiver(
             "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=60.0, lane=lane
         )
         while polled and not receiver.ready():
@@ -92,7 +96,7 @@ def silence(world: World) -> dict[str, str]:
     lane = 60
     if world.rank == 1:
         meet(world)
-        sender = world.sender(
+        sender = world.open_sender(
             "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, lane=lane
         )
         sender.send(GOOD, Kind.ACTIVATION, STEP, 1)
@@ -101,14 +105,16 @@ def silence(world: World) -> dict[str, str]:
         for _ in range(2):
             world.comms.backward.Recv(taken, 0, lane)
         return {}
-    receiver = world.receiver(
+    receiver = world.open_receiver(
         "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=0.2, lane=lane
     )
     lines = {"silent": told(lambda: receiver.receive(Kind.ACTIVATION, STEP, 1))}
     receiver.deadline_s = 60.0
     meet(world)
     assert torch.equal(receiver.receive(Kind.ACTIVATION, STEP, 1).tensor, GOOD)
-    sender = world.sender("backward", 1, capacity_bytes=BIG, slots=1, deadline_s=0.2, lane=lane)
+    sender = world.open_sender(
+        "backward", 1, capacity_bytes=BIG, slots=1, deadline_s=0.2, lane=lane
+    )
     big = torch.zeros(BIG, dtype=torch.uint8)
     sender.send(big, Kind.GRADIENT, STEP, 0)
     lines["not taken"] = told(lambda: sender.send(big, Kind.GRADIENT, STEP, 1))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.transport import check_world, start_mpi
+from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 
 try:
     world = start_mpi()
-    check_world(world)
+    check_mpi_world(world)
 except ClicooperError as error:
     print(error.line(), file=sys.stderr)
     sys.exit(error.exit_code)

@@ -1,0 +1,1 @@
+"""HDF5 files: made whole in memory, written in SWMR mode, read in any state, tried out."""

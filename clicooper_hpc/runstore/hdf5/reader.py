@@ -1,0 +1,122 @@
+"""`read_hdf5_file`: read an HDF5 file that is closed, being written, left by a kill, or damaged.
+
+HDF5's own reader of live files (SWMR) is not used: it also opens what a kill left, but where a
+checksum is wrong it tries a hundred times and doubles its pause each time, which never ends. So a
+file whose superblock says "open for writing" is shown to HDF5 with that mark taken out, and this
+module tries again, a few times, should a writer have been in the middle of something.
+
+Sound because our writer is in SWMR mode: what a reader can reach is always written first.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.hdf5.files import hdf5_error_line
+from clicooper_hpc.runstore.hdf5.superblock import (
+    SUPERBLOCK_BYTES,
+    closed_superblock,
+    is_superblock_live,
+    is_superblock_sound,
+)
+
+__all__ = ["read_hdf5_file"]
+
+T = TypeVar("T")
+
+# Where a live file is said to end: the stored end is from when it was opened for writing.
+_BEYOND = 1 << 40
+# 0.4 s in all, for a writer that is in the middle of something.
+_ATTEMPTS = 20
+_PAUSE_S = 0.02
+
+
+def read_hdf5_file(path: Path, action: Callable[[Any], T]) -> T:
+    """Open ``path`` for reading, hand it to ``action``, and return what that returns.
+
+    ``action`` runs again from the start if a live file changed under it; it must keep nothing.
+
+    Raises
+    ------
+    RunFolderError
+        The file is missing, damaged or not HDF5.
+    """
+    if not path.is_file():
+        raise RunFolderError(
+            "the file is missing",
+            where=str(path),
+            remedy="Name the folder of a run, or bring the file back from where it was moved.",
+        )
+    for attempt in range(_ATTEMPTS):
+        live = False
+        try:
+            with path.open("rb") as start:
+                live = is_superblock_live(start.read(SUPERBLOCK_BYTES))
+            if live:
+                with _View(path) as view, h5py.File(view, "r") as file:
+                    return action(file)
+            # Looked at anew in every attempt: a writer may have closed the file meanwhile.
+            with h5py.File(path, "r", locking=False) as file:
+                return action(file)
+        except (OSError, RuntimeError, KeyError) as error:
+            # A closed file does not get better by waiting.
+            if not live or attempt + 1 == _ATTEMPTS:
+                raise RunFolderError(
+                    f"the file is damaged or not HDF5 ({hdf5_error_line(error)})",
+                    where=str(path),
+                    remedy="Restore it from a copy; the files of the other ranks are not affected.",
+                ) from error
+        time.sleep(_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+class _View(io.RawIOBase):
+    """The bytes of a live file, except that its superblock says it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        # Unbuffered: an old copy of what the writer has replaced would look like damage.
+        self._file = path.open("rb", buffering=0)
+        head = self._file.read(SUPERBLOCK_BYTES)
+        # HDF5 checks the checksum made here, so the one on disk has to be checked before.
+        if len(head) < SUPERBLOCK_BYTES or not is_superblock_sound(head):
+            self._file.close()
+            raise OSError("incorrect superblock checksum")
+        self._head = closed_superblock(head, _BEYOND)
+        self._at = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: _BEYOND}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        wanted = memoryview(buffer).cast("B")
+        self._file.seek(self._at)
+        got = self._file.readinto(wanted) or 0
+        # Behind the real end there are zeros, as HDF5 expects of space not written yet.
+        wanted[got:] = bytes(len(wanted) - got)
+        if self._at < len(self._head):
+            covered = self._head[self._at : self._at + len(wanted)]
+            wanted[: len(covered)] = covered
+        self._at += len(wanted)
+        return len(wanted)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

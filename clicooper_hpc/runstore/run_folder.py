@@ -1,0 +1,176 @@
+"""`RunFolder`: where each part of a run lies; a new folder is made, locked, removed here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+
+__all__ = [
+    "JOB_FOLDER",
+    "LEDGER_FILE",
+    "STOP_FILE",
+    "RunFolder",
+    "create_run_folder",
+    "lock_run_folder",
+    "remove_unstarted_folder",
+    "shard_file_name",
+]
+
+#: File in the private folder with the folder of the job file, which relative paths refer to.
+JOB_FOLDER = "job-folder"
+#: File in the private folder with what the run has paid; stored before anything leaves.
+LEDGER_FILE = "ledger.json"
+#: File that asks a run to stop.
+STOP_FILE = "STOP"
+#: What a run folder holds before anything has left the owner.
+_UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe", STOP_FILE, "run.h5.part"}
+
+
+def shard_file_name(rank: int) -> str:
+    """File name of the shard that ``rank`` writes."""
+    return f"rank-{rank:03d}.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names inside a run folder; makes nothing."""
+
+    path: Path
+
+    @property
+    def index(self) -> Path:
+        """``run.h5``, the file users open."""
+        return self.path / "run.h5"
+
+    def shard(self, rank: int) -> Path:
+        """HDF5 file with one writer, ``rank``."""
+        return self.path / shard_file_name(rank)
+
+    @property
+    def delivery(self) -> Path:
+        """Folder of the delivered segments, as safetensors."""
+        return self.path / "delivery"
+
+    @property
+    def private(self) -> Path:
+        """Folder of the owner's secrets; made by `PrivateFolder`."""
+        return self.path / "private"
+
+
+def create_run_folder(path: str | Path) -> RunFolder:
+    """Make the folder of a new run and prove that it can be written.
+
+    An existing folder is taken only if it is empty. Of two jobs that ask for the same folder at
+    the same moment, one gets it.
+
+    Raises
+    ------
+    RunFolderError
+        The path holds something already.
+    EnvironmentUnfitError
+        The folder cannot be made or written.
+    """
+    folder = RunFolder(Path(path))
+    try:
+        if folder.path.exists() and not folder.path.is_dir():
+            raise _folder_taken(folder.path, "is a file")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if any(folder.path.iterdir()):
+            raise _folder_taken(folder.path, "holds files already")
+        # mkdir is atomic everywhere, so this line is what decides between two jobs.
+        folder.delivery.mkdir()
+        # Tried now, not by the first file after all the preparation that follows.
+        probe = folder.path / ".probe"
+        with probe.open("wb") as file:
+            file.write(b"clicooper")
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except FileExistsError:
+        raise _folder_taken(folder.path, "was taken by another run just now") from None
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the run folder cannot be written ({error.strerror})",
+            where=str(folder.path),
+            remedy="Give -o a folder on a file system you may write to and that has space.",
+        ) from error
+    return folder
+
+
+def lock_run_folder(folder: RunFolder) -> None:
+    """Lock the run against every other process until this one ends.
+
+    A lock the system takes back by itself when the process ends, however it ends. Where the file
+    system has no locks, nothing is held.
+
+    Raises
+    ------
+    RunFolderError
+        Another process holds the run.
+    EnvironmentUnfitError
+        The lock's file cannot be made.
+    """
+    path = folder.path / ".lock"
+    try:
+        # Never closed: the lock is the open file's.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the run folder cannot be written ({error.strerror})",
+            where=str(path),
+            remedy="Make the file system writable, and free space on it.",
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunFolderError(
+            "another process is writing this run",
+            where=str(folder.path),
+            remedy="Wait until it has ended, or end it.",
+        ) from None
+    except OSError:  # ENOLCK and the like: `clicooper doctor` says so
+        os.close(handle)
+
+
+def remove_unstarted_folder(path: Path) -> None:
+    """Remove a run folder whose run was killed before anything left its owner.
+
+    Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody. A folder that
+    holds anything else, or the ledger of something paid for, is left as it is.
+
+    Raises
+    ------
+    RunFolderError
+        Another process holds the run.
+    EnvironmentUnfitError
+        It cannot be removed.
+    """
+    if not path.is_dir() or not {one.name for one in path.iterdir()} <= _UNBEGUN:
+        return
+    if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
+        return
+    if (path / "private" / LEDGER_FILE).exists():
+        return
+    # A starting run may be at work here: its lock makes this fail.
+    lock_run_folder(RunFolder(path))
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"what a start left that was killed early cannot be removed ({error.strerror})",
+            where=str(path),
+            remedy="Remove the folder yourself: nothing has left the owner yet.",
+        ) from error
+
+
+def _folder_taken(path: Path, how: str) -> RunFolderError:
+    return RunFolderError(
+        f"the run folder {how}, and a run is never overwritten",
+        where=str(path),
+        remedy="Choose another folder with -o.",
+    )
