@@ -256,9 +256,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verification.report import verify_run
+    from clicooper_hpc.verification.verification_report import verification_report
 
-    text, code = verify_run(
+    text, code = verification_report(
         arguments.run,
         owner_key=arguments.owner_key,
         trainer_keys=arguments.trainer_keys,
@@ -294,9 +294,9 @@ def _keys_new(arguments: argparse.Namespace) -> int:
 
 
 def _keys_open_mark(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verification.mark_key import open_mark_of
+    from clicooper_hpc.verification.marks.opening import write_mark_opening
 
-    open_mark_of(
+    write_mark_opening(
         arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
     )
     print(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")

@@ -22,9 +22,9 @@ from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.keys import mark_seed, open_mark, verify_opening
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_seed, open_mark_key, verify_mark_key
 from clicooper_hpc.provenance.statements import (
     Enrolment,
     Handoff,
@@ -47,8 +47,8 @@ from clicooper_hpc.training.replay_conditions import conditions, differences
 from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.training.state import export_state
 from clicooper_hpc.verification.ledger_view import LedgerView
-from clicooper_hpc.verification.read_run import evidence_of
-from clicooper_hpc.verification.verify import examine
+from clicooper_hpc.verification.run_checks import run_checks_on
+from clicooper_hpc.verification.run_evidence import collect_run_evidence
 
 __all__ = ["StageAudit", "StageAuditor"]
 
@@ -111,14 +111,14 @@ class StageAuditor:
             f"segment {segment}: {difference}"
             for segment in range(1, self.view.run.segments + 1)
             for difference in differences(
-                self._statement(Enrolment, Place("enrolment", 0, segment)).environment, here
+                self._statement(Enrolment, EntryId("enrolment", 0, segment)).environment, here
             )
         ]
 
     def audit(self, stage: int) -> StageAudit:
         """Train ``stage`` again; read what its trainers claim."""
         segments = range(1, self.view.run.segments + 1)
-        proofs = [self._statement(StageProof, Place("stage", stage, one)) for one in segments]
+        proofs = [self._statement(StageProof, EntryId("stage", stage, one)) for one in segments]
         starts = [
             proved_state(
                 self._content(stage - 1, proof.segment),
@@ -139,7 +139,9 @@ class StageAuditor:
         ]
         steps = self._steps(stage)
         self._check_own_side(stage, steps)
-        handoffs = [self._statement(Handoff, Place("handoff", stage, one - 1)) for one in segments]
+        handoffs = [
+            self._statement(Handoff, EntryId("handoff", stage, one - 1)) for one in segments
+        ]
         tables = {
             rank: rows
             for rank in segments
@@ -159,9 +161,9 @@ class StageAuditor:
         Rows that trainer 1 took from its cache are those of the first epoch: these must have the
         digests that both signed.
         """
-        ticket = self._statement(Ticket, Place("ticket", stage, 1))
-        order = next(islice(stage_orders(self.course.agenda), stage, None)).hex
-        if order != ticket.data_order:
+        ticket = self._statement(Ticket, EntryId("ticket", stage, 1))
+        order = next(islice(stage_orders(self.course.agenda), stage, None))
+        if (order.digest.hex, order.samples) != (ticket.data_order, ticket.samples):
             raise EvidenceError(
                 f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
                 where=str(self.private),
@@ -171,7 +173,7 @@ class StageAuditor:
             return
         for first in range(self.view.run.stages):
             sent = [step for step in self._steps(first) if step.from_owner]
-            handoff = self._statement(Handoff, Place("handoff", first, 0))
+            handoff = self._statement(Handoff, EntryId("handoff", first, 0))
             digests = release_digests(self.course, sent, self._rows)
             if Record(digests=list(digests)).root.hex() != handoff.forward.root:
                 raise EvidenceError(
@@ -228,19 +230,19 @@ class StageAuditor:
     def _mark(self, runtime: SegmentRuntime, proof: StageProof) -> Callable[[int], None] | None:
         """Return what put the mark of the stage into the segment, None if nothing did."""
         run, segment, stage = self.view.run, proof.segment, proof.stage
-        enrolled = self._statement(Enrolment, Place("enrolment", 0, segment)).mark
+        enrolled = self._statement(Enrolment, EntryId("enrolment", 0, segment)).mark
         if enrolled is None or proof.mark is None:
             return None
-        opening = open_mark(run.run_id, segment, self._master(segment), run.stages, stage)
-        verify_opening(opening, run.run_id, segment, run.stages, bytes.fromhex(enrolled.root))
+        opening = open_mark_key(run.run_id, segment, self._master(segment), run.stages, stage)
+        verify_mark_key(opening, run.run_id, segment, run.stages, bytes.fromhex(enrolled.root))
         plan = enrolled.plan()
         layers = runtime.segment.layers
         shapes = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
-        seed = mark_seed(opening.key, bytes.fromhex(proof.mark.chain))
+        seed = mark_key_seed(opening.key, bytes.fromhex(proof.mark.chain))
         return embedding_hook(
             layers,
             plan,
-            draw(plan, shapes, seed),
+            draw_carriers(plan, shapes, seed),
             first=run.stage_bounds[stage],
             last=run.stage_bounds[stage + 1],
             every_steps=self.job.provenance.mark_every_steps,
@@ -256,7 +258,7 @@ class StageAuditor:
             )
         return PrivateFolder(folder).read(MARK_KEY)
 
-    def _statement(self, kind: type[_P], place: Place) -> _P:
+    def _statement(self, kind: type[_P], place: EntryId) -> _P:
         entry = self.view.get(place)
         if entry is None or not isinstance(entry.statement, kind):
             raise EvidenceError(f"the ledger has no {place}", where="ledger")
@@ -264,8 +266,8 @@ class StageAuditor:
 
 
 def _verified(run: Run) -> LedgerView:
-    view = LedgerView(evidence_of(run))
-    for result in examine(view):
+    view = LedgerView(collect_run_evidence(run))
+    for result in run_checks_on(view):
         if result.number in _NEEDED and result.passed is False:
             raise EvidenceError(
                 f"check {result.number} ({result.title}) failed: {result.detail}",

@@ -17,7 +17,12 @@ from typing import Final
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import MAX_BYTES, Json, encode, parse
+from clicooper_hpc.provenance.canonical_json import (
+    MAX_BYTES,
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
 from clicooper_hpc.provenance.identity import SIGNATURE_BYTES, Identity, PublicIdentity
 
 __all__ = [
@@ -25,13 +30,13 @@ __all__ = [
     "PAYLOAD_TYPE",
     "Envelope",
     "Signature",
-    "countersign",
+    "countersign_envelope",
     "envelope_digest",
+    "envelope_pae",
+    "envelope_payload_digest",
     "parse_envelope",
-    "payload_digest",
-    "pre_authentication",
-    "require_signatures",
-    "sign_payload",
+    "require_envelope_signatures",
+    "sign_envelope",
 ]
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -70,7 +75,7 @@ class Envelope:
         signatures: list[Json] = [
             {"keyid": one.keyid, "sig": _to_base64(one.sig)} for one in self.signatures
         ]
-        return encode(
+        return encode_canonical_json(
             {
                 "payload": _to_base64(self.payload),
                 "payloadType": PAYLOAD_TYPE,
@@ -84,7 +89,7 @@ class Envelope:
 
     def payload_digest(self) -> Digest:
         """Digest of the statement alone: the same however many have signed it."""
-        return payload_digest(self.payload)
+        return envelope_payload_digest(self.payload)
 
 
 def envelope_digest(content: bytes) -> Digest:
@@ -92,31 +97,31 @@ def envelope_digest(content: bytes) -> Digest:
     return digest_bytes("clicooper/v1/envelope", content)
 
 
-def payload_digest(payload: bytes) -> Digest:
+def envelope_payload_digest(payload: bytes) -> Digest:
     """Digest of a statement without signatures: how hand-offs are referred to."""
     return digest_bytes("clicooper/v1/payload", payload)
 
 
-def pre_authentication(payload: bytes) -> bytes:
+def envelope_pae(payload: bytes) -> bytes:
     """Bytes that are signed: the PAE of DSSE v1, which binds type and lengths."""
     kind = PAYLOAD_TYPE.encode("ascii")
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def sign_payload(payload: bytes, identity: Identity) -> Envelope:
+def sign_envelope(payload: bytes, identity: Identity) -> Envelope:
     """Put ``payload`` into an envelope signed by ``identity``."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"a payload has at most {MAX_BYTES} bytes, not {len(payload)}")
-    return countersign(Envelope(payload, ()), identity)
+    return countersign_envelope(Envelope(payload, ()), identity)
 
 
-def countersign(envelope: Envelope, identity: Identity) -> Envelope:
+def countersign_envelope(envelope: Envelope, identity: Identity) -> Envelope:
     """Return the envelope with the signature of ``identity`` added."""
     if any(one.keyid == identity.keyid for one in envelope.signatures):
         raise ValueError(f"{identity!r} has signed this envelope")
     if len(envelope.signatures) == MAX_SIGNATURES:
         raise ValueError(f"an envelope has at most {MAX_SIGNATURES} signatures")
-    signature = Signature(identity.keyid, identity.sign(pre_authentication(envelope.payload)))
+    signature = Signature(identity.keyid, identity.sign(envelope_pae(envelope.payload)))
     return replace(envelope, signatures=(*envelope.signatures, signature))
 
 
@@ -129,7 +134,7 @@ def parse_envelope(content: bytes, *, where: str | None = None) -> Envelope:
         ``content`` is not what `Envelope.to_bytes` writes: other fields or types, base64 that is
         not the standard one with padding, a key id twice, none or too many signatures.
     """
-    value = parse(content, limit=_MAX_ENVELOPE, where=where)
+    value = parse_canonical_json(content, limit=_MAX_ENVELOPE, where=where)
     fields = _fields(value, ("payload", "payloadType", "signatures"), "the envelope", where)
     if fields["payloadType"] != PAYLOAD_TYPE:
         raise _damaged(f"the envelope is not of type {PAYLOAD_TYPE}", where)
@@ -145,7 +150,7 @@ def parse_envelope(content: bytes, *, where: str | None = None) -> Envelope:
     return Envelope(payload, signatures)
 
 
-def require_signatures(
+def require_envelope_signatures(
     envelope: Envelope, keys: Sequence[PublicIdentity], *, where: str | None = None
 ) -> None:
     """Check that exactly ``keys`` signed, in any order, and that every signature is valid.
@@ -163,7 +168,7 @@ def require_signatures(
         raise _damaged(
             f"the envelope is signed by {_names(signers)}, not by {_names(wanted)}", where
         )
-    message = pre_authentication(envelope.payload)
+    message = envelope_pae(envelope.payload)
     for one in envelope.signatures:
         try:
             wanted[one.keyid].verify(one.sig, message)

@@ -16,13 +16,13 @@ from clicooper_hpc.errors import EvidenceError
 
 __all__ = [
     "EMPTY_ROOT",
-    "Tree",
-    "consistency_proof",
-    "inclusion_proof",
-    "leaf_hash",
-    "root_of",
-    "verify_consistency",
-    "verify_inclusion",
+    "MerkleTree",
+    "merkle_consistency_proof",
+    "merkle_inclusion_proof",
+    "merkle_leaf_hash",
+    "merkle_root",
+    "verify_merkle_consistency",
+    "verify_merkle_inclusion",
 ]
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -30,7 +30,7 @@ EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 _BYTES = hashlib.sha256().digest_size
 
 
-class Tree:
+class MerkleTree:
     """A tree that only grows. Appending costs O(1) hashes amortised, any root O(log n).
 
     Parameters
@@ -59,7 +59,7 @@ class Tree:
 
     def append(self, content: bytes) -> int:
         """Append an entry and return its index."""
-        self._push(leaf_hash(content))
+        self._push(merkle_leaf_hash(content))
         return self.size - 1
 
     def root(self) -> bytes:
@@ -131,29 +131,29 @@ class Tree:
         return EMPTY_ROOT if root is None else root
 
 
-def leaf_hash(content: bytes | memoryview) -> bytes:
+def merkle_leaf_hash(content: bytes | memoryview) -> bytes:
     """Hash of one entry: SHA256(0x00 || content)."""
     state = hashlib.sha256(b"\x00")
     state.update(content)
     return state.digest()
 
 
-def root_of(leaves: Sequence[bytes]) -> bytes:
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Root over leaf hashes; SHA256 of nothing for none."""
-    return Tree(leaves).root()
+    return MerkleTree(leaves).root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+def merkle_inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """Proof that leaf hash ``index`` is in the tree of all ``leaves``."""
-    return Tree(leaves).inclusion_proof(index, len(leaves))
+    return MerkleTree(leaves).inclusion_proof(index, len(leaves))
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+def merkle_consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     """Proof that the tree of the first ``old_size`` leaves is the beginning of that of all."""
-    return Tree(leaves).consistency_proof(old_size)
+    return MerkleTree(leaves).consistency_proof(old_size)
 
 
-def verify_inclusion(
+def verify_merkle_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> None:
     """Check an inclusion proof (RFC 9162, 2.1.3.2).
@@ -165,7 +165,7 @@ def verify_inclusion(
     index, size
         Place of the leaf, and number of leaves of the tree.
     proof
-        Hashes of `inclusion_proof`.
+        Hashes of `merkle_inclusion_proof`.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def verify_inclusion(
         raise EvidenceError(f"{what} leads to another root")
 
 
-def verify_consistency(
+def verify_merkle_consistency(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Check a consistency proof (RFC 9162, 2.1.4.2).

@@ -13,9 +13,9 @@ from math import prod
 from typing import Final, TypeAlias
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import MAX_INTEGER
+from clicooper_hpc.provenance.canonical_json import MAX_INTEGER
 
-__all__ = ["MAX_HEADER", "Content", "StoredTensor", "read_layout"]
+__all__ = ["MAX_HEADER", "Content", "StoredTensor", "read_safetensors_layout"]
 
 Content: TypeAlias = bytes | bytearray | memoryview
 
@@ -48,7 +48,7 @@ class StoredTensor:
         return prod(shape) * _ITEM_BYTES[dtype]
 
 
-def read_layout(content: Content, *, where: str) -> dict[str, StoredTensor]:
+def read_safetensors_layout(content: Content, *, where: str) -> dict[str, StoredTensor]:
     """Return the tensors of a safetensors file by name, without copying them.
 
     Parameters

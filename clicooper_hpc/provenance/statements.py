@@ -9,6 +9,7 @@ nothing that ``statement()`` does not write.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar, Final, Literal, Self
@@ -16,42 +17,46 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import ValidationError, model_validator
 
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance import canonical
-from clicooper_hpc.provenance.claims import (
+from clicooper_hpc.errors import EvidenceError, UsageError
+from clicooper_hpc.provenance.canonical_json import (
+    MAX_BYTES,
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
+from clicooper_hpc.provenance.statement_fields import (
+    Count,
     DeliveredSegment,
     Flow,
+    Hex32,
     Interval,
     MarkClaim,
     MarkPlanClaim,
-    TreeHead,
-)
-from clicooper_hpc.provenance.fields import (
-    Count,
-    Hex32,
     Name,
     Result,
+    RunId,
     SegmentNumber,
     StageNumber,
+    StrictModel,
     Text,
     Timestamp,
+    TreeHead,
 )
-from clicooper_hpc.provenance.predicate import STATEMENT_TYPE, Kind, Predicate
 
 __all__ = [
     "STATEMENT_TYPE",
     "DeliveredSegment",
-    "Delivery",
+    "DeliveryStatement",
     "Enrolment",
     "Flow",
     "Handoff",
     "Interval",
-    "Kind",
     "MarkClaim",
     "MarkPlanClaim",
     "Predicate",
     "RunStatement",
     "StageProof",
+    "StatementKind",
     "Ticket",
     "TreeHead",
     "environment_digest",
@@ -59,9 +64,61 @@ __all__ = [
 ]
 
 
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+
+StatementKind = Literal["run", "enrolment", "ticket", "handoff", "stage", "delivery"]
+
+
+class Predicate(StrictModel, ABC):
+    """One kind of statement."""
+
+    kind: ClassVar[StatementKind]
+    #: Raised when the fields of this kind change: a reader of an older form must not guess.
+    version: ClassVar[int] = 1
+    run_id: RunId
+
+    @classmethod
+    def predicate_type(cls) -> str:
+        """URI that names kind and version."""
+        return f"urn:clicooper:{cls.kind}:v{cls.version}"
+
+    @abstractmethod
+    def subject(self) -> dict[str, str]:
+        """Return what the statement is about: name to 64 hex digits, at least one."""
+
+    def value(self) -> Json:
+        """Return the whole statement as a JSON value."""
+        subject: list[Json] = [
+            {"digest": {"sha256": digest}, "name": name} for name, digest in self.subject().items()
+        ]
+        return {
+            "_type": STATEMENT_TYPE,
+            "predicate": self.model_dump(mode="json", exclude_none=True),
+            "predicateType": self.predicate_type(),
+            "subject": subject,
+        }
+
+    def statement(self) -> bytes:
+        """Return the payload to sign.
+
+        Raises
+        ------
+        UsageError
+            It is longer than a payload may be (too many stages, segments or tensor names).
+        """
+        payload = encode_canonical_json(self.value())
+        if len(payload) > MAX_BYTES:
+            raise UsageError(
+                f"the {self.kind} statement has {len(payload)} bytes; "
+                f"at most {MAX_BYTES} are allowed",
+                remedy="Use fewer training stages (provenance) or fewer segments.",
+            )
+        return payload
+
+
 def environment_digest(environment: Mapping[str, str]) -> Digest:
     """Digest of an environment (versions, host, device), as stage proofs state it."""
-    return digest_bytes("clicooper/v1/environment", canonical.encode(dict(environment)))
+    return digest_bytes("clicooper/v1/environment", encode_canonical_json(dict(environment)))
 
 
 class RunStatement(Predicate):
@@ -71,7 +128,7 @@ class RunStatement(Predicate):
     ``stage_bounds`` S + 1 steps from 0 to ``total_steps``; ``initial_weights`` tensor roots.
     """
 
-    kind: ClassVar[Kind] = "run"
+    kind: ClassVar[StatementKind] = "run"
     created: Timestamp
     creator_version: Text
     job_digest: Hex32
@@ -120,7 +177,7 @@ class Enrolment(Predicate):
     ``mark`` is absent when the run marks nothing.
     """
 
-    kind: ClassVar[Kind] = "enrolment"
+    kind: ClassVar[StatementKind] = "enrolment"
     run: Hex32
     segment: SegmentNumber
     mark: MarkPlanClaim | None = None
@@ -134,17 +191,20 @@ class Enrolment(Predicate):
 class Ticket(Predicate):
     """Owner: the order to train ``segment`` from ``first_step`` to before ``last_step``.
 
-    ``data_order`` digests which samples come in which step; ``ledger`` is the tree before the
-    stage's tickets.
+    ``data_order`` digests which samples come in which step, ``samples`` counts them (averaged ones
+    one by one); ``ledger`` is the tree before the stage's tickets.
     """
 
-    kind: ClassVar[Kind] = "ticket"
+    kind: ClassVar[StatementKind] = "ticket"
+    version: ClassVar[int] = 2
     segment: SegmentNumber
     stage: StageNumber
     first_step: Count
     last_step: Count
     nonce: Hex32
     data_order: Hex32
+    # Signed by the owner: without it a verifier had only the trainers' own word for their samples.
+    samples: Count
     job_digest: Hex32
     ledger: TreeHead
 
@@ -156,7 +216,7 @@ class Ticket(Predicate):
 class Handoff(Predicate):
     """Both ends of ``boundary`` (between ranks b and b + 1; 0 is the owner's): what went over."""
 
-    kind: ClassVar[Kind] = "handoff"
+    kind: ClassVar[StatementKind] = "handoff"
     stage: StageNumber
     boundary: StageNumber
     forward: Flow
@@ -185,7 +245,7 @@ class StageProof(Predicate):
         `environment_digest` of what it ran on.
     """
 
-    kind: ClassVar[Kind] = "stage"
+    kind: ClassVar[StatementKind] = "stage"
     segment: SegmentNumber
     stage: StageNumber
     ticket: Hex32
@@ -209,13 +269,13 @@ class StageProof(Predicate):
         return {f"segment/{self.segment}": self.weights_out}
 
 
-class Delivery(Predicate):
+class DeliveryStatement(Predicate):
     """Owner: the segments it received and what the composed model achieves.
 
     ``tables`` digests the owner's own metric rows; ``ledger`` is the tree before this entry.
     """
 
-    kind: ClassVar[Kind] = "delivery"
+    kind: ClassVar[StatementKind] = "delivery"
     segments: tuple[DeliveredSegment, ...]
     results: dict[Name, Result]
     tables: Hex32
@@ -234,7 +294,7 @@ class Delivery(Predicate):
 
 _KINDS: Final[Mapping[str, type[Predicate]]] = {
     kind.predicate_type(): kind
-    for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, Delivery)
+    for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, DeliveryStatement)
 }
 
 
@@ -246,7 +306,7 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
     EvidenceError
         It is not canonical JSON, of an unknown kind, or breaks a rule of its kind.
     """
-    value = canonical.parse(payload, where=where)
+    value = parse_canonical_json(payload, where=where)
     if not isinstance(value, dict):
         raise _damaged("the statement is not an object", where)
     named = value.get("predicateType")

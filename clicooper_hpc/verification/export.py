@@ -6,10 +6,10 @@ from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
+from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, checkpoint_signer
 from clicooper_hpc.runstore.files import replacing
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.read_run import run_statement_of
+from clicooper_hpc.verification.run_evidence import run_statement_of
 
 __all__ = ["BUNDLE", "CHECKPOINT", "export_proofs"]
 
@@ -34,7 +34,7 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     statement = run_statement_of(evidence.entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement")
-    names = [OWNER_NAME, *map(trainer_name, range(1, statement.segments + 1))]
+    names = [OWNER_NAME, *map(checkpoint_signer, range(1, statement.segments + 1))]
     keys = [
         PublicIdentity.from_raw(bytes.fromhex(k)) for k in (statement.owner, *statement.trainers)
     ]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import LedgerOrder, Place
 from clicooper_hpc.provenance.envelope import Envelope, envelope_digest
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.merkle import Tree
-from clicooper_hpc.provenance.statements import Kind, Predicate, RunStatement
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.merkle import MerkleTree
+from clicooper_hpc.provenance.statements import Predicate, RunStatement
 from clicooper_hpc.verification.evidence import Evidence
 
-__all__ = ["Entry", "Findings", "LedgerView", "NotApplicableError"]
+__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError"]
 
 _P = TypeVar("_P", bound=Predicate)
 #: Problems of one check that are spelt out.
@@ -28,7 +28,7 @@ class NotApplicableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One ledger entry. ``digest`` is that of the envelope, ``payload`` of the statement (hex)."""
 
     index: int
@@ -90,8 +90,8 @@ class LedgerView:
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self.entries: list[Entry] = []
-        self._tree = Tree()
+        self.entries: list[LedgerEntry] = []
+        self._tree = MerkleTree()
         for content in evidence.entries:
             self._tree.append(content)
 
@@ -110,13 +110,13 @@ class LedgerView:
         # The entry is what to_bytes() writes, or it would not have been parsed.
         digest = envelope_digest(self.evidence.entries[index]).hex
         payload = envelope.payload_digest().hex
-        self.entries.append(Entry(index, envelope, statement, digest, payload))
+        self.entries.append(LedgerEntry(index, envelope, statement, digest, payload))
 
     def key(self, rank: int) -> PublicIdentity:
         """Return the public key of ``rank`` (0 the owner)."""
         return self.trainers[rank - 1] if rank else self.owner
 
-    def get(self, place: Place) -> Entry | None:
+    def get(self, place: EntryId) -> LedgerEntry | None:
         """Return the entry at ``place``, or None when the ledger ends before it.
 
         Raises
@@ -125,26 +125,31 @@ class LedgerView:
             A run of this shape has no such place.
         """
         try:
-            index = self.order.position(place.kind, place.stage, place.segment)
+            index = self.order.index_of(place.kind, place.stage, place.segment)
         except ValueError:
             raise EvidenceError(f"the run has no {place}") from None
         return self.entries[index] if index < len(self.entries) else None
 
-    def need(self, kind: Kind, stage: int, segment: int) -> Entry:
+    def need(self, entry: EntryId) -> LedgerEntry:
         """Return an entry that stands before another one that is there."""
-        return self.entries[self.order.position(kind, stage, segment)]
+        return self.entries[self.order.index_of(entry.kind, entry.stage, entry.segment)]
 
-    def before(self, stage: int, segment: int) -> Entry:
-        """Return the proof of a segment's stage before ``stage``; in stage 0 its enrolment."""
-        if stage == 0:
-            return self.need("enrolment", 0, segment)
-        return self.need("stage", stage - 1, segment)
+    def statement_at(self, kind: type[_P], entry: EntryId) -> _P:
+        """Return the statement of an entry that stands before another one that is there."""
+        statement = self.need(entry).statement
+        if not isinstance(statement, kind):
+            raise EvidenceError(f"the ledger has another statement for the {entry}")
+        return statement
 
-    def all_of(self, kind: type[_P]) -> Iterator[tuple[Place, Entry, _P]]:
+    def digest_of(self, entry: EntryId) -> bytes:
+        """Return the envelope digest (32 bytes) of an entry that stands before another one."""
+        return bytes.fromhex(self.need(entry).digest)
+
+    def all_of(self, kind: type[_P]) -> Iterator[tuple[EntryId, LedgerEntry, _P]]:
         """Yield place, entry and statement of every entry of one kind, in order."""
         for entry in self.entries:
             if isinstance(entry.statement, kind):
-                yield self.order.place(entry.index), entry, entry.statement
+                yield self.order.entry_at(entry.index), entry, entry.statement
 
 
 def _short(value: object) -> str:

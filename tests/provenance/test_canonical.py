@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError, ExitCode
-from clicooper_hpc.provenance.canonical import (
+from clicooper_hpc.provenance.canonical_json import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_INTEGER,
     Json,
-    encode,
-    parse,
+    encode_canonical_json,
+    parse_canonical_json,
 )
 
 INTEGERS = st.integers(-MAX_INTEGER, MAX_INTEGER)
@@ -54,20 +54,20 @@ def nested(depth: int) -> bytes:
 
 
 def test_golden_bytes() -> None:
-    assert encode(EXAMPLE) == EXAMPLE_BYTES
-    assert parse(EXAMPLE_BYTES) == EXAMPLE
+    assert encode_canonical_json(EXAMPLE) == EXAMPLE_BYTES
+    assert parse_canonical_json(EXAMPLE_BYTES) == EXAMPLE
 
 
 def test_golden_digest() -> None:
     golden = "b21e5624d95a22b4d000e2f1132b0fac3fe84e4ae005dcaedfedcb9a342f0929"
-    assert digest_bytes("clicooper/v1/payload", encode(EXAMPLE)).hex == golden
+    assert digest_bytes("clicooper/v1/payload", encode_canonical_json(EXAMPLE)).hex == golden
 
 
 @settings(deadline=None)
 @given(VALUES)
 def test_every_value_comes_back(value: Json) -> None:
-    content = encode(value)
-    again = parse(content)
+    content = encode_canonical_json(value)
+    again = parse_canonical_json(content)
     assert again == value
     assert json.dumps(again, sort_keys=True) == json.dumps(value, sort_keys=True)  # True is not 1
 
@@ -77,18 +77,18 @@ def test_every_value_comes_back(value: Json) -> None:
 def test_equal_to_another_encoder(value: Json) -> None:
     # With ASCII keys and integers only, sorted compact json.dumps happens to be RFC 8785.
     other = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert encode(value) == other.encode("utf-8")
+    assert encode_canonical_json(value) == other.encode("utf-8")
 
 
 @settings(deadline=None)
 @given(VALUES, st.data())
 def test_no_second_spelling_of_a_value(value: Json, data: st.DataObject) -> None:
-    content = encode(value)
+    content = encode_canonical_json(value)
     other = bytearray(content)
     place = data.draw(st.integers(0, len(other) - 1))
     other[place] ^= data.draw(st.integers(1, 255))
     try:
-        read = parse(bytes(other))
+        read = parse_canonical_json(bytes(other))
     except EvidenceError:
         return
     assert json.dumps(read, sort_keys=True) != json.dumps(value, sort_keys=True)
@@ -98,10 +98,10 @@ def test_no_second_spelling_of_a_value(value: Json, data: st.DataObject) -> None
 @given(st.binary(max_size=64))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
-        value = parse(content)
+        value = parse_canonical_json(content)
     except EvidenceError:
         return
-    assert encode(value) == content
+    assert encode_canonical_json(value) == content
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 )
 def test_refused(content: bytes) -> None:
     with pytest.raises(EvidenceError) as caught:
-        parse(content, where="entry 7")
+        parse_canonical_json(content, where="entry 7")
     assert caught.value.exit_code == ExitCode.VERIFICATION
     line = str(caught.value)
     assert line.startswith("entry 7: ")
@@ -163,22 +163,22 @@ def test_the_reason_is_said() -> None:
         (nested(MAX_BYTES // 2), "deeper than 16"),
     ):
         with pytest.raises(EvidenceError, match=reason):
-            parse(content)
+            parse_canonical_json(content)
 
 
 def test_depth_and_integers_up_to_the_bounds() -> None:
-    assert encode(parse(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
+    assert encode_canonical_json(parse_canonical_json(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
     for value in (MAX_INTEGER, -MAX_INTEGER, 0):
-        assert parse(encode(value)) == value
+        assert parse_canonical_json(encode_canonical_json(value)) == value
 
 
 def test_size_limit_is_checked_before_reading() -> None:
-    content = encode("a" * 10)
-    assert parse(content, limit=len(content)) == "a" * 10
+    content = encode_canonical_json("a" * 10)
+    assert parse_canonical_json(content, limit=len(content)) == "a" * 10
     with pytest.raises(EvidenceError, match="12 bytes; at most 11"):
-        parse(content, limit=len(content) - 1)
+        parse_canonical_json(content, limit=len(content) - 1)
     with pytest.raises(EvidenceError, match="bytes; at most"):
-        parse(encode("a" * MAX_BYTES))
+        parse_canonical_json(encode_canonical_json("a" * MAX_BYTES))
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_size_limit_is_checked_before_reading() -> None:
 )
 def test_a_program_that_encodes_anything_else_fails(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
-        encode([value])  # type: ignore[list-item]
+        encode_canonical_json([value])  # type: ignore[list-item]
 
 
 def test_a_cycle_ends() -> None:
     value: list[Json] = []
     value.append(value)
     with pytest.raises(ValueError, match="nested deeper"):
-        encode(value)
+        encode_canonical_json(value)

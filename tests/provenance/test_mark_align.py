@@ -16,12 +16,12 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clicooper_hpc.provenance.marks.align import align
-from clicooper_hpc.provenance.marks.carriers import Carriers, draw
-from clicooper_hpc.provenance.marks.embed import Embedder
-from clicooper_hpc.provenance.marks.extract import Reading, read_mark
+from clicooper_hpc.provenance.marks.carriers import Carriers, draw_carriers
+from clicooper_hpc.provenance.marks.channel_alignment import align_channels
+from clicooper_hpc.provenance.marks.embedder import Embedder
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
 from clicooper_hpc.provenance.marks.pairing import pair_tensors
-from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.reading import MarkReading, read_mark
 
 Floats = NDArray[np.floating[Any]]
 Mark = tuple[MarkPlan, Carriers]
@@ -30,13 +30,15 @@ Mark = tuple[MarkPlan, Carriers]
 def mark(module: nn.Module) -> Mark:
     shapes = shapes_of(module)
     plan = plan_mark(shapes, distortion=0.01)
-    carriers = draw(plan, shapes, hashlib.sha512(b"align").digest())
+    carriers = draw_carriers(plan, shapes, hashlib.sha512(b"align").digest())
     Embedder(dict(module.named_parameters()), plan, carriers).embed()
     return plan, carriers
 
 
-def read(suspect: Mapping[str, Floats], reference: Mapping[str, Floats], given: Mark) -> Reading:
-    return read_mark(align(suspect, reference), *given)
+def read(
+    suspect: Mapping[str, Floats], reference: Mapping[str, Floats], given: Mark
+) -> MarkReading:
+    return read_mark(align_channels(suspect, reference), *given)
 
 
 def drifted(arrays: Mapping[str, Floats], size: float) -> dict[str, Floats]:
@@ -117,7 +119,7 @@ def test_drifted_and_permuted_channels_are_put_back(plain: tuple[Plain, Mark]) -
 def test_an_untouched_network_stays_as_it_is(plain: tuple[Plain, Mark]) -> None:
     module, _ = plain
     arrays = arrays_of(module)
-    aligned = align(arrays, arrays)
+    aligned = align_channels(arrays, arrays)
     assert set(aligned) == {"1.weight", "3.weight", "6.weight", "8.weight"}
     for name, array in aligned.items():
         assert np.allclose(array, arrays[name], atol=1e-12)
@@ -137,7 +139,7 @@ def test_added_copied_and_removed_channels_are_tolerated(plain: tuple[Plain, Mar
     )
     order = generator.permutation(len(inner))
     suspect = {**arrays, "6.weight": inner[order], "8.weight": outer[:, order]}
-    aligned = align(suspect, arrays_of(module))
+    aligned = align_channels(suspect, arrays_of(module))
     straight = read_mark(arrays_of(module), *given)
     assert read_mark(aligned, *given).statistic > 0.9 * straight.statistic
     wanted = arrays_of(module)["8.weight"]
@@ -168,10 +170,10 @@ def test_renamed_missing_and_extra_tensors_are_found_by_shape_and_order(
     }
     assert read(renamed, reference, given).errors == 0
     del renamed["9.weight"]
-    aligned = align(renamed, reference)
+    aligned = align_channels(renamed, reference)
     assert not np.any(aligned["3.weight"])
-    assert align({}, reference).keys() == aligned.keys()
-    assert read_mark(align({}, reference), *given).log2_p == 0
+    assert align_channels({}, reference).keys() == aligned.keys()
+    assert read_mark(align_channels({}, reference), *given).log2_p == 0
 
 
 def test_damaged_values_do_not_stop_alignment(plain: tuple[Plain, Mark]) -> None:

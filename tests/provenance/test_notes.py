@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint, key_hash
+from clicooper_hpc.provenance.tree_checkpoint import (
+    SignedCheckpoint,
+    TreeCheckpoint,
+    checkpoint_key_hash,
+)
 
 OWNER, TRAINER, STRANGER = (
     Identity(Ed25519PrivateKey.from_private_bytes(bytes([value]) * 32)) for value in (1, 2, 3)
 )
 ROOT = bytes(range(32))
-CHECKPOINT = Checkpoint("clicooper/0123456789abcdef", 42, ROOT)
+CHECKPOINT = TreeCheckpoint("clicooper/0123456789abcdef", 42, ROOT)
 SIGNED = SignedCheckpoint.sign(CHECKPOINT, OWNER, "owner").cosign(TRAINER, "trainer-1")
 KEYS = {"owner": OWNER.public, "trainer-1": TRAINER.public}
 TEXT = SIGNED.to_text()
@@ -42,7 +46,7 @@ def test_key_hash_and_signature_of_the_published_example() -> None:
     kind, raw = base64.b64decode(GO_KEY)[:1], base64.b64decode(GO_KEY)[1:]
     key = PublicIdentity.from_raw(raw)
     assert kind == b"\x01"
-    assert key_hash(GO_NAME, key).hex() == GO_HASH
+    assert checkpoint_key_hash(GO_NAME, key).hex() == GO_HASH
     value = base64.b64decode(GO_SIGNATURE)
     assert value[:4].hex() == GO_HASH
     key.verify(value[4:], GO_TEXT.encode())
@@ -70,11 +74,11 @@ def test_golden_text() -> None:
     st.binary(min_size=32, max_size=32),
 )
 def test_round_trip(origin: str, size: int, root: bytes) -> None:
-    signed = SignedCheckpoint.sign(Checkpoint(origin, size, root), OWNER, "owner")
+    signed = SignedCheckpoint.sign(TreeCheckpoint(origin, size, root), OWNER, "owner")
     signed = signed.cosign(TRAINER, "trainer-1")
     again = SignedCheckpoint.parse(signed.to_text())
     assert again == signed
-    assert again.checkpoint == Checkpoint(origin, size, root)
+    assert again.checkpoint == TreeCheckpoint(origin, size, root)
     again.verify(KEYS)
 
 
@@ -107,9 +111,9 @@ def test_exactly_the_names_asked_for() -> None:
 
 def test_signatures_are_over_this_checkpoint() -> None:
     for other in (
-        Checkpoint(CHECKPOINT.origin, 43, ROOT),
-        Checkpoint(CHECKPOINT.origin, 42, ROOT[::-1]),
-        Checkpoint("clicooper/fedcba9876543210", 42, ROOT),
+        TreeCheckpoint(CHECKPOINT.origin, 43, ROOT),
+        TreeCheckpoint(CHECKPOINT.origin, 42, ROOT[::-1]),
+        TreeCheckpoint("clicooper/fedcba9876543210", 42, ROOT),
     ):
         with pytest.raises(EvidenceError, match="invalid signature of owner"):
             SignedCheckpoint(other, SIGNED.signatures).verify(KEYS)
@@ -121,7 +125,10 @@ def test_a_signature_under_another_name() -> None:
     with pytest.raises(EvidenceError, match="another key than that of owner"):
         swapped.verify(KEYS)
     # The hash is only a hint: with the right one, the signature itself is refused.
-    forged = ("owner", key_hash("owner", OWNER.public) + STRANGER.sign(CHECKPOINT.text().encode()))
+    forged = (
+        "owner",
+        checkpoint_key_hash("owner", OWNER.public) + STRANGER.sign(CHECKPOINT.text().encode()),
+    )
     with pytest.raises(EvidenceError, match="invalid signature of owner"):
         SignedCheckpoint(CHECKPOINT, (forged,)).verify({"owner": OWNER.public})
 
@@ -211,7 +218,7 @@ def test_very_long_notes_are_refused() -> None:
 )
 def test_a_program_that_makes_another_checkpoint_fails(origin: str, size: int, root: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Checkpoint(origin, size, root)
+        TreeCheckpoint(origin, size, root)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\n", "\u00e9", "owner"])

@@ -15,14 +15,14 @@ from safetensors.numpy import save
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import encode
-from clicooper_hpc.provenance.merkle import leaf_hash, root_of
-from clicooper_hpc.provenance.tensors import (
+from clicooper_hpc.provenance.canonical_json import encode_canonical_json
+from clicooper_hpc.provenance.merkle import merkle_leaf_hash, merkle_root
+from clicooper_hpc.provenance.tensor_digest import (
     CHUNK_BYTES,
     ChunkOpening,
-    open_chunk,
-    tensors_root,
-    verify_chunk,
+    digest_tensors,
+    open_tensor_chunk,
+    verify_tensor_chunk,
 )
 
 Tensors = dict[str, NDArray[Any]]
@@ -40,7 +40,7 @@ LARGE: Tensors = {
     "c.weight": np.ones((2, 3), dtype="<f4"),
 }
 LARGE_FILE = save(LARGE)
-LARGE_ROOT = tensors_root(LARGE_FILE)
+LARGE_ROOT = digest_tensors(LARGE_FILE)
 
 
 def h(*parts: bytes) -> bytes:
@@ -74,18 +74,18 @@ CODES = {"<f4": "F32", "<i8": "I64", "<f2": "F16", "<u4": "U32", "<f8": "F64", "
 
 
 def test_golden_digests() -> None:
-    assert str(tensors_root(save(SMALL))) == (
+    assert str(digest_tensors(save(SMALL))) == (
         "clicooper/v1/tensors:4e186991bb1c321d078aa86e114f0dc018f346c78206e22f1f2c1f3b4d1bb28f"
     )
     assert LARGE_ROOT.hex == "9e006bd755c2372a1d0acbaa3973a24632c3eca256555b38cd132717f5a77cc3"
-    assert tensors_root(save({})).hex == (
+    assert digest_tensors(save({})).hex == (
         "1a2352754c150985220e007b0fdf44a83126f9694ff6a1cc7880aeedfac0b6bf"
     )
 
 
 def test_the_rule() -> None:
     for tensors in (SMALL, LARGE, {}):
-        assert tensors_root(save(tensors)).hex == naive_digest(tensors, CODES)
+        assert digest_tensors(save(tensors)).hex == naive_digest(tensors, CODES)
 
 
 ARRAYS = st.builds(
@@ -100,10 +100,10 @@ NAMES = st.from_regex(r"[a-z.]{1,8}", fullmatch=True)
 @settings(deadline=None)
 @given(st.dictionaries(NAMES, ARRAYS, max_size=9))
 def test_the_rule_on_any_tensors(tensors: Tensors) -> None:
-    digest = tensors_root(save(tensors))
+    digest = digest_tensors(save(tensors))
     assert digest.hex == naive_digest(tensors, CODES)
     again = dict(reversed(list(tensors.items())))
-    assert tensors_root(save(again, {"format": "pt", "step": "3"})) == digest
+    assert digest_tensors(save(again, {"format": "pt", "step": "3"})) == digest
 
 
 def test_a_prefix_gives_the_digest_of_the_file_without_it() -> None:
@@ -113,10 +113,10 @@ def test_a_prefix_gives_the_digest_of_the_file_without_it() -> None:
         checkpoint |= {f"{part}/{name}": value for name, value in tensors.items()}
     content = save(checkpoint)
     for part, tensors in parts.items():
-        assert tensors_root(content, prefix=f"{part}/") == tensors_root(save(tensors))
-    assert tensors_root(content) == tensors_root(save(checkpoint))
+        assert digest_tensors(content, prefix=f"{part}/") == digest_tensors(save(tensors))
+    assert digest_tensors(content) == digest_tensors(save(checkpoint))
     with pytest.raises(EvidenceError, match=r"^a\.safetensors: the tensor name"):
-        tensors_root(content, prefix="weights/bias", where="a.safetensors")
+        digest_tensors(content, prefix="weights/bias", where="a.safetensors")
 
 
 def test_whatever_is_changed_changes_the_digest() -> None:
@@ -138,23 +138,23 @@ def test_whatever_is_changed_changes_the_digest() -> None:
         {**SMALL, "bias": SMALL["step"], "step": bias},
         {},
     ]
-    assert len({tensors_root(save(tensors)) for tensors in changed}) == len(changed)
+    assert len({digest_tensors(save(tensors)) for tensors in changed}) == len(changed)
 
 
 def test_each_bit_of_the_data_counts() -> None:
     content = save(SMALL)
     start = 8 + int.from_bytes(content[:8], "little")
-    digests = {tensors_root(content)}
+    digests = {digest_tensors(content)}
     for place in range(start, len(content)):
         other = bytearray(content)
         other[place] ^= 1 << (place % 8)
-        digests.add(tensors_root(other))
+        digests.add(digest_tensors(other))
     assert len(digests) == len(content) - start + 1
 
 
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
 def test_any_buffer_is_read(view: type) -> None:
-    assert tensors_root(view(save(SMALL))) == tensors_root(save(SMALL))
+    assert digest_tensors(view(save(SMALL))) == digest_tensors(save(SMALL))
 
 
 @pytest.mark.parametrize(("name", "chunks"), [("a.weight", 3), ("b.weight", 2), ("c.weight", 1)])
@@ -162,24 +162,24 @@ def test_every_chunk_can_be_shown(name: str, chunks: int) -> None:
     content = LARGE[name].tobytes()
     shown = b""
     for chunk in range(chunks):
-        opening = open_chunk(LARGE_FILE, name, chunk)
-        verify_chunk(opening, LARGE_ROOT)
+        opening = open_tensor_chunk(LARGE_FILE, name, chunk)
+        verify_tensor_chunk(opening, LARGE_ROOT)
         shown += opening.content
     assert shown == content
     for chunk in (chunks, -1):
         with pytest.raises(EvidenceError, match="no chunk"):
-            open_chunk(LARGE_FILE, name, chunk)
+            open_tensor_chunk(LARGE_FILE, name, chunk)
 
 
 def test_a_chunk_of_a_part_of_a_checkpoint() -> None:
     content = save({f"weights/{name}": value for name, value in LARGE.items()})
-    opening = open_chunk(content, "a.weight", 2, prefix="weights/")
-    assert opening == open_chunk(LARGE_FILE, "a.weight", 2)
-    verify_chunk(opening, LARGE_ROOT)
+    opening = open_tensor_chunk(content, "a.weight", 2, prefix="weights/")
+    assert opening == open_tensor_chunk(LARGE_FILE, "a.weight", 2)
+    verify_tensor_chunk(opening, LARGE_ROOT)
     with pytest.raises(EvidenceError, match="no chunk 0"):
-        open_chunk(content, "d.weight", 0, prefix="weights/", where="f")
+        open_tensor_chunk(content, "d.weight", 0, prefix="weights/", where="f")
     with pytest.raises(EvidenceError, match="no chunk 0"):
-        open_chunk(save(SMALL), "empty", 0)
+        open_tensor_chunk(save(SMALL), "empty", 0)
 
 
 def _altered(value: bytes) -> bytes:
@@ -187,9 +187,9 @@ def _altered(value: bytes) -> bytes:
 
 
 def _wrong_openings() -> list[tuple[str, ChunkOpening]]:
-    good = open_chunk(LARGE_FILE, "a.weight", 1)
-    other = open_chunk(LARGE_FILE, "b.weight", 1)
-    last = open_chunk(LARGE_FILE, "a.weight", 2)
+    good = open_tensor_chunk(LARGE_FILE, "a.weight", 1)
+    other = open_tensor_chunk(LARGE_FILE, "b.weight", 1)
+    last = open_tensor_chunk(LARGE_FILE, "a.weight", 2)
     wrong: list[tuple[str, ChunkOpening]] = [
         ("content", replace(good, content=_altered(good.content))),
         ("shorter", replace(good, content=good.content[:-1])),
@@ -232,15 +232,17 @@ def _wrong_openings() -> list[tuple[str, ChunkOpening]]:
 )
 def test_a_wrong_opening_is_refused(opening: ChunkOpening) -> None:
     with pytest.raises(EvidenceError, match="chunk"):
-        verify_chunk(opening, LARGE_ROOT)
+        verify_tensor_chunk(opening, LARGE_ROOT)
 
 
 def test_chunks_have_one_size_even_if_their_author_made_others() -> None:
-    halves = [leaf_hash(b"12345"), leaf_hash(b"67890")]
-    leaf = leaf_hash(
-        encode({"chunks": root_of(halves).hex(), "dtype": "U8", "name": "a", "shape": [10]})
+    halves = [merkle_leaf_hash(b"12345"), merkle_leaf_hash(b"67890")]
+    leaf = merkle_leaf_hash(
+        encode_canonical_json(
+            {"chunks": merkle_root(halves).hex(), "dtype": "U8", "name": "a", "shape": [10]}
+        )
     )
-    digest = digest_bytes("clicooper/v1/tensors", (1).to_bytes(8, "big") + root_of([leaf]))
+    digest = digest_bytes("clicooper/v1/tensors", (1).to_bytes(8, "big") + merkle_root([leaf]))
     opening = ChunkOpening(
         name="a",
         dtype="U8",
@@ -248,18 +250,18 @@ def test_chunks_have_one_size_even_if_their_author_made_others() -> None:
         chunk=0,
         content=b"12345",
         chunk_proof=(halves[1],),
-        chunk_root=root_of(halves),
+        chunk_root=merkle_root(halves),
         index=0,
         count=1,
         proof=(),
-        root=root_of([leaf]),
+        root=merkle_root([leaf]),
     )
     with pytest.raises(EvidenceError, match="not as long as its place"):
-        verify_chunk(opening, digest)
+        verify_tensor_chunk(opening, digest)
 
 
 def test_an_opening_is_of_one_digest() -> None:
-    opening = open_chunk(LARGE_FILE, "a.weight", 1)
-    for digest in (tensors_root(save(SMALL)), Digest("clicooper/v1/other", LARGE_ROOT.value)):
+    opening = open_tensor_chunk(LARGE_FILE, "a.weight", 1)
+    for digest in (digest_tensors(save(SMALL)), Digest("clicooper/v1/other", LARGE_ROOT.value)):
         with pytest.raises(EvidenceError, match="other tensors"):
-            verify_chunk(opening, digest)
+            verify_tensor_chunk(opening, digest)

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.marks.columns import even_weights_of
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.marks.columns import even_columns_total
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
 
-__all__ = ["Carriers", "draw"]
+__all__ = ["Carriers", "draw_carriers"]
 
 _SEED_BYTES = 64
 _WORD = np.dtype("<u8")
@@ -50,7 +50,7 @@ class Carriers:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> Carriers:
+def draw_carriers(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> Carriers:
     """Draw the carriers of one mark.
 
     Parameters
@@ -69,7 +69,7 @@ def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> 
     """
     if len(seed) != _SEED_BYTES:
         raise ValueError(f"a mark seed has {_SEED_BYTES} bytes, not {len(seed)}")
-    population = even_weights_of(plan.eligible, shapes)
+    population = even_columns_total(plan.eligible, shapes)
     count = plan.bits * plan.weights_per_bit
     if count > population:
         raise EvidenceError(

@@ -13,8 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.provenance.chain import LedgerOrder, Place, mark_chain
-from clicooper_hpc.provenance.claims import (
+from clicooper_hpc.provenance.envelope import Envelope, countersign_envelope, sign_envelope
+from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_root
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
+from clicooper_hpc.provenance.merkle import MerkleTree, merkle_root
+from clicooper_hpc.provenance.proof_rules import mark_chain
+from clicooper_hpc.provenance.statement_fields import (
     DeliveredSegment,
     Flow,
     Interval,
@@ -22,15 +28,8 @@ from clicooper_hpc.provenance.claims import (
     MarkPlanClaim,
     TreeHead,
 )
-from clicooper_hpc.provenance.envelope import Envelope, countersign, sign_payload
-from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, origin_of, trainer_name
-from clicooper_hpc.provenance.marks.keys import mark_root
-from clicooper_hpc.provenance.marks.plan import MarkPlan
-from clicooper_hpc.provenance.merkle import Tree, root_of
-from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint
 from clicooper_hpc.provenance.statements import (
-    Delivery,
+    DeliveryStatement,
     Enrolment,
     Handoff,
     Predicate,
@@ -39,13 +38,21 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     environment_digest,
 )
+from clicooper_hpc.provenance.tree_checkpoint import (
+    OWNER_NAME,
+    SignedCheckpoint,
+    TreeCheckpoint,
+    checkpoint_origin,
+    checkpoint_signer,
+)
 from clicooper_hpc.verification.evidence import JOB_TAG, Evidence
 
 RUN_ID = "00112233445566778899aabbccddeeff"
 JOB_TEXT = '{"training":{"epochs":2}}'
 ENVIRONMENT = {"torch": "2.9.0", "device": "cpu"}
-NOTHING = Flow(messages=0, bytes=0, root=root_of([]).hex())
+NOTHING = Flow(messages=0, bytes=0, root=merkle_root([]).hex())
 STEPS = 10
+SAMPLES = STEPS * 128
 
 Alter = Callable[[Predicate], Predicate]
 
@@ -85,8 +92,8 @@ class Forge:
     marks: bool = True
     run_id: str = RUN_ID
     identities: tuple[Identity, list[Identity]] | None = None
-    alter: Mapping[Place, Alter] = field(default_factory=dict)
-    sign_as: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+    alter: Mapping[EntryId, Alter] = field(default_factory=dict)
+    sign_as: Mapping[EntryId, Sequence[int]] = field(default_factory=dict)
     plans: Mapping[int, MarkPlan] = field(default_factory=dict)
     weights: Callable[[int, int], str] = lambda segment, stage: h("weights", segment, stage)
 
@@ -106,26 +113,26 @@ class Forge:
 
     def build(self) -> Evidence:
         """Return the evidence of the whole run."""
-        self.tree = Tree()
+        self.tree = MerkleTree()
         self.entries: list[bytes] = []
-        self.envelopes: dict[Place, Envelope] = {}
+        self.envelopes: dict[EntryId, Envelope] = {}
         self.notes: list[str] = []
         self.heads: dict[int, list[tuple[int, str]]] = {i + 1: [] for i in range(self.segments)}
-        self._add(Place("run"), self._run(), 0)
+        self._add(EntryId("run"), self._run(), 0)
         for segment in range(1, self.segments + 1):
-            self._add(Place("enrolment", 0, segment), self._enrolment(segment), segment)
+            self._add(EntryId("enrolment", 0, segment), self._enrolment(segment), segment)
         self._checkpoint()
         for stage in range(self.stages):
             head = self._head()
             for segment in range(1, self.segments + 1):
-                self._add(Place("ticket", stage, segment), self._ticket(stage, segment, head), 0)
+                self._add(EntryId("ticket", stage, segment), self._ticket(stage, segment, head), 0)
             for boundary in range(self.segments):
                 handoff = self._handoff(stage, boundary)
-                self._add(Place("handoff", stage, boundary), handoff, boundary, boundary + 1)
+                self._add(EntryId("handoff", stage, boundary), handoff, boundary, boundary + 1)
             for segment in range(1, self.segments + 1):
-                self._add(Place("stage", stage, segment), self._proof(stage, segment), segment)
+                self._add(EntryId("stage", stage, segment), self._proof(stage, segment), segment)
             self._checkpoint()
-        self._add(Place("delivery"), self._delivery(), 0)
+        self._add(EntryId("delivery"), self._delivery(), 0)
         self._checkpoint(cosigned=True)
         last = self.stages - 1
         places = [(s, i) for s in range(self.stages) for i in range(1, self.segments + 1)]
@@ -148,14 +155,14 @@ class Forge:
 
     def digest(self, kind: Literal["run", "enrolment", "ticket", "stage"], *at: int) -> str:
         """Return the envelope digest of an entry that is there already."""
-        return self.envelopes[Place(kind, *at)].digest().hex
+        return self.envelopes[EntryId(kind, *at)].digest().hex
 
-    def _add(self, place: Place, predicate: Predicate, *ranks: int) -> None:
+    def _add(self, place: EntryId, predicate: Predicate, *ranks: int) -> None:
         altered = self.alter[place](predicate) if place in self.alter else predicate
         first, *others = (self.identity(rank) for rank in self.sign_as.get(place, ranks))
-        envelope = sign_payload(altered.statement(), first)
+        envelope = sign_envelope(altered.statement(), first)
         for other in others:
-            envelope = countersign(envelope, other)
+            envelope = countersign_envelope(envelope, other)
         self.envelopes[place] = envelope
         self.entries.append(envelope.to_bytes())
         self.tree.append(self.entries[-1])
@@ -186,7 +193,7 @@ class Forge:
 
     def _enrolment(self, segment: int) -> Enrolment:
         plan = self.plans.get(segment, MarkPlan(64, 256, 4.5, ("0.weight", "2.weight")))
-        root = mark_root(self.run_id, segment, self.masters[segment - 1], self.stages)
+        root = mark_key_root(self.run_id, segment, self.masters[segment - 1], self.stages)
         return Enrolment(
             run_id=self.run_id,
             run=self.digest("run"),
@@ -204,6 +211,7 @@ class Forge:
             last_step=STEPS * (stage + 1),
             nonce=h("nonce", stage, segment),
             data_order=h("order", stage),
+            samples=SAMPLES,
             job_digest=digest_bytes(JOB_TAG, JOB_TEXT.encode()).hex,
             ledger=head,
         )
@@ -239,10 +247,10 @@ class Forge:
         return self.digest("stage", stage - 1, segment)
 
     def _proof(self, stage: int, segment: int) -> StageProof:
-        entering = self.envelopes[Place("handoff", stage, segment - 1)].payload_digest().hex
+        entering = self.envelopes[EntryId("handoff", stage, segment - 1)].payload_digest().hex
         leaving = None
         if segment < self.segments:
-            leaving = self.envelopes[Place("handoff", stage, segment)].payload_digest().hex
+            leaving = self.envelopes[EntryId("handoff", stage, segment)].payload_digest().hex
         upstream = entering if segment == 1 else self.digest("stage", stage, segment - 1)
         mark = MarkClaim(
             chain=self.chain(stage, segment), leaf_index=stage, errors=0, statistic="36.000000"
@@ -261,16 +269,16 @@ class Forge:
             optimizer_in=h("adam", segment, stage - 1),
             optimizer_out=h("adam", segment, stage),
             steps=STEPS,
-            samples=STEPS * 128,
+            samples=SAMPLES,
             mark=mark if self.marks else None,
             tables=h("rows", segment, stage),
             environment=environment_digest(ENVIRONMENT).hex,
             time=Interval(start="2026-01-02T03:04:05Z", end="2026-01-02T03:05:05.25Z"),
         )
 
-    def _delivery(self) -> Delivery:
+    def _delivery(self) -> DeliveryStatement:
         last = self.stages - 1
-        return Delivery(
+        return DeliveryStatement(
             run_id=self.run_id,
             segments=tuple(
                 DeliveredSegment(segment=i, weights=self.weights(i, last))
@@ -282,13 +290,13 @@ class Forge:
         )
 
 
-def note_of(forge: Forge, tree: Tree, *, cosigned: bool = False) -> str:
+def note_of(forge: Forge, tree: MerkleTree, *, cosigned: bool = False) -> str:
     """Return a checkpoint over ``tree`` as the owner of ``forge`` signs it."""
-    checkpoint = Checkpoint(origin_of(forge.run_id), tree.size, tree.root())
+    checkpoint = TreeCheckpoint(checkpoint_origin(forge.run_id), tree.size, tree.root())
     note = SignedCheckpoint.sign(checkpoint, forge.owner, OWNER_NAME)
     if cosigned:
         for segment, identity in enumerate(forge.trainers, 1):
-            note = note.cosign(identity, trainer_name(segment))
+            note = note.cosign(identity, checkpoint_signer(segment))
     return note.to_text()
 
 
@@ -296,7 +304,7 @@ def resealed(forge: Forge, evidence: Evidence, entries: Sequence[bytes]) -> Evid
     """Return evidence with other entries and fresh checkpoints over them, signed by everyone."""
     sizes = forge.order.checkpoint_sizes()
     notes = []
-    tree = Tree()
+    tree = MerkleTree()
     for content in entries:
         tree.append(content)
         if tree.size in sizes:

@@ -14,15 +14,19 @@ from clicooper_hpc.errors import (
     RunFolderError,
     UsageError,
 )
-from clicooper_hpc.provenance.canonical import Json, encode, parse
-from clicooper_hpc.provenance.marks.keys import MarkOpening, open_mark
+from clicooper_hpc.provenance.canonical_json import (
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
+from clicooper_hpc.provenance.marks.mark_keys import MarkOpening, open_mark_key
 from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.files import write_private
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.verification.read_run import evidence_of, run_statement_of
+from clicooper_hpc.verification.run_evidence import collect_run_evidence, run_statement_of
 
-__all__ = ["OpenedMark", "open_mark_of", "read_opening"]
+__all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
 
 _FORMAT = "clicooper-mark-opening/v1"
 _LIMIT = 65536
@@ -39,7 +43,7 @@ class OpenedMark:
     def to_bytes(self) -> bytes:
         """Encode as canonical JSON."""
         proof: list[Json] = [node.hex() for node in self.opening.proof]
-        return encode(
+        return encode_canonical_json(
             {
                 "format": _FORMAT,
                 "key": self.opening.key.hex(),
@@ -51,7 +55,7 @@ class OpenedMark:
         )
 
 
-def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> OpenedMark:
+def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) -> OpenedMark:
     """Open the mark of one stage of the run in ``path`` and write it to ``output`` (mode 0600).
 
     Raises
@@ -62,7 +66,7 @@ def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> Opene
         The trainer's mark secret is not in the run folder.
     """
     run = open_run(path)
-    statement = run_statement_of(evidence_of(run).entries)
+    statement = run_statement_of(collect_run_evidence(run).entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement", where=str(path))
     if not (1 <= segment <= statement.segments and 0 <= stage < statement.stages):
@@ -81,7 +85,7 @@ def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> Opene
             remedy="Open the mark where its trainer keeps the run folder.",
         )
     master = PrivateFolder(private).read(MARK_KEY)
-    opening = open_mark(statement.run_id, segment, master, statement.stages, stage)
+    opening = open_mark_key(statement.run_id, segment, master, statement.stages, stage)
     opened = OpenedMark(statement.run_id, segment, opening)
     try:
         write_private(output, opened.to_bytes())
@@ -92,8 +96,8 @@ def open_mark_of(path: Path, *, segment: int, stage: int, output: Path) -> Opene
     return opened
 
 
-def read_opening(path: Path) -> OpenedMark:
-    """Read a file that `open_mark_of` wrote.
+def read_mark_opening(path: Path) -> OpenedMark:
+    """Read a file that `write_mark_opening` wrote.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def read_opening(path: Path) -> OpenedMark:
         It is missing or nothing of that kind.
     """
     try:
-        value = parse(path.read_bytes(), limit=_LIMIT)
+        value = parse_canonical_json(path.read_bytes(), limit=_LIMIT)
         if not isinstance(value, dict) or value.pop("format", None) != _FORMAT:
             raise ValueError("it is no mark key")
         key, proof, run_id = value["key"], value["proof"], value["run_id"]

@@ -16,7 +16,14 @@ import rfc8785
 
 from clicooper_hpc.errors import EvidenceError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_INTEGER", "Json", "encode", "parse"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_INTEGER",
+    "Json",
+    "encode_canonical_json",
+    "parse_canonical_json",
+]
 
 Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, bool]  # noqa: UP007
 
@@ -27,7 +34,7 @@ MAX_INTEGER: Final = 2**53 - 1
 _MAX_DIGITS = len(str(-MAX_INTEGER))
 
 
-def encode(value: Json) -> bytes:
+def encode_canonical_json(value: Json) -> bytes:
     """Return the canonical UTF-8 bytes of ``value`` (RFC 8785, section 3.2).
 
     Raises
@@ -39,7 +46,9 @@ def encode(value: Json) -> bytes:
     return rfc8785.dumps(value)
 
 
-def parse(content: bytes, *, limit: int = MAX_BYTES, where: str | None = None) -> Json:
+def parse_canonical_json(
+    content: bytes, *, limit: int = MAX_BYTES, where: str | None = None
+) -> Json:
     """Read canonical JSON and nothing else.
 
     Parameters
@@ -66,7 +75,7 @@ def parse(content: bytes, *, limit: int = MAX_BYTES, where: str | None = None) -
             parse_float=_no_number,
             parse_constant=_no_number,
         )
-        canonical = encode(value)
+        canonical = encode_canonical_json(value)
     except RecursionError:
         raise _damaged(f"is nested deeper than {MAX_DEPTH} levels", where) from None
     except ValueError as error:

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.extract import Reading, read_mark
-from clicooper_hpc.provenance.marks.keys import MarkOpening, mark_seed, verify_opening
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.mark_keys import MarkOpening, mark_key_seed, verify_mark_key
+from clicooper_hpc.provenance.marks.reading import MarkReading, read_mark
 from clicooper_hpc.provenance.statements import Enrolment, StageProof
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.ledger_view import LedgerView
-from clicooper_hpc.verification.verify import examine
+from clicooper_hpc.verification.run_checks import run_checks_on
 
-__all__ = ["ClaimReading", "read_claim"]
+__all__ = ["ClaimReading", "read_mark_claim"]
 
 #: What a claim stands on: all checks of the ledger but that the run came to its end.
 _NEEDED = frozenset(range(1, 13)) - {5}
@@ -42,10 +42,10 @@ class ClaimReading:
     segment: int
     stage: int
     keyid: str
-    reading: Reading
+    reading: MarkReading
 
 
-def read_claim(
+def read_mark_claim(
     evidence: Evidence,
     segment: int,
     opening: MarkOpening,
@@ -79,7 +79,7 @@ def read_claim(
         do not fit the marked segment.
     """
     view = LedgerView(evidence)
-    for result in examine(view):
+    for result in run_checks_on(view):
         if result.number in _NEEDED and result.passed is False:
             raise EvidenceError(
                 f"check {result.number} ({result.title}) failed: {result.detail}", where="ledger"
@@ -92,12 +92,12 @@ def read_claim(
             remedy="Name a segment and a stage that the run has proved with marks.",
         )
     root = bytes.fromhex(enrolment.mark.root)
-    verify_opening(opening, view.run.run_id, segment, view.run.stages, root)
+    verify_mark_key(opening, view.run.run_id, segment, view.run.stages, root)
     if shapes is None:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
     plan = enrolment.mark.plan()
-    seed = mark_seed(opening.key, bytes.fromhex(proof.mark.chain))
-    reading = read_mark(tensors, plan, draw(plan, shapes, seed))
+    seed = mark_key_seed(opening.key, bytes.fromhex(proof.mark.chain))
+    reading = read_mark(tensors, plan, draw_carriers(plan, shapes, seed))
     return ClaimReading(segment, opening.index, view.key(segment).keyid, reading)
 
 
@@ -106,8 +106,8 @@ def _claimed(
 ) -> tuple[Enrolment | None, StageProof | None]:
     if not (1 <= segment <= view.run.segments and 0 <= stage < view.run.stages):
         return None, None
-    enrolled = view.get(Place("enrolment", 0, segment))
-    proved = view.get(Place("stage", stage, segment))
+    enrolled = view.get(EntryId("enrolment", 0, segment))
+    proved = view.get(EntryId("stage", stage, segment))
     enrolment = enrolled.statement if enrolled else None
     proof = proved.statement if proved else None
     return (

@@ -10,11 +10,11 @@ import numpy as np
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.rows_digest import rows_digest
@@ -22,12 +22,12 @@ from clicooper_hpc.runstore.seal import card_digest, owner_tables_digest
 from clicooper_hpc.runstore.tables import SEALED_TABLES, Table
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
-__all__ = ["evidence_of", "run_statement_of"]
+__all__ = ["collect_run_evidence", "run_statement_of"]
 
 _Tables = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
 
 
-def evidence_of(
+def collect_run_evidence(
     run: Run,
     *,
     owner_key: PublicIdentity | None = None,
@@ -130,7 +130,7 @@ def _checkpoints(
 
 def _root(path: Path, prefix: str) -> str | Unreadable:
     try:
-        return tensors_root(path.read_bytes(), prefix=prefix).hex
+        return digest_tensors(path.read_bytes(), prefix=prefix).hex
     except OSError as error:
         return Unreadable(f"the file cannot be read ({error.strerror})")
     except EvidenceError as error:
@@ -178,7 +178,7 @@ def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
     for index, (entry, kind, segment, stage) in enumerate(zip(*columns, strict=True)):
         if index >= order.size:
             return False
-        place = order.place(index)
+        place = order.entry_at(index)
         of_stage = place.kind in ("ticket", "handoff", "stage")
         no_segment = place.kind in ("run", "delivery")
         wanted = (

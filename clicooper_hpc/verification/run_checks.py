@@ -40,11 +40,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clicooper_hpc.verification.checks import CHECKS, Check
+from clicooper_hpc.verification.checks.check_list import CHECKS, Check
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
-__all__ = ["CHECKS", "CheckResult", "examine", "has_failed", "verify"]
+__all__ = ["CHECKS", "CheckResult", "has_failed_checks", "run_checks", "run_checks_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class CheckResult:
     detail: str
 
 
-def verify(evidence: Evidence) -> list[CheckResult]:
+def run_checks(evidence: Evidence) -> list[CheckResult]:
     """Run all checks, in order. Bad evidence fails checks; it raises nothing."""
-    return examine(LedgerView(evidence))
+    return run_checks_on(LedgerView(evidence))
 
 
-def examine(view: LedgerView) -> list[CheckResult]:
-    """Do what `verify` does; ``view`` has what the checks established."""
+def run_checks_on(view: LedgerView) -> list[CheckResult]:
+    """Do what `run_checks` does; ``view`` has what the checks established."""
     results: list[CheckResult] = []
     for number, check in enumerate(CHECKS, 1):
         blocking = [need for need in check.needs if results[need - 1].passed is not True]
@@ -76,7 +76,7 @@ def examine(view: LedgerView) -> list[CheckResult]:
     return results
 
 
-def has_failed(results: Sequence[CheckResult]) -> bool:
+def has_failed_checks(results: Sequence[CheckResult]) -> bool:
     """Return whether any check failed."""
     return any(result.passed is False for result in results)
 

@@ -1,4 +1,4 @@
-"""Where every entry of a ledger stands, and the value that ties a mark to all that came before.
+"""The fixed order of a ledger: which statement stands at which index.
 
 The order is fixed: run statement, enrolments 1..N; per stage tickets 1..N, hand-offs 0..N-1,
 proofs 1..N; last the delivery. So nothing can be left out, inserted or exchanged without showing.
@@ -11,20 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from clicooper_hpc.digests import Digest, digest_chunks
-from clicooper_hpc.provenance.statements import Kind
+from clicooper_hpc.provenance.statements import StatementKind
 
-__all__ = ["LedgerOrder", "Place", "mark_chain"]
+__all__ = ["EntryId", "LedgerOrder", "last_entry_before"]
 
-_OF_STAGE: Final[tuple[Kind, ...]] = ("ticket", "handoff", "stage")
-_DIGEST_BYTES = 32
+_OF_STAGE: Final[tuple[StatementKind, ...]] = ("ticket", "handoff", "stage")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What stands at one index. ``segment`` is the boundary for a hand-off; 0 where unused."""
+class EntryId:
+    """Names one entry. ``segment`` is the boundary for a hand-off; 0 where unused."""
 
-    kind: Kind
+    kind: StatementKind
     stage: int = 0
     segment: int = 0
 
@@ -68,15 +66,15 @@ class LedgerOrder:
         """Sizes at which a checkpoint is signed: stages + 2 of them."""
         return [*map(self.size_before_stage, range(self.stages + 1)), self.size]
 
-    def position(self, kind: Kind, stage: int = 0, segment: int = 0) -> int:
+    def index_of(self, kind: StatementKind, stage: int = 0, segment: int = 0) -> int:
         """Return the index of an entry. ``segment`` is the boundary for a hand-off."""
-        place = Place(kind, stage, segment)
+        entry = EntryId(kind, stage, segment)
         first = 0 if kind in ("run", "handoff", "delivery") else 1
         last = {"run": 0, "delivery": 0, "handoff": self.segments - 1}.get(kind, self.segments)
         if not first <= segment <= last or not 0 <= stage < (
             self.stages if kind in _OF_STAGE else 1
         ):
-            raise ValueError(f"a ledger of {self.segments} segments, {self.stages} stages: {place}")
+            raise ValueError(f"a ledger of {self.segments} segments, {self.stages} stages: {entry}")
         match kind:
             case "run":
                 return 0
@@ -87,55 +85,49 @@ class LedgerOrder:
         block = _OF_STAGE.index(kind) * self.segments
         return self.size_before_stage(stage) + block + segment - first
 
-    def place(self, index: int) -> Place:
-        """Return what stands at ``index``: the inverse of `position`."""
+    def entry_at(self, index: int) -> EntryId:
+        """Return what stands at ``index``: the inverse of `index_of`."""
         if not 0 <= index < self.size:
             raise ValueError(f"the ledger has {self.size} entries; there is none at {index}")
         if index == 0:
-            return Place("run")
+            return EntryId("run")
         if index <= self.segments:
-            return Place("enrolment", 0, index)
+            return EntryId("enrolment", 0, index)
         if index == self.size - 1:
-            return Place("delivery")
+            return EntryId("delivery")
         stage, rest = divmod(index - self.size_before_stage(0), len(_OF_STAGE) * self.segments)
         block, offset = divmod(rest, self.segments)
         kind = _OF_STAGE[block]
-        return Place(kind, stage, offset if kind == "handoff" else offset + 1)
+        return EntryId(kind, stage, offset if kind == "handoff" else offset + 1)
 
-    def places(self) -> Iterator[Place]:
+    def all_entries(self) -> Iterator[EntryId]:
         """Yield what stands at every index, in order."""
-        yield from map(self.place, range(self.size))
+        yield from map(self.entry_at, range(self.size))
+
+    def recoverable_size(self, entries: int) -> int:
+        """Return how many of ``entries`` whole entries a restart keeps.
+
+        The owner stores entries before anybody is told of them. So those at the sizes a checkpoint
+        is signed at, and the tickets behind them, may have been told; a part of a block was not.
+        """
+        sizes = [0, self.size]
+        for stage in range(self.stages + 1):
+            before = self.size_before_stage(stage)
+            sizes += [before, before + self.segments] if stage < self.stages else [before]
+        return max(size for size in sizes if size <= entries)
+
+    def proved_stages(self, size: int) -> int:
+        """Return how many stages a ledger of ``size`` entries has all proofs of."""
+        return sum(size >= self.size_before_stage(stage + 1) for stage in range(self.stages))
 
 
-def mark_chain(
-    *,
-    ticket: bytes,
-    previous: bytes,
-    neighbour: bytes,
-    weights_in: bytes,
-    public_key: bytes,
-) -> Digest:
-    """Return the chain value a stage's mark is keyed with; all of it is fixed before the stage.
+def last_entry_before(stage: int, segment: int) -> EntryId:
+    """Return the last statement of a segment's trainer before ``stage``: proof or enrolment.
 
-    Parameters
-    ----------
-    ticket
-        Envelope digest of the stage's ticket for this segment.
-    previous
-        Envelope digest of this segment's proof of the stage before; of its enrolment in stage 0.
-    neighbour
-        The same of the segment before; for segment 1 the envelope digest of the run statement.
-    weights_in
-        Root of the segment's weights before the stage.
-    public_key
-        The trainer's raw public key.
-
-    Raises
-    ------
-    ValueError
-        A part does not have 32 bytes.
+    ``segment`` 0 stands for the owner, whose word is the run statement.
     """
-    parts = (ticket, previous, neighbour, weights_in, public_key)
-    if any(len(part) != _DIGEST_BYTES for part in parts):
-        raise ValueError(f"every part of a chain value has {_DIGEST_BYTES} bytes")
-    return digest_chunks("clicooper/v1/mark-chain", parts)
+    if segment == 0:
+        return EntryId("run")
+    if stage == 0:
+        return EntryId("enrolment", 0, segment)
+    return EntryId("stage", stage - 1, segment)

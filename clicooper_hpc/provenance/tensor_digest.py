@@ -14,17 +14,21 @@ from typing import Final
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import encode
-from clicooper_hpc.provenance.merkle import Tree, leaf_hash, verify_inclusion
-from clicooper_hpc.provenance.safetensors_layout import Content, StoredTensor, read_layout
+from clicooper_hpc.provenance.canonical_json import encode_canonical_json
+from clicooper_hpc.provenance.merkle import MerkleTree, merkle_leaf_hash, verify_merkle_inclusion
+from clicooper_hpc.provenance.safetensors_layout import (
+    Content,
+    StoredTensor,
+    read_safetensors_layout,
+)
 
 __all__ = [
     "CHUNK_BYTES",
     "TENSORS_TAG",
     "ChunkOpening",
-    "open_chunk",
-    "tensors_root",
-    "verify_chunk",
+    "digest_tensors",
+    "open_tensor_chunk",
+    "verify_tensor_chunk",
 ]
 
 TENSORS_TAG: Final = "clicooper/v1/tensors"
@@ -70,7 +74,7 @@ class ChunkOpening:
     root: bytes
 
 
-def tensors_root(content: Content, *, prefix: str = "", where: str = _FILE) -> Digest:
+def digest_tensors(content: Content, *, prefix: str = "", where: str = _FILE) -> Digest:
     """Digest the tensors of a safetensors file.
 
     Parameters
@@ -87,14 +91,14 @@ def tensors_root(content: Content, *, prefix: str = "", where: str = _FILE) -> D
     Raises
     ------
     EvidenceError
-        The file is damaged (see `read_layout`), or a name has no canonical form.
+        The file is damaged (see `read_safetensors_layout`), or a name has no canonical form.
     """
     tensors = _selected(content, prefix, where)
-    tree = Tree([_tensor_leaf(name, tensor) for name, tensor in tensors.items()])
+    tree = MerkleTree([_tensor_leaf(name, tensor) for name, tensor in tensors.items()])
     return _set_digest(tree.size, tree.root())
 
 
-def open_chunk(
+def open_tensor_chunk(
     content: Content, name: str, chunk: int, *, prefix: str = "", where: str = _FILE
 ) -> ChunkOpening:
     """Open one chunk of the tensor ``name`` (without the prefix) of a safetensors file.
@@ -114,7 +118,7 @@ def open_chunk(
         )
     tensor = tensors[name]
     chunks = _chunk_tree(tensor.content)
-    tree = Tree([_tensor_leaf(other, value) for other, value in tensors.items()])
+    tree = MerkleTree([_tensor_leaf(other, value) for other, value in tensors.items()])
     index = list(tensors).index(name)
     return ChunkOpening(
         name=name,
@@ -131,7 +135,7 @@ def open_chunk(
     )
 
 
-def verify_chunk(opening: ChunkOpening, digest: Digest) -> None:
+def verify_tensor_chunk(opening: ChunkOpening, digest: Digest) -> None:
     """Check that the chunk is part of the tensors that have ``digest``.
 
     Raises
@@ -151,15 +155,17 @@ def verify_chunk(opening: ChunkOpening, digest: Digest) -> None:
         raise _refused("the opening belongs to other tensors", where)
     chunks = _chunk_count(byte_count)
     try:
-        chunk = leaf_hash(opening.content)
-        verify_inclusion(chunk, opening.chunk, chunks, opening.chunk_proof, opening.chunk_root)
-        verify_inclusion(leaf, opening.index, opening.count, opening.proof, opening.root)
+        chunk = merkle_leaf_hash(opening.content)
+        verify_merkle_inclusion(
+            chunk, opening.chunk, chunks, opening.chunk_proof, opening.chunk_root
+        )
+        verify_merkle_inclusion(leaf, opening.index, opening.count, opening.proof, opening.root)
     except EvidenceError as error:
         raise _refused("the opening does not lead to the digest", where) from error
 
 
 def _selected(content: Content, prefix: str, where: str) -> dict[str, StoredTensor]:
-    tensors = read_layout(content, where=where)
+    tensors = read_safetensors_layout(content, where=where)
     names = sorted(name for name in tensors if name.startswith(prefix))
     for name in names:
         if name == prefix or not _is_plain(name):
@@ -182,15 +188,15 @@ def _tensor_leaf(name: str, tensor: StoredTensor) -> bytes:
 
 
 def _leaf(name: str, dtype: str, shape: tuple[int, ...], chunk_root: bytes) -> bytes:
-    description = encode(
+    description = encode_canonical_json(
         {"chunks": chunk_root.hex(), "dtype": dtype, "name": name, "shape": list(shape)}
     )
-    return leaf_hash(description)
+    return merkle_leaf_hash(description)
 
 
-def _chunk_tree(content: memoryview) -> Tree:
+def _chunk_tree(content: memoryview) -> MerkleTree:
     starts = range(0, len(content), CHUNK_BYTES)
-    return Tree([leaf_hash(content[start : start + CHUNK_BYTES]) for start in starts])
+    return MerkleTree([merkle_leaf_hash(content[start : start + CHUNK_BYTES]) for start in starts])
 
 
 def _chunk_count(byte_count: int) -> int:

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import LedgerOrder, Place
-from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures
+from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, origin_of, trainer_name
-from clicooper_hpc.provenance.notes import SignedCheckpoint
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
 from clicooper_hpc.provenance.statements import (
-    Delivery,
+    DeliveryStatement,
     Enrolment,
     Handoff,
     Predicate,
@@ -21,20 +19,26 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     parse_statement,
 )
+from clicooper_hpc.provenance.tree_checkpoint import (
+    OWNER_NAME,
+    SignedCheckpoint,
+    checkpoint_origin,
+    checkpoint_signer,
+)
 from clicooper_hpc.verification.evidence import JOB_TAG
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
 __all__ = [
-    "check_checkpoints",
-    "check_completeness",
-    "check_entries",
-    "check_order",
-    "check_run_statement",
-    "check_trainers_view",
+    "check_ledger_checkpoints",
+    "check_ledger_completeness",
+    "check_ledger_entries",
+    "check_ledger_order",
+    "check_ledger_replicas",
+    "check_ledger_run",
 ]
 
 
-def check_entries(view: LedgerView, findings: Findings) -> str:
+def check_ledger_entries(view: LedgerView, findings: Findings) -> str:
     """Parse every entry into ``view``."""
     if not view.size:
         findings.problem("ledger", "it has no entries")
@@ -48,9 +52,9 @@ def check_entries(view: LedgerView, findings: Findings) -> str:
     return f"entries: {view.size}"
 
 
-def check_run_statement(view: LedgerView, findings: Findings) -> str:
+def check_ledger_run(view: LedgerView, findings: Findings) -> str:
     """Set ``view.run``, its order and keys."""
-    evidence, place = view.evidence, Place("run")
+    evidence, place = view.evidence, EntryId("run")
     first = view.entries[0]
     run = first.statement
     if not isinstance(run, RunStatement):
@@ -59,7 +63,7 @@ def check_run_statement(view: LedgerView, findings: Findings) -> str:
     view.owner = PublicIdentity.from_raw(bytes.fromhex(run.owner))
     view.trainers = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in run.trainers]
     with findings.at(place):
-        require_signatures(first.envelope, [view.owner])
+        require_envelope_signatures(first.envelope, [view.owner])
     findings.expect(place, "the run id", run.run_id, evidence.run_id)
     findings.expect(place, "the job's digest", run.job_digest, evidence.job_digest)
     text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
@@ -68,13 +72,13 @@ def check_run_statement(view: LedgerView, findings: Findings) -> str:
     return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}"
 
 
-def check_order(view: LedgerView, findings: Findings) -> str:
+def check_ledger_order(view: LedgerView, findings: Findings) -> str:
     """Compare every entry with the place it stands at."""
     for entry in view.entries:
         if entry.index >= view.order.size:
             findings.problem(f"entry {entry.index}", "it stands behind the delivery")
             break
-        wanted, found = view.order.place(entry.index), _place_of(entry.statement)
+        wanted, found = view.order.entry_at(entry.index), _place_of(entry.statement)
         if found != wanted:
             findings.problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
         findings.expect(
@@ -83,7 +87,7 @@ def check_order(view: LedgerView, findings: Findings) -> str:
     return f"entries: {len(view.entries)} of {view.order.size}"
 
 
-def check_checkpoints(view: LedgerView, findings: Findings) -> str:
+def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
     """Compare the signed checkpoints with the tree over the entries."""
     sizes = view.order.checkpoint_sizes()
     notes = view.evidence.checkpoints
@@ -102,7 +106,7 @@ def check_checkpoints(view: LedgerView, findings: Findings) -> str:
                 owner_only = tuple(one for one in signed.signatures if one[0] == OWNER_NAME)
                 signed = replace(signed, signatures=owner_only)
             signed.verify({OWNER_NAME: view.owner})
-            findings.expect(where, "the origin", stated.origin, origin_of(view.run.run_id))
+            findings.expect(where, "the origin", stated.origin, checkpoint_origin(view.run.run_id))
             findings.expect(where, "the size", stated.size, size)
             if stated.size > view.size:
                 findings.problem(
@@ -113,7 +117,7 @@ def check_checkpoints(view: LedgerView, findings: Findings) -> str:
     return f"checkpoints: {len(notes)}"
 
 
-def check_completeness(view: LedgerView, findings: Findings) -> str:
+def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
     """Look for the delivery and for the cosignatures behind it."""
     if view.size < view.order.size:
         findings.problem(
@@ -126,7 +130,7 @@ def check_completeness(view: LedgerView, findings: Findings) -> str:
         findings.problem("last checkpoint", "it is missing")
         return ""
     keys = {OWNER_NAME: view.owner}
-    keys |= {trainer_name(rank): key for rank, key in enumerate(view.trainers, 1)}
+    keys |= {checkpoint_signer(rank): key for rank, key in enumerate(view.trainers, 1)}
     with findings.at("last checkpoint"):
         signed = SignedCheckpoint.parse(notes[-1])
         signed.verify(keys)
@@ -134,7 +138,7 @@ def check_completeness(view: LedgerView, findings: Findings) -> str:
     return f"cosignatures: {len(view.trainers)}"
 
 
-def check_trainers_view(view: LedgerView, findings: Findings) -> str:
+def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
     """Compare the ledger with the heads that trainers stored on their own."""
     heads = view.evidence.trainer_heads
     if not heads:
@@ -154,15 +158,15 @@ def check_trainers_view(view: LedgerView, findings: Findings) -> str:
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
 
 
-def _place_of(statement: Predicate) -> Place:
+def _place_of(statement: Predicate) -> EntryId:
     match statement:
         case Enrolment():
-            return Place("enrolment", 0, statement.segment)
+            return EntryId("enrolment", 0, statement.segment)
         case Handoff():
-            return Place("handoff", statement.stage, statement.boundary)
+            return EntryId("handoff", statement.stage, statement.boundary)
         case Ticket() | StageProof():
-            return Place(statement.kind, statement.stage, statement.segment)
-        case RunStatement() | Delivery():
-            return Place(statement.kind)
+            return EntryId(statement.kind, statement.stage, statement.segment)
+        case RunStatement() | DeliveryStatement():
+            return EntryId(statement.kind)
         case _:
             raise TypeError(statement.kind)

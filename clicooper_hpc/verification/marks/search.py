@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError, EvidenceError
-from clicooper_hpc.provenance.marks.align import align
-from clicooper_hpc.provenance.safetensors_layout import read_layout
+from clicooper_hpc.provenance.marks.channel_alignment import align_channels
+from clicooper_hpc.provenance.safetensors_layout import read_safetensors_layout
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.mark_claim import read_claim
-from clicooper_hpc.verification.mark_key import OpenedMark, read_opening
+from clicooper_hpc.verification.marks.claim import read_mark_claim
+from clicooper_hpc.verification.marks.opening import OpenedMark, read_mark_opening
 
-__all__ = ["FOUND_LOG2_P", "MarkResult", "read_marks"]
+__all__ = ["FOUND_LOG2_P", "MarkResult", "search_marks"]
 
 #: A mark counts as found below this bound, whatever the number of attempts.
 FOUND_LOG2_P: Final = -64.0
@@ -68,7 +68,7 @@ class MarkResult:
         }
 
 
-def read_marks(
+def search_marks(
     run: Run, evidence: Evidence, keys: Sequence[Path], suspect: Path | None
 ) -> list[MarkResult]:
     """Look for the mark of every key in the delivered segment, or in the file ``suspect``.
@@ -76,7 +76,7 @@ def read_marks(
     Every reading counts: p is multiplied by the number of readings made. A suspect is read as it
     is, and again with its channels aligned to the delivered segment.
     """
-    opened = [read_opening(path) for path in keys]
+    opened = [read_mark_opening(path) for path in keys]
     attempts = len(opened) * (1 if suspect is None else 2)
     return [_find(run, evidence, one, suspect, attempts) for one in opened]
 
@@ -90,19 +90,19 @@ def _find(
             where="--mark-key",
         )
     delivered = run.folder.delivery / f"segment-{opened.segment:03d}.safetensors"
-    own = load_arrays(delivered)
+    own = load_search_tensors(delivered)
     shapes = {name: value.shape for name, value in own.items()}
     choices: list[tuple[bool, _Arrays]] = []
     if suspect is None:
         choices.append((False, own))
     else:
-        theirs = load_arrays(suspect)
+        theirs = load_search_tensors(suspect)
         if all(name in theirs and theirs[name].shape == shape for name, shape in shapes.items()):
             choices.append((False, theirs))
-        choices.append((True, dict(align(theirs, own))))
+        choices.append((True, dict(align_channels(theirs, own))))
     findings = []
     for aligned, tensors in choices:
-        claim = read_claim(evidence, opened.segment, opened.opening, tensors, shapes=shapes)
+        claim = read_mark_claim(evidence, opened.segment, opened.opening, tensors, shapes=shapes)
         reading = claim.reading
         findings.append(
             MarkResult(
@@ -121,7 +121,7 @@ def _find(
     return min(findings, key=lambda finding: finding.log2_p)
 
 
-def load_arrays(path: Path) -> _Arrays:
+def load_search_tensors(path: Path) -> _Arrays:
     """Read the floating-point tensors of a safetensors file as float32 or float64 arrays.
 
     Raises
@@ -130,7 +130,7 @@ def load_arrays(path: Path) -> _Arrays:
         The file is missing or not safetensors.
     """
     try:
-        layout = read_layout(path.read_bytes(), where=str(path))
+        layout = read_safetensors_layout(path.read_bytes(), where=str(path))
     except OSError as error:
         raise DataError(
             f"the weights cannot be read ({error.strerror})",

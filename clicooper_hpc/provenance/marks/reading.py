@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.marks.carriers import Carriers
-from clicooper_hpc.provenance.marks.columns import channel_sizes, place
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.marks.columns import odd_column_sizes, place_in_columns
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
 
-__all__ = ["Reading", "bit_statistics", "read_mark"]
+__all__ = ["MarkReading", "read_bit_statistics", "read_mark"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MarkReading:
     """What was read.
 
     Parameters
@@ -56,7 +56,7 @@ class Reading:
 
 def read_mark(
     tensors: Mapping[str, NDArray[np.floating]], plan: MarkPlan, carriers: Carriers
-) -> Reading:
+) -> MarkReading:
     """Read a mark from the tensors of a segment.
 
     Parameters
@@ -75,10 +75,10 @@ def read_mark(
     errors = int(np.count_nonzero(signed.sum(axis=1) <= 0))
     norm = math.sqrt(float((signed**2).sum()))
     statistic = float(signed.sum()) / norm if norm > 0 else 0.0
-    return Reading(plan.bits, errors, statistic, _log2_p(plan.bits, errors, statistic))
+    return MarkReading(plan.bits, errors, statistic, _log2_p(plan.bits, errors, statistic))
 
 
-def bit_statistics(
+def read_bit_statistics(
     tensors: Mapping[str, NDArray[np.floating]], plan: MarkPlan, carriers: Carriers
 ) -> NDArray[np.float64]:
     """Return z_j of every bit: float64 [bits]. Raises as `read_mark`."""
@@ -102,9 +102,9 @@ def _signed_values(
                 remedy="Align the suspect with the marked segment first.",
             )
     values = np.zeros(carriers.sign.size, dtype=np.float64)
-    for placement in place(plan.eligible, shapes, carriers.index):
+    for placement in place_in_columns(plan.eligible, shapes, carriers.index):
         tensor = np.nan_to_num(tensors[placement.name], nan=0.0, posinf=0.0, neginf=0.0)
-        size = channel_sizes(tensor)[placement.channel]
+        size = odd_column_sizes(tensor)[placement.channel]
         weight = tensor.reshape(-1)[placement.weight].astype(np.float64)
         alive = size > 0
         values[placement.carrier] = np.where(alive, weight / np.where(alive, size, 1.0), 0.0)

@@ -29,20 +29,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.merkle import (
-    inclusion_proof,
-    leaf_hash,
-    root_of,
-    verify_inclusion,
+    merkle_inclusion_proof,
+    merkle_leaf_hash,
+    merkle_root,
+    verify_merkle_inclusion,
 )
 
 __all__ = [
     "MarkOpening",
-    "mark_leaf",
-    "mark_root",
-    "mark_seed",
-    "open_mark",
-    "stage_key",
-    "verify_opening",
+    "mark_key_leaf",
+    "mark_key_root",
+    "mark_key_seed",
+    "open_mark_key",
+    "stage_mark_key",
+    "verify_mark_key",
 ]
 
 _BYTES = 32
@@ -68,32 +68,34 @@ class MarkOpening:
     proof: tuple[bytes, ...]
 
 
-def stage_key(master: bytes, stage: int) -> bytes:
+def stage_mark_key(master: bytes, stage: int) -> bytes:
     """Return the 32-byte mark key of one stage from the trainer's 32-byte mark secret."""
     _check_length("the mark secret", master)
     info = b"clicooper/v1/mark-key\x00" + _u32(stage)
     return HKDF(SHA256(), _BYTES, salt=None, info=info).derive(master)
 
 
-def mark_leaf(run_id: str, segment: int, stage: int, key: bytes) -> bytes:
+def mark_key_leaf(run_id: str, segment: int, stage: int, key: bytes) -> bytes:
     """Return the 32 bytes that commit to a stage key: one entry of the mark tree."""
     _check_length("a stage key", key)
     content = _run_bytes(run_id) + _u32(segment) + _u32(stage) + key
     return digest_bytes("clicooper/v1/mark-leaf", content).value
 
 
-def mark_root(run_id: str, segment: int, master: bytes, stages: int) -> bytes:
+def mark_key_root(run_id: str, segment: int, master: bytes, stages: int) -> bytes:
     """Return the root (32 bytes) over the leaves of all stages."""
-    return root_of(_leaves(run_id, segment, master, stages))
+    return merkle_root(_leaves(run_id, segment, master, stages))
 
 
-def open_mark(run_id: str, segment: int, master: bytes, stages: int, stage: int) -> MarkOpening:
+def open_mark_key(run_id: str, segment: int, master: bytes, stages: int, stage: int) -> MarkOpening:
     """Return the key of ``stage`` with its inclusion proof."""
     leaves = _leaves(run_id, segment, master, stages)
-    return MarkOpening(stage_key(master, stage), stage, tuple(inclusion_proof(leaves, stage)))
+    return MarkOpening(
+        stage_mark_key(master, stage), stage, tuple(merkle_inclusion_proof(leaves, stage))
+    )
 
 
-def verify_opening(
+def verify_mark_key(
     opening: MarkOpening, run_id: str, segment: int, stages: int, root: bytes
 ) -> None:
     """Check that the opened key stands in the enrolled tree at its stage.
@@ -104,8 +106,8 @@ def verify_opening(
         It does not: another key, stage, segment or run.
     """
     try:
-        leaf = leaf_hash(mark_leaf(run_id, segment, opening.index, opening.key))
-        verify_inclusion(leaf, opening.index, stages, opening.proof, root)
+        leaf = merkle_leaf_hash(mark_key_leaf(run_id, segment, opening.index, opening.key))
+        verify_merkle_inclusion(leaf, opening.index, stages, opening.proof, root)
     except (EvidenceError, ValueError, struct.error) as error:
         raise EvidenceError(
             f"the opened key of stage {opening.index} is not the one enrolled "
@@ -115,7 +117,7 @@ def verify_opening(
         ) from error
 
 
-def mark_seed(key: bytes, chain: bytes) -> bytes:
+def mark_key_seed(key: bytes, chain: bytes) -> bytes:
     """Return the 64 bytes that decide carriers and signs of one mark.
 
     Parameters
@@ -132,7 +134,7 @@ def mark_seed(key: bytes, chain: bytes) -> bytes:
 
 def _leaves(run_id: str, segment: int, master: bytes, stages: int) -> Sequence[bytes]:
     return [
-        leaf_hash(mark_leaf(run_id, segment, stage, stage_key(master, stage)))
+        merkle_leaf_hash(mark_key_leaf(run_id, segment, stage, stage_mark_key(master, stage)))
         for stage in range(stages)
     ]
 

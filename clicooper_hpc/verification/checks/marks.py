@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from clicooper_hpc.provenance.chain import Place, mark_chain
+from clicooper_hpc.provenance.proof_rules import mark_chain_of
 from clicooper_hpc.provenance.statements import Enrolment, StageProof
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
-__all__ = ["chain_value", "check_marks"]
+__all__ = ["check_marks"]
 
 #: exp(-T**2 / 2) = 2**-64: a mark read back with less than this could be chance (Hoeffding).
 _LEAST_STATISTIC: Final = 9.42
@@ -27,7 +27,14 @@ def check_marks(view: LedgerView, findings: Findings) -> str:
         if proof.mark is None:
             continue
         count += 1
-        findings.expect(place, "the chain value", proof.mark.chain, chain_value(view, place, proof))
+        chain = mark_chain_of(
+            view.digest_of,
+            place.stage,
+            place.segment,
+            weights=proof.weights_in,
+            public_key=view.key(place.segment).raw,
+        )
+        findings.expect(place, "the chain value", proof.mark.chain, chain.hex)
         findings.expect(place, "the index of the mark key", proof.mark.leaf_index, place.stage)
         statistic = float(proof.mark.statistic)
         weakest = min(weakest, statistic)
@@ -40,16 +47,3 @@ def check_marks(view: LedgerView, findings: Findings) -> str:
     bare = sum(mark is None for mark in enrolled.values())
     claimed = f", weakest statistic claimed: {weakest:.2f}" if count else ""
     return f"marks: {count}, segments without: {bare}{claimed}; reading one takes its key"
-
-
-def chain_value(view: LedgerView, place: Place, proof: StageProof) -> str:
-    """Return the chain value (hex) that the mark of ``proof`` must be keyed with."""
-    stage, segment = place.stage, place.segment
-    neighbour = view.before(stage, segment - 1) if segment > 1 else view.entries[0]
-    return mark_chain(
-        ticket=bytes.fromhex(view.need("ticket", stage, segment).digest),
-        previous=bytes.fromhex(view.before(stage, segment).digest),
-        neighbour=bytes.fromhex(neighbour.digest),
-        weights_in=bytes.fromhex(proof.weights_in),
-        public_key=view.key(segment).raw,
-    ).hex

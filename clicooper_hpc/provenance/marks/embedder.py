@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.provenance.marks.carriers import Carriers
-from clicooper_hpc.provenance.marks.columns import place
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.marks.columns import place_in_columns
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
 
 __all__ = ["Embedder"]
 
@@ -63,7 +63,7 @@ class Embedder:
             if name not in parameters or tuple(parameters[name].shape) != shape:
                 raise ValueError(f"the carriers were drawn for a tensor {name!r} of shape {shape}")
         device = parameters[plan.eligible[0]].device
-        placements = place(plan.eligible, shapes, carriers.index)
+        placements = place_in_columns(plan.eligible, shapes, carriers.index)
         self._parts = [
             _Part(parameters[one.name].detach(), torch.from_numpy(one.weight).to(device))
             for one in placements

@@ -10,16 +10,16 @@ from clicooper_hpc.errors import EvidenceError, ExitCode, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.export import export_proofs
-from clicooper_hpc.verification.marks import MarkResult, read_marks
-from clicooper_hpc.verification.read_run import evidence_of
-from clicooper_hpc.verification.verify import CheckResult, has_failed, verify
+from clicooper_hpc.verification.marks.search import MarkResult, search_marks
+from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
+from clicooper_hpc.verification.run_evidence import collect_run_evidence
 
-__all__ = ["verify_run"]
+__all__ = ["verification_report"]
 
 _WORDS = {True: "ok", False: "FAILED", None: "-"}
 
 
-def verify_run(
+def verification_report(
     path: Path,
     *,
     owner_key: str | None,
@@ -42,16 +42,16 @@ def verify_run(
             remedy="Give --mark-key, made by `clicooper keys open-mark`.",
         )
     run = open_run(path)
-    evidence = evidence_of(
+    evidence = collect_run_evidence(
         run,
         owner_key=None if owner_key is None else _public(owner_key),
         trainer_keys=[_public(key) for key in trainer_keys] or None,
     )
     if export is not None:
         export_proofs(evidence, export)
-    results = verify(evidence)
-    marks = read_marks(run, evidence, mark_keys, segment_file)
-    failed = has_failed(results) or any(not mark.found for mark in marks)
+    results = run_checks(evidence)
+    marks = search_marks(run, evidence, mark_keys, segment_file)
+    failed = has_failed_checks(results) or any(not mark.found for mark in marks)
     text = _as_json(results, marks) if as_json else _as_text(results, marks, failed=failed)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
@@ -97,6 +97,6 @@ def _as_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) -> str
             for result in results
         ],
         "marks": [mark.as_dict() for mark in marks],
-        "verified": not has_failed(results),
+        "verified": not has_failed_checks(results),
     }
     return json.dumps(content, indent=2)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.envelope import Envelope, require_signatures
-from clicooper_hpc.provenance.statements import Delivery, StageProof
-from clicooper_hpc.verification.checks_stages import expect_head
+from clicooper_hpc.provenance.envelope import Envelope, require_envelope_signatures
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.statements import DeliveryStatement, StageProof
+from clicooper_hpc.verification.checks.stages import expect_tree_head
 from clicooper_hpc.verification.evidence import Unreadable
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
-__all__ = ["check_checkpoint_files", "check_delivery", "check_pinned_keys", "check_tables"]
+__all__ = [
+    "check_checkpoint_files",
+    "check_delivered_files",
+    "check_ledger_keys",
+    "check_table_files",
+]
 
 
-def check_delivery(view: LedgerView, findings: Findings) -> str:
+def check_delivered_files(view: LedgerView, findings: Findings) -> str:
     """Compare the delivery with the last proofs, and the delivered files with the delivery."""
-    place = Place("delivery")
+    place = EntryId("delivery")
     entry, delivery = _delivery(view)
     with findings.at(place):
-        require_signatures(entry, [view.owner])
+        require_envelope_signatures(entry, [view.owner])
     findings.expect(place, "the number of segments", len(delivery.segments), view.run.segments)
     for one in delivery.segments[: view.run.segments]:
-        proof = _proof(view, Place("stage", view.run.stages - 1, one.segment))
+        proof = _proof(view, EntryId("stage", view.run.stages - 1, one.segment))
         what = f"the weights of segment {one.segment}"
         findings.expect(place, what, one.weights, proof.weights_out)
-    expect_head(view, findings, place, delivery.ledger, view.order.size - 1)
+    expect_tree_head(view, findings, place, delivery.ledger, view.order.size - 1)
     files = view.evidence.segments
     if files is None:
         return "no delivered files are at hand to compare"
@@ -41,7 +46,7 @@ def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
         raise NotApplicableError("no checkpoint files were kept")
     waiting = 0
     for (stage, segment), found in sorted(roots.items()):
-        place = Place("stage", stage, segment)
+        place = EntryId("stage", stage, segment)
         where = f"checkpoint of segment {segment}, stage {stage}"
         with findings.at(where):
             entry = view.get(place)
@@ -57,7 +62,7 @@ def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
     return f"states kept: {len(roots)} of {total}" + _waiting(waiting)
 
 
-def check_tables(view: LedgerView, findings: Findings) -> str:
+def check_table_files(view: LedgerView, findings: Findings) -> str:
     """Compare the metric rows with what their ranks signed."""
     tables = view.evidence.tables
     if not tables:
@@ -65,7 +70,7 @@ def check_tables(view: LedgerView, findings: Findings) -> str:
     signed = {
         (place.segment, place.stage): proof.tables for place, _, proof in view.all_of(StageProof)
     }
-    for _, _, delivery in view.all_of(Delivery):
+    for _, _, delivery in view.all_of(DeliveryStatement):
         signed[0, view.run.stages] = delivery.tables
     waiting = 0
     for rank, stage in sorted(signed.keys() | tables.keys()):
@@ -78,12 +83,12 @@ def check_tables(view: LedgerView, findings: Findings) -> str:
                 findings.problem(where, "nobody signed them")
             else:
                 # Raises when such rows cannot be; else the ledger does not reach them yet.
-                view.get(Place("stage", stage, rank) if rank else Place("delivery"))
+                view.get(EntryId("stage", stage, rank) if rank else EntryId("delivery"))
                 waiting += 1
     return f"blocks of rows: {len(signed)}" + _waiting(waiting)
 
 
-def check_pinned_keys(view: LedgerView, findings: Findings) -> str:
+def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
     """Compare the keys of the run with those the user brought along."""
     owner, trainers = view.evidence.owner_key, view.evidence.trainer_keys
     if owner is None and trainers is None:
@@ -102,13 +107,13 @@ def check_pinned_keys(view: LedgerView, findings: Findings) -> str:
     return "keys of " + " and ".join(compared)
 
 
-def _delivery(view: LedgerView) -> tuple[Envelope, Delivery]:
-    for _, entry, delivery in view.all_of(Delivery):
+def _delivery(view: LedgerView) -> tuple[Envelope, DeliveryStatement]:
+    for _, entry, delivery in view.all_of(DeliveryStatement):
         return entry.envelope, delivery
     raise EvidenceError("the ledger has no delivery")
 
 
-def _proof(view: LedgerView, place: Place) -> StageProof:
+def _proof(view: LedgerView, place: EntryId) -> StageProof:
     entry = view.get(place)
     if entry is None or not isinstance(entry.statement, StageProof):
         raise EvidenceError(f"the ledger has no {place}")

@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import Json, encode, parse
+from clicooper_hpc.provenance.canonical_json import (
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
 from clicooper_hpc.provenance.envelope import Envelope, parse_envelope
 
-__all__ = ["StagePacket", "packet_limit"]
+__all__ = ["ProofMessage", "proof_message_limit"]
 
 #: Bytes of one envelope in a packet, and of everything around it.
 _ENVELOPE_BYTES = 40960
 
 
-def packet_limit(envelopes: int) -> int:
+def proof_message_limit(envelopes: int) -> int:
     """Return the most bytes a message with so many envelopes may have."""
     return _ENVELOPE_BYTES * envelopes
 
 
 @dataclass(frozen=True, slots=True)
-class StagePacket:
+class ProofMessage:
     """A hand-off and, unless it comes from the owner, the proof it belongs to."""
 
     handoff: Envelope
@@ -31,12 +35,12 @@ class StagePacket:
         value: dict[str, Json] = {"handoff": self.handoff.to_bytes().decode("ascii")}
         if self.proof is not None:
             value["proof"] = self.proof.to_bytes().decode("ascii")
-        return encode(value)
+        return encode_canonical_json(value)
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, where: str) -> StagePacket:
+    def from_bytes(cls, content: bytes, *, where: str) -> ProofMessage:
         """Decode; `EvidenceError` if it is nothing `to_bytes` writes. No signature is checked."""
-        value = parse(content, limit=packet_limit(2), where=where)
+        value = parse_canonical_json(content, limit=proof_message_limit(2), where=where)
         if not isinstance(value, dict) or not {"handoff"} <= value.keys() <= {"handoff", "proof"}:
             raise EvidenceError("has other fields than a hand-off and a proof", where=where)
         texts = {name: text for name, text in value.items() if isinstance(text, str)}

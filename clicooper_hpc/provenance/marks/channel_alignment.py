@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from clicooper_hpc.provenance.marks.mark_plan import may_carry_mark
 from clicooper_hpc.provenance.marks.pairing import pair_tensors
-from clicooper_hpc.provenance.marks.plan import may_carry
 
-__all__ = ["align"]
+__all__ = ["align_channels"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,7 +52,9 @@ class _Channels:
     sizes: tuple[int, int]
 
 
-def align(suspect: Mapping[str, Floats], reference: Mapping[str, Floats]) -> dict[str, Floats]:
+def align_channels(
+    suspect: Mapping[str, Floats], reference: Mapping[str, Floats]
+) -> dict[str, Floats]:
     """Bring the weights of a suspect into the order, scale and sign of the reference.
 
     Parameters
@@ -104,7 +106,7 @@ class _Layer:
         self.held = np.nan_to_num(held.astype(np.float64), posinf=0.0, neginf=0.0)
         self.marked = marked.astype(np.float64)
         # Tensors without carriers can be compared as a whole.
-        self._odd = may_carry(name, marked.shape)
+        self._odd = may_carry_mark(name, marked.shape)
         self._wanted, self._norms = _directions(self._clean(self.marked))
         dimensions = max(self._wanted.shape[1], 1)
         self._chance = min(math.sqrt(2 * math.log(max(len(held), 2)) / dimensions), 0.99)

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from clicooper_hpc.errors import EvidenceError, UsageError
-from clicooper_hpc.provenance.marks.columns import even_weights
+from clicooper_hpc.provenance.marks.columns import even_column_weights
 
-__all__ = ["DISTORTION", "LEAST_STATISTIC", "MarkPlan", "may_carry", "parse_tau", "plan_mark"]
+__all__ = [
+    "DISTORTION",
+    "LEAST_STATISTIC",
+    "MarkPlan",
+    "may_carry_mark",
+    "parse_plan_tau",
+    "plan_mark",
+]
 
 DISTORTION: Final = 0.004
 #: exp(-T**2 / 2) = 2**-128.
@@ -80,7 +87,7 @@ class MarkPlan:
         return math.sqrt(self.bits) * self.tau
 
 
-def parse_tau(text: str) -> float:
+def parse_plan_tau(text: str) -> float:
     """Read `MarkPlan.tau_text`.
 
     Raises
@@ -115,9 +122,9 @@ def plan_mark(shapes: Mapping[str, tuple[int, ...]], *, distortion: float = DIST
         raise UsageError(
             f"must lie between 0 and 1, not {distortion!r}", where="provenance.mark_distortion"
         )
-    eligible = tuple(sorted(name for name, shape in shapes.items() if may_carry(name, shape)))
+    eligible = tuple(sorted(name for name, shape in shapes.items() if may_carry_mark(name, shape)))
     weights = sum(math.prod(shapes[name]) for name in eligible)
-    even = sum(even_weights(shapes[name]) for name in eligible)
+    even = sum(even_column_weights(shapes[name]) for name in eligible)
     energy = distortion * weights
     bits = min(max(math.floor(energy / _ENERGY_PER_BIT), _LEAST_BITS), _MOST_BITS)
     # Down to millionths, so that statements hold the very number.
@@ -135,7 +142,7 @@ def plan_mark(shapes: Mapping[str, tuple[int, ...]], *, distortion: float = DIST
     return MarkPlan(bits, each, tau, eligible)
 
 
-def may_carry(name: str, shape: tuple[int, ...]) -> bool:
+def may_carry_mark(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a tensor is eligible: only such tensors hold carriers."""
     *path, last = name.split(".")
     return (

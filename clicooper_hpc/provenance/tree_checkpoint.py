@@ -17,13 +17,24 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import MAX_INTEGER
+from clicooper_hpc.provenance.canonical_json import MAX_INTEGER
 from clicooper_hpc.provenance.identity import SIGNATURE_BYTES, Identity, PublicIdentity
 
-__all__ = ["Checkpoint", "NoteSignature", "SignedCheckpoint", "key_hash"]
+__all__ = [
+    "OWNER_NAME",
+    "NoteSignature",
+    "SignedCheckpoint",
+    "TreeCheckpoint",
+    "checkpoint_key_hash",
+    "checkpoint_origin",
+    "checkpoint_signer",
+]
+
+#: Name under which the owner signs checkpoints.
+OWNER_NAME: Final = "owner"
 
 NoteSignature: TypeAlias = tuple[str, bytes]
-"""Name of the signer; 4 bytes of `key_hash`, then the 64 bytes of the signature."""
+"""Name of the signer; 4 bytes of `checkpoint_key_hash`, then the 64 bytes of the signature."""
 
 _ED25519: Final = b"\x01"
 _HASH_BYTES = 4
@@ -36,7 +47,7 @@ _DASH = "\u2014 "
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TreeCheckpoint:
     """State of a ledger.
 
     Parameters
@@ -75,11 +86,11 @@ class Checkpoint:
 class SignedCheckpoint:
     """A checkpoint and its signatures, each a name and ``key_hash || signature`` (68 bytes)."""
 
-    checkpoint: Checkpoint
+    checkpoint: TreeCheckpoint
     signatures: tuple[NoteSignature, ...]
 
     @classmethod
-    def sign(cls, checkpoint: Checkpoint, identity: Identity, name: str) -> SignedCheckpoint:
+    def sign(cls, checkpoint: TreeCheckpoint, identity: Identity, name: str) -> SignedCheckpoint:
         """Sign ``checkpoint`` in the name of ``name``."""
         return cls(checkpoint, ()).cosign(identity, name)
 
@@ -101,7 +112,7 @@ class SignedCheckpoint:
         origin, size, root = lines[:3]
         if not (_ORIGIN.fullmatch(origin) and _SIZE.fullmatch(size) and int(size) <= MAX_INTEGER):
             raise _damaged("has an impossible origin or size", where)
-        checkpoint = Checkpoint(origin, int(size), _from_base64(root, _ROOT_BYTES, where))
+        checkpoint = TreeCheckpoint(origin, int(size), _from_base64(root, _ROOT_BYTES, where))
         signatures = tuple(_signature_line(line, where) for line in lines[4:-1])
         if len({name for name, _ in signatures}) != len(signatures):
             raise _damaged("has two signatures of one name", where)
@@ -114,7 +125,7 @@ class SignedCheckpoint:
         if any(name == known for known, _ in self.signatures):
             raise ValueError(f"{name} has signed this checkpoint")
         signature = identity.sign(self.checkpoint.text().encode("ascii"))
-        added = (name, key_hash(name, identity.public) + signature)
+        added = (name, checkpoint_key_hash(name, identity.public) + signature)
         return replace(self, signatures=(*self.signatures, added))
 
     def to_text(self) -> str:
@@ -139,7 +150,7 @@ class SignedCheckpoint:
             )
         message = self.checkpoint.text().encode("ascii")
         for name, value in self.signatures:
-            if value[:_HASH_BYTES] != key_hash(name, keys[name]):
+            if value[:_HASH_BYTES] != checkpoint_key_hash(name, keys[name]):
                 raise _damaged(f"is signed with another key than that of {name}", where)
             try:
                 keys[name].verify(value[_HASH_BYTES:], message)
@@ -147,7 +158,17 @@ class SignedCheckpoint:
                 raise _damaged(f"has an invalid signature of {name}", where) from error
 
 
-def key_hash(name: str, key: PublicIdentity) -> bytes:
+def checkpoint_origin(run_id: str) -> str:
+    """Name of a run's ledger in its checkpoints."""
+    return f"clicooper-hpc/{run_id}"
+
+
+def checkpoint_signer(segment: int) -> str:
+    """Name under which the trainer of ``segment`` (from 1) signs checkpoints."""
+    return f"trainer-{segment}"
+
+
+def checkpoint_key_hash(name: str, key: PublicIdentity) -> bytes:
     """First 4 bytes of SHA-256(name || 0x0A || 0x01 || key): a hint which key signed."""
     content = name.encode("ascii") + b"\n" + _ED25519 + key.raw
     return hashlib.sha256(content).digest()[:_HASH_BYTES]

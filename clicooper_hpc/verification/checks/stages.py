@@ -1,0 +1,178 @@
+"""Checks of what was signed in the stages: enrolments, tickets, hand-offs, proofs, both chains."""
+
+from __future__ import annotations
+
+from clicooper_hpc.provenance.envelope import require_envelope_signatures
+from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
+from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
+from clicooper_hpc.provenance.proof_rules import (
+    ProofPart,
+    StageFacts,
+    expected_proof,
+    expected_ticket,
+    proof_differences,
+    proved_state_before,
+    ticket_differences,
+)
+from clicooper_hpc.provenance.statement_fields import TreeHead
+from clicooper_hpc.provenance.statements import (
+    Enrolment,
+    Handoff,
+    StageProof,
+    Ticket,
+    environment_digest,
+)
+from clicooper_hpc.verification.ledger_view import Findings, LedgerView
+
+__all__ = [
+    "check_ledger_enrolments",
+    "check_stage_continuity",
+    "check_stage_handoffs",
+    "check_stage_links",
+    "check_stage_proofs",
+    "check_stage_tickets",
+    "expect_tree_head",
+]
+
+
+def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
+    """Check signatures, keys and the run statement they name."""
+    allowed = view.evidence.allowed_keys
+    marks = view.evidence.marks
+    for place, entry, enrolment in view.all_of(Enrolment):
+        key = view.key(enrolment.segment)
+        with findings.at(place):
+            require_envelope_signatures(entry.envelope, [key])
+        findings.expect(place, "the run statement", enrolment.run, view.entries[0].digest)
+        if allowed is not None and key not in allowed:
+            findings.problem(place, f"the job does not allow the key {key.keyid[:16]}...")
+        if marks is not None and (enrolment.mark is not None) != marks:
+            findings.problem(place, "it names no mark" if marks else "it names a mark")
+        if enrolment.mark is not None:
+            with findings.at(place):
+                _check_plan(enrolment.mark.plan(), findings, place)
+    return f"trainers: {view.run.segments}, keys " + (
+        "allowed by the job" if allowed is not None else "not restricted by the job"
+    )
+
+
+def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
+    """Check the owner's orders against the run statement and the ledger before them."""
+    nonces: set[str] = set()
+    for entry_id, entry, ticket in view.all_of(Ticket):
+        with findings.at(entry_id):
+            require_envelope_signatures(entry.envelope, [view.owner])
+        # All trainers of a stage share its data: segment 1's ticket speaks for the others.
+        first = view.statement_at(Ticket, EntryId("ticket", entry_id.stage, 1))
+        expected = expected_ticket(
+            view.run,
+            entry_id.stage,
+            entry_id.segment,
+            data_order=first.data_order,
+            samples=first.samples,
+            ledger=None,
+        )
+        steps = (ticket.first_step, ticket.last_step)
+        wanted = (expected["first_step"], expected["last_step"])
+        findings.expect(entry_id, "the range of steps", steps, wanted)
+        for one in ticket_differences(ticket, expected):
+            if one.field not in ("first_step", "last_step"):
+                findings.expect(entry_id, one.words, one.found, one.wanted)
+        if ticket.nonce in nonces:
+            findings.problem(entry_id, "its nonce was used before")
+        nonces.add(ticket.nonce)
+        size = view.order.size_before_stage(entry_id.stage)
+        expect_tree_head(view, findings, entry_id, ticket.ledger, size)
+    return f"tickets: {len(nonces)}"
+
+
+def check_stage_handoffs(view: LedgerView, findings: Findings) -> str:
+    """Check that both ends signed, and that gradients went only where they may."""
+    count = 0
+    for place, entry, handoff in view.all_of(Handoff):
+        count += 1
+        with findings.at(place):
+            ends = [view.key(handoff.boundary), view.key(handoff.boundary + 1)]
+            require_envelope_signatures(entry.envelope, ends)
+        among_trainers = handoff.boundary > 0
+        # Later on trainer 1 may have everything in its cache.
+        if not handoff.forward.messages and (among_trainers or handoff.stage == 0):
+            findings.problem(place, "nothing went forward")
+        back = handoff.backward.messages
+        if back and not among_trainers:
+            findings.problem(place, f"{back} messages went back to the owner")
+        elif among_trainers and bool(back) != (view.run.coupling == "backprop"):
+            findings.problem(place, f"{back} messages went back in a {view.run.coupling} run")
+    return f"hand-offs: {count}"
+
+
+def check_stage_proofs(view: LedgerView, findings: Findings) -> str:
+    """Check signatures, tickets and amounts of work."""
+    count = moved = 0
+    enrolled = {
+        enrolment.segment: environment_digest(enrolment.environment).hex
+        for _, _, enrolment in view.all_of(Enrolment)
+    }
+    for entry_id, entry, proof in view.all_of(StageProof):
+        count += 1
+        moved += proof.environment != enrolled[entry_id.segment]
+        with findings.at(entry_id):
+            require_envelope_signatures(entry.envelope, [view.key(entry_id.segment)])
+        _expect_part(view, findings, entry_id, proof, "work")
+    # A requeued job may run elsewhere: worth saying, nothing wrong.
+    return f"proofs: {count}, in another environment than enrolled: {moved}"
+
+
+def check_stage_continuity(view: LedgerView, findings: Findings) -> str:
+    """Check that every proof continues the one before it."""
+    for entry_id, _, proof in view.all_of(StageProof):
+        _expect_part(view, findings, entry_id, proof, "time")
+    return f"chains: {view.run.segments}, stages: {view.run.stages}"
+
+
+def check_stage_links(view: LedgerView, findings: Findings) -> str:
+    """Check that every proof builds on its neighbours'."""
+    for entry_id, _, proof in view.all_of(StageProof):
+        _expect_part(view, findings, entry_id, proof, "neighbours")
+    return f"segments: {view.run.segments}, stages: {view.run.stages}"
+
+
+def _expect_part(
+    view: LedgerView, findings: Findings, entry_id: EntryId, proof: StageProof, part: ProofPart
+) -> None:
+    """Hold one part of a proof against the rules, with all that the ledger knows."""
+    stage, segment = entry_id.stage, entry_id.segment
+    last = view.need(last_entry_before(stage, segment)).statement
+    weights, optimizer = proved_state_before(view.run, segment, last)
+    leaving = proof_before = None
+    if segment < view.run.segments:
+        leaving = view.need(EntryId("handoff", stage, segment)).payload
+    if segment > 1:
+        proof_before = view.need(EntryId("stage", stage, segment - 1)).digest
+    facts = StageFacts(
+        entering=view.need(EntryId("handoff", stage, segment - 1)).payload,
+        leaving=leaving,
+        proof_before=proof_before,
+        start_weights=weights,
+        start_optimizer=optimizer,
+    )
+    ticket = view.statement_at(Ticket, EntryId("ticket", stage, segment))
+    expected = expected_proof(view.run, ticket, facts, view.digest_of)
+    for one in proof_differences(proof, expected, part):
+        findings.expect(entry_id, one.words, one.found, one.wanted)
+
+
+def _check_plan(plan: MarkPlan, findings: Findings, place: EntryId) -> None:
+    if plan.least_statistic < LEAST_STATISTIC:
+        findings.problem(
+            place,
+            f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
+        )
+
+
+def expect_tree_head(
+    view: LedgerView, findings: Findings, place: EntryId, head: TreeHead, size: int
+) -> None:
+    """Compare the ledger head that a statement of the owner names with the tree."""
+    findings.expect(place, "the size of the ledger before it", head.size, size)
+    findings.expect(place, "the root of the ledger before it", head.root, view.root_at(size))
