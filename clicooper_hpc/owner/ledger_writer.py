@@ -19,7 +19,7 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     parse_statement,
 )
-from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_origin
+from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.tables import ENVELOPE_BYTES, NOTE_BYTES
 from clicooper_hpc.training.stage_order import StageOrder
@@ -58,7 +58,7 @@ class LedgerWriter:
         self._orders = orders
         self._writer = writer
         self.order = LedgerOrder(run.segments, run.stages)
-        self.ledger = LedgerReplica(checkpoint_origin(run.run_id), self.order)
+        self.ledger = LedgerReplica(run.run_id, self.order)
         self._published = 0
 
     @property

@@ -13,6 +13,7 @@ from clicooper_hpc.provenance.tree_checkpoint import (
     OWNER_NAME,
     SignedCheckpoint,
     TreeCheckpoint,
+    checkpoint_origin,
 )
 
 __all__ = ["LedgerReplica"]
@@ -33,8 +34,8 @@ class LedgerReplica:
         Envelopes as stored, in order.
     """
 
-    def __init__(self, origin: str, order: LedgerOrder) -> None:
-        self.origin = origin
+    def __init__(self, run_id: str, order: LedgerOrder) -> None:
+        self.origin = checkpoint_origin(run_id)
         self.order = order
         self.entries: list[bytes] = []
         self._tree = MerkleTree()

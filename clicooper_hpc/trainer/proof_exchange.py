@@ -38,7 +38,7 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     parse_statement,
 )
-from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
+from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.training.message_digests import Channel, Record
 from clicooper_hpc.training.stage_order import StageOrder
@@ -240,6 +240,12 @@ class ProofExchange:
         for one in signed[len(heads) :]:
             self._store_head(one)
         self.last_checkpoint = signed[-1]
+
+    def cosign(self, checkpoint: SignedCheckpoint) -> None:
+        """Add this rank's signature to the checkpoint of the finished ledger, for the owner."""
+        name = checkpoint_signer(self._segment)
+        signed = checkpoint.cosign(self._participant.identity, name)
+        self.send_to_gather(signed.to_text().encode())
 
     def parse_from_owner(self, content: bytes, where: str) -> Envelope:
         """Read an envelope that the owner alone must have signed."""

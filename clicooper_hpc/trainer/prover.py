@@ -43,20 +43,15 @@ from clicooper_hpc.provenance.statements import (
     environment_digest,
     parse_statement,
 )
-from clicooper_hpc.provenance.tensor_digest import digest_tensors
-from clicooper_hpc.provenance.tree_checkpoint import checkpoint_origin, checkpoint_signer
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.runstore.checkpoints import keep_state
-from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.marker import Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
-from clicooper_hpc.trainer.proof_tables import ProofTables
+from clicooper_hpc.trainer.stage_recorder import StageRecorder, StateRoots
 from clicooper_hpc.training.agenda import StageEnd, StageStart
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
-from clicooper_hpc.training.state import TRAINING, WEIGHTS, export_state
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -73,22 +68,6 @@ class ProverSettings:
     job_digest: str
     environment: Mapping[str, str]
     run: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class StateRoots:
-    """Tensor roots (32 bytes) of weights and of what else training needs."""
-
-    weights: bytes
-    training: bytes
-
-    @classmethod
-    def of_state(cls, content: bytes) -> StateRoots:
-        """Digest a state as `export_state` names its tensors, a safetensors file."""
-        return cls(
-            digest_tensors(content, prefix=WEIGHTS).value,
-            digest_tensors(content, prefix=TRAINING).value,
-        )
 
 
 @dataclass(slots=True)
@@ -124,16 +103,16 @@ class Prover:
         self._runtime = runtime
         self._log = log
         self._marker = marker
-        self._tables = ProofTables(writer)
         self._settings = settings
         self._participant = settings.participant
         self._segment = world.rank
+        self._recorder = StageRecorder(world.rank, runtime, writer, settings.run)
         self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
         self._orders = stage_orders(course.agenda)
-        ledger = LedgerReplica(checkpoint_origin(settings.participant.run_id), self._order)
+        ledger = LedgerReplica(settings.participant.run_id, self._order)
         self._exchange = ProofExchange(world, settings.participant, ledger, writer)
         self._exchange_s = 0.0
-        self._roots = StateRoots.of_state(self.state())
+        self._roots = StateRoots.of_state(self._recorder.pack_state())
         self._now: _Stage | None = None
         self._run: RunStatement
 
@@ -176,7 +155,7 @@ class Prover:
             Rows of the table ``messages`` that stay.
         """
         self._exchange.take_whole_ledger(heads)
-        self._tables.messages = messages
+        self._recorder.messages = messages
         where = "run statement of the owner"
         entry = self._exchange.ledger.entry("run")
         self._check_run(parse_statement(self._exchange.parse_from_owner(entry, where).payload))
@@ -239,25 +218,18 @@ class Prover:
         now = self._stage()
         self._runtime.after_update = None
         begun = time.perf_counter()
-        content = self.state() if content is None else content
+        content = self._recorder.pack_state() if content is None else content
         roots = StateRoots.of_state(content)
         if self.is_proved(event.stage):
             self._compare_with_proof(event.stage, roots)
             self._roots = roots
             self._log.take()
             return
-        if self._settings.run is not None:
-            keep_state(
-                self._settings.run,
-                stage=event.stage,
-                segment=self._segment,
-                step=event.last,
-                content=content,
-            )
+        self._recorder.keep_state(event.stage, event.last, content)
         ended = time.perf_counter()
         records, times = self._log.take()
-        self._tables.append_messages(event.stage, records)
-        self._tables.append_proving_times(
+        self._recorder.append_messages(event.stage, records)
+        self._recorder.append_proving_times(
             event.stage,
             {
                 "mark_s": 0.0 if self._marker is None else self._marker.take_seconds(),
@@ -268,7 +240,7 @@ class Prover:
                 "stage_s": ended - now.begun,
             },
         )
-        tables = self._tables.seal_stage()
+        tables = self._recorder.seal_stage()
         handoff_in, before = self._exchange.receive_handoff(self._run, event.stage, records)  # (4)
         handoff_out = self._exchange.sign_handoff(event.stage, records)
         facts = StageFacts(
@@ -331,18 +303,13 @@ class Prover:
         checkpoint = self._exchange.last_checkpoint
         if checkpoint is None or checkpoint.checkpoint.size < self._order.size:
             checkpoint = self._exchange.take_update({})
-        signed = checkpoint.cosign(self._participant.identity, checkpoint_signer(self._segment))
-        self._exchange.send_to_gather(signed.to_text().encode())
+        self._exchange.cosign(checkpoint)
         self._log.close()
 
     def _check_run(self, run: Predicate) -> None:
         self._run = self._exchange.accept_run(
             run, job_digest=self._settings.job_digest, weights=self._roots.weights.hex()
         )
-
-    def state(self) -> bytes:
-        """Return the whole state of the segment as a safetensors file."""
-        return pack_tensors(export_state(self._runtime), {})
 
     def _stage(self) -> _Stage:
         if self._now is None:

@@ -11,12 +11,12 @@
  6. Enrolments: every trainer signed up for this run statement with a key the job allows, and the
     marks are planned strong enough.
  7. Tickets: the owner signed every order to train; it names its range of steps, the job, the order
-    of the data, the ledger before it, and a nonce used once.
+    of the data and the number of samples, the ledger before it, and a nonce used once.
  8. Hand-offs: both ends of every boundary signed the same record of messages; between trainers
     activations went forward and, unless the run is one-way, gradients back; nothing went back to
     the owner.
  9. Proofs: the trainer of its segment signed every proof; it answers its ticket and counts the
-    ordered steps.
+    ordered steps and samples.
 10. Chain in time: every proof names the one before it and starts from the weights and the optimizer
     state that one ended with, the first from the initial weights.
 11. Chain across trainers: every proof names the proof of the segment before it and the hand-offs on

@@ -100,7 +100,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "Tickets",
         "the owner signed every order to train; it names its range of steps, the job, the "
-        "order of the data, the ledger before it, and a nonce used once.",
+        "order of the data and the number of samples, the ledger before it, and a nonce used once.",
         check_stage_tickets,
         (3,),
     ),
@@ -115,7 +115,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "Proofs",
         "the trainer of its segment signed every proof; it answers its ticket and counts "
-        "the ordered steps.",
+        "the ordered steps and samples.",
         check_stage_proofs,
         (3,),
     ),
