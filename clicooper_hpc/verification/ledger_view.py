@@ -116,18 +116,18 @@ class LedgerView:
         """Return the public key of ``rank`` (0 the owner)."""
         return self.trainers[rank - 1] if rank else self.owner
 
-    def get(self, place: EntryId) -> LedgerEntry | None:
-        """Return the entry at ``place``, or None when the ledger ends before it.
+    def get(self, entry_id: EntryId) -> LedgerEntry | None:
+        """Return the entry of ``entry_id``, or None when the ledger ends before it.
 
         Raises
         ------
         EvidenceError
-            A run of this shape has no such place.
+            A run of this shape has no such entry_id.
         """
         try:
-            index = self.order.index_of(place.kind, place.stage, place.segment)
+            index = self.order.index_of(entry_id.kind, entry_id.stage, entry_id.segment)
         except ValueError:
-            raise EvidenceError(f"the run has no {place}") from None
+            raise EvidenceError(f"the run has no {entry_id}") from None
         return self.entries[index] if index < len(self.entries) else None
 
     def need(self, entry: EntryId) -> LedgerEntry:
@@ -146,7 +146,7 @@ class LedgerView:
         return bytes.fromhex(self.need(entry).digest)
 
     def all_of(self, kind: type[_P]) -> Iterator[tuple[EntryId, LedgerEntry, _P]]:
-        """Yield place, entry and statement of every entry of one kind, in order."""
+        """Yield id, entry and statement of every entry of one kind, in order."""
         for entry in self.entries:
             if isinstance(entry.statement, kind):
                 yield self.order.entry_at(entry.index), entry, entry.statement

@@ -172,20 +172,20 @@ def _sizes_fit(content: _Tables, sizes: Sequence[int], *, complete: bool) -> boo
 
 
 def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
-    """Tell whether kind, segment and stage beside each envelope are those of its place."""
+    """Tell whether kind, segment and stage beside each envelope are those of the order."""
     order = LedgerOrder(len(run.ranks) - 1, stages)
     columns = (_column(content, "ledger", name) for name in ("entry", "kind", "segment", "stage"))
     for index, (entry, kind, segment, stage) in enumerate(zip(*columns, strict=True)):
         if index >= order.size:
             return False
-        place = order.entry_at(index)
-        of_stage = place.kind in ("ticket", "handoff", "stage")
-        no_segment = place.kind in ("run", "delivery")
+        entry_id = order.entry_at(index)
+        of_stage = entry_id.kind in ("ticket", "handoff", "stage")
+        no_segment = entry_id.kind in ("run", "delivery")
         wanted = (
             index,
-            place.kind.encode(),
-            -1 if no_segment else place.segment,
-            place.stage if of_stage else -1,
+            entry_id.kind.encode(),
+            -1 if no_segment else entry_id.segment,
+            entry_id.stage if of_stage else -1,
         )
         if (int(entry), bytes(kind), int(segment), int(stage)) != wanted:
             return False

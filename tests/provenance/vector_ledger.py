@@ -97,7 +97,7 @@ def weights_file(weights: NDArray[np.float32]) -> bytes:
     return stored({_NAME: ("F32", SHAPE, weights.tobytes())})
 
 
-class _Book:
+class _GrowingLedger:
     """Entries, tree and checkpoints as they grow."""
 
     def __init__(self) -> None:
@@ -139,21 +139,21 @@ class _Book:
 
 def ledger(parts: Parts) -> dict[str, Vector]:
     """Return the vectors ``ledger``, ``chain`` and ``mark``; digests come from ``parts``."""
-    book = _Book()
-    run = book.add(_run(parts), "owner")
+    growing = _GrowingLedger()
+    run = growing.add(_run(parts), "owner")
     claim = MarkPlanClaim.of(_PLAN, mark_key_root(RUN_ID, 1, MASTER, 1))
-    enrolment = book.add(
+    enrolment = growing.add(
         Enrolment(
             run_id=RUN_ID, run=run.digest().hex, segment=1, mark=claim, environment=ENVIRONMENT
         ),
         "trainer",
     )
-    book.checkpoint()
-    ticket = book.add(_ticket(parts, book.head()), "owner")
+    growing.checkpoint()
+    ticket = growing.add(_ticket(parts, growing.head()), "owner")
     flow, nothing = (
         Flow.model_validate(parts["messages"][name]) for name in ("flow", "no_messages")
     )
-    handoff = book.add(
+    handoff = growing.add(
         Handoff(run_id=RUN_ID, stage=0, boundary=0, forward=flow, backward=nothing),
         "owner",
         "trainer",
@@ -168,7 +168,7 @@ def ledger(parts: Parts) -> dict[str, Vector]:
     }
     chain = mark_chain(**{name: bytes.fromhex(value) for name, value in chain_parts.items()})
     mark, weights = _mark(chain.value)
-    book.add(
+    growing.add(
         StageProof(
             run_id=RUN_ID,
             segment=1,
@@ -195,8 +195,8 @@ def ledger(parts: Parts) -> dict[str, Vector]:
         ),
         "trainer",
     )
-    book.checkpoint()
-    book.add(
+    growing.checkpoint()
+    growing.add(
         DeliveryStatement(
             run_id=RUN_ID,
             segments=(
@@ -204,19 +204,19 @@ def ledger(parts: Parts) -> dict[str, Vector]:
             ),
             results={"clean_accuracy": "0.875000"},
             tables=parts["index"]["owner_tables"],
-            ledger=book.head(),
+            ledger=growing.head(),
         ),
         "owner",
     )
-    book.checkpoint("trainer")
+    growing.checkpoint("trainer")
     return {
         "chain": {**chain_parts, "value": chain.hex},
         "ledger": {
             "run_id": RUN_ID,
             "job": JOB,
             "card": CARD,
-            "entries": book.entries,
-            "checkpoints": book.checkpoints,
+            "entries": growing.entries,
+            "checkpoints": growing.checkpoints,
         },
         "mark": mark,
     }

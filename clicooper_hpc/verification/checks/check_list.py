@@ -9,23 +9,23 @@ from typing import Final
 from clicooper_hpc.verification.checks.files import (
     check_checkpoint_files,
     check_delivered_files,
-    check_ledger_keys,
     check_table_files,
 )
 from clicooper_hpc.verification.checks.ledger import (
     check_ledger_checkpoints,
     check_ledger_completeness,
+    check_ledger_enrolments,
     check_ledger_entries,
+    check_ledger_keys,
     check_ledger_order,
     check_ledger_replicas,
     check_ledger_run,
 )
-from clicooper_hpc.verification.checks.marks import check_marks
 from clicooper_hpc.verification.checks.stages import (
-    check_ledger_enrolments,
     check_stage_continuity,
     check_stage_handoffs,
     check_stage_links,
+    check_stage_marks,
     check_stage_proofs,
     check_stage_tickets,
 )
@@ -136,7 +136,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         "Marks",
         "every mark is keyed with the chain value of all that came before it and its "
         "enrolled key, and its trainer read it back beyond chance.",
-        check_marks,
+        check_stage_marks,
         (3,),
     ),
     Check(

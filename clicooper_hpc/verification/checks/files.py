@@ -13,23 +13,22 @@ from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotAppl
 __all__ = [
     "check_checkpoint_files",
     "check_delivered_files",
-    "check_ledger_keys",
     "check_table_files",
 ]
 
 
 def check_delivered_files(view: LedgerView, findings: Findings) -> str:
     """Compare the delivery with the last proofs, and the delivered files with the delivery."""
-    place = EntryId("delivery")
+    entry_id = EntryId("delivery")
     entry, delivery = _delivery(view)
-    with findings.at(place):
+    with findings.at(entry_id):
         require_envelope_signatures(entry, [view.owner])
-    findings.expect(place, "the number of segments", len(delivery.segments), view.run.segments)
+    findings.expect(entry_id, "the number of segments", len(delivery.segments), view.run.segments)
     for one in delivery.segments[: view.run.segments]:
         proof = _proof(view, EntryId("stage", view.run.stages - 1, one.segment))
         what = f"the weights of segment {one.segment}"
-        findings.expect(place, what, one.weights, proof.weights_out)
-    expect_tree_head(view, findings, place, delivery.ledger, view.order.size - 1)
+        findings.expect(entry_id, what, one.weights, proof.weights_out)
+    expect_tree_head(view, findings, entry_id, delivery.ledger, view.order.size - 1)
     files = view.evidence.segments
     if files is None:
         return "no delivered files are at hand to compare"
@@ -46,16 +45,16 @@ def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
         raise NotApplicableError("no checkpoint files were kept")
     waiting = 0
     for (stage, segment), found in sorted(roots.items()):
-        place = EntryId("stage", stage, segment)
+        entry_id = EntryId("stage", stage, segment)
         where = f"checkpoint of segment {segment}, stage {stage}"
         with findings.at(where):
-            entry = view.get(place)
+            entry = view.get(entry_id)
             if entry is None:
                 waiting += 1
             elif isinstance(found, Unreadable):
                 findings.problem(where, found.reason)
             else:
-                proof = _proof(view, place)
+                proof = _proof(view, entry_id)
                 findings.expect(where, "the digest of its weights", found[0], proof.weights_out)
                 findings.expect(where, "the digest of its optimizer", found[1], proof.optimizer_out)
     total = view.run.stages * view.run.segments
@@ -68,7 +67,8 @@ def check_table_files(view: LedgerView, findings: Findings) -> str:
     if not tables:
         raise NotApplicableError("no metric tables are at hand")
     signed = {
-        (place.segment, place.stage): proof.tables for place, _, proof in view.all_of(StageProof)
+        (entry_id.segment, entry_id.stage): proof.tables
+        for entry_id, _, proof in view.all_of(StageProof)
     }
     for _, _, delivery in view.all_of(DeliveryStatement):
         signed[0, view.run.stages] = delivery.tables
@@ -88,35 +88,16 @@ def check_table_files(view: LedgerView, findings: Findings) -> str:
     return f"blocks of rows: {len(signed)}" + _waiting(waiting)
 
 
-def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
-    """Compare the keys of the run with those the user brought along."""
-    owner, trainers = view.evidence.owner_key, view.evidence.trainer_keys
-    if owner is None and trainers is None:
-        raise NotApplicableError(
-            "no keys were given; whoever wrote this run may have made all its keys"
-        )
-    compared = []
-    if owner is not None:
-        findings.expect("owner", "the key", view.owner.keyid, owner.keyid)
-        compared.append("owner")
-    if trainers is not None:
-        findings.expect("trainers", "the number of keys", len(trainers), len(view.trainers))
-        for segment, (found, wanted) in enumerate(zip(view.trainers, trainers, strict=False), 1):
-            findings.expect(f"trainer {segment}", "the key", found.keyid, wanted.keyid)
-        compared.append("trainers")
-    return "keys of " + " and ".join(compared)
-
-
 def _delivery(view: LedgerView) -> tuple[Envelope, DeliveryStatement]:
     for _, entry, delivery in view.all_of(DeliveryStatement):
         return entry.envelope, delivery
     raise EvidenceError("the ledger has no delivery")
 
 
-def _proof(view: LedgerView, place: EntryId) -> StageProof:
-    entry = view.get(place)
+def _proof(view: LedgerView, entry_id: EntryId) -> StageProof:
+    entry = view.get(entry_id)
     if entry is None or not isinstance(entry.statement, StageProof):
-        raise EvidenceError(f"the ledger has no {place}")
+        raise EvidenceError(f"the ledger has no {entry_id}")
     return entry.statement
 
 

@@ -9,6 +9,7 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
 from clicooper_hpc.provenance.statements import (
     DeliveryStatement,
     Enrolment,
@@ -31,7 +32,9 @@ from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotAppl
 __all__ = [
     "check_ledger_checkpoints",
     "check_ledger_completeness",
+    "check_ledger_enrolments",
     "check_ledger_entries",
+    "check_ledger_keys",
     "check_ledger_order",
     "check_ledger_replicas",
     "check_ledger_run",
@@ -54,7 +57,7 @@ def check_ledger_entries(view: LedgerView, findings: Findings) -> str:
 
 def check_ledger_run(view: LedgerView, findings: Findings) -> str:
     """Set ``view.run``, its order and keys."""
-    evidence, place = view.evidence, EntryId("run")
+    evidence, entry_id = view.evidence, EntryId("run")
     first = view.entries[0]
     run = first.statement
     if not isinstance(run, RunStatement):
@@ -62,13 +65,13 @@ def check_ledger_run(view: LedgerView, findings: Findings) -> str:
     view.run, view.order = run, LedgerOrder(run.segments, run.stages)
     view.owner = PublicIdentity.from_raw(bytes.fromhex(run.owner))
     view.trainers = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in run.trainers]
-    with findings.at(place):
+    with findings.at(entry_id):
         require_envelope_signatures(first.envelope, [view.owner])
-    findings.expect(place, "the run id", run.run_id, evidence.run_id)
-    findings.expect(place, "the job's digest", run.job_digest, evidence.job_digest)
+    findings.expect(entry_id, "the run id", run.run_id, evidence.run_id)
+    findings.expect(entry_id, "the job's digest", run.job_digest, evidence.job_digest)
     text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
     findings.expect("job text", "its digest", text_digest, run.job_digest)
-    findings.expect(place, "the privacy card's digest", run.card_digest, evidence.card_digest)
+    findings.expect(entry_id, "the privacy card's digest", run.card_digest, evidence.card_digest)
     return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}"
 
 
@@ -78,7 +81,7 @@ def check_ledger_order(view: LedgerView, findings: Findings) -> str:
         if entry.index >= view.order.size:
             findings.problem(f"entry {entry.index}", "it stands behind the delivery")
             break
-        wanted, found = view.order.entry_at(entry.index), _place_of(entry.statement)
+        wanted, found = view.order.entry_at(entry.index), _id_of(entry.statement)
         if found != wanted:
             findings.problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
         findings.expect(
@@ -138,6 +141,27 @@ def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
     return f"cosignatures: {len(view.trainers)}"
 
 
+def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
+    """Check signatures, keys and the run statement they name."""
+    allowed = view.evidence.allowed_keys
+    marks = view.evidence.marks
+    for entry_id, entry, enrolment in view.all_of(Enrolment):
+        key = view.key(enrolment.segment)
+        with findings.at(entry_id):
+            require_envelope_signatures(entry.envelope, [key])
+        findings.expect(entry_id, "the run statement", enrolment.run, view.entries[0].digest)
+        if allowed is not None and key not in allowed:
+            findings.problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
+        if marks is not None and (enrolment.mark is not None) != marks:
+            findings.problem(entry_id, "it names no mark" if marks else "it names a mark")
+        if enrolment.mark is not None:
+            with findings.at(entry_id):
+                _check_plan(enrolment.mark.plan(), findings, entry_id)
+    return f"trainers: {view.run.segments}, keys " + (
+        "allowed by the job" if allowed is not None else "not restricted by the job"
+    )
+
+
 def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
     """Compare the ledger with the heads that trainers stored on their own."""
     heads = view.evidence.trainer_heads
@@ -158,7 +182,34 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
 
 
-def _place_of(statement: Predicate) -> EntryId:
+def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
+    """Compare the keys of the run with those the user brought along."""
+    owner, trainers = view.evidence.owner_key, view.evidence.trainer_keys
+    if owner is None and trainers is None:
+        raise NotApplicableError(
+            "no keys were given; whoever wrote this run may have made all its keys"
+        )
+    compared = []
+    if owner is not None:
+        findings.expect("owner", "the key", view.owner.keyid, owner.keyid)
+        compared.append("owner")
+    if trainers is not None:
+        findings.expect("trainers", "the number of keys", len(trainers), len(view.trainers))
+        for segment, (found, wanted) in enumerate(zip(view.trainers, trainers, strict=False), 1):
+            findings.expect(f"trainer {segment}", "the key", found.keyid, wanted.keyid)
+        compared.append("trainers")
+    return "keys of " + " and ".join(compared)
+
+
+def _check_plan(plan: MarkPlan, findings: Findings, entry_id: EntryId) -> None:
+    if plan.least_statistic < LEAST_STATISTIC:
+        findings.problem(
+            entry_id,
+            f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
+        )
+
+
+def _id_of(statement: Predicate) -> EntryId:
     match statement:
         case Enrolment():
             return EntryId("enrolment", 0, statement.segment)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from clicooper_hpc.provenance.envelope import require_envelope_signatures
 from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
-from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
 from clicooper_hpc.provenance.proof_rules import (
     ProofPart,
     StageFacts,
     expected_proof,
     expected_ticket,
+    mark_chain_of,
     proof_differences,
     proved_state_before,
     ticket_differences,
@@ -22,38 +25,20 @@ from clicooper_hpc.provenance.statements import (
     Ticket,
     environment_digest,
 )
-from clicooper_hpc.verification.ledger_view import Findings, LedgerView
+from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
 __all__ = [
-    "check_ledger_enrolments",
     "check_stage_continuity",
     "check_stage_handoffs",
     "check_stage_links",
+    "check_stage_marks",
     "check_stage_proofs",
     "check_stage_tickets",
     "expect_tree_head",
 ]
 
-
-def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
-    """Check signatures, keys and the run statement they name."""
-    allowed = view.evidence.allowed_keys
-    marks = view.evidence.marks
-    for place, entry, enrolment in view.all_of(Enrolment):
-        key = view.key(enrolment.segment)
-        with findings.at(place):
-            require_envelope_signatures(entry.envelope, [key])
-        findings.expect(place, "the run statement", enrolment.run, view.entries[0].digest)
-        if allowed is not None and key not in allowed:
-            findings.problem(place, f"the job does not allow the key {key.keyid[:16]}...")
-        if marks is not None and (enrolment.mark is not None) != marks:
-            findings.problem(place, "it names no mark" if marks else "it names a mark")
-        if enrolment.mark is not None:
-            with findings.at(place):
-                _check_plan(enrolment.mark.plan(), findings, place)
-    return f"trainers: {view.run.segments}, keys " + (
-        "allowed by the job" if allowed is not None else "not restricted by the job"
-    )
+#: exp(-T**2 / 2) = 2**-64: a mark read back with less than this could be chance (Hoeffding).
+_LEAST_STATISTIC: Final = 9.42
 
 
 def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
@@ -89,20 +74,20 @@ def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
 def check_stage_handoffs(view: LedgerView, findings: Findings) -> str:
     """Check that both ends signed, and that gradients went only where they may."""
     count = 0
-    for place, entry, handoff in view.all_of(Handoff):
+    for entry_id, entry, handoff in view.all_of(Handoff):
         count += 1
-        with findings.at(place):
+        with findings.at(entry_id):
             ends = [view.key(handoff.boundary), view.key(handoff.boundary + 1)]
             require_envelope_signatures(entry.envelope, ends)
         among_trainers = handoff.boundary > 0
         # Later on trainer 1 may have everything in its cache.
         if not handoff.forward.messages and (among_trainers or handoff.stage == 0):
-            findings.problem(place, "nothing went forward")
+            findings.problem(entry_id, "nothing went forward")
         back = handoff.backward.messages
         if back and not among_trainers:
-            findings.problem(place, f"{back} messages went back to the owner")
+            findings.problem(entry_id, f"{back} messages went back to the owner")
         elif among_trainers and bool(back) != (view.run.coupling == "backprop"):
-            findings.problem(place, f"{back} messages went back in a {view.run.coupling} run")
+            findings.problem(entry_id, f"{back} messages went back in a {view.run.coupling} run")
     return f"hand-offs: {count}"
 
 
@@ -137,6 +122,42 @@ def check_stage_links(view: LedgerView, findings: Findings) -> str:
     return f"segments: {view.run.segments}, stages: {view.run.stages}"
 
 
+def check_stage_marks(view: LedgerView, findings: Findings) -> str:
+    """Compute the chain values again and look at what the trainers read back."""
+    enrolled = {enrolment.segment: enrolment.mark for _, _, enrolment in view.all_of(Enrolment)}
+    count = 0
+    weakest = math.inf
+    for entry_id, _, proof in view.all_of(StageProof):
+        if (proof.mark is None) != (enrolled[entry_id.segment] is None):
+            what = "it has no mark" if proof.mark is None else "it claims a mark never enrolled"
+            findings.problem(entry_id, what)
+        if proof.mark is None:
+            continue
+        count += 1
+        chain = mark_chain_of(
+            view.digest_of,
+            entry_id.stage,
+            entry_id.segment,
+            weights=proof.weights_in,
+            public_key=view.key(entry_id.segment).raw,
+        )
+        findings.expect(entry_id, "the chain value", proof.mark.chain, chain.hex)
+        findings.expect(
+            entry_id, "the index of the mark key", proof.mark.leaf_index, entry_id.stage
+        )
+        statistic = float(proof.mark.statistic)
+        weakest = min(weakest, statistic)
+        if statistic < _LEAST_STATISTIC:
+            findings.problem(entry_id, f"its mark reads {statistic:.2f}, below {_LEAST_STATISTIC}")
+        if proof.mark.errors:
+            findings.problem(entry_id, f"its mark was read with {proof.mark.errors} wrong bits")
+    if not any(enrolled.values()) and not findings:
+        raise NotApplicableError("no segment carries a mark")
+    bare = sum(mark is None for mark in enrolled.values())
+    claimed = f", weakest statistic claimed: {weakest:.2f}" if count else ""
+    return f"marks: {count}, segments without: {bare}{claimed}; reading one takes its key"
+
+
 def _expect_part(
     view: LedgerView, findings: Findings, entry_id: EntryId, proof: StageProof, part: ProofPart
 ) -> None:
@@ -162,17 +183,9 @@ def _expect_part(
         findings.expect(entry_id, one.words, one.found, one.wanted)
 
 
-def _check_plan(plan: MarkPlan, findings: Findings, place: EntryId) -> None:
-    if plan.least_statistic < LEAST_STATISTIC:
-        findings.problem(
-            place,
-            f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
-        )
-
-
 def expect_tree_head(
-    view: LedgerView, findings: Findings, place: EntryId, head: TreeHead, size: int
+    view: LedgerView, findings: Findings, entry_id: EntryId, head: TreeHead, size: int
 ) -> None:
     """Compare the ledger head that a statement of the owner names with the tree."""
-    findings.expect(place, "the size of the ledger before it", head.size, size)
-    findings.expect(place, "the root of the ledger before it", head.root, view.root_at(size))
+    findings.expect(entry_id, "the size of the ledger before it", head.size, size)
+    findings.expect(entry_id, "the root of the ledger before it", head.root, view.root_at(size))
