@@ -87,6 +87,7 @@ class LedgerWriter:
         """Add an entry and return it as stored."""
         entry = self.order.entry_at(self.ledger.size)
         content = self.ledger.append(envelope)
+        # A cut envelope could never be verified: better no run than one without evidence.
         if len(content) > ENVELOPE_BYTES:
             raise UsageError(
                 f"the {entry} has {len(content)} bytes; at most {ENVELOPE_BYTES} are stored",
@@ -146,6 +147,7 @@ class LedgerWriter:
             if checkpoint.checkpoint.size < self.order.size:  # the last one waits for its cosigners
                 self.store_checkpoint(checkpoint)
         stage = self.proved
+        # Orders come one after the other; those of proved stages are passed by.
         for _ in range(stage):
             next(self._orders)
         if stage < self.order.stages:

@@ -169,6 +169,7 @@ class LogOperator:
     def log_stage(self, event: StageEnd) -> None:
         """(2), (3) Take the proofs of a stage into the ledger, unless done before a restart."""
         stage, segments = event.stage, self._ledger.order.segments
+        # Also for a stage that is proved already: its messages belong to no other.
         records, _ = self._log.take()
         if stage < self._ledger.proved:
             self._samples = 0
@@ -193,6 +194,7 @@ class LogOperator:
         statements = [
             self._check_proof(stage, segment, messages) for segment in range(1, segments + 1)
         ]
+        # Rules say what a proof names; only the owner knows what it sent to trainer 1.
         if messages[0].handoff.payload != mine.payload:
             raise EvidenceError(
                 "trainer 1 signed another hand-off than the owner", where=f"stage {stage}"
@@ -221,6 +223,7 @@ class LogOperator:
             before a restart.
         """
         for segment, (proved, delivered) in enumerate(zip(self._weights, weights, strict=True), 1):
+            # Here and not only in `verify`: the owner must not sign for what it did not order.
             if proved != delivered:
                 raise EvidenceError(
                     "the delivered weights are not those of the last proof",
@@ -255,6 +258,7 @@ class LogOperator:
             where = f"checkpoint cosigned by rank {segment}"
             name, key = checkpoint_signer(segment), self._settings.trainers[segment - 1]
             theirs = SignedCheckpoint.parse(content.decode("utf-8", "replace"), where=where)
+            # Both signatures: the trainer cosigned the owner's checkpoint, not one of its own.
             theirs.verify({OWNER_NAME: self._settings.identity.public, name: key}, where=where)
             if theirs.checkpoint != signed.checkpoint:
                 raise EvidenceError("is of another ledger", where=where)
@@ -294,6 +298,7 @@ class LogOperator:
         _, proof = self._signed(content, StageProof, [segment], where)
         digest_of = self._ledger.ledger.digest_of
         ticket = self._ledger.read_entry(Ticket, EntryId("ticket", stage, segment))
+        # The plan was signed before the stage; this was counted step by step as it ran.
         if ticket.samples != self._samples:
             raise EvidenceError(
                 f"it orders {ticket.samples} samples; {self._samples} were used",

@@ -1,4 +1,4 @@
-"""One byte string per JSON value: the encoding that everything signed or digested has.
+"""Canonical JSON: one byte string per value, for everything that is signed or digested.
 
 The subset of JSON that every implementation reads alike, in the form of RFC 8785 (JCS): objects
 with ASCII keys, arrays, NFC strings, booleans and integers below 2**53. No floating-point numbers
@@ -65,6 +65,7 @@ def parse_canonical_json(
     EvidenceError
         ``content`` is not the canonical encoding of a value of the subset.
     """
+    # Before anything is parsed: what is read here comes from strangers.
     if len(content) > limit:
         raise _damaged(f"has {len(content)} bytes; at most {limit} are allowed", where)
     try:
@@ -73,6 +74,7 @@ def parse_canonical_json(
             object_pairs_hook=_object,
             parse_int=_integer,
             parse_float=_no_number,
+            # Python reads NaN and Infinity as numbers; JSON knows neither.
             parse_constant=_no_number,
         )
         canonical = encode_canonical_json(value)
@@ -80,12 +82,14 @@ def parse_canonical_json(
         raise _damaged(f"is nested deeper than {MAX_DEPTH} levels", where) from None
     except ValueError as error:
         raise _damaged(f"is not canonical JSON ({error})", where) from error
+    # Two spellings of one value would give one statement two digests.
     if canonical != content:
         raise _damaged("is not canonical JSON (order of keys, spaces or escapes)", where)
     return value
 
 
 def _check(value: object, depth: int) -> None:
+    # Readers recurse: none of them shall run out of stack over a signed document.
     if isinstance(value, (dict, list)) and depth == MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
@@ -99,6 +103,7 @@ def _check(value: object, depth: int) -> None:
             _check(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
+            # RFC 8785 sorts keys by UTF-16 units: in ASCII every language sorts alike.
             if not (isinstance(key, str) and key.isascii()):
                 raise ValueError(f"the key {key!r} is not an ASCII string")
             _check(item, depth + 1)

@@ -105,6 +105,7 @@ def envelope_payload_digest(payload: bytes) -> Digest:
 def envelope_pae(payload: bytes) -> bytes:
     """Bytes that are signed: the PAE of DSSE v1, which binds type and lengths."""
     kind = PAYLOAD_TYPE.encode("ascii")
+    # Lengths in front: no other split into type and payload has the same bytes.
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
@@ -117,8 +118,10 @@ def sign_envelope(payload: bytes, identity: Identity) -> Envelope:
 
 def countersign_envelope(envelope: Envelope, identity: Identity) -> Envelope:
     """Return the envelope with the signature of ``identity`` added."""
+    # One key must not count for two signers of a hand-off.
     if any(one.keyid == identity.keyid for one in envelope.signatures):
         raise ValueError(f"{identity!r} has signed this envelope")
+    # Also what the stored size of an envelope is bounded by.
     if len(envelope.signatures) == MAX_SIGNATURES:
         raise ValueError(f"an envelope has at most {MAX_SIGNATURES} signatures")
     signature = Signature(identity.keyid, identity.sign(envelope_pae(envelope.payload)))
@@ -164,6 +167,7 @@ def require_envelope_signatures(
     if not keys or len(wanted) != len(keys):
         raise _damaged("the signers expected are none, or one of them twice", where)
     signers = [one.keyid for one in envelope.signatures]
+    # Exactly these: an added signature would change the digest that others refer to.
     if len(signers) != len(wanted) or set(signers) != set(wanted):
         raise _damaged(
             f"the envelope is signed by {_names(signers)}, not by {_names(wanted)}", where
@@ -187,6 +191,7 @@ def _signature(value: Json, where: str | None) -> Signature:
 
 
 def _fields(value: Json, names: tuple[str, ...], what: str, where: str | None) -> dict[str, Json]:
+    # The order counts as well: canonical JSON has sorted keys.
     if not isinstance(value, dict) or tuple(value) != names:
         raise _damaged(f"{what} does not have exactly the fields {', '.join(names)}", where)
     return value

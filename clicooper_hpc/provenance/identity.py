@@ -62,10 +62,12 @@ class PublicIdentity:
         if len(self.raw) != KEY_BYTES:
             raise _no_key(f"has {len(self.raw)} bytes, not {KEY_BYTES}")
         y = int.from_bytes(self.raw, "little") & (2**255 - 1)
+        # RFC 8032 wants the reduced form; a second spelling would be a second key id.
         if y >= _FIELD:
             raise _no_key("is not in its shortest form")
         if y in _SMALL_ORDER:
             raise _no_key("has small order: its signatures bind nobody")
+        # Derived once: verifying a ledger asks for them at every signature.
         object.__setattr__(self, "_key", Ed25519PublicKey.from_public_bytes(self.raw))
         object.__setattr__(self, "_keyid", hashlib.sha256(_SPKI + self.raw).hexdigest())
 

@@ -50,6 +50,7 @@ class LedgerOrder:
     stages: int
 
     def __post_init__(self) -> None:
+        # The sizes come from a signed statement, which anybody may have signed.
         if self.segments < 1 or self.stages < 1:
             raise ValueError("a ledger has at least one segment and one stage")
 
@@ -82,6 +83,7 @@ class LedgerOrder:
                 return segment
             case "delivery":
                 return self.size - 1
+        # A formula, not a list: nothing can be left out, inserted or doubled and still fit.
         block = _OF_STAGE.index(kind) * self.segments
         return self.size_before_stage(stage) + block + segment - first
 
@@ -97,6 +99,7 @@ class LedgerOrder:
             return EntryId("delivery")
         stage, rest = divmod(index - self.size_before_stage(0), len(_OF_STAGE) * self.segments)
         block, offset = divmod(rest, self.segments)
+        # Boundaries count from 0, segments from 1.
         kind = _OF_STAGE[block]
         return EntryId(kind, stage, offset if kind == "handoff" else offset + 1)
 
@@ -107,9 +110,10 @@ class LedgerOrder:
     def recoverable_size(self, entries: int) -> int:
         """Return how many of ``entries`` whole entries a restart keeps.
 
-        The owner stores entries before anybody is told of them. So those at the sizes a checkpoint
-        is signed at, and the tickets behind them, may have been told; a part of a block was not.
+        The owner stores entries before it sends them. So those at the sizes a checkpoint is signed
+        at, and the tickets behind them, may have been sent; a part of a block was not.
         """
+        # 0: enrolments are appended before the first update; a part of them was sent to nobody.
         sizes = [0, self.size]
         for stage in range(self.stages + 1):
             before = self.size_before_stage(stage)

@@ -65,6 +65,7 @@ class LedgerReplica:
 
     def append(self, envelope: Envelope) -> bytes:
         """Add an envelope and return it as stored."""
+        # The tree is over envelopes as stored, so that signatures are part of the order.
         content = envelope.to_bytes()
         self._push(content)
         return content
@@ -82,6 +83,7 @@ class LedgerReplica:
             An entry is no envelope, or the owner's checkpoints do not speak of this very ledger, at
             every size they must.
         """
+        # Before an entry is taken: the number of checkpoints is fixed by the sizes alone.
         grown = self.size + len(update.entries)
         due = [size for size in self.order.checkpoint_sizes() if self.size < size <= grown]
         if not due or len(due) != len(update.checkpoints):
@@ -92,6 +94,7 @@ class LedgerReplica:
         for entry in update.entries:
             parse_envelope(entry, where=f"ledger entry {self.size}")
             self._push(entry)
+            # Checked at this very size: entries behind a checkpoint are not covered by it.
             if self.size in due:
                 signed.append(self._checked(update.checkpoints[len(signed)], owner))
         return signed
@@ -100,6 +103,7 @@ class LedgerReplica:
         """Parse a checkpoint of the ledger as it stands now."""
         signed = SignedCheckpoint.parse(note, where=_WHERE)
         signed.verify({OWNER_NAME: owner}, where=_WHERE)
+        # The root is computed from what came, never taken from the owner.
         if signed.checkpoint != self._checkpoint():
             raise EvidenceError(
                 f"speaks of another ledger than the {self.size} entries seen",

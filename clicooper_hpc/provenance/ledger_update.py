@@ -17,6 +17,7 @@ __all__ = ["WHOLE_LEDGER_BYTES", "LedgerUpdate", "ledger_update_limit"]
 #: Most bytes of an update that carries a whole ledger, at a restart.
 WHOLE_LEDGER_BYTES: Final = 2**31
 #: Bytes of an update per entry, and for its checkpoint.
+# The largest envelope that the table `ledger` stores.
 _ENTRY_BYTES = 32768
 _CHECKPOINT_BYTES = 16384
 
@@ -25,6 +26,7 @@ _WHERE = "ledger update of the owner"
 
 def ledger_update_limit(trainers: int) -> int:
     """Return the most bytes an update may have: all of a stage, and the tickets of the next."""
+    # Hand-off, proof and ticket of every segment; at the end the delivery instead.
     return _CHECKPOINT_BYTES + _ENTRY_BYTES * (3 * trainers + 1)
 
 
@@ -61,6 +63,7 @@ class LedgerUpdate:
         if not isinstance(value, dict) or tuple(value) != ("checkpoints", "entries"):
             raise EvidenceError("has other fields than checkpoints and entries", where=_WHERE)
         entries = _texts(value["entries"])
+        # Notes have a dash beyond ASCII; envelopes are ASCII, and stored as bytes.
         if not all(entry.isascii() for entry in entries):
             raise EvidenceError("an entry is no ASCII text", where=_WHERE)
         return cls(tuple(entry.encode("ascii") for entry in entries), _texts(value["checkpoints"]))

@@ -92,6 +92,7 @@ class MerkleTree:
         """Proof that the first ``old_size`` leaves are where they were (2.1.4.1)."""
         if not 0 <= old_size <= self.size:
             raise ValueError(f"a tree of {self.size} leaves never had {old_size}")
+        # RFC 9162 has no nodes to show here: the verifier knows both roots.
         if old_size in (0, self.size):
             return []
         proof: list[bytes] = []
@@ -112,6 +113,7 @@ class MerkleTree:
     def _push(self, leaf: bytes) -> None:
         self._levels[0].append(leaf)
         level = 0
+        # Only full subtrees are kept: what is incomplete changes with every leaf.
         while len(self._levels[level]) % 2 == 0:
             if level + 1 == len(self._levels):
                 self._levels.append([])
@@ -238,6 +240,7 @@ def verify_merkle_consistency(
 
 
 def _node(left: bytes, right: bytes) -> bytes:
+    # Another first byte than a leaf: a node can never pass for an entry.
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -247,5 +250,6 @@ def _split(size: int) -> int:
 
 
 def _check_hashes(what: str, *hashes: bytes) -> None:
+    # A node of another length could be split elsewhere and still hash alike.
     if any(len(value) != _BYTES for value in hashes):
         raise EvidenceError(f"{what} has a hash that is not {_BYTES} bytes long")

@@ -1,4 +1,4 @@
-"""What neighbours hand each other at the end of a stage: a hand-off and a proof."""
+"""The message between neighbours at the end of a stage: a hand-off and a proof."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class ProofMessage:
     def from_bytes(cls, content: bytes, *, where: str) -> ProofMessage:
         """Decode; `EvidenceError` if it is nothing `to_bytes` writes. No signature is checked."""
         value = parse_canonical_json(content, limit=proof_message_limit(2), where=where)
+        # The owner has no proof to send: its hand-off stands alone.
         if not isinstance(value, dict) or not {"handoff"} <= value.keys() <= {"handoff", "proof"}:
             raise EvidenceError("has other fields than a hand-off and a proof", where=where)
         texts = {name: text for name, text in value.items() if isinstance(text, str)}

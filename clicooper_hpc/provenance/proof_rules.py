@@ -163,6 +163,7 @@ def expected_proof(
     first, last = run.stage_bounds[stage : stage + 2]
     known: dict[str, object] = {
         "ticket": digest_of(EntryId("ticket", stage, segment)).hex(),
+        # One proof has one successor: a stage cannot be proved twice or left out.
         "previous": digest_of(last_entry_before(stage, segment)).hex(),
         # Segment 1 has no proof upstream: it builds on what the owner released to it.
         "upstream": facts.entering if segment == 1 else facts.proof_before,
@@ -278,5 +279,6 @@ def _differences(
     return [
         Difference(name, text, getattr(statement, name), expected[name])
         for name, text in words.items()
+        # What a party cannot know is missing in `expected`, not None: None is a value.
         if name in expected and getattr(statement, name) != expected[name]
     ]

@@ -1,4 +1,4 @@
-"""Where each tensor lies in a safetensors file, read strictly and without torch.
+"""Layout of a safetensors file: where each tensor lies; read strictly and without torch.
 
 The header is read here and not by the safetensors package, because that has no numpy type for
 bfloat16 and float8: a digest needs the bytes, not their meaning.
@@ -64,10 +64,12 @@ def read_safetensors_layout(content: Content, *, where: str) -> dict[str, Stored
         The file is cut short, its header is damaged or too long, a tensor has an unknown dtype or
         a length that does not fit its shape, or tensors overlap, leave gaps or bytes at the end.
     """
+    # No copy: a checkpoint has gigabytes, and digests read it in place.
     view = memoryview(content).cast("B").toreadonly()
     if len(view) < _LENGTH_BYTES:
         raise _damaged("is too short for a header", where)
     length = int.from_bytes(view[:_LENGTH_BYTES], "little")
+    # Eight bytes may claim any length; nothing is read before this.
     if length > MAX_HEADER:
         raise _damaged(f"has a header of {length} bytes; at most {MAX_HEADER} are allowed", where)
     if len(view) < _LENGTH_BYTES + length:
@@ -116,6 +118,7 @@ def _entry(name: str, entry: object, where: str) -> tuple[str, tuple[int, ...], 
     if not (_is_sizes(offsets) and len(offsets) == 2):
         raise _damaged(f"has the tensor {name!r} at an impossible place", where)
     start, end = offsets
+    # Or the same bytes could be read as two tensors of other shapes.
     if end - start != StoredTensor.byte_count(dtype, tuple(shape)):
         raise _damaged(f"has the tensor {name!r} with more or fewer bytes than its shape", where)
     return dtype, tuple(shape), start, end
@@ -134,6 +137,7 @@ def _is_sizes(value: object) -> bool:
 
 def _check_places(places: list[tuple[int, int]], length: int, where: str) -> None:
     reached = 0
+    # Bytes that belong to no tensor would travel under a digest that says nothing of them.
     for start, end in sorted(places):
         if start != reached:
             raise _damaged("has tensors that overlap or leave a gap", where)

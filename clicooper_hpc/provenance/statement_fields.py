@@ -41,6 +41,7 @@ __all__ = [
 class StrictModel(BaseModel):
     """Base of everything in a statement: frozen, nothing converted, nothing unknown."""
 
+    # A field that is ignored, or a "1" read as 1, would not survive being written again.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -103,6 +104,7 @@ class Flow(StrictModel):
 
     @model_validator(mode="after")
     def _empty_or_not(self) -> Self:
+        # Or "nothing was sent" could be signed with a root of something.
         if (self.messages == 0) != (self.root == _EMPTY_ROOT) or (self.bytes and not self.messages):
             raise ValueError("number of messages, bytes and root contradict each other")
         return self
@@ -143,8 +145,10 @@ class MarkClaim(StrictModel):
     """The mark of one stage as its trainer read it back."""
 
     chain: Hex32
+    # The stage: which leaf of the enrolled root opens the key of this mark.
     leaf_index: Count
     errors: Count
+    # Text: canonical JSON has no floating-point numbers.
     statistic: Decimal
 
 

@@ -107,6 +107,7 @@ class Predicate(StrictModel, ABC):
             It is longer than a payload may be (too many stages, segments or tensor names).
         """
         payload = encode_canonical_json(self.value())
+        # Said while signing: readers would refuse the statement, and a run would be lost.
         if len(payload) > MAX_BYTES:
             raise UsageError(
                 f"the {self.kind} statement has {len(payload)} bytes; "
@@ -146,10 +147,12 @@ class RunStatement(Predicate):
         bounds = self.stage_bounds
         if not self.trainers or len(self.trainers) != len(self.initial_weights):
             raise ValueError("there must be one trainer and one initial root per segment")
+        # A key used twice would let one party sign both ends of a boundary.
         if len({self.owner, *self.trainers}) != 1 + len(self.trainers):
             raise ValueError("owner and trainers must have keys of their own; one is used twice")
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.total_steps:
             raise ValueError("the stages do not go from step 0 to the last step")
+        # Without a step there would be a proof of nothing.
         if any(last <= first for first, last in pairwise(bounds)):
             raise ValueError("a stage has no steps")
         if any(right <= left for left, right in pairwise(self.cuts)):
@@ -310,6 +313,7 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
     if not isinstance(value, dict):
         raise _damaged("the statement is not an object", where)
     named = value.get("predicateType")
+    # Other versions land here too: their fields may mean something else.
     if not isinstance(named, str) or named not in _KINDS:
         raise _damaged("the statement is of no kind known here", where)
     kind = _KINDS[named]
@@ -321,6 +325,7 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
         place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())
         at = f"{kind.kind} statement" + (f", {place}" if place else "")
         raise _damaged(f"{at}: {first['msg']}", where) from error
+    # Subject and type follow from the predicate: nobody may state them otherwise.
     if predicate.value() != value:
         raise _damaged(f"the {kind.kind} statement names another subject or type", where)
     return predicate

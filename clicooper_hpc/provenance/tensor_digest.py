@@ -94,6 +94,7 @@ def digest_tensors(content: Content, *, prefix: str = "", where: str = _FILE) ->
         The file is damaged (see `read_safetensors_layout`), or a name has no canonical form.
     """
     tensors = _selected(content, prefix, where)
+    # Sorted by name: the order of a file is its writer's choice and says nothing.
     tree = MerkleTree([_tensor_leaf(name, tensor) for name, tensor in tensors.items()])
     return _set_digest(tree.size, tree.root())
 
@@ -149,8 +150,10 @@ def verify_tensor_chunk(opening: ChunkOpening, digest: Digest) -> None:
         leaf = _leaf(opening.name, opening.dtype, opening.shape, opening.chunk_root)
     except (KeyError, ValueError) as error:
         raise _refused("the opening names no possible tensor", where) from error
+    # The length is not in the tree: dtype and shape in the leaf fix it.
     if len(opening.content) != min(CHUNK_BYTES, byte_count - opening.chunk * CHUNK_BYTES):
         raise _refused("the chunk is not as long as its place in the tensor requires", where)
+    # The number of tensors is in the digest, or a smaller tree could pass for the set.
     if not 0 < opening.count < 2**63 or _set_digest(opening.count, opening.root) != digest:
         raise _refused("the opening belongs to other tensors", where)
     chunks = _chunk_count(byte_count)
@@ -204,6 +207,7 @@ def _chunk_count(byte_count: int) -> int:
 
 
 def _set_digest(count: int, root: bytes) -> Digest:
+    # An empty set has a digest of its own: the state of an optimizer without state.
     return digest_bytes(TENSORS_TAG, count.to_bytes(8, "big") + root)
 
 

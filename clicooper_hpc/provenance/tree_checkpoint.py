@@ -42,6 +42,7 @@ _ROOT_BYTES = 32
 _MAX_TEXT = 1 << 18
 _ORIGIN = re.compile(r"[!-~]{1,200}")
 _NAME = re.compile(r"[!-*,-~]{1,100}")  # printable ASCII without the plus sign
+# One spelling for each number: leading zeros would make two notes of one state.
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")
 _DASH = "\u2014 "
 
@@ -104,6 +105,7 @@ class SignedCheckpoint:
             ``text`` is not what `to_text` writes: extra lines, other spellings of size or base64,
             no signature, a name twice.
         """
+        # Before it is split into lines.
         if len(text) > _MAX_TEXT:
             raise _damaged(f"has more than {_MAX_TEXT} characters", where)
         lines = text.split("\n")
@@ -122,6 +124,7 @@ class SignedCheckpoint:
         """Return the note with the signature of ``identity`` added under ``name``."""
         if not _NAME.fullmatch(name):
             raise ValueError("a signer's name is printable ASCII without spaces and plus signs")
+        # A second line of one name would make it open which of them counts.
         if any(name == known for known, _ in self.signatures):
             raise ValueError(f"{name} has signed this checkpoint")
         signature = identity.sign(self.checkpoint.text().encode("ascii"))
@@ -142,6 +145,7 @@ class SignedCheckpoint:
             A signature is missing, invalid, of another key or under another name.
         """
         names = {name for name, _ in self.signatures}
+        # C2SP lets readers skip unknown signers; here they would change what was stored.
         if not keys or names != set(keys) or len(names) != len(self.signatures):
             raise _damaged(
                 f"is signed by {', '.join(sorted(names)) or 'nobody'}, not by"
@@ -190,6 +194,7 @@ def _from_base64(text: str, size: int, where: str | None) -> bytes:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         content = b""
+    # Unused bits of the last character must be zero, too.
     if len(content) != size or _to_base64(content) != text:
         raise _damaged(f"has a field that is not {size} bytes in standard base64", where)
     return content

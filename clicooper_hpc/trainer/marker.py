@@ -44,6 +44,7 @@ class Marker:
         self._layers = layers
         self._settings = settings
         self._shapes = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
+        # All stages at once: the keys must be fixed before the run to prove precedence.
         self._root = mark_key_root(run_id, segment, settings.master, stages)
         self._mark: _Mark | None = None
         self._seconds = 0.0
@@ -91,6 +92,7 @@ class Marker:
             raise ValueError("no mark was started")
         plan = self._settings.plan
         tensors = {
+            # Read as a verifier will, from the values as they are stored.
             name: self._layers.state_dict()[name].detach().float().cpu().numpy()
             for name in plan.eligible
         }

@@ -110,6 +110,7 @@ class ProofExchange:
             raise EvidenceError("is another statement", where=where)
         if (run.run_id, run.job_digest) != (self._participant.run_id, job_digest):
             raise EvidenceError("speaks of another run or job", where=where)
+        # The keys that were exchanged at the start, before any statement.
         if [run.owner, *run.trainers] != [key.raw.hex() for key in self._participant.keys]:
             raise EvidenceError("names other keys than the ranks showed", where=where)
         if run.initial_weights[self._segment - 1] != weights:
@@ -125,6 +126,7 @@ class ProofExchange:
         """
         entry = EntryId("ticket", stage, self._segment)
         content = self.ledger.entry(entry.kind, entry.stage, entry.segment)
+        # The update was not signed entry by entry; a ticket binds the owner by itself.
         envelope = self.parse_from_owner(content, str(entry))
         ticket = parse_statement(envelope.payload, where=str(entry))
         expected = expected_ticket(
@@ -162,6 +164,7 @@ class ProofExchange:
         sender = self._participant.keys[before]
         require_envelope_signatures(message.handoff, [sender], where=where)
         mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
+        # Compared as bytes and signed only then: the second signature says "these came here".
         if message.handoff.payload != mine.statement():
             raise EvidenceError(
                 f"rank {before} claims to have exchanged other messages than came here",

@@ -220,6 +220,7 @@ class Prover:
         begun = time.perf_counter()
         content = self._recorder.pack_state() if content is None else content
         roots = StateRoots.of_state(content)
+        # What is in the ledger is never signed a second time: two proofs would be a fork.
         if self.is_proved(event.stage):
             self._compare_with_proof(event.stage, roots)
             self._roots = roots
@@ -242,6 +243,7 @@ class Prover:
         )
         tables = self._recorder.seal_stage()
         handoff_in, before = self._exchange.receive_handoff(self._run, event.stage, records)  # (4)
+        # Before the proof, which names its digest.
         handoff_out = self._exchange.sign_handoff(event.stage, records)
         facts = StageFacts(
             entering=handoff_in.payload_digest().hex,
@@ -254,9 +256,11 @@ class Prover:
         if handoff_out is not None:
             message = ProofMessage(handoff_out, signed)
             self._exchange.send_proof(self._segment + 1, event.stage, message)
+        # The neighbour first: it waits for this proof, the owner for all of them.
         self._exchange.send_proof(0, event.stage, ProofMessage(handoff_in, signed))
         self._roots = roots
         index = self._order.index_of("stage", event.stage, self._segment)
+        # The owner must have stored this very proof, or its ledger is not this rank's.
         self._exchange.take_update({index: signed.to_bytes()})  # (6)
         self._exchange_s = time.perf_counter() - ended
 

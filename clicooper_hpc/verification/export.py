@@ -1,4 +1,4 @@
-"""Proofs as plain files, for tools that know in-toto and nothing of HDF5."""
+"""Export of proofs as plain files, for tools that know in-toto and nothing of HDF5."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Files of another run among these would be taken for a part of the bundle.
         if any(folder.iterdir()):
             raise UsageError("the folder holds files already", where=str(folder))
         for name, content in files.items():
+            # A tool that watches the folder never sees half a file.
             with replacing(folder / name) as aside:
                 aside.write_bytes(content)
     except OSError as error:

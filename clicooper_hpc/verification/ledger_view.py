@@ -1,4 +1,4 @@
-"""A ledger taken apart: what the checks ask it, and how they say what they found."""
+"""A parsed ledger as the checks query it, and the findings of one check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run folder to plain evidence: everything `clicooper verify` looks at."""
+"""Collect the evidence of a run from its folder: everything `clicooper verify` looks at."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ def run_statement_of(entries: Sequence[bytes]) -> RunStatement | None:
     """Return the first entry's statement, unchecked, or None if it is none."""
     try:
         statement = parse_statement(parse_envelope(entries[0]).payload)
+    # The first checks say what is wrong with it.
     except (IndexError, EvidenceError):
         return None
     return statement if isinstance(statement, RunStatement) else None
@@ -151,10 +152,12 @@ def _seals(
                 found[rank, stage] = content
             elif rank in changed:
                 found[rank, stage] = Unreadable("the file is not the one the finished run left")
+            # Checkpoints and heads are not sealed: their sizes at least must be the due ones.
             elif not _sizes_fit(content, sizes, complete=run.status == "complete"):
                 found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
             elif rank:
                 found[rank, stage] = _digest(_stage_rows(content, stage, bounds)).hex
+            # Nor are these columns; whoever reads the table should be able to rely on them.
             elif not _describes_its_entries(content, run, stages):
                 found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
             else:

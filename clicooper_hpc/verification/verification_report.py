@@ -1,4 +1,4 @@
-"""`clicooper verify`: the numbered checks on a run folder; needs no MPI, no GPU, no secrets."""
+"""Report of `clicooper verify` on a run folder; needs no MPI, no GPU, no secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Undo what leaves a network's function alone before a mark is read: moved and rescaled channels.
+"""Alignment of channels before a mark is read: permuted, rescaled and flipped ones are put back.
 
 Each output channel of the reference gets the suspect's channel whose odd input columns point most
 alike: the assignment of greatest total absolute cosine (Crouse 2016, in SciPy; weight matching of
@@ -69,7 +69,7 @@ def align_channels(
     -------
     dict
         float64 arrays with names and shapes of the reference's matrices and kernels, for
-        `extract.read_mark`; zero where the suspect has nothing. Not a working network.
+        `reading.read_mark`; zero where the suspect has nothing. Not a working network.
     """
     pairs = pair_tensors(suspect, reference)
     aligned: dict[str, Floats] = {
@@ -83,6 +83,7 @@ def align_channels(
     for layer in open_layers.values():
         layer.offer_as_is()
     while open_layers:
+        # Surest first: a wrong order of one layer spoils every layer behind it.
         name = max(open_layers, key=lambda name: open_layers[name].score)
         layer = open_layers.pop(name)
         if layer.ordered is None:
@@ -109,6 +110,7 @@ class _Layer:
         self._odd = may_carry_mark(name, marked.shape)
         self._wanted, self._norms = _directions(self._clean(self.marked))
         dimensions = max(self._wanted.shape[1], 1)
+        # Many channels find a close one by chance: else wide layers would always seem surer.
         self._chance = min(math.sqrt(2 * math.log(max(len(held), 2)) / dimensions), 0.99)
         self.score = -math.inf
         self.ordered: Floats | None = None
@@ -142,8 +144,10 @@ class _Layer:
         """Assign channels one to one."""
         directions, norms = _directions(self._clean(ordered))
         cosine = self._wanted @ directions.T
+        # One to one: a greedy choice would give one channel of the suspect to several.
         rows, partners = linear_sum_assignment(np.abs(cosine), maximize=True)
         size = norms[partners] / np.where(self._norms[rows] > 0, self._norms[rows], 1.0)
+        # Folding a negative normalisation weight flips a channel.
         factor = np.where(cosine[rows, partners] < 0, -size, size)
         return _Channels(rows, partners, factor, len(rows), (len(self.marked), len(ordered)))
 
@@ -156,11 +160,13 @@ class _Layer:
             self.score, self.ordered = score, ordered
 
     def _clean(self, tensor: Floats) -> Floats:
+        # Carriers lie in even columns: the search must not see what the reading will look at.
         return tensor[:, 1::2] if self._odd else tensor
 
 
 def _rows(ordered: Floats, channels: _Channels, marked: Floats) -> Floats:
     """Return the rows of ``ordered`` in the reference's order, scale and sign."""
+    # A dead channel has no scale to undo; it reads as zero.
     inverse = np.where(channels.factor != 0, channels.factor, math.inf) ** -1.0
     rows = np.zeros_like(marked)
     rows[channels.reference] = ordered[channels.suspect] * inverse.reshape(

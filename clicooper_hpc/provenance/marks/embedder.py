@@ -1,4 +1,4 @@
-"""Put a mark into weights: the nearest weights whose every margin is at least tau.
+"""Embedding of a mark: the nearest weights whose every margin is at least tau.
 
 With v_j the values of bit j (weights over the size of their output channel), e_j its signs and r
 their number, the statistic of the bit is ``z_j = e_j . v_j / |v_j|``. Splitting v_j into its part p
@@ -65,6 +65,7 @@ class Embedder:
         device = parameters[plan.eligible[0]].device
         placements = place_in_columns(plan.eligible, shapes, carriers.index)
         self._parts = [
+            # The same storage, outside autograd: embedding is no part of the gradient.
             _Part(parameters[one.name].detach(), torch.from_numpy(one.weight).to(device))
             for one in placements
         ]

@@ -1,4 +1,4 @@
-"""Size of a mark: how many bits, how many weights each, how wide the margin.
+"""Plan of a mark: how many bits, how many weights each, how wide the margin.
 
 A mark of n bits with margin tau moves its N weights by a fraction n * tau**2 / N of their energy,
 however many weights r share a bit (minimum-norm projection onto n disjoint half-spaces). The plan
@@ -122,6 +122,7 @@ def plan_mark(shapes: Mapping[str, tuple[int, ...]], *, distortion: float = DIST
         raise UsageError(
             f"must lie between 0 and 1, not {distortion!r}", where="provenance.mark_distortion"
         )
+    # Sorted: carriers are numbered through all tensors, so their order is part of the plan.
     eligible = tuple(sorted(name for name, shape in shapes.items() if may_carry_mark(name, shape)))
     weights = sum(math.prod(shapes[name]) for name in eligible)
     even = sum(even_column_weights(shapes[name]) for name in eligible)
@@ -148,8 +149,10 @@ def may_carry_mark(name: str, shape: tuple[int, ...]) -> bool:
     return (
         last.endswith("weight")
         and len(shape) >= 2
+        # One column would be an even one without a clean odd one beside it.
         and shape[1] >= 2
         and math.prod(shape) >= _LEAST_ELEMENTS
+        # Normalisation can be folded into a neighbour, and a mark in it with it.
         and not any("norm" in part.lower() for part in path)
     )
 

@@ -1,4 +1,4 @@
-"""Read a mark, and say how likely weights that never carried it would read as well.
+"""Reading of a mark, with a bound on the chance that weights without it read as well.
 
 Signs are fair coins, independent of weights that were made without them. So whatever the weights:
 
@@ -72,6 +72,7 @@ def read_mark(
         A tensor is missing or has another shape than the marked segment's.
     """
     signed = _signed_values(tensors, plan, carriers)
+    # Zero counts as wrong: weights of nothing but zeros must not read half a mark.
     errors = int(np.count_nonzero(signed.sum(axis=1) <= 0))
     norm = math.sqrt(float((signed**2).sum()))
     statistic = float(signed.sum()) / norm if norm > 0 else 0.0
@@ -103,7 +104,9 @@ def _signed_values(
             )
     values = np.zeros(carriers.sign.size, dtype=np.float64)
     for placement in place_in_columns(plan.eligible, shapes, carriers.index):
+        # One NaN in a suspect would otherwise hide the whole mark.
         tensor = np.nan_to_num(tensors[placement.name], nan=0.0, posinf=0.0, neginf=0.0)
+        # From clean columns: embedding a mark does not move the size it is read by.
         size = odd_column_sizes(tensor)[placement.channel]
         weight = tensor.reshape(-1)[placement.weight].astype(np.float64)
         alive = size > 0

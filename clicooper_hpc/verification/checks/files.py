@@ -33,6 +33,7 @@ def check_delivered_files(view: LedgerView, findings: Findings) -> str:
     if files is None:
         return "no delivered files are at hand to compare"
     findings.expect("delivered files", "their number", len(files), view.run.segments)
+    # Their number was compared above; what there is of both is compared in any case.
     for one, root in zip(delivery.segments, files, strict=False):
         _expect_file(findings, f"file of segment {one.segment}", "weights", root, one.weights)
     return f"delivered files: {len(files)}"
@@ -54,6 +55,7 @@ def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
             elif isinstance(found, Unreadable):
                 findings.problem(where, found.reason)
             else:
+                # Against the proof and not the file beside it: a state is what its trainer signed.
                 proof = _proof(view, entry_id)
                 findings.expect(where, "the digest of its weights", found[0], proof.weights_out)
                 findings.expect(where, "the digest of its optimizer", found[1], proof.optimizer_out)
@@ -79,6 +81,7 @@ def check_table_files(view: LedgerView, findings: Findings) -> str:
             if (rank, stage) in signed:
                 found = tables.get((rank, stage), Unreadable("they are missing"))
                 _expect_file(findings, where, "rows", found, signed[rank, stage])
+            # The owner signs its rows once, in the delivery.
             elif rank == 0 and stage != view.run.stages:
                 findings.problem(where, "nobody signed them")
             else:

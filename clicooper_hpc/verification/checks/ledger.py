@@ -69,6 +69,7 @@ def check_ledger_run(view: LedgerView, findings: Findings) -> str:
         require_envelope_signatures(first.envelope, [view.owner])
     findings.expect(entry_id, "the run id", run.run_id, evidence.run_id)
     findings.expect(entry_id, "the job's digest", run.job_digest, evidence.job_digest)
+    # The text too: a digest beside another job would pass for the job that was run.
     text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
     findings.expect("job text", "its digest", text_digest, run.job_digest)
     findings.expect(entry_id, "the privacy card's digest", run.card_digest, evidence.card_digest)
@@ -82,6 +83,7 @@ def check_ledger_order(view: LedgerView, findings: Findings) -> str:
             findings.problem(f"entry {entry.index}", "it stands behind the delivery")
             break
         wanted, found = view.order.entry_at(entry.index), _id_of(entry.statement)
+        # The index alone says what must stand here; statements only confirm it.
         if found != wanted:
             findings.problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
         findings.expect(
@@ -97,6 +99,7 @@ def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
     due = sum(size <= view.size for size in sizes)
     if len(notes) > len(sizes):
         findings.problem("checkpoints", f"there are {len(notes)}, must be {len(sizes)}")
+    # Only what the entries that are there call for: an unfinished run has fewer.
     elif len(notes) < due:
         findings.problem(f"checkpoint {len(notes)}", f"it is missing at size {sizes[len(notes)]}")
     for number, (note, size) in enumerate(zip(notes, sizes, strict=False)):
@@ -154,6 +157,7 @@ def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
             findings.problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
         if marks is not None and (enrolment.mark is not None) != marks:
             findings.problem(entry_id, "it names no mark" if marks else "it names a mark")
+        # A weak plan is a mark that proves nothing, however well it reads.
         if enrolment.mark is not None:
             with findings.at(entry_id):
                 _check_plan(enrolment.mark.plan(), findings, entry_id)
@@ -175,6 +179,7 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         for size, root in heads.get(segment, ()):
             if not 0 <= size <= view.size:
                 findings.problem(where, f"it saw {size} entries; the ledger has only {view.size}")
+            # Such a head and the signed checkpoint of its size contradict each other.
             elif root != view.root_at(size):
                 findings.problem(where, f"it saw another ledger at size {size}: a fork")
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):

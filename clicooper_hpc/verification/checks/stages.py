@@ -63,6 +63,7 @@ def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
         for one in ticket_differences(ticket, expected):
             if one.field not in ("first_step", "last_step"):
                 findings.expect(entry_id, one.words, one.found, one.wanted)
+        # The nonce keeps a chain value from being known before its stage begins.
         if ticket.nonce in nonces:
             findings.problem(entry_id, "its nonce was used before")
         nonces.add(ticket.nonce)
@@ -128,6 +129,7 @@ def check_stage_marks(view: LedgerView, findings: Findings) -> str:
     count = 0
     weakest = math.inf
     for entry_id, _, proof in view.all_of(StageProof):
+        # Decided at enrolment: a trainer cannot leave out the mark of a stage it made up.
         if (proof.mark is None) != (enrolled[entry_id.segment] is None):
             what = "it has no mark" if proof.mark is None else "it claims a mark never enrolled"
             findings.problem(entry_id, what)
@@ -149,6 +151,7 @@ def check_stage_marks(view: LedgerView, findings: Findings) -> str:
         weakest = min(weakest, statistic)
         if statistic < _LEAST_STATISTIC:
             findings.problem(entry_id, f"its mark reads {statistic:.2f}, below {_LEAST_STATISTIC}")
+        # Embedding is exact: a wrong bit right after it means other weights were read.
         if proof.mark.errors:
             findings.problem(entry_id, f"its mark was read with {proof.mark.errors} wrong bits")
     if not any(enrolled.values()) and not findings:

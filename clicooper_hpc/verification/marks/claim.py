@@ -1,4 +1,4 @@
-"""Reading the mark of one stage with its opened key: the claim of a trainer on given weights."""
+"""A trainer's claim on given weights: the mark of one stage, read with its opened key."""
 
 from __future__ import annotations
 
@@ -92,10 +92,12 @@ def read_mark_claim(
             remedy="Name a segment and a stage that the run has proved with marks.",
         )
     root = bytes.fromhex(enrolment.mark.root)
+    # Before anything is read: a key found afterwards could be made to fit.
     verify_mark_key(opening, view.run.run_id, segment, view.run.stages, root)
     if shapes is None:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
     plan = enrolment.mark.plan()
+    # The chain value of the proof, which check 12 has computed again.
     seed = mark_key_seed(opening.key, bytes.fromhex(proof.mark.chain))
     reading = read_mark(tensors, plan, draw_carriers(plan, shapes, seed))
     return ClaimReading(segment, opening.index, view.key(segment).keyid, reading)

@@ -1,4 +1,4 @@
-"""`clicooper keys open-mark`: show the key of one stage's mark, for a dispute over weights.
+"""Files with the opened key of one stage's mark (`clicooper keys open-mark`), for a dispute.
 
 Whoever has it can read that one mark, and erase it; the marks of other stages stay safe.
 """
@@ -75,6 +75,7 @@ def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) ->
             where=str(path),
             remedy=f"Segments are 1 to {statement.segments}, stages 0 to {statement.stages - 1}.",
         )
+    # An opened key cannot be closed again, and a file with it is never replaced.
     if output.exists():
         raise UsageError("there is a file already", where=str(output), remedy="Choose another.")
     private = run.folder.private / f"rank-{segment:03d}"
@@ -112,6 +113,7 @@ def read_mark_opening(path: Path) -> OpenedMark:
         segment, stage = value["segment"], value["stage"]
         if not (isinstance(key, str) and isinstance(run_id, str) and isinstance(proof, list)):
             raise TypeError("a field has another type")
+        # Not isinstance: True is an int, too.
         if not (type(segment) is int and type(stage) is int):
             raise TypeError("segment or stage is no number")
         nodes = tuple(bytes.fromhex(str(node)) for node in proof)

@@ -1,4 +1,4 @@
-"""Reading marks with opened keys, from the delivered segments or from a suspect weights file."""
+"""Search for marks with opened keys, in the delivered segments or in a suspect weights file."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def search_marks(
     is, and again with its channels aligned to the delivered segment.
     """
     opened = [read_mark_opening(path) for path in keys]
+    # All that will be tried, also what comes to nothing: p is for the best of them.
     attempts = len(opened) * (1 if suspect is None else 2)
     return [_find(run, evidence, one, suspect, attempts) for one in opened]
 
