@@ -36,7 +36,7 @@ from clicooper_hpc.provenance.statements import (
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
+    statement_environment_digest,
 )
 from clicooper_hpc.provenance.tree_checkpoint import (
     OWNER_NAME,
@@ -160,7 +160,7 @@ class Forge:
     def _add(self, place: EntryId, predicate: Predicate, *ranks: int) -> None:
         altered = self.alter[place](predicate) if place in self.alter else predicate
         first, *others = (self.identity(rank) for rank in self.sign_as.get(place, ranks))
-        envelope = sign_envelope(altered.statement(), first)
+        envelope = sign_envelope(altered.statement_bytes(), first)
         for other in others:
             envelope = countersign_envelope(envelope, other)
         self.envelopes[place] = envelope
@@ -272,7 +272,7 @@ class Forge:
             samples=SAMPLES,
             mark=mark if self.marks else None,
             tables=h("rows", segment, stage),
-            environment=environment_digest(ENVIRONMENT).hex,
+            environment=statement_environment_digest(ENVIRONMENT).hex,
             time=Interval(start="2026-01-02T03:04:05Z", end="2026-01-02T03:05:05.25Z"),
         )
 

@@ -40,7 +40,7 @@ from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.tables import MESSAGES
 from clicooper_hpc.runstore.tensors import pack_tensors
-from clicooper_hpc.trainer.marker import embedding_hook
+from clicooper_hpc.trainer.marker import marker_hook
 from clicooper_hpc.training.agenda import StageStart, TrainStep
 from clicooper_hpc.training.message_digests import Record
 from clicooper_hpc.training.replay_conditions import conditions, differences
@@ -239,7 +239,7 @@ class StageAuditor:
         layers = runtime.segment.layers
         shapes = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
         seed = mark_key_seed(opening.key, bytes.fromhex(proof.mark.chain))
-        return embedding_hook(
+        return marker_hook(
             layers,
             plan,
             draw_carriers(plan, shapes, seed),
@@ -259,7 +259,7 @@ class StageAuditor:
         return PrivateFolder(folder).read(MARK_KEY)
 
     def _statement(self, kind: type[_P], place: EntryId) -> _P:
-        entry = self.view.get(place)
+        entry = self.view.find_entry(place)
         if entry is None or not isinstance(entry.statement, kind):
             raise EvidenceError(f"the ledger has no {place}", where="ledger")
         return entry.statement

@@ -172,4 +172,4 @@ class LedgerWriter:
                 ledger=head,
             )
             ticket = Ticket.model_validate({**expected, "nonce": secrets.token_hex(_NONCE_BYTES)})
-            self.append_entry(sign_envelope(ticket.statement(), self._identity))
+            self.append_entry(sign_envelope(ticket.statement_bytes(), self._identity))

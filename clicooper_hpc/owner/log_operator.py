@@ -108,7 +108,7 @@ class LogOperator:
 
     def open(self) -> None:
         """(1) State the run, enrol the trainers, hand out the first tickets."""
-        run = sign_envelope(self._run.statement(), self._settings.identity)
+        run = sign_envelope(self._run.statement_bytes(), self._settings.identity)
         self._world.broadcast_bytes(
             run.to_bytes(), limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s
         )
@@ -181,7 +181,7 @@ class LogOperator:
             forward=records["forward_out"].flow(),
             backward=records["backward_in"].flow(),
         )
-        mine = sign_envelope(handoff.statement(), self._settings.identity)
+        mine = sign_envelope(handoff.statement_bytes(), self._settings.identity)
         self._world.send_blob(
             1,
             ProofMessage(mine, None).to_bytes(),
@@ -249,7 +249,9 @@ class LogOperator:
                 tables=tables,
                 ledger=self._ledger.ledger.tree_head(),
             )
-            self._ledger.append_entry(sign_envelope(delivery.statement(), self._settings.identity))
+            self._ledger.append_entry(
+                sign_envelope(delivery.statement_bytes(), self._settings.identity)
+            )
             signed = self._publish(next_stage=None)
         parts = self._world.gather_bytes(
             b"", limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s

@@ -42,7 +42,7 @@ def encode_canonical_json(value: Json) -> bytes:
     ValueError
         ``value`` is outside the subset: a mistake of the program that made it.
     """
-    _check(value, 0)
+    _check_json(value, 0)
     return rfc8785.dumps(value)
 
 
@@ -67,28 +67,28 @@ def parse_canonical_json(
     """
     # Before anything is parsed: what is read here comes from strangers.
     if len(content) > limit:
-        raise _damaged(f"has {len(content)} bytes; at most {limit} are allowed", where)
+        raise _damaged_json(f"has {len(content)} bytes; at most {limit} are allowed", where)
     try:
         value: Json = json.loads(
             content.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_no_number,
+            object_pairs_hook=_json_object,
+            parse_int=_json_integer,
+            parse_float=_refuse_json_number,
             # Python reads NaN and Infinity as numbers; JSON knows neither.
-            parse_constant=_no_number,
+            parse_constant=_refuse_json_number,
         )
         canonical = encode_canonical_json(value)
     except RecursionError:
-        raise _damaged(f"is nested deeper than {MAX_DEPTH} levels", where) from None
+        raise _damaged_json(f"is nested deeper than {MAX_DEPTH} levels", where) from None
     except ValueError as error:
-        raise _damaged(f"is not canonical JSON ({error})", where) from error
+        raise _damaged_json(f"is not canonical JSON ({error})", where) from error
     # Two spellings of one value would give one statement two digests.
     if canonical != content:
-        raise _damaged("is not canonical JSON (order of keys, spaces or escapes)", where)
+        raise _damaged_json("is not canonical JSON (order of keys, spaces or escapes)", where)
     return value
 
 
-def _check(value: object, depth: int) -> None:
+def _check_json(value: object, depth: int) -> None:
     # Readers recurse: none of them shall run out of stack over a signed document.
     if isinstance(value, (dict, list)) and depth == MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -100,36 +100,36 @@ def _check(value: object, depth: int) -> None:
             raise ValueError("an integer is beyond 2**53 - 1")
     elif isinstance(value, list):
         for item in value:
-            _check(item, depth + 1)
+            _check_json(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             # RFC 8785 sorts keys by UTF-16 units: in ASCII every language sorts alike.
             if not (isinstance(key, str) and key.isascii()):
                 raise ValueError(f"the key {key!r} is not an ASCII string")
-            _check(item, depth + 1)
+            _check_json(item, depth + 1)
     else:
         raise ValueError(f"a value of type {type(value).__name__} has no canonical form")
 
 
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def _json_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("an object has a key twice")
     return result
 
 
-def _integer(digits: str) -> int:
+def _json_integer(digits: str) -> int:
     # Before int(): the time it takes grows with the square of the digits.
     if len(digits) > _MAX_DIGITS:
         raise ValueError("an integer is beyond 2**53 - 1")
     return int(digits)
 
 
-def _no_number(text: str) -> NoReturn:
+def _refuse_json_number(text: str) -> NoReturn:
     raise ValueError(f"{text[:40]} is not an integer")
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_json(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(
         f"the document {what}", where=where, remedy="Get an unchanged copy from its author."
     )

@@ -138,18 +138,20 @@ def parse_envelope(content: bytes, *, where: str | None = None) -> Envelope:
         not the standard one with padding, a key id twice, none or too many signatures.
     """
     value = parse_canonical_json(content, limit=_MAX_ENVELOPE, where=where)
-    fields = _fields(value, ("payload", "payloadType", "signatures"), "the envelope", where)
+    fields = _envelope_fields(
+        value, ("payload", "payloadType", "signatures"), "the envelope", where
+    )
     if fields["payloadType"] != PAYLOAD_TYPE:
-        raise _damaged(f"the envelope is not of type {PAYLOAD_TYPE}", where)
+        raise _damaged_envelope(f"the envelope is not of type {PAYLOAD_TYPE}", where)
     payload = _from_base64(fields["payload"], "the payload", where)
     if len(payload) > MAX_BYTES:
-        raise _damaged(f"the payload has more than {MAX_BYTES} bytes", where)
+        raise _damaged_envelope(f"the payload has more than {MAX_BYTES} bytes", where)
     listed = fields["signatures"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_SIGNATURES:
-        raise _damaged(f"the envelope needs 1 to {MAX_SIGNATURES} signatures", where)
-    signatures = tuple(_signature(one, where) for one in listed)
+        raise _damaged_envelope(f"the envelope needs 1 to {MAX_SIGNATURES} signatures", where)
+    signatures = tuple(_envelope_signature(one, where) for one in listed)
     if len({one.keyid for one in signatures}) != len(signatures):
-        raise _damaged("the envelope has two signatures of one key", where)
+        raise _damaged_envelope("the envelope has two signatures of one key", where)
     return Envelope(payload, signatures)
 
 
@@ -165,12 +167,13 @@ def require_envelope_signatures(
     """
     wanted = {key.keyid: key for key in keys}
     if not keys or len(wanted) != len(keys):
-        raise _damaged("the signers expected are none, or one of them twice", where)
+        raise _damaged_envelope("the signers expected are none, or one of them twice", where)
     signers = [one.keyid for one in envelope.signatures]
     # Exactly these: an added signature would change the digest that others refer to.
     if len(signers) != len(wanted) or set(signers) != set(wanted):
-        raise _damaged(
-            f"the envelope is signed by {_names(signers)}, not by {_names(wanted)}", where
+        raise _damaged_envelope(
+            f"the envelope is signed by {_signer_names(signers)}, not by {_signer_names(wanted)}",
+            where,
         )
     message = envelope_pae(envelope.payload)
     for one in envelope.signatures:
@@ -180,20 +183,24 @@ def require_envelope_signatures(
             raise EvidenceError(error.what, where=where, remedy=error.remedy) from error
 
 
-def _signature(value: Json, where: str | None) -> Signature:
-    fields = _fields(value, ("keyid", "sig"), "a signature", where)
+def _envelope_signature(value: Json, where: str | None) -> Signature:
+    fields = _envelope_fields(value, ("keyid", "sig"), "a signature", where)
     keyid, sig = fields["keyid"], _from_base64(fields["sig"], "a signature", where)
     if not (isinstance(keyid, str) and _KEYID.fullmatch(keyid)):
-        raise _damaged("the key id of a signature is not 64 lower-case hex digits", where)
+        raise _damaged_envelope("the key id of a signature is not 64 lower-case hex digits", where)
     if len(sig) != SIGNATURE_BYTES:
-        raise _damaged(f"a signature has {len(sig)} bytes, not {SIGNATURE_BYTES}", where)
+        raise _damaged_envelope(f"a signature has {len(sig)} bytes, not {SIGNATURE_BYTES}", where)
     return Signature(keyid, sig)
 
 
-def _fields(value: Json, names: tuple[str, ...], what: str, where: str | None) -> dict[str, Json]:
+def _envelope_fields(
+    value: Json, names: tuple[str, ...], what: str, where: str | None
+) -> dict[str, Json]:
     # The order counts as well: canonical JSON has sorted keys.
     if not isinstance(value, dict) or tuple(value) != names:
-        raise _damaged(f"{what} does not have exactly the fields {', '.join(names)}", where)
+        raise _damaged_envelope(
+            f"{what} does not have exactly the fields {', '.join(names)}", where
+        )
     return value
 
 
@@ -210,12 +217,12 @@ def _from_base64(value: Json, what: str, where: str | None) -> bytes:
         # Unused bits of the last character must be zero, too.
         if _to_base64(content) == value:
             return content
-    raise _damaged(f"{what} is not standard base64", where)
+    raise _damaged_envelope(f"{what} is not standard base64", where)
 
 
-def _names(keyids: Sequence[str] | dict[str, PublicIdentity]) -> str:
+def _signer_names(keyids: Sequence[str] | dict[str, PublicIdentity]) -> str:
     return ", ".join(sorted(keyid[:16] for keyid in keyids)) or "nobody"
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_envelope(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(what, where=where, remedy="Get an unchanged copy from its author.")

@@ -13,7 +13,7 @@ from typing import Final
 
 from clicooper_hpc.provenance.statements import StatementKind
 
-__all__ = ["EntryId", "LedgerOrder", "last_entry_before"]
+__all__ = ["EntryId", "LedgerOrder", "ledger_entry_before"]
 
 _OF_STAGE: Final[tuple[StatementKind, ...]] = ("ticket", "handoff", "stage")
 
@@ -125,7 +125,7 @@ class LedgerOrder:
         return sum(size >= self.size_before_stage(stage + 1) for stage in range(self.stages))
 
 
-def last_entry_before(stage: int, segment: int) -> EntryId:
+def ledger_entry_before(stage: int, segment: int) -> EntryId:
     """Return the last statement of a segment's trainer before ``stage``: proof or enrolment.
 
     ``segment`` 0 stands for the owner, whose word is the run statement.

@@ -62,14 +62,16 @@ class LedgerUpdate:
         value = parse_canonical_json(content, limit=limit, where=_WHERE)
         if not isinstance(value, dict) or tuple(value) != ("checkpoints", "entries"):
             raise EvidenceError("has other fields than checkpoints and entries", where=_WHERE)
-        entries = _texts(value["entries"])
+        entries = _update_texts(value["entries"])
         # Notes have a dash beyond ASCII; envelopes are ASCII, and stored as bytes.
         if not all(entry.isascii() for entry in entries):
             raise EvidenceError("an entry is no ASCII text", where=_WHERE)
-        return cls(tuple(entry.encode("ascii") for entry in entries), _texts(value["checkpoints"]))
+        return cls(
+            tuple(entry.encode("ascii") for entry in entries), _update_texts(value["checkpoints"])
+        )
 
 
-def _texts(value: Json) -> tuple[str, ...]:
+def _update_texts(value: Json) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise EvidenceError("a field is no list", where=_WHERE)
     texts = [item for item in value if isinstance(item, str)]

@@ -79,7 +79,7 @@ class MerkleTree:
         proof: list[bytes] = []
         start, end = 0, size
         while end - start > 1:
-            middle = start + _split(end - start)
+            middle = start + _merkle_split(end - start)
             if index < middle:
                 proof.append(self._range(middle, end))
                 end = middle
@@ -98,7 +98,7 @@ class MerkleTree:
         proof: list[bytes] = []
         start, end = 0, self.size
         while end != old_size:
-            middle = start + _split(end - start)
+            middle = start + _merkle_split(end - start)
             if old_size <= middle:
                 proof.append(self._range(middle, end))
                 end = middle
@@ -117,7 +117,7 @@ class MerkleTree:
         while len(self._levels[level]) % 2 == 0:
             if level + 1 == len(self._levels):
                 self._levels.append([])
-            self._levels[level + 1].append(_node(*self._levels[level][-2:]))
+            self._levels[level + 1].append(_merkle_node(*self._levels[level][-2:]))
             level += 1
 
     def _range(self, start: int, end: int) -> bytes:
@@ -128,7 +128,7 @@ class MerkleTree:
         while size:
             level = (size & -size).bit_length() - 1
             part = self._levels[level][((start + size) >> level) - 1]
-            root = part if root is None else _node(part, root)
+            root = part if root is None else _merkle_node(part, root)
             size &= size - 1
         return EMPTY_ROOT if root is None else root
 
@@ -183,11 +183,11 @@ def verify_merkle_inclusion(
         if last == 0:
             raise EvidenceError(f"{what} is longer than the tree is high")
         if position & 1 or position == last:
-            computed = _node(sibling, computed)
+            computed = _merkle_node(sibling, computed)
             while not position & 1 and position:
                 position, last = position >> 1, last >> 1
         else:
-            computed = _node(computed, sibling)
+            computed = _merkle_node(computed, sibling)
         position, last = position >> 1, last >> 1
     if last:
         raise EvidenceError(f"{what} is shorter than the tree is high")
@@ -226,12 +226,12 @@ def verify_merkle_consistency(
         if last == 0:
             raise EvidenceError(f"{what} is longer than the tree is high")
         if position & 1 or position == last:
-            old_computed = _node(sibling, old_computed)
-            new_computed = _node(sibling, new_computed)
+            old_computed = _merkle_node(sibling, old_computed)
+            new_computed = _merkle_node(sibling, new_computed)
             while not position & 1 and position:
                 position, last = position >> 1, last >> 1
         else:
-            new_computed = _node(new_computed, sibling)
+            new_computed = _merkle_node(new_computed, sibling)
         position, last = position >> 1, last >> 1
     if last:
         raise EvidenceError(f"{what} is shorter than the tree is high")
@@ -239,12 +239,12 @@ def verify_merkle_consistency(
         raise EvidenceError(f"{what} leads to another root")
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def _merkle_node(left: bytes, right: bytes) -> bytes:
     # Another first byte than a leaf: a node can never pass for an entry.
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def _split(size: int) -> int:
+def _merkle_split(size: int) -> int:
     """Largest power of two below ``size`` (>= 2)."""
     return 1 << ((size - 1).bit_length() - 1)
 

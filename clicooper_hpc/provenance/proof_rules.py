@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from clicooper_hpc.digests import Digest, digest_chunks
-from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
+from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.statements import (
     Predicate,
     RunStatement,
@@ -31,7 +31,7 @@ __all__ = [
     "mark_chain",
     "mark_chain_of",
     "proof_differences",
-    "proved_state_before",
+    "proof_state_before",
     "ticket_differences",
 ]
 
@@ -93,7 +93,7 @@ class StageFacts:
     proof_before
         Envelope digest of this stage's proof of the segment before; segment 1 has none.
     start_weights, start_optimizer
-        Tensor roots of the state the stage starts from, see `proved_state_before`.
+        Tensor roots of the state the stage starts from, see `proof_state_before`.
     """
 
     entering: str | None = None
@@ -164,7 +164,7 @@ def expected_proof(
     known: dict[str, object] = {
         "ticket": digest_of(EntryId("ticket", stage, segment)).hex(),
         # One proof has one successor: a stage cannot be proved twice or left out.
-        "previous": digest_of(last_entry_before(stage, segment)).hex(),
+        "previous": digest_of(ledger_entry_before(stage, segment)).hex(),
         # Segment 1 has no proof upstream: it builds on what the owner released to it.
         "upstream": facts.entering if segment == 1 else facts.proof_before,
         "handoff_in": facts.entering,
@@ -195,18 +195,18 @@ def proof_differences(
     Parts are the ``work`` that was ordered, the chain in ``time``, and the links to ``neighbours``.
     """
     words = {name: text for name, (text, of) in _PROOF.items() if part in (None, of)}
-    return _differences(proof, expected, words)
+    return _statement_differences(proof, expected, words)
 
 
 def ticket_differences(ticket: Ticket, expected: Mapping[str, object]) -> list[Difference]:
     """Return how ``ticket`` departs from `expected_ticket`."""
-    return _differences(ticket, expected, _TICKET)
+    return _statement_differences(ticket, expected, _TICKET)
 
 
-def proved_state_before(run: RunStatement, segment: int, last: Predicate) -> tuple[str, str | None]:
+def proof_state_before(run: RunStatement, segment: int, last: Predicate) -> tuple[str, str | None]:
     """Return the roots (hex) of weights and optimizer that a stage of ``segment`` starts from.
 
-    ``last`` is the statement behind `last_entry_before`. Before stage 0 the weights are those of
+    ``last`` is the statement behind `ledger_entry_before`. Before stage 0 the weights are those of
     the run statement; the optimizer is then the trainer's word, which only the audit checks.
     """
     if isinstance(last, StageProof):
@@ -230,8 +230,8 @@ def mark_chain_of(
     """
     return mark_chain(
         ticket=digest_of(EntryId("ticket", stage, segment)),
-        previous=digest_of(last_entry_before(stage, segment)),
-        neighbour=digest_of(last_entry_before(stage, segment - 1)),
+        previous=digest_of(ledger_entry_before(stage, segment)),
+        neighbour=digest_of(ledger_entry_before(stage, segment - 1)),
         weights_in=bytes.fromhex(weights),
         public_key=public_key,
     )
@@ -273,7 +273,7 @@ def mark_chain(
     return digest_chunks("clicooper/v1/mark-chain", parts)
 
 
-def _differences(
+def _statement_differences(
     statement: Predicate, expected: Mapping[str, object], words: Mapping[str, str]
 ) -> list[Difference]:
     return [

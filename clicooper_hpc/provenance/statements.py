@@ -2,8 +2,8 @@
 
 A statement is canonical JSON ``{"_type", "predicate", "predicateType", "subject"}``; its subject
 follows from its predicate, so a statement says nothing twice and nothing differently. Build a
-predicate, call ``statement()``, sign the bytes; `parse_statement` takes them back and accepts
-nothing that ``statement()`` does not write.
+predicate, call ``statement_bytes()``, sign the bytes; `parse_statement` takes them back and accepts
+nothing that ``statement_bytes()`` does not write.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ __all__ = [
     "StatementKind",
     "Ticket",
     "TreeHead",
-    "environment_digest",
     "parse_statement",
+    "statement_environment_digest",
 ]
 
 
@@ -86,7 +86,7 @@ class Predicate(StrictModel, ABC):
     def subject(self) -> dict[str, str]:
         """Return what the statement is about: name to 64 hex digits, at least one."""
 
-    def value(self) -> Json:
+    def statement_value(self) -> Json:
         """Return the whole statement as a JSON value."""
         subject: list[Json] = [
             {"digest": {"sha256": digest}, "name": name} for name, digest in self.subject().items()
@@ -98,7 +98,7 @@ class Predicate(StrictModel, ABC):
             "subject": subject,
         }
 
-    def statement(self) -> bytes:
+    def statement_bytes(self) -> bytes:
         """Return the payload to sign.
 
         Raises
@@ -106,7 +106,7 @@ class Predicate(StrictModel, ABC):
         UsageError
             It is longer than a payload may be (too many stages, segments or tensor names).
         """
-        payload = encode_canonical_json(self.value())
+        payload = encode_canonical_json(self.statement_value())
         # Said while signing: readers would refuse the statement, and a run would be lost.
         if len(payload) > MAX_BYTES:
             raise UsageError(
@@ -117,7 +117,7 @@ class Predicate(StrictModel, ABC):
         return payload
 
 
-def environment_digest(environment: Mapping[str, str]) -> Digest:
+def statement_environment_digest(environment: Mapping[str, str]) -> Digest:
     """Digest of an environment (versions, host, device), as stage proofs state it."""
     return digest_bytes("clicooper/v1/environment", encode_canonical_json(dict(environment)))
 
@@ -245,7 +245,7 @@ class StageProof(Predicate):
     tables
         Digest of this rank's metric rows of the stage.
     environment
-        `environment_digest` of what it ran on.
+        `statement_environment_digest` of what it ran on.
     """
 
     kind: ClassVar[StatementKind] = "stage"
@@ -302,7 +302,7 @@ _KINDS: Final[Mapping[str, type[Predicate]]] = {
 
 
 def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
-    """Read a payload that ``statement()`` of one of the predicates wrote.
+    """Read a payload that ``statement_bytes()`` of one of the predicates wrote.
 
     Raises
     ------
@@ -311,11 +311,11 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
     """
     value = parse_canonical_json(payload, where=where)
     if not isinstance(value, dict):
-        raise _damaged("the statement is not an object", where)
+        raise _damaged_statement("the statement is not an object", where)
     named = value.get("predicateType")
     # Other versions land here too: their fields may mean something else.
     if not isinstance(named, str) or named not in _KINDS:
-        raise _damaged("the statement is of no kind known here", where)
+        raise _damaged_statement("the statement is of no kind known here", where)
     kind = _KINDS[named]
     try:
         # From JSON, so that arrays become tuples although nothing else is converted.
@@ -324,12 +324,12 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())
         at = f"{kind.kind} statement" + (f", {place}" if place else "")
-        raise _damaged(f"{at}: {first['msg']}", where) from error
+        raise _damaged_statement(f"{at}: {first['msg']}", where) from error
     # Subject and type follow from the predicate: nobody may state them otherwise.
-    if predicate.value() != value:
-        raise _damaged(f"the {kind.kind} statement names another subject or type", where)
+    if predicate.statement_value() != value:
+        raise _damaged_statement(f"the {kind.kind} statement names another subject or type", where)
     return predicate
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_statement(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(what, where=where, remedy="Get an unchanged copy from its author.")

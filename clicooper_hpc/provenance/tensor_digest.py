@@ -93,10 +93,10 @@ def digest_tensors(content: Content, *, prefix: str = "", where: str = _FILE) ->
     EvidenceError
         The file is damaged (see `read_safetensors_layout`), or a name has no canonical form.
     """
-    tensors = _selected(content, prefix, where)
+    tensors = _selected_tensors(content, prefix, where)
     # Sorted by name: the order of a file is its writer's choice and says nothing.
     tree = MerkleTree([_tensor_leaf(name, tensor) for name, tensor in tensors.items()])
-    return _set_digest(tree.size, tree.root())
+    return _tensor_set_digest(tree.size, tree.root())
 
 
 def open_tensor_chunk(
@@ -109,7 +109,7 @@ def open_tensor_chunk(
     EvidenceError
         The file is damaged, or has no such tensor or chunk.
     """
-    tensors = _selected(content, prefix, where)
+    tensors = _selected_tensors(content, prefix, where)
     count = _chunk_count(len(tensors[name].content)) if name in tensors else 0
     if not 0 <= chunk < count:
         raise EvidenceError(
@@ -147,15 +147,17 @@ def verify_tensor_chunk(opening: ChunkOpening, digest: Digest) -> None:
     where = f"chunk {opening.chunk} of the tensor {opening.name!r}"
     try:
         byte_count = StoredTensor.byte_count(opening.dtype, opening.shape)
-        leaf = _leaf(opening.name, opening.dtype, opening.shape, opening.chunk_root)
+        leaf = _described_tensor_leaf(
+            opening.name, opening.dtype, opening.shape, opening.chunk_root
+        )
     except (KeyError, ValueError) as error:
-        raise _refused("the opening names no possible tensor", where) from error
+        raise _refused_chunk("the opening names no possible tensor", where) from error
     # The length is not in the tree: dtype and shape in the leaf fix it.
     if len(opening.content) != min(CHUNK_BYTES, byte_count - opening.chunk * CHUNK_BYTES):
-        raise _refused("the chunk is not as long as its place in the tensor requires", where)
+        raise _refused_chunk("the chunk is not as long as its place in the tensor requires", where)
     # The number of tensors is in the digest, or a smaller tree could pass for the set.
-    if not 0 < opening.count < 2**63 or _set_digest(opening.count, opening.root) != digest:
-        raise _refused("the opening belongs to other tensors", where)
+    if not 0 < opening.count < 2**63 or _tensor_set_digest(opening.count, opening.root) != digest:
+        raise _refused_chunk("the opening belongs to other tensors", where)
     chunks = _chunk_count(byte_count)
     try:
         chunk = merkle_leaf_hash(opening.content)
@@ -164,14 +166,14 @@ def verify_tensor_chunk(opening: ChunkOpening, digest: Digest) -> None:
         )
         verify_merkle_inclusion(leaf, opening.index, opening.count, opening.proof, opening.root)
     except EvidenceError as error:
-        raise _refused("the opening does not lead to the digest", where) from error
+        raise _refused_chunk("the opening does not lead to the digest", where) from error
 
 
-def _selected(content: Content, prefix: str, where: str) -> dict[str, StoredTensor]:
+def _selected_tensors(content: Content, prefix: str, where: str) -> dict[str, StoredTensor]:
     tensors = read_safetensors_layout(content, where=where)
     names = sorted(name for name in tensors if name.startswith(prefix))
     for name in names:
-        if name == prefix or not _is_plain(name):
+        if name == prefix or not _is_plain_name(name):
             raise EvidenceError(
                 f"the tensor name {name!r} has no canonical form",
                 where=where,
@@ -180,17 +182,21 @@ def _selected(content: Content, prefix: str, where: str) -> dict[str, StoredTens
     return {name.removeprefix(prefix): tensors[name] for name in names}
 
 
-def _is_plain(name: str) -> bool:
+def _is_plain_name(name: str) -> bool:
     # A lone surrogate can be escaped in JSON, but is no character and has no bytes.
     lone = any("\ud800" <= letter <= "\udfff" for letter in name)
     return not lone and unicodedata.is_normalized("NFC", name)
 
 
 def _tensor_leaf(name: str, tensor: StoredTensor) -> bytes:
-    return _leaf(name, tensor.dtype, tensor.shape, _chunk_tree(tensor.content).root())
+    return _described_tensor_leaf(
+        name, tensor.dtype, tensor.shape, _chunk_tree(tensor.content).root()
+    )
 
 
-def _leaf(name: str, dtype: str, shape: tuple[int, ...], chunk_root: bytes) -> bytes:
+def _described_tensor_leaf(
+    name: str, dtype: str, shape: tuple[int, ...], chunk_root: bytes
+) -> bytes:
     description = encode_canonical_json(
         {"chunks": chunk_root.hex(), "dtype": dtype, "name": name, "shape": list(shape)}
     )
@@ -206,10 +212,10 @@ def _chunk_count(byte_count: int) -> int:
     return -(-byte_count // CHUNK_BYTES)
 
 
-def _set_digest(count: int, root: bytes) -> Digest:
+def _tensor_set_digest(count: int, root: bytes) -> Digest:
     # An empty set has a digest of its own: the state of an optimizer without state.
     return digest_bytes(TENSORS_TAG, count.to_bytes(8, "big") + root)
 
 
-def _refused(what: str, where: str) -> EvidenceError:
+def _refused_chunk(what: str, where: str) -> EvidenceError:
     return EvidenceError(what, where=where, remedy="Ask for an opening of the digest in the proof.")

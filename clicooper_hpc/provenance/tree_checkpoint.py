@@ -107,17 +107,17 @@ class SignedCheckpoint:
         """
         # Before it is split into lines.
         if len(text) > _MAX_TEXT:
-            raise _damaged(f"has more than {_MAX_TEXT} characters", where)
+            raise _damaged_checkpoint(f"has more than {_MAX_TEXT} characters", where)
         lines = text.split("\n")
         if len(lines) < 6 or lines[3] or lines[-1]:
-            raise _damaged("is not three lines, an empty line and signatures", where)
+            raise _damaged_checkpoint("is not three lines, an empty line and signatures", where)
         origin, size, root = lines[:3]
         if not (_ORIGIN.fullmatch(origin) and _SIZE.fullmatch(size) and int(size) <= MAX_INTEGER):
-            raise _damaged("has an impossible origin or size", where)
+            raise _damaged_checkpoint("has an impossible origin or size", where)
         checkpoint = TreeCheckpoint(origin, int(size), _from_base64(root, _ROOT_BYTES, where))
-        signatures = tuple(_signature_line(line, where) for line in lines[4:-1])
+        signatures = tuple(_checkpoint_signature(line, where) for line in lines[4:-1])
         if len({name for name, _ in signatures}) != len(signatures):
-            raise _damaged("has two signatures of one name", where)
+            raise _damaged_checkpoint("has two signatures of one name", where)
         return cls(checkpoint, signatures)
 
     def cosign(self, identity: Identity, name: str) -> SignedCheckpoint:
@@ -147,7 +147,7 @@ class SignedCheckpoint:
         names = {name for name, _ in self.signatures}
         # C2SP lets readers skip unknown signers; here they would change what was stored.
         if not keys or names != set(keys) or len(names) != len(self.signatures):
-            raise _damaged(
+            raise _damaged_checkpoint(
                 f"is signed by {', '.join(sorted(names)) or 'nobody'}, not by"
                 f" {', '.join(sorted(keys)) or 'anybody known'}",
                 where,
@@ -155,11 +155,11 @@ class SignedCheckpoint:
         message = self.checkpoint.text().encode("ascii")
         for name, value in self.signatures:
             if value[:_HASH_BYTES] != checkpoint_key_hash(name, keys[name]):
-                raise _damaged(f"is signed with another key than that of {name}", where)
+                raise _damaged_checkpoint(f"is signed with another key than that of {name}", where)
             try:
                 keys[name].verify(value[_HASH_BYTES:], message)
             except EvidenceError as error:
-                raise _damaged(f"has an invalid signature of {name}", where) from error
+                raise _damaged_checkpoint(f"has an invalid signature of {name}", where) from error
 
 
 def checkpoint_origin(run_id: str) -> str:
@@ -178,10 +178,10 @@ def checkpoint_key_hash(name: str, key: PublicIdentity) -> bytes:
     return hashlib.sha256(content).digest()[:_HASH_BYTES]
 
 
-def _signature_line(line: str, where: str | None) -> NoteSignature:
+def _checkpoint_signature(line: str, where: str | None) -> NoteSignature:
     name, _, value = line.removeprefix(_DASH).partition(" ")
     if not (line.startswith(_DASH) and _NAME.fullmatch(name)):
-        raise _damaged("has a line that is no signature", where)
+        raise _damaged_checkpoint("has a line that is no signature", where)
     return name, _from_base64(value, _HASH_BYTES + SIGNATURE_BYTES, where)
 
 
@@ -196,11 +196,11 @@ def _from_base64(text: str, size: int, where: str | None) -> bytes:
         content = b""
     # Unused bits of the last character must be zero, too.
     if len(content) != size or _to_base64(content) != text:
-        raise _damaged(f"has a field that is not {size} bytes in standard base64", where)
+        raise _damaged_checkpoint(f"has a field that is not {size} bytes in standard base64", where)
     return content
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_checkpoint(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(
         f"the checkpoint {what}", where=where, remedy="Get an unchanged copy from its signers."
     )

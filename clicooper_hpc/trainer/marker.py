@@ -16,7 +16,7 @@ from clicooper_hpc.provenance.marks.reading import read_mark
 from clicooper_hpc.provenance.statement_fields import decimal_field
 from clicooper_hpc.provenance.statements import MarkClaim, MarkPlanClaim
 
-__all__ = ["MarkSettings", "Marker", "embedding_hook"]
+__all__ = ["MarkSettings", "Marker", "marker_hook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Marker:
         seed = mark_key_seed(stage_mark_key(self._settings.master, stage), chain)
         carriers = draw_carriers(self._settings.plan, self._shapes, seed)
         self._mark = _Mark(stage, chain, carriers)
-        embed = embedding_hook(
+        embed = marker_hook(
             self._layers,
             self._settings.plan,
             carriers,
@@ -105,7 +105,7 @@ class Marker:
         )
 
 
-def embedding_hook(
+def marker_hook(
     layers: nn.Module,
     plan: MarkPlan,
     carriers: Carriers,

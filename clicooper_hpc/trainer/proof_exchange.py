@@ -14,7 +14,7 @@ from clicooper_hpc.provenance.envelope import (
     sign_envelope,
 )
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
+from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.ledger_replica import LedgerReplica
 from clicooper_hpc.provenance.ledger_update import (
     WHOLE_LEDGER_BYTES,
@@ -27,7 +27,7 @@ from clicooper_hpc.provenance.proof_rules import (
     expected_proof,
     expected_ticket,
     proof_differences,
-    proved_state_before,
+    proof_state_before,
     ticket_differences,
 )
 from clicooper_hpc.provenance.statements import (
@@ -165,7 +165,7 @@ class ProofExchange:
         require_envelope_signatures(message.handoff, [sender], where=where)
         mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
         # Compared as bytes and signed only then: the second signature says "these came here".
-        if message.handoff.payload != mine.statement():
+        if message.handoff.payload != mine.statement_bytes():
             raise EvidenceError(
                 f"rank {before} claims to have exchanged other messages than came here",
                 where=f"hand-off {before} of stage {stage}",
@@ -188,7 +188,7 @@ class ProofExchange:
         if self._segment == self._segments:
             return None
         mine = self._handoff(stage, self._segment, records["forward_out"], records["backward_in"])
-        return sign_envelope(mine.statement(), self._participant.identity)
+        return sign_envelope(mine.statement_bytes(), self._participant.identity)
 
     def send_proof(self, peer: int, stage: int, message: ProofMessage) -> None:
         """Send a hand-off and a proof to a rank."""
@@ -268,8 +268,8 @@ class ProofExchange:
         ticket = self.read_entry(EntryId("ticket", proof.stage, proof.segment))
         if not isinstance(ticket, Ticket):
             raise EvidenceError("answers no ticket", where=where)
-        last = self.read_entry(last_entry_before(proof.stage, proof.segment))
-        weights, optimizer = proved_state_before(run, proof.segment, last)
+        last = self.read_entry(ledger_entry_before(proof.stage, proof.segment))
+        weights, optimizer = proof_state_before(run, proof.segment, last)
         facts = StageFacts(
             leaving=handoff.payload_digest().hex, start_weights=weights, start_optimizer=optimizer
         )

@@ -40,8 +40,8 @@ from clicooper_hpc.provenance.statements import (
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
     parse_statement,
+    statement_environment_digest,
 )
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.trainer.marker import Marker
@@ -129,7 +129,7 @@ class Prover:
             mark=None if self._marker is None else self._marker.plan_claim(),
             environment=dict(self._settings.environment),
         )
-        signed = sign_envelope(enrolment.statement(), self._participant.identity)
+        signed = sign_envelope(enrolment.statement_bytes(), self._participant.identity)
         self._exchange.send_to_gather(signed.to_bytes())
         self._exchange.take_update({0: content, self._segment: signed.to_bytes()})
 
@@ -281,11 +281,11 @@ class Prover:
             "optimizer_out": roots.training.hex(),
             "mark": None if self._marker is None else self._marker.claim_mark(),
             "tables": tables,
-            "environment": environment_digest(self._settings.environment).hex,
+            "environment": statement_environment_digest(self._settings.environment).hex,
             "time": Interval(start=now.started, end=_now()),
         }
         proof = StageProof.model_validate({**expected, **own})
-        return sign_envelope(proof.statement(), self._participant.identity)
+        return sign_envelope(proof.statement_bytes(), self._participant.identity)
 
     def _compare_with_proof(self, stage: int, roots: StateRoots) -> None:
         """Compare the state after training a stage again with the proof from before the restart."""

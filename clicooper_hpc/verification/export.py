@@ -9,7 +9,7 @@ from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, checkpoint_signer
 from clicooper_hpc.runstore.files import replacing
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.run_evidence import run_statement_of
+from clicooper_hpc.verification.run_evidence import evidence_run_statement
 
 __all__ = ["BUNDLE", "CHECKPOINT", "export_proofs"]
 
@@ -31,7 +31,7 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     EnvironmentUnfitError
         The files cannot be written.
     """
-    statement = run_statement_of(evidence.entries)
+    statement = evidence_run_statement(evidence.entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement")
     names = [OWNER_NAME, *map(checkpoint_signer, range(1, statement.segments + 1))]

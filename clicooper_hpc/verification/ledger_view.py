@@ -47,7 +47,7 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self._problems)
 
-    def problem(self, where: object, what: str) -> None:
+    def add_problem(self, where: object, what: str) -> None:
         """Note that ``what`` is wrong at ``where``."""
         # Evidence may hold anything; what reaches a terminal is one short printable line.
         text = f"{where}: {what}"[:_LENGTH]
@@ -56,7 +56,7 @@ class Findings:
     def expect(self, where: object, name: str, found: object, wanted: object) -> None:
         """Note a problem unless ``found`` equals ``wanted``; digests are shown shortened."""
         if found != wanted:
-            self.problem(where, f"{name} is {_short(found)}, must be {_short(wanted)}")
+            self.add_problem(where, f"{name} is {_short(found)}, must be {_short(wanted)}")
 
     @contextmanager
     def at(self, where: object) -> Iterator[None]:
@@ -64,7 +64,7 @@ class Findings:
         try:
             yield
         except EvidenceError as error:
-            self.problem(where, error.what)
+            self.add_problem(where, error.what)
 
     def text(self) -> str:
         """Return all problems in one line; beyond a few only their number."""
@@ -104,7 +104,7 @@ class LedgerView:
         """Return the root over the first ``size`` <= `size` entries."""
         return self._tree.root_at(size).hex()
 
-    def take(self, envelope: Envelope, statement: Predicate) -> None:
+    def add_entry(self, envelope: Envelope, statement: Predicate) -> None:
         """Add the next parsed entry."""
         index = len(self.entries)
         # The entry is what to_bytes() writes, or it would not have been parsed.
@@ -116,7 +116,7 @@ class LedgerView:
         """Return the public key of ``rank`` (0 the owner)."""
         return self.trainers[rank - 1] if rank else self.owner
 
-    def get(self, entry_id: EntryId) -> LedgerEntry | None:
+    def find_entry(self, entry_id: EntryId) -> LedgerEntry | None:
         """Return the entry of ``entry_id``, or None when the ledger ends before it.
 
         Raises
@@ -130,20 +130,20 @@ class LedgerView:
             raise EvidenceError(f"the run has no {entry_id}") from None
         return self.entries[index] if index < len(self.entries) else None
 
-    def need(self, entry: EntryId) -> LedgerEntry:
+    def require_entry(self, entry: EntryId) -> LedgerEntry:
         """Return an entry that stands before another one that is there."""
         return self.entries[self.order.index_of(entry.kind, entry.stage, entry.segment)]
 
     def statement_at(self, kind: type[_P], entry: EntryId) -> _P:
         """Return the statement of an entry that stands before another one that is there."""
-        statement = self.need(entry).statement
+        statement = self.require_entry(entry).statement
         if not isinstance(statement, kind):
             raise EvidenceError(f"the ledger has another statement for the {entry}")
         return statement
 
     def digest_of(self, entry: EntryId) -> bytes:
         """Return the envelope digest (32 bytes) of an entry that stands before another one."""
-        return bytes.fromhex(self.need(entry).digest)
+        return bytes.fromhex(self.require_entry(entry).digest)
 
     def all_of(self, kind: type[_P]) -> Iterator[tuple[EntryId, LedgerEntry, _P]]:
         """Yield id, entry and statement of every entry of one kind, in order."""

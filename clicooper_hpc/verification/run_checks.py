@@ -69,10 +69,10 @@ def run_checks_on(view: LedgerView) -> list[CheckResult]:
         blocking = [need for need in check.needs if results[need - 1].passed is not True]
         if blocking:
             # The first check that failed, not one that was itself not run for that reason.
-            cause = _cause(results, blocking[0])
+            cause = _check_cause(results, blocking[0])
             results.append(CheckResult(number, check.title, None, f"not run: check {cause} failed"))
         else:
-            results.append(_result(number, check, view))
+            results.append(_check_result(number, check, view))
     return results
 
 
@@ -81,7 +81,7 @@ def has_failed_checks(results: Sequence[CheckResult]) -> bool:
     return any(result.passed is False for result in results)
 
 
-def _result(number: int, check: Check, view: LedgerView) -> CheckResult:
+def _check_result(number: int, check: Check, view: LedgerView) -> CheckResult:
     findings = Findings()
     detail = ""
     try:
@@ -95,7 +95,7 @@ def _result(number: int, check: Check, view: LedgerView) -> CheckResult:
     return CheckResult(number, check.title, True, detail)
 
 
-def _cause(results: Sequence[CheckResult], number: int) -> int:
+def _check_cause(results: Sequence[CheckResult], number: int) -> int:
     """Follow "not run" back to the check that failed."""
     while results[number - 1].passed is None:
         needs = CHECKS[number - 1].needs

@@ -22,7 +22,7 @@ from clicooper_hpc.runstore.seal import card_digest, owner_tables_digest
 from clicooper_hpc.runstore.tables import SEALED_TABLES, Table
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
-__all__ = ["collect_run_evidence", "run_statement_of"]
+__all__ = ["collect_run_evidence", "evidence_run_statement"]
 
 _Tables = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
 
@@ -46,29 +46,31 @@ def collect_run_evidence(
             "the run has no proofs: it was made with provenance.enabled = false",
             where=str(run.folder.path),
         )
-    tables = {rank: _rows(run, rank) for rank in run.ranks}
+    tables = {rank: _evidence_rows(run, rank) for rank in run.ranks}
     owner = tables[0]
     if isinstance(owner, Unreadable):
         raise RunFolderError(owner.reason, where=str(run.folder.shard(0)))
-    entries = [bytes(entry) for entry in _column(owner, "ledger", "envelope")]
-    statement = run_statement_of(entries)
+    entries = [bytes(entry) for entry in _evidence_column(owner, "ledger", "envelope")]
+    statement = evidence_run_statement(entries)
     allowed = section.get("trainers")
     return Evidence(
         entries=entries,
-        checkpoints=[_text(note) for note in _column(owner, "checkpoints", "note")],
+        checkpoints=[
+            _evidence_text(note) for note in _evidence_column(owner, "checkpoints", "note")
+        ],
         run_id=str(run.attrs["run_id"]),
         job_text=str(run.attrs["resolved_job"]),
         job_digest=str(run.attrs["job_digest"]),
         card_digest=card_digest(str(run.privacy.get("promised", ""))).hex,
         marks={"required": True, "off": False}.get(str(section.get("marks"))),
-        segments=None if statement is None else _delivered(run, statement.segments),
-        checkpoint_roots={} if statement is None else _checkpoints(run, statement),
-        tables={} if statement is None else _seals(run, tables, statement.stage_bounds),
+        segments=None if statement is None else _delivered_roots(run, statement.segments),
+        checkpoint_roots={} if statement is None else _checkpoint_roots(run, statement),
+        tables={} if statement is None else _row_seals(run, tables, statement.stage_bounds),
         trainer_heads={
             rank: list(
                 zip(
-                    (int(size) for size in _column(found, "heads", "size")),
-                    (_text(root) for root in _column(found, "heads", "root")),
+                    (int(size) for size in _evidence_column(found, "heads", "size")),
+                    (_evidence_text(root) for root in _evidence_column(found, "heads", "root")),
                     strict=True,
                 )
             )
@@ -83,7 +85,7 @@ def collect_run_evidence(
     )
 
 
-def run_statement_of(entries: Sequence[bytes]) -> RunStatement | None:
+def evidence_run_statement(entries: Sequence[bytes]) -> RunStatement | None:
     """Return the first entry's statement, unchecked, or None if it is none."""
     try:
         statement = parse_statement(parse_envelope(entries[0]).payload)
@@ -93,29 +95,29 @@ def run_statement_of(entries: Sequence[bytes]) -> RunStatement | None:
     return statement if isinstance(statement, RunStatement) else None
 
 
-def _rows(run: Run, rank: int) -> _Tables | Unreadable:
+def _evidence_rows(run: Run, rank: int) -> _Tables | Unreadable:
     try:
         return run.rows(rank)
     except RunFolderError as error:
         return Unreadable(error.what)
 
 
-def _column(tables: _Tables, table: str, column: str) -> list[Any]:
+def _evidence_column(tables: _Tables, table: str, column: str) -> list[Any]:
     for found, rows in tables.items():
         if found.name == table:
             return list(rows[column])
     return []
 
 
-def _delivered(run: Run, segments: int) -> list[str | Unreadable]:
+def _delivered_roots(run: Run, segments: int) -> list[str | Unreadable]:
     folder = run.folder.delivery
     return [
-        _root(folder / f"segment-{segment:03d}.safetensors", "")
+        _file_root(folder / f"segment-{segment:03d}.safetensors", "")
         for segment in range(1, segments + 1)
     ]
 
 
-def _checkpoints(
+def _checkpoint_roots(
     run: Run, statement: RunStatement
 ) -> dict[tuple[int, int], tuple[str, str] | Unreadable]:
     found: dict[tuple[int, int], tuple[str, str] | Unreadable] = {}
@@ -123,13 +125,13 @@ def _checkpoints(
         for segment in range(1, statement.segments + 1):
             path = checkpoint_file(run.folder.path, stage, segment)
             if path.exists():
-                roots = [_root(path, prefix) for prefix in ("weights/", "training/")]
+                roots = [_file_root(path, prefix) for prefix in ("weights/", "training/")]
                 bad = [root for root in roots if isinstance(root, Unreadable)]
                 found[stage, segment] = bad[0] if bad else (str(roots[0]), str(roots[1]))
     return found
 
 
-def _root(path: Path, prefix: str) -> str | Unreadable:
+def _file_root(path: Path, prefix: str) -> str | Unreadable:
     try:
         return digest_tensors(path.read_bytes(), prefix=prefix).hex
     except OSError as error:
@@ -138,7 +140,7 @@ def _root(path: Path, prefix: str) -> str | Unreadable:
         return Unreadable(error.what)
 
 
-def _seals(
+def _row_seals(
     run: Run, tables: Mapping[int, _Tables | Unreadable], bounds: Sequence[int]
 ) -> dict[tuple[int, int], str | Unreadable]:
     """Digest every rank's rows as the ranks did: trainers by stage, the owner all at once."""
@@ -156,20 +158,22 @@ def _seals(
             elif not _sizes_fit(content, sizes, complete=run.status == "complete"):
                 found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
             elif rank:
-                found[rank, stage] = _digest(_stage_rows(content, stage, bounds)).hex
+                found[rank, stage] = _sealed_rows_digest(_stage_rows(content, stage, bounds)).hex
             # Nor are these columns; whoever reads the table should be able to rely on them.
             elif not _describes_its_entries(content, run, stages):
                 found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
             else:
                 index = run.index_content().seal()
-                found[rank, stage] = owner_tables_digest(_digest(content), index).hex
+                found[rank, stage] = owner_tables_digest(_sealed_rows_digest(content), index).hex
     return found
 
 
 def _sizes_fit(content: _Tables, sizes: Sequence[int], *, complete: bool) -> bool:
     """Tell whether the owner's checkpoints, or a trainer's copies, have the sizes they must."""
     found = [
-        int(size) for name in ("checkpoints", "heads") for size in _column(content, name, "size")
+        int(size)
+        for name in ("checkpoints", "heads")
+        for size in _evidence_column(content, name, "size")
     ]
     return found == list(sizes if complete else sizes[: len(found)])
 
@@ -177,7 +181,9 @@ def _sizes_fit(content: _Tables, sizes: Sequence[int], *, complete: bool) -> boo
 def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
     """Tell whether kind, segment and stage beside each envelope are those of the order."""
     order = LedgerOrder(len(run.ranks) - 1, stages)
-    columns = (_column(content, "ledger", name) for name in ("entry", "kind", "segment", "stage"))
+    columns = (
+        _evidence_column(content, "ledger", name) for name in ("entry", "kind", "segment", "stage")
+    )
     for index, (entry, kind, segment, stage) in enumerate(zip(*columns, strict=True)):
         if index >= order.size:
             return False
@@ -195,7 +201,7 @@ def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
     return True
 
 
-def _digest(content: _Tables) -> Digest:
+def _sealed_rows_digest(content: _Tables) -> Digest:
     names = {table.name: table for table in SEALED_TABLES}
     # The tables as this version knows them: a column added to a file must not go unnoticed.
     return rows_digest({table: rows for table, rows in content.items() if table.name in names})
@@ -219,5 +225,5 @@ def _stage_rows(
     return chosen
 
 
-def _text(value: bytes) -> str:
+def _evidence_text(value: bytes) -> str:
     return bytes(value).decode("utf-8", "replace")

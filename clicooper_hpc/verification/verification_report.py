@@ -44,19 +44,19 @@ def verification_report(
     run = open_run(path)
     evidence = collect_run_evidence(
         run,
-        owner_key=None if owner_key is None else _public(owner_key),
-        trainer_keys=[_public(key) for key in trainer_keys] or None,
+        owner_key=None if owner_key is None else _read_public_key(owner_key),
+        trainer_keys=[_read_public_key(key) for key in trainer_keys] or None,
     )
     if export is not None:
         export_proofs(evidence, export)
     results = run_checks(evidence)
     marks = search_marks(run, evidence, mark_keys, segment_file)
     failed = has_failed_checks(results) or any(not mark.found for mark in marks)
-    text = _as_json(results, marks) if as_json else _as_text(results, marks, failed=failed)
+    text = _report_json(results, marks) if as_json else _report_text(results, marks, failed=failed)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
-def _public(text: str) -> PublicIdentity:
+def _read_public_key(text: str) -> PublicIdentity:
     """Read a public key: 64 hexadecimal digits, or a PEM file."""
     try:
         if Path(text).is_file():
@@ -69,7 +69,9 @@ def _public(text: str) -> PublicIdentity:
         ) from None
 
 
-def _as_text(results: Sequence[CheckResult], marks: Sequence[MarkResult], *, failed: bool) -> str:
+def _report_text(
+    results: Sequence[CheckResult], marks: Sequence[MarkResult], *, failed: bool
+) -> str:
     lines = [
         f"{result.number:>2}  {_WORDS[result.passed]:<6}  {result.title:<21}  {result.detail}"
         for result in results
@@ -85,7 +87,7 @@ def _as_text(results: Sequence[CheckResult], marks: Sequence[MarkResult], *, fai
     return "\n".join(lines)
 
 
-def _as_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) -> str:
+def _report_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) -> str:
     content = {
         "checks": [
             {

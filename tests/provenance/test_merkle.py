@@ -259,14 +259,14 @@ def test_places_that_do_not_exist() -> None:
 
 def test_an_append_and_its_root_cost_a_logarithm(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = 0
-    node = merkle._node
+    node = merkle._merkle_node
 
     def counted(left: bytes, right: bytes) -> bytes:
         nonlocal hashes
         hashes += 1
         return node(left, right)
 
-    monkeypatch.setattr(merkle, "_node", counted)
+    monkeypatch.setattr(merkle, "_merkle_node", counted)
     tree = MerkleTree()
     for index in range(4096):
         tree.append(b"%d" % index)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from forge import SAMPLES, Forge, h
 
-from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
+from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.proof_rules import (
     StageFacts,
     expected_proof,
     expected_ticket,
     mark_chain_of,
     proof_differences,
-    proved_state_before,
+    proof_state_before,
     ticket_differences,
 )
 from clicooper_hpc.provenance.statements import (
@@ -40,8 +40,8 @@ def digest_of(entry: EntryId) -> bytes:
 
 def facts(stage: int, segment: int) -> StageFacts:
     """Return all that the ledger knows of a stage of a segment."""
-    last: Predicate = statement(*_parts(last_entry_before(stage, segment)))
-    weights, optimizer = proved_state_before(statement("run"), segment, last)
+    last: Predicate = statement(*_parts(ledger_entry_before(stage, segment)))
+    weights, optimizer = proof_state_before(statement("run"), segment, last)
     leaving = None
     if segment < FORGE.segments:
         leaving = FORGE.envelopes[EntryId("handoff", stage, segment)].payload_digest().hex

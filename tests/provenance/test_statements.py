@@ -29,8 +29,8 @@ from clicooper_hpc.provenance.statements import (
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
     parse_statement,
+    statement_environment_digest,
 )
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
@@ -80,11 +80,11 @@ def test_every_kind_comes_back_as_it_was(payloads: list[bytes]) -> None:
         DeliveryStatement,
     }
     for payload, predicate in zip(payloads, found, strict=True):
-        assert predicate.statement() == payload
+        assert predicate.statement_bytes() == payload
 
 
 def test_a_ticket_has_these_very_bytes() -> None:
-    assert ticket().statement() == (
+    assert ticket().statement_bytes() == (
         b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"data_order":"%b",'
         b'"first_step":30,"job_digest":"%b","last_step":40,"ledger":{"root":"%b","size":7},'
         b'"nonce":"%b","run_id":"0123456789abcdef0123456789abcdef","samples":640,"segment":2,'
@@ -92,8 +92,8 @@ def test_a_ticket_has_these_very_bytes() -> None:
         b'"name":"data-order"}]}'
     ) % tuple(one.encode() for one in (ONES, ZEROS, ONES, ZEROS, ONES))
     assert (
-        envelope_payload_digest(ticket().statement()).hex
-        == hashlib.sha256(b"clicooper/v1/payload\x00" + ticket().statement()).hexdigest()
+        envelope_payload_digest(ticket().statement_bytes()).hex
+        == hashlib.sha256(b"clicooper/v1/payload\x00" + ticket().statement_bytes()).hexdigest()
         == "68e175fdc425a58f780ef0ed6e6f5a4f6beb982a7b50f8e33c4f6c742b107055"
     )
 
@@ -118,7 +118,7 @@ def test_unknown_fields_are_refused_at_every_level(payloads: list[bytes]) -> Non
             with pytest.raises(EvidenceError):
                 parse_statement(edited(payload, *path, "extra", value="x"))
     with pytest.raises(EvidenceError, match="extra"):
-        parse_statement(edited(ticket().statement(), "predicate", "ledger", "extra", value=1))
+        parse_statement(edited(ticket().statement_bytes(), "predicate", "ledger", "extra", value=1))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_unknown_fields_are_refused_at_every_level(payloads: list[bytes]) -> Non
 )
 def test_what_a_ticket_does_not_say(path: tuple[str | int, ...], value: object) -> None:
     with pytest.raises(EvidenceError):
-        parse_statement(edited(ticket().statement(), *path, value=value))
+        parse_statement(edited(ticket().statement_bytes(), *path, value=value))
 
 
 def test_values_of_our_own_are_checked_when_they_are_stated() -> None:
@@ -218,7 +218,7 @@ def test_a_statement_that_is_too_long_is_not_signed() -> None:
             run=ONES,
             segment=1,
             environment={f"variable {i}": "x" * 1024 for i in range(70)},
-        ).statement()
+        ).statement_bytes()
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_decimals_are_results(value: float, text: str) -> None:
 
 
 def test_environments_with_other_words_have_other_digests() -> None:
-    one = environment_digest({"device": "cpu", "torch": "2"})
-    assert one == environment_digest({"torch": "2", "device": "cpu"})
-    assert one != environment_digest({"torch": "2", "device": "cuda"})
+    one = statement_environment_digest({"device": "cpu", "torch": "2"})
+    assert one == statement_environment_digest({"torch": "2", "device": "cpu"})
+    assert one != statement_environment_digest({"torch": "2", "device": "cuda"})
 
 
 @given(st.integers(1, 6), st.integers(1, 5))

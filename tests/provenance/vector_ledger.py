@@ -51,7 +51,7 @@ from clicooper_hpc.provenance.statements import (
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
+    statement_environment_digest,
 )
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.provenance.tree_checkpoint import (
@@ -106,7 +106,7 @@ class _GrowingLedger:
         self.checkpoints: list[str] = []
 
     def add(self, predicate: Predicate, first: str, *others: str) -> Envelope:
-        envelope = sign_envelope(predicate.statement(), IDENTITIES[first])
+        envelope = sign_envelope(predicate.statement_bytes(), IDENTITIES[first])
         for name in others:
             envelope = countersign_envelope(envelope, IDENTITIES[name])
         content = envelope.to_bytes()
@@ -190,7 +190,7 @@ def ledger(parts: Parts) -> dict[str, Vector]:
                 statistic=mark["marked"]["statistic"],
             ),
             tables=parts["rows"]["digest"],
-            environment=environment_digest(ENVIRONMENT).hex,
+            environment=statement_environment_digest(ENVIRONMENT).hex,
             time=Interval(start="2026-01-02T03:04:05+00:00", end="2026-01-02T03:05:05+00:00"),
         ),
         "trainer",

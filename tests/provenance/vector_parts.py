@@ -14,7 +14,7 @@ from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.provenance.canonical_json import Json, encode_canonical_json
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import MerkleTree
-from clicooper_hpc.provenance.statements import environment_digest
+from clicooper_hpc.provenance.statements import statement_environment_digest
 from clicooper_hpc.provenance.tensor_digest import CHUNK_BYTES, digest_tensors
 from clicooper_hpc.runstore.rows_digest import rows_digest
 from clicooper_hpc.runstore.seal import IndexContent
@@ -134,7 +134,7 @@ def _tagged() -> Vector:
         },
         "clicooper/v1/environment": {
             "text": encode_canonical_json(dict(ENVIRONMENT)).decode(),
-            "digest": environment_digest(ENVIRONMENT).hex,
+            "digest": statement_environment_digest(ENVIRONMENT).hex,
         },
         "clicooper/v1/job": {
             "text": JOB,

@@ -80,13 +80,13 @@ def draw_carriers(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: b
     size = (plan.bits, plan.weights_per_bit)
     return Carriers(
         # Two keys: positions draw an open number of words, signs must not shift with them.
-        index=_distinct(seed[:32], population, count).reshape(size),
-        sign=_signs(seed[32:], count).reshape(size),
+        index=_distinct_carriers(seed[:32], population, count).reshape(size),
+        sign=_carrier_signs(seed[32:], count).reshape(size),
         shapes=tuple(tuple(shapes[name]) for name in plan.eligible),
     )
 
 
-def _distinct(key: bytes, population: int, count: int) -> NDArray[np.int64]:
+def _distinct_carriers(key: bytes, population: int, count: int) -> NDArray[np.int64]:
     """Return the first ``count`` distinct positions of the key's stream, in order."""
     stream = _Stream(key)
     # Words above the largest multiple are skipped: a remainder alone would favour small ones.
@@ -121,7 +121,7 @@ def _first_of_each(positions: NDArray[np.int64], population: int) -> NDArray[np.
     return new
 
 
-def _signs(key: bytes, count: int) -> NDArray[np.int8]:
+def _carrier_signs(key: bytes, count: int) -> NDArray[np.int8]:
     content = np.frombuffer(_Stream(key).bytes(-(-count // 8)), dtype=np.uint8)
     # One fair coin a carrier: on these alone rests the bound of `reading`.
     bits = np.unpackbits(content, count=count, bitorder="little")

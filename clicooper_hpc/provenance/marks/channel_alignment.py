@@ -89,8 +89,8 @@ def align_channels(
         if layer.ordered is None:
             continue
         channels = layer.assign(layer.ordered)
-        aligned[name] = _rows(layer.ordered, channels, layer.marked)
-        channels = _with_copies(layer.ordered, channels)
+        aligned[name] = _aligned_rows(layer.ordered, channels, layer.marked)
+        channels = _channels_with_copies(layer.ordered, channels)
         for other_layer in open_layers.values():
             other_layer.offer(channels)
     return aligned
@@ -108,7 +108,7 @@ class _Layer:
         self.marked = marked.astype(np.float64)
         # Tensors without carriers can be compared as a whole.
         self._odd = may_carry_mark(name, marked.shape)
-        self._wanted, self._norms = _directions(self._clean(self.marked))
+        self._wanted, self._norms = _channel_directions(self._clean(self.marked))
         dimensions = max(self._wanted.shape[1], 1)
         # Many channels find a close one by chance: else wide layers would always seem surer.
         self._chance = min(math.sqrt(2 * math.log(max(len(held), 2)) / dimensions), 0.99)
@@ -142,7 +142,7 @@ class _Layer:
 
     def assign(self, ordered: Floats) -> _Channels:
         """Assign channels one to one."""
-        directions, norms = _directions(self._clean(ordered))
+        directions, norms = _channel_directions(self._clean(ordered))
         cosine = self._wanted @ directions.T
         # One to one: a greedy choice would give one channel of the suspect to several.
         rows, partners = linear_sum_assignment(np.abs(cosine), maximize=True)
@@ -152,7 +152,7 @@ class _Layer:
         return _Channels(rows, partners, factor, len(rows), (len(self.marked), len(ordered)))
 
     def _consider(self, ordered: Floats) -> None:
-        directions, _ = _directions(self._clean(ordered))
+        directions, _ = _channel_directions(self._clean(ordered))
         cosine = np.abs(self._wanted @ directions.T)
         mean = float(cosine.max(axis=1, initial=0.0).mean())
         score = (mean - self._chance) / (1 - self._chance)
@@ -164,7 +164,7 @@ class _Layer:
         return tensor[:, 1::2] if self._odd else tensor
 
 
-def _rows(ordered: Floats, channels: _Channels, marked: Floats) -> Floats:
+def _aligned_rows(ordered: Floats, channels: _Channels, marked: Floats) -> Floats:
     """Return the rows of ``ordered`` in the reference's order, scale and sign."""
     # A dead channel has no scale to undo; it reads as zero.
     inverse = np.where(channels.factor != 0, channels.factor, math.inf) ** -1.0
@@ -175,12 +175,12 @@ def _rows(ordered: Floats, channels: _Channels, marked: Floats) -> Floats:
     return rows
 
 
-def _with_copies(ordered: Floats, channels: _Channels) -> _Channels:
+def _channels_with_copies(ordered: Floats, channels: _Channels) -> _Channels:
     """Add the suspect's spare channels that are copies of channels in use."""
     spare = np.setdiff1d(np.arange(channels.sizes[1]), channels.suspect)
     if not spare.size:
         return channels
-    directions, norms = _directions(ordered)
+    directions, norms = _channel_directions(ordered)
     cosine = directions[spare] @ directions[channels.suspect].T
     twin = np.argmax(np.abs(cosine), axis=1)
     best = cosine[np.arange(spare.size), twin]
@@ -196,7 +196,7 @@ def _with_copies(ordered: Floats, channels: _Channels) -> _Channels:
     )
 
 
-def _directions(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _channel_directions(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return unit rows float64 [n, all else], zero where a row is, and their lengths."""
     flat = rows.reshape(len(rows), -1).astype(np.float64)
     lengths = np.linalg.norm(flat, axis=1)

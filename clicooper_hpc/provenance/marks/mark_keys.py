@@ -70,26 +70,26 @@ class MarkOpening:
 
 def stage_mark_key(master: bytes, stage: int) -> bytes:
     """Return the 32-byte mark key of one stage from the trainer's 32-byte mark secret."""
-    _check_length("the mark secret", master)
+    _check_key_length("the mark secret", master)
     info = b"clicooper/v1/mark-key\x00" + _u32(stage)
     return HKDF(SHA256(), _BYTES, salt=None, info=info).derive(master)
 
 
 def mark_key_leaf(run_id: str, segment: int, stage: int, key: bytes) -> bytes:
     """Return the 32 bytes that commit to a stage key: one entry of the mark tree."""
-    _check_length("a stage key", key)
+    _check_key_length("a stage key", key)
     content = _run_bytes(run_id) + _u32(segment) + _u32(stage) + key
     return digest_bytes("clicooper/v1/mark-leaf", content).value
 
 
 def mark_key_root(run_id: str, segment: int, master: bytes, stages: int) -> bytes:
     """Return the root (32 bytes) over the leaves of all stages."""
-    return merkle_root(_leaves(run_id, segment, master, stages))
+    return merkle_root(_mark_key_leaves(run_id, segment, master, stages))
 
 
 def open_mark_key(run_id: str, segment: int, master: bytes, stages: int, stage: int) -> MarkOpening:
     """Return the key of ``stage`` with its inclusion proof."""
-    leaves = _leaves(run_id, segment, master, stages)
+    leaves = _mark_key_leaves(run_id, segment, master, stages)
     return MarkOpening(
         stage_mark_key(master, stage), stage, tuple(merkle_inclusion_proof(leaves, stage))
     )
@@ -127,12 +127,12 @@ def mark_key_seed(key: bytes, chain: bytes) -> bytes:
     chain
         Chain value of the stage, 32 bytes, fixed by the ledger before the stage starts.
     """
-    _check_length("a stage key", key)
-    _check_length("a chain value", chain)
+    _check_key_length("a stage key", key)
+    _check_key_length("a chain value", chain)
     return hashlib.sha512(b"clicooper/v1/mark-seed\x00" + key + chain).digest()
 
 
-def _leaves(run_id: str, segment: int, master: bytes, stages: int) -> Sequence[bytes]:
+def _mark_key_leaves(run_id: str, segment: int, master: bytes, stages: int) -> Sequence[bytes]:
     return [
         merkle_leaf_hash(mark_key_leaf(run_id, segment, stage, stage_mark_key(master, stage)))
         for stage in range(stages)
@@ -150,6 +150,6 @@ def _u32(number: int) -> bytes:
     return struct.pack(">I", number)
 
 
-def _check_length(what: str, content: bytes) -> None:
+def _check_key_length(what: str, content: bytes) -> None:
     if len(content) != _BYTES:
         raise ValueError(f"{what} has {_BYTES} bytes, not {len(content)}")

@@ -70,11 +70,15 @@ class MarkPlan:
 
     def __post_init__(self) -> None:
         if not (0 < self.bits <= 4096 and 0 < self.weights_per_bit <= 65536):
-            raise _odd(f"{self.bits} bits of {self.weights_per_bit} weights are out of range")
+            raise _odd_mark_plan(
+                f"{self.bits} bits of {self.weights_per_bit} weights are out of range"
+            )
         if not 0 < self.tau < 1000 or float(self.tau_text) != self.tau:
-            raise _odd(f"the margin {self.tau!r} is not a positive number of millionths below 1000")
+            raise _odd_mark_plan(
+                f"the margin {self.tau!r} is not a positive number of millionths below 1000"
+            )
         if not self.eligible or len(set(self.eligible)) != len(self.eligible):
-            raise _odd("the eligible tensors are none, or one is named twice")
+            raise _odd_mark_plan("the eligible tensors are none, or one is named twice")
 
     @property
     def tau_text(self) -> str:
@@ -96,7 +100,7 @@ def parse_plan_tau(text: str) -> float:
         The text is spelt in any other way.
     """
     if not _TAU.fullmatch(text) or f"{float(text):.6f}" != text:
-        raise _odd(f"{text!r} is not a margin")
+        raise _odd_mark_plan(f"{text!r} is not a margin")
     return float(text)
 
 
@@ -157,5 +161,5 @@ def may_carry_mark(name: str, shape: tuple[int, ...]) -> bool:
     )
 
 
-def _odd(what: str) -> EvidenceError:
+def _odd_mark_plan(what: str) -> EvidenceError:
     return EvidenceError(what, where="mark plan", remedy="Get an unchanged copy of the enrolment.")

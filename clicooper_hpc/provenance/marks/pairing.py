@@ -25,11 +25,12 @@ def pair_tensors(
     suspect: Mapping[str, Floats], reference: Mapping[str, Floats]
 ) -> dict[str, str | None]:
     """Return the suspect's name for each matrix or kernel of the reference; None for none."""
-    ours, theirs = _ordered(reference), _ordered(suspect)
+    ours, theirs = _ordered_for_pairing(reference), _ordered_for_pairing(suspect)
     # best[i][j]: worth of pairing the first i of ours with the first j of theirs.
     best = np.zeros((len(ours) + 1, len(theirs) + 1), dtype=np.int64)
     worth = np.array(
-        [[_worth(a, reference[a], b, suspect[b]) for b in theirs] for a in ours], dtype=np.int64
+        [[_pairing_worth(a, reference[a], b, suspect[b]) for b in theirs] for a in ours],
+        dtype=np.int64,
     ).reshape(len(ours), len(theirs))
     for i in range(len(ours)):
         for j in range(len(theirs)):
@@ -49,17 +50,17 @@ def pair_tensors(
     return pairs
 
 
-def _ordered(tensors: Mapping[str, Floats]) -> Sequence[str]:
-    return sorted((name for name, value in tensors.items() if value.ndim >= 2), key=_natural)
+def _ordered_for_pairing(tensors: Mapping[str, Floats]) -> Sequence[str]:
+    return sorted((name for name, value in tensors.items() if value.ndim >= 2), key=_natural_order)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_order(name: str) -> list[tuple[int, str]]:
     # Numbers as numbers, or layer 10 would come before layer 2.
     parts = re.findall(r"[0-9]{1,18}|[^0-9]+", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _worth(name: str, ours: Floats, other: str, theirs: Floats) -> int:
+def _pairing_worth(name: str, ours: Floats, other: str, theirs: Floats) -> int:
     # Widths may differ (channels removed or added), kernels cannot be made to fit.
     if ours.ndim != theirs.ndim or ours.shape[2:] != theirs.shape[2:]:
         return 0

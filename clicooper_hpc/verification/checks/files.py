@@ -20,12 +20,12 @@ __all__ = [
 def check_delivered_files(view: LedgerView, findings: Findings) -> str:
     """Compare the delivery with the last proofs, and the delivered files with the delivery."""
     entry_id = EntryId("delivery")
-    entry, delivery = _delivery(view)
+    entry, delivery = _delivery_statement(view)
     with findings.at(entry_id):
         require_envelope_signatures(entry, [view.owner])
     findings.expect(entry_id, "the number of segments", len(delivery.segments), view.run.segments)
     for one in delivery.segments[: view.run.segments]:
-        proof = _proof(view, EntryId("stage", view.run.stages - 1, one.segment))
+        proof = _proof_of_file(view, EntryId("stage", view.run.stages - 1, one.segment))
         what = f"the weights of segment {one.segment}"
         findings.expect(entry_id, what, one.weights, proof.weights_out)
     expect_tree_head(view, findings, entry_id, delivery.ledger, view.order.size - 1)
@@ -49,18 +49,18 @@ def check_checkpoint_files(view: LedgerView, findings: Findings) -> str:
         entry_id = EntryId("stage", stage, segment)
         where = f"checkpoint of segment {segment}, stage {stage}"
         with findings.at(where):
-            entry = view.get(entry_id)
+            entry = view.find_entry(entry_id)
             if entry is None:
                 waiting += 1
             elif isinstance(found, Unreadable):
-                findings.problem(where, found.reason)
+                findings.add_problem(where, found.reason)
             else:
                 # Against the proof and not the file beside it: a state is what its trainer signed.
-                proof = _proof(view, entry_id)
+                proof = _proof_of_file(view, entry_id)
                 findings.expect(where, "the digest of its weights", found[0], proof.weights_out)
                 findings.expect(where, "the digest of its optimizer", found[1], proof.optimizer_out)
     total = view.run.stages * view.run.segments
-    return f"states kept: {len(roots)} of {total}" + _waiting(waiting)
+    return f"states kept: {len(roots)} of {total}" + _waiting_files(waiting)
 
 
 def check_table_files(view: LedgerView, findings: Findings) -> str:
@@ -83,28 +83,28 @@ def check_table_files(view: LedgerView, findings: Findings) -> str:
                 _expect_file(findings, where, "rows", found, signed[rank, stage])
             # The owner signs its rows once, in the delivery.
             elif rank == 0 and stage != view.run.stages:
-                findings.problem(where, "nobody signed them")
+                findings.add_problem(where, "nobody signed them")
             else:
                 # Raises when such rows cannot be; else the ledger does not reach them yet.
-                view.get(EntryId("stage", stage, rank) if rank else EntryId("delivery"))
+                view.find_entry(EntryId("stage", stage, rank) if rank else EntryId("delivery"))
                 waiting += 1
-    return f"blocks of rows: {len(signed)}" + _waiting(waiting)
+    return f"blocks of rows: {len(signed)}" + _waiting_files(waiting)
 
 
-def _delivery(view: LedgerView) -> tuple[Envelope, DeliveryStatement]:
+def _delivery_statement(view: LedgerView) -> tuple[Envelope, DeliveryStatement]:
     for _, entry, delivery in view.all_of(DeliveryStatement):
         return entry.envelope, delivery
     raise EvidenceError("the ledger has no delivery")
 
 
-def _proof(view: LedgerView, entry_id: EntryId) -> StageProof:
-    entry = view.get(entry_id)
+def _proof_of_file(view: LedgerView, entry_id: EntryId) -> StageProof:
+    entry = view.find_entry(entry_id)
     if entry is None or not isinstance(entry.statement, StageProof):
         raise EvidenceError(f"the ledger has no {entry_id}")
     return entry.statement
 
 
-def _waiting(count: int) -> str:
+def _waiting_files(count: int) -> str:
     return f", not proved yet: {count}" if count else ""
 
 
@@ -112,6 +112,6 @@ def _expect_file(
     findings: Findings, where: str, what: str, found: str | Unreadable, wanted: str
 ) -> None:
     if isinstance(found, Unreadable):
-        findings.problem(where, found.reason)
+        findings.add_problem(where, found.reason)
     else:
         findings.expect(where, f"the digest of its {what}", found, wanted)

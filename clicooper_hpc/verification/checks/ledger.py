@@ -44,11 +44,11 @@ __all__ = [
 def check_ledger_entries(view: LedgerView, findings: Findings) -> str:
     """Parse every entry into ``view``."""
     if not view.size:
-        findings.problem("ledger", "it has no entries")
+        findings.add_problem("ledger", "it has no entries")
     for index, content in enumerate(view.evidence.entries):
         with findings.at(f"entry {index}"):
             envelope = parse_envelope(content)
-            view.take(envelope, parse_statement(envelope.payload))
+            view.add_entry(envelope, parse_statement(envelope.payload))
         if findings:
             # The indices of what follows would be wrong.
             break
@@ -80,12 +80,12 @@ def check_ledger_order(view: LedgerView, findings: Findings) -> str:
     """Compare every entry with the place it stands at."""
     for entry in view.entries:
         if entry.index >= view.order.size:
-            findings.problem(f"entry {entry.index}", "it stands behind the delivery")
+            findings.add_problem(f"entry {entry.index}", "it stands behind the delivery")
             break
-        wanted, found = view.order.entry_at(entry.index), _id_of(entry.statement)
+        wanted, found = view.order.entry_at(entry.index), _ledger_id_of(entry.statement)
         # The index alone says what must stand here; statements only confirm it.
         if found != wanted:
-            findings.problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
+            findings.add_problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
         findings.expect(
             f"entry {entry.index}", "the run id", entry.statement.run_id, view.run.run_id
         )
@@ -98,10 +98,12 @@ def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
     notes = view.evidence.checkpoints
     due = sum(size <= view.size for size in sizes)
     if len(notes) > len(sizes):
-        findings.problem("checkpoints", f"there are {len(notes)}, must be {len(sizes)}")
+        findings.add_problem("checkpoints", f"there are {len(notes)}, must be {len(sizes)}")
     # Only what the entries that are there call for: an unfinished run has fewer.
     elif len(notes) < due:
-        findings.problem(f"checkpoint {len(notes)}", f"it is missing at size {sizes[len(notes)]}")
+        findings.add_problem(
+            f"checkpoint {len(notes)}", f"it is missing at size {sizes[len(notes)]}"
+        )
     for number, (note, size) in enumerate(zip(notes, sizes, strict=False)):
         where = f"checkpoint {number}"
         with findings.at(where):
@@ -115,7 +117,7 @@ def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
             findings.expect(where, "the origin", stated.origin, checkpoint_origin(view.run.run_id))
             findings.expect(where, "the size", stated.size, size)
             if stated.size > view.size:
-                findings.problem(
+                findings.add_problem(
                     where, f"it speaks of {stated.size} entries; there are {view.size}"
                 )
             else:
@@ -126,14 +128,14 @@ def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
 def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
     """Look for the delivery and for the cosignatures behind it."""
     if view.size < view.order.size:
-        findings.problem(
+        findings.add_problem(
             "ledger",
             f"it ends after {view.size} of {view.order.size} entries: the run is unfinished",
         )
         return ""
     notes = view.evidence.checkpoints
     if not notes:
-        findings.problem("last checkpoint", "it is missing")
+        findings.add_problem("last checkpoint", "it is missing")
         return ""
     keys = {OWNER_NAME: view.owner}
     keys |= {checkpoint_signer(rank): key for rank, key in enumerate(view.trainers, 1)}
@@ -154,13 +156,13 @@ def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
             require_envelope_signatures(entry.envelope, [key])
         findings.expect(entry_id, "the run statement", enrolment.run, view.entries[0].digest)
         if allowed is not None and key not in allowed:
-            findings.problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
+            findings.add_problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
         if marks is not None and (enrolment.mark is not None) != marks:
-            findings.problem(entry_id, "it names no mark" if marks else "it names a mark")
+            findings.add_problem(entry_id, "it names no mark" if marks else "it names a mark")
         # A weak plan is a mark that proves nothing, however well it reads.
         if enrolment.mark is not None:
             with findings.at(entry_id):
-                _check_plan(enrolment.mark.plan(), findings, entry_id)
+                _check_mark_plan(enrolment.mark.plan(), findings, entry_id)
     return f"trainers: {view.run.segments}, keys " + (
         "allowed by the job" if allowed is not None else "not restricted by the job"
     )
@@ -175,15 +177,17 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         where = f"trainer {segment}"
         # A run may die between the first checkpoint and the trainers' copies of it.
         if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
-            findings.problem(where, "it stored no checkpoint")
+            findings.add_problem(where, "it stored no checkpoint")
         for size, root in heads.get(segment, ()):
             if not 0 <= size <= view.size:
-                findings.problem(where, f"it saw {size} entries; the ledger has only {view.size}")
+                findings.add_problem(
+                    where, f"it saw {size} entries; the ledger has only {view.size}"
+                )
             # Such a head and the signed checkpoint of its size contradict each other.
             elif root != view.root_at(size):
-                findings.problem(where, f"it saw another ledger at size {size}: a fork")
+                findings.add_problem(where, f"it saw another ledger at size {size}: a fork")
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
-        findings.problem(f"trainer {segment}", "there is no such trainer")
+        findings.add_problem(f"trainer {segment}", "there is no such trainer")
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
 
 
@@ -206,15 +210,15 @@ def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
     return "keys of " + " and ".join(compared)
 
 
-def _check_plan(plan: MarkPlan, findings: Findings, entry_id: EntryId) -> None:
+def _check_mark_plan(plan: MarkPlan, findings: Findings, entry_id: EntryId) -> None:
     if plan.least_statistic < LEAST_STATISTIC:
-        findings.problem(
+        findings.add_problem(
             entry_id,
             f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
         )
 
 
-def _id_of(statement: Predicate) -> EntryId:
+def _ledger_id_of(statement: Predicate) -> EntryId:
     match statement:
         case Enrolment():
             return EntryId("enrolment", 0, statement.segment)

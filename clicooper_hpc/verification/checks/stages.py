@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from clicooper_hpc.provenance.envelope import require_envelope_signatures
-from clicooper_hpc.provenance.ledger_order import EntryId, last_entry_before
+from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.proof_rules import (
     ProofPart,
     StageFacts,
@@ -14,7 +14,7 @@ from clicooper_hpc.provenance.proof_rules import (
     expected_ticket,
     mark_chain_of,
     proof_differences,
-    proved_state_before,
+    proof_state_before,
     ticket_differences,
 )
 from clicooper_hpc.provenance.statement_fields import TreeHead
@@ -23,7 +23,7 @@ from clicooper_hpc.provenance.statements import (
     Handoff,
     StageProof,
     Ticket,
-    environment_digest,
+    statement_environment_digest,
 )
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
@@ -65,7 +65,7 @@ def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
                 findings.expect(entry_id, one.words, one.found, one.wanted)
         # The nonce keeps a chain value from being known before its stage begins.
         if ticket.nonce in nonces:
-            findings.problem(entry_id, "its nonce was used before")
+            findings.add_problem(entry_id, "its nonce was used before")
         nonces.add(ticket.nonce)
         size = view.order.size_before_stage(entry_id.stage)
         expect_tree_head(view, findings, entry_id, ticket.ledger, size)
@@ -83,12 +83,14 @@ def check_stage_handoffs(view: LedgerView, findings: Findings) -> str:
         among_trainers = handoff.boundary > 0
         # Later on trainer 1 may have everything in its cache.
         if not handoff.forward.messages and (among_trainers or handoff.stage == 0):
-            findings.problem(entry_id, "nothing went forward")
+            findings.add_problem(entry_id, "nothing went forward")
         back = handoff.backward.messages
         if back and not among_trainers:
-            findings.problem(entry_id, f"{back} messages went back to the owner")
+            findings.add_problem(entry_id, f"{back} messages went back to the owner")
         elif among_trainers and bool(back) != (view.run.coupling == "backprop"):
-            findings.problem(entry_id, f"{back} messages went back in a {view.run.coupling} run")
+            findings.add_problem(
+                entry_id, f"{back} messages went back in a {view.run.coupling} run"
+            )
     return f"hand-offs: {count}"
 
 
@@ -96,7 +98,7 @@ def check_stage_proofs(view: LedgerView, findings: Findings) -> str:
     """Check signatures, tickets and amounts of work."""
     count = moved = 0
     enrolled = {
-        enrolment.segment: environment_digest(enrolment.environment).hex
+        enrolment.segment: statement_environment_digest(enrolment.environment).hex
         for _, _, enrolment in view.all_of(Enrolment)
     }
     for entry_id, entry, proof in view.all_of(StageProof):
@@ -132,7 +134,7 @@ def check_stage_marks(view: LedgerView, findings: Findings) -> str:
         # Decided at enrolment: a trainer cannot leave out the mark of a stage it made up.
         if (proof.mark is None) != (enrolled[entry_id.segment] is None):
             what = "it has no mark" if proof.mark is None else "it claims a mark never enrolled"
-            findings.problem(entry_id, what)
+            findings.add_problem(entry_id, what)
         if proof.mark is None:
             continue
         count += 1
@@ -150,10 +152,12 @@ def check_stage_marks(view: LedgerView, findings: Findings) -> str:
         statistic = float(proof.mark.statistic)
         weakest = min(weakest, statistic)
         if statistic < _LEAST_STATISTIC:
-            findings.problem(entry_id, f"its mark reads {statistic:.2f}, below {_LEAST_STATISTIC}")
+            findings.add_problem(
+                entry_id, f"its mark reads {statistic:.2f}, below {_LEAST_STATISTIC}"
+            )
         # Embedding is exact: a wrong bit right after it means other weights were read.
         if proof.mark.errors:
-            findings.problem(entry_id, f"its mark was read with {proof.mark.errors} wrong bits")
+            findings.add_problem(entry_id, f"its mark was read with {proof.mark.errors} wrong bits")
     if not any(enrolled.values()) and not findings:
         raise NotApplicableError("no segment carries a mark")
     bare = sum(mark is None for mark in enrolled.values())
@@ -166,15 +170,15 @@ def _expect_part(
 ) -> None:
     """Hold one part of a proof against the rules, with all that the ledger knows."""
     stage, segment = entry_id.stage, entry_id.segment
-    last = view.need(last_entry_before(stage, segment)).statement
-    weights, optimizer = proved_state_before(view.run, segment, last)
+    last = view.require_entry(ledger_entry_before(stage, segment)).statement
+    weights, optimizer = proof_state_before(view.run, segment, last)
     leaving = proof_before = None
     if segment < view.run.segments:
-        leaving = view.need(EntryId("handoff", stage, segment)).payload
+        leaving = view.require_entry(EntryId("handoff", stage, segment)).payload
     if segment > 1:
-        proof_before = view.need(EntryId("stage", stage, segment - 1)).digest
+        proof_before = view.require_entry(EntryId("stage", stage, segment - 1)).digest
     facts = StageFacts(
-        entering=view.need(EntryId("handoff", stage, segment - 1)).payload,
+        entering=view.require_entry(EntryId("handoff", stage, segment - 1)).payload,
         leaving=leaving,
         proof_before=proof_before,
         start_weights=weights,

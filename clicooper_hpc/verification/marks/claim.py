@@ -84,7 +84,7 @@ def read_mark_claim(
             raise EvidenceError(
                 f"check {result.number} ({result.title}) failed: {result.detail}", where="ledger"
             )
-    enrolment, proof = _claimed(view, segment, opening.index)
+    enrolment, proof = _claimed_statements(view, segment, opening.index)
     if enrolment is None or enrolment.mark is None or proof is None or proof.mark is None:
         raise EvidenceError(
             f"it has no mark of segment {segment}, stage {opening.index}",
@@ -103,13 +103,13 @@ def read_mark_claim(
     return ClaimReading(segment, opening.index, view.key(segment).keyid, reading)
 
 
-def _claimed(
+def _claimed_statements(
     view: LedgerView, segment: int, stage: int
 ) -> tuple[Enrolment | None, StageProof | None]:
     if not (1 <= segment <= view.run.segments and 0 <= stage < view.run.stages):
         return None, None
-    enrolled = view.get(EntryId("enrolment", 0, segment))
-    proved = view.get(EntryId("stage", stage, segment))
+    enrolled = view.find_entry(EntryId("enrolment", 0, segment))
+    proved = view.find_entry(EntryId("stage", stage, segment))
     enrolment = enrolled.statement if enrolled else None
     proof = proved.statement if proved else None
     return (

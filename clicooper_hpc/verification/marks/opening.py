@@ -24,7 +24,7 @@ from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.files import write_private
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.verification.run_evidence import collect_run_evidence, run_statement_of
+from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
 __all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
 
@@ -66,7 +66,7 @@ def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) ->
         The trainer's mark secret is not in the run folder.
     """
     run = open_run(path)
-    statement = run_statement_of(collect_run_evidence(run).entries)
+    statement = evidence_run_statement(collect_run_evidence(run).entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement", where=str(path))
     if not (1 <= segment <= statement.segments and 0 <= stage < statement.stages):

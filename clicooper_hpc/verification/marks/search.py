@@ -79,10 +79,10 @@ def search_marks(
     opened = [read_mark_opening(path) for path in keys]
     # All that will be tried, also what comes to nothing: p is for the best of them.
     attempts = len(opened) * (1 if suspect is None else 2)
-    return [_find(run, evidence, one, suspect, attempts) for one in opened]
+    return [_search_mark(run, evidence, one, suspect, attempts) for one in opened]
 
 
-def _find(
+def _search_mark(
     run: Run, evidence: Evidence, opened: OpenedMark, suspect: Path | None, attempts: int
 ) -> MarkResult:
     if opened.run_id != evidence.run_id:
