@@ -119,11 +119,13 @@ class LedgerWriter:
         ``next_stage`` None: the ledger is closed, and its checkpoint waits for cosigners.
         """
         signed = self.sign_checkpoint()
+        # The last one is stored only when all trainers have cosigned it.
         if next_stage is not None:
             self.store_checkpoint(signed)
         if next_stage is not None and next_stage < self.order.stages:
             # Behind the checkpoint: a ticket names the signed tree before it.
             self._issue_tickets(next_stage)
+        # Whole entries, no consistency proof: nothing can be withheld from one trainer.
         entries = tuple(self.ledger.entries[self._published :])
         self._published = self.ledger.size
         # What the trainers are about to rely on must not be lost with this process.

@@ -119,6 +119,7 @@ class LogOperator:
         for segment, content in enumerate((parts or [])[1:], start=1):
             where = f"enrolment of rank {segment}"
             envelope, enrolment = self._signed(content, Enrolment, [segment], where)
+            # It names the very envelope: an enrolment cannot be taken into another run.
             if (enrolment.run_id, enrolment.segment, enrolment.run) != (
                 self._run.run_id,
                 segment,
@@ -182,6 +183,7 @@ class LogOperator:
             backward=records["backward_in"].flow(),
         )
         mine = sign_envelope(handoff.statement_bytes(), self._settings.identity)
+        # Trainer 1 countersigns it and sends it back with its proof.
         self._world.send_blob(
             1,
             ProofMessage(mine, None).to_bytes(),
@@ -264,6 +266,7 @@ class LogOperator:
             theirs.verify({OWNER_NAME: self._settings.identity.public, name: key}, where=where)
             if theirs.checkpoint != signed.checkpoint:
                 raise EvidenceError("is of another ledger", where=where)
+            # One note with all signatures, as check 5 wants to find it.
             signed = SignedCheckpoint(
                 signed.checkpoint,
                 (*signed.signatures, *(one for one in theirs.signatures if one[0] == name)),
@@ -290,6 +293,7 @@ class LogOperator:
     ) -> StageProof:
         """Check one proof against ticket, ledger, hand-offs and the proof upstream."""
         where = str(EntryId("stage", stage, segment))
+        # Both ends sign: the record of a boundary counts only if neither disputes it.
         handoff = received[segment - 1].handoff
         require_envelope_signatures(
             handoff,

@@ -65,6 +65,7 @@ class PublicIdentity:
         # RFC 8032 wants the reduced form; a second spelling would be a second key id.
         if y >= _FIELD:
             raise _bad_identity_key("is not in its shortest form")
+        # Such a key signs many messages with one signature: its holder could disown any of them.
         if y in _SMALL_ORDER:
             raise _bad_identity_key("has small order: its signatures bind nobody")
         # Derived once: verifying a ledger asks for them at every signature.

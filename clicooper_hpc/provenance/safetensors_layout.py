@@ -139,7 +139,9 @@ def _check_texts(entry: object, where: str) -> None:
 
 def _is_sizes(value: object) -> bool:
     return isinstance(value, list) and all(
-        type(item) is int and 0 <= item <= MAX_INTEGER for item in value
+        # Not isinstance: true would pass for 1.
+        type(item) is int and 0 <= item <= MAX_INTEGER
+        for item in value
     )
 
 

@@ -130,6 +130,7 @@ class RunStatement(Predicate):
     """
 
     kind: ClassVar[StatementKind] = "run"
+    # The owner's clock, for people: the ledger orders, no clock does.
     created: Timestamp
     creator_version: Text
     job_digest: Hex32
@@ -140,6 +141,7 @@ class RunStatement(Predicate):
     total_steps: Count
     stage_bounds: tuple[Count, ...]
     coupling: Literal["backprop", "one-way"]
+    # Fixed before the first ticket: stage 0 has a predecessor like any other stage.
     initial_weights: tuple[Hex32, ...]
 
     @model_validator(mode="after")
@@ -184,6 +186,7 @@ class Enrolment(Predicate):
     run: Hex32
     segment: SegmentNumber
     mark: MarkPlanClaim | None = None
+    # What an audit must find again to repeat the run to the bit.
     environment: dict[Name, Text]
 
     def subject(self) -> dict[str, str]:
@@ -204,6 +207,7 @@ class Ticket(Predicate):
     stage: StageNumber
     first_step: Count
     last_step: Count
+    # Fresh: no trainer can know a chain value before its stage and fit a secret to it.
     nonce: Hex32
     data_order: Hex32
     # Signed by the owner: without it a verifier had only the trainers' own word for their samples.
@@ -256,6 +260,7 @@ class StageProof(Predicate):
     upstream: Hex32
     handoff_in: Hex32
     handoff_out: Hex32 | None = None
+    # Both, or a replay could not start where the stage did.
     weights_in: Hex32
     weights_out: Hex32
     optimizer_in: Hex32
@@ -264,6 +269,7 @@ class StageProof(Predicate):
     samples: Count
     mark: MarkClaim | None = None
     tables: Hex32
+    # A requeued job may go on elsewhere: an audit needs to know where each stage ran.
     environment: Hex32
     time: Interval
 

@@ -205,6 +205,7 @@ def _described_tensor_leaf(
 
 def _chunk_tree(content: memoryview) -> MerkleTree:
     starts = range(0, len(content), CHUNK_BYTES)
+    # Of pieces, so that one of them can be shown without the rest of the tensor.
     return MerkleTree([merkle_leaf_hash(content[start : start + CHUNK_BYTES]) for start in starts])
 
 

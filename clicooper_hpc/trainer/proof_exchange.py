@@ -172,6 +172,7 @@ class ProofExchange:
                 remedy="One of the two ranks, or the network between them, changed messages.",
             )
         signed = countersign_envelope(message.handoff, self._participant.identity)
+        # The owner trains no segment, so it has no proof to send.
         if before == 0:
             return signed, None
         if message.proof is None:
@@ -205,6 +206,7 @@ class ProofExchange:
         limit = ledger_update_limit(self._segments)
         update = LedgerUpdate.from_bytes(self.receive_broadcast(limit), limit=limit)
         signed = self.ledger.apply_update(update, self._participant.keys[0])
+        # A valid signature alone would not do: the owner could log an older statement of this rank.
         for index, entry in mine.items():
             if self.ledger.entries[index] != entry:
                 raise EvidenceError(
@@ -279,6 +281,7 @@ class ProofExchange:
             raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
 
     def _store_head(self, signed: SignedCheckpoint) -> None:
+        # In this rank's own file: check 16 holds the owner's ledger against it.
         self._writer.append(
             "heads",
             {

@@ -241,6 +241,7 @@ class Prover:
                 "stage_s": ended - now.begun,
             },
         )
+        # Rows that are written from here on are sealed with the next proof.
         tables = self._recorder.seal_stage()
         handoff_in, before = self._exchange.receive_handoff(self._run, event.stage, records)  # (4)
         # Before the proof, which names its digest.

@@ -68,6 +68,7 @@ class Findings:
 
     def text(self) -> str:
         """Return all problems in one line; beyond a few only their number."""
+        # A run that is wrong throughout would fill the screen.
         more = len(self._problems) - _SHOWN
         return "; ".join(self._problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -92,6 +93,7 @@ class LedgerView:
         self.evidence = evidence
         self.entries: list[LedgerEntry] = []
         self._tree = MerkleTree()
+        # Over the bytes as given: a root must not depend on what can be parsed.
         for content in evidence.entries:
             self._tree.append(content)
 

@@ -124,6 +124,7 @@ def _checkpoint_roots(
     for stage in range(statement.stages):
         for segment in range(1, statement.segments + 1):
             path = checkpoint_file(run.folder.path, stage, segment)
+            # States that were not kept are no fault; check 14 counts those that were.
             if path.exists():
                 roots = [_file_root(path, prefix) for prefix in ("weights/", "training/")]
                 bad = [root for root in roots if isinstance(root, Unreadable)]
@@ -133,6 +134,7 @@ def _checkpoint_roots(
 
 def _file_root(path: Path, prefix: str) -> str | Unreadable:
     try:
+        # What is damaged is a finding of its check and must not end the verification.
         return digest_tensors(path.read_bytes(), prefix=prefix).hex
     except OSError as error:
         return Unreadable(f"the file cannot be read ({error.strerror})")
@@ -216,6 +218,7 @@ def _stage_rows(
             # A row of no stage must not go unnoticed either.
             inside = np.clip(rows["stage"], 0, len(bounds) - 2) == stage
         elif "step" in rows:
+            # A row outside all steps goes to the first or last stage, or it would be in no digest.
             last = bounds[stage + 1] if stage + 2 < len(bounds) else np.iinfo(np.int64).max
             first = bounds[stage] if stage else np.iinfo(np.int64).min
             inside = (rows["step"] >= first) & (rows["step"] < last)

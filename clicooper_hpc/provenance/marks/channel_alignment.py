@@ -91,6 +91,7 @@ def align_channels(
         channels = layer.assign(layer.ordered)
         aligned[name] = _aligned_rows(layer.ordered, channels, layer.marked)
         channels = _channels_with_copies(layer.ordered, channels)
+        # Whose columns these channels are is not known: every open layer tries them.
         for other_layer in open_layers.values():
             other_layer.offer(channels)
     return aligned
@@ -184,6 +185,7 @@ def _channels_with_copies(ordered: Floats, channels: _Channels) -> _Channels:
     cosine = directions[spare] @ directions[channels.suspect].T
     twin = np.argmax(np.abs(cosine), axis=1)
     best = cosine[np.arange(spare.size), twin]
+    # Copying a channel and halving what reads it leaves the function alone: sum it up again.
     copies = np.flatnonzero(np.abs(best) > _COPY)
     twin, best, spare = twin[copies], best[copies], spare[copies]
     ratio = np.sign(best) * norms[spare] / norms[channels.suspect[twin]]

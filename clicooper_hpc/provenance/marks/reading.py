@@ -74,6 +74,7 @@ def read_mark(
     signed = _signed_values(tensors, plan, carriers)
     # Zero counts as wrong: weights of nothing but zeros must not read half a mark.
     errors = int(np.count_nonzero(signed.sum(axis=1) <= 0))
+    # Relative to all carriers: the bound must hold for weights of any scale.
     norm = math.sqrt(float((signed**2).sum()))
     statistic = float(signed.sum()) / norm if norm > 0 else 0.0
     return MarkReading(plan.bits, errors, statistic, _log2_p(plan.bits, errors, statistic))

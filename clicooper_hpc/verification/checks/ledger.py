@@ -62,6 +62,7 @@ def check_ledger_run(view: LedgerView, findings: Findings) -> str:
     run = first.statement
     if not isinstance(run, RunStatement):
         raise EvidenceError(f"entry 0 is a {run.kind} statement, not the run statement")
+    # Keys come from the statement itself; whose they are is the matter of check 17.
     view.run, view.order = run, LedgerOrder(run.segments, run.stages)
     view.owner = PublicIdentity.from_raw(bytes.fromhex(run.owner))
     view.trainers = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in run.trainers]
@@ -186,6 +187,7 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
             # Such a head and the signed checkpoint of its size contradict each other.
             elif root != view.root_at(size):
                 findings.add_problem(where, f"it saw another ledger at size {size}: a fork")
+    # A file of a rank that the run does not have was put there afterwards.
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
         findings.add_problem(f"trainer {segment}", "there is no such trainer")
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"

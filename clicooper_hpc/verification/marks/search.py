@@ -98,6 +98,7 @@ def _search_mark(
         choices.append((False, own))
     else:
         theirs = load_search_tensors(suspect)
+        # Unaligned only where it fits at all: a suspect may have other shapes.
         if all(name in theirs and theirs[name].shape == shape for name, shape in shapes.items()):
             choices.append((False, theirs))
         choices.append((True, dict(align_channels(theirs, own))))
