@@ -39,11 +39,11 @@ from torch import Tensor, nn
 from uchida import UchidaMark
 
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.provenance.marks.align import align
-from clicooper_hpc.provenance.marks.carriers import Carriers, draw
-from clicooper_hpc.provenance.marks.embed import Embedder
-from clicooper_hpc.provenance.marks.extract import read_mark
-from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.carriers import Carriers, draw_carriers
+from clicooper_hpc.provenance.marks.channel_alignment import align_channels
+from clicooper_hpc.provenance.marks.embedder import Embedder
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.reading import read_mark
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -80,7 +80,7 @@ class Ours:
         self.plan = MarkPlan(plan.bits, plan.weights_per_bit, tau, plan.eligible)
 
     def carriers(self, key: int) -> Carriers:
-        return draw(self.plan, self.shapes, hashlib.sha512(str(key).encode()).digest())
+        return draw_carriers(self.plan, self.shapes, hashlib.sha512(str(key).encode()).digest())
 
     def embedder(self, network: Network, key: int) -> Embedder:
         parameters = dict(network.segment.named_parameters())
@@ -196,7 +196,7 @@ def examine(scheme: Scheme, given: Network, theirs: Data, test: Data, tune: int)
         score = accuracy(network, test)
         suspects = {name: network.arrays()}
         if name in ALIGNED:
-            suspects[f"{name}, aligned"] = align(suspects[name], reference)
+            suspects[f"{name}, aligned"] = align_channels(suspects[name], reference)
         for label, arrays in suspects.items():
             row = Row(label, scheme.name, cosine(arrays, reference), score, *scheme.read(arrays))
             rows.append(row)

@@ -132,8 +132,8 @@ class StageAuditor:
         Rows that trainer 1 took from its cache are those of the first epoch: these must have the
         digests that both signed.
         """
-        order = next(islice(stage_orders(self.course.agenda), stage, None)).hex
-        if order != self._proved.data_order(stage):
+        order = next(islice(stage_orders(self.course.agenda), stage, None))
+        if (order.digest.hex, order.samples) != self._proved.ordered_samples(stage):
             raise EvidenceError(
                 f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
                 where=str(self.private),

@@ -10,7 +10,7 @@ from torch import Tensor
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.provenance.chain import Place
+from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.statements import (
     Enrolment,
     Handoff,
@@ -22,8 +22,8 @@ from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.verification.ledger_view import LedgerView
-from clicooper_hpc.verification.read_run import evidence_of
-from clicooper_hpc.verification.verify import examine
+from clicooper_hpc.verification.run_checks import run_checks_on
+from clicooper_hpc.verification.run_evidence import collect_run_evidence
 
 __all__ = ["ProvedRun"]
 
@@ -52,21 +52,27 @@ class ProvedRun:
 
     def stage_proofs(self, stage: int) -> list[StageProof]:
         """Return the proofs of ``stage``, segment by segment."""
-        return [self._statement(StageProof, Place("stage", stage, one)) for one in self._segments()]
+        return [
+            self._statement(StageProof, EntryId("stage", stage, one)) for one in self._segments()
+        ]
 
     def enrolment(self, segment: int) -> Enrolment:
         """Return how the trainer of ``segment`` enrolled: its machine, its mark keys' root."""
-        return self._statement(Enrolment, Place("enrolment", 0, segment))
+        return self._statement(Enrolment, EntryId("enrolment", 0, segment))
 
-    def data_order(self, stage: int) -> str:
-        """Return the digest (hex) of samples and sub-labels the owner ordered for ``stage``."""
+    def ordered_samples(self, stage: int) -> tuple[str, int]:
+        """Return what the owner ordered for ``stage``: digest (hex) and number of samples.
+
+        The digest is over the samples and sub-labels of every step.
+        """
         # Every trainer's ticket of a stage names the same order; the first is as good as any.
-        return self._statement(Ticket, Place("ticket", stage, 1)).data_order
+        ticket = self._statement(Ticket, EntryId("ticket", stage, 1))
+        return ticket.data_order, ticket.samples
 
     def release_root(self, stage: int) -> str:
         """Return the root (hex) over the owner's messages of ``stage``, as both ends signed it."""
         # Boundary 0: between the owner and trainer 1.
-        return self._statement(Handoff, Place("handoff", stage, 0)).forward.root
+        return self._statement(Handoff, EntryId("handoff", stage, 0)).forward.root
 
     def start_states(self, stage: int, initial: Sequence[bytes]) -> list[dict[str, Tensor]]:
         """Return the proved state of each segment before ``stage``.
@@ -101,7 +107,7 @@ class ProvedRun:
     def stage_messages(self, stage: int) -> dict[Stream, tuple[bytes, ...]]:
         """Return the digests of all messages of ``stage``, as its hand-offs vouch for them."""
         handoffs = [
-            self._statement(Handoff, Place("handoff", stage, segment - 1))
+            self._statement(Handoff, EntryId("handoff", stage, segment - 1))
             for segment in self._segments()
         ]
         tables: dict[int, Mapping[str, Any]] = {
@@ -126,8 +132,8 @@ class ProvedRun:
                 remedy="Only runs with provenance.keep_checkpoints = true can be audited.",
             ) from error
 
-    def _statement(self, kind: type[_P], place: Place) -> _P:
-        entry = self.view.get(place)
+    def _statement(self, kind: type[_P], place: EntryId) -> _P:
+        entry = self.view.find_entry(place)
         # An incomplete run may end before this place of the ledger.
         if entry is None or not isinstance(entry.statement, kind):
             raise EvidenceError(f"the ledger has no {place}", where="ledger")
@@ -135,8 +141,8 @@ class ProvedRun:
 
 
 def _verified_view(run: Run) -> LedgerView:
-    view = LedgerView(evidence_of(run))
-    for result in examine(view):
+    view = LedgerView(collect_run_evidence(run))
+    for result in run_checks_on(view):
         if result.number in _NEEDED and result.passed is False:
             raise EvidenceError(
                 f"check {result.number} ({result.title}) failed: {result.detail}",

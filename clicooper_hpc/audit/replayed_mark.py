@@ -10,12 +10,12 @@ from pathlib import Path
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.keys import mark_seed, open_mark, verify_opening
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_seed, open_mark_key, verify_mark_key
 from clicooper_hpc.provenance.statements import Enrolment, StageProof
 from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.trainer.marker import embedding_hook
+from clicooper_hpc.trainer.marker import marker_hook
 from clicooper_hpc.verification.ledger_view import LedgerView
 
 __all__ = ["replayed_mark_hook"]
@@ -61,17 +61,17 @@ def replayed_mark_hook(
     enrolled = enrolment.mark
     if enrolled is None or proof.mark is None:
         return None
-    opening = open_mark(run.run_id, segment, _mark_key(private, segment), run.stages, stage)
+    opening = open_mark_key(run.run_id, segment, _mark_key(private, segment), run.stages, stage)
     # Another key would give another mark and so a false FAIL: the fault would be the auditor's.
-    verify_opening(opening, run.run_id, segment, run.stages, bytes.fromhex(enrolled.root))
+    verify_mark_key(opening, run.run_id, segment, run.stages, bytes.fromhex(enrolled.root))
     plan = enrolled.plan()
     layers = runtime.segment.layers
     shapes = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
-    seed = mark_seed(opening.key, bytes.fromhex(proof.mark.chain))
-    return embedding_hook(
+    seed = mark_key_seed(opening.key, bytes.fromhex(proof.mark.chain))
+    return marker_hook(
         layers,
         plan,
-        draw(plan, shapes, seed),
+        draw_carriers(plan, shapes, seed),
         first=run.stage_bounds[stage],
         last=run.stage_bounds[stage + 1],
         every_steps=every_steps,

@@ -12,7 +12,7 @@ from torch import Tensor
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
 from clicooper_hpc.training.message_digests import Channel, Record
 from clicooper_hpc.training.state import TRAINING, WEIGHTS
@@ -91,7 +91,7 @@ def claimed_state(content: bytes, *, weights: str, training: str, where: str) ->
         The file is damaged, holds anything else, or is not the state that was proved.
     """
     for prefix, wanted in ((WEIGHTS, weights), (TRAINING, training)):
-        if tensors_root(content, prefix=prefix, where=where).hex != wanted:
+        if digest_tensors(content, prefix=prefix, where=where).hex != wanted:
             raise EvidenceError(
                 f"{prefix.rstrip('/')} are not those that were proved",
                 where=where,

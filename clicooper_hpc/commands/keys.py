@@ -32,9 +32,9 @@ def _add_open_mark_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _open_mark(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verification.mark_key import open_mark_of
+    from clicooper_hpc.verification.marks.opening import write_mark_opening
 
-    open_mark_of(
+    write_mark_opening(
         arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
     )
     print(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")

@@ -45,9 +45,9 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.verification.report import verify_run
+    from clicooper_hpc.verification.verification_report import verification_report
 
-    text, code = verify_run(
+    text, code = verification_report(
         arguments.run,
         owner_key=arguments.owner_key,
         trainer_keys=arguments.trainer_keys,

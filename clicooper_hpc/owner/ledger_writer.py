@@ -1,4 +1,4 @@
-"""The ledger as the owner writes it: entries, tickets, signed checkpoints, stored as they come."""
+"""The owner's writer of the ledger: stores entries, issues tickets, signs checkpoints."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EvidenceError, UsageError
-from clicooper_hpc.provenance.chain import LedgerOrder, Place
-from clicooper_hpc.provenance.envelope import Envelope, parse_envelope, sign_payload
-from clicooper_hpc.provenance.history import LedgerSnapshot, proved_stages
+from clicooper_hpc.provenance.envelope import Envelope, parse_envelope, sign_envelope
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.provenance.ledger import LedgerReplica, LedgerUpdate, origin_of
-from clicooper_hpc.provenance.notes import SignedCheckpoint
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.ledger_replica import LedgerReplica
+from clicooper_hpc.provenance.ledger_update import LedgerUpdate
+from clicooper_hpc.provenance.proof_rules import expected_ticket
 from clicooper_hpc.provenance.statements import (
     Predicate,
     RunStatement,
     Ticket,
-    TreeHead,
     parse_statement,
 )
+from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
 from clicooper_hpc.runstore.tables.schema import ENVELOPE_BYTES, NOTE_BYTES
 from clicooper_hpc.runstore.tables.writer import TableWriter
+from clicooper_hpc.training.stage_order import StageOrder
 
 __all__ = ["LedgerWriter"]
 
@@ -40,7 +40,7 @@ class LedgerWriter:
     identity
         The owner's.
     orders
-        Digests of the data order of all stages, see `stage_orders`.
+        Data of all stages in turn, see `stage_orders`.
     writer
         Stores entries and signed checkpoints.
     """
@@ -50,7 +50,7 @@ class LedgerWriter:
         run: RunStatement,
         identity: Identity,
         *,
-        orders: Iterator[Digest],
+        orders: Iterator[StageOrder],
         writer: TableWriter,
     ) -> None:
         self._run = run
@@ -58,7 +58,7 @@ class LedgerWriter:
         self._orders = orders
         self._writer = writer
         self.order = LedgerOrder(run.segments, run.stages)
-        self.ledger = LedgerReplica(origin_of(run.run_id), self.order)
+        self.ledger = LedgerReplica(run.run_id, self.order)
         self._published = 0
 
     @property
@@ -69,86 +69,87 @@ class LedgerWriter:
     @property
     def proved(self) -> int:
         """Number of stages whose proofs are in it."""
-        return proved_stages(self.order, self.ledger.size)
+        return self.order.proved_stages(self.ledger.size)
 
-    def head(self) -> TreeHead:
-        """Return size and root as statements name them."""
-        return TreeHead(size=self.ledger.size, root=self.ledger.root.hex())
-
-    def sign(self) -> SignedCheckpoint:
+    def sign_checkpoint(self) -> SignedCheckpoint:
         """Sign the ledger as it stands."""
-        return self.ledger.sign(self._identity)
+        return self.ledger.sign_checkpoint(self._identity)
 
-    def statement(self, kind: type[_P], place: Place) -> _P:
+    def read_entry(self, kind: type[_P], entry: EntryId) -> _P:
         """Return a statement of the ledger, whose signatures were checked when it went in."""
-        envelope = self.ledger.entry(place.kind, place.stage, place.segment)
-        statement = parse_statement(parse_envelope(envelope).payload, where=str(place))
+        envelope = self.ledger.entry(entry.kind, entry.stage, entry.segment)
+        statement = parse_statement(parse_envelope(envelope).payload, where=str(entry))
         if not isinstance(statement, kind):
-            raise EvidenceError("is another statement", where=str(place))
+            raise EvidenceError("is another statement", where=str(entry))
         return statement
 
-    def append(self, envelope: Envelope) -> bytes:
+    def append_entry(self, envelope: Envelope) -> bytes:
         """Add an entry and return it as stored."""
-        place = self.order.place(self.ledger.size)
+        entry = self.order.entry_at(self.ledger.size)
         content = self.ledger.append(envelope)
+        # A cut envelope could never be verified: better no run than one without evidence.
         if len(content) > ENVELOPE_BYTES:
             raise UsageError(
-                f"the {place} has {len(content)} bytes; at most {ENVELOPE_BYTES} are stored",
+                f"the {entry} has {len(content)} bytes; at most {ENVELOPE_BYTES} are stored",
                 remedy="Use fewer training stages (provenance.stages) or fewer segments.",
             )
-        has_stage = place.kind in ("ticket", "handoff", "stage")
+        has_stage = entry.kind in ("ticket", "handoff", "stage")
         self._writer.append(
             "ledger",
             {
                 "entry": self.ledger.size - 1,
-                "kind": place.kind,
-                "segment": -1 if place.kind in ("run", "delivery") else place.segment,
-                "stage": place.stage if has_stage else -1,
+                "kind": entry.kind,
+                "segment": -1 if entry.kind in ("run", "delivery") else entry.segment,
+                "stage": entry.stage if has_stage else -1,
                 "envelope": content,
             },
         )
         return content
 
-    def note(self, signed: SignedCheckpoint) -> None:
-        """Store a signed checkpoint."""
+    def store_checkpoint(self, signed: SignedCheckpoint) -> None:
+        """Append a signed checkpoint to its table."""
         text = signed.to_text()
         if len(text.encode()) > NOTE_BYTES:
             raise UsageError("too many trainers to cosign one checkpoint")
         self._writer.append("checkpoints", {"size": signed.checkpoint.size, "note": text})
 
-    def publish(self, next_stage: int | None) -> tuple[SignedCheckpoint, LedgerUpdate]:
-        """Sign the ledger, add the tickets of the next stage, store it; return what to tell all.
+    def make_update(self, next_stage: int | None) -> tuple[SignedCheckpoint, LedgerUpdate]:
+        """Sign the ledger, add the tickets of the next stage, store it; return what to send to all.
 
         ``next_stage`` None: the ledger is closed, and its checkpoint waits for cosigners.
         """
-        signed = self.sign()
+        signed = self.sign_checkpoint()
+        # The last one is stored only when all trainers have cosigned it.
         if next_stage is not None:
-            self.note(signed)
-        entries = tuple(self.ledger.entries[self._published :])
-        tickets: tuple[bytes, ...] = ()
+            self.store_checkpoint(signed)
         if next_stage is not None and next_stage < self.order.stages:
-            tickets = self._issue_tickets(next_stage)
+            # Behind the checkpoint: a ticket names the signed tree before it.
+            self._issue_tickets(next_stage)
+        # Whole entries, no consistency proof: nothing can be withheld from one trainer.
+        entries = tuple(self.ledger.entries[self._published :])
         self._published = self.ledger.size
         # What the trainers are about to rely on must not be lost with this process.
         self._writer.sync()
-        return signed, LedgerUpdate(entries, signed.to_text(), tickets)
+        return signed, LedgerUpdate(entries, (signed.to_text(),))
 
-    def resume(self, entries: Sequence[bytes], noted: int) -> LedgerSnapshot:
-        """Go on behind the standing ``entries`` of an earlier life; return all of it to tell.
+    def resume(self, entries: Sequence[bytes], noted: int) -> LedgerUpdate:
+        """Restart behind the ``entries`` that were kept; return the whole ledger to send to all.
 
         They and the first ``noted`` signed checkpoints are stored already; what is missing behind
-        them, and has been told to nobody, is made now.
+        them, and was sent to nobody, is made now.
         """
-        notes: list[SignedCheckpoint] = []
+        signed: list[SignedCheckpoint] = []
         sizes = self.order.checkpoint_sizes()
         for index, entry in enumerate(entries):
             self.ledger.append(parse_envelope(entry, where=f"ledger entry {index}"))
             if self.ledger.size in sizes:
-                notes.append(self.sign())
-        for signed in notes[noted:]:
-            if signed.checkpoint.size < self.order.size:  # the last one waits for its cosigners
-                self.note(signed)
+                # Ed25519 is deterministic: what is signed again here is what was signed before.
+                signed.append(self.sign_checkpoint())
+        for checkpoint in signed[noted:]:
+            if checkpoint.checkpoint.size < self.order.size:  # the last one waits for its cosigners
+                self.store_checkpoint(checkpoint)
         stage = self.proved
+        # Orders come one after the other; those of proved stages are passed by.
         for _ in range(stage):
             next(self._orders)
         if stage < self.order.stages:
@@ -158,22 +159,19 @@ class LedgerWriter:
                 next(self._orders)
         self._published = self.ledger.size
         self._writer.sync()
-        return LedgerSnapshot(tuple(self.ledger.entries), tuple(one.to_text() for one in notes))
+        return LedgerUpdate(tuple(self.ledger.entries), tuple(one.to_text() for one in signed))
 
-    def _issue_tickets(self, stage: int) -> tuple[bytes, ...]:
-        head, order = self.head(), next(self._orders).hex
-        tickets: list[bytes] = []
+    def _issue_tickets(self, stage: int) -> None:
+        # One head for all: every ticket of a stage names the tree before the first of them.
+        head, order = self.ledger.tree_head(), next(self._orders)
         for segment in range(1, self.order.segments + 1):
-            ticket = Ticket(
-                run_id=self._run.run_id,
-                segment=segment,
-                stage=stage,
-                first_step=self._run.stage_bounds[stage],
-                last_step=self._run.stage_bounds[stage + 1],
-                nonce=secrets.token_hex(_NONCE_BYTES),
-                data_order=order,
-                job_digest=self._run.job_digest,
+            expected = expected_ticket(
+                self._run,
+                stage,
+                segment,
+                data_order=order.digest.hex,
+                samples=order.samples,
                 ledger=head,
             )
-            tickets.append(self.append(sign_payload(ticket.statement(), self._identity)))
-        return tuple(tickets)
+            ticket = Ticket.model_validate({**expected, "nonce": secrets.token_hex(_NONCE_BYTES)})
+            self.append_entry(sign_envelope(ticket.statement_bytes(), self._identity))

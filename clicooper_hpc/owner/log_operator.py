@@ -1,9 +1,9 @@
-"""The owner's side of the proofs: it keeps the ledger and lets nothing in that does not fit.
+"""The owner as operator of the ledger: no proof enters that breaks a rule.
 
-(1) run statement -> all; enrolments <- trainers; in a later life of the run: its ledger -> all
+(1) run statement -> all; enrolments <- trainers; at a restart: the whole ledger -> all
 (2) per stage: hand-off 0 -> trainer 1; hand-off i-1 and proof <- every trainer i, checked
-(3) bulletin -> all: new entries, signed checkpoint, tickets of the next stage
-(4) at the end: delivery statement, last bulletin, checkpoint cosigned by all trainers
+(3) ledger update -> all: new entries, signed checkpoint, tickets of the next stage
+(4) at the end: delivery statement, last update, checkpoint cosigned by all trainers
 """
 
 from __future__ import annotations
@@ -14,29 +14,35 @@ from typing import TypeVar
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.ledger_writer import LedgerWriter
-from clicooper_hpc.provenance.chain import Place, mark_chain
 from clicooper_hpc.provenance.envelope import (
     Envelope,
     parse_envelope,
-    require_signatures,
-    sign_payload,
+    require_envelope_signatures,
+    sign_envelope,
 )
-from clicooper_hpc.provenance.fields import decimal
-from clicooper_hpc.provenance.history import SNAPSHOT_BYTES
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
-from clicooper_hpc.provenance.notes import SignedCheckpoint
-from clicooper_hpc.provenance.packets import StagePacket, packet_limit
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.ledger_update import WHOLE_LEDGER_BYTES
+from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
+from clicooper_hpc.provenance.proof_rules import (
+    StageFacts,
+    expected_proof,
+    mark_chain_of,
+    proof_differences,
+)
+from clicooper_hpc.provenance.statement_fields import decimal_field
 from clicooper_hpc.provenance.statements import (
     DeliveredSegment,
-    Delivery,
+    DeliveryStatement,
     Enrolment,
     Handoff,
     Predicate,
     RunStatement,
     StageProof,
+    Ticket,
     parse_statement,
 )
+from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.agenda import StageEnd
 from clicooper_hpc.training.message_digests import MessageLog
@@ -53,7 +59,7 @@ _P = TypeVar("_P", bound=Predicate)
 
 @dataclass(frozen=True, slots=True)
 class LogOperatorSettings:
-    """What the registrar is told. ``wait_s`` is the longest wait for a trainer."""
+    """Settings of a `LogOperator`. ``wait_s`` is the longest wait for a trainer in seconds."""
 
     run: RunStatement
     identity: Identity
@@ -61,13 +67,21 @@ class LogOperatorSettings:
     wait_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _StageEvidence:
+    """Hand-off before a segment, and its proof, as its trainer sent them."""
+
+    handoff: Envelope
+    proof: Envelope
+
+
 class LogOperator:
-    """Keeps the ledger of a run.
+    """Operates the ledger of a run.
 
     Parameters
     ----------
     log
-        Gets the released messages.
+        Digests of the messages the owner sends and receives.
     """
 
     def __init__(
@@ -83,40 +97,42 @@ class LogOperator:
         self._log = log
         self._settings = settings
         self._run = settings.run
-        self._book = LedgerWriter(
+        self._ledger = LedgerWriter(
             settings.run, settings.identity, orders=stage_orders(course.agenda), writer=writer
         )
         self._weights = list(settings.run.initial_weights)
         # What stage 0 starts with is each trainer's word; only the audit knows better.
         self._optimizers: list[str | None] = [None] * len(self._weights)
+        #: Samples used so far in the stage that goes on.
         self._samples = 0
 
     def open(self) -> None:
         """(1) State the run, enrol the trainers, hand out the first tickets."""
-        run = sign_payload(self._run.statement(), self._settings.identity)
+        run = sign_envelope(self._run.statement_bytes(), self._settings.identity)
         self._world.broadcast_bytes(
-            run.to_bytes(), limit_bytes=packet_limit(1), deadline_s=self._settings.wait_s
+            run.to_bytes(), limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s
         )
         parts = self._world.gather_bytes(
-            b"", limit_bytes=packet_limit(1), deadline_s=self._settings.wait_s
+            b"", limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s
         )
-        self._book.append(run)
+        self._ledger.append_entry(run)
         for segment, content in enumerate((parts or [])[1:], start=1):
             where = f"enrolment of rank {segment}"
             envelope, enrolment = self._signed(content, Enrolment, [segment], where)
+            # It names the very envelope: an enrolment cannot be taken into another run.
             if (enrolment.run_id, enrolment.segment, enrolment.run) != (
                 self._run.run_id,
                 segment,
                 run.digest().hex,
             ):
                 raise EvidenceError("enrols for something else", where=where)
-            self._book.append(envelope)
+            self._ledger.append_entry(envelope)
         self._publish(next_stage=0)
 
     @property
     def is_closed(self) -> bool:
         """Whether the delivery is signed: no more figures can be added to the run."""
-        return self._book.is_closed
+        return self._ledger.is_closed
 
     def resume(self, entries: Sequence[bytes], noted: int, memory: StageProgress | None) -> None:
         """(1) Go on behind an earlier life of the run.
@@ -128,11 +144,11 @@ class LogOperator:
         memory
             What its checkpoint holds of a stage; None at the very start.
         """
-        history = self._book.resume(entries, noted)
-        if stage := self._book.proved:
+        update = self._ledger.resume(entries, noted)
+        if stage := self._ledger.proved:
             proofs = [
-                self._book.statement(StageProof, Place("stage", stage - 1, segment))
-                for segment in range(1, self._book.order.segments + 1)
+                self._ledger.read_entry(StageProof, EntryId("stage", stage - 1, segment))
+                for segment in range(1, self._ledger.order.segments + 1)
             ]
             self._weights = [proof.weights_out for proof in proofs]
             self._optimizers = [proof.optimizer_out for proof in proofs]
@@ -140,22 +156,23 @@ class LogOperator:
             self._samples = memory.samples
             self._log.restore(memory.records)
         self._world.broadcast_bytes(
-            history.to_bytes(), limit_bytes=SNAPSHOT_BYTES, deadline_s=self._settings.wait_s
+            update.to_bytes(), limit_bytes=WHOLE_LEDGER_BYTES, deadline_s=self._settings.wait_s
         )
 
     def memory(self) -> StageProgress:
         """Return what a checkpoint must hold of the stage that goes on."""
         return StageProgress(self._samples, self._log.seen())
 
-    def count(self, samples: int) -> None:
-        """Note that a step uses so many released samples."""
+    def count_samples(self, samples: int) -> None:
+        """Add the released samples that a step uses."""
         self._samples += samples
 
-    def end(self, event: StageEnd) -> None:
-        """(2), (3) Take the proofs of a stage into the ledger; an earlier life may have done so."""
-        stage, segments = event.stage, self._book.order.segments
+    def log_stage(self, event: StageEnd) -> None:
+        """(2), (3) Take the proofs of a stage into the ledger, unless done before a restart."""
+        stage, segments = event.stage, self._ledger.order.segments
+        # Also for a stage that is proved already: its messages belong to no other.
         records, _ = self._log.take()
-        if stage < self._book.proved:
+        if stage < self._ledger.proved:
             self._samples = 0
             return
         handoff = Handoff(
@@ -165,47 +182,50 @@ class LogOperator:
             forward=records["forward_out"].flow(),
             backward=records["backward_in"].flow(),
         )
-        mine = sign_payload(handoff.statement(), self._settings.identity)
+        mine = sign_envelope(handoff.statement_bytes(), self._settings.identity)
+        # Trainer 1 countersigns it and sends it back with its proof.
         self._world.send_blob(
             1,
-            StagePacket(mine, None).to_bytes(),
+            ProofMessage(mine, None).to_bytes(),
             kind=Kind.PROOF,
             step=stage,
             deadline_s=self._settings.wait_s,
         )
-        handoffs: list[Envelope] = []
-        proofs: list[Envelope] = []
-        for segment in range(1, segments + 1):
-            packet = self._packet_from(segment, stage)
-            handoffs.append(packet[0])
-            proofs.append(packet[1])
+        messages = [self._receive_proof(segment, stage) for segment in range(1, segments + 1)]
+        # All are checked before the first is appended: the ledger never holds a part of a stage.
         statements = [
-            self._check_proof(stage, segment, handoffs, proofs)
-            for segment in range(1, segments + 1)
+            self._check_proof(stage, segment, messages) for segment in range(1, segments + 1)
         ]
-        if handoffs[0].payload != mine.payload:
+        # Rules say what a proof names; only the owner knows what it sent to trainer 1.
+        if messages[0].handoff.payload != mine.payload:
             raise EvidenceError(
                 "trainer 1 signed another hand-off than the owner", where=f"stage {stage}"
             )
-        for envelope in (*handoffs, *proofs):
-            self._book.append(envelope)
+        for envelope in (
+            *(message.handoff for message in messages),
+            *(message.proof for message in messages),
+        ):
+            self._ledger.append_entry(envelope)
         self._weights = [proof.weights_out for proof in statements]
         self._optimizers = [proof.optimizer_out for proof in statements]
         self._samples = 0
         self._publish(next_stage=stage + 1)
 
-    def deliver(self, weights: Sequence[str], results: Mapping[str, float], tables: str) -> None:
+    def log_delivery(
+        self, weights: Sequence[str], results: Mapping[str, float], tables: str
+    ) -> None:
         """(4) Close the ledger over the delivered segments (roots as hex).
 
-        An earlier life may have done so, and lack only the cosigners.
+        Before a restart that may have been done already, all but the cosigners.
 
         Raises
         ------
         EvidenceError
-            A delivered segment is not the one its trainer proved, or the earlier life signed other
-            tables.
+            A delivered segment is not the one its trainer proved, or other tables were signed
+            before a restart.
         """
         for segment, (proved, delivered) in enumerate(zip(self._weights, weights, strict=True), 1):
+            # Here and not only in `verify`: the owner must not sign for what it did not order.
             if proved != delivered:
                 raise EvidenceError(
                     "the delivered weights are not those of the last proof",
@@ -213,105 +233,111 @@ class LogOperator:
                     remedy=f"Do not accept it: trainer {segment} delivered something else.",
                 )
         if self.is_closed:
-            if self._book.statement(Delivery, Place("delivery")).tables != tables:
+            if self._ledger.read_entry(DeliveryStatement, EntryId("delivery")).tables != tables:
                 raise EvidenceError(
-                    "an earlier life of the run signed other results than those there are now",
+                    "other results were signed before the restart than those there are now",
                     where="delivery",
-                    remedy="Bring back the files it left.",
+                    remedy="Bring back the files the run left then.",
                 )
-            signed = self._book.sign()
+            signed = self._ledger.sign_checkpoint()
         else:
-            delivery = Delivery(
+            delivery = DeliveryStatement(
                 run_id=self._run.run_id,
                 segments=tuple(
                     DeliveredSegment(segment=segment, weights=root)
                     for segment, root in enumerate(weights, start=1)
                 ),
-                results={name: decimal(value) for name, value in results.items()},
+                results={name: decimal_field(value) for name, value in results.items()},
                 tables=tables,
-                ledger=self._book.head(),
+                ledger=self._ledger.ledger.tree_head(),
             )
-            self._book.append(sign_payload(delivery.statement(), self._settings.identity))
+            self._ledger.append_entry(
+                sign_envelope(delivery.statement_bytes(), self._settings.identity)
+            )
             signed = self._publish(next_stage=None)
         parts = self._world.gather_bytes(
-            b"", limit_bytes=packet_limit(1), deadline_s=self._settings.wait_s
+            b"", limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s
         )
         for segment, content in enumerate((parts or [])[1:], start=1):
             where = f"checkpoint cosigned by rank {segment}"
-            name, key = trainer_name(segment), self._settings.trainers[segment - 1]
+            name, key = checkpoint_signer(segment), self._settings.trainers[segment - 1]
             theirs = SignedCheckpoint.parse(content.decode("utf-8", "replace"), where=where)
+            # Both signatures: the trainer cosigned the owner's checkpoint, not one of its own.
             theirs.verify({OWNER_NAME: self._settings.identity.public, name: key}, where=where)
             if theirs.checkpoint != signed.checkpoint:
                 raise EvidenceError("is of another ledger", where=where)
+            # One note with all signatures, as check 5 wants to find it.
             signed = SignedCheckpoint(
                 signed.checkpoint,
                 (*signed.signatures, *(one for one in theirs.signatures if one[0] == name)),
             )
-        self._book.note(signed)
+        self._ledger.store_checkpoint(signed)
         self._log.close()
 
-    def _packet_from(self, segment: int, stage: int) -> tuple[Envelope, Envelope]:
+    def _receive_proof(self, segment: int, stage: int) -> _StageEvidence:
         where = f"proof of rank {segment}, stage {stage}"
         content = self._world.receive_blob(
             segment,
             kind=Kind.PROOF,
             step=stage,
-            limit_bytes=packet_limit(2),
+            limit_bytes=proof_message_limit(2),
             deadline_s=self._settings.wait_s,
         )
-        packet = StagePacket.from_bytes(bytes(content), where=where)
-        if packet.proof is None:
+        message = ProofMessage.from_bytes(bytes(content), where=where)
+        if message.proof is None:
             raise EvidenceError("is missing", where=where)
-        return packet.handoff, packet.proof
+        return _StageEvidence(message.handoff, message.proof)
 
     def _check_proof(
-        self, stage: int, segment: int, handoffs: Sequence[Envelope], proofs: Sequence[Envelope]
+        self, stage: int, segment: int, received: Sequence[_StageEvidence]
     ) -> StageProof:
         """Check one proof against ticket, ledger, hand-offs and the proof upstream."""
-        place = Place("stage", stage, segment)
-        handoff, handoff_envelope = handoffs[segment - 1], str(Place("handoff", stage, segment - 1))
-        require_signatures(
-            handoff, [self._key(segment - 1), self._key(segment)], where=handoff_envelope
+        where = str(EntryId("stage", stage, segment))
+        # Both ends sign: the record of a boundary counts only if neither disputes it.
+        handoff = received[segment - 1].handoff
+        require_envelope_signatures(
+            handoff,
+            [self._key(segment - 1), self._key(segment)],
+            where=str(EntryId("handoff", stage, segment - 1)),
         )
-        _, proof = self._signed(proofs[segment - 1].to_bytes(), StageProof, [segment], str(place))
-        bounds = self._run.stage_bounds
-        upstream = handoff.payload_digest() if segment == 1 else proofs[segment - 2].digest()
-        after = handoffs[segment].payload_digest().hex if segment < len(handoffs) else None
-        wanted = {
-            "run_id": self._run.run_id,
-            "segment": segment,
-            "stage": stage,
-            "ticket": self._book.ledger.digest_of("ticket", stage, segment).hex(),
-            "previous": self._book.ledger.standing(stage, segment).hex(),
-            "upstream": upstream.hex,
-            "handoff_in": handoff.payload_digest().hex,
-            "handoff_out": after,
-            "weights_in": self._weights[segment - 1],
-            "steps": bounds[stage + 1] - bounds[stage],
-            "samples": self._samples,
-            "optimizer_in": self._optimizers[segment - 1] or proof.optimizer_in,
-        }
-        for name, value in wanted.items():
-            if getattr(proof, name) != value:
-                raise EvidenceError(f"its {name} is not what it must be", where=str(place))
-        if proof.mark is not None and proof.mark.chain != self._chain(stage, segment):
-            raise EvidenceError("its mark has another chain value", where=str(place))
+        content = received[segment - 1].proof.to_bytes()
+        _, proof = self._signed(content, StageProof, [segment], where)
+        digest_of = self._ledger.ledger.digest_of
+        ticket = self._ledger.read_entry(Ticket, EntryId("ticket", stage, segment))
+        # The plan was signed before the stage; this was counted step by step as it ran.
+        if ticket.samples != self._samples:
+            raise EvidenceError(
+                f"it orders {ticket.samples} samples; {self._samples} were used",
+                where=str(EntryId("ticket", stage, segment)),
+            )
+        behind = received[segment].handoff if segment < len(received) else None
+        facts = StageFacts(
+            entering=handoff.payload_digest().hex,
+            leaving=None if behind is None else behind.payload_digest().hex,
+            proof_before=received[segment - 2].proof.digest().hex if segment > 1 else None,
+            start_weights=self._weights[segment - 1],
+            start_optimizer=self._optimizers[segment - 1],
+        )
+        expected = expected_proof(self._run, ticket, facts, digest_of)
+        for difference in proof_differences(proof, expected):
+            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
+        if proof.mark is not None:
+            chain = mark_chain_of(
+                digest_of,
+                stage,
+                segment,
+                weights=self._weights[segment - 1],
+                public_key=self._key(segment).raw,
+            )
+            if proof.mark.chain != chain.hex:
+                raise EvidenceError("its mark has another chain value", where=where)
         return proof
 
-    def _chain(self, stage: int, segment: int) -> str:
-        return mark_chain(
-            ticket=self._book.ledger.digest_of("ticket", stage, segment),
-            previous=self._book.ledger.standing(stage, segment),
-            neighbour=self._book.ledger.standing(stage, segment - 1),
-            weights_in=bytes.fromhex(self._weights[segment - 1]),
-            public_key=self._key(segment).raw,
-        ).hex
-
     def _publish(self, *, next_stage: int | None) -> SignedCheckpoint:
-        """(3) Let all ledgers grow."""
-        signed, bulletin = self._book.publish(next_stage)
+        """(3) Let all copies of the ledger grow."""
+        signed, update = self._ledger.make_update(next_stage)
         self._world.broadcast_bytes(
-            bulletin.to_bytes(), limit_bytes=2**31, deadline_s=self._settings.wait_s
+            update.to_bytes(), limit_bytes=WHOLE_LEDGER_BYTES, deadline_s=self._settings.wait_s
         )
         return signed
 
@@ -322,7 +348,7 @@ class LogOperator:
         self, content: bytes, kind: type[_P], ranks: Sequence[int], where: str
     ) -> tuple[Envelope, _P]:
         envelope = parse_envelope(content, where=where)
-        require_signatures(envelope, [self._key(rank) for rank in ranks], where=where)
+        require_envelope_signatures(envelope, [self._key(rank) for rank in ranks], where=where)
         statement = parse_statement(envelope.payload, where=where)
         if not isinstance(statement, kind):
             raise EvidenceError(f"is no {kind.kind} statement", where=where)

@@ -27,7 +27,7 @@ from clicooper_hpc.owner.log_operator import LogOperator
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.label_map import LabelMap
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.signed_digests import owner_tables_digest
@@ -214,7 +214,7 @@ class Owner:
             if self._saver.is_due(event.step):
                 self._save(event.step)
         elif isinstance(event, StageEnd) and self._registrar is not None:
-            self._registrar.end(event)
+            self._registrar.log_stage(event)
 
     def _resume(self, earlier: EarlierRun) -> None:
         if self._registrar is not None and earlier.entries:
@@ -256,7 +256,7 @@ class Owner:
             forward_s = self._send("train", event.step, batches)
         self._open.events.append(event)
         if self._registrar is not None:
-            self._registrar.count(event.batch.ids.size)
+            self._registrar.count_samples(event.batch.ids.size)
         self._listen(wait=False)
         while len(self._open.events) >= WORD_SLOTS:
             self._listen_once()
@@ -343,7 +343,7 @@ class Owner:
                 deadline_s=self._patience.slow_s,
             )
             accept_delivery(bytes(content), layers, number, self._folder)
-            roots.append(tensors_root(content).hex)
+            roots.append(digest_tensors(content).hex)
         clean = evaluate_clean(
             self._model,
             self._held_out.clean_batches(),
@@ -374,7 +374,7 @@ class Owner:
             ending = self._conclude(clean, released, roots)
             if self._registrar is not None:
                 tables = owner_tables_digest(self._writer.take_digest(), ending.seal)
-                self._registrar.deliver(roots, ending.results, tables.hex)
+                self._registrar.log_delivery(roots, ending.results, tables.hex)
 
     @property
     def _is_closed(self) -> bool:

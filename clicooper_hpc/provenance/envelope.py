@@ -17,7 +17,12 @@ from typing import Final
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import MAX_BYTES, Json, encode, parse
+from clicooper_hpc.provenance.canonical_json import (
+    MAX_BYTES,
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
 from clicooper_hpc.provenance.identity import SIGNATURE_BYTES, Identity, PublicIdentity
 
 __all__ = [
@@ -25,13 +30,13 @@ __all__ = [
     "PAYLOAD_TYPE",
     "Envelope",
     "Signature",
-    "countersign",
+    "countersign_envelope",
     "envelope_digest",
+    "envelope_pae",
+    "envelope_payload_digest",
     "parse_envelope",
-    "payload_digest",
-    "pre_authentication",
-    "require_signatures",
-    "sign_payload",
+    "require_envelope_signatures",
+    "sign_envelope",
 ]
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -70,7 +75,7 @@ class Envelope:
         signatures: list[Json] = [
             {"keyid": one.keyid, "sig": _to_base64(one.sig)} for one in self.signatures
         ]
-        return encode(
+        return encode_canonical_json(
             {
                 "payload": _to_base64(self.payload),
                 "payloadType": PAYLOAD_TYPE,
@@ -84,7 +89,7 @@ class Envelope:
 
     def payload_digest(self) -> Digest:
         """Digest of the statement alone: the same however many have signed it."""
-        return payload_digest(self.payload)
+        return envelope_payload_digest(self.payload)
 
 
 def envelope_digest(content: bytes) -> Digest:
@@ -92,31 +97,34 @@ def envelope_digest(content: bytes) -> Digest:
     return digest_bytes("clicooper/v1/envelope", content)
 
 
-def payload_digest(payload: bytes) -> Digest:
+def envelope_payload_digest(payload: bytes) -> Digest:
     """Digest of a statement without signatures: how hand-offs are referred to."""
     return digest_bytes("clicooper/v1/payload", payload)
 
 
-def pre_authentication(payload: bytes) -> bytes:
+def envelope_pae(payload: bytes) -> bytes:
     """Bytes that are signed: the PAE of DSSE v1, which binds type and lengths."""
     kind = PAYLOAD_TYPE.encode("ascii")
+    # Lengths in front: no other split into type and payload has the same bytes.
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def sign_payload(payload: bytes, identity: Identity) -> Envelope:
+def sign_envelope(payload: bytes, identity: Identity) -> Envelope:
     """Put ``payload`` into an envelope signed by ``identity``."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"a payload has at most {MAX_BYTES} bytes, not {len(payload)}")
-    return countersign(Envelope(payload, ()), identity)
+    return countersign_envelope(Envelope(payload, ()), identity)
 
 
-def countersign(envelope: Envelope, identity: Identity) -> Envelope:
+def countersign_envelope(envelope: Envelope, identity: Identity) -> Envelope:
     """Return the envelope with the signature of ``identity`` added."""
+    # One key must not count for two signers of a hand-off.
     if any(one.keyid == identity.keyid for one in envelope.signatures):
         raise ValueError(f"{identity!r} has signed this envelope")
+    # Also what the stored size of an envelope is bounded by.
     if len(envelope.signatures) == MAX_SIGNATURES:
         raise ValueError(f"an envelope has at most {MAX_SIGNATURES} signatures")
-    signature = Signature(identity.keyid, identity.sign(pre_authentication(envelope.payload)))
+    signature = Signature(identity.keyid, identity.sign(envelope_pae(envelope.payload)))
     return replace(envelope, signatures=(*envelope.signatures, signature))
 
 
@@ -129,23 +137,25 @@ def parse_envelope(content: bytes, *, where: str | None = None) -> Envelope:
         ``content`` is not what `Envelope.to_bytes` writes: other fields or types, base64 that is
         not the standard one with padding, a key id twice, none or too many signatures.
     """
-    value = parse(content, limit=_MAX_ENVELOPE, where=where)
-    fields = _fields(value, ("payload", "payloadType", "signatures"), "the envelope", where)
+    value = parse_canonical_json(content, limit=_MAX_ENVELOPE, where=where)
+    fields = _envelope_fields(
+        value, ("payload", "payloadType", "signatures"), "the envelope", where
+    )
     if fields["payloadType"] != PAYLOAD_TYPE:
-        raise _damaged(f"the envelope is not of type {PAYLOAD_TYPE}", where)
+        raise _damaged_envelope(f"the envelope is not of type {PAYLOAD_TYPE}", where)
     payload = _from_base64(fields["payload"], "the payload", where)
     if len(payload) > MAX_BYTES:
-        raise _damaged(f"the payload has more than {MAX_BYTES} bytes", where)
+        raise _damaged_envelope(f"the payload has more than {MAX_BYTES} bytes", where)
     listed = fields["signatures"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_SIGNATURES:
-        raise _damaged(f"the envelope needs 1 to {MAX_SIGNATURES} signatures", where)
-    signatures = tuple(_signature(one, where) for one in listed)
+        raise _damaged_envelope(f"the envelope needs 1 to {MAX_SIGNATURES} signatures", where)
+    signatures = tuple(_envelope_signature(one, where) for one in listed)
     if len({one.keyid for one in signatures}) != len(signatures):
-        raise _damaged("the envelope has two signatures of one key", where)
+        raise _damaged_envelope("the envelope has two signatures of one key", where)
     return Envelope(payload, signatures)
 
 
-def require_signatures(
+def require_envelope_signatures(
     envelope: Envelope, keys: Sequence[PublicIdentity], *, where: str | None = None
 ) -> None:
     """Check that exactly ``keys`` signed, in any order, and that every signature is valid.
@@ -157,13 +167,15 @@ def require_signatures(
     """
     wanted = {key.keyid: key for key in keys}
     if not keys or len(wanted) != len(keys):
-        raise _damaged("the signers expected are none, or one of them twice", where)
+        raise _damaged_envelope("the signers expected are none, or one of them twice", where)
     signers = [one.keyid for one in envelope.signatures]
+    # Exactly these: an added signature would change the digest that others refer to.
     if len(signers) != len(wanted) or set(signers) != set(wanted):
-        raise _damaged(
-            f"the envelope is signed by {_names(signers)}, not by {_names(wanted)}", where
+        raise _damaged_envelope(
+            f"the envelope is signed by {_signer_names(signers)}, not by {_signer_names(wanted)}",
+            where,
         )
-    message = pre_authentication(envelope.payload)
+    message = envelope_pae(envelope.payload)
     for one in envelope.signatures:
         try:
             wanted[one.keyid].verify(one.sig, message)
@@ -171,19 +183,24 @@ def require_signatures(
             raise EvidenceError(error.what, where=where, remedy=error.remedy) from error
 
 
-def _signature(value: Json, where: str | None) -> Signature:
-    fields = _fields(value, ("keyid", "sig"), "a signature", where)
+def _envelope_signature(value: Json, where: str | None) -> Signature:
+    fields = _envelope_fields(value, ("keyid", "sig"), "a signature", where)
     keyid, sig = fields["keyid"], _from_base64(fields["sig"], "a signature", where)
     if not (isinstance(keyid, str) and _KEYID.fullmatch(keyid)):
-        raise _damaged("the key id of a signature is not 64 lower-case hex digits", where)
+        raise _damaged_envelope("the key id of a signature is not 64 lower-case hex digits", where)
     if len(sig) != SIGNATURE_BYTES:
-        raise _damaged(f"a signature has {len(sig)} bytes, not {SIGNATURE_BYTES}", where)
+        raise _damaged_envelope(f"a signature has {len(sig)} bytes, not {SIGNATURE_BYTES}", where)
     return Signature(keyid, sig)
 
 
-def _fields(value: Json, names: tuple[str, ...], what: str, where: str | None) -> dict[str, Json]:
+def _envelope_fields(
+    value: Json, names: tuple[str, ...], what: str, where: str | None
+) -> dict[str, Json]:
+    # The order counts as well: canonical JSON has sorted keys.
     if not isinstance(value, dict) or tuple(value) != names:
-        raise _damaged(f"{what} does not have exactly the fields {', '.join(names)}", where)
+        raise _damaged_envelope(
+            f"{what} does not have exactly the fields {', '.join(names)}", where
+        )
     return value
 
 
@@ -200,12 +217,12 @@ def _from_base64(value: Json, what: str, where: str | None) -> bytes:
         # Unused bits of the last character must be zero, too.
         if _to_base64(content) == value:
             return content
-    raise _damaged(f"{what} is not standard base64", where)
+    raise _damaged_envelope(f"{what} is not standard base64", where)
 
 
-def _names(keyids: Sequence[str] | dict[str, PublicIdentity]) -> str:
+def _signer_names(keyids: Sequence[str] | dict[str, PublicIdentity]) -> str:
     return ", ".join(sorted(keyid[:16] for keyid in keyids)) or "nobody"
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_envelope(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(what, where=where, remedy="Get an unchanged copy from its author.")

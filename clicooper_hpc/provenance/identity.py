@@ -60,12 +60,15 @@ class PublicIdentity:
 
     def __post_init__(self) -> None:
         if len(self.raw) != KEY_BYTES:
-            raise _no_key(f"has {len(self.raw)} bytes, not {KEY_BYTES}")
+            raise _bad_identity_key(f"has {len(self.raw)} bytes, not {KEY_BYTES}")
         y = int.from_bytes(self.raw, "little") & (2**255 - 1)
+        # RFC 8032 wants the reduced form; a second spelling would be a second key id.
         if y >= _FIELD:
-            raise _no_key("is not in its shortest form")
+            raise _bad_identity_key("is not in its shortest form")
+        # Such a key signs many messages with one signature: its holder could disown any of them.
         if y in _SMALL_ORDER:
-            raise _no_key("has small order: its signatures bind nobody")
+            raise _bad_identity_key("has small order: its signatures bind nobody")
+        # Derived once: verifying a ledger asks for them at every signature.
         object.__setattr__(self, "_key", Ed25519PublicKey.from_public_bytes(self.raw))
         object.__setattr__(self, "_keyid", hashlib.sha256(_SPKI + self.raw).hexdigest())
 
@@ -83,9 +86,9 @@ class PublicIdentity:
         try:
             key = load_pem_public_key(content)
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise _no_pem("public", "is not PEM, or damaged") from error
+            raise _bad_identity_pem("public", "is not PEM, or damaged") from error
         if not isinstance(key, Ed25519PublicKey):
-            raise _no_pem("public", "is of another kind than Ed25519")
+            raise _bad_identity_pem("public", "is of another kind than Ed25519")
         return cls(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
     @property
@@ -139,11 +142,11 @@ class Identity:
         try:
             key = load_pem_private_key(content, password)
         except (TypeError, ValueError, UnsupportedAlgorithm) as error:
-            raise _no_pem(
+            raise _bad_identity_pem(
                 "private", "is not PEM, damaged, or not opened by this password"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise _no_pem("private", "is of another kind than Ed25519")
+            raise _bad_identity_pem("private", "is of another kind than Ed25519")
         return cls(key)
 
     @property
@@ -163,11 +166,11 @@ class Identity:
         return self._key.sign(message)
 
 
-def _no_key(why: str) -> EvidenceError:
+def _bad_identity_key(why: str) -> EvidenceError:
     return EvidenceError(f"the Ed25519 public key {why}", remedy="Ask its owner for the right key.")
 
 
-def _no_pem(kind: str, why: str) -> UsageError:
+def _bad_identity_pem(kind: str, why: str) -> UsageError:
     return UsageError(
         f"the {kind} key file {why}", remedy="Make identities with `clicooper keys new`."
     )

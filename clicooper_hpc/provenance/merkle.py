@@ -16,13 +16,13 @@ from clicooper_hpc.errors import EvidenceError
 
 __all__ = [
     "EMPTY_ROOT",
-    "Tree",
-    "consistency_proof",
-    "inclusion_proof",
-    "leaf_hash",
-    "root_of",
-    "verify_consistency",
-    "verify_inclusion",
+    "MerkleTree",
+    "merkle_consistency_proof",
+    "merkle_inclusion_proof",
+    "merkle_leaf_hash",
+    "merkle_root",
+    "verify_merkle_consistency",
+    "verify_merkle_inclusion",
 ]
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -30,7 +30,7 @@ EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 _BYTES = hashlib.sha256().digest_size
 
 
-class Tree:
+class MerkleTree:
     """A tree that only grows. Appending costs O(1) hashes amortised, any root O(log n).
 
     Parameters
@@ -59,7 +59,7 @@ class Tree:
 
     def append(self, content: bytes) -> int:
         """Append an entry and return its index."""
-        self._push(leaf_hash(content))
+        self._push(merkle_leaf_hash(content))
         return self.size - 1
 
     def root(self) -> bytes:
@@ -79,7 +79,7 @@ class Tree:
         proof: list[bytes] = []
         start, end = 0, size
         while end - start > 1:
-            middle = start + _split(end - start)
+            middle = start + _merkle_split(end - start)
             if index < middle:
                 proof.append(self._range(middle, end))
                 end = middle
@@ -92,12 +92,13 @@ class Tree:
         """Proof that the first ``old_size`` leaves are where they were (2.1.4.1)."""
         if not 0 <= old_size <= self.size:
             raise ValueError(f"a tree of {self.size} leaves never had {old_size}")
+        # RFC 9162 has no nodes to show here: the verifier knows both roots.
         if old_size in (0, self.size):
             return []
         proof: list[bytes] = []
         start, end = 0, self.size
         while end != old_size:
-            middle = start + _split(end - start)
+            middle = start + _merkle_split(end - start)
             if old_size <= middle:
                 proof.append(self._range(middle, end))
                 end = middle
@@ -112,10 +113,11 @@ class Tree:
     def _push(self, leaf: bytes) -> None:
         self._levels[0].append(leaf)
         level = 0
+        # Only full subtrees are kept: what is incomplete changes with every leaf.
         while len(self._levels[level]) % 2 == 0:
             if level + 1 == len(self._levels):
                 self._levels.append([])
-            self._levels[level + 1].append(_node(*self._levels[level][-2:]))
+            self._levels[level + 1].append(_merkle_node(*self._levels[level][-2:]))
             level += 1
 
     def _range(self, start: int, end: int) -> bytes:
@@ -126,34 +128,34 @@ class Tree:
         while size:
             level = (size & -size).bit_length() - 1
             part = self._levels[level][((start + size) >> level) - 1]
-            root = part if root is None else _node(part, root)
+            root = part if root is None else _merkle_node(part, root)
             size &= size - 1
         return EMPTY_ROOT if root is None else root
 
 
-def leaf_hash(content: bytes | memoryview) -> bytes:
+def merkle_leaf_hash(content: bytes | memoryview) -> bytes:
     """Hash of one entry: SHA256(0x00 || content)."""
     state = hashlib.sha256(b"\x00")
     state.update(content)
     return state.digest()
 
 
-def root_of(leaves: Sequence[bytes]) -> bytes:
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Root over leaf hashes; SHA256 of nothing for none."""
-    return Tree(leaves).root()
+    return MerkleTree(leaves).root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+def merkle_inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """Proof that leaf hash ``index`` is in the tree of all ``leaves``."""
-    return Tree(leaves).inclusion_proof(index, len(leaves))
+    return MerkleTree(leaves).inclusion_proof(index, len(leaves))
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+def merkle_consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     """Proof that the tree of the first ``old_size`` leaves is the beginning of that of all."""
-    return Tree(leaves).consistency_proof(old_size)
+    return MerkleTree(leaves).consistency_proof(old_size)
 
 
-def verify_inclusion(
+def verify_merkle_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> None:
     """Check an inclusion proof (RFC 9162, 2.1.3.2).
@@ -165,7 +167,7 @@ def verify_inclusion(
     index, size
         Place of the leaf, and number of leaves of the tree.
     proof
-        Hashes of `inclusion_proof`.
+        Hashes of `merkle_inclusion_proof`.
 
     Raises
     ------
@@ -181,11 +183,11 @@ def verify_inclusion(
         if last == 0:
             raise EvidenceError(f"{what} is longer than the tree is high")
         if position & 1 or position == last:
-            computed = _node(sibling, computed)
+            computed = _merkle_node(sibling, computed)
             while not position & 1 and position:
                 position, last = position >> 1, last >> 1
         else:
-            computed = _node(computed, sibling)
+            computed = _merkle_node(computed, sibling)
         position, last = position >> 1, last >> 1
     if last:
         raise EvidenceError(f"{what} is shorter than the tree is high")
@@ -193,7 +195,7 @@ def verify_inclusion(
         raise EvidenceError(f"{what} leads to another root")
 
 
-def verify_consistency(
+def verify_merkle_consistency(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Check a consistency proof (RFC 9162, 2.1.4.2).
@@ -224,12 +226,12 @@ def verify_consistency(
         if last == 0:
             raise EvidenceError(f"{what} is longer than the tree is high")
         if position & 1 or position == last:
-            old_computed = _node(sibling, old_computed)
-            new_computed = _node(sibling, new_computed)
+            old_computed = _merkle_node(sibling, old_computed)
+            new_computed = _merkle_node(sibling, new_computed)
             while not position & 1 and position:
                 position, last = position >> 1, last >> 1
         else:
-            new_computed = _node(new_computed, sibling)
+            new_computed = _merkle_node(new_computed, sibling)
         position, last = position >> 1, last >> 1
     if last:
         raise EvidenceError(f"{what} is shorter than the tree is high")
@@ -237,15 +239,17 @@ def verify_consistency(
         raise EvidenceError(f"{what} leads to another root")
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def _merkle_node(left: bytes, right: bytes) -> bytes:
+    # Another first byte than a leaf: a node can never pass for an entry.
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def _split(size: int) -> int:
+def _merkle_split(size: int) -> int:
     """Largest power of two below ``size`` (>= 2)."""
     return 1 << ((size - 1).bit_length() - 1)
 
 
 def _check_hashes(what: str, *hashes: bytes) -> None:
+    # A node of another length could be split elsewhere and still hash alike.
     if any(len(value) != _BYTES for value in hashes):
         raise EvidenceError(f"{what} has a hash that is not {_BYTES} bytes long")

@@ -2,13 +2,14 @@
 
 A statement is canonical JSON ``{"_type", "predicate", "predicateType", "subject"}``; its subject
 follows from its predicate, so a statement says nothing twice and nothing differently. Build a
-predicate, call ``statement()``, sign the bytes; `parse_statement` takes them back and accepts
-nothing that ``statement()`` does not write.
+predicate, call ``statement_bytes()``, sign the bytes; `parse_statement` takes them back and accepts
+nothing that ``statement_bytes()`` does not write.
 """
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar, Final, Literal, Self
@@ -16,52 +17,109 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import ValidationError, model_validator
 
 from clicooper_hpc.digests import Digest, digest_bytes
-from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance import canonical
-from clicooper_hpc.provenance.claims import (
+from clicooper_hpc.errors import EvidenceError, UsageError
+from clicooper_hpc.provenance.canonical_json import (
+    MAX_BYTES,
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
+from clicooper_hpc.provenance.statement_fields import (
+    Count,
     DeliveredSegment,
     Flow,
+    Hex32,
     Interval,
     MarkClaim,
     MarkPlanClaim,
-    TreeHead,
-)
-from clicooper_hpc.provenance.fields import (
-    Count,
-    Hex32,
     Name,
     Result,
+    RunId,
     SegmentNumber,
     StageNumber,
+    StrictModel,
     Text,
     Timestamp,
+    TreeHead,
 )
-from clicooper_hpc.provenance.predicate import STATEMENT_TYPE, Kind, Predicate
 
 __all__ = [
     "STATEMENT_TYPE",
     "DeliveredSegment",
-    "Delivery",
+    "DeliveryStatement",
     "Enrolment",
     "Flow",
     "Handoff",
     "Interval",
-    "Kind",
     "MarkClaim",
     "MarkPlanClaim",
     "Predicate",
     "RunStatement",
     "StageProof",
+    "StatementKind",
     "Ticket",
     "TreeHead",
-    "environment_digest",
     "parse_statement",
+    "statement_environment_digest",
 ]
 
 
-def environment_digest(environment: Mapping[str, str]) -> Digest:
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+
+StatementKind = Literal["run", "enrolment", "ticket", "handoff", "stage", "delivery"]
+
+
+class Predicate(StrictModel, ABC):
+    """One kind of statement."""
+
+    kind: ClassVar[StatementKind]
+    #: Raised when the fields of this kind change: a reader of an older form must not guess.
+    version: ClassVar[int] = 1
+    run_id: RunId
+
+    @classmethod
+    def predicate_type(cls) -> str:
+        """URI that names kind and version."""
+        return f"urn:clicooper:{cls.kind}:v{cls.version}"
+
+    @abstractmethod
+    def subject(self) -> dict[str, str]:
+        """Return what the statement is about: name to 64 hex digits, at least one."""
+
+    def statement_value(self) -> Json:
+        """Return the whole statement as a JSON value."""
+        subject: list[Json] = [
+            {"digest": {"sha256": digest}, "name": name} for name, digest in self.subject().items()
+        ]
+        return {
+            "_type": STATEMENT_TYPE,
+            "predicate": self.model_dump(mode="json", exclude_none=True),
+            "predicateType": self.predicate_type(),
+            "subject": subject,
+        }
+
+    def statement_bytes(self) -> bytes:
+        """Return the payload to sign.
+
+        Raises
+        ------
+        UsageError
+            It is longer than a payload may be (too many stages, segments or tensor names).
+        """
+        payload = encode_canonical_json(self.statement_value())
+        # Said while signing: readers would refuse the statement, and a run would be lost.
+        if len(payload) > MAX_BYTES:
+            raise UsageError(
+                f"the {self.kind} statement has {len(payload)} bytes; "
+                f"at most {MAX_BYTES} are allowed",
+                remedy="Use fewer training stages (provenance) or fewer segments.",
+            )
+        return payload
+
+
+def statement_environment_digest(environment: Mapping[str, str]) -> Digest:
     """Digest of an environment (versions, host, device), as stage proofs state it."""
-    return digest_bytes("clicooper/v1/environment", canonical.encode(dict(environment)))
+    return digest_bytes("clicooper/v1/environment", encode_canonical_json(dict(environment)))
 
 
 class RunStatement(Predicate):
@@ -71,7 +129,8 @@ class RunStatement(Predicate):
     ``stage_bounds`` S + 1 steps from 0 to ``total_steps``; ``initial_weights`` tensor roots.
     """
 
-    kind: ClassVar[Kind] = "run"
+    kind: ClassVar[StatementKind] = "run"
+    # The owner's clock, for people: the ledger orders, no clock does.
     created: Timestamp
     creator_version: Text
     job_digest: Hex32
@@ -82,6 +141,7 @@ class RunStatement(Predicate):
     total_steps: Count
     stage_bounds: tuple[Count, ...]
     coupling: Literal["backprop", "one-way"]
+    # Fixed before the first ticket: stage 0 has a predecessor like any other stage.
     initial_weights: tuple[Hex32, ...]
 
     @model_validator(mode="after")
@@ -89,10 +149,12 @@ class RunStatement(Predicate):
         bounds = self.stage_bounds
         if not self.trainers or len(self.trainers) != len(self.initial_weights):
             raise ValueError("there must be one trainer and one initial root per segment")
+        # A key used twice would let one party sign both ends of a boundary.
         if len({self.owner, *self.trainers}) != 1 + len(self.trainers):
             raise ValueError("owner and trainers must have keys of their own; one is used twice")
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.total_steps:
             raise ValueError("the stages do not go from step 0 to the last step")
+        # Without a step there would be a proof of nothing.
         if any(last <= first for first, last in pairwise(bounds)):
             raise ValueError("a stage has no steps")
         if any(right <= left for left, right in pairwise(self.cuts)):
@@ -120,10 +182,11 @@ class Enrolment(Predicate):
     ``mark`` is absent when the run marks nothing.
     """
 
-    kind: ClassVar[Kind] = "enrolment"
+    kind: ClassVar[StatementKind] = "enrolment"
     run: Hex32
     segment: SegmentNumber
     mark: MarkPlanClaim | None = None
+    # What an audit must find again to repeat the run to the bit.
     environment: dict[Name, Text]
 
     def subject(self) -> dict[str, str]:
@@ -134,17 +197,21 @@ class Enrolment(Predicate):
 class Ticket(Predicate):
     """Owner: the order to train ``segment`` from ``first_step`` to before ``last_step``.
 
-    ``data_order`` digests which samples come in which step; ``ledger`` is the tree before the
-    stage's tickets.
+    ``data_order`` digests which samples come in which step, ``samples`` counts them (averaged ones
+    one by one); ``ledger`` is the tree before the stage's tickets.
     """
 
-    kind: ClassVar[Kind] = "ticket"
+    kind: ClassVar[StatementKind] = "ticket"
+    version: ClassVar[int] = 2
     segment: SegmentNumber
     stage: StageNumber
     first_step: Count
     last_step: Count
+    # Fresh: no trainer can know a chain value before its stage and fit a secret to it.
     nonce: Hex32
     data_order: Hex32
+    # Signed by the owner: without it a verifier had only the trainers' own word for their samples.
+    samples: Count
     job_digest: Hex32
     ledger: TreeHead
 
@@ -156,7 +223,7 @@ class Ticket(Predicate):
 class Handoff(Predicate):
     """Both ends of ``boundary`` (between ranks b and b + 1; 0 is the owner's): what went over."""
 
-    kind: ClassVar[Kind] = "handoff"
+    kind: ClassVar[StatementKind] = "handoff"
     stage: StageNumber
     boundary: StageNumber
     forward: Flow
@@ -182,10 +249,10 @@ class StageProof(Predicate):
     tables
         Digest of this rank's metric rows of the stage.
     environment
-        `environment_digest` of what it ran on.
+        `statement_environment_digest` of what it ran on.
     """
 
-    kind: ClassVar[Kind] = "stage"
+    kind: ClassVar[StatementKind] = "stage"
     segment: SegmentNumber
     stage: StageNumber
     ticket: Hex32
@@ -193,6 +260,7 @@ class StageProof(Predicate):
     upstream: Hex32
     handoff_in: Hex32
     handoff_out: Hex32 | None = None
+    # Both, or a replay could not start where the stage did.
     weights_in: Hex32
     weights_out: Hex32
     optimizer_in: Hex32
@@ -201,6 +269,7 @@ class StageProof(Predicate):
     samples: Count
     mark: MarkClaim | None = None
     tables: Hex32
+    # A requeued job may go on elsewhere: an audit needs to know where each stage ran.
     environment: Hex32
     time: Interval
 
@@ -209,13 +278,13 @@ class StageProof(Predicate):
         return {f"segment/{self.segment}": self.weights_out}
 
 
-class Delivery(Predicate):
+class DeliveryStatement(Predicate):
     """Owner: the segments it received and what the composed model achieves.
 
     ``tables`` digests the owner's own metric rows; ``ledger`` is the tree before this entry.
     """
 
-    kind: ClassVar[Kind] = "delivery"
+    kind: ClassVar[StatementKind] = "delivery"
     segments: tuple[DeliveredSegment, ...]
     results: dict[Name, Result]
     tables: Hex32
@@ -234,24 +303,25 @@ class Delivery(Predicate):
 
 _KINDS: Final[Mapping[str, type[Predicate]]] = {
     kind.predicate_type(): kind
-    for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, Delivery)
+    for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, DeliveryStatement)
 }
 
 
 def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
-    """Read a payload that ``statement()`` of one of the predicates wrote.
+    """Read a payload that ``statement_bytes()`` of one of the predicates wrote.
 
     Raises
     ------
     EvidenceError
         It is not canonical JSON, of an unknown kind, or breaks a rule of its kind.
     """
-    value = canonical.parse(payload, where=where)
+    value = parse_canonical_json(payload, where=where)
     if not isinstance(value, dict):
-        raise _damaged("the statement is not an object", where)
+        raise _damaged_statement("the statement is not an object", where)
     named = value.get("predicateType")
+    # Other versions land here too: their fields may mean something else.
     if not isinstance(named, str) or named not in _KINDS:
-        raise _damaged("the statement is of no kind known here", where)
+        raise _damaged_statement("the statement is of no kind known here", where)
     kind = _KINDS[named]
     try:
         # From JSON, so that arrays become tuples although nothing else is converted.
@@ -260,11 +330,12 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())
         at = f"{kind.kind} statement" + (f", {place}" if place else "")
-        raise _damaged(f"{at}: {first['msg']}", where) from error
-    if predicate.value() != value:
-        raise _damaged(f"the {kind.kind} statement names another subject or type", where)
+        raise _damaged_statement(f"{at}: {first['msg']}", where) from error
+    # Subject and type follow from the predicate: nobody may state them otherwise.
+    if predicate.statement_value() != value:
+        raise _damaged_statement(f"the {kind.kind} statement names another subject or type", where)
     return predicate
 
 
-def _damaged(what: str, where: str | None) -> EvidenceError:
+def _damaged_statement(what: str, where: str | None) -> EvidenceError:
     return EvidenceError(what, where=where, remedy="Get an unchanged copy from its author.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clicooper_hpc.provenance.chain import LedgerOrder
+from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     DIGESTED_TABLES,

@@ -11,7 +11,7 @@ from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, StepNews
 from clicooper_hpc.owner.setup import ReleaseSetup
 from clicooper_hpc.provenance.statements import RunStatement
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.run.build import channel_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.signers import Signers
@@ -98,7 +98,7 @@ def _statement(scene: RunContext, signers: Signers, card: str, created: str) -> 
     initial: list[str] = []
     for segment in range(len(layout.segments)):
         state = layout.layers_of(model, segment).state_dict()
-        initial.append(tensors_root(pack_safetensors(state, {})).hex)
+        initial.append(digest_tensors(pack_safetensors(state, {})).hex)
     return RunStatement(
         run_id=scene.run_id,
         created=created,

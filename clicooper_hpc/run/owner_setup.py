@@ -24,8 +24,8 @@ from clicooper_hpc.owner.setup import set_up_release
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.master_key import SECURE
 from clicooper_hpc.privacy.privacy_card import PrivacyCard
-from clicooper_hpc.provenance.chain import LedgerOrder
 from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.run.build import check_course, course_of
 from clicooper_hpc.run.context import RunContext

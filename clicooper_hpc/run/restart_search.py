@@ -19,8 +19,7 @@ from clicooper_hpc.errors import (
     PeerError,
     RunFolderError,
 )
-from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.provenance.history import proved_stages, standing_size
+from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.kept_rows import owner_rows, trainer_rows
 from clicooper_hpc.runstore.checkpoints import (
@@ -131,7 +130,7 @@ def _begin(
         raise PeerError("the size of the ledger is no number", where="message from rank 0")
     standing, step = int(told), 0 if found is None else found.step
     memory = None if found is None or order is None else _memory(found, rank_checkpoint_name(rank))
-    proved = 0 if order is None else proved_stages(order, standing)
+    proved = 0 if order is None else order.proved_stages(standing)
     bounds = course.agenda.bounds
     if rank == 0:
         rows = owner_rows(tables, step=step, agenda=course.agenda, order=order, ledger=standing)
@@ -215,7 +214,7 @@ def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
                     remedy="Bring back the file the run wrote.",
                 )
             entries = tuple(bytes(entry) for entry in rows["envelope"])
-            return entries[: standing_size(order, len(entries))]
+            return entries[: order.recoverable_size(len(entries))]
     return ()
 
 

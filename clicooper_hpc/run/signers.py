@@ -14,7 +14,7 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EvidenceError, UsageError
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.provenance.identity import KEY_BYTES, PublicIdentity
-from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.credentials import Credentials, check_allowed, obtain_credentials
 from clicooper_hpc.run.environment import versions

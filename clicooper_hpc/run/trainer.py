@@ -112,7 +112,7 @@ def _prover(
         marker=marker,
         writer=writer,
         settings=ProverSettings(
-            party=Participant(
+            participant=Participant(
                 scene.run_id,
                 signers.credentials.identity,
                 signers.keys,

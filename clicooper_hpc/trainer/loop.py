@@ -194,9 +194,9 @@ class Trainer:
 
     def _prove(self, event: StageStart | StageEnd, prover: Prover, state: bytes | None) -> None:
         if isinstance(event, StageStart):
-            prover.start(event)
+            prover.start_stage(event)
         else:
-            prover.end(event, state, saved_s=self._saved_s)
+            prover.prove_stage(event, state, saved_s=self._saved_s)
             self._saved_s = 0.0
 
     def _train(self, event: TrainStep) -> None:
@@ -224,7 +224,7 @@ class Trainer:
             self._world.set_deadline(self._patience.in_turn(self._world.rank, self._world.size))
         rows = len(event.batch.sub_labels)
         if self._prover is not None:
-            self._prover.count(event.batch.ids.size)
+            self._prover.count_samples(event.batch.ids.size)
         if self._report is not None:
             values = [report.loss, report.correct / rows, rate, float(self._stop_line.requested)]
             self._report.send(
@@ -296,7 +296,7 @@ class Trainer:
             None, limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
         )
         if event.final and self._prover is not None:
-            self._prover.close()
+            self._prover.cosign_ledger()
 
     def _released(
         self,

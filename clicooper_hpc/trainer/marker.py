@@ -1,4 +1,4 @@
-"""Marks of one segment: keys drawn ahead, carriers per stage, embedding in the training loop."""
+"""A trainer's marker: embeds the mark of every stage into its segment while it trains."""
 
 from __future__ import annotations
 
@@ -8,37 +8,15 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from clicooper_hpc.provenance.chain import mark_chain
-from clicooper_hpc.provenance.fields import decimal
-from clicooper_hpc.provenance.marks.carriers import Carriers, draw
-from clicooper_hpc.provenance.marks.embed import Embedder
-from clicooper_hpc.provenance.marks.extract import read_mark
-from clicooper_hpc.provenance.marks.keys import mark_root, mark_seed, stage_key
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.marks.carriers import Carriers, draw_carriers
+from clicooper_hpc.provenance.marks.embedder import Embedder
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_root, mark_key_seed, stage_mark_key
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
+from clicooper_hpc.provenance.marks.reading import read_mark
+from clicooper_hpc.provenance.statement_fields import decimal_field
 from clicooper_hpc.provenance.statements import MarkClaim, MarkPlanClaim
 
-__all__ = ["ChainParts", "MarkSettings", "Marker", "embedding_hook"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChainParts:
-    """What the chain value of a stage is made of; see `mark_chain` (32 bytes each)."""
-
-    ticket: bytes
-    previous: bytes
-    neighbour: bytes
-    weights_in: bytes
-    public_key: bytes
-
-    def chain(self) -> bytes:
-        """Return the chain value."""
-        return mark_chain(
-            ticket=self.ticket,
-            previous=self.previous,
-            neighbour=self.neighbour,
-            weights_in=self.weights_in,
-            public_key=self.public_key,
-        ).value
+__all__ = ["MarkSettings", "Marker", "marker_hook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +44,27 @@ class Marker:
         self._layers = layers
         self._settings = settings
         self._shapes = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
-        self._root = mark_root(run_id, segment, settings.master, stages)
+        # All stages at once: the keys must be fixed before the run to prove precedence.
+        self._root = mark_key_root(run_id, segment, settings.master, stages)
         self._mark: _Mark | None = None
         self._seconds = 0.0
 
-    def claim(self) -> MarkPlanClaim:
+    def plan_claim(self) -> MarkPlanClaim:
         """Return what the enrolment says of the marks."""
-        plan = self._settings.plan
-        return MarkPlanClaim(
-            bits=plan.bits,
-            weights_per_bit=plan.weights_per_bit,
-            tau=plan.tau_text,
-            root=self._root.hex(),
-            eligible=plan.eligible,
-        )
+        return MarkPlanClaim.of(self._settings.plan, self._root)
 
-    def start(
-        self, stage: int, *, first: int, last: int, parts: ChainParts
+    def start_mark(
+        self, stage: int, *, first: int, last: int, chain: bytes
     ) -> Callable[[int], None]:
-        """Prepare the mark of a stage; return what to call after the update of every step."""
+        """Prepare the mark of a stage; return what to call after the update of every step.
+
+        ``chain`` is the chain value (32 bytes) of all that came before the stage.
+        """
         begun = time.perf_counter()
-        chain = parts.chain()
-        seed = mark_seed(stage_key(self._settings.master, stage), chain)
-        carriers = draw(self._settings.plan, self._shapes, seed)
+        seed = mark_key_seed(stage_mark_key(self._settings.master, stage), chain)
+        carriers = draw_carriers(self._settings.plan, self._shapes, seed)
         self._mark = _Mark(stage, chain, carriers)
-        embed = embedding_hook(
+        embed = marker_hook(
             self._layers,
             self._settings.plan,
             carriers,
@@ -108,16 +82,17 @@ class Marker:
         return timed
 
     def take_seconds(self) -> float:
-        """Return what marking took since the last call."""
+        """Return the seconds that marking took since the last call."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
-    def finish(self) -> MarkClaim:
+    def claim_mark(self) -> MarkClaim:
         """Read the mark back from the weights."""
         if self._mark is None:
             raise ValueError("no mark was started")
         plan = self._settings.plan
         tensors = {
+            # Read as a verifier will, from the values as they are stored.
             name: self._layers.state_dict()[name].detach().float().cpu().numpy()
             for name in plan.eligible
         }
@@ -126,11 +101,11 @@ class Marker:
             chain=self._mark.chain.hex(),
             leaf_index=self._mark.stage,
             errors=reading.errors,
-            statistic=decimal(reading.statistic),
+            statistic=decimal_field(reading.statistic),
         )
 
 
-def embedding_hook(
+def marker_hook(
     layers: nn.Module,
     plan: MarkPlan,
     carriers: Carriers,
@@ -139,13 +114,14 @@ def embedding_hook(
     last: int,
     every_steps: int,
 ) -> Callable[[int], None]:
-    """Return what puts a mark in every ``every_steps`` steps of a stage and after its last.
+    """Return a callback that embeds a mark every ``every_steps`` steps and after the last one.
 
     An audit that replays the stage uses the same function, so both change the same bits.
     """
     embedder = Embedder(layers.state_dict(), plan, carriers)
 
     def after_update(step: int) -> None:
+        # After the last step always: the weights that are proved must carry the mark.
         if step == last - 1 or (step - first + 1) % every_steps == 0:
             embedder.embed()
 

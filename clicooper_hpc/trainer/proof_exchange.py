@@ -1,4 +1,4 @@
-"""A trainer's exchange with its neighbours and the owner: nothing goes on that was not checked."""
+"""A trainer's exchange of proofs and ledger updates with its neighbours and the owner."""
 
 from __future__ import annotations
 
@@ -8,19 +8,40 @@ from dataclasses import dataclass
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import (
     Envelope,
-    countersign,
+    countersign_envelope,
     parse_envelope,
-    require_signatures,
-    sign_payload,
+    require_envelope_signatures,
+    sign_envelope,
 )
-from clicooper_hpc.provenance.history import SNAPSHOT_BYTES, LedgerSnapshot
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger import LedgerReplica, LedgerUpdate, ledger_update_limit
-from clicooper_hpc.provenance.notes import SignedCheckpoint
-from clicooper_hpc.provenance.packets import StagePacket, packet_limit
-from clicooper_hpc.provenance.statements import Handoff, StageProof, parse_statement
+from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
+from clicooper_hpc.provenance.ledger_replica import LedgerReplica
+from clicooper_hpc.provenance.ledger_update import (
+    WHOLE_LEDGER_BYTES,
+    LedgerUpdate,
+    ledger_update_limit,
+)
+from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
+from clicooper_hpc.provenance.proof_rules import (
+    StageFacts,
+    expected_proof,
+    expected_ticket,
+    proof_differences,
+    proof_state_before,
+    ticket_differences,
+)
+from clicooper_hpc.provenance.statements import (
+    Handoff,
+    Predicate,
+    RunStatement,
+    StageProof,
+    Ticket,
+    parse_statement,
+)
+from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.message_digests import Channel, Record
+from clicooper_hpc.training.stage_order import StageOrder
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
@@ -43,95 +64,161 @@ class Participant:
 
 
 class ProofExchange:
-    """Hand-offs, proofs and bulletins of one trainer; ``ledger`` is its copy of the ledger."""
+    """Hand-offs, proofs and ledger updates of one trainer; ``ledger`` is its copy of the ledger."""
 
     def __init__(
-        self, world: World, party: Participant, ledger: LedgerReplica, writer: TableWriter
+        self, world: World, participant: Participant, ledger: LedgerReplica, writer: TableWriter
     ) -> None:
         self.ledger = ledger
         self._world = world
-        self._party = party
+        self._participant = participant
         self._writer = writer
         self._segment = world.rank
         self._segments = ledger.order.segments
-        #: The newest checkpoint of an earlier life, if there was one.
+        #: The newest checkpoint from before a restart, if there was one.
         self.last_checkpoint: SignedCheckpoint | None = None
 
-    def broadcast(self, limit: int) -> bytes:
-        """Take what the owner tells all."""
-        return self._world.broadcast_bytes(None, limit_bytes=limit, deadline_s=self._party.wait_s)
-
-    def hand_in(self, content: bytes) -> None:
-        """Give the owner this rank's part of what it gathers from all."""
-        self._world.gather_bytes(
-            content, limit_bytes=packet_limit(1), deadline_s=self._party.wait_s
+    def receive_broadcast(self, limit: int) -> bytes:
+        """Receive what the owner sends to all, at most ``limit`` bytes."""
+        return self._world.broadcast_bytes(
+            None, limit_bytes=limit, deadline_s=self._participant.wait_s
         )
 
-    def take_over(self, stage: int, records: Records) -> tuple[Envelope, str]:
-        """Countersign the hand-off from the rank before; return it and what is upstream."""
+    def send_to_gather(self, content: bytes) -> None:
+        """Send this rank's part of what the owner gathers from all."""
+        self._world.gather_bytes(
+            content, limit_bytes=proof_message_limit(1), deadline_s=self._participant.wait_s
+        )
+
+    def accept_run(self, run: Predicate, *, job_digest: str, weights: str) -> RunStatement:
+        """Return the owner's statement of the run, if it is the run this rank agreed to.
+
+        Parameters
+        ----------
+        job_digest
+            Digest (hex) of the job that all ranks have read.
+        weights
+            Tensor root (hex) of this rank's segment before training.
+
+        Raises
+        ------
+        EvidenceError
+            It is another statement, or says anything else than this rank knows.
+        """
+        where = "run statement of the owner"
+        if not isinstance(run, RunStatement):
+            raise EvidenceError("is another statement", where=where)
+        if (run.run_id, run.job_digest) != (self._participant.run_id, job_digest):
+            raise EvidenceError("speaks of another run or job", where=where)
+        # The keys that were exchanged at the start, before any statement.
+        if [run.owner, *run.trainers] != [key.raw.hex() for key in self._participant.keys]:
+            raise EvidenceError("names other keys than the ranks showed", where=where)
+        if run.initial_weights[self._segment - 1] != weights:
+            raise EvidenceError("names other initial weights of this segment", where=where)
+        if run.stages != self.ledger.order.stages:
+            raise EvidenceError("has another number of stages", where=where)
+        return run
+
+    def accept_ticket(self, run: RunStatement, stage: int, order: StageOrder) -> Ticket:
+        """Return the owner's ticket of ``stage``; `EvidenceError` unless it orders the agreed job.
+
+        ``order`` is the stage's data as this rank has computed them from the job.
+        """
+        entry = EntryId("ticket", stage, self._segment)
+        content = self.ledger.entry(entry.kind, entry.stage, entry.segment)
+        # The update was not signed entry by entry; a ticket binds the owner by itself.
+        envelope = self.parse_from_owner(content, str(entry))
+        ticket = parse_statement(envelope.payload, where=str(entry))
+        expected = expected_ticket(
+            run,
+            stage,
+            self._segment,
+            data_order=order.digest.hex,
+            samples=order.samples,
+            ledger=self.ledger.tree_head(self.ledger.order.size_before_stage(stage)),
+        )
+        if not isinstance(ticket, Ticket) or ticket_differences(ticket, expected):
+            raise EvidenceError("orders something else than the agreed job", where=str(entry))
+        return ticket
+
+    def receive_handoff(
+        self, run: RunStatement, stage: int, records: Records
+    ) -> tuple[Envelope, Envelope | None]:
+        """Receive hand-off and proof of the rank before; check both and countersign the hand-off.
+
+        Returns
+        -------
+        tuple
+            The hand-off with both signatures, and the proof; the owner before segment 1 sends none.
+        """
         before = self._segment - 1
         content = self._world.receive_blob(
             before,
             kind=Kind.PROOF,
             step=stage,
-            limit_bytes=packet_limit(2),
-            deadline_s=self._party.wait_s,
+            limit_bytes=proof_message_limit(2),
+            deadline_s=self._participant.wait_s,
         )
         where = f"proof of rank {before}, stage {stage}"
-        packet = StagePacket.from_bytes(bytes(content), where=where)
-        sender = self._party.keys[before]
-        require_signatures(packet.handoff, [sender], where=where)
+        message = ProofMessage.from_bytes(bytes(content), where=where)
+        sender = self._participant.keys[before]
+        require_envelope_signatures(message.handoff, [sender], where=where)
         mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
-        if packet.handoff.payload != mine.statement():
+        # Compared as bytes and signed only then: the second signature says "these came here".
+        if message.handoff.payload != mine.statement_bytes():
             raise EvidenceError(
                 f"rank {before} claims to have exchanged other messages than came here",
                 where=f"hand-off {before} of stage {stage}",
                 remedy="One of the two ranks, or the network between them, changed messages.",
             )
-        signed = countersign(packet.handoff, self._party.identity)
+        signed = countersign_envelope(message.handoff, self._participant.identity)
+        # The owner trains no segment, so it has no proof to send.
         if before == 0:
-            return signed, packet.handoff.payload_digest().hex
-        if packet.proof is None:
+            return signed, None
+        if message.proof is None:
             raise EvidenceError("is missing", where=where)
-        require_signatures(packet.proof, [sender], where=where)
-        proof = parse_statement(packet.proof.payload, where=where)
+        require_envelope_signatures(message.proof, [sender], where=where)
+        proof = parse_statement(message.proof.payload, where=where)
         if not isinstance(proof, StageProof) or (proof.segment, proof.stage) != (before, stage):
             raise EvidenceError("is a proof of something else", where=where)
-        return signed, packet.proof.digest().hex
+        self._check_neighbour(run, proof, message.handoff, where)
+        return signed, message.proof
 
-    def handoff_out(self, stage: int, records: Records) -> Envelope | None:
+    def sign_handoff(self, stage: int, records: Records) -> Envelope | None:
         """Sign what went to and came from the next segment; None behind the last."""
         if self._segment == self._segments:
             return None
         mine = self._handoff(stage, self._segment, records["forward_out"], records["backward_in"])
-        return sign_payload(mine.statement(), self._party.identity)
+        return sign_envelope(mine.statement_bytes(), self._participant.identity)
 
-    def send(self, peer: int, stage: int, packet: StagePacket) -> None:
+    def send_proof(self, peer: int, stage: int, message: ProofMessage) -> None:
         """Send a hand-off and a proof to a rank."""
         self._world.send_blob(
             peer,
-            packet.to_bytes(),
+            message.to_bytes(),
             kind=Kind.PROOF,
             step=stage,
-            deadline_s=self._party.wait_s,
+            deadline_s=self._participant.wait_s,
         )
 
-    def take_bulletin(self, mine: Mapping[int, bytes]) -> SignedCheckpoint:
+    def take_update(self, mine: Mapping[int, bytes]) -> SignedCheckpoint:
         """Let the ledger grow; ``mine`` are entries that must stand at their index."""
         limit = ledger_update_limit(self._segments)
-        bulletin = LedgerUpdate.from_bytes(self.broadcast(limit), limit=limit)
-        signed = self.ledger.apply(bulletin, self._party.keys[0])
+        update = LedgerUpdate.from_bytes(self.receive_broadcast(limit), limit=limit)
+        signed = self.ledger.apply_update(update, self._participant.keys[0])
+        # A valid signature alone would not do: the owner could log an older statement of this rank.
         for index, entry in mine.items():
             if self.ledger.entries[index] != entry:
                 raise EvidenceError(
                     "the owner put another statement in the place of this rank's",
                     where=f"ledger entry {index}",
                 )
-        self._note(signed)
-        return signed
+        for one in signed:
+            self._store_head(one)
+        return signed[-1]
 
-    def take_history(self, heads: Sequence[tuple[int, str]]) -> None:
-        """Take over the ledger of an earlier life from the owner.
+    def take_whole_ledger(self, heads: Sequence[tuple[int, str]]) -> None:
+        """Take the ledger from before a restart over from the owner.
 
         Parameters
         ----------
@@ -143,10 +230,12 @@ class ProofExchange:
         EvidenceError
             The owner's ledger is not the one this rank saw.
         """
-        history = LedgerSnapshot.from_bytes(self.broadcast(SNAPSHOT_BYTES), limit=SNAPSHOT_BYTES)
-        signed = self.ledger.take_history(history, self._party.keys[0])
+        content = self.receive_broadcast(WHOLE_LEDGER_BYTES)
+        update = LedgerUpdate.from_bytes(content, limit=WHOLE_LEDGER_BYTES)
+        signed = self.ledger.apply_update(update, self._participant.keys[0])
         known = {one.checkpoint.size: one.checkpoint.root.hex() for one in signed}
         for size, root in heads:
+            # The stored head outlives the restart: an owner cannot present another past after it.
             if known.get(size) != root:
                 raise EvidenceError(
                     f"the owner's ledger is not the one rank {self._segment} saw before",
@@ -154,16 +243,45 @@ class ProofExchange:
                     remedy="The owner keeps two ledgers, or its files are older than the run.",
                 )
         for one in signed[len(heads) :]:
-            self._note(one)
+            self._store_head(one)
         self.last_checkpoint = signed[-1]
 
-    def from_owner(self, content: bytes, where: str) -> Envelope:
+    def cosign(self, checkpoint: SignedCheckpoint) -> None:
+        """Add this rank's signature to the checkpoint of the finished ledger, for the owner."""
+        name = checkpoint_signer(self._segment)
+        signed = checkpoint.cosign(self._participant.identity, name)
+        self.send_to_gather(signed.to_text().encode())
+
+    def parse_from_owner(self, content: bytes, where: str) -> Envelope:
         """Read an envelope that the owner alone must have signed."""
         envelope = parse_envelope(content, where=where)
-        require_signatures(envelope, [self._party.keys[0]], where=where)
+        require_envelope_signatures(envelope, [self._participant.keys[0]], where=where)
         return envelope
 
-    def _note(self, signed: SignedCheckpoint) -> None:
+    def read_entry(self, entry: EntryId) -> Predicate:
+        """Return the statement of an entry of the ledger. No signature is checked."""
+        content = self.ledger.entry(entry.kind, entry.stage, entry.segment)
+        return parse_statement(parse_envelope(content, where=str(entry)).payload, where=str(entry))
+
+    def _check_neighbour(
+        self, run: RunStatement, proof: StageProof, handoff: Envelope, where: str
+    ) -> None:
+        """Hold the proof of the segment before against the rules, as far as this rank can."""
+        ticket = self.read_entry(EntryId("ticket", proof.stage, proof.segment))
+        if not isinstance(ticket, Ticket):
+            raise EvidenceError("answers no ticket", where=where)
+        last = self.read_entry(ledger_entry_before(proof.stage, proof.segment))
+        weights, optimizer = proof_state_before(run, proof.segment, last)
+        facts = StageFacts(
+            leaving=handoff.payload_digest().hex, start_weights=weights, start_optimizer=optimizer
+        )
+        expected = expected_proof(run, ticket, facts, self.ledger.digest_of)
+        for difference in proof_differences(proof, expected):
+            # Here and not only at the owner: this rank is about to sign a proof that builds on it.
+            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
+
+    def _store_head(self, signed: SignedCheckpoint) -> None:
+        # In this rank's own file: check 16 holds the owner's ledger against it.
         self._writer.append(
             "heads",
             {
@@ -174,7 +292,7 @@ class ProofExchange:
 
     def _handoff(self, stage: int, boundary: int, forward: Record, backward: Record) -> Handoff:
         return Handoff(
-            run_id=self._party.run_id,
+            run_id=self._participant.run_id,
             stage=stage,
             boundary=boundary,
             forward=forward.flow(),

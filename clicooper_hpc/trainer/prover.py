@@ -1,12 +1,12 @@
-"""A trainer's side of the proofs: what it signs, what it checks before it goes on.
+"""A trainer as prover of its stages: what it checks before it goes on, and what it signs.
 
-per stage, trainer i; a stage that an earlier life of the run proved is compared, not proved again
+per stage, trainer i; a stage proved before a restart is compared, not proved again
 (1) start: chain value from the ledger; key, carriers and margin of the mark
 (2) training: the mark goes in every M steps and after the last
 (3) end: state digested and kept; message digests taken from the helper thread
 (4) <- hand-off i-1 signed by the sender, and its proof; both checked; countersigned
 (5) proof signed; -> trainer i+1 (own hand-off, proof); -> owner (hand-off i-1, proof)
-(6) <- bulletin: entries, checkpoint, tickets; own ledger copy grows, is compared and noted
+(6) <- ledger update: entries, checkpoint, tickets; own copy grows, is compared, its head stored
 """
 
 from __future__ import annotations
@@ -17,36 +17,41 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.provenance.chain import LedgerOrder, Place
-from clicooper_hpc.provenance.envelope import parse_envelope, require_signatures, sign_payload
-from clicooper_hpc.provenance.history import proved_stages
-from clicooper_hpc.provenance.ledger import LedgerReplica, origin_of, trainer_name
-from clicooper_hpc.provenance.packets import StagePacket, packet_limit
+from clicooper_hpc.provenance.envelope import (
+    Envelope,
+    parse_envelope,
+    require_envelope_signatures,
+    sign_envelope,
+)
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.ledger_replica import LedgerReplica
+from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
+from clicooper_hpc.provenance.proof_rules import (
+    StageFacts,
+    expected_proof,
+    mark_chain_of,
+)
 from clicooper_hpc.provenance.statements import (
     Enrolment,
     Interval,
+    Predicate,
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
     parse_statement,
+    statement_environment_digest,
 )
-from clicooper_hpc.runstore.checkpoints import keep_stage_checkpoint
-from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.trainer.marker import ChainParts, Marker
+from clicooper_hpc.trainer.marker import Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
-from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of
+from clicooper_hpc.trainer.stage_recorder import StageRecorder, StateRoots
 from clicooper_hpc.training.agenda import StageEnd, StageStart
-from clicooper_hpc.training.message_digests import Channel, MessageLog, Record
+from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.training.run_plan import Course
 from clicooper_hpc.training.stage_order import stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
-from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -54,12 +59,12 @@ __all__ = ["Prover", "ProverSettings"]
 
 @dataclass(frozen=True, slots=True)
 class ProverSettings:
-    """What a prover is told.
+    """Settings of a `Prover`.
 
     ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits.
     """
 
-    party: Participant
+    participant: Participant
     job_digest: str
     environment: Mapping[str, str]
     run: Path | None
@@ -79,7 +84,7 @@ class Prover:
     Parameters
     ----------
     log
-        Gets the messages of this rank's channels.
+        Digests of the messages of this rank's channels.
     marker
         Puts marks into the segment; None where there are none.
     """
@@ -98,34 +103,35 @@ class Prover:
         self._runtime = runtime
         self._log = log
         self._marker = marker
-        self._writer = writer
         self._settings = settings
+        self._participant = settings.participant
         self._segment = world.rank
+        self._recorder = StageRecorder(world.rank, runtime, writer, settings.run)
         self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
         self._orders = stage_orders(course.agenda)
-        ledger = LedgerReplica(origin_of(settings.party.run_id), self._order)
-        self._exchange = ProofExchange(world, settings.party, ledger, writer)
-        self._messages = 0
+        ledger = LedgerReplica(settings.participant.run_id, self._order)
+        self._exchange = ProofExchange(world, settings.participant, ledger, writer)
         self._exchange_s = 0.0
-        self._roots = roots_of(self.state())
+        self._roots = StateRoots.of_state(self._recorder.pack_state())
         self._now: _Stage | None = None
+        self._run: RunStatement
 
     def open(self) -> None:
         """Check the owner's statement of the run, enrol, and take the first tickets."""
-        content = self._exchange.broadcast(packet_limit(1))
-        envelope = self._exchange.from_owner(content, "run statement of the owner")
+        content = self._exchange.receive_broadcast(proof_message_limit(1))
+        envelope = self._exchange.parse_from_owner(content, "run statement of the owner")
         run = parse_statement(envelope.payload, where="run statement of the owner")
         self._check_run(run)
         enrolment = Enrolment(
-            run_id=self._settings.party.run_id,
+            run_id=self._participant.run_id,
             run=envelope.digest().hex,
             segment=self._segment,
-            mark=None if self._marker is None else self._marker.claim(),
+            mark=None if self._marker is None else self._marker.plan_claim(),
             environment=dict(self._settings.environment),
         )
-        signed = sign_payload(enrolment.statement(), self._settings.party.identity)
-        self._exchange.hand_in(signed.to_bytes())
-        self._exchange.take_bulletin({0: content, self._segment: signed.to_bytes()})
+        signed = sign_envelope(enrolment.statement_bytes(), self._participant.identity)
+        self._exchange.send_to_gather(signed.to_bytes())
+        self._exchange.take_update({0: content, self._segment: signed.to_bytes()})
 
     def resume(
         self,
@@ -144,25 +150,25 @@ class Prover:
         memory
             What the checkpoint holds of it.
         heads
-            See `ProofExchange.take_history`.
+            See `ProofExchange.take_whole_ledger`.
         messages
             Rows of the table ``messages`` that stay.
         """
-        self._exchange.take_history(heads)
-        self._messages = messages
+        self._exchange.take_whole_ledger(heads)
+        self._recorder.messages = messages
         where = "run statement of the owner"
         entry = self._exchange.ledger.entry("run")
-        self._check_run(parse_statement(self._exchange.from_owner(entry, where).payload))
+        self._check_run(parse_statement(self._exchange.parse_from_owner(entry, where).payload))
         enrolment = parse_envelope(self._exchange.ledger.entry("enrolment", 0, self._segment))
-        require_signatures(
-            enrolment, [self._settings.party.identity.public], where="enrolment of this rank"
+        require_envelope_signatures(
+            enrolment, [self._participant.identity.public], where="enrolment of this rank"
         )
         if first is None or memory is None:
             return
         for _ in range(first.stage):
             next(self._orders)
-        self._roots = Roots(bytes.fromhex(memory.weights), bytes.fromhex(memory.training))
-        self.start(first)
+        self._roots = StateRoots(bytes.fromhex(memory.weights), bytes.fromhex(memory.training))
+        self.start_stage(first)
         self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
         self._log.restore(memory.records)
 
@@ -178,55 +184,33 @@ class Prover:
         )
 
     def is_proved(self, stage: int) -> bool:
-        """Whether an earlier life of the run proved ``stage``."""
-        return stage < proved_stages(self._order, self._exchange.ledger.size)
+        """Whether ``stage`` was proved before a restart."""
+        return stage < self._order.proved_stages(self._exchange.ledger.size)
 
-    def start(self, event: StageStart) -> None:
+    def start_stage(self, event: StageStart) -> None:
         """(1) Take the ticket of the stage and prepare its mark."""
-        where = f"ticket of segment {self._segment}, stage {event.stage}"
-        entry = self._exchange.ledger.entry("ticket", event.stage, self._segment)
-        ticket = parse_statement(self._exchange.from_owner(entry, where).payload, where=where)
-        order = next(self._orders).hex
-        if not isinstance(ticket, Ticket) or (
-            ticket.run_id,
-            ticket.segment,
-            ticket.stage,
-            ticket.first_step,
-            ticket.last_step,
-            ticket.data_order,
-            ticket.job_digest,
-        ) != (
-            self._settings.party.run_id,
-            self._segment,
-            event.stage,
-            event.first,
-            event.last,
-            order,
-            self._settings.job_digest,
-        ):
-            raise EvidenceError("orders something else than the agreed job", where=where)
+        ledger, stage = self._exchange.ledger, event.stage
+        ticket = self._exchange.accept_ticket(self._run, stage, next(self._orders))
         self._now = _Stage(ticket, _now(), time.perf_counter())
         self._runtime.after_update = None
         if self._marker is not None:
-            self._runtime.after_update = self._marker.start(
-                event.stage,
-                first=event.first,
-                last=event.last,
-                parts=ChainParts(
-                    ticket=self._exchange.ledger.digest_of("ticket", event.stage, self._segment),
-                    previous=self._exchange.ledger.standing(event.stage, self._segment),
-                    neighbour=self._exchange.ledger.standing(event.stage, self._segment - 1),
-                    weights_in=self._roots.weights,
-                    public_key=self._settings.party.identity.public.raw,
-                ),
+            chain = mark_chain_of(
+                ledger.digest_of,
+                stage,
+                self._segment,
+                weights=self._roots.weights.hex(),
+                public_key=self._participant.identity.public.raw,
+            )
+            self._runtime.after_update = self._marker.start_mark(
+                stage, first=event.first, last=event.last, chain=chain.value
             )
 
-    def count(self, samples: int) -> None:
-        """Note that a step used so many released samples."""
+    def count_samples(self, samples: int) -> None:
+        """Add the released samples that a step used."""
         if self._now is not None:
             self._now.samples += samples
 
-    def end(self, event: StageEnd, content: bytes | None, *, saved_s: float) -> None:
+    def prove_stage(self, event: StageEnd, content: bytes | None, *, saved_s: float) -> None:
         """(3) to (6): prove the stage.
 
         ``content`` is the state now, if it is known; ``saved_s`` seconds that saving it took.
@@ -234,29 +218,21 @@ class Prover:
         now = self._stage()
         self._runtime.after_update = None
         begun = time.perf_counter()
-        content = self.state() if content is None else content
-        roots = roots_of(content)
+        content = self._recorder.pack_state() if content is None else content
+        roots = StateRoots.of_state(content)
+        # What is in the ledger is never signed a second time: two proofs would be a fork.
         if self.is_proved(event.stage):
-            entry = self._exchange.ledger.entry("stage", event.stage, self._segment)
-            compare_with_proof(roots, entry, str(Place("stage", event.stage, self._segment)))
+            self._compare_with_proof(event.stage, roots)
             self._roots = roots
             self._log.take()
             return
-        if self._settings.run is not None:
-            keep_stage_checkpoint(
-                self._settings.run,
-                stage=event.stage,
-                segment=self._segment,
-                step=event.last,
-                content=content,
-            )
+        self._recorder.keep_state(event.stage, event.last, content)
         ended = time.perf_counter()
         records, times = self._log.take()
-        self._keep_messages(event.stage, records)
-        self._writer.append(
-            "proving",
+        self._recorder.append_messages(event.stage, records)
+        self._recorder.append_proving_times(
+            event.stage,
             {
-                "stage": event.stage,
                 "mark_s": 0.0 if self._marker is None else self._marker.take_seconds(),
                 "messages_s": times.training_s,
                 "helper_s": times.helper_s,
@@ -265,89 +241,85 @@ class Prover:
                 "stage_s": ended - now.begun,
             },
         )
-        # What is about to be signed must outlive the node: it is never made again.
-        self._writer.sync()
-        tables = self._writer.take_digest()
-        handoff_in, upstream = self._exchange.take_over(event.stage, records)  # (4)
-        handoff_out = self._exchange.handoff_out(event.stage, records)
-        proof = StageProof(
-            run_id=self._settings.party.run_id,
-            segment=self._segment,
-            stage=event.stage,
-            ticket=self._exchange.ledger.digest_of("ticket", event.stage, self._segment).hex(),
-            previous=self._exchange.ledger.standing(event.stage, self._segment).hex(),
-            upstream=upstream,
-            handoff_in=handoff_in.payload_digest().hex,
-            handoff_out=None if handoff_out is None else handoff_out.payload_digest().hex,
-            weights_in=self._roots.weights.hex(),
-            weights_out=roots.weights.hex(),
-            optimizer_in=self._roots.training.hex(),
-            optimizer_out=roots.training.hex(),
-            steps=event.last - event.first,
-            samples=now.samples,
-            mark=None if self._marker is None else self._marker.finish(),
-            tables=tables.hex,
-            environment=environment_digest(self._settings.environment).hex,
-            time=Interval(start=now.started, end=_now()),
+        # Rows that are written from here on are sealed with the next proof.
+        tables = self._recorder.seal_stage()
+        handoff_in, before = self._exchange.receive_handoff(self._run, event.stage, records)  # (4)
+        # Before the proof, which names its digest.
+        handoff_out = self._exchange.sign_handoff(event.stage, records)
+        facts = StageFacts(
+            entering=handoff_in.payload_digest().hex,
+            leaving=None if handoff_out is None else handoff_out.payload_digest().hex,
+            proof_before=None if before is None else before.digest().hex,
+            start_weights=self._roots.weights.hex(),
+            start_optimizer=self._roots.training.hex(),
         )
-        signed = sign_payload(proof.statement(), self._settings.party.identity)  # (5)
+        signed = self._sign_proof(now, facts, roots, tables)  # (5)
         if handoff_out is not None:
-            self._exchange.send(self._segment + 1, event.stage, StagePacket(handoff_out, signed))
-        self._exchange.send(0, event.stage, StagePacket(handoff_in, signed))
+            message = ProofMessage(handoff_out, signed)
+            self._exchange.send_proof(self._segment + 1, event.stage, message)
+        # The neighbour first: it waits for this proof, the owner for all of them.
+        self._exchange.send_proof(0, event.stage, ProofMessage(handoff_in, signed))
         self._roots = roots
-        place = self._order.position("stage", event.stage, self._segment)
-        self._exchange.take_bulletin({place: signed.to_bytes()})  # (6)
+        index = self._order.index_of("stage", event.stage, self._segment)
+        # The owner must have stored this very proof, or its ledger is not this rank's.
+        self._exchange.take_update({index: signed.to_bytes()})  # (6)
         self._exchange_s = time.perf_counter() - ended
 
-    def close(self) -> None:
-        """Take the last bulletin and sign the finished ledger."""
+    def _sign_proof(
+        self, now: _Stage, facts: StageFacts, roots: StateRoots, tables: str
+    ) -> Envelope:
+        """Fill a proof from the rules and from what this trainer alone knows."""
+        ledger = self._exchange.ledger
+        expected = expected_proof(self._run, now.ticket, facts, ledger.digest_of)
+        if now.samples != expected["samples"]:
+            # The plan said so many when the stage began; what ran must not be signed as if it had.
+            raise EvidenceError(
+                f"{now.samples} samples were used; its ticket orders {now.ticket.samples}",
+                where=str(EntryId("stage", now.ticket.stage, self._segment)),
+            )
+        own = {
+            "weights_out": roots.weights.hex(),
+            "optimizer_out": roots.training.hex(),
+            "mark": None if self._marker is None else self._marker.claim_mark(),
+            "tables": tables,
+            "environment": statement_environment_digest(self._settings.environment).hex,
+            "time": Interval(start=now.started, end=_now()),
+        }
+        proof = StageProof.model_validate({**expected, **own})
+        return sign_envelope(proof.statement_bytes(), self._participant.identity)
+
+    def _compare_with_proof(self, stage: int, roots: StateRoots) -> None:
+        """Compare the state after training a stage again with the proof from before the restart."""
+        entry = EntryId("stage", stage, self._segment)
+        proof = self._exchange.read_entry(entry)
+        if not isinstance(proof, StageProof) or (proof.weights_out, proof.optimizer_out) != (
+            roots.weights.hex(),
+            roots.training.hex(),
+        ):
+            raise EvidenceError(
+                "training this stage again gave another state than was proved",
+                where=str(entry),
+                remedy="Resume on the hardware and libraries the run began with, from an undamaged "
+                "checkpoint.",
+            )
+
+    def cosign_ledger(self) -> None:
+        """Take the last update and cosign the checkpoint of the finished ledger."""
         checkpoint = self._exchange.last_checkpoint
         if checkpoint is None or checkpoint.checkpoint.size < self._order.size:
-            checkpoint = self._exchange.take_bulletin({})
-        signed = checkpoint.cosign(self._settings.party.identity, trainer_name(self._segment))
-        self._exchange.hand_in(signed.to_text().encode())
+            checkpoint = self._exchange.take_update({})
+        self._exchange.cosign(checkpoint)
         self._log.close()
 
-    def _check_run(self, run: object) -> None:
-        where = "run statement of the owner"
-        keys = [key.raw.hex() for key in self._settings.party.keys]
-        if not isinstance(run, RunStatement):
-            raise EvidenceError("is another statement", where=where)
-        if (run.run_id, run.job_digest) != (self._settings.party.run_id, self._settings.job_digest):
-            raise EvidenceError("speaks of another run or job", where=where)
-        if [run.owner, *run.trainers] != keys:
-            raise EvidenceError("names other keys than the ranks showed", where=where)
-        if run.initial_weights[self._segment - 1] != self._roots.weights.hex():
-            raise EvidenceError("names other initial weights of this segment", where=where)
-        if run.stages != self._order.stages:
-            raise EvidenceError("has another number of stages", where=where)
-
-    def state(self) -> bytes:
-        """Return the whole state of the segment as a safetensors file."""
-        return pack_safetensors(export_state(self._runtime), {})
+    def _check_run(self, run: Predicate) -> None:
+        self._run = self._exchange.accept_run(
+            run, job_digest=self._settings.job_digest, weights=self._roots.weights.hex()
+        )
 
     def _stage(self) -> _Stage:
         if self._now is None:
             raise ValueError("no stage was started")
         return self._now
-
-    def _keep_messages(self, stage: int, records: Mapping[Channel, Record]) -> None:
-        names = [name for name, record in records.items() for _ in record.digests]
-        places = [place for record in records.values() for place in record.places]
-        digests = [digest.hex() for record in records.values() for digest in record.digests]
-        count = len(names)
-        self._writer.extend(
-            "messages",
-            {
-                "message": np.arange(self._messages, self._messages + count),
-                "stage": np.full(count, stage, np.int64),
-                "channel": np.array(names, "S16"),
-                "step": np.array([step for step, _ in places], np.int64),
-                "micro_batch": np.array([part for _, part in places], np.int64),
-                "digest": np.array(digests, "S64"),
-            },
-        )
-        self._messages += count
 
 
 def _now() -> str:

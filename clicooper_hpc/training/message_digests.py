@@ -23,7 +23,7 @@ from blake3 import blake3
 from numpy import uint8
 from numpy.typing import NDArray
 
-from clicooper_hpc.provenance.merkle import leaf_hash, root_of
+from clicooper_hpc.provenance.merkle import merkle_leaf_hash, merkle_root
 from clicooper_hpc.provenance.statements import Flow
 from clicooper_hpc.transport.channel import Observer
 from clicooper_hpc.transport.header import HEADER_BYTES
@@ -77,7 +77,7 @@ class Record:
     @property
     def root(self) -> bytes:
         """RFC 9162 root over the digests."""
-        return root_of([leaf_hash(digest) for digest in self.digests])
+        return merkle_root([merkle_leaf_hash(digest) for digest in self.digests])
 
     def flow(self) -> Flow:
         """Return what a hand-off says of this channel."""

@@ -1,4 +1,4 @@
-"""All that a verification looks at, as plain values: where they come from is not its matter."""
+"""The evidence a verification looks at, as plain values: no file and no HDF5 is opened here."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ class Evidence:
     )
     tables: Mapping[tuple[int, int], str | Unreadable] = field(default_factory=dict)
     trainer_heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    # The rest is the word of whoever brings the evidence; these are the user's own.
     owner_key: PublicIdentity | None = None
     trainer_keys: Sequence[PublicIdentity] | None = None
     allowed_keys: Collection[PublicIdentity] | None = None

@@ -1,4 +1,4 @@
-"""Proofs as plain files, for tools that know in-toto and nothing of HDF5."""
+"""Export of proofs as plain files, for tools that know in-toto and nothing of HDF5."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, trainer_name
+from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, checkpoint_signer
 from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.read_run import run_statement_of
+from clicooper_hpc.verification.run_evidence import evidence_run_statement
 
 __all__ = ["BUNDLE", "CHECKPOINT", "export_proofs"]
 
@@ -31,10 +31,10 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     EnvironmentUnfitError
         The files cannot be written.
     """
-    statement = run_statement_of(evidence.entries)
+    statement = evidence_run_statement(evidence.entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement")
-    names = [OWNER_NAME, *map(trainer_name, range(1, statement.segments + 1))]
+    names = [OWNER_NAME, *map(checkpoint_signer, range(1, statement.segments + 1))]
     keys = [
         PublicIdentity.from_raw(bytes.fromhex(k)) for k in (statement.owner, *statement.trainers)
     ]
@@ -45,9 +45,11 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Files of another run among these would be taken for a part of the bundle.
         if any(folder.iterdir()):
             raise UsageError("the folder holds files already", where=str(folder))
         for name, content in files.items():
+            # A tool that watches the folder never sees half a file.
             with replace_atomically(folder / name) as aside:
                 aside.write_bytes(content)
     except OSError as error:

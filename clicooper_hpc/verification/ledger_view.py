@@ -1,4 +1,4 @@
-"""A ledger taken apart: what the checks ask it, and how they say what they found."""
+"""A parsed ledger as the checks query it, and the findings of one check."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import LedgerOrder, Place
 from clicooper_hpc.provenance.envelope import Envelope, envelope_digest
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.merkle import Tree
-from clicooper_hpc.provenance.statements import Kind, Predicate, RunStatement
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.merkle import MerkleTree
+from clicooper_hpc.provenance.statements import Predicate, RunStatement
 from clicooper_hpc.verification.evidence import Evidence
 
-__all__ = ["Entry", "Findings", "LedgerView", "NotApplicableError"]
+__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError"]
 
 _P = TypeVar("_P", bound=Predicate)
 #: Problems of one check that are spelt out.
@@ -28,7 +28,7 @@ class NotApplicableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One ledger entry. ``digest`` is that of the envelope, ``payload`` of the statement (hex)."""
 
     index: int
@@ -47,7 +47,7 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self._problems)
 
-    def problem(self, where: object, what: str) -> None:
+    def add_problem(self, where: object, what: str) -> None:
         """Note that ``what`` is wrong at ``where``."""
         # Evidence may hold anything; what reaches a terminal is one short printable line.
         text = f"{where}: {what}"[:_LENGTH]
@@ -56,7 +56,7 @@ class Findings:
     def expect(self, where: object, name: str, found: object, wanted: object) -> None:
         """Note a problem unless ``found`` equals ``wanted``; digests are shown shortened."""
         if found != wanted:
-            self.problem(where, f"{name} is {_short(found)}, must be {_short(wanted)}")
+            self.add_problem(where, f"{name} is {_short(found)}, must be {_short(wanted)}")
 
     @contextmanager
     def at(self, where: object) -> Iterator[None]:
@@ -64,10 +64,11 @@ class Findings:
         try:
             yield
         except EvidenceError as error:
-            self.problem(where, error.what)
+            self.add_problem(where, error.what)
 
     def text(self) -> str:
         """Return all problems in one line; beyond a few only their number."""
+        # A run that is wrong throughout would fill the screen.
         more = len(self._problems) - _SHOWN
         return "; ".join(self._problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -90,8 +91,9 @@ class LedgerView:
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self.entries: list[Entry] = []
-        self._tree = Tree()
+        self.entries: list[LedgerEntry] = []
+        self._tree = MerkleTree()
+        # Over the bytes as given: a root must not depend on what can be parsed.
         for content in evidence.entries:
             self._tree.append(content)
 
@@ -104,47 +106,52 @@ class LedgerView:
         """Return the root over the first ``size`` <= `size` entries."""
         return self._tree.root_at(size).hex()
 
-    def take(self, envelope: Envelope, statement: Predicate) -> None:
+    def add_entry(self, envelope: Envelope, statement: Predicate) -> None:
         """Add the next parsed entry."""
         index = len(self.entries)
         # The entry is what to_bytes() writes, or it would not have been parsed.
         digest = envelope_digest(self.evidence.entries[index]).hex
         payload = envelope.payload_digest().hex
-        self.entries.append(Entry(index, envelope, statement, digest, payload))
+        self.entries.append(LedgerEntry(index, envelope, statement, digest, payload))
 
     def key(self, rank: int) -> PublicIdentity:
         """Return the public key of ``rank`` (0 the owner)."""
         return self.trainers[rank - 1] if rank else self.owner
 
-    def get(self, place: Place) -> Entry | None:
-        """Return the entry at ``place``, or None when the ledger ends before it.
+    def find_entry(self, entry_id: EntryId) -> LedgerEntry | None:
+        """Return the entry of ``entry_id``, or None when the ledger ends before it.
 
         Raises
         ------
         EvidenceError
-            A run of this shape has no such place.
+            A run of this shape has no such entry_id.
         """
         try:
-            index = self.order.position(place.kind, place.stage, place.segment)
+            index = self.order.index_of(entry_id.kind, entry_id.stage, entry_id.segment)
         except ValueError:
-            raise EvidenceError(f"the run has no {place}") from None
+            raise EvidenceError(f"the run has no {entry_id}") from None
         return self.entries[index] if index < len(self.entries) else None
 
-    def need(self, kind: Kind, stage: int, segment: int) -> Entry:
+    def require_entry(self, entry: EntryId) -> LedgerEntry:
         """Return an entry that stands before another one that is there."""
-        return self.entries[self.order.position(kind, stage, segment)]
+        return self.entries[self.order.index_of(entry.kind, entry.stage, entry.segment)]
 
-    def before(self, stage: int, segment: int) -> Entry:
-        """Return the proof of a segment's stage before ``stage``; in stage 0 its enrolment."""
-        if stage == 0:
-            return self.need("enrolment", 0, segment)
-        return self.need("stage", stage - 1, segment)
+    def statement_at(self, kind: type[_P], entry: EntryId) -> _P:
+        """Return the statement of an entry that stands before another one that is there."""
+        statement = self.require_entry(entry).statement
+        if not isinstance(statement, kind):
+            raise EvidenceError(f"the ledger has another statement for the {entry}")
+        return statement
 
-    def all_of(self, kind: type[_P]) -> Iterator[tuple[Place, Entry, _P]]:
-        """Yield place, entry and statement of every entry of one kind, in order."""
+    def digest_of(self, entry: EntryId) -> bytes:
+        """Return the envelope digest (32 bytes) of an entry that stands before another one."""
+        return bytes.fromhex(self.require_entry(entry).digest)
+
+    def all_of(self, kind: type[_P]) -> Iterator[tuple[EntryId, LedgerEntry, _P]]:
+        """Yield id, entry and statement of every entry of one kind, in order."""
         for entry in self.entries:
             if isinstance(entry.statement, kind):
-                yield self.order.place(entry.index), entry, entry.statement
+                yield self.order.entry_at(entry.index), entry, entry.statement
 
 
 def _short(value: object) -> str:

@@ -14,7 +14,7 @@ from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.training.message_digests import Record
@@ -102,8 +102,8 @@ def test_only_the_proved_state_is_taken() -> None:
     state = train(case, case.steps()[:2]).states[1]
     content = pack_safetensors(state, {})
     roots = {
-        "weights": tensors_root(content, prefix="weights/").hex,
-        "training": tensors_root(content, prefix="training/").hex,
+        "weights": digest_tensors(content, prefix="weights/").hex,
+        "training": digest_tensors(content, prefix="training/").hex,
     }
     taken = claimed_state(content, **roots, where="here")
     assert pack_safetensors(taken, {}) == content

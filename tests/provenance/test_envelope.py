@@ -14,36 +14,43 @@ from securesystemslib.dsse import Envelope as OtherEnvelope
 from securesystemslib.signer import Key, SSlibKey  # type: ignore[attr-defined]  # no __all__
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import MAX_BYTES, Json, encode, parse
+from clicooper_hpc.provenance.canonical_json import (
+    MAX_BYTES,
+    Json,
+    encode_canonical_json,
+    parse_canonical_json,
+)
 from clicooper_hpc.provenance.envelope import (
     MAX_SIGNATURES,
     PAYLOAD_TYPE,
     Envelope,
     Signature,
-    countersign,
+    countersign_envelope,
+    envelope_pae,
     parse_envelope,
-    pre_authentication,
-    require_signatures,
-    sign_payload,
+    require_envelope_signatures,
+    sign_envelope,
 )
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 
 OWNER, TRAINER, STRANGER = (
     Identity(Ed25519PrivateKey.from_private_bytes(bytes([value]) * 32)) for value in (1, 2, 3)
 )
-PAYLOAD = encode({"_type": "https://in-toto.io/Statement/v1", "predicate": {"stage": 3}})
-ONE = sign_payload(PAYLOAD, OWNER)
-BOTH = countersign(ONE, TRAINER)
+PAYLOAD = encode_canonical_json(
+    {"_type": "https://in-toto.io/Statement/v1", "predicate": {"stage": 3}}
+)
+ONE = sign_envelope(PAYLOAD, OWNER)
+BOTH = countersign_envelope(ONE, TRAINER)
 
 Change = Callable[[dict[str, Json]], object]
 
 
 def changed(change: Change) -> bytes:
     """Return `BOTH` as a file whose JSON object went through ``change``."""
-    value = parse(BOTH.to_bytes(), limit=1 << 20)
+    value = parse_canonical_json(BOTH.to_bytes(), limit=1 << 20)
     assert isinstance(value, dict)
     change(value)
-    return encode(value)
+    return encode_canonical_json(value)
 
 
 def other_reader(content: bytes) -> OtherEnvelope:
@@ -55,9 +62,9 @@ def other_key(key: PublicIdentity) -> Key:
 
 
 def test_what_is_signed_is_the_encoding_of_the_specification() -> None:
-    assert pre_authentication(b"{}") == b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
-    assert pre_authentication(b"") == b"DSSEv1 28 application/vnd.in-toto+json 0 "
-    OWNER.public.verify(ONE.signatures[0].sig, pre_authentication(PAYLOAD))
+    assert envelope_pae(b"{}") == b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
+    assert envelope_pae(b"") == b"DSSEv1 28 application/vnd.in-toto+json 0 "
+    OWNER.public.verify(ONE.signatures[0].sig, envelope_pae(PAYLOAD))
 
 
 def test_golden_file() -> None:
@@ -88,32 +95,32 @@ def test_digests_of_envelope_and_payload() -> None:
 @given(st.binary(max_size=200), st.lists(st.sampled_from([1, 2, 3]), min_size=1, unique=True))
 def test_round_trip(payload: bytes, signers: list[int]) -> None:
     identities = [(OWNER, TRAINER, STRANGER)[number - 1] for number in signers]
-    envelope = sign_payload(payload, identities[0])
+    envelope = sign_envelope(payload, identities[0])
     for identity in identities[1:]:
-        envelope = countersign(envelope, identity)
+        envelope = countersign_envelope(envelope, identity)
     again = parse_envelope(envelope.to_bytes())
     assert again == envelope
     assert again.digest() == envelope.digest()
-    require_signatures(again, [identity.public for identity in reversed(identities)])
+    require_envelope_signatures(again, [identity.public for identity in reversed(identities)])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_another_implementation_reads_and_verifies_them(payload: bytes) -> None:
-    envelope = countersign(sign_payload(payload, OWNER), TRAINER)
+    envelope = countersign_envelope(sign_envelope(payload, OWNER), TRAINER)
     other = other_reader(envelope.to_bytes())
     assert other.payload == payload
     assert other.payload_type == PAYLOAD_TYPE
-    assert other.pae() == pre_authentication(payload)
+    assert other.pae() == envelope_pae(payload)
     keys = [other_key(OWNER.public), other_key(TRAINER.public)]
     assert set(other.verify(keys, threshold=2)) == {OWNER.keyid, TRAINER.keyid}
 
 
 def test_exactly_the_signers_asked_for() -> None:
     owner, trainer, stranger = OWNER.public, TRAINER.public, STRANGER.public
-    require_signatures(ONE, [owner])
-    require_signatures(BOTH, [owner, trainer])
-    require_signatures(BOTH, [trainer, owner])
+    require_envelope_signatures(ONE, [owner])
+    require_envelope_signatures(BOTH, [owner, trainer])
+    require_envelope_signatures(BOTH, [trainer, owner])
     for envelope, keys in (
         (ONE, [trainer]),
         (ONE, [owner, trainer]),
@@ -127,32 +134,34 @@ def test_exactly_the_signers_asked_for() -> None:
         (Envelope(PAYLOAD, ONE.signatures * 2), [owner]),
     ):
         with pytest.raises(EvidenceError, match=r"^entry 4: "):
-            require_signatures(envelope, keys, where="entry 4")
+            require_envelope_signatures(envelope, keys, where="entry 4")
 
 
 def test_signatures_are_over_this_payload() -> None:
     for payload in (PAYLOAD + b" ", PAYLOAD[:-1], b"", PAYLOAD.replace(b"3", b"4")):
         with pytest.raises(EvidenceError, match=r"entry 4: the signature .*"):
-            require_signatures(Envelope(payload, ONE.signatures), [OWNER.public], where="entry 4")
+            require_envelope_signatures(
+                Envelope(payload, ONE.signatures), [OWNER.public], where="entry 4"
+            )
 
 
 def test_a_signature_under_another_key_id() -> None:
-    by_stranger = STRANGER.sign(pre_authentication(PAYLOAD))
+    by_stranger = STRANGER.sign(envelope_pae(PAYLOAD))
     envelope = Envelope(PAYLOAD, (Signature(OWNER.keyid, by_stranger),))
     with pytest.raises(EvidenceError, match="signature"):
-        require_signatures(envelope, [OWNER.public])
+        require_envelope_signatures(envelope, [OWNER.public])
     swapped = tuple(
         Signature(keyid.keyid, sig.sig)
         for keyid, sig in zip(BOTH.signatures, BOTH.signatures[::-1], strict=True)
     )
     with pytest.raises(EvidenceError, match="signature"):
-        require_signatures(Envelope(PAYLOAD, swapped), [OWNER.public, TRAINER.public])
+        require_envelope_signatures(Envelope(PAYLOAD, swapped), [OWNER.public, TRAINER.public])
 
 
 def test_a_raw_signature_of_the_payload_is_not_enough() -> None:
     envelope = Envelope(PAYLOAD, (Signature(OWNER.keyid, OWNER.sign(PAYLOAD)),))
     with pytest.raises(EvidenceError, match="signature"):
-        require_signatures(envelope, [OWNER.public])
+        require_envelope_signatures(envelope, [OWNER.public])
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0x80])
@@ -162,7 +171,9 @@ def test_no_byte_of_the_file_can_change(flip: int) -> None:
         other = bytearray(content)
         other[place] ^= flip
         with pytest.raises(EvidenceError):
-            require_signatures(parse_envelope(bytes(other)), [OWNER.public, TRAINER.public])
+            require_envelope_signatures(
+                parse_envelope(bytes(other)), [OWNER.public, TRAINER.public]
+            )
 
 
 def test_no_part_of_the_file_can_be_missing() -> None:
@@ -272,18 +283,18 @@ def test_the_other_implementation_gives_one_statement_many_digests(
 
 
 def test_the_longest_payload_and_most_signatures_are_read() -> None:
-    envelope = sign_payload(bytes(MAX_BYTES), OWNER)
+    envelope = sign_envelope(bytes(MAX_BYTES), OWNER)
     for number in range(10, 9 + MAX_SIGNATURES):
         key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
-        envelope = countersign(envelope, Identity(key))
+        envelope = countersign_envelope(envelope, Identity(key))
     assert len(envelope.signatures) == MAX_SIGNATURES
     assert parse_envelope(envelope.to_bytes()) == envelope
     with pytest.raises(ValueError, match="at most 16"):
-        countersign(envelope, STRANGER)
+        countersign_envelope(envelope, STRANGER)
     with pytest.raises(ValueError, match=f"at most {MAX_BYTES}"):
-        sign_payload(bytes(MAX_BYTES + 1), OWNER)
+        sign_envelope(bytes(MAX_BYTES + 1), OWNER)
 
 
 def test_nobody_signs_twice() -> None:
     with pytest.raises(ValueError, match="has signed"):
-        countersign(BOTH, OWNER)
+        countersign_envelope(BOTH, OWNER)

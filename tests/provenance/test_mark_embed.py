@@ -13,21 +13,21 @@ from mark_cases import Arrays, accuracy, arrays_of, network, shapes_of, train, t
 from torch import nn
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.marks.carriers import Carriers, draw
-from clicooper_hpc.provenance.marks.embed import Embedder
-from clicooper_hpc.provenance.marks.extract import bit_statistics, read_mark
-from clicooper_hpc.provenance.marks.keys import mark_seed, stage_key
-from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.carriers import Carriers, draw_carriers
+from clicooper_hpc.provenance.marks.embedder import Embedder
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_seed, stage_mark_key
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.reading import read_bit_statistics, read_mark
 
 
 def seed_of(number: int) -> bytes:
-    return mark_seed(stage_key(bytes(32), number), hashlib.sha256(b"chain").digest())
+    return mark_key_seed(stage_mark_key(bytes(32), number), hashlib.sha256(b"chain").digest())
 
 
 def mark_of(module: nn.Module, number: int = 0) -> tuple[MarkPlan, Carriers]:
     shapes = shapes_of(module)
     plan = plan_mark(shapes)
-    return plan, draw(plan, shapes, seed_of(number))
+    return plan, draw_carriers(plan, shapes, seed_of(number))
 
 
 def test_every_margin_holds_and_the_distortion_is_the_planned_one() -> None:
@@ -36,7 +36,7 @@ def test_every_margin_holds_and_the_distortion_is_the_planned_one() -> None:
     before = arrays_of(module)
     Embedder(dict(module.named_parameters()), plan, carriers).embed()
     after = arrays_of(module)
-    assert bit_statistics(after, plan, carriers).min() >= plan.tau
+    assert read_bit_statistics(after, plan, carriers).min() >= plan.tau
     reading = read_mark(after, plan, carriers)
     assert reading.errors == 0
     assert reading.ber == 0
@@ -97,7 +97,7 @@ def test_other_types_hold_the_margin_too(dtype: torch.dtype) -> None:
     plan, carriers = mark_of(module)
     Embedder(dict(module.named_parameters()), plan, carriers).embed()
     read = {k: v.detach().float().numpy() for k, v in module.named_parameters()}
-    assert bit_statistics(read, plan, carriers).min() >= plan.tau
+    assert read_bit_statistics(read, plan, carriers).min() >= plan.tau
 
 
 def test_channels_last_kernels_are_marked_alike() -> None:
@@ -109,7 +109,7 @@ def test_channels_last_kernels_are_marked_alike() -> None:
     for module in (plain, other):
         Embedder(dict(module.named_parameters()), plan, carriers).embed()
     assert torch.equal(plain.weight, other.weight)
-    assert bit_statistics(arrays_of(plain), plan, carriers).min() >= plan.tau
+    assert read_bit_statistics(arrays_of(plain), plan, carriers).min() >= plan.tau
 
 
 def test_zero_weights_and_dead_channels_still_take_the_mark() -> None:
@@ -121,7 +121,7 @@ def test_zero_weights_and_dead_channels_still_take_the_mark() -> None:
     Embedder(dict(module.named_parameters()), plan, carriers).embed()
     after = arrays_of(module)
     assert not np.any(after["3.weight"][::4])
-    assert bit_statistics(after, plan, carriers).min() >= plan.tau
+    assert read_bit_statistics(after, plan, carriers).min() >= plan.tau
 
 
 def test_weights_that_are_not_finite_do_not_spread_and_can_be_read() -> None:
@@ -156,7 +156,7 @@ def test_training_and_five_stages_leave_all_five_marks_readable() -> None:
     module, unmarked = network(1), network(1)
     shapes = shapes_of(module)
     plan = plan_mark(shapes)
-    marks = [draw(plan, shapes, seed_of(stage)) for stage in range(5)]
+    marks = [draw_carriers(plan, shapes, seed_of(stage)) for stage in range(5)]
     after_stage: list[Arrays] = []
     for stage, carriers in enumerate(marks):
         embedder = Embedder(dict(module.named_parameters()), plan, carriers)
@@ -201,6 +201,6 @@ def test_embedding_on_cuda_equals_the_host_up_to_rounding() -> None:
     for module in (host, device):
         Embedder(dict(module.named_parameters()), plan, carriers).embed()
     read = arrays_of(device.cpu())
-    assert bit_statistics(read, plan, carriers).min() >= plan.tau
+    assert read_bit_statistics(read, plan, carriers).min() >= plan.tau
     for name, array in arrays_of(host).items():
         assert np.allclose(array, read[name], rtol=1e-5, atol=1e-7)

@@ -14,9 +14,9 @@ from mark_cases import arrays_of, network, shapes_of, train, trained
 from numpy.typing import NDArray
 from scipy import stats
 
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.extract import Reading, read_mark
-from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.marks.reading import MarkReading, read_mark
 
 
 def seed_of(name: str) -> bytes:
@@ -25,11 +25,11 @@ def seed_of(name: str) -> bytes:
 
 def read_with_wrong_keys(
     arrays: dict[str, NDArray[np.float32]], count: int, name: str
-) -> list[Reading]:
+) -> list[MarkReading]:
     shapes = {key: value.shape for key, value in arrays.items()}
     plan = plan_mark(shapes)
     return [
-        read_mark(arrays, plan, draw(plan, shapes, seed_of(f"{name} {number}")))
+        read_mark(arrays, plan, draw_carriers(plan, shapes, seed_of(f"{name} {number}")))
         for number in range(count)
     ]
 
@@ -65,7 +65,7 @@ def test_wrong_keys_on_heavy_tailed_low_rank_weights_follow_the_null() -> None:
 def test_one_key_on_a_hundred_innocent_networks() -> None:
     shapes = shapes_of(network(0))
     plan = plan_mark(shapes)
-    carriers = draw(plan, shapes, seed_of("the key"))
+    carriers = draw_carriers(plan, shapes, seed_of("the key"))
     statistics = []
     for seed in range(100):
         module = network(1000 + seed)
@@ -81,7 +81,7 @@ def test_the_binomial_tail_is_exact(bits: int, data: st.DataObject) -> None:
     errors = data.draw(st.integers(0, bits))
     shapes = {"0.weight": (2 * bits, 8)}
     plan = MarkPlan(bits, 1, 1.0, ("0.weight",))
-    carriers = draw(plan, shapes, seed_of("tail"))
+    carriers = draw_carriers(plan, shapes, seed_of("tail"))
     even = np.zeros(2 * bits * 4)
     # A match counts little, an error much: T is low although bits match.
     want = np.where(np.arange(bits) < errors, -1000.0, 1e-3)
@@ -99,7 +99,7 @@ def test_the_binomial_tail_is_exact(bits: int, data: st.DataObject) -> None:
 def test_hoeffding_speaks_where_bits_are_few() -> None:
     plan = MarkPlan(4, 64, 1.0, ("0.weight",))
     shapes = {"0.weight": (64, 8)}
-    carriers = draw(plan, shapes, seed_of("few"))
+    carriers = draw_carriers(plan, shapes, seed_of("few"))
     even = np.zeros(256)
     even[carriers.index] = carriers.sign
     weights = np.ones((64, 8))
@@ -112,5 +112,7 @@ def test_hoeffding_speaks_where_bits_are_few() -> None:
 def test_nothing_is_read_from_zeros() -> None:
     shapes = {"0.weight": (512, 512)}
     plan = plan_mark(shapes)
-    reading = read_mark({"0.weight": np.zeros((512, 512))}, plan, draw(plan, shapes, bytes(64)))
-    assert reading == Reading(plan.bits, plan.bits, 0.0, 0.0)
+    reading = read_mark(
+        {"0.weight": np.zeros((512, 512))}, plan, draw_carriers(plan, shapes, bytes(64))
+    )
+    assert reading == MarkReading(plan.bits, plan.bits, 0.0, 0.0)

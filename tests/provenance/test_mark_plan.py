@@ -13,9 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import EvidenceError, UsageError
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.columns import even_weights, place
-from clicooper_hpc.provenance.marks.plan import LEAST_STATISTIC, MarkPlan, parse_tau, plan_mark
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.columns import even_column_weights, place_in_columns
+from clicooper_hpc.provenance.marks.mark_plan import (
+    LEAST_STATISTIC,
+    MarkPlan,
+    parse_plan_tau,
+    plan_mark,
+)
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 300), st.integers(1, 300), st.sampled_from([(), (3, 3), (1, 1)])),
@@ -44,12 +49,12 @@ def test_a_plan_keeps_its_distortion_and_its_error_bound_or_is_refused(
     except UsageError:
         return
     weights = sum(math.prod(shapes[name]) for name in plan.eligible)
-    even = sum(even_weights(shapes[name]) for name in plan.eligible)
+    even = sum(even_column_weights(shapes[name]) for name in plan.eligible)
     assert plan.bits * plan.tau**2 <= distortion * weights * (1 + 1e-9)
     assert plan.least_statistic >= LEAST_STATISTIC
     assert plan.bits * plan.weights_per_bit <= even
     assert plan.weights_per_bit >= 4 * plan.tau**2
-    assert parse_tau(plan.tau_text) == plan.tau
+    assert parse_plan_tau(plan.tau_text) == plan.tau
     assert plan.eligible == tuple(sorted(plan.eligible))
 
 
@@ -86,7 +91,7 @@ def test_senseless_distortion_is_refused(distortion: float) -> None:
 @pytest.mark.parametrize("text", ["5", "5.0000000", "05.000000", "-5.000000", " 5.000000", "nan"])
 def test_margins_have_one_spelling(text: str) -> None:
     with pytest.raises(EvidenceError, match="margin"):
-        parse_tau(text)
+        parse_plan_tau(text)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +122,11 @@ SEED = bytes(range(64))
 
 def test_golden_carriers() -> None:
     """Frozen: a mark of today must be readable with every later version."""
-    carriers = draw(SMALL_PLAN, SMALL, SEED)
+    carriers = draw_carriers(SMALL_PLAN, SMALL, SEED)
     assert carriers.index[0].tolist() == [5, 9, 62, 58, 55, 69, 39, 6, 50, 73]
     assert carriers.sign[0].tolist() == [-1, -1, 1, -1, 1, -1, -1, 1, 1, -1]
     shapes = {"1.weight": (512, 512, 3, 3)}
-    wide = draw(plan_mark(shapes), shapes, SEED)
+    wide = draw_carriers(plan_mark(shapes), shapes, SEED)
     assert wide.index[0, :4].tolist() == [392505, 900493, 13706, 773298]
     assert wide.index[127, -4:].tolist() == [849413, 247130, 914756, 798608]
     assert int(wide.sign.sum()) == 14
@@ -138,7 +143,7 @@ def test_carriers_follow_the_written_rule() -> None:
             chosen.append(word % population)
     coins = Cipher(ChaCha20(SEED[32:], bytes(16)), mode=None).encryptor().update(bytes(5))
     signs = [1 if coins[k // 8] >> (k % 8) & 1 else -1 for k in range(40)]
-    carriers = draw(SMALL_PLAN, SMALL, SEED)
+    carriers = draw_carriers(SMALL_PLAN, SMALL, SEED)
     assert carriers.index.ravel().tolist() == chosen
     assert carriers.sign.ravel().tolist() == signs
 
@@ -147,7 +152,7 @@ def test_carriers_follow_the_written_rule() -> None:
 @settings(max_examples=30)
 def test_a_draw_of_everything_is_a_permutation(seed: bytes) -> None:
     plan = MarkPlan(86, 1, 1.0, ("a.weight", "b.weight"))
-    assert sorted(draw(plan, SMALL, seed).index.ravel().tolist()) == list(range(86))
+    assert sorted(draw_carriers(plan, SMALL, seed).index.ravel().tolist()) == list(range(86))
 
 
 def test_carriers_are_spread_evenly_and_signs_are_fair() -> None:
@@ -157,7 +162,7 @@ def test_carriers_are_spread_evenly_and_signs_are_fair() -> None:
     hits = np.zeros(population)
     total = 0
     for trial in range(200):
-        carriers = draw(plan, shapes, hashlib.sha512(str(trial).encode()).digest())
+        carriers = draw_carriers(plan, shapes, hashlib.sha512(str(trial).encode()).digest())
         hits[carriers.index.ravel()] += 1
         total += int(carriers.sign.sum())
     share = 16 * 128 / population
@@ -173,26 +178,26 @@ def test_carriers_lie_in_even_columns_and_each_weight_once(
 ) -> None:
     shapes = {name: shape for name, shape in shapes.items() if shape[1] > 1}
     eligible = tuple(shapes)
-    numbers = np.arange(sum(even_weights(shape) for shape in shapes.values()))
+    numbers = np.arange(sum(even_column_weights(shape) for shape in shapes.values()))
     seen = 0
-    for placement in place(eligible, shapes, numbers[::-1]):
+    for placement in place_in_columns(eligible, shapes, numbers[::-1]):
         shape = shapes[placement.name]
         channel, column, *_ = np.unravel_index(placement.weight, shape)
         assert not np.any(column % 2)
         assert np.array_equal(channel, placement.channel)
-        assert len(set(placement.weight.tolist())) == even_weights(shape)
+        assert len(set(placement.weight.tolist())) == even_column_weights(shape)
         # Numbered tensor by tensor in C order, as given from the last to the first.
         assert np.array_equal(
             numbers[::-1][placement.carrier], seen + np.argsort(np.argsort(placement.weight))
         )
-        seen += even_weights(shape)
+        seen += even_column_weights(shape)
     assert seen == numbers.size
 
 
 def test_a_plan_that_does_not_fit_the_segment_is_refused() -> None:
     with pytest.raises(EvidenceError, match="do not fit"):
-        draw(MarkPlan(87, 1, 1.0, ("a.weight", "b.weight")), SMALL, SEED)
+        draw_carriers(MarkPlan(87, 1, 1.0, ("a.weight", "b.weight")), SMALL, SEED)
     with pytest.raises(EvidenceError, match=r"no matrix or kernel named 'c\.weight'"):
-        draw(MarkPlan(1, 1, 1.0, ("a.weight", "c.weight")), SMALL, SEED)
+        draw_carriers(MarkPlan(1, 1, 1.0, ("a.weight", "c.weight")), SMALL, SEED)
     with pytest.raises(EvidenceError, match=r"no matrix or kernel named 'v\.weight'"):
-        draw(MarkPlan(1, 1, 1.0, ("v.weight",)), {"v.weight": (512,)}, SEED)
+        draw_carriers(MarkPlan(1, 1, 1.0, ("v.weight",)), {"v.weight": (512,)}, SEED)

@@ -13,13 +13,13 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance import merkle
 from clicooper_hpc.provenance.merkle import (
     EMPTY_ROOT,
-    Tree,
-    consistency_proof,
-    inclusion_proof,
-    leaf_hash,
-    root_of,
-    verify_consistency,
-    verify_inclusion,
+    MerkleTree,
+    merkle_consistency_proof,
+    merkle_inclusion_proof,
+    merkle_leaf_hash,
+    merkle_root,
+    verify_merkle_consistency,
+    verify_merkle_inclusion,
 )
 
 # The entries and roots that implementations of Certificate Transparency share.
@@ -51,7 +51,7 @@ SIZES = st.integers(1, 70)
 
 
 def leaves_of(size: int, salt: int = 0) -> list[bytes]:
-    return [leaf_hash(b"%d/%d" % (salt, index)) for index in range(size)]
+    return [merkle_leaf_hash(b"%d/%d" % (salt, index)) for index in range(size)]
 
 
 def split(size: int) -> int:
@@ -96,7 +96,7 @@ def altered(value: bytes) -> bytes:
 
 
 def wrong_proofs(proof: Sequence[bytes]) -> list[list[bytes]]:
-    wrong = [[*proof, leaf_hash(b"more")], [leaf_hash(b"more"), *proof]]
+    wrong = [[*proof, merkle_leaf_hash(b"more")], [merkle_leaf_hash(b"more"), *proof]]
     for place, value in enumerate(proof):
         before, after = list(proof[:place]), list(proof[place + 1 :])
         wrong += [
@@ -109,23 +109,23 @@ def wrong_proofs(proof: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def test_published_roots() -> None:
-    tree = Tree()
-    assert tree.root() == EMPTY_ROOT == hashlib.sha256().digest() == root_of([])
+    tree = MerkleTree()
+    assert tree.root() == EMPTY_ROOT == hashlib.sha256().digest() == merkle_root([])
     for index, (entry, root) in enumerate(zip(ENTRIES, ROOTS, strict=True)):
         assert tree.append(entry) == index
         assert tree.root().hex() == root
-        assert root_of(tree.leaves).hex() == root
+        assert merkle_root(tree.leaves).hex() == root
 
 
 def test_published_proofs() -> None:
-    leaves = [leaf_hash(entry) for entry in ENTRIES]
-    assert [part.hex() for part in inclusion_proof(leaves[:3], 2)] == [ROOTS[1]]
-    assert [part.hex() for part in inclusion_proof(leaves, 5)] == [
+    leaves = [merkle_leaf_hash(entry) for entry in ENTRIES]
+    assert [part.hex() for part in merkle_inclusion_proof(leaves[:3], 2)] == [ROOTS[1]]
+    assert [part.hex() for part in merkle_inclusion_proof(leaves, 5)] == [
         "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
         "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
         ROOTS[3],
     ]
-    assert [part.hex() for part in consistency_proof(leaves, 6)] == [
+    assert [part.hex() for part in merkle_consistency_proof(leaves, 6)] == [
         "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
         "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
         ROOTS[3],
@@ -134,14 +134,14 @@ def test_published_proofs() -> None:
 
 def test_a_leaf_is_no_node() -> None:
     left, right = leaves_of(2)
-    assert leaf_hash(left + right) != root_of([left, right])
+    assert merkle_leaf_hash(left + right) != merkle_root([left, right])
 
 
 @settings(deadline=None)
 @given(SIZES)
 def test_roots_are_those_of_the_definition(size: int) -> None:
     leaves = leaves_of(size)
-    tree = Tree(leaves)
+    tree = MerkleTree(leaves)
     assert tree.size == size
     assert tree.leaves == tuple(leaves)
     for smaller in range(size + 1):
@@ -153,10 +153,10 @@ def test_roots_are_those_of_the_definition(size: int) -> None:
 def test_inclusion_proofs_are_those_of_the_definition(size: int, data: st.DataObject) -> None:
     leaves = leaves_of(size)
     index = data.draw(st.integers(0, size - 1))
-    proof = inclusion_proof(leaves, index)
+    proof = merkle_inclusion_proof(leaves, index)
     assert proof == path(index, leaves)
-    assert Tree(leaves_of(70)).inclusion_proof(index, size) == proof
-    verify_inclusion(leaves[index], index, size, proof, mth(leaves))
+    assert MerkleTree(leaves_of(70)).inclusion_proof(index, size) == proof
+    verify_merkle_inclusion(leaves[index], index, size, proof, mth(leaves))
 
 
 @settings(deadline=None)
@@ -164,17 +164,17 @@ def test_inclusion_proofs_are_those_of_the_definition(size: int, data: st.DataOb
 def test_consistency_proofs_are_those_of_the_definition(size: int, data: st.DataObject) -> None:
     leaves = leaves_of(size)
     old = data.draw(st.integers(1, size))
-    proof = consistency_proof(leaves, old)
+    proof = merkle_consistency_proof(leaves, old)
     assert proof == subproof(old, leaves, True)
-    verify_consistency(old, mth(leaves[:old]), size, mth(leaves), proof)
+    verify_merkle_consistency(old, mth(leaves[:old]), size, mth(leaves), proof)
 
 
 @settings(deadline=None)
 @given(SIZES, st.data())
 def test_a_wrong_inclusion_is_refused(size: int, data: st.DataObject) -> None:
-    leaves, root = leaves_of(size), root_of(leaves_of(size))
+    leaves, root = leaves_of(size), merkle_root(leaves_of(size))
     index = data.draw(st.integers(0, size - 1))
-    proof, leaf = inclusion_proof(leaves, index), leaves[index]
+    proof, leaf = merkle_inclusion_proof(leaves, index), leaves[index]
     wrong = [(leaf, index, size, other, root) for other in wrong_proofs(proof)]
     wrong += [
         (leaf, other, size, proof, root) for other in (*range(size + 2), -1) if other != index
@@ -183,7 +183,7 @@ def test_a_wrong_inclusion_is_refused(size: int, data: st.DataObject) -> None:
     wrong += [(leaf, index, 0, proof, root), (leaf, index, size, proof, root[:31])]
     for case in wrong:
         with pytest.raises(EvidenceError):
-            verify_inclusion(*case)
+            verify_merkle_inclusion(*case)
 
 
 @settings(deadline=None)
@@ -191,7 +191,7 @@ def test_a_wrong_inclusion_is_refused(size: int, data: st.DataObject) -> None:
 def test_a_wrong_consistency_is_refused(size: int, data: st.DataObject) -> None:
     leaves = leaves_of(size)
     old = data.draw(st.integers(1, size))
-    proof = consistency_proof(leaves, old)
+    proof = merkle_consistency_proof(leaves, old)
     old_root, new_root = mth(leaves[:old]), mth(leaves)
     wrong = [(old, old_root, size, new_root, other) for other in wrong_proofs(proof)]
     wrong += [
@@ -203,7 +203,7 @@ def test_a_wrong_consistency_is_refused(size: int, data: st.DataObject) -> None:
     ]
     for case in wrong:
         with pytest.raises(EvidenceError):
-            verify_consistency(*case)
+            verify_merkle_consistency(*case)
 
 
 @settings(deadline=None)
@@ -212,38 +212,38 @@ def test_a_fork_has_no_consistency_proof(size: int, more: int, data: st.DataObje
     changed = data.draw(st.integers(0, size - 1))
     honest = leaves_of(size + more)
     forked = list(honest)
-    forked[changed] = leaf_hash(b"rewritten")
-    for proof in (consistency_proof(honest, size), consistency_proof(forked, size)):
+    forked[changed] = merkle_leaf_hash(b"rewritten")
+    for proof in (merkle_consistency_proof(honest, size), merkle_consistency_proof(forked, size)):
         with pytest.raises(EvidenceError):
-            verify_consistency(size, mth(honest[:size]), len(forked), mth(forked), proof)
+            verify_merkle_consistency(size, mth(honest[:size]), len(forked), mth(forked), proof)
 
 
 def test_the_empty_ledger() -> None:
     leaves = leaves_of(3)
-    verify_consistency(0, EMPTY_ROOT, 3, mth(leaves), consistency_proof(leaves, 0))
-    verify_consistency(0, EMPTY_ROOT, 0, EMPTY_ROOT, [])
+    verify_merkle_consistency(0, EMPTY_ROOT, 3, mth(leaves), merkle_consistency_proof(leaves, 0))
+    verify_merkle_consistency(0, EMPTY_ROOT, 0, EMPTY_ROOT, [])
     for old_root, size, new_root, proof in (
         (mth(leaves), 3, mth(leaves), []),
         (EMPTY_ROOT, 3, mth(leaves), [leaves[0]]),
         (EMPTY_ROOT, 0, mth(leaves), []),
     ):
         with pytest.raises(EvidenceError):
-            verify_consistency(0, old_root, size, new_root, proof)
+            verify_merkle_consistency(0, old_root, size, new_root, proof)
     with pytest.raises(EvidenceError):
-        verify_inclusion(leaves[0], 0, 0, [], EMPTY_ROOT)
+        verify_merkle_inclusion(leaves[0], 0, 0, [], EMPTY_ROOT)
 
 
 def test_hashes_cannot_be_cut_elsewhere() -> None:
     # 64 bytes can be given as 0 + 64, too: then nothing, or a node's inside, would be a leaf.
     left, right = leaves_of(2)
-    root = root_of([left, right])
+    root = merkle_root([left, right])
     for leaf, index, proof in ((b"", 1, [left + right]), (left + right, 0, [b""])):
         with pytest.raises(EvidenceError, match="32 bytes"):
-            verify_inclusion(leaf, index, 2, proof, root)
+            verify_merkle_inclusion(leaf, index, 2, proof, root)
 
 
 def test_places_that_do_not_exist() -> None:
-    tree = Tree(leaves_of(5))
+    tree = MerkleTree(leaves_of(5))
     for call in (
         lambda: tree.root_at(6),
         lambda: tree.root_at(-1),
@@ -259,15 +259,15 @@ def test_places_that_do_not_exist() -> None:
 
 def test_an_append_and_its_root_cost_a_logarithm(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = 0
-    node = merkle._node
+    node = merkle._merkle_node
 
     def counted(left: bytes, right: bytes) -> bytes:
         nonlocal hashes
         hashes += 1
         return node(left, right)
 
-    monkeypatch.setattr(merkle, "_node", counted)
-    tree = Tree()
+    monkeypatch.setattr(merkle, "_merkle_node", counted)
+    tree = MerkleTree()
     for index in range(4096):
         tree.append(b"%d" % index)
         tree.root()

@@ -16,8 +16,8 @@ from safetensors.numpy import load, save
 from safetensors.torch import save as save_torch
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.safetensors_layout import MAX_HEADER, read_layout
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.safetensors_layout import MAX_HEADER, read_safetensors_layout
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -60,10 +60,10 @@ def test_every_kind_of_tensor_is_read() -> None:
     seen = set()
     for name, dtype in kinds.items():
         content = save_torch({name: torch.zeros(2, 3, dtype=dtype)})
-        (tensor,) = read_layout(content, where="f").values()
+        (tensor,) = read_safetensors_layout(content, where="f").values()
         assert len(tensor.content) == 6 * dtype.itemsize
         assert tensor.shape == (2, 3)
-        seen.add(tensors_root(save_torch({"x": torch.zeros(2, 3, dtype=dtype)})))
+        seen.add(digest_tensors(save_torch({"x": torch.zeros(2, 3, dtype=dtype)})))
     assert len(seen) == len(kinds)
 
 
@@ -133,22 +133,22 @@ def test_every_kind_of_tensor_is_read() -> None:
 )
 def test_damaged_files_are_refused(content: bytes) -> None:
     with pytest.raises(EvidenceError, match=r"^segment-2\.safetensors: ") as caught:
-        tensors_root(content, where="segment-2.safetensors")
+        digest_tensors(content, where="segment-2.safetensors")
     assert len(str(caught.value)) < 300
 
 
 def test_a_header_has_a_limit() -> None:
     blanks = MAX_HEADER - 2
-    assert tensors_root(file_of(b"{}" + b" " * blanks)) == tensors_root(save({}))
+    assert digest_tensors(file_of(b"{}" + b" " * blanks)) == digest_tensors(save({}))
     with pytest.raises(EvidenceError, match="at most"):
-        tensors_root(file_of(b"{}" + b" " * (blanks + 1)))
+        digest_tensors(file_of(b"{}" + b" " * (blanks + 1)))
 
 
 def test_no_part_of_a_file_can_be_missing() -> None:
     content = save(SMALL)
     for size in range(len(content)):
         with pytest.raises(EvidenceError):
-            tensors_root(content[:size])
+            digest_tensors(content[:size])
 
 
 LETTERS = st.sampled_from(b' 0123456789[]{},:"abUIF8') | st.integers(0, 255)
@@ -163,7 +163,7 @@ def test_what_is_read_the_safetensors_package_reads_alike(data: st.DataObject) -
         place = data.draw(st.integers(0, len(content) - 27))
         content[place] = data.draw(LETTERS)
     try:
-        layout = read_layout(content, where="f")
+        layout = read_safetensors_layout(content, where="f")
     except EvidenceError:
         return
     if any(t.dtype.startswith(("BF", "F8", "C")) for t in layout.values()):

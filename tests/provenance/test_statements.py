@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from clicooper_hpc.errors import EvidenceError, UsageError
-from clicooper_hpc.provenance import canonical
-from clicooper_hpc.provenance.chain import LedgerOrder, Place, mark_chain
-from clicooper_hpc.provenance.claims import Flow, TreeHead
-from clicooper_hpc.provenance.envelope import parse_envelope, payload_digest
-from clicooper_hpc.provenance.fields import decimal
-from clicooper_hpc.provenance.merkle import root_of
+from clicooper_hpc.provenance.canonical_json import encode_canonical_json
+from clicooper_hpc.provenance.envelope import envelope_payload_digest, parse_envelope
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.merkle import merkle_root
+from clicooper_hpc.provenance.proof_rules import mark_chain
+from clicooper_hpc.provenance.statement_fields import Flow, TreeHead, decimal_field
 from clicooper_hpc.provenance.statements import (
-    Delivery,
+    DeliveryStatement,
     Enrolment,
     Handoff,
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
     parse_statement,
+    statement_environment_digest,
 )
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
@@ -46,6 +46,7 @@ def ticket(**changes: Any) -> Ticket:
         "last_step": 40,
         "nonce": ZEROS,
         "data_order": ONES,
+        "samples": 640,
         "job_digest": ZEROS,
         "ledger": TreeHead(size=7, root=ONES),
     }
@@ -65,7 +66,7 @@ def edited(payload: bytes, *path: str | int, value: object) -> bytes:
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    return canonical.encode(document)
+    return encode_canonical_json(document)
 
 
 def test_every_kind_comes_back_as_it_was(payloads: list[bytes]) -> None:
@@ -76,24 +77,24 @@ def test_every_kind_comes_back_as_it_was(payloads: list[bytes]) -> None:
         Ticket,
         Handoff,
         StageProof,
-        Delivery,
+        DeliveryStatement,
     }
     for payload, predicate in zip(payloads, found, strict=True):
-        assert predicate.statement() == payload
+        assert predicate.statement_bytes() == payload
 
 
 def test_a_ticket_has_these_very_bytes() -> None:
-    assert ticket().statement() == (
+    assert ticket().statement_bytes() == (
         b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"data_order":"%b",'
         b'"first_step":30,"job_digest":"%b","last_step":40,"ledger":{"root":"%b","size":7},'
-        b'"nonce":"%b","run_id":"0123456789abcdef0123456789abcdef","segment":2,"stage":3},'
-        b'"predicateType":"urn:clicooper:ticket:v1","subject":[{"digest":{"sha256":"%b"},'
+        b'"nonce":"%b","run_id":"0123456789abcdef0123456789abcdef","samples":640,"segment":2,'
+        b'"stage":3},"predicateType":"urn:clicooper:ticket:v2","subject":[{"digest":{"sha256":"%b"},'
         b'"name":"data-order"}]}'
     ) % tuple(one.encode() for one in (ONES, ZEROS, ONES, ZEROS, ONES))
     assert (
-        payload_digest(ticket().statement()).hex
-        == hashlib.sha256(b"clicooper/v1/payload\x00" + ticket().statement()).hexdigest()
-        == "6d1a5b4d87a0ab3d38c6e58ea10d162f543742828d7c89c6b14759366b344f1f"
+        envelope_payload_digest(ticket().statement_bytes()).hex
+        == hashlib.sha256(b"clicooper/v1/payload\x00" + ticket().statement_bytes()).hexdigest()
+        == "68e175fdc425a58f780ef0ed6e6f5a4f6beb982a7b50f8e33c4f6c742b107055"
     )
 
 
@@ -105,10 +106,10 @@ def test_every_field_is_in_the_statement(payloads: list[bytes]) -> None:
             del without["predicate"][name]
             if name in ("mark", "handoff_out"):
                 # The only fields that may be absent.
-                parse_statement(canonical.encode(without))
+                parse_statement(encode_canonical_json(without))
             else:
                 with pytest.raises(EvidenceError):
-                    parse_statement(canonical.encode(without))
+                    parse_statement(encode_canonical_json(without))
 
 
 def test_unknown_fields_are_refused_at_every_level(payloads: list[bytes]) -> None:
@@ -117,14 +118,15 @@ def test_unknown_fields_are_refused_at_every_level(payloads: list[bytes]) -> Non
             with pytest.raises(EvidenceError):
                 parse_statement(edited(payload, *path, "extra", value="x"))
     with pytest.raises(EvidenceError, match="extra"):
-        parse_statement(edited(ticket().statement(), "predicate", "ledger", "extra", value=1))
+        parse_statement(edited(ticket().statement_bytes(), "predicate", "ledger", "extra", value=1))
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
         (("_type",), "https://in-toto.io/Statement/v0.1"),
-        (("predicateType",), "urn:clicooper:ticket:v2"),
+        (("predicateType",), "urn:clicooper:ticket:v1"),
+        (("predicateType",), "urn:clicooper:ticket:v3"),
         (("predicateType",), "urn:clicooper:stage:v1"),
         (("predicateType",), 7),
         (("predicate",), []),
@@ -144,7 +146,7 @@ def test_unknown_fields_are_refused_at_every_level(payloads: list[bytes]) -> Non
 )
 def test_what_a_ticket_does_not_say(path: tuple[str | int, ...], value: object) -> None:
     with pytest.raises(EvidenceError):
-        parse_statement(edited(ticket().statement(), *path, value=value))
+        parse_statement(edited(ticket().statement_bytes(), *path, value=value))
 
 
 def test_values_of_our_own_are_checked_when_they_are_stated() -> None:
@@ -163,12 +165,12 @@ def test_text_that_moves_a_terminal_cursor_is_refused(payloads: list[bytes]) -> 
     "change",
     [
         {"messages": 0},
-        {"root": root_of([]).hex()},
-        {"messages": 0, "root": root_of([]).hex()},
+        {"root": merkle_root([]).hex()},
+        {"messages": 0, "root": merkle_root([]).hex()},
     ],
 )
 def test_a_flow_agrees_with_itself(change: dict[str, Any]) -> None:
-    Flow(messages=0, bytes=0, root=root_of([]).hex())
+    Flow(messages=0, bytes=0, root=merkle_root([]).hex())
     values: dict[str, Any] = {"messages": 2, "bytes": 10, "root": ONES}
     with pytest.raises(ValidationError, match="contradict"):
         Flow(**(values | change))
@@ -216,7 +218,7 @@ def test_a_statement_that_is_too_long_is_not_signed() -> None:
             run=ONES,
             segment=1,
             environment={f"variable {i}": "x" * 1024 for i in range(70)},
-        ).statement()
+        ).statement_bytes()
 
 
 @pytest.mark.parametrize(
@@ -224,11 +226,11 @@ def test_a_statement_that_is_too_long_is_not_signed() -> None:
     [(0.5, "0.500000"), (-1 / 3, "-0.333333"), (float("nan"), "nan"), (float("-inf"), "-inf")],
 )
 def test_decimals_are_results(value: float, text: str) -> None:
-    assert decimal(value) == text
-    delivery = Delivery(
+    assert decimal_field(value) == text
+    delivery = DeliveryStatement(
         run_id=RUN_ID,
         segments=(),
-        results={"loss": decimal(value)},
+        results={"loss": decimal_field(value)},
         tables=ONES,
         ledger=TreeHead(size=1, root=ONES),
     )
@@ -236,26 +238,26 @@ def test_decimals_are_results(value: float, text: str) -> None:
 
 
 def test_environments_with_other_words_have_other_digests() -> None:
-    one = environment_digest({"device": "cpu", "torch": "2"})
-    assert one == environment_digest({"torch": "2", "device": "cpu"})
-    assert one != environment_digest({"torch": "2", "device": "cuda"})
+    one = statement_environment_digest({"device": "cpu", "torch": "2"})
+    assert one == statement_environment_digest({"torch": "2", "device": "cpu"})
+    assert one != statement_environment_digest({"torch": "2", "device": "cuda"})
 
 
 @given(st.integers(1, 6), st.integers(1, 5))
 def test_every_index_has_one_place(segments: int, stages: int) -> None:
     order = LedgerOrder(segments, stages)
-    places = list(order.places())
+    places = list(order.all_entries())
     assert len(places) == len(set(places)) == order.size == 2 + segments * (1 + 3 * stages)
     for index, place in enumerate(places):
-        assert order.position(place.kind, place.stage, place.segment) == index
+        assert order.index_of(place.kind, place.stage, place.segment) == index
     assert order.checkpoint_sizes()[-1] == order.size
     for stage, size in enumerate(order.checkpoint_sizes()[:-2]):
-        assert places[size] == Place("ticket", stage, 1)
+        assert places[size] == EntryId("ticket", stage, 1)
         assert places[size - 1].kind == ("stage" if stage else "enrolment")
 
 
 def test_the_order_of_two_segments_and_one_stage() -> None:
-    assert [str(place) for place in LedgerOrder(2, 1).places()] == [
+    assert [str(place) for place in LedgerOrder(2, 1).all_entries()] == [
         "run statement",
         "enrolment of segment 1",
         "enrolment of segment 2",
@@ -272,18 +274,18 @@ def test_the_order_of_two_segments_and_one_stage() -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        Place("ticket", 0, 0),
-        Place("ticket", 0, 3),
-        Place("ticket", 2, 1),
-        Place("handoff", 0, 2),
-        Place("stage", -1, 1),
-        Place("enrolment", 1, 1),
-        Place("run", 0, 1),
+        EntryId("ticket", 0, 0),
+        EntryId("ticket", 0, 3),
+        EntryId("ticket", 2, 1),
+        EntryId("handoff", 0, 2),
+        EntryId("stage", -1, 1),
+        EntryId("enrolment", 1, 1),
+        EntryId("run", 0, 1),
     ],
 )
-def test_there_are_no_other_places(place: Place) -> None:
+def test_there_are_no_other_places(place: EntryId) -> None:
     with pytest.raises(ValueError, match="2 segments, 2 stages"):
-        LedgerOrder(2, 2).position(place.kind, place.stage, place.segment)
+        LedgerOrder(2, 2).index_of(place.kind, place.stage, place.segment)
 
 
 def test_the_chain_value_depends_on_every_part_and_its_place() -> None:
@@ -301,7 +303,8 @@ def test_the_chain_value_depends_on_every_part_and_its_place() -> None:
 
 def test_verification_needs_neither_mpi_nor_torch() -> None:
     code = (
-        "import sys, clicooper_hpc.verification.verify, clicooper_hpc.verification.mark_claim\n"
+        "import sys, clicooper_hpc.verification.run_checks\n"
+        "import clicooper_hpc.verification.marks.claim\n"
         "print(sorted({'torch', 'mpi4py', 'h5py'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -31,8 +31,8 @@ from vector_rules import (
 )
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.canonical import parse
-from clicooper_hpc.provenance.merkle import verify_consistency, verify_inclusion
+from clicooper_hpc.provenance.canonical_json import parse_canonical_json
+from clicooper_hpc.provenance.merkle import verify_merkle_consistency, verify_merkle_inclusion
 
 PACKAGE = Path(__file__).parents[2] / "clicooper_hpc"
 
@@ -54,11 +54,10 @@ def test_the_page_lists_every_tag_of_proofs() -> None:
     page = PAGE.read_text(encoding="utf-8")
     sources = [
         *(PACKAGE / "provenance").rglob("*.py"),
-        *(PACKAGE / "audit").glob("*.py"),
-        *(PACKAGE / "verbs").glob("*.py"),
-        PACKAGE / "runstore" / "signed_digests.py",
-        PACKAGE / "pipeline" / "message_log.py",
-        PACKAGE / "pipeline" / "data_order.py",
+        *(PACKAGE / "audit").rglob("*.py"),
+        *(PACKAGE / "verification").rglob("*.py"),
+        *(PACKAGE / "runstore").rglob("*.py"),
+        *(PACKAGE / "training").rglob("*.py"),
     ]
     tags = {
         tag
@@ -75,10 +74,10 @@ def test_the_page_lists_every_tag_of_proofs() -> None:
 def test_canonical_json() -> None:
     for one in VECTORS["canonical"]["accepted"]:
         assert canonical(one["value"]).hex() == one["hex"]
-        assert parse(bytes.fromhex(one["hex"])) == one["value"]
+        assert parse_canonical_json(bytes.fromhex(one["hex"])) == one["value"]
     for one in VECTORS["canonical"]["refused"]:
         with pytest.raises(EvidenceError):
-            parse(bytes.fromhex(one["hex"]))
+            parse_canonical_json(bytes.fromhex(one["hex"]))
 
 
 def test_tagged_texts() -> None:
@@ -104,10 +103,14 @@ def test_merkle_trees() -> None:
     assert vector["roots"][-1] == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
     for one in vector["inclusion"]:
         proof = [bytes.fromhex(node) for node in one["proof"]]
-        verify_inclusion(leaves[one["index"]], one["index"], one["size"], proof, roots[one["size"]])
+        verify_merkle_inclusion(
+            leaves[one["index"]], one["index"], one["size"], proof, roots[one["size"]]
+        )
     for one in vector["consistency"]:
         proof = [bytes.fromhex(node) for node in one["proof"]]
-        verify_consistency(one["old"], roots[one["old"]], one["new"], roots[one["new"]], proof)
+        verify_merkle_consistency(
+            one["old"], roots[one["old"]], one["new"], roots[one["new"]], proof
+        )
 
 
 def test_an_inclusion_proof_by_hand() -> None:
@@ -173,6 +176,7 @@ def test_data_order() -> None:
         content += struct.pack(f"<{len(flat)}q", *flat)
         content += struct.pack(f"<{len(ids)}q", *one["sub_labels"])
     assert tagged("stage-order", content) == vector["digest"]
+    assert sum(len(row) for one in vector["steps"] for row in one["ids"]) == vector["samples"]
 
 
 def test_the_index_and_the_owners_tables() -> None:

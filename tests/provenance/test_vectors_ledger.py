@@ -28,10 +28,10 @@ from vector_rules import (
     tree,
 )
 
-from clicooper_hpc.provenance.marks.keys import open_mark
+from clicooper_hpc.provenance.marks.mark_keys import open_mark_key
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.mark_claim import read_claim
-from clicooper_hpc.verification.verify import CHECKS, verify
+from clicooper_hpc.verification.marks.claim import read_mark_claim
+from clicooper_hpc.verification.run_checks import CHECKS, run_checks
 
 # --- The ledger ----------------------------------------------------------------------------------
 
@@ -42,7 +42,8 @@ def test_every_entry(entry: dict[str, Any]) -> None:
     statement = STATEMENTS[entry["kind"]]
     assert canonical(statement) == payload
     assert sorted(statement) == ["_type", "predicate", "predicateType", "subject"]
-    assert statement["predicateType"] == f"urn:clicooper:{entry['kind']}:v1"
+    version = 2 if entry["kind"] == "ticket" else 1
+    assert statement["predicateType"] == f"urn:clicooper:{entry['kind']}:v{version}"
     kind = b"application/vnd.in-toto+json"
     pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
     assert pae.decode() == entry["pae"]
@@ -99,6 +100,7 @@ def test_what_the_statements_refer_to() -> None:
     assert ticket["data_order"] == VECTORS["data_order"]["digest"]
     assert handoff["forward"] == VECTORS["messages"]["flow"]
     assert proof["ticket"] == digest["ticket"]
+    assert proof["samples"] == ticket["samples"] == VECTORS["data_order"]["samples"]
     assert proof["previous"] == digest["enrolment"]
     assert proof["upstream"] == proof["handoff_in"] == payload["handoff"]
     assert "handoff_out" not in proof
@@ -127,7 +129,7 @@ def evidence() -> Evidence:
 
 
 def test_the_ledger_verifies() -> None:
-    results = verify(evidence())
+    results = run_checks(evidence())
     assert [one.passed for one in results] == [True] * (len(CHECKS) - 1) + [None], results
 
 
@@ -225,9 +227,9 @@ def test_reading(which: str) -> None:
 
 
 def test_the_claim_is_read_from_the_ledger() -> None:
-    opening = open_mark(LEDGER["run_id"], 1, MASTER, 1, 0)
+    opening = open_mark_key(LEDGER["run_id"], 1, MASTER, 1, 0)
     weights = {"0.weight": marked(bytes.fromhex(MARK["seed"])).reshape(SHAPE)}
-    found = read_claim(evidence(), 1, opening, weights)
+    found = read_mark_claim(evidence(), 1, opening, weights)
     assert found.keyid == VECTORS["identities"]["trainer"]["keyid"]
     assert found.reading.errors == 0
     assert f"{found.reading.statistic:.6f}" == MARK["marked"]["statistic"]

@@ -15,47 +15,52 @@ from numpy.typing import NDArray
 from vector_parts import CARD, ENVIRONMENT, IDENTITIES, JOB, stored
 
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.provenance.chain import mark_chain
-from clicooper_hpc.provenance.claims import (
+from clicooper_hpc.provenance.envelope import (
+    Envelope,
+    countersign_envelope,
+    envelope_pae,
+    sign_envelope,
+)
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.columns import place_in_columns
+from clicooper_hpc.provenance.marks.mark_keys import (
+    mark_key_leaf,
+    mark_key_root,
+    mark_key_seed,
+    open_mark_key,
+    stage_mark_key,
+)
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
+from clicooper_hpc.provenance.marks.reading import read_mark
+from clicooper_hpc.provenance.merkle import MerkleTree, merkle_leaf_hash
+from clicooper_hpc.provenance.proof_rules import mark_chain
+from clicooper_hpc.provenance.statement_fields import (
     DeliveredSegment,
     Flow,
     Interval,
     MarkClaim,
     MarkPlanClaim,
     TreeHead,
+    decimal_field,
 )
-from clicooper_hpc.provenance.envelope import (
-    Envelope,
-    countersign,
-    pre_authentication,
-    sign_payload,
-)
-from clicooper_hpc.provenance.fields import decimal
-from clicooper_hpc.provenance.ledger import OWNER_NAME, origin_of, trainer_name
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.columns import place
-from clicooper_hpc.provenance.marks.extract import read_mark
-from clicooper_hpc.provenance.marks.keys import (
-    mark_leaf,
-    mark_root,
-    mark_seed,
-    open_mark,
-    stage_key,
-)
-from clicooper_hpc.provenance.marks.plan import MarkPlan
-from clicooper_hpc.provenance.merkle import Tree, leaf_hash
-from clicooper_hpc.provenance.notes import Checkpoint, SignedCheckpoint
 from clicooper_hpc.provenance.statements import (
-    Delivery,
+    DeliveryStatement,
     Enrolment,
     Handoff,
     Predicate,
     RunStatement,
     StageProof,
     Ticket,
-    environment_digest,
+    statement_environment_digest,
 )
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
+from clicooper_hpc.provenance.tree_checkpoint import (
+    OWNER_NAME,
+    SignedCheckpoint,
+    TreeCheckpoint,
+    checkpoint_origin,
+    checkpoint_signer,
+)
 
 __all__ = ["MASTER", "RUN_ID", "SHAPE", "ledger", "marked", "unmarked"]
 
@@ -68,7 +73,6 @@ SHAPE: Final = (64, 64)
 _NAME: Final = "0.weight"
 _PLAN: Final = MarkPlan(16, 64, 3.4, (_NAME,))
 _STEPS: Final = 2
-_SAMPLES: Final = 7
 
 
 def unmarked() -> NDArray[np.float32]:
@@ -80,10 +84,10 @@ def unmarked() -> NDArray[np.float32]:
 def marked(seed: bytes) -> NDArray[np.float32]:
     """Return the weights with every carrier given the sign of its bit."""
     shapes = {_NAME: SHAPE}
-    carriers = draw(_PLAN, shapes, seed)
+    carriers = draw_carriers(_PLAN, shapes, seed)
     weights = unmarked()
     flat = weights.reshape(-1)
-    (where,) = place((_NAME,), shapes, carriers.index)
+    (where,) = place_in_columns((_NAME,), shapes, carriers.index)
     flat[where.weight] = np.abs(flat[where.weight]) * carriers.sign.reshape(-1)[where.carrier]
     return weights
 
@@ -93,30 +97,30 @@ def weights_file(weights: NDArray[np.float32]) -> bytes:
     return stored({_NAME: ("F32", SHAPE, weights.tobytes())})
 
 
-class _Book:
+class _GrowingLedger:
     """Entries, tree and checkpoints as they grow."""
 
     def __init__(self) -> None:
-        self.tree = Tree()
+        self.tree = MerkleTree()
         self.entries: list[Vector] = []
         self.checkpoints: list[str] = []
 
     def add(self, predicate: Predicate, first: str, *others: str) -> Envelope:
-        envelope = sign_payload(predicate.statement(), IDENTITIES[first])
+        envelope = sign_envelope(predicate.statement_bytes(), IDENTITIES[first])
         for name in others:
-            envelope = countersign(envelope, IDENTITIES[name])
+            envelope = countersign_envelope(envelope, IDENTITIES[name])
         content = envelope.to_bytes()
         self.tree.append(content)
         self.entries.append(
             {
                 "kind": predicate.kind,
                 "payload": envelope.payload.decode(),
-                "pae": pre_authentication(envelope.payload).decode(),
+                "pae": envelope_pae(envelope.payload).decode(),
                 "signatures": [one.sig.hex() for one in envelope.signatures],
                 "envelope": content.decode(),
                 "digest": envelope.digest().hex,
                 "payload_digest": envelope.payload_digest().hex,
-                "leaf": leaf_hash(content).hex(),
+                "leaf": merkle_leaf_hash(content).hex(),
                 "root": self.tree.root().hex(),
             }
         )
@@ -126,35 +130,35 @@ class _Book:
         return TreeHead(size=self.tree.size, root=self.tree.root().hex())
 
     def checkpoint(self, *cosigners: str) -> None:
-        checkpoint = Checkpoint(origin_of(RUN_ID), self.tree.size, self.tree.root())
+        checkpoint = TreeCheckpoint(checkpoint_origin(RUN_ID), self.tree.size, self.tree.root())
         note = SignedCheckpoint.sign(checkpoint, IDENTITIES["owner"], OWNER_NAME)
         for number, name in enumerate(cosigners, 1):
-            note = note.cosign(IDENTITIES[name], trainer_name(number))
+            note = note.cosign(IDENTITIES[name], checkpoint_signer(number))
         self.checkpoints.append(note.to_text())
 
 
 def ledger(parts: Parts) -> dict[str, Vector]:
     """Return the vectors ``ledger``, ``chain`` and ``mark``; digests come from ``parts``."""
-    book = _Book()
-    run = book.add(_run(parts), "owner")
-    claim = MarkPlanClaim.of(_PLAN, mark_root(RUN_ID, 1, MASTER, 1))
-    enrolment = book.add(
+    growing = _GrowingLedger()
+    run = growing.add(_run(parts), "owner")
+    claim = MarkPlanClaim.of(_PLAN, mark_key_root(RUN_ID, 1, MASTER, 1))
+    enrolment = growing.add(
         Enrolment(
             run_id=RUN_ID, run=run.digest().hex, segment=1, mark=claim, environment=ENVIRONMENT
         ),
         "trainer",
     )
-    book.checkpoint()
-    ticket = book.add(_ticket(parts, book.head()), "owner")
+    growing.checkpoint()
+    ticket = growing.add(_ticket(parts, growing.head()), "owner")
     flow, nothing = (
         Flow.model_validate(parts["messages"][name]) for name in ("flow", "no_messages")
     )
-    handoff = book.add(
+    handoff = growing.add(
         Handoff(run_id=RUN_ID, stage=0, boundary=0, forward=flow, backward=nothing),
         "owner",
         "trainer",
     )
-    weights_in = tensors_root(weights_file(unmarked())).hex
+    weights_in = digest_tensors(weights_file(unmarked())).hex
     chain_parts = {
         "ticket": ticket.digest().hex,
         "previous": enrolment.digest().hex,
@@ -164,7 +168,7 @@ def ledger(parts: Parts) -> dict[str, Vector]:
     }
     chain = mark_chain(**{name: bytes.fromhex(value) for name, value in chain_parts.items()})
     mark, weights = _mark(chain.value)
-    book.add(
+    growing.add(
         StageProof(
             run_id=RUN_ID,
             segment=1,
@@ -174,11 +178,11 @@ def ledger(parts: Parts) -> dict[str, Vector]:
             upstream=handoff.payload_digest().hex,
             handoff_in=handoff.payload_digest().hex,
             weights_in=weights_in,
-            weights_out=tensors_root(weights_file(weights)).hex,
+            weights_out=digest_tensors(weights_file(weights)).hex,
             optimizer_in=parts["tensors"]["digests"]["nothing/"],
             optimizer_out=parts["tensors"]["digests"]["training/"],
             steps=_STEPS,
-            samples=_SAMPLES,
+            samples=parts["data_order"]["samples"],
             mark=MarkClaim(
                 chain=chain.hex,
                 leaf_index=0,
@@ -186,33 +190,33 @@ def ledger(parts: Parts) -> dict[str, Vector]:
                 statistic=mark["marked"]["statistic"],
             ),
             tables=parts["rows"]["digest"],
-            environment=environment_digest(ENVIRONMENT).hex,
+            environment=statement_environment_digest(ENVIRONMENT).hex,
             time=Interval(start="2026-01-02T03:04:05+00:00", end="2026-01-02T03:05:05+00:00"),
         ),
         "trainer",
     )
-    book.checkpoint()
-    book.add(
-        Delivery(
+    growing.checkpoint()
+    growing.add(
+        DeliveryStatement(
             run_id=RUN_ID,
             segments=(
-                DeliveredSegment(segment=1, weights=tensors_root(weights_file(weights)).hex),
+                DeliveredSegment(segment=1, weights=digest_tensors(weights_file(weights)).hex),
             ),
             results={"clean_accuracy": "0.875000"},
             tables=parts["index"]["owner_tables"],
-            ledger=book.head(),
+            ledger=growing.head(),
         ),
         "owner",
     )
-    book.checkpoint("trainer")
+    growing.checkpoint("trainer")
     return {
         "chain": {**chain_parts, "value": chain.hex},
         "ledger": {
             "run_id": RUN_ID,
             "job": JOB,
             "card": CARD,
-            "entries": book.entries,
-            "checkpoints": book.checkpoints,
+            "entries": growing.entries,
+            "checkpoints": growing.checkpoints,
         },
         "mark": mark,
     }
@@ -231,7 +235,7 @@ def _run(parts: Parts) -> RunStatement:
         total_steps=_STEPS,
         stage_bounds=(0, _STEPS),
         coupling="backprop",
-        initial_weights=(tensors_root(weights_file(unmarked())).hex,),
+        initial_weights=(digest_tensors(weights_file(unmarked())).hex,),
     )
 
 
@@ -244,35 +248,36 @@ def _ticket(parts: Parts, head: TreeHead) -> Ticket:
         last_step=_STEPS,
         nonce=bytes(range(32, 64)).hex(),
         data_order=parts["data_order"]["digest"],
+        samples=parts["data_order"]["samples"],
         job_digest=digest_bytes("clicooper/v1/job", JOB.encode()).hex,
         ledger=head,
     )
 
 
 def _mark(chain: bytes) -> tuple[Vector, NDArray[np.float32]]:
-    key = stage_key(MASTER, 0)
-    seed = mark_seed(key, chain)
-    carriers = draw(_PLAN, {_NAME: SHAPE}, seed)
+    key = stage_mark_key(MASTER, 0)
+    seed = mark_key_seed(key, chain)
+    carriers = draw_carriers(_PLAN, {_NAME: SHAPE}, seed)
     readings = {}
     for name, weights in (("marked", marked(seed)), ("unmarked", unmarked())):
         reading = read_mark({_NAME: weights}, _PLAN, carriers)
         readings[name] = {
-            "weights": tensors_root(weights_file(weights)).hex,
+            "weights": digest_tensors(weights_file(weights)).hex,
             "errors": reading.errors,
-            "statistic": decimal(reading.statistic),
-            "log2_p": decimal(reading.log2_p, 3),
+            "statistic": decimal_field(reading.statistic),
+            "log2_p": decimal_field(reading.log2_p, 3),
         }
     # One stage has one leaf and nothing to prove; openings are shown with five.
-    opening = open_mark(RUN_ID, 1, MASTER, 5, 2)
+    opening = open_mark_key(RUN_ID, 1, MASTER, 5, 2)
     vector: Vector = {
         "run_id": RUN_ID,
         "segment": 1,
         "master": MASTER.hex(),
         "key": key.hex(),
-        "leaf": mark_leaf(RUN_ID, 1, 0, key).hex(),
-        "root": mark_root(RUN_ID, 1, MASTER, 1).hex(),
+        "leaf": mark_key_leaf(RUN_ID, 1, 0, key).hex(),
+        "root": mark_key_root(RUN_ID, 1, MASTER, 1).hex(),
         "five_stages": {
-            "root": mark_root(RUN_ID, 1, MASTER, 5).hex(),
+            "root": mark_key_root(RUN_ID, 1, MASTER, 5).hex(),
             "stage": opening.index,
             "key": opening.key.hex(),
             "proof": [one.hex() for one in opening.proof],

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clicooper_hpc.audit.challenge import draw_challenge
 from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.provenance.canonical import Json, encode
+from clicooper_hpc.provenance.canonical_json import Json, encode_canonical_json
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.provenance.merkle import Tree
-from clicooper_hpc.provenance.statements import environment_digest
-from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
+from clicooper_hpc.provenance.merkle import MerkleTree
+from clicooper_hpc.provenance.statements import statement_environment_digest
+from clicooper_hpc.provenance.tensor_digest import CHUNK_BYTES, digest_tensors
 from clicooper_hpc.runstore.signed_digests import IndexContent, table_rows_digest
 from clicooper_hpc.runstore.tables.schema import TRAINING
 from clicooper_hpc.training.agenda import Agenda, TrainStep
@@ -108,7 +108,9 @@ def stored(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> bytes:
 
 def _canonical() -> Vector:
     return {
-        "accepted": [{"value": value, "hex": encode(value).hex()} for value in _ACCEPTED],
+        "accepted": [
+            {"value": value, "hex": encode_canonical_json(value).hex()} for value in _ACCEPTED
+        ],
         "refused": [{"hex": text.encode().hex(), "why": why} for text, why in _REFUSED],
     }
 
@@ -131,8 +133,8 @@ def _tagged() -> Vector:
             "digest": digest_bytes("clicooper/v1/card", CARD.encode()).hex,
         },
         "clicooper/v1/environment": {
-            "text": encode(dict(ENVIRONMENT)).decode(),
-            "digest": environment_digest(ENVIRONMENT).hex,
+            "text": encode_canonical_json(dict(ENVIRONMENT)).decode(),
+            "digest": statement_environment_digest(ENVIRONMENT).hex,
         },
         "clicooper/v1/job": {
             "text": JOB,
@@ -142,7 +144,7 @@ def _tagged() -> Vector:
 
 
 def _merkle() -> Vector:
-    tree = Tree()
+    tree = MerkleTree()
     for entry in _ENTRIES:
         tree.append(bytes.fromhex(entry))
     count = len(_ENTRIES)
@@ -178,12 +180,12 @@ def _tensors() -> Vector:
     prefixes = ("", "weights/", "training/", "nothing/")
     return {
         "file": small.hex(),
-        "digests": {prefix: tensors_root(small, prefix=prefix).hex for prefix in prefixes},
+        "digests": {prefix: digest_tensors(small, prefix=prefix).hex for prefix in prefixes},
         "two_chunks": {
             "name": "zeros",
             "dtype": "U8",
             "shape": [CHUNK_BYTES + 1],
-            "digest": tensors_root(large).hex,
+            "digest": digest_tensors(large).hex,
         },
     }
 
@@ -237,6 +239,7 @@ def _data_order() -> Vector:
         stages=1,
     )
     steps = [event for event in agenda.events() if isinstance(event, TrainStep)]
+    order = next(stage_orders(agenda))
     return {
         "steps": [
             {
@@ -246,7 +249,8 @@ def _data_order() -> Vector:
             }
             for one in steps
         ],
-        "digest": next(stage_orders(agenda)).hex,
+        "samples": order.samples,
+        "digest": order.digest.hex,
     }
 
 

@@ -12,7 +12,7 @@ from start import SMALL
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint_file
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.verification.report import verify_run
+from clicooper_hpc.verification.verification_report import verification_report
 
 __all__ = ["LIVES", "check_same", "resume", "statements", "struck"]
 
@@ -72,7 +72,7 @@ def check_same(run: Run, whole: Run) -> None:
     for name in segments:
         ours, theirs = (one.folder.delivery / name for one in (run, whole))
         assert ours.read_bytes() == theirs.read_bytes(), name
-    text, code = verify_run(
+    text, code = verification_report(
         run.folder.path,
         owner_key=None,
         trainer_keys=[],

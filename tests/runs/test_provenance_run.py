@@ -18,9 +18,9 @@ from clicooper_hpc.commands.keys import make_key_file
 from clicooper_hpc.errors import ClicooperError, ExitCode, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.verification.mark_key import open_mark_of
-from clicooper_hpc.verification.marks import load_arrays
-from clicooper_hpc.verification.report import verify_run
+from clicooper_hpc.verification.marks.opening import write_mark_opening
+from clicooper_hpc.verification.marks.search import load_search_tensors
+from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -67,7 +67,7 @@ def checks(run: Path, **options: object) -> tuple[list[int], ExitCode]:
         "segment_file": None,
         **options,
     }
-    text, code = verify_run(run, as_json=True, **settings)  # type: ignore[arg-type]
+    text, code = verification_report(run, as_json=True, **settings)  # type: ignore[arg-type]
     found = json.loads(text)["checks"]
     return [check["number"] for check in found if check["passed"] is False], code
 
@@ -195,10 +195,10 @@ def test_marks_are_found_with_their_keys_only(honest: Run, tmp_path: Path) -> No
     keys = []
     for stage in range(3):
         keys.append(tmp_path / f"key-{stage}.json")
-        open_mark_of(honest.folder.path, segment=1, stage=stage, output=keys[-1])
+        write_mark_opening(honest.folder.path, segment=1, stage=stage, output=keys[-1])
         assert keys[-1].stat().st_mode & 0o777 == 0o600
     assert checks(honest.folder.path, mark_keys=keys) == ([], ExitCode.DONE)
-    text, _ = verify_run(
+    text, _ = verification_report(
         honest.folder.path,
         owner_key=None,
         trainer_keys=[],
@@ -211,7 +211,7 @@ def test_marks_are_found_with_their_keys_only(honest: Run, tmp_path: Path) -> No
         assert mark["log2_p"] < -64
     # Weights that never carried it: the same segment before it was trained.
     other = honest.folder.path / "delivery" / "segment-002.safetensors"
-    assert load_arrays(other)
+    assert load_search_tensors(other)
     _, code = checks(honest.folder.path, mark_keys=keys[:1], segment_file=other)
     assert code == ExitCode.VERIFICATION
 

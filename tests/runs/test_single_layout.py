@@ -10,7 +10,7 @@ from start import start, train
 
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.verification.report import verify_run
+from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = [
     pytest.mark.mpi,
@@ -65,7 +65,7 @@ def test_its_proofs_verify_and_a_row_of_no_stage_fails_them(tmp_path: Path) -> N
 
 
 def verified(run: Run) -> tuple[str, ExitCode]:
-    return verify_run(
+    return verification_report(
         run.folder.path,
         owner_key=None,
         trainer_keys=[],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clicooper_hpc.errors import DataError, EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.provenance.tensors import tensors_root
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import (
     load_safetensors,
     pack_safetensors,
@@ -89,4 +89,4 @@ def test_no_tensors_at_all_make_a_file_that_can_be_read() -> None:
     """A segment may have no weights; safetensors 0.8 wrote a broken header for it."""
     content = pack_safetensors({}, {})
     assert unpack_safetensors(content, where="here") == {}
-    assert tensors_root(content) == tensors_root(content, prefix="weights/")
+    assert digest_tensors(content) == digest_tensors(content, prefix="weights/")

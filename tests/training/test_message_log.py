@@ -8,7 +8,7 @@ from blake3 import blake3
 from numpy import uint8
 from numpy.typing import NDArray
 
-from clicooper_hpc.provenance.merkle import leaf_hash, root_of
+from clicooper_hpc.provenance.merkle import merkle_leaf_hash, merkle_root
 from clicooper_hpc.training.message_digests import MessageLog
 from clicooper_hpc.transport.header import HEADER_BYTES
 
@@ -35,7 +35,7 @@ def test_a_record_holds_every_training_message_in_order(helper: bool) -> None:
     assert record.digests == digests
     assert record.places == [(step, part) for step in (3, 4) for part in range(3)]
     assert record.flow().bytes == 2 * (100 + 200 + 300)
-    assert record.root == root_of([leaf_hash(digest) for digest in digests])
+    assert record.root == merkle_root([merkle_leaf_hash(digest) for digest in digests])
     assert (times.helper_s > 0) is helper
     observe(sent[0])
     assert log.take()[0]["forward_in"].digests == digests[:1]

@@ -15,19 +15,19 @@ from typing import Any
 
 from forge import Forge, changed, owner_and_trainers, resealed
 
-from clicooper_hpc.provenance.canonical import encode
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.envelope import countersign, parse_envelope, sign_payload
+from clicooper_hpc.provenance.canonical_json import encode_canonical_json
+from clicooper_hpc.provenance.envelope import countersign_envelope, parse_envelope, sign_envelope
+from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.verification.evidence import Evidence
 
 #: All rows are about this run: identities are made once.
 IDENTITIES = owner_and_trainers(3)
-PROOF = Place("stage", 1, 2)
-TICKET = Place("ticket", 1, 2)
-HANDOFF = Place("handoff", 1, 1)
-ENROLMENT = Place("enrolment", 0, 2)
-RUN = Place("run")
-DELIVERY = Place("delivery")
+PROOF = EntryId("stage", 1, 2)
+TICKET = EntryId("ticket", 1, 2)
+HANDOFF = EntryId("handoff", 1, 1)
+ENROLMENT = EntryId("enrolment", 0, 2)
+RUN = EntryId("run")
+DELIVERY = EntryId("delivery")
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def honest(**settings: Any) -> Evidence:
     return forge(**settings).build()
 
 
-def index(place: Place) -> int:
-    return forge().order.position(place.kind, place.stage, place.segment)
+def index(place: EntryId) -> int:
+    return forge().order.index_of(place.kind, place.stage, place.segment)
 
 
-def with_entry(place: Place, change: Callable[[bytes], bytes], *, sealed: bool = False) -> Evidence:
+def with_entry(
+    place: EntryId, change: Callable[[bytes], bytes], *, sealed: bool = False
+) -> Evidence:
     """Return evidence with one stored entry changed; ``sealed``: checkpoints made to fit."""
     one = forge()
     evidence = one.build()
@@ -87,7 +89,7 @@ def in_payload(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         document = json.loads(entry)
         payload = change(base64.b64decode(document["payload"]))
         document["payload"] = base64.b64encode(payload).decode()
-        return encode(document)
+        return encode_canonical_json(document)
 
     return apply
 
@@ -98,9 +100,9 @@ def signed_again(change: Callable[[bytes], bytes], *signers: int) -> Callable[[b
     def apply(entry: bytes) -> bytes:
         payload = change(parse_envelope(entry).payload)
         identities = [forge().identity(rank) for rank in signers]
-        envelope = sign_payload(payload, identities[0])
+        envelope = sign_envelope(payload, identities[0])
         for identity in identities[1:]:
-            envelope = countersign(envelope, identity)
+            envelope = countersign_envelope(envelope, identity)
         return envelope.to_bytes()
 
     return apply
@@ -110,10 +112,10 @@ def flip(content: bytes, position: int) -> bytes:
     return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
 
-def forged(place: Place, **values: object) -> Evidence:
+def forged(place: EntryId, **values: object) -> Evidence:
     """Return a ledger in which one predicate was another from the beginning."""
     return honest(alter={place: changed(**values)})
 
 
-def signed_by(place: Place, *ranks: int) -> Evidence:
+def signed_by(place: EntryId, *ranks: int) -> Evidence:
     return honest(sign_as={place: ranks})

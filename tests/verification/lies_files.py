@@ -14,9 +14,9 @@ from lies import (
     signed_by,
 )
 
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.claims import DeliveredSegment, TreeHead
 from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.statement_fields import DeliveredSegment, TreeHead
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
 ROWS, row = collector()
@@ -131,7 +131,7 @@ def metric_rows_added() -> Evidence:
 @row({16}, "a fork")
 def owner_with_two_ledgers() -> Evidence:
     """Everything is consistent, but trainer 2 was shown another run of the same stage."""
-    shown = honest(alter={Place("ticket", 1, 1): changed(nonce=h("the other ledger"))})
+    shown = honest(alter={EntryId("ticket", 1, 1): changed(nonce=h("the other ledger"))})
     evidence = honest()
     heads = {**evidence.trainer_heads, 2: shown.trainer_heads[2]}
     return replace(evidence, trainer_heads=heads)

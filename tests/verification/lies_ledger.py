@@ -26,12 +26,11 @@ from lies import (
     with_entry,
 )
 
-from clicooper_hpc.provenance.canonical import encode
-from clicooper_hpc.provenance.chain import Place
+from clicooper_hpc.provenance.canonical_json import encode_canonical_json
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.provenance.ledger import OWNER_NAME, origin_of
-from clicooper_hpc.provenance.notes import SignedCheckpoint
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint, checkpoint_origin
 from clicooper_hpc.verification.evidence import Evidence
 
 ROWS, row = collector()
@@ -57,7 +56,7 @@ def keys_in_another_order() -> Evidence:
 @row({1}, "exactly the fields")
 def unsigned_remark_beside_the_payload() -> Evidence:
     def remark(entry: bytes) -> bytes:
-        return encode(json.loads(entry) | {"remark": "all is well"})
+        return encode_canonical_json(json.loads(entry) | {"remark": "all is well"})
 
     return with_entry(PROOF, remark)
 
@@ -71,7 +70,7 @@ def base64_with_unused_bits() -> Evidence:
         alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
         sig = sig[:-3] + alphabet[alphabet.index(sig[-3]) ^ 1] + "=="
         document["signatures"][0]["sig"] = sig
-        return encode(document)
+        return encode_canonical_json(document)
 
     return with_entry(PROOF, loosen)
 
@@ -113,7 +112,7 @@ def subject_that_is_not_the_predicates() -> Evidence:
     def lie(payload: bytes) -> bytes:
         document = json.loads(payload)
         document["subject"][0]["digest"]["sha256"] = h("a better segment")
-        return encode(document)
+        return encode_canonical_json(document)
 
     return with_entry(PROOF, signed_again(lie, 2))
 
@@ -213,7 +212,7 @@ def two_proofs_exchanged() -> Evidence:
 @row({3}, "it is the proof of segment 2, stage 0")
 def proof_of_the_stage_before_again() -> Evidence:
     def replay(entries: list[bytes]) -> None:
-        entries[index(PROOF)] = entries[index(Place("stage", 0, 2))]
+        entries[index(PROOF)] = entries[index(EntryId("stage", 0, 2))]
 
     return rearranged(replay)
 
@@ -257,7 +256,7 @@ def bit_flipped_in_the_signature_of_an_early_proof() -> Evidence:
         one = envelope.signatures[0]
         return replace(envelope, signatures=(replace(one, sig=flip(one.sig, 3)),)).to_bytes()
 
-    return with_entry(Place("stage", 0, 2), spoil)
+    return with_entry(EntryId("stage", 0, 2), spoil)
 
 
 @row({4}, "checkpoint 3: it is missing")
@@ -322,7 +321,7 @@ def checkpoint_at_another_size() -> Evidence:
 
 @row({4}, "the origin")
 def checkpoint_of_another_run() -> Evidence:
-    return other_checkpoint(origin=origin_of("e" * 32))
+    return other_checkpoint(origin=checkpoint_origin("e" * 32))
 
 
 @row({4}, "must be 4")

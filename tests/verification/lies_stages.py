@@ -21,11 +21,11 @@ from lies import (
     with_entry,
 )
 
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.claims import MarkClaim, TreeHead
 from clicooper_hpc.provenance.envelope import parse_envelope
-from clicooper_hpc.provenance.marks.plan import MarkPlan
-from clicooper_hpc.provenance.merkle import Tree
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
+from clicooper_hpc.provenance.merkle import MerkleTree
+from clicooper_hpc.provenance.statement_fields import MarkClaim, TreeHead
 from clicooper_hpc.provenance.statements import Predicate, RunStatement, StageProof, Ticket
 from clicooper_hpc.verification.evidence import Evidence
 
@@ -66,7 +66,7 @@ def trainer_that_enrols_without_the_marks_the_job_asks_for() -> Evidence:
     return honest(
         alter={
             ENROLMENT: changed(mark=None),
-            Place("stage", 0, 2): changed(mark=None),
+            EntryId("stage", 0, 2): changed(mark=None),
             PROOF: changed(mark=None),
         }
     )
@@ -123,10 +123,15 @@ def ticket_over_another_ledger() -> Evidence:
 @row({7}, "size of the ledger")
 def ticket_over_an_older_ledger() -> Evidence:
     evidence = honest()
-    tree = Tree()
+    tree = MerkleTree()
     for entry in evidence.entries[:4]:
         tree.append(entry)
     return forged(TICKET, ledger=TreeHead(size=4, root=tree.root().hex()))
+
+
+@row({7, 9}, "number of samples is 640, must be 1280")
+def ticket_over_fewer_samples_for_one_trainer() -> Evidence:
+    return forged(TICKET, samples=640)
 
 
 # --- Hand-offs ------------------------------------------------------------------------------------
@@ -150,7 +155,7 @@ def handoff_by_the_wrong_pair() -> Evidence:
 @row({8}, "back to the owner")
 def gradients_to_the_owner() -> Evidence:
     flow = NOTHING.model_copy(update={"messages": 4, "bytes": 16, "root": h("gradients")})
-    return forged(Place("handoff", 0, 0), backward=flow)
+    return forged(EntryId("handoff", 0, 0), backward=flow)
 
 
 @row({8}, "one-way run")
@@ -191,7 +196,7 @@ def statement_changed_under_its_signature() -> Evidence:
 @row({9}, "the ticket")
 def proof_for_the_ticket_of_an_earlier_stage() -> Evidence:
     old = honest()
-    digest = parse_envelope(old.entries[index(Place("ticket", 0, 2))]).digest().hex
+    digest = parse_envelope(old.entries[index(EntryId("ticket", 0, 2))]).digest().hex
     return forged(PROOF, ticket=digest)
 
 
@@ -203,6 +208,18 @@ def proof_of_fewer_steps() -> Evidence:
 @row({9}, "number of samples")
 def proof_over_fewer_samples() -> Evidence:
     return forged(PROOF, samples=64)
+
+
+@row({9}, "number of samples is 64, must be 1280")
+def colluding_trainers_that_all_claim_fewer_samples() -> Evidence:
+    places = [EntryId("stage", stage, segment) for stage in (0, 1) for segment in (1, 2, 3)]
+    return honest(alter={place: changed(samples=64) for place in places})
+
+
+@row({9}, "number of samples is 1280, must be 2560")
+def owner_that_signed_another_count_than_was_trained_on() -> Evidence:
+    places = [EntryId("ticket", 1, segment) for segment in (1, 2, 3)]
+    return honest(alter={place: changed(samples=2560) for place in places})
 
 
 # --- Chain in time --------------------------------------------------------------------------------
@@ -220,7 +237,7 @@ def weights_swapped_between_two_stages() -> Evidence:
 
 @row({10, 14}, "weights at start")
 def weights_proved_that_nobody_went_on_with() -> Evidence:
-    return forged(Place("stage", 0, 2), weights_out=h("better weights"))
+    return forged(EntryId("stage", 0, 2), weights_out=h("better weights"))
 
 
 @row({10}, "optimizer at start")
@@ -248,7 +265,7 @@ def proof_that_names_another_neighbour() -> Evidence:
 
 @row({11}, "proof upstream")
 def proof_of_segment_1_without_the_owners_release() -> Evidence:
-    return forged(Place("stage", 1, 1), upstream=h("other rows"))
+    return forged(EntryId("stage", 1, 1), upstream=h("other rows"))
 
 
 @row({11}, "hand-off in")
@@ -263,7 +280,7 @@ def proof_that_hides_what_it_sent() -> Evidence:
 
 @row({11}, "hand-off out")
 def last_segment_that_sends_on() -> Evidence:
-    return forged(Place("stage", 1, 3), handoff_out=h("to somebody outside"))
+    return forged(EntryId("stage", 1, 3), handoff_out=h("to somebody outside"))
 
 
 # --- Marks ----------------------------------------------------------------------------------------

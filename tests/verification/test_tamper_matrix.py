@@ -8,7 +8,7 @@ import lies_stages
 import pytest
 from lies import Row, honest
 
-from clicooper_hpc.verification.verify import CheckResult, verify
+from clicooper_hpc.verification.run_checks import CheckResult, run_checks
 
 ROWS = [*lies_ledger.ROWS, *lies_stages.ROWS, *lies_files.ROWS]
 
@@ -18,12 +18,12 @@ def failed(results: list[CheckResult]) -> dict[int, str]:
 
 
 def test_the_honest_run_passes_every_check() -> None:
-    assert [result.passed for result in verify(honest())] == [True] * 17
+    assert [result.passed for result in run_checks(honest())] == [True] * 17
 
 
 @pytest.mark.parametrize("one", ROWS, ids=[one.name for one in ROWS])
 def test_every_lie_fails_its_checks_and_no_others(one: Row) -> None:
-    problems = failed(verify(one.lie()))
+    problems = failed(run_checks(one.lie()))
     assert set(problems) == one.fails, problems
     assert any(one.says in detail for detail in problems.values()), problems
 

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from lies import ENROLMENT, IDENTITIES, PROOF, forge, honest
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.chain import Place
-from clicooper_hpc.provenance.marks.carriers import draw
-from clicooper_hpc.provenance.marks.keys import mark_seed, open_mark
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.provenance.marks.carriers import draw_carriers
+from clicooper_hpc.provenance.marks.mark_keys import mark_key_seed, open_mark_key
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
 from clicooper_hpc.provenance.statements import StageProof, parse_statement
-from clicooper_hpc.verification import verify as verify_module
+from clicooper_hpc.verification import run_checks as verify_module
 from clicooper_hpc.verification.evidence import Evidence
-from clicooper_hpc.verification.mark_claim import read_claim
-from clicooper_hpc.verification.verify import CHECKS, has_failed, verify
+from clicooper_hpc.verification.marks.claim import read_mark_claim
+from clicooper_hpc.verification.run_checks import CHECKS, has_failed_checks, run_checks
 
 HONEST = honest()
 DOCS = Path(__file__).parents[2] / "docs" / "provenance.md"
 
 
 def outcome(evidence: Evidence) -> dict[int, bool | None]:
-    return {result.number: result.passed for result in verify(evidence)}
+    return {result.number: result.passed for result in run_checks(evidence)}
 
 
 def numbered(text: str) -> list[str]:
@@ -44,7 +44,7 @@ def words() -> list[str]:
 
 def test_docstring_and_output_use_the_same_words() -> None:
     assert numbered(verify_module.__doc__ or "") == words()
-    assert [(r.number, r.title) for r in verify(HONEST)] == [
+    assert [(r.number, r.title) for r in run_checks(HONEST)] == [
         (number, check.title) for number, check in enumerate(CHECKS, 1)
     ]
 
@@ -80,19 +80,19 @@ def test_an_unfinished_run_is_sound_but_not_complete(size: int) -> None:
             for trainer, heads in HONEST.trainer_heads.items()
         },
     )
-    results = {result.number: result for result in verify(evidence)}
+    results = {result.number: result for result in run_checks(evidence)}
     assert {number for number, one in results.items() if one.passed is False} == {5}
     assert f"{size} of 23 entries" in results[5].detail
     assert results[13].detail == "not run: check 5 failed"
 
 
 def test_marks_of_some_segments_only_are_no_fault_unless_the_job_asks() -> None:
-    bare = {place: changed(mark=None) for place in (ENROLMENT, Place("stage", 0, 2), PROOF)}
+    bare = {place: changed(mark=None) for place in (ENROLMENT, EntryId("stage", 0, 2), PROOF)}
     evidence = honest(alter=bare)
-    results = verify(replace(evidence, marks=None))
-    assert not has_failed(results)
+    results = run_checks(replace(evidence, marks=None))
+    assert not has_failed_checks(results)
     assert results[11].detail.startswith("marks: 4, segments without: 1, weakest")
-    assert has_failed(verify(replace(evidence, marks=True)))
+    assert has_failed_checks(run_checks(replace(evidence, marks=True)))
 
 
 def test_what_does_not_apply_says_why() -> None:
@@ -107,29 +107,29 @@ def test_what_does_not_apply_says_why() -> None:
         allowed_keys=None,
         marks=None,
     )
-    results = {result.number: result for result in verify(bare)}
+    results = {result.number: result for result in run_checks(bare)}
     assert {n for n, one in results.items() if one.passed is None} == {12, 14, 15, 16, 17}
     for number in (12, 14, 15, 16, 17):
         assert results[number].detail.startswith("not applicable: ")
     assert "no delivered files" in results[13].detail
     assert "may have made all its keys" in results[17].detail
-    assert not has_failed(list(results.values()))
+    assert not has_failed_checks(list(results.values()))
 
 
 def test_what_was_not_run_names_the_check_that_failed_first() -> None:
-    results = verify(replace(HONEST, run_id="f" * 32))
+    results = run_checks(replace(HONEST, run_id="f" * 32))
     assert [one.passed for one in results[:3]] == [True, False, None]
     assert {one.detail for one in results[2:]} == {"not run: check 2 failed"}
 
 
 def test_many_problems_are_counted_not_listed() -> None:
-    result = verify(replace(HONEST, tables={at: h("x") for at in HONEST.tables}))[14]
+    result = run_checks(replace(HONEST, tables={at: h("x") for at in HONEST.tables}))[14]
     assert result.detail.count(";") == 3
     assert result.detail.endswith("; and 4 more")
 
 
 def test_evidence_cannot_write_to_the_terminal() -> None:
-    results = verify(replace(HONEST, card_digest="\x1b[2J\n" + "x" * 10_000))
+    results = run_checks(replace(HONEST, card_digest="\x1b[2J\n" + "x" * 10_000))
     assert "?[2J?" in results[1].detail
     assert results[1].detail.isprintable()
     assert len(results[1].detail) < 500
@@ -145,7 +145,7 @@ def test_no_byte_of_the_ledger_can_change_unnoticed(data: st.DataObject) -> None
     flipped = part[number][at] ^ data.draw(st.integers(1, 255))
     part[number] = part[number][:at] + bytes([flipped]) + part[number][at + 1 :]
     texts = [note.decode("utf-8", "replace") for note in notes]
-    assert has_failed(verify(replace(HONEST, entries=entries, checkpoints=texts)))
+    assert has_failed_checks(run_checks(replace(HONEST, entries=entries, checkpoints=texts)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -175,10 +175,10 @@ def test_whatever_the_evidence_is_nothing_is_raised(
             segments=[],
             trainer_heads=heads,
         )
-        assert has_failed(verify(evidence))
+        assert has_failed_checks(run_checks(evidence))
         # The same behind a run statement that holds.
         good = replace(HONEST, entries=prefix + entries, checkpoints=notes, trainer_heads=heads)
-        assert len(verify(good)) == len(CHECKS)
+        assert len(run_checks(good)) == len(CHECKS)
 
 
 # --- Marks read with their keys -------------------------------------------------------------------
@@ -196,8 +196,8 @@ def marked_run() -> tuple[Forge, Evidence, dict[str, np.ndarray]]:
     statement = parse_statement(one.envelopes[PROOF].payload)
     assert isinstance(statement, StageProof)
     assert statement.mark is not None
-    key = open_mark(one.run_id, 2, one.masters[1], 2, 1).key
-    carriers = draw(PLAN, SHAPES, mark_seed(key, bytes.fromhex(statement.mark.chain)))
+    key = open_mark_key(one.run_id, 2, one.masters[1], 2, 1).key
+    carriers = draw_carriers(PLAN, SHAPES, mark_key_seed(key, bytes.fromhex(statement.mark.chain)))
     columns = [weights[name][:, ::2].copy() for name in PLAN.eligible]
     flat = np.concatenate([one.reshape(-1) for one in columns])
     flat[carriers.index.reshape(-1)] += 0.6 * carriers.sign.reshape(-1)
@@ -209,8 +209,8 @@ def marked_run() -> tuple[Forge, Evidence, dict[str, np.ndarray]]:
 
 def test_a_mark_is_read_with_its_key() -> None:
     one, evidence, weights = marked_run()
-    opening = open_mark(one.run_id, 2, one.masters[1], 2, 1)
-    found = read_claim(evidence, 2, opening, weights)
+    opening = open_mark_key(one.run_id, 2, one.masters[1], 2, 1)
+    found = read_mark_claim(evidence, 2, opening, weights)
     assert (found.segment, found.stage) == (2, 1)
     assert found.keyid == IDENTITIES[1][1].keyid
     assert found.reading.errors == 0
@@ -219,8 +219,8 @@ def test_a_mark_is_read_with_its_key() -> None:
 
 def test_the_key_of_another_stage_reads_nothing() -> None:
     one, evidence, weights = marked_run()
-    opening = open_mark(one.run_id, 2, one.masters[1], 2, 0)
-    assert read_claim(evidence, 2, opening, weights).reading.log2_p > -20
+    opening = open_mark_key(one.run_id, 2, one.masters[1], 2, 0)
+    assert read_mark_claim(evidence, 2, opening, weights).reading.log2_p > -20
 
 
 @pytest.mark.parametrize(
@@ -236,15 +236,15 @@ def test_a_key_that_was_not_enrolled_reads_nothing(
     segment: int, master: int, stage: int, message: str
 ) -> None:
     one, evidence, weights = marked_run()
-    opening = open_mark(one.run_id, 2, one.masters[master], 2, stage)
+    opening = open_mark_key(one.run_id, 2, one.masters[master], 2, stage)
     with pytest.raises(EvidenceError, match=message):
-        read_claim(evidence, segment, opening, weights)
+        read_mark_claim(evidence, segment, opening, weights)
 
 
 def test_a_claim_needs_a_ledger_that_holds() -> None:
     one, evidence, weights = marked_run()
-    opening = open_mark(one.run_id, 2, one.masters[1], 2, 1)
+    opening = open_mark_key(one.run_id, 2, one.masters[1], 2, 1)
     with pytest.raises(EvidenceError, match=r"check 4 \(Checkpoints\) failed"):
-        read_claim(replace(evidence, checkpoints=()), 2, opening, weights)
+        read_mark_claim(replace(evidence, checkpoints=()), 2, opening, weights)
     with pytest.raises(EvidenceError, match="no mark"):
-        read_claim(honest(marks=False), 2, opening, weights)
+        read_mark_claim(honest(marks=False), 2, opening, weights)

@@ -1,4 +1,4 @@
-"""Which weights carry a mark, and with which sign: drawn from a 64-byte seed.
+"""Carriers of a mark: which weights, and with which sign; drawn from a 64-byte seed.
 
 The first half of the seed keys a ChaCha20 stream of positions, the second half one of signs (nonce
 and counter zero). Positions are little-endian 64-bit words modulo the number P of even-column
@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.provenance.marks.columns import even_weights_of
-from clicooper_hpc.provenance.marks.plan import MarkPlan
+from clicooper_hpc.provenance.marks.columns import even_columns_total
+from clicooper_hpc.provenance.marks.mark_plan import MarkPlan
 
-__all__ = ["Carriers", "draw"]
+__all__ = ["Carriers", "draw_carriers"]
 
 _SEED_BYTES = 64
 _WORD = np.dtype("<u8")
@@ -50,7 +50,7 @@ class Carriers:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> Carriers:
+def draw_carriers(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> Carriers:
     """Draw the carriers of one mark.
 
     Parameters
@@ -60,7 +60,7 @@ def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> 
     shapes
         Shape of each tensor of the segment by name.
     seed
-        64 bytes of `keys.mark_seed`.
+        64 bytes of `mark_keys.mark_key_seed`.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> 
     """
     if len(seed) != _SEED_BYTES:
         raise ValueError(f"a mark seed has {_SEED_BYTES} bytes, not {len(seed)}")
-    population = even_weights_of(plan.eligible, shapes)
+    population = even_columns_total(plan.eligible, shapes)
     count = plan.bits * plan.weights_per_bit
     if count > population:
         raise EvidenceError(
@@ -79,15 +79,17 @@ def draw(plan: MarkPlan, shapes: Mapping[str, tuple[int, ...]], seed: bytes) -> 
         )
     size = (plan.bits, plan.weights_per_bit)
     return Carriers(
-        index=_distinct(seed[:32], population, count).reshape(size),
-        sign=_signs(seed[32:], count).reshape(size),
+        # Two keys: positions draw an open number of words, signs must not shift with them.
+        index=_distinct_carriers(seed[:32], population, count).reshape(size),
+        sign=_carrier_signs(seed[32:], count).reshape(size),
         shapes=tuple(tuple(shapes[name]) for name in plan.eligible),
     )
 
 
-def _distinct(key: bytes, population: int, count: int) -> NDArray[np.int64]:
+def _distinct_carriers(key: bytes, population: int, count: int) -> NDArray[np.int64]:
     """Return the first ``count`` distinct positions of the key's stream, in order."""
     stream = _Stream(key)
+    # Words above the largest multiple are skipped: a remainder alone would favour small ones.
     rest = 2**64 % population
     found = np.empty(0, dtype=np.int64)
     while found.size < count:
@@ -95,6 +97,7 @@ def _distinct(key: bytes, population: int, count: int) -> NDArray[np.int64]:
         if rest:
             words = words[words < np.uint64(2**64 - rest)]
         found = np.concatenate((found, (words % np.uint64(population)).astype(np.int64)))
+        # In order of the stream: which positions are kept may not depend on the block size.
         found = _first_of_each(found, population)
     return found[:count]
 
@@ -118,8 +121,9 @@ def _first_of_each(positions: NDArray[np.int64], population: int) -> NDArray[np.
     return new
 
 
-def _signs(key: bytes, count: int) -> NDArray[np.int8]:
+def _carrier_signs(key: bytes, count: int) -> NDArray[np.int8]:
     content = np.frombuffer(_Stream(key).bytes(-(-count // 8)), dtype=np.uint8)
+    # One fair coin a carrier: on these alone rests the bound of `reading`.
     bits = np.unpackbits(content, count=count, bitorder="little")
     return (2 * bits.astype(np.int8) - 1).astype(np.int8)
 

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EvidenceError
 
-__all__ = ["Placement", "channel_sizes", "even_weights", "even_weights_of", "place"]
+__all__ = [
+    "Placement",
+    "even_column_weights",
+    "even_columns_total",
+    "odd_column_sizes",
+    "place_in_columns",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,12 @@ class Placement:
     channel: NDArray[np.int64]
 
 
-def even_weights(shape: Sequence[int]) -> int:
+def even_column_weights(shape: Sequence[int]) -> int:
     """Return how many weights of a tensor lie in even input columns."""
     return shape[0] * ((shape[1] + 1) // 2) * math.prod(shape[2:])
 
 
-def even_weights_of(eligible: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
+def even_columns_total(eligible: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Return how many weights of all eligible tensors lie in even input columns.
 
     Raises
@@ -63,10 +69,10 @@ def even_weights_of(eligible: Sequence[str], shapes: Mapping[str, tuple[int, ...
                 where="mark",
                 remedy="Align the suspect with the marked segment first.",
             )
-    return sum(even_weights(shapes[name]) for name in eligible)
+    return sum(even_column_weights(shapes[name]) for name in eligible)
 
 
-def place(
+def place_in_columns(
     eligible: Sequence[str], shapes: Mapping[str, tuple[int, ...]], index: NDArray[np.int64]
 ) -> tuple[Placement, ...]:
     """Find the tensor elements behind carrier numbers.
@@ -78,11 +84,12 @@ def place(
     shapes
         Shape of each tensor by name.
     index
-        int64, any shape: numbers below ``even_weights_of(eligible, shapes)``, no two equal.
+        int64, any shape: numbers below ``even_columns_total(eligible, shapes)``, no two equal.
     """
     flat = index.ravel()
+    # One sort instead of a search in every tensor: there are up to 131,072 carriers.
     order = np.argsort(flat)
-    sizes = [even_weights(shapes[name]) for name in eligible]
+    sizes = [even_column_weights(shapes[name]) for name in eligible]
     bounds = np.concatenate(([0], np.cumsum(sizes)))
     cuts = np.searchsorted(flat[order], bounds)
     placements = []
@@ -99,7 +106,7 @@ def place(
     return tuple(placements)
 
 
-def channel_sizes(tensor: NDArray[np.floating]) -> NDArray[np.float64]:
+def odd_column_sizes(tensor: NDArray[np.floating]) -> NDArray[np.float64]:
     """Root mean square of each output channel over its odd columns: float64 [channels].
 
     Carriers do not enter, so embedding does not move it.

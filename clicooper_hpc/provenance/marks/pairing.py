@@ -1,4 +1,4 @@
-"""Which tensor of a suspect stands for which of a reference, when names or layers changed.
+"""Pairing of a suspect's tensors with those of a reference, when names or layers changed.
 
 Matrices and kernels of both, sorted by name with numbers as numbers (which is the order of layers
 in a sequential network), are aligned like two sequences (Needleman and Wunsch 1970): equal shapes
@@ -25,11 +25,12 @@ def pair_tensors(
     suspect: Mapping[str, Floats], reference: Mapping[str, Floats]
 ) -> dict[str, str | None]:
     """Return the suspect's name for each matrix or kernel of the reference; None for none."""
-    ours, theirs = _ordered(reference), _ordered(suspect)
+    ours, theirs = _ordered_for_pairing(reference), _ordered_for_pairing(suspect)
     # best[i][j]: worth of pairing the first i of ours with the first j of theirs.
     best = np.zeros((len(ours) + 1, len(theirs) + 1), dtype=np.int64)
     worth = np.array(
-        [[_worth(a, reference[a], b, suspect[b]) for b in theirs] for a in ours], dtype=np.int64
+        [[_pairing_worth(a, reference[a], b, suspect[b]) for b in theirs] for a in ours],
+        dtype=np.int64,
     ).reshape(len(ours), len(theirs))
     for i in range(len(ours)):
         for j in range(len(theirs)):
@@ -38,6 +39,7 @@ def pair_tensors(
     pairs: dict[str, str | None] = dict.fromkeys(ours)
     i, j = len(ours), len(theirs)
     while i and j:
+        # Backwards along the best sum, as for a longest common subsequence.
         if worth[i - 1, j - 1] and best[i, j] == best[i - 1, j - 1] + worth[i - 1, j - 1]:
             i, j = i - 1, j - 1
             pairs[ours[i]] = theirs[j]
@@ -48,16 +50,18 @@ def pair_tensors(
     return pairs
 
 
-def _ordered(tensors: Mapping[str, Floats]) -> Sequence[str]:
-    return sorted((name for name, value in tensors.items() if value.ndim >= 2), key=_natural)
+def _ordered_for_pairing(tensors: Mapping[str, Floats]) -> Sequence[str]:
+    return sorted((name for name, value in tensors.items() if value.ndim >= 2), key=_natural_order)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    # Numbers as numbers, or layer 10 would come before layer 2.
     parts = re.findall(r"[0-9]{1,18}|[^0-9]+", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _worth(name: str, ours: Floats, other: str, theirs: Floats) -> int:
+def _pairing_worth(name: str, ours: Floats, other: str, theirs: Floats) -> int:
+    # Widths may differ (channels removed or added), kernels cannot be made to fit.
     if ours.ndim != theirs.ndim or ours.shape[2:] != theirs.shape[2:]:
         return 0
     same_shape = ours.shape == theirs.shape

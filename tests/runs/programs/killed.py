@@ -51,7 +51,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         ),
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),
-        "proof": (ProofExchange, "take_over"),
+        "proof": (ProofExchange, "receive_handoff"),
         "delivery": (Trainer, "_deliver"),
     }[moment]
 

@@ -1,0 +1,234 @@
+"""Checks of the ledger as a whole: entries, run statement, order, checkpoints, completeness."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
+from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
+from clicooper_hpc.provenance.statements import (
+    DeliveryStatement,
+    Enrolment,
+    Handoff,
+    Predicate,
+    RunStatement,
+    StageProof,
+    Ticket,
+    parse_statement,
+)
+from clicooper_hpc.provenance.tree_checkpoint import (
+    OWNER_NAME,
+    SignedCheckpoint,
+    checkpoint_origin,
+    checkpoint_signer,
+)
+from clicooper_hpc.verification.evidence import JOB_TAG
+from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
+
+__all__ = [
+    "check_ledger_checkpoints",
+    "check_ledger_completeness",
+    "check_ledger_enrolments",
+    "check_ledger_entries",
+    "check_ledger_keys",
+    "check_ledger_order",
+    "check_ledger_replicas",
+    "check_ledger_run",
+]
+
+
+def check_ledger_entries(view: LedgerView, findings: Findings) -> str:
+    """Parse every entry into ``view``."""
+    if not view.size:
+        findings.add_problem("ledger", "it has no entries")
+    for index, content in enumerate(view.evidence.entries):
+        with findings.at(f"entry {index}"):
+            envelope = parse_envelope(content)
+            view.add_entry(envelope, parse_statement(envelope.payload))
+        if findings:
+            # The indices of what follows would be wrong.
+            break
+    return f"entries: {view.size}"
+
+
+def check_ledger_run(view: LedgerView, findings: Findings) -> str:
+    """Set ``view.run``, its order and keys."""
+    evidence, entry_id = view.evidence, EntryId("run")
+    first = view.entries[0]
+    run = first.statement
+    if not isinstance(run, RunStatement):
+        raise EvidenceError(f"entry 0 is a {run.kind} statement, not the run statement")
+    # Keys come from the statement itself; whose they are is the matter of check 17.
+    view.run, view.order = run, LedgerOrder(run.segments, run.stages)
+    view.owner = PublicIdentity.from_raw(bytes.fromhex(run.owner))
+    view.trainers = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in run.trainers]
+    with findings.at(entry_id):
+        require_envelope_signatures(first.envelope, [view.owner])
+    findings.expect(entry_id, "the run id", run.run_id, evidence.run_id)
+    findings.expect(entry_id, "the job's digest", run.job_digest, evidence.job_digest)
+    # The text too: a digest beside another job would pass for the job that was run.
+    text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
+    findings.expect("job text", "its digest", text_digest, run.job_digest)
+    findings.expect(entry_id, "the privacy card's digest", run.card_digest, evidence.card_digest)
+    return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}"
+
+
+def check_ledger_order(view: LedgerView, findings: Findings) -> str:
+    """Compare every entry with the place it stands at."""
+    for entry in view.entries:
+        if entry.index >= view.order.size:
+            findings.add_problem(f"entry {entry.index}", "it stands behind the delivery")
+            break
+        wanted, found = view.order.entry_at(entry.index), _ledger_id_of(entry.statement)
+        # The index alone says what must stand here; statements only confirm it.
+        if found != wanted:
+            findings.add_problem(f"entry {entry.index}", f"it is the {found}, must be the {wanted}")
+        findings.expect(
+            f"entry {entry.index}", "the run id", entry.statement.run_id, view.run.run_id
+        )
+    return f"entries: {len(view.entries)} of {view.order.size}"
+
+
+def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
+    """Compare the signed checkpoints with the tree over the entries."""
+    sizes = view.order.checkpoint_sizes()
+    notes = view.evidence.checkpoints
+    due = sum(size <= view.size for size in sizes)
+    if len(notes) > len(sizes):
+        findings.add_problem("checkpoints", f"there are {len(notes)}, must be {len(sizes)}")
+    # Only what the entries that are there call for: an unfinished run has fewer.
+    elif len(notes) < due:
+        findings.add_problem(
+            f"checkpoint {len(notes)}", f"it is missing at size {sizes[len(notes)]}"
+        )
+    for number, (note, size) in enumerate(zip(notes, sizes, strict=False)):
+        where = f"checkpoint {number}"
+        with findings.at(where):
+            signed = SignedCheckpoint.parse(note)
+            stated = signed.checkpoint
+            if number == len(sizes) - 1:
+                # Cosignatures of the last are a check of their own.
+                owner_only = tuple(one for one in signed.signatures if one[0] == OWNER_NAME)
+                signed = replace(signed, signatures=owner_only)
+            signed.verify({OWNER_NAME: view.owner})
+            findings.expect(where, "the origin", stated.origin, checkpoint_origin(view.run.run_id))
+            findings.expect(where, "the size", stated.size, size)
+            if stated.size > view.size:
+                findings.add_problem(
+                    where, f"it speaks of {stated.size} entries; there are {view.size}"
+                )
+            else:
+                findings.expect(where, "the root", stated.root.hex(), view.root_at(stated.size))
+    return f"checkpoints: {len(notes)}"
+
+
+def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
+    """Look for the delivery and for the cosignatures behind it."""
+    if view.size < view.order.size:
+        findings.add_problem(
+            "ledger",
+            f"it ends after {view.size} of {view.order.size} entries: the run is unfinished",
+        )
+        return ""
+    notes = view.evidence.checkpoints
+    if not notes:
+        findings.add_problem("last checkpoint", "it is missing")
+        return ""
+    keys = {OWNER_NAME: view.owner}
+    keys |= {checkpoint_signer(rank): key for rank, key in enumerate(view.trainers, 1)}
+    with findings.at("last checkpoint"):
+        signed = SignedCheckpoint.parse(notes[-1])
+        signed.verify(keys)
+        findings.expect("last checkpoint", "the size", signed.checkpoint.size, view.size)
+    return f"cosignatures: {len(view.trainers)}"
+
+
+def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
+    """Check signatures, keys and the run statement they name."""
+    allowed = view.evidence.allowed_keys
+    marks = view.evidence.marks
+    for entry_id, entry, enrolment in view.all_of(Enrolment):
+        key = view.key(enrolment.segment)
+        with findings.at(entry_id):
+            require_envelope_signatures(entry.envelope, [key])
+        findings.expect(entry_id, "the run statement", enrolment.run, view.entries[0].digest)
+        if allowed is not None and key not in allowed:
+            findings.add_problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
+        if marks is not None and (enrolment.mark is not None) != marks:
+            findings.add_problem(entry_id, "it names no mark" if marks else "it names a mark")
+        # A weak plan is a mark that proves nothing, however well it reads.
+        if enrolment.mark is not None:
+            with findings.at(entry_id):
+                _check_mark_plan(enrolment.mark.plan(), findings, entry_id)
+    return f"trainers: {view.run.segments}, keys " + (
+        "allowed by the job" if allowed is not None else "not restricted by the job"
+    )
+
+
+def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
+    """Compare the ledger with the heads that trainers stored on their own."""
+    heads = view.evidence.trainer_heads
+    if not heads:
+        raise NotApplicableError("no trainer's own copies of checkpoints are at hand")
+    for segment in range(1, view.run.segments + 1):
+        where = f"trainer {segment}"
+        # A run may die between the first checkpoint and the trainers' copies of it.
+        if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
+            findings.add_problem(where, "it stored no checkpoint")
+        for size, root in heads.get(segment, ()):
+            if not 0 <= size <= view.size:
+                findings.add_problem(
+                    where, f"it saw {size} entries; the ledger has only {view.size}"
+                )
+            # Such a head and the signed checkpoint of its size contradict each other.
+            elif root != view.root_at(size):
+                findings.add_problem(where, f"it saw another ledger at size {size}: a fork")
+    # A file of a rank that the run does not have was put there afterwards.
+    for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
+        findings.add_problem(f"trainer {segment}", "there is no such trainer")
+    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
+
+
+def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
+    """Compare the keys of the run with those the user brought along."""
+    owner, trainers = view.evidence.owner_key, view.evidence.trainer_keys
+    if owner is None and trainers is None:
+        raise NotApplicableError(
+            "no keys were given; whoever wrote this run may have made all its keys"
+        )
+    compared = []
+    if owner is not None:
+        findings.expect("owner", "the key", view.owner.keyid, owner.keyid)
+        compared.append("owner")
+    if trainers is not None:
+        findings.expect("trainers", "the number of keys", len(trainers), len(view.trainers))
+        for segment, (found, wanted) in enumerate(zip(view.trainers, trainers, strict=False), 1):
+            findings.expect(f"trainer {segment}", "the key", found.keyid, wanted.keyid)
+        compared.append("trainers")
+    return "keys of " + " and ".join(compared)
+
+
+def _check_mark_plan(plan: MarkPlan, findings: Findings, entry_id: EntryId) -> None:
+    if plan.least_statistic < LEAST_STATISTIC:
+        findings.add_problem(
+            entry_id,
+            f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
+        )
+
+
+def _ledger_id_of(statement: Predicate) -> EntryId:
+    match statement:
+        case Enrolment():
+            return EntryId("enrolment", 0, statement.segment)
+        case Handoff():
+            return EntryId("handoff", statement.stage, statement.boundary)
+        case Ticket() | StageProof():
+            return EntryId(statement.kind, statement.stage, statement.segment)
+        case RunStatement() | DeliveryStatement():
+            return EntryId(statement.kind)
+        case _:
+            raise TypeError(statement.kind)

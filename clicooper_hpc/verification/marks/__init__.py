@@ -1,0 +1,1 @@
+"""Reading the marks of a run with keys that trainers opened."""

@@ -1,0 +1,104 @@
+"""Report of `clicooper verify` on a run folder; needs no MPI, no GPU, no secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from clicooper_hpc.errors import EvidenceError, ExitCode, UsageError
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.verification.export import export_proofs
+from clicooper_hpc.verification.marks.search import MarkResult, search_marks
+from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
+from clicooper_hpc.verification.run_evidence import collect_run_evidence
+
+__all__ = ["verification_report"]
+
+_WORDS = {True: "ok", False: "FAILED", None: "-"}
+
+
+def verification_report(
+    path: Path,
+    *,
+    owner_key: str | None,
+    trainer_keys: Sequence[str],
+    mark_keys: Sequence[Path],
+    segment_file: Path | None,
+    export: Path | None = None,
+    as_json: bool,
+) -> tuple[str, ExitCode]:
+    """Verify the run in ``path`` and return the report and the exit code.
+
+    ``mark_keys`` are openings written by `clicooper keys open-mark`; their marks are read from the
+    delivered segments, or from ``segment_file``. ``export`` gets the proofs as plain files, whether
+    or not they hold.
+    """
+    if segment_file is not None and not mark_keys:
+        raise UsageError(
+            "a mark can only be read with its key",
+            where="--segment-file",
+            remedy="Give --mark-key, made by `clicooper keys open-mark`.",
+        )
+    run = open_run(path)
+    evidence = collect_run_evidence(
+        run,
+        owner_key=None if owner_key is None else _read_public_key(owner_key),
+        trainer_keys=[_read_public_key(key) for key in trainer_keys] or None,
+    )
+    if export is not None:
+        export_proofs(evidence, export)
+    results = run_checks(evidence)
+    marks = search_marks(run, evidence, mark_keys, segment_file)
+    failed = has_failed_checks(results) or any(not mark.found for mark in marks)
+    text = _report_json(results, marks) if as_json else _report_text(results, marks, failed=failed)
+    return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
+
+
+def _read_public_key(text: str) -> PublicIdentity:
+    """Read a public key: 64 hexadecimal digits, or a PEM file."""
+    try:
+        if Path(text).is_file():
+            return PublicIdentity.from_pem(Path(text).read_bytes())
+        return PublicIdentity.from_raw(bytes.fromhex(text))
+    except (ValueError, OSError, EvidenceError) as error:
+        raise UsageError(
+            f"{text!r} is no public key ({error})",
+            remedy="Give 64 hexadecimal digits or a PEM file.",
+        ) from None
+
+
+def _report_text(
+    results: Sequence[CheckResult], marks: Sequence[MarkResult], *, failed: bool
+) -> str:
+    lines = [
+        f"{result.number:>2}  {_WORDS[result.passed]:<6}  {result.title:<21}  {result.detail}"
+        for result in results
+    ]
+    lines += [mark.line() for mark in marks]
+    bad = [str(result.number) for result in results if result.passed is False]
+    if not failed:
+        lines.append("verified: every check that applies passed")
+    elif bad:
+        lines.append(f"NOT verified: check {', '.join(bad)} failed")
+    else:
+        lines.append("the run is verified, but a mark was not found")
+    return "\n".join(lines)
+
+
+def _report_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) -> str:
+    content = {
+        "checks": [
+            {
+                "number": result.number,
+                "title": result.title,
+                "passed": result.passed,
+                "detail": result.detail,
+            }
+            for result in results
+        ],
+        "marks": [mark.as_dict() for mark in marks],
+        "verified": not has_failed_checks(results),
+    }
+    return json.dumps(content, indent=2)
