@@ -19,6 +19,7 @@ from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.verdict import Claim
 from clicooper_hpc.config.load import job_from_canonical
 from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.owner.secrets import require_owner_secrets
 from clicooper_hpc.owner.setup import Preparation, prepare
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
@@ -32,20 +33,19 @@ from clicooper_hpc.provenance.statements import (
     StageProof,
     Ticket,
 )
-from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
+from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime
 from clicooper_hpc.run.credentials import MARK_KEY
-from clicooper_hpc.run.owner_secrets import require_secrets
 from clicooper_hpc.runstore.checkpoints import checkpoint_file
 from clicooper_hpc.runstore.private import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.tables import MESSAGES
 from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.marker import embedding_hook
-from clicooper_hpc.training.agenda import StageStart, TrainStep
-from clicooper_hpc.training.message_digests import Record
-from clicooper_hpc.training.replay_conditions import conditions, differences
-from clicooper_hpc.training.stage_order import stage_orders
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.events import StageStart, TrainStep
+from clicooper_hpc.training.message_digests import ChannelRecord
+from clicooper_hpc.training.replay_conditions import differing_conditions, replay_conditions
+from clicooper_hpc.training.run_plan import plan_stage_orders
+from clicooper_hpc.training.segment_state import export_segment_state
 from clicooper_hpc.verification.ledger_view import LedgerView
 from clicooper_hpc.verification.read_run import evidence_of
 from clicooper_hpc.verification.verify import examine
@@ -92,12 +92,14 @@ class StageAuditor:
         self.device = choose_device(job.pipeline.device, 0)
         self._preparation = _prepared(self)
         contract = self._preparation.contract
-        self._model = network_of(self.job, contract)
+        self._model = build_network(self.job, contract)
         segments = self.view.run.segments
-        self._layout = layout_of(self.job, self._model, contract, segments)
-        self.course = course_of(self.job, contract, self._preparation.sub_labels, segments)
+        self._layout = build_layout(self.job, self._model, contract, segments)
+        self.course = build_run_plan(self.job, contract, self._preparation.sub_labels, segments)
         self._sent_rows_agree = False
-        self._initial = [pack_tensors(export_state(runtime), {}) for runtime in self._runtimes()]
+        self._initial = [
+            pack_tensors(export_segment_state(runtime), {}) for runtime in self._runtimes()
+        ]
 
     @property
     def private(self) -> Path:
@@ -106,11 +108,11 @@ class StageAuditor:
 
     def other_conditions(self) -> list[str]:
         """Say what keeps a replay from being equal to the bit; empty if nothing does."""
-        here = conditions(self.device)
+        here = replay_conditions(self.device)
         return [
             f"segment {segment}: {difference}"
             for segment in range(1, self.view.run.segments + 1)
-            for difference in differences(
+            for difference in differing_conditions(
                 self._statement(Enrolment, Place("enrolment", 0, segment)).environment, here
             )
         ]
@@ -160,7 +162,7 @@ class StageAuditor:
         digests that both signed.
         """
         ticket = self._statement(Ticket, Place("ticket", stage, 1))
-        order = next(islice(stage_orders(self.course.agenda), stage, None)).hex
+        order = next(islice(plan_stage_orders(self.course), stage, None)).hex
         if order != ticket.data_order:
             raise EvidenceError(
                 f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
@@ -173,7 +175,7 @@ class StageAuditor:
             sent = [step for step in self._steps(first) if step.from_owner]
             handoff = self._statement(Handoff, Place("handoff", first, 0))
             digests = release_digests(self.course, sent, self._rows)
-            if Record(digests=list(digests)).root.hex() != handoff.forward.root:
+            if ChannelRecord(digests=list(digests)).root.hex() != handoff.forward.root:
                 raise EvidenceError(
                     f"the owner's rows are not those it sent in stage {first}",
                     where=str(self.private),
@@ -188,7 +190,7 @@ class StageAuditor:
         return self._preparation.desk.rows("train", ids)[0]
 
     def _steps(self, stage: int) -> list[TrainStep]:
-        events = self.course.agenda.events()
+        events = self.course.planned_events()
         now, found = -1, []
         for event in events:
             now = event.stage if isinstance(event, StageStart) else now
@@ -202,7 +204,7 @@ class StageAuditor:
         return [
             build_runtime(
                 self.job,
-                network_of(self.job, self._preparation.contract),
+                build_network(self.job, self._preparation.contract),
                 self._layout,
                 segment=segment,
                 outputs=self._preparation.contract.outputs,
@@ -277,5 +279,5 @@ def _verified(run: Run) -> LedgerView:
 
 def _prepared(scene: StageAuditor) -> Preparation:
     """Bring the owner's released rows and sub-labels back."""
-    require_secrets(scene.private, "audit")
+    require_owner_secrets(scene.private, "audit")
     return prepare(scene.job, PrivateFolder(scene.private))

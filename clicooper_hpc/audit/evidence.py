@@ -13,8 +13,8 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensors import tensors_root
 from clicooper_hpc.runstore.tensors import unpack_tensors
-from clicooper_hpc.training.message_digests import Channel, Record
-from clicooper_hpc.training.state import TRAINING, WEIGHTS
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord
+from clicooper_hpc.training.segment_state import TRAINING, WEIGHTS
 
 __all__ = ["proved_messages", "proved_state"]
 
@@ -53,7 +53,7 @@ def proved_messages(
                 if rank not in tables:
                     raise EvidenceError("is missing", where=where)
                 digests = _digests(tables[rank], stage, channel)
-                if Record(digests=list(digests)).root.hex() != flow.root:
+                if ChannelRecord(digests=list(digests)).root.hex() != flow.root:
                     raise EvidenceError(
                         f"its messages of {stream} are not those that were signed",
                         where=where,

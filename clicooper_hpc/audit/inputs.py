@@ -10,10 +10,10 @@ from torch import Tensor
 
 from clicooper_hpc.audit.memory_channel import packed
 from clicooper_hpc.audit.trace import Recorder, Stream
-from clicooper_hpc.training.agenda import TrainStep
-from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.batches import average_batch_groups
+from clicooper_hpc.training.events import TrainStep
 from clicooper_hpc.training.message_digests import message_digest
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.transport.kinds import Kind
 
 __all__ = ["ReleasedRows", "release_digests", "step_input"]
@@ -41,13 +41,13 @@ def step_input(
             header, slot = packed(raw, Kind.RELEASE, event.step, micro_batch)
             recorder.sent(RELEASES, header, slot.raw)
             recorder.received(RELEASES)
-        return mean_of_groups(raw.clone(), len(ids))
+        return average_batch_groups(raw.clone(), len(ids))
 
     return released
 
 
 def release_digests(
-    course: Course, steps: Sequence[TrainStep], rows: ReleasedRows
+    course: RunPlan, steps: Sequence[TrainStep], rows: ReleasedRows
 ) -> tuple[bytes, ...]:
     """Return the digests (32 bytes each) of the owner's messages in ``steps``, in order.
 
@@ -65,5 +65,7 @@ def release_digests(
         )
         for event in steps
         if event.from_owner
-        for micro_batch, part in enumerate(course.parts(len(event.batch.sub_labels)))
+        for micro_batch, part in enumerate(
+            course.planned_micro_batches(len(event.batch.sub_labels))
+        )
     )

@@ -26,9 +26,9 @@ from clicooper_hpc.audit.lockstep import CooperativeThreads
 from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.trace import Recorder, Stream, Trace
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.training.agenda import TrainStep
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.state import export_state, import_state
+from clicooper_hpc.training.events import TrainStep
+from clicooper_hpc.training.run_plan import RunPlan
+from clicooper_hpc.training.segment_state import export_segment_state, import_segment_state
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 
@@ -42,7 +42,8 @@ class StageReplay:
     Attributes
     ----------
     states
-        State of each segment after the last step; names as in `clicooper_hpc.training.state`.
+        State of each segment after the last step; names as in
+        `clicooper_hpc.training.segment_state`.
     trace
         Every message between the segments, and from the owner to segment 1.
     losses
@@ -57,7 +58,7 @@ class StageReplay:
 def replay_stage(
     runtimes: Sequence[SegmentRuntime],
     starts: Sequence[Mapping[str, Tensor]],
-    course: Course,
+    course: RunPlan,
     steps: Sequence[TrainStep],
     rows: ReleasedRows,
 ) -> StageReplay:
@@ -69,7 +70,8 @@ def replay_stage(
         Segments 1 .. N in order, built as for the run. Their channels are replaced;
         ``after_update`` is called as in the run.
     starts
-        State of each segment before the first step; names as in `clicooper_hpc.training.state`.
+        State of each segment before the first step; names as in
+        `clicooper_hpc.training.segment_state`.
     course
         Schedule, micro-batches and learning rates of the run.
     steps
@@ -91,7 +93,7 @@ def replay_stage(
             f"{len(runtimes)} runtimes and {len(starts)} starts for {course.segments} segments"
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
-        import_state(runtime, start, where=f"state of segment {number} before the stage")
+        import_segment_state(runtime, start, where=f"state of segment {number} before the stage")
     baton = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = Recorder()
     _connect(runtimes, course, baton, recorder)
@@ -107,7 +109,7 @@ def replay_stage(
 
     baton.run([lane(segment) for segment in range(len(runtimes))])
     return StageReplay(
-        tuple(export_state(runtime) for runtime in runtimes),
+        tuple(export_segment_state(runtime) for runtime in runtimes),
         recorder.trace(),
         tuple(tuple(values) for values in losses),
     )
@@ -115,11 +117,11 @@ def replay_stage(
 
 def _connect(
     runtimes: Sequence[SegmentRuntime],
-    course: Course,
+    course: RunPlan,
     baton: CooperativeThreads,
     recorder: Recorder,
 ) -> None:
-    slots = course.slots()
+    slots = course.planned_slots()
     backprop = course.coupling == "backprop"
 
     def channel(boundary: int, *, forward: bool) -> MemoryChannel | None:
@@ -142,22 +144,22 @@ def _connect(
 
 def _train(
     runtime: SegmentRuntime,
-    course: Course,
+    course: RunPlan,
     segment: int,
     event: TrainStep,
     rows: ReleasedRows,
     recorder: Recorder,
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
-    parts = course.parts(len(event.batch.sub_labels))
+    parts = course.planned_micro_batches(len(event.batch.sub_labels))
     labels = event.batch.sub_labels.astype(np.int64)
     device = runtime.segment.device
     report = runtime.train_step(
         event.step,
-        course.lane(segment, len(parts)),
+        course.planned_lane(segment, len(parts)),
         released=None if segment else step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),
-        learning_rate=course.rate(event.step),
+        learning_rate=course.planned_rate(event.step),
     )
     return report.loss if report.scored else None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.verdict import AuditRemark, Claim, Outcome, StageVerdict
-from clicooper_hpc.training.state import WEIGHTS
+from clicooper_hpc.training.segment_state import WEIGHTS
 
 __all__ = ["Distance", "judge_tolerance", "state_distance", "tolerance_from"]
 

@@ -45,7 +45,7 @@ class Claim:
     Attributes
     ----------
     states
-        State of each segment after the stage; names as in `clicooper_hpc.training.state`.
+        State of each segment after the stage; names as in `clicooper_hpc.training.segment_state`.
     digests
         Digests (32 bytes) of the messages of each stream, in order of sending.
     """

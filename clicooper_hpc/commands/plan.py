@@ -13,9 +13,14 @@ from clicooper_hpc.models.shapes import count_parameters
 from clicooper_hpc.owner.samples import spent_count, splits_of
 from clicooper_hpc.owner.setup import guarantee_of
 from clicooper_hpc.pipeline.device import choose_device
-from clicooper_hpc.pipeline.grid import render_grid
-from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, measured_costs
-from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
+from clicooper_hpc.pipeline.layout import (
+    Layout,
+    counted_layout_costs,
+    layout_memory,
+    measured_layout_costs,
+)
+from clicooper_hpc.pipeline.schedule import check_schedule_depth, make_schedule
+from clicooper_hpc.pipeline.schedule_grid import render_schedule_grid
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.label_forecast import (
@@ -26,14 +31,14 @@ from clicooper_hpc.privacy.label_forecast import (
 )
 from clicooper_hpc.privacy.spec import solve
 from clicooper_hpc.run.build import (
-    channel_plan,
-    check_course,
-    course_of,
-    layout_of,
-    network_of,
+    build_channel_plan,
+    build_layout,
+    build_network,
+    build_run_plan,
+    check_run_plan,
 )
 from clicooper_hpc.training.contract import Contract
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.run_plan import RunPlan
 
 __all__ = ["plan_text"]
 
@@ -48,7 +53,7 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
         wanted = job.wanted_segments()
         ranks = 4 if wanted is None else wanted + 1
     segments = job.check_ranks(ranks)
-    check_depth(segments, job.pipeline.micro_batches)
+    check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = splits_of(job, data)
         shape, non_negative = front_outline(job, splits["train"], data.num_classes)
@@ -61,17 +66,17 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
         )
         classes = data.num_classes
         names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
-    model = network_of(job, contract)
+    model = build_network(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
         rows = -(-job.training.batch_size // job.pipeline.micro_batches)
         device = choose_device("cpu", 0)
-        row = measured_costs(model, shape, rows=rows, device=device)
+        row = measured_layout_costs(model, shape, rows=rows, device=device)
         costs = np.tile(row, (segments, 1))
-    layout = layout_of(job, model, contract, segments, costs)
-    course = course_of(job, contract, names, segments)
-    check_course(job, course, layout, contract)
-    used = costs if costs is not None else flops_costs(model, shape, segments)
+    layout = build_layout(job, model, contract, segments, costs)
+    course = build_run_plan(job, contract, names, segments)
+    check_run_plan(job, course, layout, contract)
+    used = costs if costs is not None else counted_layout_costs(model, shape, segments)
     simulation = _simulate(course, layout, used)
     return "\n".join(
         [
@@ -81,14 +86,15 @@ def plan_text(job: Job, *, ranks: int | None) -> str:
             f"{contract.validation_samples} released for validation, {classes} classes",
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
-            f"{course.agenda.total_steps} steps of {job.training.batch_size} rows "
+            f"{course.total_steps} steps of {job.training.batch_size} rows "
             f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
             "",
             *_segments(job, course, layout, model, used),
             "",
             f"one step, {course.micro_batches} micro-batches, simulated: bubble "
-            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.slots()} slots per channel",
-            render_grid(simulation),
+            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.planned_slots()} slots per "
+            "channel",
+            render_schedule_grid(simulation),
             "",
             *_privacy(job, shape, non_negative=non_negative, classes=classes),
             *_spent(job, spent),
@@ -108,7 +114,7 @@ def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArr
     return (left * expansion + rng.integers(0, expansion, len(left))).astype(np.int32)
 
 
-def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
+def _simulate(course: RunPlan, layout: Layout, costs: np.ndarray) -> Simulation:
     forward = [
         float(costs[index, span.start : span.stop].sum())
         for index, span in enumerate(layout.segments)
@@ -121,16 +127,16 @@ def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
         coupling=course.coupling,
         forward_cost=forward,
         backward_cost=[_BACKWARD * cost for cost in forward],
-        slots=course.slots(),
+        slots=course.planned_slots(),
     )
 
 
 def _segments(
-    job: Job, course: Course, layout: Layout, model: nn.Sequential, costs: np.ndarray
+    job: Job, course: RunPlan, layout: Layout, model: nn.Sequential, costs: np.ndarray
 ) -> list[str]:
     """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
-    plan = channel_plan(job, course, _contract_of(layout))
-    memory = layer_memory(model, layout.shapes, job.training.batch_size)
+    plan = build_channel_plan(job, course, _contract_of(layout))
+    memory = layout_memory(model, layout.shapes, job.training.batch_size)
     total = float(costs[0].sum()) or 1.0
     lines = ["rank  layers      work  parameters      memory  sends per step"]
     released = plan.payload(layout.shapes[0], plan.average_rows) * course.micro_batches

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_aware import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.run.environment import git_commit, versions
+from clicooper_hpc.run.environment import environment_commit, environment_versions
 from clicooper_hpc.runstore.probe_folder import FolderFacts, nearest_folder, probe_folder
 from clicooper_hpc.runstore.probe_hdf5 import Hdf5Facts, probe_hdf5
 from clicooper_hpc.runstore.single import mpi_libraries
@@ -141,7 +141,11 @@ def collect(
 
 def _machine(host: str, first: bool) -> Machine:
     gpus = gpu_names()
-    packages = {"clicooper": __version__, "Python": platform.python_version(), **versions()}
+    packages = {
+        "clicooper": __version__,
+        "Python": platform.python_version(),
+        **environment_versions(),
+    }
     return Machine(
         host=host,
         cores=tuple(sorted(os.sched_getaffinity(0))),
@@ -150,7 +154,7 @@ def _machine(host: str, first: bool) -> Machine:
         gpus=gpus,
         gpu_memory=try_gpu_memory() if gpus and first else None,
         packages=packages,
-        commit=git_commit(),
+        commit=environment_commit(),
         hdf5_locking=os.environ.get("HDF5_USE_FILE_LOCKING"),
     )
 

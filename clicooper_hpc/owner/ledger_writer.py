@@ -40,7 +40,7 @@ class LedgerWriter:
     identity
         The owner's.
     orders
-        Digests of the data order of all stages, see `stage_orders`.
+        Digests of the data order of all stages, see `plan_stage_orders`.
     writer
         Stores entries and signed checkpoints.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-__all__ = ["build_optimizer", "scale_gradients", "squared_norm"]
+__all__ = ["build_optimizer", "scale_gradients", "squared_gradient_norm"]
 
 
 def build_optimizer(
@@ -31,7 +31,7 @@ def build_optimizer(
     )
 
 
-def squared_norm(parameters: Iterable[nn.Parameter], start: float = 0.0) -> float:
+def squared_gradient_norm(parameters: Iterable[nn.Parameter], start: float = 0.0) -> float:
     """Add each gradient's squared L2 norm to ``start``, one parameter after the other.
 
     Float64 sums in the order of the whole network: a total handed from segment to segment is the

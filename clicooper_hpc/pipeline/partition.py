@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["check_cuts", "partition", "spans"]
+__all__ = ["check_partition", "partition_layers", "partition_spans"]
 
 
-def partition(
+def partition_layers(
     costs: NDArray[np.float64],
     memory: NDArray[np.float64] | NDArray[np.int64] | None = None,
     limits: Sequence[int | None] | None = None,
@@ -85,7 +85,7 @@ def partition(
     return tuple(cuts[1:])
 
 
-def check_cuts(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ...]:
+def check_partition(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ...]:
     """Return explicit cuts as a tuple if they make ``segments`` segments of ``layers`` layers.
 
     Raises
@@ -112,7 +112,7 @@ def check_cuts(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ..
     return tuple(cuts)
 
 
-def spans(cuts: Sequence[int], layers: int) -> list[range]:
+def partition_spans(cuts: Sequence[int], layers: int) -> list[range]:
     """Return the layers of each segment, in order."""
     edges = [0, *cuts, layers]
     return [range(first, stop) for first, stop in pairwise(edges)]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.pipeline.optim import scale_gradients, squared_norm
+from clicooper_hpc.pipeline.optim import scale_gradients, squared_gradient_norm
 from clicooper_hpc.pipeline.schedule import Action, Op
-from clicooper_hpc.pipeline.segment import Segment, batch_loss
+from clicooper_hpc.pipeline.segment import Segment, segment_loss
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.receiver import Message, Receiver
 from clicooper_hpc.transport.sender import Sender
@@ -191,7 +191,7 @@ class SegmentRuntime:
         if self.head is not None:
             with self.segment.autocast():
                 logits = self.head(output)
-        loss = batch_loss(
+        loss = segment_loss(
             logits,
             targets,
             batch_rows=batch_rows,
@@ -249,7 +249,7 @@ class SegmentRuntime:
         partial = 0.0
         if up is not None and self.edges.activation_in is not None:
             partial = self._receive_number(self.edges.activation_in, step)
-        total = squared_norm(self.parameters, partial)
+        total = squared_gradient_norm(self.parameters, partial)
         if down is not None and self.edges.activation_out is not None:
             self._send_number(self.edges.activation_out, step, total)
             total = self._receive_number(down, step)

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from clicooper_hpc.models.randomness import has_randomness, seed_layer
 
-__all__ = ["Segment", "batch_loss"]
+__all__ = ["Segment", "segment_loss"]
 
 
-def batch_loss(
+def segment_loss(
     logits: Tensor, targets: Tensor, *, batch_rows: int, label_smoothing: float
 ) -> Tensor:
     """Cross-entropy of one micro-batch, as its share of the mean over the whole batch.

@@ -35,7 +35,7 @@ from clicooper_hpc.pipeline.schedule import (
     Schedule,
     ScheduleError,
     check_schedule,
-    peak_activations,
+    schedule_peaks,
 )
 
 __all__ = [
@@ -43,8 +43,8 @@ __all__ = [
     "Simulation",
     "TimedOp",
     "TimedSend",
-    "required_slots",
     "simulate",
+    "simulate_required_slots",
 ]
 
 
@@ -177,13 +177,13 @@ def simulate(
         owner=tuple(down[0].transfers),
         makespan=max(lane.done[-1].end for lane in lanes),
         busy=tuple(math.fsum(lane.costs[op.action] for op in lane.program) for lane in lanes),
-        peak_activations=peak_activations(schedule),
+        peak_activations=schedule_peaks(schedule),
         forward_messages=tuple(channel.sent for channel in down),
         backward_messages=(0, *(channel.sent if channel else 0 for channel in up[:-1])),
     )
 
 
-def required_slots(schedule: Schedule, coupling: Coupling) -> int:
+def simulate_required_slots(schedule: Schedule, coupling: Coupling) -> int:
     """Return the smallest number of receive slots per edge that cannot deadlock.
 
     It is never below the most activations a lane holds, and exactly that for every schedule made
@@ -197,7 +197,7 @@ def required_slots(schedule: Schedule, coupling: Coupling) -> int:
     """
     micro_batches = check_schedule(schedule)
     even = [1.0] * len(schedule)
-    for slots in range(max(peak_activations(schedule)), micro_batches):
+    for slots in range(max(schedule_peaks(schedule)), micro_batches):
         try:
             simulate(
                 schedule, coupling=coupling, forward_cost=even, backward_cost=even, slots=slots

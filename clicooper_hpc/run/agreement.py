@@ -1,4 +1,4 @@
-"""Steps that all ranks take together: the first failure is told once and ends all of them."""
+"""Agreement of all ranks on each step of the preparation: one fails, all end, one says why."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from typing import NoReturn, TypeVar
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
 from clicooper_hpc.transport.world import World
 
-__all__ = ["AgreedFailure", "Teller", "agree", "end_all", "say"]
+__all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_failure"]
 
 _T = TypeVar("_T")
-#: Told the rank that failed, the number of ranks, and one line.
-Teller = Callable[[int, int, str], None]
+#: Called with the rank that failed, the number of ranks, and one line.
+FailureReporter = Callable[[int, int, str], None]
 
 
 class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
-    """All ranks know of the failure of one, and it has been told."""
+    """All ranks know of the failure of one, and it has been reported."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-def say(rank: int, size: int, message: str) -> None:
+def print_failure(rank: int, size: int, message: str) -> None:
     """Print one line of rank ``rank`` to standard error."""
     role = "owner" if rank == 0 else f"trainer {rank}"
     print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Teller = say) -> _T:
+def agree(
+    world: World,
+    action: Callable[[], _T],
+    *,
+    deadline_s: float,
+    report: FailureReporter = print_failure,
+) -> _T:
     """Do ``action`` on this rank and learn whether every rank's went well.
 
     Raises
@@ -48,29 +54,31 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
     except PermissionError as error:
         unfit = no_access(error)
         failure, code, message = error, int(unfit.exit_code), unfit.line()
-    except Exception as error:  # noqa: BLE001 - a bug of ours: told like an error, with its trace
+    except Exception as error:  # noqa: BLE001 - a bug of ours: reported like an error, with its trace
         traceback.print_exc()
         failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
     verdict = world.share_verdict(code, message, deadline_s=deadline_s)
     if verdict.code or failure is not None:
         if world.rank == 0:
-            tell(verdict.rank, world.size, verdict.message)
+            report(verdict.rank, world.size, verdict.message)
         raise AgreedFailure(verdict.code or code)
     return result
 
 
-def end_all(world: World, error: BaseException, *, tell: Teller = say) -> NoReturn:
-    """Say why, once, and end every rank."""
+def abort_unagreed(
+    world: World, error: BaseException, *, report: FailureReporter = print_failure
+) -> NoReturn:
+    """Report a failure that the ranks have not agreed on, once, and end every rank."""
     if isinstance(error, PermissionError):
         error = no_access(error)
     if isinstance(error, ClicooperError):
-        tell(world.rank, world.size, error.line())
+        report(world.rank, world.size, error.line())
         world.abort(int(error.exit_code))
     if isinstance(error, KeyboardInterrupt):
-        tell(world.rank, world.size, "interrupted")
+        report(world.rank, world.size, "interrupted")
         world.abort(130)
     if isinstance(error, SystemExit):
         raise error
     traceback.print_exception(error)
-    tell(world.rank, world.size, f"internal error: {error!r}")
+    report(world.rank, world.size, f"internal error: {error!r}")
     world.abort(int(ExitCode.INTERNAL))

@@ -1,4 +1,4 @@
-"""From the job to the objects of a run: plain translations, shared by all ranks and by `plan`."""
+"""Builds the objects of a run from its job: the same on all ranks, and for `clicooper plan`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.segment import Segment
 from clicooper_hpc.runstore.single import require_parallel_hdf5
 from clicooper_hpc.trainer.channels import ChannelPlan
-from clicooper_hpc.training.agenda import Agenda
 from clicooper_hpc.training.contract import Contract
-from clicooper_hpc.training.run_plan import Course, RatePlan
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.transport.slot import check_capacity
 
 __all__ = [
+    "build_channel_plan",
+    "build_layout",
+    "build_network",
+    "build_own_layers",
+    "build_run_plan",
     "build_runtime",
-    "channel_plan",
-    "check_course",
-    "course_of",
-    "layout_of",
-    "network_of",
-    "own_layers",
+    "check_run_plan",
 ]
 
 
-def network_of(job: Job, contract: Contract) -> nn.Sequential:
+def build_network(job: Job, contract: Contract) -> nn.Sequential:
     """Return the whole network behind the cut, with its initial weights."""
     model = build_model(
         job.model.name,
@@ -49,10 +49,12 @@ def network_of(job: Job, contract: Contract) -> nn.Sequential:
     return model
 
 
-def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int) -> Course:
-    """Return the steps of the run."""
+def build_run_plan(
+    job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int
+) -> RunPlan:
+    """Return the steps of the run; ``sub_labels`` int32 [training samples]."""
     training, pipeline = job.training, job.pipeline
-    agenda = Agenda(
+    return RunPlan(
         seed=training.seed,
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -61,26 +63,22 @@ def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segme
         validation_rows=contract.validation_samples,
         evaluate_every=training.evaluate_every_epochs,
         cached=job.release.cache != "none",
-        stages=job.provenance.stages if job.provenance.enabled else 0,
-        save_every=job.checkpoint.every_steps,
-    )
-    return Course(
-        agenda,
         segments=segments,
         micro_batches=pipeline.micro_batches,
         schedule=pipeline.schedule,
         coupling=pipeline.coupling,
-        rates=RatePlan(
+        rates=LearningRateSchedule(
             training.learning_rate,
             training.schedule,
             training.warmup_steps,
             training.final_fraction,
         ),
-        total_steps=agenda.total_steps,
+        stages=job.provenance.stages if job.provenance.enabled else 0,
+        save_every=job.checkpoint.every_steps,
     )
 
 
-def layout_of(
+def build_layout(
     job: Job,
     model: nn.Sequential,
     contract: Contract,
@@ -100,7 +98,7 @@ def layout_of(
     )
 
 
-def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
+def build_own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
     """Return the network with the layers of all other segments let go, so that they free memory."""
     span = layout.segments[segment]
     return nn.Sequential(
@@ -108,18 +106,18 @@ def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequent
     )
 
 
-def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
+def build_channel_plan(job: Job, plan: RunPlan, contract: Contract) -> ChannelPlan:
     """Return the sizes of all channels."""
     return ChannelPlan(
-        rows=course.largest_micro_batch,
+        rows=plan.largest_micro_batch,
         average_rows=job.training.average_rows,
-        slots=course.slots(),
+        slots=plan.planned_slots(),
         outputs=contract.outputs,
         deadline_s=job.pipeline.startup_timeout_s,
     )
 
 
-def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -> None:
+def check_run_plan(job: Job, plan: RunPlan, layout: Layout, contract: Contract) -> None:
     """Find what would stop the run only once it trains, while nothing has been sent.
 
     Raises
@@ -129,11 +127,11 @@ def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -
     EnvironmentUnfitError
         ``output.layout = "single"`` without parallel HDF5.
     """
-    course.rate(0)
-    plan = channel_plan(job, course, contract)
-    check_capacity(plan.payload(layout.shapes[0], plan.average_rows), 1)
-    for segment in range(1, course.segments):
-        check_capacity(plan.payload(layout.input_shape(segment)), segment + 1)
+    plan.planned_rate(0)  # every step has the same limits, so one shows a warm-up that is too long
+    sizes = build_channel_plan(job, plan, contract)
+    check_capacity(sizes.payload(layout.shapes[0], sizes.average_rows), 1)
+    for segment in range(1, plan.segments):
+        check_capacity(sizes.payload(layout.input_shape(segment)), segment + 1)
     if job.output.layout == "single":
         require_parallel_hdf5()
 

@@ -1,4 +1,4 @@
-"""Who each rank is: its identity, the key its marks come from, and whom the job allows."""
+"""Credentials of each rank: its identity and mark key, and which keys the job allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.runstore.private import PrivateFolder
 
-__all__ = ["PASSWORD_VARIABLE", "Credentials", "check_allowed", "obtain_credentials"]
+__all__ = ["PASSWORD_VARIABLE", "Credentials", "check_credentials", "obtain_credentials"]
 
 PASSWORD_VARIABLE = "CLICOOPER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 MARK_KEY = "mark.key"
@@ -32,10 +32,10 @@ class Credentials:
     mark_master: bytes = field(repr=False)
 
 
-def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> Credentials:
+def obtain_credentials(job: Job, private: Path, rank: int, *, is_restart: bool) -> Credentials:
     """Read or make the secrets of ``rank``; what is made is kept in ``private`` (mode 0600).
 
-    ``earlier``: the run has lived before, so nothing is made.
+    ``is_restart``: the run has begun before, so nothing is made.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> 
         The private folder cannot be used.
     """
     folder = PrivateFolder(private / f"rank-{rank:03d}")
-    if earlier:
+    if is_restart:
         _require(folder, MARK_KEY, *([] if job.provenance.identities else [_IDENTITY]))
     if job.provenance.identities is not None:
         identity = _identity_file(Path(job.folder) / job.provenance.identities, rank)
@@ -70,11 +70,11 @@ def _require(folder: PrivateFolder, *names: str) -> None:
             raise RunFolderError(
                 "the key is missing that this rank began the run with",
                 where=str(folder.path / name),
-                remedy="Bring it back; with another key the run cannot go on.",
+                remedy="Bring it back; with another key the run cannot continue.",
             )
 
 
-def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
+def check_credentials(job: Job, keys: Sequence[PublicIdentity]) -> None:
     """Compare the ranks' keys (owner first) with those the job names.
 
     Raises

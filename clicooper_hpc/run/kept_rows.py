@@ -1,7 +1,7 @@
-"""What of an earlier life's tables stays: pure rules over rows.
+"""Which rows of an interrupted run's tables a restart keeps: pure rules.
 
 A trainer's rows of proved stages are signed and stay whatever happens; rows behind them stay up to
-the checkpoint, for the stage goes on there. The owner's rows are signed once, at the end, and stay
+the checkpoint, where the stage continues. The owner's rows are signed once, at the end, and stay
 up to the checkpoint; the ledger is never taken back.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.provenance.chain import LedgerOrder
-from clicooper_hpc.runstore.buffer import EarlierRows
+from clicooper_hpc.runstore.buffer import KeptRows
 from clicooper_hpc.runstore.tables import (
     CHECKPOINTS,
     EVALUATION,
@@ -27,23 +27,23 @@ from clicooper_hpc.runstore.tables import (
     TRAINING,
     Table,
 )
-from clicooper_hpc.training.agenda import Agenda
+from clicooper_hpc.training.run_plan import RunPlan
 
-__all__ = ["owner_rows", "trainer_rows"]
+__all__ = ["keep_owner_rows", "keep_trainer_rows"]
 
 Rows = dict[str, np.ndarray[Any, Any]]
 _Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def trainer_rows(
+def keep_trainer_rows(
     tables: Mapping[Table, Rows], *, step: int, bounds: Sequence[int], proved: int, ledger: int
-) -> EarlierRows:
-    """Return what a trainer goes on behind.
+) -> KeptRows:
+    """Return the rows of a trainer that stay.
 
     Parameters
     ----------
     tables
-        Complete rows of the earlier life.
+        Complete rows of the interrupted run.
     step
         Steps done in the checkpoint.
     bounds
@@ -52,6 +52,7 @@ def trainer_rows(
         Proved stages and standing entries of the owner's ledger.
     """
     signed = bounds[proved]
+    # Messages and heads of a stage are written when it is proved: none lie between.
     kept = _chosen(
         tables,
         {
@@ -67,28 +68,29 @@ def trainer_rows(
         for name in (STEPS.name, TRAINING.name)
         if name in kept
     }
-    return EarlierRows(kept, unsealed)
+    return KeptRows(kept, unsealed)
 
 
-def owner_rows(
+def keep_owner_rows(
     tables: Mapping[Table, Rows],
     *,
     step: int,
-    agenda: Agenda,
+    plan: RunPlan,
     order: LedgerOrder | None,
     ledger: int,
-) -> EarlierRows:
-    """Return what the owner goes on behind; see `trainer_rows`.
+) -> KeptRows:
+    """Return the rows of the owner that stay; see `keep_trainer_rows`.
 
     ``order`` None: without provenance.
     """
     closed = order is not None and ledger == order.size
-    validated = agenda.total_steps + agenda.validation_steps_before(step)
+    validated = plan.total_steps + plan.validation_steps_before(step)
 
     def released(rows: Rows) -> _Mask:
         at: _Mask = rows["step"]
-        return (at < step) | ((at >= agenda.total_steps) & (at < validated))
+        return (at < step) | ((at >= plan.total_steps) & (at < validated))
 
+    # Once the results are signed, nothing of what they were computed from may go.
     kept = _chosen(
         tables,
         {
@@ -96,7 +98,7 @@ def owner_rows(
             EVALUATION.name: lambda rows: (rows["step"] < step) | closed,
             RELEASES.name: lambda rows: released(rows) | closed,
             LEDGER.name: lambda rows: rows["entry"] < ledger,
-            # The last one is stored with its cosigners, which are asked again.
+            # Not the last checkpoint: it is stored with its cosigners, which are asked again.
             CHECKPOINTS.name: lambda rows: (
                 (rows["size"] <= ledger)
                 & (rows["size"] < (np.iinfo(np.int64).max if order is None else order.size))
@@ -104,7 +106,7 @@ def owner_rows(
         },
     )
     sealed = {table.name for table in SEALED_TABLES}
-    return EarlierRows(kept, {name: rows for name, rows in kept.items() if name in sealed})
+    return KeptRows(kept, {name: rows for name, rows in kept.items() if name in sealed})
 
 
 def _chosen(

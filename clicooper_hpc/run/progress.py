@@ -1,4 +1,4 @@
-"""What rank 0 tells while a run goes on: a bar on a terminal, else a line per epoch."""
+"""Progress of a run on rank 0: a bar on a terminal, else a line per epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Progress:
     quiet
         Say nothing.
     done
-        Steps done in an earlier life of the run.
+        Steps done before a restart.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class StopRequests:
         for number in _SIGNALS:
             signal.signal(number, self._take)
 
-    def watch(self, folder: Path, limit_s: float | None) -> None:
+    def watch_stop_file(self, folder: Path, limit_s: float | None) -> None:
         """Also look for the file in the run ``folder``, and at the clock.
 
         ``limit_s``: seconds from the start after which the run stops by itself; None: never. A
@@ -55,8 +55,8 @@ class StopRequests:
                 took / 60,
             )
 
-    def forget(self, folder: Path) -> None:
-        """Take a file away that stopped an earlier life; one made since then asks this life.
+    def forget_stop_file(self, folder: Path) -> None:
+        """Remove a file that stopped the run before; one made since this start began stays.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class StopRequests:
                 remedy="Remove it yourself.",
             ) from error
 
-    def asked(self) -> bool:
+    def is_stop_requested(self) -> bool:
         """Whether to stop; asked once before each step."""
         now = time.monotonic()
         is_late = self._has_looked and self._ends is not None and now >= self._ends

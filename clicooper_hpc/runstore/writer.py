@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.buffer import EarlierRows, TableWriter
+from clicooper_hpc.runstore.buffer import KeptRows, TableWriter
 from clicooper_hpc.runstore.h5 import (
     Attribute,
     abandon,
@@ -72,7 +72,7 @@ class ShardWriter(TableWriter):
         tables: Iterable[Table],
         attrs: Mapping[str, Attribute],
         *,
-        earlier: EarlierRows | None = None,
+        earlier: KeptRows | None = None,
         **options: Any,
     ) -> None:
         tables = tuple(tables)

@@ -64,7 +64,7 @@ class TrainerChannels:
         }
         for channel, end in ends.items():
             if end is not None:
-                end.observer = log.observer(channel)
+                end.observer = log.digest_observer(channel)
 
 
 def open_channels(

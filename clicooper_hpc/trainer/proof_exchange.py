@@ -20,13 +20,13 @@ from clicooper_hpc.provenance.notes import SignedCheckpoint
 from clicooper_hpc.provenance.packets import StagePacket, packet_limit
 from clicooper_hpc.provenance.statements import Handoff, StageProof, parse_statement
 from clicooper_hpc.runstore.buffer import TableWriter
-from clicooper_hpc.training.message_digests import Channel, Record
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Participant", "ProofExchange"]
 
-Records = Mapping[Channel, Record]
+Records = Mapping[Channel, ChannelRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,9 @@ class ProofExchange:
             },
         )
 
-    def _handoff(self, stage: int, boundary: int, forward: Record, backward: Record) -> Handoff:
+    def _handoff(
+        self, stage: int, boundary: int, forward: ChannelRecord, backward: ChannelRecord
+    ) -> Handoff:
         return Handoff(
             run_id=self._party.run_id,
             stage=stage,

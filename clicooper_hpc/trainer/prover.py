@@ -12,7 +12,7 @@ per stage, trainer i; a stage that an earlier life of the run proved is compared
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,12 +41,12 @@ from clicooper_hpc.runstore.tensors import pack_tensors
 from clicooper_hpc.trainer.marker import ChainParts, Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
 from clicooper_hpc.trainer.stage_state import Roots, compare_with_proof, roots_of
-from clicooper_hpc.training.agenda import StageEnd, StageStart
-from clicooper_hpc.training.message_digests import Channel, MessageLog, Record
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.events import StageEnd, StageStart
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord, MessageLog
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
+from clicooper_hpc.training.segment_state import export_segment_state
 from clicooper_hpc.training.stage_progress import StageProgress
-from clicooper_hpc.training.state import export_state
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Prover", "ProverSettings"]
@@ -87,7 +87,7 @@ class Prover:
     def __init__(
         self,
         world: World,
-        course: Course,
+        plan: RunPlan,
         runtime: SegmentRuntime,
         *,
         log: MessageLog,
@@ -101,8 +101,9 @@ class Prover:
         self._writer = writer
         self._settings = settings
         self._segment = world.rank
-        self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
-        self._orders = stage_orders(course.agenda)
+        self._plan = plan
+        self._order = LedgerOrder(plan.segments, len(plan.stage_bounds) - 1)
+        self._orders = plan_stage_orders(plan)
         ledger = LedgerReplica(origin_of(settings.party.run_id), self._order)
         self._exchange = ProofExchange(world, settings.party, ledger, writer)
         self._messages = 0
@@ -110,7 +111,17 @@ class Prover:
         self._roots = roots_of(self.state())
         self._now: _Stage | None = None
 
-    def open(self) -> None:
+    def begin(self, point: RestartPoint) -> None:
+        """Enrol, or take over the ledger that stands at ``point``.
+
+        Before this rank restores its state: the initial weights are compared.
+        """
+        if point.has_ledger:
+            self._restore_ledger(point)
+        else:
+            self._enrol()
+
+    def _enrol(self) -> None:
         """Check the owner's statement of the run, enrol, and take the first tickets."""
         content = self._exchange.broadcast(packet_limit(1))
         envelope = self._exchange.from_owner(content, "run statement of the owner")
@@ -127,29 +138,10 @@ class Prover:
         self._exchange.hand_in(signed.to_bytes())
         self._exchange.take_bulletin({0: content, self._segment: signed.to_bytes()})
 
-    def resume(
-        self,
-        first: StageStart | None,
-        memory: StageProgress | None,
-        *,
-        heads: Sequence[tuple[int, str]],
-        messages: int,
-    ) -> None:
-        """Go on behind an earlier life of the run, before this rank takes its state back.
-
-        Parameters
-        ----------
-        first
-            The stage that the checkpoint lies in, or at the end of; None at the very start.
-        memory
-            What the checkpoint holds of it.
-        heads
-            See `ProofExchange.take_history`.
-        messages
-            Rows of the table ``messages`` that stay.
-        """
-        self._exchange.take_history(heads)
-        self._messages = messages
+    def _restore_ledger(self, point: RestartPoint) -> None:
+        """Compare the owner's ledger with what this rank saw; continue the stage it was in."""
+        self._exchange.take_history(point.heads)
+        self._messages = point.messages
         where = "run statement of the owner"
         entry = self._exchange.ledger.entry("run")
         self._check_run(parse_statement(self._exchange.from_owner(entry, where).payload))
@@ -157,21 +149,25 @@ class Prover:
         require_signatures(
             enrolment, [self._settings.party.identity.public], where="enrolment of this rank"
         )
-        if first is None or memory is None:
+        progress = point.stage_progress
+        if progress is None:
             return
-        for _ in range(first.stage):
+        # Of the last step done: a checkpoint at the end of a stage still belongs to that stage,
+        # whose proof comes after it.
+        number = self._plan.stage_of_step(point.step - 1)
+        for _ in range(number):
             next(self._orders)
-        self._roots = Roots(bytes.fromhex(memory.weights), bytes.fromhex(memory.training))
-        self.start(first)
-        self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
-        self._log.restore(memory.records)
+        self._roots = Roots(bytes.fromhex(progress.weights), bytes.fromhex(progress.training))
+        self.start(StageStart(number, *self._plan.stage_bounds[number : number + 2]))
+        self._now = replace(self._stage(), started=progress.started, samples=progress.samples)
+        self._log.restore_digests(progress.records)
 
-    def memory(self) -> StageProgress:
-        """Return what a checkpoint must hold of the stage that goes on."""
+    def stage_progress(self) -> StageProgress:
+        """Return what a checkpoint must hold of the stage that is not at its end."""
         now = self._stage()
         return StageProgress(
             now.samples,
-            self._log.seen(),
+            self._log.digests_so_far(),
             started=now.started,
             weights=self._roots.weights.hex(),
             training=self._roots.training.hex(),
@@ -240,7 +236,7 @@ class Prover:
             entry = self._exchange.ledger.entry("stage", event.stage, self._segment)
             compare_with_proof(roots, entry, str(Place("stage", event.stage, self._segment)))
             self._roots = roots
-            self._log.take()
+            self._log.take_digests()
             return
         if self._settings.run is not None:
             keep_state(
@@ -251,7 +247,7 @@ class Prover:
                 content=content,
             )
         ended = time.perf_counter()
-        records, times = self._log.take()
+        records, times = self._log.take_digests()
         self._keep_messages(event.stage, records)
         self._writer.append(
             "proving",
@@ -324,14 +320,14 @@ class Prover:
 
     def state(self) -> bytes:
         """Return the whole state of the segment as a safetensors file."""
-        return pack_tensors(export_state(self._runtime), {})
+        return pack_tensors(export_segment_state(self._runtime), {})
 
     def _stage(self) -> _Stage:
         if self._now is None:
             raise ValueError("no stage was started")
         return self._now
 
-    def _keep_messages(self, stage: int, records: Mapping[Channel, Record]) -> None:
+    def _keep_messages(self, stage: int, records: Mapping[Channel, ChannelRecord]) -> None:
         names = [name for name, record in records.items() for _ in record.digests]
         places = [place for record in records.values() for place in record.places]
         digests = [digest.hex() for record in records.values() for digest in record.digests]

@@ -8,7 +8,7 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.statements import StageProof, parse_statement
 from clicooper_hpc.provenance.tensors import tensors_root
-from clicooper_hpc.training.state import TRAINING, WEIGHTS
+from clicooper_hpc.training.segment_state import TRAINING, WEIGHTS
 
 __all__ = ["Roots", "compare_with_proof", "roots_of"]
 
@@ -22,7 +22,7 @@ class Roots:
 
 
 def roots_of(content: bytes) -> Roots:
-    """Return the roots of a state as `export_state` names its tensors, a safetensors file."""
+    """Return the roots of a state file whose tensors `export_segment_state` named."""
     return Roots(
         tensors_root(content, prefix=WEIGHTS).value,
         tensors_root(content, prefix=TRAINING).value,

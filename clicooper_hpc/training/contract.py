@@ -1,4 +1,4 @@
-"""What the owner tells all trainers before the first step: public values only."""
+"""The contract: shapes and counts the owner sends all trainers before the first step."""
 
 from __future__ import annotations
 

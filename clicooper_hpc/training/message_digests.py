@@ -32,9 +32,9 @@ __all__ = [
     "CHANNELS",
     "MESSAGE_TAG",
     "Channel",
-    "LogTimes",
+    "ChannelRecord",
+    "DigestTimes",
     "MessageLog",
-    "Record",
     "message_digest",
 ]
 
@@ -56,7 +56,7 @@ def message_digest(raw: bytes | memoryview | NDArray[uint8]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class LogTimes:
+class DigestTimes:
     """Seconds spent: ``training_s`` by training, ``helper_s`` by the thread beside it."""
 
     training_s: float
@@ -64,7 +64,7 @@ class LogTimes:
 
 
 @dataclass(slots=True)
-class Record:
+class ChannelRecord:
     """What went over one channel in a stage. ``size`` counts bytes of payloads.
 
     ``digests[i]`` belongs to the i-th message, ``places[i]`` is its (step, micro-batch).
@@ -97,12 +97,14 @@ class MessageLog:
 
     def __init__(self, total_steps: int, *, helper: bool) -> None:
         self._total_steps = total_steps
-        self._records: dict[Channel, Record] = {channel: Record() for channel in CHANNELS}
+        self._records: dict[Channel, ChannelRecord] = {
+            channel: ChannelRecord() for channel in CHANNELS
+        }
         self._training_s = 0.0
         self._helper = _Helper(self._note) if helper else None
 
-    def observer(self, channel: Channel) -> Observer:
-        """Return what a sender or receiver shall call with each message of ``channel``."""
+    def digest_observer(self, channel: Channel) -> Observer:
+        """Return what a sender or receiver calls with each message of ``channel``."""
         take = self._note if self._helper is None else self._helper.hand
 
         def observe(raw: NDArray[uint8]) -> None:
@@ -113,22 +115,22 @@ class MessageLog:
 
         return observe
 
-    def take(self) -> tuple[dict[Channel, Record], LogTimes]:
-        """Wait for the helper, return the records and what they took, and begin anew."""
+    def take_digests(self) -> tuple[dict[Channel, ChannelRecord], DigestTimes]:
+        """Wait for the helper, return the records and the time they took, and begin anew."""
         helper_s = 0.0 if self._helper is None else self._helper.wait()
-        records, times = self._records, LogTimes(self._training_s, helper_s)
-        self._records = {channel: Record() for channel in CHANNELS}
+        records, times = self._records, DigestTimes(self._training_s, helper_s)
+        self._records = {channel: ChannelRecord() for channel in CHANNELS}
         self._training_s = 0.0
         return records, times
 
-    def seen(self) -> dict[Channel, Record]:
+    def digests_so_far(self) -> dict[Channel, ChannelRecord]:
         """Wait for the helper and return the records so far, which stay."""
         if self._helper is not None:
             self._helper.finish()
         return self._records
 
-    def restore(self, records: Mapping[Channel, Record]) -> None:
-        """Go on from records of an earlier life of the run."""
+    def restore_digests(self, records: Mapping[Channel, ChannelRecord]) -> None:
+        """Continue the records that a checkpoint held."""
         self._records = {channel: records[channel] for channel in CHANNELS}
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.cli import main
 from clicooper_hpc.runstore.attacks import read_findings, read_record
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.training.data_order import epoch_order
+from clicooper_hpc.training.batches import order_epoch_batches
 from clicooper_hpc.transport.kinds import Kind
 from clicooper_hpc.transport.tap import read_tap
 
@@ -118,7 +118,9 @@ def sent(run: Path, rank: int, kind: Kind) -> NDArray[np.float32]:
 
 def groups_of(scene: RecordedRun, epoch: int) -> NDArray[np.int64]:
     labels = scene.view(scene.party("trainer 1")).sub_labels
-    order = epoch_order(seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3)
+    order = order_epoch_batches(
+        seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3
+    )
     return np.concatenate([batch.ids for batch in order.batches])
 
 

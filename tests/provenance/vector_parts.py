@@ -19,9 +19,10 @@ from clicooper_hpc.provenance.tensors import CHUNK_BYTES, tensors_root
 from clicooper_hpc.runstore.rows_digest import rows_digest
 from clicooper_hpc.runstore.seal import IndexContent
 from clicooper_hpc.runstore.tables import TRAINING
-from clicooper_hpc.training.agenda import Agenda, TrainStep
-from clicooper_hpc.training.message_digests import Record, message_digest
-from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.events import TrainStep
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.message_digests import ChannelRecord, message_digest
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
 from clicooper_hpc.transport.header import Header, pack
 from clicooper_hpc.transport.kinds import DType, Kind
 
@@ -189,7 +190,7 @@ def _tensors() -> Vector:
 
 
 def _messages() -> Vector:
-    record = Record()
+    record = ChannelRecord()
     sent = []
     for micro_batch, values in enumerate(([0.0, 1, 2, 3, 4, 5], [-1.0, 0.5])):
         payload = np.array(values, "<f4").tobytes()
@@ -201,7 +202,7 @@ def _messages() -> Vector:
     return {
         "messages": sent,
         "flow": record.flow().model_dump(),
-        "no_messages": Record().flow().model_dump(),
+        "no_messages": ChannelRecord().flow().model_dump(),
     }
 
 
@@ -225,7 +226,7 @@ def _rows() -> Vector:
 
 
 def _data_order() -> Vector:
-    agenda = Agenda(
+    plan = RunPlan(
         seed=1,
         epochs=1,
         batch_size=2,
@@ -234,9 +235,14 @@ def _data_order() -> Vector:
         validation_rows=0,
         evaluate_every=0,
         cached=True,
+        segments=1,
+        micro_batches=1,
+        schedule="1f1b",
+        coupling="backprop",
+        rates=LearningRateSchedule(0.1),
         stages=1,
     )
-    steps = [event for event in agenda.events() if isinstance(event, TrainStep)]
+    steps = [event for event in plan.planned_events() if isinstance(event, TrainStep)]
     return {
         "steps": [
             {
@@ -246,7 +252,7 @@ def _data_order() -> Vector:
             }
             for one in steps
         ],
-        "digest": next(stage_orders(agenda)).hex,
+        "digest": next(plan_stage_orders(plan)).hex,
     }
 
 

@@ -15,7 +15,7 @@ from mpirun import mpirun
 from start import start, train
 
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.runstore.buffer import EarlierRows
+from clicooper_hpc.runstore.buffer import KeptRows
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
@@ -204,9 +204,7 @@ def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
         "run_id": str(run.attrs["run_id"]),
         "rank": 1,
     }
-    with ShardWriter(
-        run.folder.shard(1), TRAINER_TABLES, attributes, earlier=EarlierRows(kept, {})
-    ):
+    with ShardWriter(run.folder.shard(1), TRAINER_TABLES, attributes, earlier=KeptRows(kept, {})):
         pass
     done = resume(copy, RANKS)
     assert done.returncode == 2, done.stderr
@@ -321,7 +319,7 @@ def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> 
         "run_id": str(run.attrs["run_id"]),
         "rank": 0,
     }
-    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=EarlierRows(kept, {})):
+    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=KeptRows(kept, {})):
         pass
     done = resume(copy, RANKS)
     assert done.returncode == 4, done.stderr

@@ -14,7 +14,7 @@ from clicooper_hpc.attacks.harness.result import AttackResult
 from clicooper_hpc.attacks.harness.share import FAILED, Cell
 from clicooper_hpc.attacks.harness.table import Line, aggregate, strongest, table_text
 from clicooper_hpc.errors import ExitCode, RunFolderError
-from clicooper_hpc.run.environment import versions
+from clicooper_hpc.run.environment import environment_versions
 from clicooper_hpc.runstore.attacks import AttackRecord
 from clicooper_hpc.runstore.h5 import Attribute
 
@@ -33,7 +33,7 @@ _OWN = frozenset({"created", "share"})
 
 def library_versions() -> dict[str, str]:
     """Return the versions of what attacks compute with, as attributes ``NAME_version``."""
-    found = {**versions(), "sklearn": metadata.version("scikit-learn")}
+    found = {**environment_versions(), "sklearn": metadata.version("scikit-learn")}
     return {f"{name}_version": version for name, version in found.items()}
 
 

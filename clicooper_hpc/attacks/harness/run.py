@@ -33,7 +33,7 @@ from clicooper_hpc.attacks.harness.share import Cell, attempt, cells_of, deal
 from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.attacks.harness.view import View
 from clicooper_hpc.errors import ExitCode, UsageError
-from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
+from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attacks import ArrayKey, AttackRecord, write_record
 from clicooper_hpc.runstore.h5 import Attribute
 from clicooper_hpc.runstore.reader import open_run
@@ -81,7 +81,7 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     world = start_ranks()
     try:
         with world:
-            plan = agree(world, lambda: _plan(path, options), deadline_s=PREPARE_S, tell=tell)
+            plan = agree(world, lambda: _plan(path, options), deadline_s=PREPARE_S, report=tell)
             record = _carry_out(plan, options, world.rank, world.size)
             records = gather_records(world, record)
             shown = agree(
@@ -89,12 +89,12 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
                 lambda: ("", ExitCode.DONE) if records is None else _finish(plan, options, records),
                 # Ranks whose findings are taken early wait here for the slowest.
                 deadline_s=ATTACKS_S,
-                tell=tell,
+                report=tell,
             )
     except AgreedFailure as failure:
         return "", ExitCode(failure.code)
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        end_all(world, error, tell=tell)
+        abort_unagreed(world, error, report=tell)
     return shown
 
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from clicooper_hpc.pipeline.schedule import Action
 from clicooper_hpc.pipeline.simulator import Simulation, TimedOp, TimedSend
 
-__all__ = ["render_grid"]
+__all__ = ["render_schedule_grid"]
 
 _MOST_BLOCKS = 4
 _LEAST_WIDTH = 40
 _IDLE = "."
 
 
-def render_grid(simulation: Simulation, *, owner: bool = True, width: int = 100) -> str:
+def render_schedule_grid(simulation: Simulation, *, owner: bool = True, width: int = 100) -> str:
     """Return the lanes of a simulation as text.
 
     Time is drawn to scale, rounded to columns. Where the labels do not fit into one line the

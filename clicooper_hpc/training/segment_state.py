@@ -1,4 +1,4 @@
-"""The whole state of a segment between two steps as named tensors: what checkpoints hold.
+"""The whole state of a segment between two steps, as named tensors: what checkpoints hold.
 
 Names: ``weights/NAME`` (as in the segment's ``state_dict``); under ``training/`` what only training
 needs: ``training/head/NAME`` (local head, one-way only) and ``training/optimizer/INDEX/KEY``
@@ -15,7 +15,7 @@ from torch import Tensor
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 
-__all__ = ["TRAINING", "WEIGHTS", "export_state", "import_state", "segment_weights"]
+__all__ = ["TRAINING", "WEIGHTS", "export_segment_state", "import_segment_state", "segment_weights"]
 
 WEIGHTS = "weights/"
 TRAINING = "training/"
@@ -28,7 +28,7 @@ def segment_weights(runtime: SegmentRuntime) -> dict[str, Tensor]:
     return _copied(runtime.segment.layers.state_dict())
 
 
-def export_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
+def export_segment_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
     """Return copies on the CPU of all that the next step depends on."""
     state = {f"{WEIGHTS}{name}": value for name, value in segment_weights(runtime).items()}
     if runtime.head is not None:
@@ -41,8 +41,10 @@ def export_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
     return state
 
 
-def import_state(runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Bring ``runtime`` to the state that `export_state` returned.
+def import_segment_state(
+    runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where: str
+) -> None:
+    """Bring ``runtime`` to the state that `export_segment_state` returned.
 
     Raises
     ------

@@ -1,0 +1,129 @@
+"""The index ``run.h5`` over the life of one start: made or continued, then finished."""
+
+from __future__ import annotations
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.owner.card import card_of, entries_of
+from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
+from clicooper_hpc.owner.loop import Conclusion
+from clicooper_hpc.owner.setup import Preparation
+from clicooper_hpc.run.build import build_run_plan, check_run_plan
+from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
+from clicooper_hpc.run.network import Network
+from clicooper_hpc.run.results import log_results, results_of_scores
+from clicooper_hpc.runstore.checkpoints import drop_newer
+from clicooper_hpc.runstore.folder import RunFolder
+from clicooper_hpc.runstore.index import (
+    PipelineText,
+    PrivacyText,
+    create_index,
+    finish_index,
+    header_of,
+    note_restart,
+)
+from clicooper_hpc.runstore.private import PrivateFolder
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.seal import IndexContent
+from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.transport.world import World
+
+__all__ = ["RunIndex"]
+
+
+class RunIndex:
+    """The owner's index of one run; nothing is written before one of the first two methods."""
+
+    def __init__(self, job: Job, folder: RunFolder, preparation: Preparation) -> None:
+        self._job = job
+        self._folder = folder
+        self._preparation = preparation
+
+    @property
+    def created(self) -> str:
+        """When the run began (ISO 8601, UTC), at its first start."""
+        return self._header.created
+
+    def create_index(self, world: World, network: Network, run_id: str) -> None:
+        """Look for mistakes a last time, then write ``run.h5`` as far as it is known.
+
+        Raises
+        ------
+        UsageError, EnvironmentUnfitError
+            See `check_run_plan`; nothing has been sent of any sample.
+        """
+        contract, layout = self._preparation.contract, network.layout
+        segments = len(layout.segments)
+        plan = build_run_plan(self._job, contract, self._preparation.sub_labels, segments)
+        check_run_plan(self._job, plan, layout, contract)
+        card = card_of(self._job, self._preparation)
+        self._header = index_header(world, self._job, run_id)
+        self._pipeline = index_pipeline(plan, layout, network.model)
+        single = self._job.output.layout == "single"
+        create_index(
+            self._folder.index,
+            self._header,
+            tables={0: OWNER_TABLES, **dict.fromkeys(range(1, world.size), TRAINER_TABLES)},
+            # Nothing of a single file's structure may change while all ranks write it.
+            rows=index_row_counts(plan) if single else None,
+            pipeline=self._pipeline,
+            privacy=PrivacyText(entries_of(card), card.text()),
+        )
+
+    def continue_index(self, run: Run, point: RestartPoint) -> None:
+        """Take over what stands in the index of ``run``, and count the restart.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            The index cannot be written.
+        """
+        # What is signed already says how often the run was started again.
+        more = 0 if point.is_closed else 1
+        self._pipeline = PipelineText(
+            cuts=tuple(int(cut) for cut in run.pipeline["cuts"]),
+            schedule=str(run.pipeline["schedule"]),
+            layer_names=tuple(run.pipeline["layer_names"]),
+        )
+        self._header = header_of(run.attrs, run.hosts, more_restarts=more)
+        # Rows are about to be cut there, and nothing newer is of any use without its rows.
+        drop_newer(run.folder.path, point.step)
+        if more:
+            note_restart(run.folder.index, self._header.restarts)
+
+    def conclude_index(self, private: PrivateFolder, final: FinalScores) -> Conclusion:
+        """Fix what the index will say at the end, so that it can be signed while all ranks run.
+
+        Once for the same delivered segments: a restart signs the same figures, not a second wall
+        time.
+        """
+        final = keep_final_scores(private, final)
+        promised = card_of(self._job, self._preparation)
+        card = card_of(
+            self._job, self._preparation, clean=final.clean.model, released=final.released
+        )
+        self._card = PrivacyText(entries_of(card), card.text())
+        self._results = results_of_scores(final)
+        content = IndexContent(
+            attrs=self._header.attributes(),
+            hosts=self._header.hosts,
+            cuts=self._pipeline.cuts,
+            schedule=self._pipeline.schedule,
+            layer_names=self._pipeline.layer_names,
+            privacy=self._card.card,
+            promised=promised.text(),
+            card=self._card.text,
+            results={name: result.value for name, result in self._results.items()},
+            scales=[
+                range(len(self._header.hosts)),
+                range(len(self._pipeline.layer_names)),
+                range(1, len(self._pipeline.cuts) + 1),
+            ],
+        )
+        figures = {name: float(result.value) for name, result in self._results.items()}
+        return Conclusion(figures, content.seal())
+
+    def finish_index(self) -> None:
+        """Write what the run ended with; the mark of a complete run is the last thing written."""
+        finish_index(self._folder.index, results=self._results, privacy=self._card)
+        log_results(self._results)
