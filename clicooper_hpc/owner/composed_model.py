@@ -83,6 +83,8 @@ class ComposedModel:
                 number,
                 kind=Kind.SEGMENT,
                 step=step,
+                # What the ordered segment can need at most: a trainer cannot fill the owner's
+                # memory.
                 limit_bytes=delivery_limit(layers),
                 deadline_s=wait_s,
             )

@@ -16,6 +16,7 @@ from clicooper_hpc.runstore.private import PrivateFolder
 
 __all__ = ["FinalScores", "keep_final_scores"]
 
+# Private until the run is complete; the name is that of all runs so far.
 _FILE = "ending.json"
 
 
@@ -39,6 +40,7 @@ def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores
     EnvironmentUnfitError
         They cannot be kept.
     """
+    # Wall time and scores are signed: a second pass would sign another time for the same run.
     if _FILE in private:
         try:
             kept = _parse_scores(json.loads(private.read(_FILE)))
@@ -48,6 +50,7 @@ def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores
                 where=str(private.path / _FILE),
                 remedy="Bring back the file the run wrote.",
             ) from None
+        # Of other segments they are left over from a stage that was trained again.
         if kept.segments == final.segments:
             return kept
     # repr of a float reads back to the bit, and json writes repr; nan too.

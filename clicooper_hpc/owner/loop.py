@@ -38,7 +38,7 @@ from clicooper_hpc.transport.meter import Meter
 from clicooper_hpc.transport.receiver import Receiver
 from clicooper_hpc.transport.sender import Sender
 
-__all__ = ["Conclusion", "Owner", "OwnerLinks", "StepNews"]
+__all__ = ["Conclusion", "Owner", "OwnerLinks", "ReportedStep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class StepNews:
+class ReportedStep:
     """What the last trainer reported of one step."""
 
     step: int
@@ -75,7 +75,7 @@ class Owner:
     ----------
     model
         Takes the delivered segments, and scores them.
-    news
+    on_step
         Called once per finished step, for progress.
     conclude
         Called once after the last delivery, with the scores on clean and on released rows and the
@@ -91,7 +91,7 @@ class Owner:
         links: OwnerLinks,
         desk: ReleaseGate,
         model: ComposedModel,
-        news: Callable[[StepNews], None],
+        on_step: Callable[[ReportedStep], None],
         conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
         log_operator: LogOperator | None,
     ) -> None:
@@ -103,7 +103,7 @@ class Owner:
         self._links = links
         self._desk = desk
         self._model = model
-        self._news = news
+        self._on_step = on_step
         self._conclude = conclude
         self._log_operator = log_operator
         #: Steps whose report has not come yet, oldest first.
@@ -111,7 +111,7 @@ class Owner:
         self._first = 0
         self._stop_reported = False
 
-    def run(self, point: RestartPoint) -> Stopped | None:
+    def run_owner(self, point: RestartPoint) -> Stopped | None:
         """Carry out the plan from ``point`` on.
 
         Returns
@@ -123,18 +123,20 @@ class Owner:
         # before a row leaves.
         if self._log_operator is not None:
             self._log_operator.begin(point)
-        self._restore(point)
+        self._restore_owner(point)
         for event in self._plan.planned_events(point.step):
             if isinstance(event, TrainStep):
                 continues = self._services.stop_token.pass_stop_token(
                     event.step, reported=self._stop_reported
                 )
+                # All reports first: with none under way the state of every rank is that of one
+                # step.
                 if not continues:
                     self._take_reports(wait=True)
                     if self._checkpoints.is_checkpoint_due(event.step):
-                        self._save(event.step)
+                        self._save_owner(event.step)
                     return self._checkpoints.stopped_after(event.step)
-                self._train_step(event)
+                self._release_step(event)
             else:
                 self._take_reports(wait=True)
                 self._handle_event(event)
@@ -143,20 +145,21 @@ class Owner:
     def _handle_event(self, event: Event) -> None:
         """Do what happens when all steps so far are done."""
         if isinstance(event, ValidationStep):
-            self._validate(event)
+            self._release_validation(event)
         elif isinstance(event, DeliveryEvent):
             self._take_delivery(event)
+        # Due or not is the same on every rank, so none waits for one that does not save.
         elif isinstance(event, SaveEvent):
             if self._checkpoints.is_checkpoint_due(event.step):
-                self._save(event.step)
+                self._save_owner(event.step)
         elif isinstance(event, StageEnd) and self._log_operator is not None:
             self._log_operator.end(event)
 
-    def _restore(self, point: RestartPoint) -> None:
+    def _restore_owner(self, point: RestartPoint) -> None:
         """Bring this rank to ``point``; at the start there is nothing to list or to send again."""
         self._checkpoints.restart_after(point.step, point.proved_step)
         self._first = point.step
-        for split, ids in self._plan.samples_sent_before(point.step).items():
+        for split, ids in self._plan.planned_samples_sent(point.step).items():
             self._desk.list_again(split, ids)
         # Trainer 1's cache is in no checkpoint, so that its disk holds no second copy of the
         # release: the owner makes the same bits again.
@@ -164,9 +167,9 @@ class Owner:
         for split, parts in groupby(resends, key=lambda one: one.split):
             mine, several = list(parts), self._plan.micro_batches
             for start in range(0, len(mine), several):
-                self._send_again(split, mine[start : start + several])
+                self._resend_rows(split, mine[start : start + several])
 
-    def _send_again(self, split: str, resends: Sequence[Resend]) -> None:
+    def _resend_rows(self, split: str, resends: Sequence[Resend]) -> None:
         """Send the very bits that left before: the gate compares them with their receipts.
 
         Several messages at once, for the front works in blocks of a fixed size.
@@ -178,7 +181,7 @@ class Owner:
             self._links.release.send(part, Kind.RELEASE, resend.step, 0)
             first += len(resend.ids)
 
-    def _save(self, step: int) -> None:
+    def _save_owner(self, step: int) -> None:
         progress = StageProgress(0, {})
         if self._log_operator is not None:
             progress = self._log_operator.stage_progress()
@@ -189,17 +192,20 @@ class Owner:
             step, {rank_file(0): pack_tensors(*progress.pack_progress())}
         )
 
-    def _train_step(self, event: TrainStep) -> None:
+    def _release_step(self, event: TrainStep) -> None:
         meter = Meter(self._world)
         start = time.perf_counter()
         forward_s = 0.0
         parts = self._plan.planned_micro_batches(len(event.batch.sub_labels))
         if event.from_owner:
             batches = [event.batch.ids[part.start : part.stop].reshape(-1) for part in parts]
+            # Already flat: groups of averaged samples travel as single rows, which trainer 1
+            # averages.
             forward_s = self._send("train", event.step, batches)
         self._unreported.append(event)
         if self._log_operator is not None:
             self._log_operator.count(event.batch.ids.size)
+        # What has come only: while trainers work on this step the owner makes the rows of the next.
         self._take_reports(wait=False)
         # A request to stop travels back with a report: the further the owner is ahead of the last
         # one, the later it is followed.
@@ -237,6 +243,7 @@ class Owner:
             self._links.release.send(part, Kind.RELEASE, step, micro_batch)
             first += len(ids)
         if not self._is_closed:
+            # After the send, so the table never speaks of more than left.
             self._writer.append("releases", self._desk.row(split, step, whole))
         return compute_s
 
@@ -255,11 +262,12 @@ class Owner:
         self._links.report.release(message)
         self._stop_reported = self._stop_reported or bool(stop_asked)
         rows = len(event.batch.ids.reshape(-1))
+        # The first report shows that every rank has loaded its libraries and done a step.
         if event.step == self._first:
             self._services.tighten_deadline()
-        self._news(StepNews(event.step, event.epoch, loss, accuracy, rows))
+        self._on_step(ReportedStep(event.step, event.epoch, loss, accuracy, rows))
 
-    def _validate(self, event: ValidationStep) -> None:
+    def _release_validation(self, event: ValidationStep) -> None:
         parts = self._plan.planned_micro_batches(len(event.ids))
         batches = [event.ids[part.start : part.stop] for part in parts]
         if event.from_owner:
@@ -295,10 +303,12 @@ class Owner:
             )
         self._writer.flush()
         self._desk.keep_receipts()
+        # Trainers wait for this, with the long limit of an evaluation.
         self._world.broadcast_bytes(b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=wait_s)
         if event.final:
             conclusion = self._conclude(clean, released, roots)
             if self._log_operator is not None:
+                # Taken last: the seal covers every row, and none may follow what is signed.
                 tables = owner_tables_digest(self._writer.take_seal(), conclusion.seal)
                 self._log_operator.deliver(roots, conclusion.results, tables.hex)
 

@@ -66,6 +66,7 @@ def counted_layout_costs(
     row = [
         float(f) + 8.0 * float(np.prod(shape)) for f, shape in zip(flops, shapes[1:], strict=True)
     ]
+    # All ranks alike, so that the cuts are a function of the job: the same for every auditor.
     return np.tile(np.asarray(row, dtype=np.float64), (segments, 1))
 
 
@@ -85,21 +86,24 @@ def measured_layout_costs(
         x = torch.zeros((rows, *input_shape), device=device)
         for index, layer in enumerate(model):
             layer.to(device)
+            # One layer at a time: its backward must not run on into the layers before it.
             x = x.detach().requires_grad_()
-            _finish(device)
+            _wait_for_device(device)
             start = time.perf_counter()
             y = layer(x)
             y.sum().backward()
-            _finish(device)
+            _wait_for_device(device)
             times[repeat, index] = time.perf_counter() - start
             x = y
     for parameter in model.parameters():
+        # The measurement must leave nothing behind that training could see.
         parameter.grad = None
     model.to("cpu")
+    # Not the mean: the first pass also pays for loading kernels.
     return np.median(times, axis=0)
 
 
-def _finish(device: torch.device) -> None:
+def _wait_for_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -130,6 +134,7 @@ def make_layout(
     """
     shapes = tuple(layer_shapes(model, input_shape))
     if cuts is not None:
+        # Explicit cuts win over costs and limits: a restart and an audit cut where the run was cut.
         check_partition(cuts, len(model), segments)
         return Layout(tuple(cuts), shapes)
     if costs is None:

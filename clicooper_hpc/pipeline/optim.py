@@ -20,6 +20,8 @@ def build_optimizer(
     betas: tuple[float, float],
 ) -> torch.optim.Optimizer | None:
     """Return the optimizer of a segment, or None for a segment without parameters."""
+    # A segment of layers without weights (pooling, activation) is allowed; torch refuses an empty
+    # list.
     if not parameters:
         return None
     if name == "adamw":
@@ -47,6 +49,7 @@ def squared_gradient_norm(parameters: Iterable[nn.Parameter], start: float = 0.0
 def scale_gradients(parameters: Iterable[nn.Parameter], total_squared: float, limit: float) -> None:
     """Scale gradients in place so that a global norm of sqrt(total_squared) becomes <= limit."""
     norm = total_squared**0.5
+    # Gradients within the limit stay as they are, to the bit.
     if norm <= limit:
         return
     factor = limit / norm

@@ -56,6 +56,7 @@ def partition_layers(
         fails first is named; segment 1 is on rank 1).
     """
     segments, layers = costs.shape
+    # Measured times come from other ranks: NaN would pass every comparison below.
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
         raise ValueError("layer costs must be finite and not negative")
     _check_counts(layers, segments)
@@ -64,14 +65,17 @@ def partition_layers(
         if memory is None or memory.shape != (layers,) or len(limits) != segments:
             raise ValueError("limits need the memory of every layer and one limit per segment")
         span_bytes = _span_sums(memory)
+        # Before the recursion, which could only say that nothing fits, not which rank is short.
         _check_limits(span_bytes, limits)
         for row, limit in zip(span_costs, limits, strict=True):
             if limit is not None:
+                # A span that does not fit costs infinitely much: the same recursion then avoids it.
                 row[span_bytes > limit] = np.inf
 
     # slowest[s, i]: the best pace of ranks s .. when layer i is the first one left to them.
     slowest = np.full((segments + 1, layers + 1), np.inf)
     slowest[segments, layers] = 0.0
+    # From the last rank back, for the best of the rest must be known before a cut is chosen.
     for rank in range(segments - 1, -1, -1):
         worst = np.maximum(span_costs[rank], slowest[rank + 1])
         slowest[rank] = worst.min(axis=1)

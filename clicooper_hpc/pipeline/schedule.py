@@ -91,6 +91,7 @@ def one_f_one_b_schedule(segments: int, micro_batches: int) -> Schedule:
     """Alternate forward and backward: the bubble of GPipe, at most p - i activations in lane i."""
     _require_counts(segments, micro_batches)
     return tuple(
+        # At most m: a short last batch may have fewer micro-batches than the pipeline is deep.
         _one_f_one_b_lane(min(segments - 1 - index, micro_batches), micro_batches)
         for index in range(segments)
     )
@@ -154,6 +155,7 @@ def check_schedule_depth(segments: int, micro_batches: int) -> None:
     UsageError
         ``micro_batches < segments``; the message names both numbers.
     """
+    # It would run, but part of the pipeline would never have work: a mistake of the job.
     if micro_batches < segments:
         raise UsageError(
             f"{micro_batches} micro-batches cannot fill a pipeline of {segments} segments",
@@ -181,6 +183,8 @@ def check_schedule(schedule: Schedule) -> int:
     for segment, lane in enumerate(schedule, start=1):
         seen: set[Op] = set()
         for op in lane:
+            # Each kind of mistake is told apart: schedules are data, and may come from a test or a
+            # user.
             if op in seen:
                 raise ScheduleError(f"segment {segment} has {op} twice")
             if op not in expected:
@@ -200,14 +204,15 @@ def schedule_peaks(schedule: Schedule) -> tuple[int, ...]:
     A micro-batch is held from its forward to the end of its backward; without backwards, for the
     forward alone. This follows from the order of a lane, whatever anything costs.
     """
-    return tuple(_peak(lane) for lane in schedule)
+    return tuple(_lane_peak(lane) for lane in schedule)
 
 
-def _peak(lane: Sequence[Op]) -> int:
+def _lane_peak(lane: Sequence[Op]) -> int:
     held = peak = 0
     for op in lane:
         held += 1 if op.action is Action.FORWARD else -1
         peak = max(peak, held)
+    # Evaluation drops an activation as soon as it has been sent on.
     trained = any(op.action is Action.BACKWARD for op in lane)
     return peak if trained else min(peak, 1)
 

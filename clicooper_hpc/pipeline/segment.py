@@ -49,12 +49,15 @@ class Segment(nn.Module):
         self.seed = seed
         self.device = device
         self.precision = precision
+        # Found once: seeding costs time, and most layers draw nothing.
         self._random = [has_randomness(layer) for layer in layers]
 
     def forward(self, rows: Tensor, *, step: int, micro_batch: int) -> Tensor:
         """Map ``rows`` through all layers; ``step`` and ``micro_batch`` key the random numbers."""
         with self.autocast():
             for index, layer in enumerate(self.layers):
+                # Seeded layer by layer, not once a step: an audit replays all segments in one
+                # process, and a replay of another cut must draw the same masks.
                 if self.training and self._random[index]:
                     seed_layer(self.seed, step, micro_batch, self.first_layer + index, self.device)
                 rows = layer(rows)

@@ -163,11 +163,13 @@ def simulate(
     moved = True
     while moved:
         moved = False
+        # The owner first: it waits for nobody but free slots.
         while down[0].sent < micro_batches and down[0].send(down[0].sent, 0.0) is not None:
             moved = True
         for lane in lanes:
             while lane.advance():
                 moved = True
+    # Nothing moved in a whole round, and only moves can free others: what waits now waits for ever.
     waits = [wait for lane in lanes if (wait := lane.waits_for())]
     if waits:
         raise ScheduleError(f"the schedule deadlocks: {'; '.join(waits)}")
@@ -197,6 +199,7 @@ def simulate_required_slots(schedule: Schedule, coupling: Coupling) -> int:
     """
     micro_batches = check_schedule(schedule)
     even = [1.0] * len(schedule)
+    # Fewer than that would block a lane at its own peak.
     for slots in range(max(schedule_peaks(schedule)), micro_batches):
         try:
             simulate(

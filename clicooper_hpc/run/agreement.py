@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access
 from clicooper_hpc.transport.world import World
 
-__all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_failure"]
+__all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_agreement_failure"]
 
 _T = TypeVar("_T")
 #: Called with the rank that failed, the number of ranks, and one line.
@@ -25,9 +25,10 @@ class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
         self.code = code
 
 
-def print_failure(rank: int, size: int, message: str) -> None:
+def print_agreement_failure(rank: int, size: int, message: str) -> None:
     """Print one line of rank ``rank`` to standard error."""
     role = "owner" if rank == 0 else f"trainer {rank}"
+    # Not through logging: a rank's failure must show even before it is configured, and with -q.
     print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -36,7 +37,7 @@ def agree(
     action: Callable[[], _T],
     *,
     deadline_s: float,
-    report: FailureReporter = print_failure,
+    report: FailureReporter = print_agreement_failure,
 ) -> _T:
     """Do ``action`` on this rank and learn whether every rank's went well.
 
@@ -51,22 +52,28 @@ def agree(
         result = action()
     except ClicooperError as error:
         failure, code, message = error, int(error.exit_code), error.line()
+    # A folder or file of the user's that may not be read is no internal error of the package.
     except PermissionError as error:
         unfit = no_access(error)
         failure, code, message = error, int(unfit.exit_code), unfit.line()
     except Exception as error:  # noqa: BLE001 - a bug of ours: reported like an error, with its trace
         traceback.print_exc()
         failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
+    # Every rank takes part, failed or not: one that left here would leave the others waiting until
+    # their deadline.
     verdict = world.share_verdict(code, message, deadline_s=deadline_s)
+    # ``failure`` too: a failed rank must not go on, whatever the verdict says.
     if verdict.code or failure is not None:
         if world.rank == 0:
+            # One rank reports for all: N ranks with the same mistake in one job file would print it
+            # N times.
             report(verdict.rank, world.size, verdict.message)
         raise AgreedFailure(verdict.code or code)
     return result
 
 
 def abort_unagreed(
-    world: World, error: BaseException, *, report: FailureReporter = print_failure
+    world: World, error: BaseException, *, report: FailureReporter = print_agreement_failure
 ) -> NoReturn:
     """Report a failure that the ranks have not agreed on, once, and end every rank."""
     if isinstance(error, PermissionError):

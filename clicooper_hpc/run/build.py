@@ -45,6 +45,7 @@ def build_network(job: Job, contract: Contract) -> nn.Sequential:
         options=job.model.options,
         search_path=Path(job.folder),
     )
+    # A network that is no chain of layers fails here, on every rank and in `clicooper plan`.
     check_segmentable(model)
     return model
 
@@ -94,6 +95,7 @@ def build_layout(
         cuts=cuts if isinstance(cuts, list) else None,
         costs=costs,
         memory_gib=job.pipeline.memory_gib,
+        # Of a whole batch: GPipe holds the activations of all its micro-batches at once.
         live_rows=job.training.batch_size,
     )
 
@@ -109,6 +111,7 @@ def build_own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.S
 def build_channel_plan(job: Job, plan: RunPlan, contract: Contract) -> ChannelPlan:
     """Return the sizes of all channels."""
     return ChannelPlan(
+        # The largest, for buffers are made once and every micro-batch has to fit.
         rows=plan.largest_micro_batch,
         average_rows=job.training.average_rows,
         slots=plan.planned_slots(),
@@ -132,6 +135,7 @@ def check_run_plan(job: Job, plan: RunPlan, layout: Layout, contract: Contract) 
     check_capacity(sizes.payload(layout.shapes[0], sizes.average_rows), 1)
     for segment in range(1, plan.segments):
         check_capacity(sizes.payload(layout.input_shape(segment)), segment + 1)
+    # Only found out when the file is opened, which comes after all the work of preparing.
     if job.output.layout == "single":
         require_parallel_hdf5()
 
@@ -152,6 +156,7 @@ def build_runtime(
     training = job.training
     part = Segment(
         layout.layers_of(model, segment),
+        # Layers draw their random numbers by their place in the whole network, not in the segment.
         first_layer=span.start,
         seed=training.seed,
         device=device,
@@ -159,8 +164,11 @@ def build_runtime(
     )
     head = None
     if job.pipeline.coupling == "one-way" and not is_last:
+        # Seeded by where the segment ends, so that a head depends on the cut and not on the rank
+        # that holds it.
         head = local_head(layout.output_shape(segment), outputs, training.seed + span.stop)
         head.to(device)
+    # One optimizer for both: a local head is trained with its segment, but is never delivered.
     modules = [part] if head is None else [part, head]
     optimizer = build_optimizer(
         [parameter for module in modules for parameter in module.parameters()],

@@ -57,6 +57,8 @@ class RunContext:
     def context_services(self) -> RankServices:
         """Open the stop token's channels and return what both roles use; once per rank."""
         pipeline, limits = self.job.pipeline, self.job.checkpoint
+        # The owner alone looks for the file and at the clock: requests of other ranks travel back
+        # to it with the last trainer's report, and one busy file server is asked by one rank.
         if self.world.rank == 0:
             minutes = limits.stop_after_min
             self.stops.watch_stop_file(self.folder.path, None if minutes is None else 60 * minutes)
@@ -70,6 +72,8 @@ class RunContext:
                 self.folder.path,
                 run_id=self.run_id,
                 keep=limits.keep,
+                # Not the limit of a step: every rank writes to the same file system, which may take
+                # long.
                 wait_s=pipeline.startup_timeout_s,
             ),
             stop_token=StopToken(

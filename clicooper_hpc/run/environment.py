@@ -33,6 +33,7 @@ def environment_commit() -> str:
 
     With "-dirty" behind it where files differ from that commit.
     """
+    # Of the checkout this file lies in, whatever folder the run was started from.
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return ""
@@ -41,6 +42,7 @@ def environment_commit() -> str:
             ["git", "-C", str(folder), *_DESCRIBE],
             capture_output=True,
             text=True,
+            # A file system that hangs must not hold up a run for the sake of a version.
             timeout=10,
             check=True,
         )

@@ -50,6 +50,7 @@ def index_pipeline(plan: RunPlan, layout: Layout, model: nn.Sequential) -> Pipel
 
 def index_row_counts(plan: RunPlan) -> dict[str, int]:
     """Return how many rows each table will have at most, for files laid out in advance."""
+    # At 0 first: a table must be laid out even if the run never writes to it.
     counts = dict.fromkeys((table.name for table in (*OWNER_TABLES, *TRAINER_TABLES)), 0)
     for event in plan.planned_events():
         if isinstance(event, TrainStep):
@@ -65,6 +66,7 @@ def index_row_counts(plan: RunPlan) -> dict[str, int]:
     stages = len(plan.stage_bounds) - 1
     if stages:
         order = LedgerOrder(plan.segments, stages)
+        # The order of ledger entries is a formula of segments and stages, so their number is known.
         counts["ledger"] = order.size
         counts["proving"] = stages
         counts["checkpoints"] = counts["heads"] = len(order.checkpoint_sizes())

@@ -53,7 +53,7 @@ def keep_trainer_rows(
     """
     signed = bounds[proved]
     # Messages and heads of a stage are written when it is proved: none lie between.
-    kept = _chosen(
+    kept = _keep_chosen(
         tables,
         {
             STEPS.name: lambda rows: rows["step"] < max(step, signed),
@@ -63,8 +63,10 @@ def keep_trainer_rows(
             HEADS.name: lambda rows: rows["size"] <= ledger,
         },
     )
+    # The next proof covers the rows since the last one, so the seal has to begin with those that
+    # stay.
     unsealed = {
-        name: _where(kept[name], kept[name]["step"] >= signed)
+        name: _keep_where(kept[name], kept[name]["step"] >= signed)
         for name in (STEPS.name, TRAINING.name)
         if name in kept
     }
@@ -83,15 +85,17 @@ def keep_owner_rows(
 
     ``order`` None: without provenance.
     """
+    # The delivery is the last entry: with it the owner's tables are signed.
     closed = order is not None and ledger == order.size
-    validated = plan.total_steps + plan.validation_steps_before(step)
+    validated = plan.total_steps + plan.planned_validation_steps(step)
 
     def released(rows: Rows) -> _Mask:
         at: _Mask = rows["step"]
+        # Validation steps are numbered behind the last training step, hence two ranges.
         return (at < step) | ((at >= plan.total_steps) & (at < validated))
 
     # Once the results are signed, nothing of what they were computed from may go.
-    kept = _chosen(
+    kept = _keep_chosen(
         tables,
         {
             STEPS.name: lambda rows: (rows["step"] < step) | closed,
@@ -109,15 +113,15 @@ def keep_owner_rows(
     return KeptRows(kept, {name: rows for name, rows in kept.items() if name in sealed})
 
 
-def _chosen(
+def _keep_chosen(
     tables: Mapping[Table, Rows], rules: Mapping[str, Callable[[Rows], Any]]
 ) -> dict[str, Rows]:
     return {
-        table.name: _where(rows, rules[table.name](rows))
+        table.name: _keep_where(rows, rules[table.name](rows))
         for table, rows in tables.items()
         if table.name in rules
     }
 
 
-def _where(rows: Rows, mask: Any) -> Rows:
+def _keep_where(rows: Rows, mask: Any) -> Rows:
     return {name: values[mask] for name, values in rows.items()}

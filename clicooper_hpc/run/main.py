@@ -25,6 +25,7 @@ from clicooper_hpc.transport.world import World
 __all__ = ["resume_run", "run_job"]
 
 _log = logging.getLogger(__name__)
+# No job file has been read yet that could set a limit.
 _STARTUP_S = 600.0
 
 
@@ -50,11 +51,12 @@ def run_job(
         folder = (output or Path("runs") / path.stem).resolve()
         if resume and can_restart(folder):
             return _request_restart(folder, world, lambda _: job)
+        # A run killed before anything left its owner has no run.h5, and its folder is in the way.
         if resume:
             clear_unbegun(folder)
         return RunRequest(job, folder)
 
-    return _run_on_rank(find, stops, quiet=quiet)
+    return _run_main(find, stops, quiet=quiet)
 
 
 def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], quiet: bool) -> int:
@@ -66,7 +68,7 @@ def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], qui
     def find(world: World) -> RunRequest | None:
         return _request_restart(path.resolve(), world, lambda began: changed(began, overrides))
 
-    return _run_on_rank(find, stops, quiet=quiet)
+    return _run_main(find, stops, quiet=quiet)
 
 
 def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> RunRequest | None:
@@ -77,6 +79,7 @@ def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> R
     from clicooper_hpc.run.restart import check_restart_job, job_to_restart
 
     path = path.parent if path.name == "run.h5" else path
+    # The job as it began, for that is what was signed; how it is carried out may have changed.
     began = job_to_restart(path, world.size)
     if began is None:
         _log.info("the run is complete: %s", path)
@@ -88,22 +91,26 @@ def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> R
     )
 
 
-def _run_on_rank(
+def _run_main(
     find: Callable[[World], RunRequest | None], stops: StopRequests, *, quiet: bool
 ) -> int:
     """Start MPI, let rank 0 ``find`` what to do, do it; return this rank's exit code."""
+    # Before the job is read: a job file with a mistake must be reported once, which ranks can only
+    # agree on over MPI.
     world = start_mpi()
     check_world(world)
     _configure_logging(world.rank, world.size, quiet=quiet)
     try:
+        # Rank 0 alone reads the job file: other hosts may see another version of it, or none.
         mine = agree(world, lambda: None if world.rank else find(world), deadline_s=_STARTUP_S)
-        payload = b"" if mine is None else mine.to_bytes()
+        payload = b"" if mine is None else mine.encode_request()
         shared = world.broadcast_bytes(
             None if world.rank else payload, limit_bytes=2**20, deadline_s=_STARTUP_S
         )
+        # Nothing to do is no failure: scripts start a complete run again and expect exit code 0.
         if not shared:
             return ExitCode.DONE
-        request = RunRequest.from_bytes(shared)
+        request = RunRequest.decode_request(shared)
         # Only now: it loads torch, and a mistake in the job is said sooner without it.
         from clicooper_hpc.run.start import train_run
 

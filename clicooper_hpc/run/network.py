@@ -56,6 +56,7 @@ def agree_on_network(
     if cuts is None:
         cuts = _agree_on_cuts(world, job, model, contract, device)
     cuts = check_partition(cuts, len(model), world.size - 1)
+    # Every rank makes the layout anew from the cuts, so only numbers travel.
     layout = build_layout(job.cut_at(cuts), model, contract, world.size - 1)
     return Network(model, layout, device)
 
@@ -95,7 +96,7 @@ def _agree_on_cuts(
             return None
         return build_layout(job, model, contract, world.size - 1, costs)
 
-    # One rank cuts and tells the others: measured times differ, and so would their cuts.
+    # One rank cuts for all: measured times differ, and so would the cuts.
     layout = agree(world, cut, deadline_s=startup_s)
     payload = None if layout is None else json.dumps(layout.cuts).encode()
     cuts: list[int] = json.loads(

@@ -10,7 +10,7 @@ from clicooper_hpc.fronts.operations import TEMPER
 from clicooper_hpc.owner.composed_model import ComposedModel
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
-from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, StepNews
+from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, ReportedStep
 from clicooper_hpc.owner.setup import Preparation
 from clicooper_hpc.provenance.statements import RunStatement
 from clicooper_hpc.provenance.tensors import tensors_root
@@ -38,10 +38,10 @@ def assemble_owner_role(
     preparation: Preparation,
     *,
     documents: OwnerDocuments,
-    news: Callable[[StepNews], None],
+    on_step: Callable[[ReportedStep], None],
     conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
 ) -> Owner:
-    """Open the owner's channels and return its role; ``news`` and ``conclude`` as in `Owner`."""
+    """Open the owner's channels and return its role; ``on_step`` and ``conclude`` as in `Owner`."""
     world, job, plan, layout = context.world, context.job, context.plan, context.layout
     sizes = build_channel_plan(job, plan, context.contract)
     links = OwnerLinks(
@@ -63,6 +63,7 @@ def assemble_owner_role(
     )
     log_operator = None
     if context.signers is not None:
+        # The owner signs hand-off 0, so it digests what leaves as trainer 1 digests what comes.
         log = MessageLog(plan.total_steps, helper=world.cores > 1)
         links.release.observer = log.digest_observer("forward_out")
         log_operator = LogOperator(
@@ -71,7 +72,7 @@ def assemble_owner_role(
             log=log,
             writer=context.writer,
             settings=LogOperatorSettings(
-                run=_run_statement(context, context.signers, documents),
+                run=_assemble_run_statement(context, context.signers, documents),
                 identity=context.signers.credentials.identity,
                 trainers=context.signers.keys[1:],
                 wait_s=job.pipeline.startup_timeout_s,
@@ -89,19 +90,20 @@ def assemble_owner_role(
             held_out=preparation.held_out,
             temperature=None if preparation.front.provenance.spent is None else TEMPER,
         ),
-        news=news,
+        on_step=on_step,
         conclude=conclude,
         log_operator=log_operator,
     )
 
 
-def _run_statement(
+def _assemble_run_statement(
     context: RunContext, signers: Signers, documents: OwnerDocuments
 ) -> RunStatement:
     model, layout = context.model, context.layout
     initial: list[str] = []
     for segment in range(len(layout.segments)):
         state = layout.layers_of(model, segment).state_dict()
+        # Trainers compare these with the weights they built: nobody can start from others unseen.
         initial.append(tensors_root(pack_tensors(state, {})).hex)
     return RunStatement(
         run_id=context.run_id,

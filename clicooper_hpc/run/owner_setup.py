@@ -48,6 +48,7 @@ class OwnerSetup:
         if JOB_FOLDER not in self._private:
             # Where the job's key files and modules are found again; not for everybody to know.
             self._private.write(JOB_FOLDER, job.folder.encode())
+        # Everything that can fail on the owner's side fails here, before anything was sent.
         self._preparation = prepare(job, self._private)
         self.index = RunIndex(job, folder, self._preparation)
 
@@ -61,7 +62,7 @@ class OwnerSetup:
         self._preparation.desk.authorise_labels()
         return self._preparation.sub_labels.tobytes()
 
-    def check_promise(self, run: Run) -> None:
+    def check_owner_promise(self, run: Run) -> None:
         """Compare with what ``run`` promised when it began.
 
         Raises
@@ -91,15 +92,15 @@ class OwnerSetup:
                 remedy="Bring back the data and files the run began with.",
             )
 
-    def announce(self) -> None:
+    def announce_owner_promise(self) -> None:
         """Log the privacy card: what is promised, before anything leaves."""
         for line in card_of(self._job, self._preparation).lines():
             _log.info("%s", line)
 
-    def train(
+    def train_owner(
         self, context: RunContext, point: RestartPoint, *, quiet: bool, started: float
     ) -> Stopped | None:
-        """Play the owner's role, see `Owner.run`; ``started`` is the run's start, monotonic."""
+        """Play the owner's role, see `Owner.run_owner`; ``started``: the start, monotonic."""
         card = card_of(self._job, self._preparation)
         progress = Progress(
             context.plan.total_steps,
@@ -112,23 +113,23 @@ class OwnerSetup:
             owner = assemble_owner_role(
                 context,
                 self._preparation,
-                documents=OwnerDocuments(card.text(), self.index.created),
-                news=progress,
+                documents=OwnerDocuments(card.text(), self.index.index_created),
+                on_step=progress,
                 conclude=lambda clean, released, roots: self.index.conclude_index(
                     self._private,
                     FinalScores(clean, released, time.monotonic() - started, tuple(roots)),
                 ),
             )
-            return owner.run(point)
+            return owner.run_owner(point)
 
-    def close(self) -> None:
+    def close_owner_data(self) -> None:
         """Close the data set."""
         self._preparation.data.close()
 
-    def write_results(self) -> None:
+    def write_owner_results(self) -> None:
         """Finish the index of a run that has come to its end, and log its results."""
         self.index.finish_index()
-        self.close()
+        self.close_owner_data()
         _log.info("run folder: %s (clicooper inspect %s)", self._folder.path, self._folder.path)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from clicooper_hpc.owner.loop import StepNews
+from clicooper_hpc.owner.loop import ReportedStep
 
 __all__ = ["Progress"]
 
@@ -18,14 +18,14 @@ _log = logging.getLogger("clicooper_hpc.run.progress")
 
 
 class Progress:
-    """Takes the news of each finished step.
+    """Shows each finished step.
 
     Parameters
     ----------
     total_steps, epochs
         Length of the run.
     note
-        What stands beside the loss all the time, such as the run's epsilon.
+        What is shown beside the loss, such as the run's epsilon.
     quiet
         Say nothing.
     done
@@ -41,7 +41,7 @@ class Progress:
         self._rows = 0
         self._losses: list[float] = []
         self._epoch = 0
-        self._start = self._said = time.monotonic()
+        self._start = self._logged = time.monotonic()
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
@@ -56,22 +56,22 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._finish_epoch()
+        self._log_epoch_progress()
         self._bar.close()
 
-    def __call__(self, news: StepNews) -> None:
+    def __call__(self, step: ReportedStep) -> None:
         """Note one finished step."""
-        if news.epoch != self._epoch:
-            self._finish_epoch()
-            self._epoch = news.epoch
-        self._losses.append(news.loss)
-        self._rows += news.rows
+        if step.epoch != self._epoch:
+            self._log_epoch_progress()
+            self._epoch = step.epoch
+        self._losses.append(step.loss)
+        self._rows += step.rows
         if not self._bar.disable:
             rate = self._rows / max(time.monotonic() - self._start, 1e-9)
-            self._bar.set_postfix_str(f"loss {news.loss:.3f}, {rate:.0f} samples/s, {self._note}")
+            self._bar.set_postfix_str(f"loss {step.loss:.3f}, {rate:.0f} samples/s, {self._note}")
             self._bar.update()
 
-    def _finish_epoch(self) -> None:
+    def _log_epoch_progress(self) -> None:
         """Say how an epoch went; with many short ones, not more than one line in two seconds."""
         if not self._losses:
             return
@@ -79,9 +79,9 @@ class Progress:
         self._losses.clear()
         now = time.monotonic()
         last = self._epoch == self._epochs - 1
-        if not self._bar.disable or (now - self._said < 2.0 and not last):
+        if not self._bar.disable or (now - self._logged < 2.0 and not last):
             return
-        self._said = now
+        self._logged = now
         rate = self._rows / max(now - self._start, 1e-9)
         _log.info(
             "epoch %d/%d, loss %.4f, %.0f samples/s, %s",

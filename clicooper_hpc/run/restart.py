@@ -32,6 +32,7 @@ def check_restart_job(job: Job, path: Path) -> None:
     UsageError
         It was made from another, with the first key that differs.
     """
+    # Compared as resolved values, not as text: defaults and bases spelt out are the same job.
     stored, given = open_run(path).job, json.loads(job.canonical())
     for section in sorted(stored.keys() | given.keys()):
         then, now = stored.get(section, {}), given.get(section, {})
@@ -59,6 +60,7 @@ def job_to_restart(path: Path, ranks: int) -> Job | None:
     run = open_run(path)
     if run.status == "complete":
         return None
+    # Cuts, keys and channels are those of the ranks it began with.
     if ranks != len(run.hosts):
         raise UsageError(
             f"the run has {len(run.hosts)} ranks, but {ranks} were started",
@@ -75,5 +77,6 @@ def job_to_restart(path: Path, ranks: int) -> Job | None:
             remedy="Bring back the private folder of the run; or train anew in another folder, "
             "which releases every sample a second time.",
         )
+    # Where the job file lay: paths in it are relative to that, and the folder is private.
     home = PrivateFolder(run.folder.private).read(JOB_FOLDER).decode()
     return job_from_canonical(str(run.attrs["resolved_job"]), home)

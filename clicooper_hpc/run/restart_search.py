@@ -73,23 +73,28 @@ def search_restart_point(
         The tables of a rank cannot be read, or what it saved does not fit.
     """
     tables = agree(world, lambda: _read_tables(run, world.rank), deadline_s=deadline_s)
-    steps = len(_column(tables, STEPS.name, "step"))
+    steps = len(_remaining_column(tables, STEPS.name, "step"))
     checkpoint = _agree_on_checkpoint(world, run, steps, deadline_s=deadline_s)
     order = LedgerOrder(plan.segments, len(plan.stage_bounds) - 1) if proofs else None
     entries = agree(world, lambda: _standing_entries(tables, order), deadline_s=deadline_s)
+    # The owner's ledger decides for all: what a trainer saw was stored there first.
     size = world.broadcast_bytes(
         None if world.rank else str(len(entries)).encode(), limit_bytes=32, deadline_s=deadline_s
     )
 
-    def restart_point() -> RestartPoint:
+    def found_point() -> RestartPoint:
         if not size.isdigit():
             raise PeerError("the size of the ledger is no number", where="message from rank 0")
         remains = _Remains(
             world.rank, run.folder.shard(world.rank), tables, checkpoint, plan, order, int(size)
         )
-        return _trainer_point(remains) if world.rank else _owner_point(remains, entries)
+        return (
+            _trainer_restart_point(remains)
+            if world.rank
+            else _owner_restart_point(remains, entries)
+        )
 
-    return agree(world, restart_point, deadline_s=deadline_s)
+    return agree(world, found_point, deadline_s=deadline_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class _Remains:
         return unpack_tensors(read_checked(self.checkpoint, name), where=where)
 
 
-def _owner_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
+def _owner_restart_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
     order, standing = remains.order, remains.standing
     progress = remains.stage_progress()
     rows = keep_owner_rows(
@@ -159,7 +164,7 @@ def _owner_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
     )
 
 
-def _trainer_point(remains: _Remains) -> RestartPoint:
+def _trainer_restart_point(remains: _Remains) -> RestartPoint:
     step, proved_step, standing = remains.step, remains.proved_step, remains.standing
     progress = remains.stage_progress()
     if remains.order is not None:
@@ -180,6 +185,7 @@ def _trainer_point(remains: _Remains) -> RestartPoint:
             where=str(remains.path),
             remedy="Bring back the file the run wrote.",
         )
+    # Read back to be compared with the ledger the owner shows: it must be the one seen before.
     heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
     return RestartPoint(
         step=step,
@@ -202,7 +208,7 @@ def _check_ledger(remains: _Remains) -> None:
     The owner stores entries before it sends them, so that cannot come of a kill.
     """
     rank, standing = remains.rank, remains.standing
-    heads = _column(remains.tables, HEADS.name, "size")
+    heads = _remaining_column(remains.tables, HEADS.name, "size")
     seen = max((int(size) for size in heads), default=0)
     if seen > standing or (remains.checkpoint is not None and not standing):
         raise EvidenceError(
@@ -212,7 +218,7 @@ def _check_ledger(remains: _Remains) -> None:
         )
 
 
-def _column(tables: Tables, table: str, column: str) -> np.ndarray[Any, Any]:
+def _remaining_column(tables: Tables, table: str, column: str) -> np.ndarray[Any, Any]:
     for found, rows in tables.items():
         if found.name == table:
             return rows[column]
@@ -230,6 +236,7 @@ def _standing_entries(tables: Tables, order: LedgerOrder | None) -> tuple[bytes,
     """Return the entries of the owner's ledger that stand; on trainers nothing."""
     for table, rows in tables.items():
         if table.name == LEDGER.name and order is not None:
+            # Entries are signed by their place: a gap means another file, not a kill.
             if rows["entry"].tolist() != list(range(len(rows["entry"]))):
                 raise RunFolderError(
                     "the entries of the ledger are not in order",
@@ -237,6 +244,8 @@ def _standing_entries(tables: Tables, order: LedgerOrder | None) -> tuple[bytes,
                     remedy="Bring back the file the run wrote.",
                 )
             entries = tuple(bytes(entry) for entry in rows["envelope"])
+            # A kill can leave half of what belongs together. Nobody was shown it, for entries are
+            # stored before they are sent, so it may be dropped.
             return entries[: standing_size(order, len(entries))]
     return ()
 
@@ -246,6 +255,7 @@ def _agree_on_checkpoint(
 ) -> Checkpoint | None:
     """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
+    # A folder copied over from another run would fit in shape.
     mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
     listing = world.broadcast_bytes(
         None if world.rank else json.dumps(sorted(mine, reverse=True)).encode(),
@@ -257,10 +267,13 @@ def _agree_on_checkpoint(
         names = [state_file(world.rank)]
         if run.job["provenance"]["enabled"]:
             names.append(rank_file(world.rank))
+    # From the owner's list, newest first, so that all ranks try the same step at the same time.
     for step in json.loads(listing):
+        # Not `agree`: a checkpoint that does not serve ends nothing, the next one is tried.
         code, message = 0, ""
         try:
-            _read_all(mine, int(step), names)
+            # Each rank reads what it will need itself: one host may see a damaged or older copy.
+            _read_checkpoint(mine, int(step), names)
             # A checkpoint is of use only with the rows of all its steps: they are signed with it.
             if steps < int(step):
                 raise RunFolderError(
@@ -281,7 +294,7 @@ def _agree_on_checkpoint(
     return None
 
 
-def _read_all(found: Mapping[int, Checkpoint], step: int, names: list[str]) -> None:
+def _read_checkpoint(found: Mapping[int, Checkpoint], step: int, names: list[str]) -> None:
     if step not in found:
         raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
     for name in names:

@@ -1,6 +1,9 @@
-"""The index ``run.h5`` over the life of one start: made or continued, then finished."""
+"""The index ``run.h5`` in one start of a run: made or continued, then finished with results."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.card import card_of, entries_of
@@ -10,12 +13,12 @@ from clicooper_hpc.owner.setup import Preparation
 from clicooper_hpc.run.build import build_run_plan, check_run_plan
 from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
 from clicooper_hpc.run.network import Network
-from clicooper_hpc.run.results import log_results, results_of_scores
 from clicooper_hpc.runstore.checkpoints import drop_newer
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
+    Result,
     create_index,
     finish_index,
     header_of,
@@ -28,7 +31,9 @@ from clicooper_hpc.runstore.tables import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
 
-__all__ = ["RunIndex"]
+__all__ = ["RunIndex", "index_results", "log_index_results"]
+
+_log = logging.getLogger(__name__)
 
 
 class RunIndex:
@@ -40,7 +45,7 @@ class RunIndex:
         self._preparation = preparation
 
     @property
-    def created(self) -> str:
+    def index_created(self) -> str:
         """When the run began (ISO 8601, UTC), at its first start."""
         return self._header.created
 
@@ -56,6 +61,7 @@ class RunIndex:
         segments = len(layout.segments)
         plan = build_run_plan(self._job, contract, self._preparation.sub_labels, segments)
         check_run_plan(self._job, plan, layout, contract)
+        # Without scores: what is promised is fixed before the first release.
         card = card_of(self._job, self._preparation)
         self._header = index_header(world, self._job, run_id)
         self._pipeline = index_pipeline(plan, layout, network.model)
@@ -98,12 +104,13 @@ class RunIndex:
         time.
         """
         final = keep_final_scores(private, final)
+        # Both cards are sealed, so that the measured one cannot replace what was promised.
         promised = card_of(self._job, self._preparation)
         card = card_of(
             self._job, self._preparation, clean=final.clean.model, released=final.released
         )
         self._card = PrivacyText(entries_of(card), card.text())
-        self._results = results_of_scores(final)
+        self._results = index_results(final)
         content = IndexContent(
             attrs=self._header.attributes(),
             hosts=self._header.hosts,
@@ -126,4 +133,47 @@ class RunIndex:
     def finish_index(self) -> None:
         """Write what the run ended with; the mark of a complete run is the last thing written."""
         finish_index(self._folder.index, results=self._results, privacy=self._card)
-        log_results(self._results)
+        log_index_results(self._results)
+
+
+def index_results(final: FinalScores) -> dict[str, Result]:
+    """Return the results by name, with units and long names."""
+    clean, released = final.clean, final.released
+    model = clean.model
+    results = {
+        "clean_accuracy": Result(model.accuracy, "1", "Delivered model on clean held-out samples"),
+        "clean_loss": Result(model.loss, "nat", "Cross-entropy on clean held-out samples"),
+        "clean_samples": Result(model.samples, "1", "Clean held-out samples"),
+        "wall_s": Result(final.wall_s, "s", "Wall time of the run, from the agreed job on"),
+    }
+    if clean.front is not None and clean.network is not None:
+        results["front_accuracy"] = Result(
+            clean.front.accuracy, "1", "Class scores of the front alone, without trainers"
+        )
+        results["network_accuracy"] = Result(
+            clean.network.accuracy, "1", "Trainers' network alone, without the front's scores"
+        )
+    if released.samples:
+        results["released_accuracy"] = Result(
+            released.accuracy,
+            "1",
+            "Released validation samples, by the logits the last trainer sent",
+        )
+        results["released_samples"] = Result(released.samples, "1", "Released validation samples")
+    return results
+
+
+def log_index_results(results: Mapping[str, Result]) -> None:
+    """Log the accuracy of the delivered model and, where the front has scores, of its parts."""
+    accuracy = float(results["clean_accuracy"].value)
+    _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
+    if "front_accuracy" in results:
+        front, network = (
+            100 * float(results[name].value) for name in ("front_accuracy", "network_accuracy")
+        )
+        _log.info(
+            "of its parts: the front's class scores alone, without trainers, %.2f %%; the "
+            "trainers' network alone %.2f %%",
+            front,
+            network,
+        )

@@ -30,14 +30,14 @@ class RunRequest:
         """Digest (hex) of the job the run began with, which is what is signed."""
         return (self.began or self.job).digest().hex
 
-    def to_bytes(self) -> bytes:
+    def encode_request(self) -> bytes:
         """Encode for the wire."""
         began = None if self.began is None else self.began.canonical()
         return json.dumps([str(self.path), self.job.folder, self.job.canonical(), began]).encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> RunRequest:
-        """Decode what `to_bytes` wrote."""
+    def decode_request(cls, content: bytes) -> RunRequest:
+        """Decode what `encode_request` wrote."""
         path, folder, canonical, began = json.loads(content)
         return cls(
             job_from_canonical(canonical, folder),

@@ -55,7 +55,8 @@ def agree_on_signers(
 
     def mine() -> tuple[Credentials, MarkPlan | None]:
         credentials = obtain_credentials(job, folder.private, world.rank, is_restart=is_restart)
-        plan = None if world.rank == 0 else _mark_plan(job, world.rank, network)
+        # The owner holds no segment that could carry a mark.
+        plan = None if world.rank == 0 else _plan_signer_mark(job, world.rank, network)
         return credentials, plan
 
     credentials, plan = agree(world, mine, deadline_s=startup_s)
@@ -73,6 +74,7 @@ def agree_on_signers(
             PublicIdentity.from_raw(shared[start : start + KEY_BYTES])
             for start in range(0, len(shared), KEY_BYTES)
         )
+        # The owner passes the keys on; each rank at least finds its own among them.
         if len(keys) != world.size or keys[world.rank] != credentials.identity.public:
             raise EvidenceError("the owner passed on another key than this rank's")
         check_credentials(job, keys)
@@ -91,6 +93,7 @@ def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None
     EvidenceError
         The first entry of the ledger is no run statement.
     """
+    # Only the owner has the entries at this point; trainers compare once it has shown them.
     if signers is None or not point.ledger_entries:
         return
     where = "run statement of the ledger"
@@ -107,7 +110,7 @@ def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None
             )
 
 
-def _mark_plan(job: Job, rank: int, network: Network) -> MarkPlan | None:
+def _plan_signer_mark(job: Job, rank: int, network: Network) -> MarkPlan | None:
     wish = job.provenance.marks
     if wish == "off":
         return None
@@ -116,6 +119,7 @@ def _mark_plan(job: Job, rank: int, network: Network) -> MarkPlan | None:
     try:
         return plan_mark(shapes, distortion=job.provenance.mark_distortion)
     except UsageError as error:
+        # Proofs do not depend on marks, so a segment too small for one only loses the mark.
         if wish == "required":
             raise UsageError(f"segment {rank}: {error.what}", remedy=error.remedy) from None
         _log.warning("segment %d carries no mark: %s", rank, error.what)

@@ -63,14 +63,16 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
     job, folder = request.job, RunFolder(request.path)
     startup_s = job.pipeline.startup_timeout_s
     torch.set_num_threads(job.training.threads)
-    run = agree(world, lambda: _open_folder(world, request, folder, stops), deadline_s=startup_s)
+    run = agree(
+        world, lambda: _start_in_folder(world, request, folder, stops), deadline_s=startup_s
+    )
     if job.output.record_wire:
         world.tap_into(folder.path / "wire")
     point = RestartPoint.at_start()
     with ExitStack() as files:
         try:
             owner = agree(
-                world, lambda: _prepare_owner(world, job, folder, run), deadline_s=startup_s
+                world, lambda: _start_owner(world, job, folder, run), deadline_s=startup_s
             )  # (1)
             contract = _share_contract(world, job, owner)  # (2)
             cuts = None if run is None else [int(cut) for cut in run.pipeline["cuts"][1:]]
@@ -93,7 +95,7 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
         if run is None and owner is not None:
-            owner.announce()
+            owner.announce_owner_promise()
         sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
         plan = build_run_plan(job, contract, sub_labels, world.size - 1)
         if run is not None:
@@ -112,7 +114,7 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
             writer = _open_files(world, job, folder, continue_index, run_id, point)  # (5)
             files.enter_context(writer)
             if owner is not None:
-                owner.announce()
+                owner.announce_owner_promise()
                 _log.info(
                     "continues after %d of %d steps, ready in %.1f s",
                     point.step,
@@ -138,13 +140,13 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
             writer=writer,
         )
         if owner is not None:  # (7)
-            stopped = owner.train(context, point, quiet=quiet, started=started)
+            stopped = owner.train_owner(context, point, quiet=quiet, started=started)
         else:
-            stopped = assemble_trainer_role(context).run(point)
-    return _finish(context, owner, stopped)
+            stopped = assemble_trainer_role(context).run_trainer(point)
+    return _finish_start(context, owner, stopped)
 
 
-def _open_folder(
+def _start_in_folder(
     world: World, request: RunRequest, folder: RunFolder, stops: StopRequests
 ) -> Run | None:
     """Take the run folder, which no other start may hold; return the run to restart, or None."""
@@ -159,7 +161,7 @@ def _open_folder(
     return open_run(folder.path)
 
 
-def _prepare_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -> OwnerSetup | None:
+def _start_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -> OwnerSetup | None:
     """Prepare the owner's side; None on trainers."""
     if world.rank:
         return None
@@ -168,14 +170,14 @@ def _prepare_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -
 
     owner = OwnerSetup(job, folder)
     if run is not None:
-        owner.check_promise(run)
+        owner.check_owner_promise(run)
     return owner
 
 
 def _share_contract(world: World, job: Job, owner: OwnerSetup | None) -> Contract:
     """Send all trainers the sizes of what they will get."""
-    payload = None if owner is None else owner.contract.to_bytes()
-    return Contract.from_bytes(
+    payload = None if owner is None else owner.contract.encode_contract()
+    return Contract.decode_contract(
         world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=job.pipeline.startup_timeout_s)
     )
 
@@ -226,13 +228,13 @@ def _open_files(
     )
 
 
-def _finish(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | None) -> int:
+def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | None) -> int:
     """Meet once more (8), write results (9) or say how to continue; return the exit code."""
     # Results are written once every rank has closed its file: a complete run has whole tables.
     agree(context.world, lambda: None, deadline_s=context.job.pipeline.startup_timeout_s)  # (8)
     if stopped is not None:
         if owner is not None:
-            owner.close()
+            owner.close_owner_data()
             _log.warning(
                 "stopped after %d steps, on request (%s); continue with: clicooper resume %s",
                 stopped.step,
@@ -249,5 +251,5 @@ def _finish(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | No
             )
         return ExitCode.ENVIRONMENT
     if owner is not None:
-        owner.write_results()  # (9)
+        owner.write_owner_results()  # (9)
     return ExitCode.DONE

@@ -42,5 +42,6 @@ def open_table_file(
         return SingleWriter(
             folder.index, tables, rank=world.rank, communicator=world.comms.job, earlier=kept
         )
+    # What a reader compares with the index: a shard of another run or rank does not pass.
     attributes: dict[str, str | int | float | bool] = {"run_id": run_id, "rank": world.rank}
     return ShardWriter(folder.shard(world.rank), tables, attributes, earlier=kept)

@@ -44,8 +44,11 @@ def assemble_trainer_role(context: RunContext) -> Trainer:
         edges=channels.edges,
     )
     prover = (
-        None if context.signers is None else _prover(context, context.signers, runtime, channels)
+        None
+        if context.signers is None
+        else _assemble_prover(context, context.signers, runtime, channels)
     )
+    # Segment 1 alone reads released rows; what others receive comes over their channels.
     sources = None
     if channels.release is not None:
         shape = contract.release_shape
@@ -75,7 +78,7 @@ def assemble_trainer_role(context: RunContext) -> Trainer:
     )
 
 
-def _prover(
+def _assemble_prover(
     context: RunContext,
     signers: Signers,
     runtime: SegmentRuntime,
@@ -112,6 +115,8 @@ def _prover(
             ),
             job_digest=context.job_digest,
             environment=replay_environment(world, context.device),
+            # Without states nothing can be audited; whoever has no room for them says so in the
+            # job.
             run=context.folder.path if job.provenance.keep_checkpoints else None,
         ),
     )

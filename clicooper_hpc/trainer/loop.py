@@ -76,11 +76,12 @@ class Trainer:
         self._sources = sources
         self._report = report
         self._prover = prover
+        # 0-based, as lanes and layouts count.
         self._segment = self._world.rank - 1
         self._first = self._recorded = 0
         self._saved_s = 0.0
 
-    def run(self, point: RestartPoint) -> Stopped | None:
+    def run_trainer(self, point: RestartPoint) -> Stopped | None:
         """Carry out the plan from ``point`` on.
 
         Returns
@@ -92,31 +93,31 @@ class Trainer:
         # those the owner's run statement names.
         if self._prover is not None:
             self._prover.begin(point)
-        self._restore(point)
+        self._restore_trainer(point)
         state: bytes | None = None
         for event in self._plan.planned_events(point.step):
             if isinstance(event, TrainStep):
                 if not self._services.stop_token.pass_stop_token(event.step):
                     if self._checkpoints.is_checkpoint_due(event.step):
-                        self._save(event.step)
+                        self._save_segment(event.step)
                     return self._checkpoints.stopped_after(event.step)
                 self._train_step(event)
             elif isinstance(event, ValidationStep):
-                self._validate(event)
+                self._infer_validation(event)
             elif isinstance(event, DeliveryEvent):
-                self._deliver(event)
+                self._deliver_segment(event)
             elif isinstance(event, SaveEvent):
                 # A stage is proved right after it is saved, of the same state: it is kept, for to
                 # export and pack it a second time would take as long again.
                 if self._checkpoints.is_checkpoint_due(event.step):
-                    state = self._save(event.step)
+                    state = self._save_segment(event.step)
                 continue
             elif self._prover is not None:
-                self._prove(event, self._prover, state)
+                self._prove_stage(event, self._prover, state)
             state = None
         return None
 
-    def _restore(self, point: RestartPoint) -> None:
+    def _restore_trainer(self, point: RestartPoint) -> None:
         """Bring this rank to ``point``; at the start nothing changes."""
         if point.state is not None:
             where = f"checkpoint of step {point.step}"
@@ -131,7 +132,7 @@ class Trainer:
                     source = self._sources.validation
                 source.rows(resend.step, 0, resend.ids[:, np.newaxis], from_owner=True)
 
-    def _save(self, step: int) -> bytes:
+    def _save_segment(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
         start = time.perf_counter()
         state = pack_tensors(export_segment_state(self._runtime), {})
@@ -139,12 +140,16 @@ class Trainer:
         if self._prover is not None:
             progress = self._prover.stage_progress()
             files[rank_file(self._world.rank)] = pack_tensors(*progress.pack_progress())
+        # The rows must be on disk before the checkpoint that counts on them: one whose rows were
+        # lost is of no use.
         self._writer.sync()
         self._checkpoints.save_checkpoint(step, files)
         self._saved_s += time.perf_counter() - start
         return state
 
-    def _prove(self, event: StageStart | StageEnd, prover: Prover, state: bytes | None) -> None:
+    def _prove_stage(
+        self, event: StageStart | StageEnd, prover: Prover, state: bytes | None
+    ) -> None:
         if isinstance(event, StageStart):
             prover.start(event)
         else:
@@ -166,11 +171,12 @@ class Trainer:
         report = self._runtime.train_step(
             event.step,
             self._plan.planned_lane(self._segment, len(parts)),
-            released=self._released(event.step, event.batch.ids, parts, event.from_owner),
+            released=self._released_rows(event.step, event.batch.ids, parts, event.from_owner),
             targets=targets,
             batch_rows=len(event.batch.sub_labels),
             learning_rate=rate,
         )
+        # Before the report: the owner must not see one of a step that failed.
         self._check_finite(event, report)
         if event.step == self._first:
             # Only now: in the first step libraries load and kernels are chosen.
@@ -188,10 +194,11 @@ class Trainer:
             self._report.send(
                 torch.tensor(values, dtype=torch.float64), Kind.METRICS, event.step, 0
             )
+        # Signed rows hold times and would not be the same a second time.
         if event.step >= self._recorded:
-            self._record(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
+            self._record_step(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
 
-    def _record(
+    def _record_step(
         self, event: TrainStep, report: StepReport, rate: float, *, step_s: float, meter: Meter
     ) -> None:
         rows = len(event.batch.sub_labels)
@@ -214,6 +221,7 @@ class Trainer:
             "training",
             {
                 "step": event.step,
+                # Only a segment with a loss of its own knows one.
                 "loss": report.loss if report.scored else float("nan"),
                 "learning_rate": rate,
                 "gradient_norm": report.gradient_norm,
@@ -221,19 +229,20 @@ class Trainer:
             },
         )
 
-    def _validate(self, event: ValidationStep) -> None:
+    def _infer_validation(self, event: ValidationStep) -> None:
         parts = self._plan.planned_micro_batches(len(event.ids))
         ids = event.ids[:, np.newaxis]
         outputs = self._runtime.infer_step(
             event.step,
             len(parts),
-            released=self._released(event.step, ids, parts, event.from_owner, validation=True),
+            released=self._released_rows(event.step, ids, parts, event.from_owner, validation=True),
         )
         if self._report is not None:
+            # Logits, not classes: the owner alone can map sub-labels to classes.
             for micro_batch, logits in enumerate(outputs):
                 self._report.send(logits, Kind.LOGITS, event.step, micro_batch)
 
-    def _deliver(self, event: DeliveryEvent) -> None:
+    def _deliver_segment(self, event: DeliveryEvent) -> None:
         state = {
             name: value.detach().cpu().contiguous()
             for name, value in self._runtime.segment.layers.state_dict().items()
@@ -247,7 +256,7 @@ class Trainer:
         if event.final and self._prover is not None:
             self._prover.close()
 
-    def _released(
+    def _released_rows(
         self,
         step: int,
         ids: NDArray[np.int64],

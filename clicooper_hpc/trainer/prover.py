@@ -54,7 +54,7 @@ __all__ = ["Prover", "ProverSettings"]
 
 @dataclass(frozen=True, slots=True)
 class ProverSettings:
-    """What a prover is told.
+    """Settings of a prover.
 
     ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits.
     """
@@ -112,10 +112,7 @@ class Prover:
         self._now: _Stage | None = None
 
     def begin(self, point: RestartPoint) -> None:
-        """Enrol, or take over the ledger that stands at ``point``.
-
-        Before this rank restores its state: the initial weights are compared.
-        """
+        """Enrol, or take over the ledger; before the initial weights are replaced."""
         if point.has_ledger:
             self._restore_ledger(point)
         else:
@@ -152,9 +149,8 @@ class Prover:
         progress = point.stage_progress
         if progress is None:
             return
-        # Of the last step done: a checkpoint at the end of a stage still belongs to that stage,
-        # whose proof comes after it.
-        number = self._plan.stage_of_step(point.step - 1)
+        # Of the last step done: a checkpoint at a stage's end precedes the proof of that stage.
+        number = self._plan.planned_stage(point.step - 1)
         for _ in range(number):
             next(self._orders)
         self._roots = Roots(bytes.fromhex(progress.weights), bytes.fromhex(progress.training))

@@ -87,18 +87,23 @@ def order_epoch_batches(
     average_rows
         k, samples in a group, >= 1.
     """
-    _check(sub_labels, batch_size, average_rows)
+    _check_batch_sizes(sub_labels, batch_size, average_rows)
     if average_rows == 1:
+        # The same order whatever the sub-labels: without averages they play no part.
         groups = np.arange(len(sub_labels), dtype=np.int64)[:, np.newaxis]
     else:
         groups = np.concatenate(
             [
-                _groups(seed, epoch, int(name), np.flatnonzero(sub_labels == name), average_rows)
+                _group_batch_ids(
+                    seed, epoch, int(name), np.flatnonzero(sub_labels == name), average_rows
+                )
                 for name in np.unique(sub_labels)
             ]
         )
-    ids = groups[_permutation(seed, epoch, "groups", len(groups))]
+    # Named apart from the shuffles within sub-labels, so that no two use the same words.
+    ids = groups[_permute_batch_ids(seed, epoch, "groups", len(groups))]
     names = sub_labels[ids[:, 0]].astype(np.int32)
+    # Shared by all who walk the plan: a change in one place would be another order in the next.
     ids.setflags(write=False)
     names.setflags(write=False)
     return EpochOrder(
@@ -112,7 +117,7 @@ def order_epoch_batches(
 
 def count_batches(*, sub_labels: NDArray[np.int32], batch_size: int, average_rows: int) -> int:
     """Return how many batches every epoch has, without building one."""
-    _check(sub_labels, batch_size, average_rows)
+    _check_batch_sizes(sub_labels, batch_size, average_rows)
     sizes = np.unique(sub_labels, return_counts=True)[1]
     # With k = 1 the sum is the number of samples: sub-labels play no part.
     groups = int(np.sum(-(-sizes // average_rows)))
@@ -159,23 +164,24 @@ def average_batch_groups(rows: Tensor, groups: int) -> Tensor:
     return rows.reshape(groups, per_group, *rows.shape[1:]).mean(dim=1)
 
 
-def _groups(
+def _group_batch_ids(
     seed: int, epoch: int, name: int, ids: NDArray[np.int64], size: int
 ) -> NDArray[np.int64]:
-    shuffled = ids[_permutation(seed, epoch, f"sub-label {name}", len(ids))]
+    shuffled = ids[_permute_batch_ids(seed, epoch, f"sub-label {name}", len(ids))]
     count = -(-len(ids) // size)
     return np.resize(shuffled, (count, size))  # np.resize repeats its input: the wrap-around
 
 
-def _permutation(seed: int, epoch: int, purpose: str, length: int) -> NDArray[np.int64]:
+def _permute_batch_ids(seed: int, epoch: int, purpose: str, length: int) -> NDArray[np.int64]:
     """Return a permutation of ``range(length)`` that depends on every argument."""
     text = f"{seed}\n{epoch}\n{purpose}".encode("ascii")
+    # Hashed, not added up: seed 1, epoch 23 and seed 12, epoch 3 must give different orders.
     key = hashlib.blake2b(text, digest_size=16, person=_PERSON).digest()
     words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(length)
     return np.argsort(np.asarray(words, dtype=np.uint64), kind="stable").astype(np.int64)
 
 
-def _check(sub_labels: NDArray[Any], batch_size: int, average_rows: int) -> None:
+def _check_batch_sizes(sub_labels: NDArray[Any], batch_size: int, average_rows: int) -> None:
     if sub_labels.ndim != 1 or len(sub_labels) == 0:
         raise ValueError(f"sub-labels must be a filled vector, not of shape {sub_labels.shape}")
     if not np.issubdtype(sub_labels.dtype, np.integer) or sub_labels.min() < 0:

@@ -13,6 +13,7 @@ from clicooper_hpc.transport.world import World
 
 __all__ = ["CheckpointWriter", "Stopped"]
 
+# Names and digests of a rank's files, two at most.
 _LIMIT = 4096
 _WHOLE = b"saved"
 
@@ -48,6 +49,7 @@ class CheckpointWriter:
         self._run_id = run_id
         self._keep = keep
         self._wait_s = wait_s
+        # State after 0 steps is never saved: every rank builds it from the seed.
         self._saved = self._proved = 0
 
     def is_checkpoint_due(self, step: int) -> bool:
@@ -56,6 +58,7 @@ class CheckpointWriter:
         Not twice, and not while stages are trained again that are proved: whether the state is the
         proved one is only known at their end.
         """
+        # ``!=``, for a stop can come at a step that was saved already.
         return step != self._saved and step > self._proved
 
     def stopped_after(self, step: int) -> Stopped:
@@ -78,30 +81,33 @@ class CheckpointWriter:
         PeerError
             A rank does not take part, or its message cannot be read.
         """
+        # Every rank writes its own files: no state travels, and no rank needs room for another's.
         digests = {
             name: store_file(self._run, step, name, content) for name, content in files.items()
         }
         listing = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
+        # The owner lists only what every rank has stored and fsynced: the list, written last, makes
+        # the checkpoint whole.
         parts = self._world.gather_bytes(
             listing.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s
         )
         self._saved = step
         if parts is not None:
-            self._commit(step, parts)
+            self._commit_checkpoint(step, parts)
         # All wait until the owner has committed it: a slow file system must not count against the
         # deadline of a step's message.
         self._world.broadcast_bytes(
             None if self._world.rank else _WHOLE, limit_bytes=16, deadline_s=self._wait_s
         )
 
-    def _commit(self, step: int, parts: list[bytes]) -> None:
+    def _commit_checkpoint(self, step: int, parts: list[bytes]) -> None:
         every: dict[str, FileDigest] = {}
         for rank, part in enumerate(parts):
-            every |= _parse_digests(part, rank)
+            every |= _parse_checkpoint_digests(part, rank)
         commit_checkpoint(self._run, run_id=self._run_id, step=step, files=every, keep=self._keep)
 
 
-def _parse_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
+def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
     try:
         return {
             str(name): FileDigest(int(size), str(sha256))

@@ -95,4 +95,5 @@ class Resend:
     ids: NDArray[np.int64]
 
 
+# Not `Resend`: it comes before the events of a restart, and once.
 Event = TrainStep | ValidationStep | DeliveryEvent | StageStart | StageEnd | SaveEvent

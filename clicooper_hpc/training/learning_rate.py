@@ -86,22 +86,23 @@ def learning_rate(step: int, *, total_steps: int, schedule: LearningRateSchedule
     ValueError
         ``step`` is outside the run.
     """
+    # At every call, not when it is made: only with the number of steps is a warm-up too long.
     _check_schedule(schedule, total_steps)
     if not 0 <= step < total_steps:
         raise ValueError(f"step {step} is not one of the {total_steps} steps of the run")
     base, warmup, final = schedule.base, schedule.warmup_steps, schedule.final_fraction
     if step < warmup:
-        return _tidy(base * (step + 1) / warmup)
+        return _round_rate(base * (step + 1) / warmup)
     if schedule.schedule == "constant":
-        return _tidy(base)
+        return _round_rate(base)
     if schedule.schedule == "step":
         passed = sum(milestone <= step for milestone in schedule.milestones)
-        return _tidy(base * schedule.gamma**passed)
+        return _round_rate(base * schedule.gamma**passed)
     shape = _SHAPES[schedule.schedule]((step - warmup) / (total_steps - warmup))
-    return _tidy(base * (final + (1.0 - final) * shape))
+    return _round_rate(base * (final + (1.0 - final) * shape))
 
 
-def _tidy(rate: float) -> float:
+def _round_rate(rate: float) -> float:
     # Twelve digits: the last bits of cos and pow differ between C libraries, and hosts that train
     # or audit the same stage must use the same rate to the bit.
     return float(f"{rate:.12g}")

@@ -26,6 +26,7 @@ class Timeouts:
     (libraries load, kernels are chosen) and for an evaluation.
     """
 
+    # Two limits, for one that fits loading would leave a hung rank unnoticed for as long.
     step_s: float
     slow_s: float
 

@@ -22,6 +22,7 @@ __all__ = ["CONDITIONS", "differing_conditions", "replay_conditions"]
 #: What `replay_conditions` describes.
 CONDITIONS = ("arithmetic", "device", "libraries", "processor", "threads", "torch")
 
+# Variables that change which instructions the math libraries pick, and so the order of sums.
 _SWITCHES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
 
 
@@ -48,8 +49,9 @@ def replay_conditions(device: torch.device) -> dict[str, str]:
     return {
         "arithmetic": " ".join(flags),
         "device": name,
+        # A digest: the text names compilers and flags on many lines, and only equality counts.
         "libraries": digest_bytes("clicooper/v1/libraries", build.encode()).hex[:16],
-        "processor": f"{_processor()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{_processor_name()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
     }
@@ -68,7 +70,7 @@ def differing_conditions(run: Mapping[str, str], here: Mapping[str, str]) -> lis
     ]
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -46,6 +46,7 @@ class RestartPoint:
     """
 
     step: int
+    # Apart from ``step``: proved stages may have to be trained again, and are then only compared.
     proved_step: int
     state: Mapping[str, Tensor] | None = None
     stage_progress: StageProgress | None = None

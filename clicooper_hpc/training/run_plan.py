@@ -113,13 +113,14 @@ class RunPlan:
         """First step of every stage, and the number of steps; see `plan_stage_bounds`."""
         return plan_stage_bounds(self.total_steps, self.stages)
 
-    def stage_of_step(self, step: int) -> int:
+    def planned_stage(self, step: int) -> int:
         """Return the stage that ``step`` belongs to."""
         return bisect_right(self.stage_bounds, step) - 1
 
     @property
     def schedule_name(self) -> str:
         """Name of the schedule that runs: one-way coupling has its own."""
+        # Where no gradient comes back there is nothing to interleave.
         return "one-way" if self.coupling == "one-way" else self.schedule
 
     @property
@@ -159,11 +160,11 @@ class RunPlan:
         # hence the epoch of the last step done, not of the next one.
         first = max(after - 1, 0) // self.steps_per_epoch
         step = first * self.steps_per_epoch
-        stage = self.stage_of_step(step) if self.stages else 0
-        evaluations = self._evaluations_before(first)
-        validation_step = self.total_steps + self.validation_steps_before(after)
+        stage = self.planned_stage(step) if self.stages else 0
+        evaluations = self._planned_evaluations(first)
+        validation_step = self.total_steps + self.planned_validation_steps(after)
         for epoch in range(first, self.epochs):
-            order = self._order(epoch)
+            order = self._planned_order(epoch)
             for batch in order.batches:
                 if self.stages and step == bounds[stage] and step >= after:
                     yield StageStart(stage, step, bounds[stage + 1])
@@ -172,15 +173,17 @@ class RunPlan:
                 step += 1
                 # Saved before it is proved: the weights a proof speaks of then exist on disk,
                 # whatever is killed when.
-                if step > after and self._saves(step, batch is order.batches[-1]):
+                if step > after and self._plans_save(step, batch is order.batches[-1]):
                     yield SaveEvent(step)
                 if self.stages and step == bounds[stage + 1]:
                     if step >= after:
                         yield StageEnd(stage, bounds[stage], step)
                     stage += 1
-            if self._evaluates(epoch):
+            if self._plans_evaluation(epoch):
                 for start in range(0, self.validation_rows, self.batch_size):
                     ids = np.arange(start, min(start + self.batch_size, self.validation_rows))
+                    # From the owner the first time only, if trainer 1 keeps rows: no second copy on
+                    # the wire.
                     yield ValidationStep(
                         validation_step, epoch, ids, from_owner=not (evaluations and self.cached)
                     )
@@ -196,46 +199,47 @@ class RunPlan:
         if not self.cached:
             return
         rows = self.largest_micro_batch  # a receive slot holds no more
-        step = self.total_steps + self._evaluations_before(self.epochs) * self._validation_steps
-        for split, ids in self.samples_sent_before(after).items():
+        step = self.total_steps + self._planned_evaluations(self.epochs) * self._validation_steps
+        for split, ids in self.planned_samples_sent(after).items():
             for start in range(0, len(ids), rows):
                 yield Resend(step, split, ids[start : start + rows])
                 step += 1
 
-    def samples_sent_before(self, after: int) -> dict[Split, NDArray[np.int64]]:
+    def planned_samples_sent(self, after: int) -> dict[Split, NDArray[np.int64]]:
         """Return the samples, each once, that left the owner in so many steps, by split."""
         train = np.empty(0, np.int64)
         if after:
             # All samples leave in the first epoch, so later ones add none.
-            batches = self._order(0).batches[:after]
+            batches = self._planned_order(0).batches[:after]
             train = np.unique(np.concatenate([batch.ids.reshape(-1) for batch in batches]))
-        validated = self.validation_steps_before(after) > 0
+        validated = self.planned_validation_steps(after) > 0
         rows = self.validation_rows if validated else 0
         return {"train": train, "validation": np.arange(rows)} if rows else {"train": train}
 
-    def validation_steps_before(self, after: int) -> int:
+    def planned_validation_steps(self, after: int) -> int:
         """Count the validation steps that come before the `SaveEvent` after so many steps."""
         epoch = max(after - 1, 0) // self.steps_per_epoch
-        return self._evaluations_before(epoch) * self._validation_steps
+        return self._planned_evaluations(epoch) * self._validation_steps
 
     @property
     def _validation_steps(self) -> int:
         return -(-self.validation_rows // self.batch_size)
 
-    def _evaluates(self, epoch: int) -> bool:
+    def _plans_evaluation(self, epoch: int) -> bool:
         every = self.evaluate_every
         return epoch == self.epochs - 1 or bool(every and (epoch + 1) % every == 0)
 
-    def _evaluations_before(self, epoch: int) -> int:
+    def _planned_evaluations(self, epoch: int) -> int:
         """Count the epochs before ``epoch`` that end in an evaluation."""
-        return sum(map(self._evaluates, range(epoch)))
+        return sum(map(self._plans_evaluation, range(epoch)))
 
-    def _saves(self, step: int, ends_epoch: bool) -> bool:
+    def _plans_save(self, step: int, ends_epoch: bool) -> bool:
+        # On top of the ends of stages: those are needed, or a proof would speak of lost weights.
         if self.save_every and step % self.save_every == 0:
             return True
         return step in self.stage_bounds if self.stages else ends_epoch
 
-    def _order(self, epoch: int) -> EpochOrder:
+    def _planned_order(self, epoch: int) -> EpochOrder:
         return order_epoch_batches(
             seed=self.seed,
             epoch=epoch,
@@ -255,6 +259,7 @@ def plan_stage_orders(plan: RunPlan) -> Iterator[Digest]:
     parts: list[bytes] = []
     for event in plan.planned_events():
         if isinstance(event, TrainStep):
+            # Fixed byte order and width: the digest is signed, and any machine must get the same.
             ids = np.ascontiguousarray(event.batch.ids, dtype="<i8")
             parts.append(np.array([event.step, *ids.shape], dtype="<i8").tobytes())
             parts.append(ids.tobytes())

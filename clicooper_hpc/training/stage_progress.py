@@ -47,10 +47,12 @@ class StageProgress:
         [messages, 2] (step, micro-batch), and the text ``CHANNEL/bytes``.
         """
         tensors: dict[str, Tensor] = {}
+        # Plain tensors and texts: a safetensors file runs no code when it is read.
         texts = {"samples": str(self.samples)}
         texts |= {name: getattr(self, name) for name in _TEXTS}
         for channel, record in self.records.items():
             count = len(record.digests)
+            # Digests and not messages: the hand-off needs no more to compute its root.
             digests = np.frombuffer(b"".join(record.digests), dtype=np.uint8)
             tensors[f"{channel}/digests"] = torch.from_numpy(
                 digests.reshape(count, _DIGEST_BYTES).copy()
@@ -77,6 +79,7 @@ class StageProgress:
                 digests = tensors[f"{channel}/digests"].numpy()
                 places = tensors[f"{channel}/places"].numpy()
                 count = len(places)
+                # A list that is too short would give another root, and blame the neighbour for it.
                 if digests.shape != (count, _DIGEST_BYTES) or places.shape != (count, 2):
                     raise ValueError(f"{channel} has odd shapes")
                 records[channel] = ChannelRecord(

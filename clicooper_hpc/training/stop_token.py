@@ -54,6 +54,7 @@ class StopToken:
                 deadline_s=deadline_s,
                 lane=_LANE,
             )
+        # Slots for all steps the owner may be ahead, so that passing the token on never blocks.
         if world.rank < world.size - 1:
             self._behind = world.sender(
                 "control",
@@ -72,6 +73,7 @@ class StopToken:
         ``reported``: the last trainer's report said that a rank was asked (owner only).
         """
         stop = False
+        # Every rank is asked, not the owner alone: Slurm may signal any of them.
         self.requested = self._asked()
         if self._before is None:
             stop = self.requested or reported
@@ -79,11 +81,14 @@ class StopToken:
             message = self._before.receive(Kind.CONTROL, step, 0, dtype=torch.int64, shape=(2,))
             stopping, asked = (int(value) for value in message.tensor)
             self._before.release(message)
+            # From a neighbour, so it is checked like any message: a wrong one would part the ranks.
             if stopping not in (0, 1) or asked not in (0, 1):
                 raise PeerError(
                     f"the stop token of step {step} is neither yes nor no",
                     where="message from the rank before",
                 )
+            # The decision is the owner's alone; a request is only passed on. A rank that decided by
+            # itself would stop at another step than those before it.
             stop, self.requested = bool(stopping), self.requested or bool(asked)
         if self._behind is not None:
             token = torch.tensor([stop, self.requested], dtype=torch.int64)

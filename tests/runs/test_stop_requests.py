@@ -21,7 +21,7 @@ def stops() -> Iterator[StopRequests]:
         signal.signal(number, handler)
 
 
-def test_a_file_of_an_earlier_life_is_taken_away(stops: StopRequests, tmp_path: Path) -> None:
+def test_a_file_from_before_the_start_is_removed(stops: StopRequests, tmp_path: Path) -> None:
     stop = tmp_path / "STOP"
     stop.touch()
     os.utime(stop, (1e9, 1e9))
@@ -30,7 +30,7 @@ def test_a_file_of_an_earlier_life_is_taken_away(stops: StopRequests, tmp_path: 
     stops.forget_stop_file(tmp_path)
 
 
-def test_a_file_made_while_this_life_starts_stays(stops: StopRequests, tmp_path: Path) -> None:
+def test_a_file_made_during_the_start_stays(stops: StopRequests, tmp_path: Path) -> None:
     """Starting takes seconds: a request of that time vanished, and the run went on."""
     stop = tmp_path / "STOP"
     stop.touch()

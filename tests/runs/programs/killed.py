@@ -54,7 +54,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),
         "proof": (ProofExchange, "take_over"),
-        "delivery": (Trainer, "_deliver"),
+        "delivery": (Trainer, "_deliver_segment"),
     }[moment]
 
 
