@@ -21,11 +21,11 @@ from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Network", "agree_on_network"]
+__all__ = ["RunNetwork", "agree_on_network"]
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class RunNetwork:
     """The whole network with its initial weights, its cuts, and where this rank computes."""
 
     model: nn.Sequential
@@ -35,7 +35,7 @@ class Network:
 
 def agree_on_network(
     world: World, job: Job, contract: Contract, recorded_cuts: Sequence[int] | None
-) -> Network:
+) -> RunNetwork:
     """Build the network on every rank and cut it; collective.
 
     ``recorded_cuts``: where a run to restart was cut; None on a fresh start, which cuts as the job
@@ -58,7 +58,7 @@ def agree_on_network(
     cuts = check_partition(cuts, len(model), world.size - 1)
     # Every rank makes the layout anew from the cuts, so only numbers travel.
     layout = build_layout(job.cut_at(cuts), model, contract, world.size - 1)
-    return Network(model, layout, device)
+    return RunNetwork(model, layout, device)
 
 
 def _model_and_device(

@@ -12,7 +12,7 @@ from clicooper_hpc.owner.loop import Conclusion
 from clicooper_hpc.owner.setup import Preparation
 from clicooper_hpc.run.build import build_run_plan, check_run_plan
 from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
-from clicooper_hpc.run.network import Network
+from clicooper_hpc.run.network import RunNetwork
 from clicooper_hpc.runstore.checkpoints import drop_newer
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.runstore.index import (
@@ -49,7 +49,7 @@ class RunIndex:
         """When the run began (ISO 8601, UTC), at its first start."""
         return self._header.created
 
-    def create_index(self, world: World, network: Network, run_id: str) -> None:
+    def create_index(self, world: World, network: RunNetwork, run_id: str) -> None:
         """Look for mistakes a last time, then write ``run.h5`` as far as it is known.
 
         Raises

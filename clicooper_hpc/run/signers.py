@@ -13,7 +13,7 @@ from clicooper_hpc.provenance.marks.plan import MarkPlan, plan_mark
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.credentials import Credentials, check_credentials, obtain_credentials
-from clicooper_hpc.run.network import Network
+from clicooper_hpc.run.network import RunNetwork
 from clicooper_hpc.runstore.folder import RunFolder
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
@@ -36,7 +36,7 @@ def agree_on_signers(
     world: World,
     job: Job,
     folder: RunFolder,
-    network: Network,
+    network: RunNetwork,
     *,
     is_restart: bool,
 ) -> Signers | None:
@@ -110,7 +110,7 @@ def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None
             )
 
 
-def _plan_signer_mark(job: Job, rank: int, network: Network) -> MarkPlan | None:
+def _plan_signer_mark(job: Job, rank: int, network: RunNetwork) -> MarkPlan | None:
     wish = job.provenance.marks
     if wish == "off":
         return None

@@ -15,8 +15,8 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,12 +28,12 @@ from clicooper_hpc.errors import ExitCode, PeerError
 from clicooper_hpc.run.agreement import AgreedFailure, agree
 from clicooper_hpc.run.build import build_own_layers, build_run_plan
 from clicooper_hpc.run.context import RunContext
-from clicooper_hpc.run.network import agree_on_network
+from clicooper_hpc.run.network import RunNetwork, agree_on_network
 from clicooper_hpc.run.restart_search import search_restart_point
+from clicooper_hpc.run.run_files import open_run_files
 from clicooper_hpc.run.run_request import RunRequest
-from clicooper_hpc.run.signers import agree_on_signers, check_recorded_signers
+from clicooper_hpc.run.signers import Signers, agree_on_signers, check_recorded_signers
 from clicooper_hpc.run.stop_requests import StopRequests
-from clicooper_hpc.run.table_files import check_table_layout, open_table_file
 from clicooper_hpc.run.trainer_role import assemble_trainer_role
 from clicooper_hpc.runstore.buffer import TableWriter
 from clicooper_hpc.runstore.folder import RunFolder, create_run_folder, hold_run
@@ -51,6 +51,16 @@ __all__ = ["train_run"]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    """What one rank has after (1) to (4); ``owner`` None on trainers."""
+
+    owner: OwnerSetup | None
+    contract: Contract
+    network: RunNetwork
+    signers: Signers | None
+
+
 def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: bool) -> int:
     """Carry out ``request`` on this rank, from its start or restart; return the exit code.
 
@@ -60,85 +70,20 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
         The preparation failed on a rank; all ranks know.
     """
     started = time.monotonic()
-    job, folder = request.job, RunFolder(request.path)
-    startup_s = job.pipeline.startup_timeout_s
-    torch.set_num_threads(job.training.threads)
-    run = agree(
-        world, lambda: _start_in_folder(world, request, folder, stops), deadline_s=startup_s
-    )
-    if job.output.record_wire:
-        world.tap_into(folder.path / "wire")
-    point = RestartPoint.at_start()
+    startup_s = request.job.pipeline.startup_timeout_s
+    torch.set_num_threads(request.job.training.threads)
+    run = agree(world, lambda: _start_in_folder(world, request, stops), deadline_s=startup_s)
+    if request.job.output.record_wire:
+        world.tap_into(request.path / "wire")
     with ExitStack() as files:
-        try:
-            owner = agree(
-                world, lambda: _start_owner(world, job, folder, run), deadline_s=startup_s
-            )  # (1)
-            contract = _share_contract(world, job, owner)  # (2)
-            cuts = None if run is None else [int(cut) for cut in run.pipeline["cuts"][1:]]
-            network = agree_on_network(world, job, contract, cuts)  # (3)
-            signers = agree_on_signers(world, job, folder, network, is_restart=run is not None)
-            if run is None:
-                # FRESH: the files before the sub-labels, so that a folder or disk that does not
-                # serve is found while nothing about a sample has left.
-                run_id = _share_run_id(world, startup_s)
-
-                def create_index() -> None:
-                    if owner is not None:
-                        owner.index.create_index(world, network, run_id)
-
-                writer = _open_files(world, job, folder, create_index, run_id, point)  # (5)
-                files.enter_context(writer)
-        except AgreedFailure:
-            if run is None and world.rank == 0:
-                # The folder shall not stand in the way of the corrected job.
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-        if run is None and owner is not None:
-            owner.announce_owner_promise()
-        sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
-        plan = build_run_plan(job, contract, sub_labels, world.size - 1)
-        if run is not None:
-            # RESTART: the sub-labels first, which left long ago: only with them is the plan known,
-            # and with it how many rows of the files are those of finished steps.
-            run_id = str(run.attrs["run_id"])
-            point = search_restart_point(
-                world, run, plan, proofs=signers is not None, deadline_s=startup_s
+        context, owner, point = _begin_start(world, request, stops, run, files)
+        if run is not None and owner is not None:
+            _log.info(
+                "continues after %d of %d steps, ready in %.1f s",
+                point.step,
+                context.plan.total_steps,
+                time.monotonic() - started,
             )
-
-            def continue_index() -> None:
-                if owner is not None:
-                    check_recorded_signers(signers, point)
-                    owner.index.continue_index(run, point)
-
-            writer = _open_files(world, job, folder, continue_index, run_id, point)  # (5)
-            files.enter_context(writer)
-            if owner is not None:
-                owner.announce_owner_promise()
-                _log.info(
-                    "continues after %d of %d steps, ready in %.1f s",
-                    point.step,
-                    plan.total_steps,
-                    time.monotonic() - started,
-                )
-        model = network.model
-        if owner is None:
-            model = build_own_layers(model, network.layout, world.rank - 1)
-        context = RunContext(
-            world=world,
-            job=job,
-            job_digest=request.job_digest,
-            folder=folder,
-            run_id=run_id,
-            contract=contract,
-            model=model,
-            layout=network.layout,
-            plan=plan,
-            device=network.device,
-            signers=signers,
-            stops=stops,
-            writer=writer,
-        )
         if owner is not None:  # (7)
             stopped = owner.train_owner(context, point, quiet=quiet, started=started)
         else:
@@ -146,10 +91,119 @@ def train_run(world: World, request: RunRequest, stops: StopRequests, *, quiet: 
     return _finish_start(context, owner, stopped)
 
 
-def _start_in_folder(
-    world: World, request: RunRequest, folder: RunFolder, stops: StopRequests
-) -> Run | None:
+def _begin_start(
+    world: World, request: RunRequest, stops: StopRequests, run: Run | None, files: ExitStack
+) -> tuple[RunContext, OwnerSetup | None, RestartPoint]:
+    """Do (1) to (6); ``run``: the one to restart, None for a fresh start.
+
+    The table writer is closed with ``files``.
+    """
+    job, folder = request.job, RunFolder(request.path)
+    point = RestartPoint.at_start()
+    try:
+        ready = _prepare_start(world, job, folder, run)  # (1) to (4)
+        if run is None:
+            # FRESH: the files before the sub-labels, so that a folder or disk that does not serve
+            # is found while nothing about a sample has left.
+            run_id = _share_run_id(world, job)
+            writer = _create_files(world, job, folder, ready, run_id)  # (5)
+            files.enter_context(writer)
+    except AgreedFailure:
+        if run is None and world.rank == 0:
+            # The folder shall not stand in the way of the corrected job.
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    owner, contract, network = ready.owner, ready.contract, ready.network
+    if run is None and owner is not None:
+        owner.announce_owner_promise()
+    sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
+    plan = build_run_plan(job, contract, sub_labels, world.size - 1)
+    if run is not None:
+        # RESTART: the sub-labels first, which left long ago: only with them is the plan known, and
+        # with it how many rows of the files are those of finished steps.
+        run_id = str(run.attrs["run_id"])
+        point = search_restart_point(
+            world,
+            run,
+            plan,
+            proofs=ready.signers is not None,
+            deadline_s=job.pipeline.startup_timeout_s,
+        )
+        writer = _continue_files(world, job, run, ready, point)  # (5)
+        files.enter_context(writer)
+        if owner is not None:
+            owner.announce_owner_promise()
+    model = network.model
+    if owner is None:
+        # The layers of other segments are let go: this function returns nothing that holds them.
+        model = build_own_layers(model, network.layout, world.rank - 1)
+    context = RunContext(
+        world=world,
+        job=job,
+        job_digest=request.job_digest,
+        folder=folder,
+        run_id=run_id,
+        contract=contract,
+        model=model,
+        layout=network.layout,
+        plan=plan,
+        device=network.device,
+        signers=ready.signers,
+        stops=stops,
+        writer=writer,
+    )
+    return context, owner, point
+
+
+def _prepare_start(world: World, job: Job, folder: RunFolder, run: Run | None) -> _Preparation:
+    """Do (1) to (4), which send nothing about a sample."""
+    owner = agree(
+        world,
+        lambda: _prepare_owner(world, job, folder, run),
+        deadline_s=job.pipeline.startup_timeout_s,
+    )  # (1)
+    contract = _share_contract(world, job, owner)  # (2)
+    cuts = None if run is None else [int(cut) for cut in run.pipeline["cuts"][1:]]
+    network = agree_on_network(world, job, contract, cuts)  # (3)
+    signers = agree_on_signers(world, job, folder, network, is_restart=run is not None)  # (4)
+    return _Preparation(owner, contract, network, signers)
+
+
+def _create_files(
+    world: World, job: Job, folder: RunFolder, ready: _Preparation, run_id: str
+) -> TableWriter:
+    """Make the index and the tables of a fresh run."""
+
+    def create_index() -> None:
+        if ready.owner is not None:
+            ready.owner.index.create_index(world, ready.network, run_id)
+
+    return open_run_files(world, job, folder, run_id=run_id, kept=None, prepare_index=create_index)
+
+
+def _continue_files(
+    world: World, job: Job, run: Run, ready: _Preparation, point: RestartPoint
+) -> TableWriter:
+    """Open the index and the tables of ``run`` behind ``point``."""
+
+    def continue_index() -> None:
+        if ready.owner is not None:
+            check_recorded_signers(ready.signers, point)
+            ready.owner.index.continue_index(run, point)
+
+    return open_run_files(
+        world,
+        job,
+        run.folder,
+        run_id=str(run.attrs["run_id"]),
+        kept=point.rows,
+        prepare_index=continue_index,
+    )
+
+
+def _start_in_folder(world: World, request: RunRequest, stops: StopRequests) -> Run | None:
     """Take the run folder, which no other start may hold; return the run to restart, or None."""
+    folder = RunFolder(request.path)
     if not request.is_restart:
         if world.rank == 0:
             create_run_folder(folder.path)
@@ -161,7 +215,7 @@ def _start_in_folder(
     return open_run(folder.path)
 
 
-def _start_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -> OwnerSetup | None:
+def _prepare_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -> OwnerSetup | None:
     """Prepare the owner's side; None on trainers."""
     if world.rank:
         return None
@@ -182,10 +236,12 @@ def _share_contract(world: World, job: Job, owner: OwnerSetup | None) -> Contrac
     )
 
 
-def _share_run_id(world: World, deadline_s: float) -> str:
+def _share_run_id(world: World, job: Job) -> str:
     """Draw the id of a new run on rank 0 and send it to all."""
     drawn = None if world.rank else uuid.uuid4().hex.encode()
-    return world.broadcast_bytes(drawn, limit_bytes=64, deadline_s=deadline_s).decode()
+    return world.broadcast_bytes(
+        drawn, limit_bytes=64, deadline_s=job.pipeline.startup_timeout_s
+    ).decode()
 
 
 def _share_sub_labels(
@@ -203,29 +259,6 @@ def _share_sub_labels(
     if not inside or labels.max() >= contract.outputs:
         raise PeerError("the sub-labels do not fit the contract", where="message from rank 0")
     return labels
-
-
-def _open_files(
-    world: World,
-    job: Job,
-    folder: RunFolder,
-    prepare_index: Callable[[], None],
-    run_id: str,
-    point: RestartPoint,
-) -> TableWriter:
-    """Prepare the index on rank 0, then open every rank's tables."""
-    startup_s = job.pipeline.startup_timeout_s
-
-    def prepare() -> None:
-        check_table_layout(job)
-        prepare_index()
-
-    agree(world, prepare, deadline_s=startup_s)
-    return agree(
-        world,
-        lambda: open_table_file(world, job, folder, run_id, point.rows),
-        deadline_s=startup_s,
-    )
 
 
 def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | None) -> int:
