@@ -183,8 +183,6 @@ def check_schedule(schedule: Schedule) -> int:
     for segment, lane in enumerate(schedule, start=1):
         seen: set[Op] = set()
         for op in lane:
-            # Each kind of mistake is told apart: schedules are data, and may come from a test or a
-            # user.
             if op in seen:
                 raise ScheduleError(f"segment {segment} has {op} twice")
             if op not in expected:
