@@ -44,15 +44,15 @@ def run_job(
     """
 
     def find(world: World) -> RunRequest | None:
-        from clicooper_hpc.run.restart import can_restart
-
         job = load_job(path, overrides)
         job.check_ranks(world.size)
         folder = (output or Path("runs") / path.stem).resolve()
-        if resume and can_restart(folder):
-            return _request_restart(folder, world, lambda _: job)
-        # A run killed before anything left its owner has no run.h5, and its folder is in the way.
         if resume:
+            from clicooper_hpc.run.restart import can_restart
+
+            if can_restart(folder):
+                return _request_restart(folder, world, lambda _: job)
+            # A run killed before anything left its owner has no run.h5; its folder is in the way.
             clear_unbegun(folder)
         return RunRequest(job, folder)
 
