@@ -54,7 +54,7 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 kill-matrix: $(STAMP)
-	$(BIN)/python -m pytest tests/runs/test_killed_runs.py tests/runs/test_resume.py tests/runs/test_frozen_lives.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/runs/test_killed_runs.py tests/runs/test_resume.py tests/runs/test_frozen_restarts.py $(PYTEST_ARGS)
 
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)

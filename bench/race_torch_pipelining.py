@@ -25,8 +25,8 @@ from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import make_schedule
 from clicooper_hpc.pipeline.segment import Segment
-from clicooper_hpc.pipeline.simulator import required_slots
-from clicooper_hpc.training.microbatch import split_rows
+from clicooper_hpc.pipeline.simulator import simulate_required_slots
+from clicooper_hpc.training.batches import split_batch_rows
 from clicooper_hpc.transport.mpi_library import start_mpi
 from clicooper_hpc.transport.world import World
 
@@ -58,11 +58,11 @@ def ours(world: World) -> tuple[Callable[[], None], nn.Module]:
     part = nn.Sequential(*(layers[:CUT] if first else layers[CUT:]))
     boundary = nn.Sequential(*layers[:CUT]).eval()(torch.zeros(1, *SHAPE)).shape[1:]
     rows, targets = batch()
-    parts = split_rows(BATCH, MICRO_BATCHES)
+    parts = split_batch_rows(BATCH, MICRO_BATCHES)
     schedule = make_schedule("1f1b", 2, MICRO_BATCHES)
     sizes = {
         "capacity_bytes": 4 * len(parts[0]) * boundary.numel(),
-        "slots": required_slots(schedule, "backprop") + 1,
+        "slots": simulate_required_slots(schedule, "backprop") + 1,
         "deadline_s": 120.0,
     }
     edges = (

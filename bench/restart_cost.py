@@ -67,7 +67,7 @@ def report(run: Path, step: int, wall_s: float, said: str) -> None:
             f"rank {rank}: {saving / len(proving):.3f} s a stage to save and digest, "
             f"{100 * saving / stages:.2f} % of the stages ({stages / len(proving):.1f} s each)"
         )
-    found = re.search(r"goes on after (\d+) of (\d+) steps, ready in ([\d.]+) s", said)
+    found = re.search(r"continues after (\d+) of (\d+) steps, ready in ([\d.]+) s", said)
     if found is None:
         raise SystemExit(f"the restart did not say where it goes on:\n{said[-2000:]}")
     steps = opened.table("steps", 1)

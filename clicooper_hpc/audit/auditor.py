@@ -19,18 +19,18 @@ from clicooper_hpc.audit.replayed_release import replayed_release_digests
 from clicooper_hpc.audit.stage_claim import StageClaim, claimed_root
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.owner.secrets import require_owner_secrets
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
-from clicooper_hpc.run.owner_secrets import require_secrets
+from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
-from clicooper_hpc.training.agenda import StageStart, TrainStep
-from clicooper_hpc.training.replay_conditions import conditions, differences
-from clicooper_hpc.training.stage_order import stage_orders
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.events import StageStart, TrainStep
+from clicooper_hpc.training.replay_conditions import differing_conditions, replay_conditions
+from clicooper_hpc.training.run_plan import plan_stage_orders
+from clicooper_hpc.training.segment_state import export_segment_state
 
 __all__ = ["StageAudit", "StageAuditor"]
 
@@ -73,13 +73,13 @@ class StageAuditor:
         self.device = choose_device(job.pipeline.device, 0)
         self._preparation = _prepared(self)
         contract = self._preparation.contract
-        self._model = network_of(self.job, contract)
+        self._model = build_network(self.job, contract)
         segments = self.view.run.segments
-        self._layout = layout_of(self.job, self._model, contract, segments)
-        self.course = course_of(self.job, contract, self._preparation.sub_labels, segments)
+        self._layout = build_layout(self.job, self._model, contract, segments)
+        self.course = build_run_plan(self.job, contract, self._preparation.sub_labels, segments)
         self._sent_rows_agree = False
         self._initial = [
-            pack_safetensors(export_state(runtime), {}) for runtime in self._runtimes()
+            pack_safetensors(export_segment_state(runtime), {}) for runtime in self._runtimes()
         ]
 
     @property
@@ -89,11 +89,13 @@ class StageAuditor:
 
     def other_conditions(self) -> list[str]:
         """Say what keeps a replay from being equal to the bit; empty if nothing does."""
-        here = conditions(self.device)
+        here = replay_conditions(self.device)
         return [
             f"segment {segment}: {difference}"
             for segment in range(1, self.view.run.segments + 1)
-            for difference in differences(self._proved.enrolment(segment).environment, here)
+            for difference in differing_conditions(
+                self._proved.enrolment(segment).environment, here
+            )
         ]
 
     def audit_stage(self, stage: int) -> StageAudit:
@@ -132,7 +134,7 @@ class StageAuditor:
         Rows that trainer 1 took from its cache are those of the first epoch: these must have the
         digests that both signed.
         """
-        order = next(islice(stage_orders(self.course.agenda), stage, None))
+        order = next(islice(plan_stage_orders(self.course), stage, None))
         if (order.digest.hex, order.samples) != self._proved.ordered_samples(stage):
             raise EvidenceError(
                 f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
@@ -162,7 +164,7 @@ class StageAuditor:
 
     def _stage_steps(self, stage: int) -> list[TrainStep]:
         now, found = -1, []
-        for event in self.course.agenda.events():
+        for event in self.course.planned_events():
             now = event.stage if isinstance(event, StageStart) else now
             if now > stage:
                 break
@@ -175,7 +177,7 @@ class StageAuditor:
             build_runtime(
                 self.job,
                 # A network each, as each rank has: runtimes that shared one would share weights.
-                network_of(self.job, self._preparation.contract),
+                build_network(self.job, self._preparation.contract),
                 self._layout,
                 segment=segment,
                 outputs=self._preparation.contract.outputs,
@@ -189,5 +191,5 @@ class StageAuditor:
 def _prepared(auditor: StageAuditor) -> ReleaseSetup:
     """Bring the owner's released rows and sub-labels back."""
     # Asked for first, so that the error names the missing file and what to do.
-    require_secrets(auditor.private, "audit")
+    require_owner_secrets(auditor.private, "audit")
     return set_up_release(auditor.job, PrivateFolder(auditor.private))

@@ -25,9 +25,9 @@ from clicooper_hpc.audit.memory_channel import MemoryChannel
 from clicooper_hpc.audit.message_trace import MessageTrace, Stream, TraceRecorder
 from clicooper_hpc.audit.replayed_release import ReleasedRows, replayed_step_input
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.training.agenda import TrainStep
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.state import export_state, import_state
+from clicooper_hpc.training.events import TrainStep
+from clicooper_hpc.training.run_plan import RunPlan
+from clicooper_hpc.training.segment_state import export_segment_state, import_segment_state
 
 __all__ = ["StageReplay", "replay_stage"]
 
@@ -39,7 +39,8 @@ class StageReplay:
     Attributes
     ----------
     states
-        State of each segment after the last step; names as in `clicooper_hpc.training.state`.
+        State of each segment after the last step; names as in
+        `clicooper_hpc.training.segment_state`.
     trace
         Every message between the segments, and from the owner to segment 1.
     losses
@@ -54,7 +55,7 @@ class StageReplay:
 def replay_stage(
     runtimes: Sequence[SegmentRuntime],
     starts: Sequence[Mapping[str, Tensor]],
-    course: Course,
+    course: RunPlan,
     steps: Sequence[TrainStep],
     rows: ReleasedRows,
 ) -> StageReplay:
@@ -66,7 +67,8 @@ def replay_stage(
         Segments 1 .. N in order, built as for the run. Their channels are replaced;
         ``after_update`` is called as in the run.
     starts
-        State of each segment before the first step; names as in `clicooper_hpc.training.state`.
+        State of each segment before the first step; names as in
+        `clicooper_hpc.training.segment_state`.
     course
         Schedule, micro-batches and learning rates of the run.
     steps
@@ -89,7 +91,7 @@ def replay_stage(
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
         # All of them before the first step: a state that does not fit ends the replay at once.
-        import_state(runtime, start, where=f"state of segment {number} before the stage")
+        import_segment_state(runtime, start, where=f"state of segment {number} before the stage")
     threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
     # Their channels of MPI, if they had any, are replaced.
@@ -106,7 +108,7 @@ def replay_stage(
 
     threads.run([segment_body(segment) for segment in range(len(runtimes))])
     return StageReplay(
-        tuple(export_state(runtime) for runtime in runtimes),
+        tuple(export_segment_state(runtime) for runtime in runtimes),
         recorder.message_trace(),
         tuple(tuple(values) for values in losses),
     )
@@ -114,12 +116,12 @@ def replay_stage(
 
 def _connect_replay(
     runtimes: Sequence[SegmentRuntime],
-    course: Course,
+    course: RunPlan,
     threads: CooperativeThreads,
     recorder: TraceRecorder,
 ) -> None:
     # As many as a run's receivers have: more would let segments run ahead as they never could.
-    slots = course.slots()
+    slots = course.planned_slots()
     backprop = course.coupling == "backprop"
 
     def channel(boundary: int, *, forward: bool) -> MemoryChannel | None:
@@ -142,24 +144,24 @@ def _connect_replay(
 
 def _replay_step(
     runtime: SegmentRuntime,
-    course: Course,
+    course: RunPlan,
     segment: int,
     event: TrainStep,
     rows: ReleasedRows,
     recorder: TraceRecorder,
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
-    parts = course.parts(len(event.batch.sub_labels))
+    parts = course.planned_micro_batches(len(event.batch.sub_labels))
     # torch's losses take class numbers as int64 only.
     labels = event.batch.sub_labels.astype(np.int64)
     device = runtime.segment.device
     report = runtime.train_step(
         event.step,
-        course.lane(segment, len(parts)),
+        course.planned_lane(segment, len(parts)),
         # Only segment 1 takes released rows; the others take what their neighbour sends.
         released=None if segment else replayed_step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),
-        learning_rate=course.rate(event.step),
+        learning_rate=course.planned_rate(event.step),
     )
     return report.loss if report.scored else None

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from clicooper_hpc.audit.memory_channel import pack_memory_message
 from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
-from clicooper_hpc.training.agenda import TrainStep
-from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.batches import average_batch_groups
+from clicooper_hpc.training.events import TrainStep
 from clicooper_hpc.training.message_digests import message_digest
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["ReleasedRows", "replayed_release_digests", "replayed_step_input"]
@@ -43,13 +43,13 @@ def replayed_step_input(
             recorder.note_sent(RELEASES, header, slot.raw)
             recorder.note_received(RELEASES)
         # Cloned, as trainer 1 clones its receive buffer: the rows stay the owner's.
-        return mean_of_groups(raw.clone(), len(ids))
+        return average_batch_groups(raw.clone(), len(ids))
 
     return released
 
 
 def replayed_release_digests(
-    course: Course, steps: Sequence[TrainStep], rows: ReleasedRows
+    course: RunPlan, steps: Sequence[TrainStep], rows: ReleasedRows
 ) -> tuple[bytes, ...]:
     """Return the digests (32 bytes each) of the owner's messages in ``steps``, in order.
 
@@ -67,5 +67,7 @@ def replayed_release_digests(
         )
         for event in steps
         if event.from_owner
-        for micro_batch, part in enumerate(course.parts(len(event.batch.sub_labels)))
+        for micro_batch, part in enumerate(
+            course.planned_micro_batches(len(event.batch.sub_labels))
+        )
     )

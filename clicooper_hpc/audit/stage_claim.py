@@ -14,8 +14,8 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
-from clicooper_hpc.training.message_digests import Channel, Record
-from clicooper_hpc.training.state import TRAINING, WEIGHTS
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord
+from clicooper_hpc.training.segment_state import TRAINING, WEIGHTS
 
 __all__ = ["StageClaim", "claimed_messages", "claimed_root", "claimed_state"]
 
@@ -27,7 +27,7 @@ class StageClaim:
     Attributes
     ----------
     states
-        State of each segment after the stage; names as in `clicooper_hpc.training.state`.
+        State of each segment after the stage; names as in `clicooper_hpc.training.segment_state`.
     digests
         Digests (32 bytes) of the messages of each stream, in order of sending.
     """
@@ -107,7 +107,7 @@ def claimed_state(content: bytes, *, weights: str, training: str, where: str) ->
 
 def claimed_root(digests: Sequence[bytes]) -> str:
     """Return the RFC 9162 root (hex) over message digests, as a hand-off states it of a stream."""
-    return Record(digests=list(digests)).root.hex()
+    return ChannelRecord(digests=list(digests)).root.hex()
 
 
 def _stream_ends(stream: Stream) -> tuple[tuple[int, Channel], tuple[int, Channel]]:

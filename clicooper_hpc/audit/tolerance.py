@@ -22,7 +22,7 @@ from torch import Tensor
 from clicooper_hpc.audit.replay import StageReplay
 from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.audit.verdict import StageFault, StageOutcome, StageVerdict
-from clicooper_hpc.training.state import WEIGHTS
+from clicooper_hpc.training.segment_state import WEIGHTS
 
 __all__ = ["StateDistance", "tolerance_distance", "tolerance_from_replays", "tolerance_verdict"]
 

@@ -13,9 +13,14 @@ from clicooper_hpc.models.layer_shapes import count_layer_parameters
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
-from clicooper_hpc.pipeline.grid import render_grid
-from clicooper_hpc.pipeline.layout import Layout, flops_costs, layer_memory, measured_costs
-from clicooper_hpc.pipeline.schedule import check_depth, make_schedule
+from clicooper_hpc.pipeline.layout import (
+    Layout,
+    counted_layout_costs,
+    layout_memory,
+    measured_layout_costs,
+)
+from clicooper_hpc.pipeline.schedule import check_schedule_depth, make_schedule
+from clicooper_hpc.pipeline.schedule_grid import render_schedule_grid
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.label_forecast import (
@@ -26,14 +31,14 @@ from clicooper_hpc.privacy.label_forecast import (
 )
 from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.run.build import (
-    channel_plan,
-    check_course,
-    course_of,
-    layout_of,
-    network_of,
+    build_channel_plan,
+    build_layout,
+    build_network,
+    build_run_plan,
+    check_run_plan,
 )
 from clicooper_hpc.training.contract import Contract
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.run_plan import RunPlan
 
 __all__ = ["plan_report"]
 
@@ -49,7 +54,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         # As many as the demo has, so that `plan JOB` works without an option.
         ranks = 4 if wanted is None else wanted + 1
     segments = job.check_ranks(ranks)
-    check_depth(segments, job.pipeline.micro_batches)
+    check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
         shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
@@ -63,19 +68,19 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         )
         classes = data.num_classes
         names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
-    model = network_of(job, contract)
+    model = build_network(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
         # Timed as the pipeline runs it: a kernel's time is not proportional to its rows.
         rows = -(-job.training.batch_size // job.pipeline.micro_batches)
         device = choose_device("cpu", 0)
-        row = measured_costs(model, shape, rows=rows, device=device)
+        row = measured_layout_costs(model, shape, rows=rows, device=device)
         costs = np.tile(row, (segments, 1))
-    layout = layout_of(job, model, contract, segments, costs)
-    course = course_of(job, contract, names, segments)
+    layout = build_layout(job, model, contract, segments, costs)
+    course = build_run_plan(job, contract, names, segments)
     # As the run does before anything leaves: what it would refuse, plan refuses.
-    check_course(job, course, layout, contract)
-    used = costs if costs is not None else flops_costs(model, shape, segments)
+    check_run_plan(job, course, layout, contract)
+    used = costs if costs is not None else counted_layout_costs(model, shape, segments)
     simulation = _simulate(course, layout, used)
     return "\n".join(
         [
@@ -85,14 +90,15 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             f"{contract.validation_samples} released for validation, {classes} classes",
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
-            f"{course.agenda.total_steps} steps of {job.training.batch_size} rows "
+            f"{course.total_steps} steps of {job.training.batch_size} rows "
             f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
             "",
             *_segments(job, course, layout, model, used),
             "",
             f"one step, {course.micro_batches} micro-batches, simulated: bubble "
-            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.slots()} slots per channel",
-            render_grid(simulation),
+            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.planned_slots()} slots per "
+            "channel",
+            render_schedule_grid(simulation),
             "",
             *_privacy(job, shape, non_negative=non_negative, classes=classes),
             *_spent(job, spent),
@@ -112,7 +118,7 @@ def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArr
     return (left * expansion + rng.integers(0, expansion, len(left))).astype(np.int32)
 
 
-def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
+def _simulate(course: RunPlan, layout: Layout, costs: np.ndarray) -> Simulation:
     forward = [
         float(costs[index, span.start : span.stop].sum())
         for index, span in enumerate(layout.segments)
@@ -127,16 +133,16 @@ def _simulate(course: Course, layout: Layout, costs: np.ndarray) -> Simulation:
         forward_cost=forward,
         backward_cost=[_BACKWARD * cost for cost in forward],
         # With as many as the run opens, so that a schedule that would deadlock shows here.
-        slots=course.slots(),
+        slots=course.planned_slots(),
     )
 
 
 def _segments(
-    job: Job, course: Course, layout: Layout, model: nn.Sequential, costs: np.ndarray
+    job: Job, course: RunPlan, layout: Layout, model: nn.Sequential, costs: np.ndarray
 ) -> list[str]:
     """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
-    plan = channel_plan(job, course, _contract_of(layout))
-    memory = layer_memory(model, layout.shapes, job.training.batch_size)
+    plan = build_channel_plan(job, course, _contract_of(layout))
+    memory = layout_memory(model, layout.shapes, job.training.batch_size)
     total = float(costs[0].sum()) or 1.0
     lines = ["rank  layers      work  parameters      memory  sends per step"]
     released = plan.payload_bytes(layout.shapes[0], plan.average_rows) * course.micro_batches

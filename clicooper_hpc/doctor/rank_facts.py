@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_memory import try_gpu_memory
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.run.environment import git_commit, versions
+from clicooper_hpc.run.environment import environment_commit, environment_versions
 from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_probe_folder, probe_folder
 from clicooper_hpc.runstore.hdf5.parallel import mapped_mpi_libraries
 from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
@@ -144,7 +144,11 @@ def collect_facts(
 
 def _machine(host: str, first: bool) -> Machine:
     gpus = _gpu_names()
-    packages = {"clicooper": __version__, "Python": platform.python_version(), **versions()}
+    packages = {
+        "clicooper": __version__,
+        "Python": platform.python_version(),
+        **environment_versions(),
+    }
     return Machine(
         host=host,
         # What binding and cgroups leave this process, not what the node has.
@@ -155,7 +159,7 @@ def _machine(host: str, first: bool) -> Machine:
         # In a child process, which takes seconds, so not by every rank.
         gpu_memory=try_gpu_memory() if gpus and first else None,
         packages=packages,
-        commit=git_commit(),
+        commit=environment_commit(),
         hdf5_locking=os.environ.get("HDF5_USE_FILE_LOCKING"),
     )
 

@@ -22,7 +22,7 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
 from clicooper_hpc.runstore.tables.schema import ENVELOPE_BYTES, NOTE_BYTES
 from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.training.stage_order import StageOrder
+from clicooper_hpc.training.run_plan import StageOrder
 
 __all__ = ["LedgerWriter"]
 
@@ -40,7 +40,7 @@ class LedgerWriter:
     identity
         The owner's.
     orders
-        Data of all stages in turn, see `stage_orders`.
+        Data of all stages in turn, see `plan_stage_orders`.
     writer
         Stores entries and signed checkpoints.
     """

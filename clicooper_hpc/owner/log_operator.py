@@ -44,10 +44,10 @@ from clicooper_hpc.provenance.statements import (
 )
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.training.agenda import StageEnd
+from clicooper_hpc.training.events import StageEnd
 from clicooper_hpc.training.message_digests import MessageLog
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
@@ -87,7 +87,7 @@ class LogOperator:
     def __init__(
         self,
         world: World,
-        course: Course,
+        plan: RunPlan,
         *,
         log: MessageLog,
         writer: TableWriter,
@@ -98,7 +98,7 @@ class LogOperator:
         self._settings = settings
         self._run = settings.run
         self._ledger = LedgerWriter(
-            settings.run, settings.identity, orders=stage_orders(course.agenda), writer=writer
+            settings.run, settings.identity, orders=plan_stage_orders(plan), writer=writer
         )
         self._weights = list(settings.run.initial_weights)
         # What stage 0 starts with is each trainer's word; only the audit knows better.
@@ -106,8 +106,15 @@ class LogOperator:
         #: Samples used so far in the stage that goes on.
         self._samples = 0
 
-    def open(self) -> None:
-        """(1) State the run, enrol the trainers, hand out the first tickets."""
+    def begin(self, point: RestartPoint) -> None:
+        """(1) Begin the ledger, or continue the one that stands at ``point``."""
+        if point.has_ledger:
+            self._restore_ledger(point)
+        else:
+            self._enrol_trainers()
+
+    def _enrol_trainers(self) -> None:
+        """State the run, enrol the trainers, hand out the first tickets."""
         run = sign_envelope(self._run.statement_bytes(), self._settings.identity)
         self._world.broadcast_bytes(
             run.to_bytes(), limit_bytes=proof_message_limit(1), deadline_s=self._settings.wait_s
@@ -134,17 +141,9 @@ class LogOperator:
         """Whether the delivery is signed: no more figures can be added to the run."""
         return self._ledger.is_closed
 
-    def resume(self, entries: Sequence[bytes], noted: int, memory: StageProgress | None) -> None:
-        """(1) Go on behind an earlier life of the run.
-
-        Parameters
-        ----------
-        entries, noted
-            What it stored, see `LedgerWriter.resume`.
-        memory
-            What its checkpoint holds of a stage; None at the very start.
-        """
-        update = self._ledger.resume(entries, noted)
+    def _restore_ledger(self, point: RestartPoint) -> None:
+        """Take over the entries that stand, and show all of them to every trainer."""
+        update = self._ledger.resume(point.ledger_entries, point.noted)
         if stage := self._ledger.proved:
             proofs = [
                 self._ledger.read_entry(StageProof, EntryId("stage", stage - 1, segment))
@@ -152,16 +151,16 @@ class LogOperator:
             ]
             self._weights = [proof.weights_out for proof in proofs]
             self._optimizers = [proof.optimizer_out for proof in proofs]
-        if memory is not None:
-            self._samples = memory.samples
-            self._log.restore(memory.records)
+        if point.stage_progress is not None:
+            self._samples = point.stage_progress.samples
+            self._log.restore_digests(point.stage_progress.records)
         self._world.broadcast_bytes(
             update.to_bytes(), limit_bytes=WHOLE_LEDGER_BYTES, deadline_s=self._settings.wait_s
         )
 
-    def memory(self) -> StageProgress:
-        """Return what a checkpoint must hold of the stage that goes on."""
-        return StageProgress(self._samples, self._log.seen())
+    def stage_progress(self) -> StageProgress:
+        """Return what a checkpoint must hold of the stage that is not at its end."""
+        return StageProgress(self._samples, self._log.digests_so_far())
 
     def count_samples(self, samples: int) -> None:
         """Add the released samples that a step uses."""
@@ -171,7 +170,7 @@ class LogOperator:
         """(2), (3) Take the proofs of a stage into the ledger, unless done before a restart."""
         stage, segments = event.stage, self._ledger.order.segments
         # Also for a stage that is proved already: its messages belong to no other.
-        records, _ = self._log.take()
+        records, _ = self._log.take_digests()
         if stage < self._ledger.proved:
             self._samples = 0
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from clicooper_hpc.config.job import Job
@@ -21,13 +22,32 @@ from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.run_folder import LEDGER_FILE
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
-__all__ = ["OwnerSecrets"]
+__all__ = ["OwnerSecrets", "missing_owner_secrets", "require_owner_secrets"]
 
 _T = TypeVar("_T")
 _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
+#: What must be there to bring released rows back: preparing makes anew what is not, and charges it.
+_NEEDED = (_KEY, _FRONT_SETTINGS, _FRONT, _LABEL_MAP)
+
+
+def missing_owner_secrets(private: Path, *more: str) -> list[str]:
+    """Return which of the files that bring released rows back, and of ``more``, are not there."""
+    return [name for name in (*_NEEDED, *more) if not (private / name).is_file()]
+
+
+def require_owner_secrets(private: Path, doing: str, *more: str) -> None:
+    """Raise `RunFolderError` unless the secrets and ``more`` are there; ``doing``: the verb."""
+    missing = missing_owner_secrets(private, *more)
+    if missing:
+        raise RunFolderError(
+            "the owner's secrets are not there, and with them the released rows "
+            f"({missing[0]} is missing)",
+            where=str(private),
+            remedy=f"{doing.capitalize()} where the owner keeps the run folder.",
+        )
 
 
 class OwnerSecrets:

@@ -18,6 +18,7 @@ def choose_device(wish: str, local_rank: int) -> torch.device:
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
+        # Only "auto" may fall back: who asked for a GPU must not train on the CPU for hours unseen.
         if wish == "cuda":
             raise EnvironmentUnfitError(
                 "no CUDA device is visible to this rank",

@@ -12,9 +12,15 @@ from torch import nn
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.layer_shapes import count_layer_parameters, layer_flops, layer_shapes
-from clicooper_hpc.pipeline.partition import check_cuts, partition, spans
+from clicooper_hpc.pipeline.partition import check_partition, partition_layers, partition_spans
 
-__all__ = ["Layout", "flops_costs", "layer_memory", "make_layout", "measured_costs"]
+__all__ = [
+    "Layout",
+    "counted_layout_costs",
+    "layout_memory",
+    "make_layout",
+    "measured_layout_costs",
+]
 
 _GIB = 2**30
 #: Weight, gradient and two optimizer moments, float32.
@@ -34,7 +40,7 @@ class Layout:
     @property
     def segments(self) -> tuple[range, ...]:
         """Layer numbers of each segment."""
-        return tuple(spans(self.cuts, len(self.shapes) - 1))
+        return tuple(partition_spans(self.cuts, len(self.shapes) - 1))
 
     def input_shape(self, segment: int) -> tuple[int, ...]:
         """Shape of one row entering ``segment`` (0-based)."""
@@ -50,7 +56,7 @@ class Layout:
         return nn.Sequential(*list(model)[span.start : span.stop])
 
 
-def flops_costs(
+def counted_layout_costs(
     model: nn.Sequential, input_shape: tuple[int, ...], segments: int
 ) -> NDArray[np.float64]:
     """Return the counted operations of each layer, float64 [segments, layers], all rows alike."""
@@ -60,10 +66,11 @@ def flops_costs(
     row = [
         float(f) + 8.0 * float(np.prod(shape)) for f, shape in zip(flops, shapes[1:], strict=True)
     ]
+    # All ranks alike, so that the cuts are a function of the job: the same for every auditor.
     return np.tile(np.asarray(row, dtype=np.float64), (segments, 1))
 
 
-def measured_costs(
+def measured_layout_costs(
     model: nn.Sequential,
     input_shape: tuple[int, ...],
     *,
@@ -79,26 +86,29 @@ def measured_costs(
         x = torch.zeros((rows, *input_shape), device=device)
         for index, layer in enumerate(model):
             layer.to(device)
+            # One layer at a time: its backward must not run on into the layers before it.
             x = x.detach().requires_grad_()
-            _finish(device)
+            _wait_for_device(device)
             start = time.perf_counter()
             y = layer(x)
             y.sum().backward()
-            _finish(device)
+            _wait_for_device(device)
             times[repeat, index] = time.perf_counter() - start
             x = y
     for parameter in model.parameters():
+        # The measurement must leave nothing behind that training could see.
         parameter.grad = None
     model.to("cpu")
+    # Not the mean: the first pass also pays for loading kernels.
     return np.median(times, axis=0)
 
 
-def _finish(device: torch.device) -> None:
+def _wait_for_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def layer_memory(
+def layout_memory(
     model: nn.Sequential, shapes: Sequence[tuple[int, ...]], rows: int
 ) -> NDArray[np.float64]:
     """Bytes of each layer: weights with their optimizer state, and ``rows`` live output rows."""
@@ -124,10 +134,11 @@ def make_layout(
     """
     shapes = tuple(layer_shapes(model, input_shape))
     if cuts is not None:
-        check_cuts(cuts, len(model), segments)
+        # Explicit cuts win over costs and limits: a restart and an audit cut where the run was cut.
+        check_partition(cuts, len(model), segments)
         return Layout(tuple(cuts), shapes)
     if costs is None:
-        costs = flops_costs(model, input_shape, segments)
+        costs = counted_layout_costs(model, input_shape, segments)
     if memory_gib is not None and len(memory_gib) != segments:
         raise UsageError(
             f"{len(memory_gib)} limits for {segments} trainers",
@@ -135,5 +146,5 @@ def make_layout(
             remedy="Give one number for each trainer.",
         )
     limits = None if memory_gib is None else [int(gib * _GIB) for gib in memory_gib]
-    memory = None if limits is None else layer_memory(model, shapes, live_rows)
-    return Layout(partition(costs, memory=memory, limits=limits), shapes)
+    memory = None if limits is None else layout_memory(model, shapes, live_rows)
+    return Layout(partition_layers(costs, memory=memory, limits=limits), shapes)

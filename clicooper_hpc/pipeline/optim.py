@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-__all__ = ["build_optimizer", "scale_gradients", "squared_norm"]
+__all__ = ["build_optimizer", "scale_gradients", "squared_gradient_norm"]
 
 
 def build_optimizer(
@@ -20,6 +20,8 @@ def build_optimizer(
     betas: tuple[float, float],
 ) -> torch.optim.Optimizer | None:
     """Return the optimizer of a segment, or None for a segment without parameters."""
+    # A segment of layers without weights (pooling, activation) is allowed; torch refuses an empty
+    # list.
     if not parameters:
         return None
     if name == "adamw":
@@ -31,7 +33,7 @@ def build_optimizer(
     )
 
 
-def squared_norm(parameters: Iterable[nn.Parameter], start: float = 0.0) -> float:
+def squared_gradient_norm(parameters: Iterable[nn.Parameter], start: float = 0.0) -> float:
     """Add each gradient's squared L2 norm to ``start``, one parameter after the other.
 
     Float64 sums in the order of the whole network: a total handed from segment to segment is the
@@ -47,6 +49,7 @@ def squared_norm(parameters: Iterable[nn.Parameter], start: float = 0.0) -> floa
 def scale_gradients(parameters: Iterable[nn.Parameter], total_squared: float, limit: float) -> None:
     """Scale gradients in place so that a global norm of sqrt(total_squared) becomes <= limit."""
     norm = total_squared**0.5
+    # Gradients within the limit stay as they are, to the bit.
     if norm <= limit:
         return
     factor = limit / norm

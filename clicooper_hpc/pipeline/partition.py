@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["check_cuts", "partition", "spans"]
+__all__ = ["check_partition", "partition_layers", "partition_spans"]
 
 
-def partition(
+def partition_layers(
     costs: NDArray[np.float64],
     memory: NDArray[np.float64] | NDArray[np.int64] | None = None,
     limits: Sequence[int | None] | None = None,
@@ -56,6 +56,7 @@ def partition(
         fails first is named; segment 1 is on rank 1).
     """
     segments, layers = costs.shape
+    # Measured times come from other ranks: NaN would pass every comparison below.
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
         raise ValueError("layer costs must be finite and not negative")
     _check_counts(layers, segments)
@@ -64,14 +65,17 @@ def partition(
         if memory is None or memory.shape != (layers,) or len(limits) != segments:
             raise ValueError("limits need the memory of every layer and one limit per segment")
         span_bytes = _span_sums(memory)
+        # Before the recursion, which could only say that nothing fits, not which rank is short.
         _check_limits(span_bytes, limits)
         for row, limit in zip(span_costs, limits, strict=True):
             if limit is not None:
+                # A span that does not fit costs infinitely much: the same recursion then avoids it.
                 row[span_bytes > limit] = np.inf
 
     # slowest[s, i]: the best pace of ranks s .. when layer i is the first one left to them.
     slowest = np.full((segments + 1, layers + 1), np.inf)
     slowest[segments, layers] = 0.0
+    # From the last rank back, for the best of the rest must be known before a cut is chosen.
     for rank in range(segments - 1, -1, -1):
         worst = np.maximum(span_costs[rank], slowest[rank + 1])
         slowest[rank] = worst.min(axis=1)
@@ -85,7 +89,7 @@ def partition(
     return tuple(cuts[1:])
 
 
-def check_cuts(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ...]:
+def check_partition(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ...]:
     """Return explicit cuts as a tuple if they make ``segments`` segments of ``layers`` layers.
 
     Raises
@@ -112,7 +116,7 @@ def check_cuts(cuts: Sequence[int], layers: int, segments: int) -> tuple[int, ..
     return tuple(cuts)
 
 
-def spans(cuts: Sequence[int], layers: int) -> list[range]:
+def partition_spans(cuts: Sequence[int], layers: int) -> list[range]:
     """Return the layers of each segment, in order."""
     edges = [0, *cuts, layers]
     return [range(first, stop) for first, stop in pairwise(edges)]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.pipeline.optim import scale_gradients, squared_norm
+from clicooper_hpc.pipeline.optim import scale_gradients, squared_gradient_norm
 from clicooper_hpc.pipeline.schedule import Action, Op
-from clicooper_hpc.pipeline.segment import Segment, batch_loss
+from clicooper_hpc.pipeline.segment import Segment, segment_loss
 from clicooper_hpc.transport.channel import Inbound, Message, Outbound
 from clicooper_hpc.transport.message_kind import Kind
 
@@ -133,8 +133,11 @@ class SegmentRuntime:
         ``targets[m]`` are the sub-labels (int64, on the segment's device) of micro-batch m.
         """
         report = StepReport()
+        # Set in every step: an evaluation between two steps leaves the segment in its own mode.
         self.segment.train()
         if self.optimizer is not None:
+            # None and not zeros: the first backward then stores its gradient instead of adding it
+            # to 0.
             self.optimizer.zero_grad(set_to_none=True)
         for op in lane:
             if op.action is Action.FORWARD:
@@ -143,6 +146,7 @@ class SegmentRuntime:
                 self._backward(step, op.micro_batch, report)
         start = time.perf_counter()
         self._update(step, learning_rate, report)
+        # Marks change weights, so they come after the optimizer and before anybody saves.
         if self.after_update is not None:
             self.after_update(step)
         report.optimizer_s = time.perf_counter() - start
@@ -175,13 +179,15 @@ class SegmentRuntime:
     ) -> None:
         rows, message = self._input(step, micro_batch, released)  # (1)
         start = time.perf_counter()
+        # Segment 1 asks for no gradient of its input: none ever goes to the owner.
         rows = rows.detach().requires_grad_(self.edges.gradient_out is not None)
         output = self.segment(rows, step=step, micro_batch=micro_batch)  # (2)
         loss = None
         if self.is_last or self.head is not None:
             loss = self._loss(output, targets[micro_batch], batch_rows, report)
+        # The message too: its receive slot holds the rows until their backward has run.
         self._live[micro_batch] = _Live(rows, output, loss, message)
-        self._finish()
+        self._wait_for_device()
         report.forward_s += time.perf_counter() - start
         self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
 
@@ -190,7 +196,7 @@ class SegmentRuntime:
         if self.head is not None:
             with self.segment.autocast():
                 logits = self.head(output)
-        loss = batch_loss(
+        loss = segment_loss(
             logits,
             targets,
             batch_rows=batch_rows,
@@ -206,17 +212,18 @@ class SegmentRuntime:
         if live.loss is not None:
             start = time.perf_counter()
             live.loss.backward()  # type: ignore[no-untyped-call]
-            self._finish()
+            self._wait_for_device()
             report.backward_s += time.perf_counter() - start
         elif self.edges.gradient_in is not None:
             message = self.edges.gradient_in.receive(  # (4)
                 Kind.GRADIENT, step, micro_batch, shape=tuple(live.output.shape)
             )
             start = time.perf_counter()
+            # A segment without weights behind the owner has nothing to compute a gradient of.
             if live.output.requires_grad:
                 gradient = message.tensor_on(live.output.device).to(live.output.dtype)
                 live.output.backward(gradient)  # type: ignore[no-untyped-call]  # (5)
-            self._finish()
+            self._wait_for_device()
             report.backward_s += time.perf_counter() - start
             self.edges.gradient_in.recycle(message)
         if self.edges.gradient_out is not None:
@@ -227,7 +234,7 @@ class SegmentRuntime:
             self._send(self.edges.gradient_out, Kind.GRADIENT, step, micro_batch, live.rows.grad)
         self._recycle(live.message)
 
-    def _finish(self) -> None:
+    def _wait_for_device(self) -> None:
         """Wait for the GPU, so that the clock shows computing and not only its start."""
         if self.segment.device.type == "cuda":
             torch.cuda.synchronize(self.segment.device)
@@ -238,6 +245,8 @@ class SegmentRuntime:
             report.gradient_norm = total**0.5
             scale_gradients(self.parameters, total, self.settings.clip_norm)
         if self.optimizer is not None:
+            # From the plan in every step: a scheduler object would carry state that a restart must
+            # restore.
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()
@@ -248,7 +257,7 @@ class SegmentRuntime:
         partial = 0.0
         if up is not None and self.edges.activation_in is not None:
             partial = self._receive_number(self.edges.activation_in, step)
-        total = squared_norm(self.parameters, partial)
+        total = squared_gradient_norm(self.parameters, partial)
         if down is not None and self.edges.activation_out is not None:
             self._send_number(self.edges.activation_out, step, total)
             total = self._receive_number(down, step)
@@ -275,6 +284,7 @@ class SegmentRuntime:
         if sender is None:
             return
         dtype = _WIRE[self.settings.wire_dtype]
+        # Reduced precision on the wire only; both ends compute in their own.
         sender.send(tensor.detach().to(dtype), kind, step, micro_batch)
 
     def _recycle(self, message: Message | None) -> None:

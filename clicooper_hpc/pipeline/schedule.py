@@ -40,14 +40,14 @@ __all__ = [
     "Op",
     "Schedule",
     "ScheduleError",
-    "check_depth",
     "check_schedule",
-    "forward_only",
-    "gpipe",
+    "check_schedule_depth",
+    "forward_only_schedule",
+    "gpipe_schedule",
     "make_schedule",
-    "one_f_one_b",
-    "one_way",
-    "peak_activations",
+    "one_f_one_b_schedule",
+    "one_way_schedule",
+    "schedule_peaks",
 ]
 
 Coupling = Literal["backprop", "one-way"]
@@ -80,23 +80,24 @@ Schedule = tuple[tuple[Op, ...], ...]
 """One lane per segment; index 0 is segment 1."""
 
 
-def gpipe(segments: int, micro_batches: int) -> Schedule:
+def gpipe_schedule(segments: int, micro_batches: int) -> Schedule:
     """Run all forwards, then all backwards: simple, but all m activations stay alive."""
     _require_counts(segments, micro_batches)
     lane = (*_forwards(0, micro_batches), *_backwards(0, micro_batches))
     return (lane,) * segments
 
 
-def one_f_one_b(segments: int, micro_batches: int) -> Schedule:
+def one_f_one_b_schedule(segments: int, micro_batches: int) -> Schedule:
     """Alternate forward and backward: the bubble of GPipe, at most p - i activations in lane i."""
     _require_counts(segments, micro_batches)
     return tuple(
+        # At most m: a short last batch may have fewer micro-batches than the pipeline is deep.
         _one_f_one_b_lane(min(segments - 1 - index, micro_batches), micro_batches)
         for index in range(segments)
     )
 
 
-def one_way(segments: int, micro_batches: int) -> Schedule:
+def one_way_schedule(segments: int, micro_batches: int) -> Schedule:
     """Run the backward of each micro-batch right after its forward; no lane waits for a later one.
 
     For one-way coupling, where a backward needs no message from the next segment.
@@ -105,17 +106,17 @@ def one_way(segments: int, micro_batches: int) -> Schedule:
     return (_one_f_one_b_lane(0, micro_batches),) * segments
 
 
-def forward_only(segments: int, micro_batches: int) -> Schedule:
+def forward_only_schedule(segments: int, micro_batches: int) -> Schedule:
     """Run the forwards alone: evaluation and prediction."""
     _require_counts(segments, micro_batches)
     return (_forwards(0, micro_batches),) * segments
 
 
 SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
-    "gpipe": gpipe,
-    "1f1b": one_f_one_b,
-    "one-way": one_way,
-    "forward-only": forward_only,
+    "gpipe": gpipe_schedule,
+    "1f1b": one_f_one_b_schedule,
+    "one-way": one_way_schedule,
+    "forward-only": forward_only_schedule,
 }
 """Generators by the name they have in a job file."""
 
@@ -129,7 +130,7 @@ def make_schedule(name: str, segments: int, micro_batches: int) -> Schedule:
         A key of `SCHEDULES`.
     segments, micro_batches
         p and m, both at least 1. m < p is fine here (a short last batch has fewer micro-batches);
-        a job is held to `check_depth`.
+        a job is held to `check_schedule_depth`.
 
     Raises
     ------
@@ -144,7 +145,7 @@ def make_schedule(name: str, segments: int, micro_batches: int) -> Schedule:
     return generator(segments, micro_batches)
 
 
-def check_depth(segments: int, micro_batches: int) -> None:
+def check_schedule_depth(segments: int, micro_batches: int) -> None:
     """Refuse a job whose batches have fewer micro-batches than the pipeline has segments.
 
     Such a pipeline never has work for all segments at once.
@@ -154,6 +155,7 @@ def check_depth(segments: int, micro_batches: int) -> None:
     UsageError
         ``micro_batches < segments``; the message names both numbers.
     """
+    # It would run, but part of the pipeline would never have work: a mistake of the job.
     if micro_batches < segments:
         raise UsageError(
             f"{micro_batches} micro-batches cannot fill a pipeline of {segments} segments",
@@ -194,20 +196,21 @@ def check_schedule(schedule: Schedule) -> int:
     return micro_batches
 
 
-def peak_activations(schedule: Schedule) -> tuple[int, ...]:
+def schedule_peaks(schedule: Schedule) -> tuple[int, ...]:
     """Return the most micro-batches whose activations each lane holds at once.
 
     A micro-batch is held from its forward to the end of its backward; without backwards, for the
     forward alone. This follows from the order of a lane, whatever anything costs.
     """
-    return tuple(_peak(lane) for lane in schedule)
+    return tuple(_lane_peak(lane) for lane in schedule)
 
 
-def _peak(lane: Sequence[Op]) -> int:
+def _lane_peak(lane: Sequence[Op]) -> int:
     held = peak = 0
     for op in lane:
         held += 1 if op.action is Action.FORWARD else -1
         peak = max(peak, held)
+    # Evaluation drops an activation as soon as it has been sent on.
     trained = any(op.action is Action.BACKWARD for op in lane)
     return peak if trained else min(peak, 1)
 

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
 
-__all__ = ["Segment", "batch_loss"]
+__all__ = ["Segment", "segment_loss"]
 
 
-def batch_loss(
+def segment_loss(
     logits: Tensor, targets: Tensor, *, batch_rows: int, label_smoothing: float
 ) -> Tensor:
     """Cross-entropy of one micro-batch, as its share of the mean over the whole batch.
@@ -49,12 +49,15 @@ class Segment(nn.Module):
         self.seed = seed
         self.device = device
         self.precision = precision
+        # Found once: seeding costs time, and most layers draw nothing.
         self._random = [has_layer_randomness(layer) for layer in layers]
 
     def forward(self, rows: Tensor, *, step: int, micro_batch: int) -> Tensor:
         """Map ``rows`` through all layers; ``step`` and ``micro_batch`` key the random numbers."""
         with self.autocast():
             for index, layer in enumerate(self.layers):
+                # Seeded layer by layer, not once a step: an audit replays all segments in one
+                # process, and a replay of another cut must draw the same masks.
                 if self.training and self._random[index]:
                     seed_layer_randomness(
                         self.seed, step, micro_batch, self.first_layer + index, self.device

@@ -35,7 +35,7 @@ from clicooper_hpc.pipeline.schedule import (
     Schedule,
     ScheduleError,
     check_schedule,
-    peak_activations,
+    schedule_peaks,
 )
 
 __all__ = [
@@ -43,8 +43,8 @@ __all__ = [
     "Simulation",
     "TimedOp",
     "TimedSend",
-    "required_slots",
     "simulate",
+    "simulate_required_slots",
 ]
 
 
@@ -163,11 +163,13 @@ def simulate(
     moved = True
     while moved:
         moved = False
+        # The owner first: it waits for nobody but free slots.
         while down[0].sent < micro_batches and down[0].send(down[0].sent, 0.0) is not None:
             moved = True
         for lane in lanes:
             while lane.advance():
                 moved = True
+    # Nothing moved in a whole round, and only moves can free others: what waits now waits for ever.
     waits = [wait for lane in lanes if (wait := lane.waits_for())]
     if waits:
         raise ScheduleError(f"the schedule deadlocks: {'; '.join(waits)}")
@@ -177,13 +179,13 @@ def simulate(
         owner=tuple(down[0].transfers),
         makespan=max(lane.done[-1].end for lane in lanes),
         busy=tuple(math.fsum(lane.costs[op.action] for op in lane.program) for lane in lanes),
-        peak_activations=peak_activations(schedule),
+        peak_activations=schedule_peaks(schedule),
         forward_messages=tuple(channel.sent for channel in down),
         backward_messages=(0, *(channel.sent if channel else 0 for channel in up[:-1])),
     )
 
 
-def required_slots(schedule: Schedule, coupling: Coupling) -> int:
+def simulate_required_slots(schedule: Schedule, coupling: Coupling) -> int:
     """Return the smallest number of receive slots per edge that cannot deadlock.
 
     It is never below the most activations a lane holds, and exactly that for every schedule made
@@ -197,7 +199,8 @@ def required_slots(schedule: Schedule, coupling: Coupling) -> int:
     """
     micro_batches = check_schedule(schedule)
     even = [1.0] * len(schedule)
-    for slots in range(max(peak_activations(schedule)), micro_batches):
+    # Fewer than that would block a lane at its own peak.
+    for slots in range(max(schedule_peaks(schedule)), micro_batches):
         try:
             simulate(
                 schedule, coupling=coupling, forward_cost=even, backward_cost=even, slots=slots

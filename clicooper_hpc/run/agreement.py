@@ -1,4 +1,4 @@
-"""Steps that all ranks take together: the first failure is told once and ends all of them."""
+"""Agreement of all ranks on each step of the preparation: one fails, all end, one says why."""
 
 from __future__ import annotations
 
@@ -10,28 +10,35 @@ from typing import NoReturn, TypeVar
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
 from clicooper_hpc.transport.world import World
 
-__all__ = ["AgreedFailure", "Teller", "agree", "end_all", "say"]
+__all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_agreement_failure"]
 
 _T = TypeVar("_T")
-#: Told the rank that failed, the number of ranks, and one line.
-Teller = Callable[[int, int, str], None]
+#: Called with the rank that failed, the number of ranks, and one line.
+FailureReporter = Callable[[int, int, str], None]
 
 
 class AgreedFailure(Exception):  # noqa: N818 - not an error of this rank
-    """All ranks know of the failure of one, and it has been told."""
+    """All ranks know of the failure of one, and it has been reported."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-def say(rank: int, size: int, message: str) -> None:
+def print_agreement_failure(rank: int, size: int, message: str) -> None:
     """Print one line of rank ``rank`` to standard error."""
     role = "owner" if rank == 0 else f"trainer {rank}"
+    # Not through logging: a rank's failure must show even before it is configured, and with -q.
     print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Teller = say) -> _T:
+def agree(
+    world: World,
+    action: Callable[[], _T],
+    *,
+    deadline_s: float,
+    report: FailureReporter = print_agreement_failure,
+) -> _T:
     """Do ``action`` on this rank and learn whether every rank's went well.
 
     Raises
@@ -45,32 +52,40 @@ def agree(world: World, action: Callable[[], _T], *, deadline_s: float, tell: Te
         result = action()
     except ClicooperError as error:
         failure, code, message = error, int(error.exit_code), error.line()
+    # A folder or file of the user's that may not be read is no internal error of the package.
     except PermissionError as error:
         unfit = no_access_error(error)
         failure, code, message = error, int(unfit.exit_code), unfit.line()
-    except Exception as error:  # noqa: BLE001 - a bug of ours: told like an error, with its trace
+    except Exception as error:  # noqa: BLE001 - a bug of ours: reported like an error, with its trace
         traceback.print_exc()
         failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
+    # Every rank takes part, failed or not: one that left here would leave the others waiting until
+    # their deadline.
     verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
+    # ``failure`` too: a failed rank must not go on, whatever the verdict says.
     if verdict.code or failure is not None:
         if world.rank == 0:
-            tell(verdict.rank, world.size, verdict.message)
+            # One rank reports for all: N ranks with the same mistake in one job file would print it
+            # N times.
+            report(verdict.rank, world.size, verdict.message)
         raise AgreedFailure(verdict.code or code)
     return result
 
 
-def end_all(world: World, error: BaseException, *, tell: Teller = say) -> NoReturn:
-    """Say why, once, and end every rank."""
+def abort_unagreed(
+    world: World, error: BaseException, *, report: FailureReporter = print_agreement_failure
+) -> NoReturn:
+    """Report a failure that the ranks have not agreed on, once, and end every rank."""
     if isinstance(error, PermissionError):
         error = no_access_error(error)
     if isinstance(error, ClicooperError):
-        tell(world.rank, world.size, error.line())
+        report(world.rank, world.size, error.line())
         world.abort(int(error.exit_code))
     if isinstance(error, KeyboardInterrupt):
-        tell(world.rank, world.size, "interrupted")
+        report(world.rank, world.size, "interrupted")
         world.abort(130)
     if isinstance(error, SystemExit):
         raise error
     traceback.print_exception(error)
-    tell(world.rank, world.size, f"internal error: {error!r}")
+    report(world.rank, world.size, f"internal error: {error!r}")
     world.abort(int(ExitCode.INTERNAL))

@@ -1,4 +1,4 @@
-"""From the job to the objects of a run: plain translations, shared by all ranks and by `plan`."""
+"""Builds the objects of a run from its job: the same on all ranks, and for `clicooper plan`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.segment import Segment
 from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.trainer.channels import ChannelPlan
-from clicooper_hpc.training.agenda import Agenda
 from clicooper_hpc.training.contract import Contract
-from clicooper_hpc.training.run_plan import Course, RatePlan
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.transport.slot import check_slot_capacity
 
 __all__ = [
+    "build_channel_plan",
+    "build_layout",
+    "build_network",
+    "build_own_layers",
+    "build_run_plan",
     "build_runtime",
-    "channel_plan",
-    "check_course",
-    "course_of",
-    "layout_of",
-    "network_of",
-    "own_layers",
+    "check_run_plan",
 ]
 
 
-def network_of(job: Job, contract: Contract) -> nn.Sequential:
+def build_network(job: Job, contract: Contract) -> nn.Sequential:
     """Return the whole network behind the cut, with its initial weights."""
     model = build_model(
         job.model.name,
@@ -45,14 +45,17 @@ def network_of(job: Job, contract: Contract) -> nn.Sequential:
         options=job.model.options,
         search_path=Path(job.folder),
     )
+    # A network that is no chain of layers fails here, on every rank and in `clicooper plan`.
     check_segmentable(model)
     return model
 
 
-def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int) -> Course:
-    """Return the steps of the run."""
+def build_run_plan(
+    job: Job, contract: Contract, sub_labels: NDArray[np.int32], segments: int
+) -> RunPlan:
+    """Return the steps of the run; ``sub_labels`` int32 [training samples]."""
     training, pipeline = job.training, job.pipeline
-    agenda = Agenda(
+    return RunPlan(
         seed=training.seed,
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -61,26 +64,22 @@ def course_of(job: Job, contract: Contract, sub_labels: NDArray[np.int32], segme
         validation_rows=contract.validation_samples,
         evaluate_every=training.evaluate_every_epochs,
         cached=job.release.cache != "none",
-        stages=job.provenance.stages if job.provenance.enabled else 0,
-        save_every=job.checkpoint.every_steps,
-    )
-    return Course(
-        agenda,
         segments=segments,
         micro_batches=pipeline.micro_batches,
         schedule=pipeline.schedule,
         coupling=pipeline.coupling,
-        rates=RatePlan(
+        rates=LearningRateSchedule(
             training.learning_rate,
             training.schedule,
             training.warmup_steps,
             training.final_fraction,
         ),
-        total_steps=agenda.total_steps,
+        stages=job.provenance.stages if job.provenance.enabled else 0,
+        save_every=job.checkpoint.every_steps,
     )
 
 
-def layout_of(
+def build_layout(
     job: Job,
     model: nn.Sequential,
     contract: Contract,
@@ -96,11 +95,12 @@ def layout_of(
         cuts=cuts if isinstance(cuts, list) else None,
         costs=costs,
         memory_gib=job.pipeline.memory_gib,
+        # Of a whole batch: GPipe holds the activations of all its micro-batches at once.
         live_rows=job.training.batch_size,
     )
 
 
-def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
+def build_own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequential:
     """Return the network with the layers of all other segments let go, so that they free memory."""
     span = layout.segments[segment]
     return nn.Sequential(
@@ -108,18 +108,19 @@ def own_layers(model: nn.Sequential, layout: Layout, segment: int) -> nn.Sequent
     )
 
 
-def channel_plan(job: Job, course: Course, contract: Contract) -> ChannelPlan:
+def build_channel_plan(job: Job, plan: RunPlan, contract: Contract) -> ChannelPlan:
     """Return the sizes of all channels."""
     return ChannelPlan(
-        rows=course.largest_micro_batch,
+        # The largest, for buffers are made once and every micro-batch has to fit.
+        rows=plan.largest_micro_batch,
         average_rows=job.training.average_rows,
-        slots=course.slots(),
+        slots=plan.planned_slots(),
         outputs=contract.outputs,
         deadline_s=job.pipeline.startup_timeout_s,
     )
 
 
-def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -> None:
+def check_run_plan(job: Job, plan: RunPlan, layout: Layout, contract: Contract) -> None:
     """Find what would stop the run only once it trains, while nothing has been sent.
 
     Raises
@@ -129,11 +130,12 @@ def check_course(job: Job, course: Course, layout: Layout, contract: Contract) -
     EnvironmentUnfitError
         ``output.layout = "single"`` without parallel HDF5.
     """
-    course.rate(0)
-    plan = channel_plan(job, course, contract)
-    check_slot_capacity(plan.payload_bytes(layout.shapes[0], plan.average_rows), 1)
-    for segment in range(1, course.segments):
-        check_slot_capacity(plan.payload_bytes(layout.input_shape(segment)), segment + 1)
+    plan.planned_rate(0)  # every step has the same limits, so one shows a warm-up that is too long
+    sizes = build_channel_plan(job, plan, contract)
+    check_slot_capacity(sizes.payload_bytes(layout.shapes[0], sizes.average_rows), 1)
+    for segment in range(1, plan.segments):
+        check_slot_capacity(sizes.payload_bytes(layout.input_shape(segment)), segment + 1)
+    # Only found out when the file is opened, which comes after all the work of preparing.
     if job.output.layout == "single":
         require_parallel_hdf5()
 
@@ -154,6 +156,7 @@ def build_runtime(
     training = job.training
     part = Segment(
         layout.layers_of(model, segment),
+        # Layers draw their random numbers by their place in the whole network, not in the segment.
         first_layer=span.start,
         seed=training.seed,
         device=device,
@@ -161,8 +164,11 @@ def build_runtime(
     )
     head = None
     if job.pipeline.coupling == "one-way" and not is_last:
+        # Seeded by where the segment ends, so that a head depends on the cut and not on the rank
+        # that holds it.
         head = local_head(layout.output_shape(segment), outputs, training.seed + span.stop)
         head.to(device)
+    # One optimizer for both: a local head is trained with its segment, but is never delivered.
     modules = [part] if head is None else [part, head]
     optimizer = build_optimizer(
         [parameter for module in modules for parameter in module.parameters()],

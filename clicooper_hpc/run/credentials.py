@@ -1,4 +1,4 @@
-"""Who each rank is: its identity, the key its marks come from, and whom the job allows."""
+"""Credentials of each rank: its identity and mark key, and which keys the job allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
-__all__ = ["PASSWORD_VARIABLE", "Credentials", "check_allowed", "obtain_credentials"]
+__all__ = ["PASSWORD_VARIABLE", "Credentials", "check_credentials", "obtain_credentials"]
 
 PASSWORD_VARIABLE = "CLICOOPER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 MARK_KEY = "mark.key"
@@ -32,10 +32,10 @@ class Credentials:
     mark_master: bytes = field(repr=False)
 
 
-def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> Credentials:
+def obtain_credentials(job: Job, private: Path, rank: int, *, is_restart: bool) -> Credentials:
     """Read or make the secrets of ``rank``; what is made is kept in ``private`` (mode 0600).
 
-    ``earlier``: the run has lived before, so nothing is made.
+    ``is_restart``: the run has begun before, so nothing is made.
 
     Raises
     ------
@@ -44,11 +44,15 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> 
     EnvironmentUnfitError
         The private folder cannot be used.
     """
+    # One folder a rank: where ranks run as different users none may read another's keys.
     folder = PrivateFolder(private / f"rank-{rank:03d}")
-    if earlier:
-        _require(folder, MARK_KEY, *([] if job.provenance.identities else [_IDENTITY]))
+    # A key made anew would sign as somebody else, and marks of another key could not be opened:
+    # better to refuse than to find that out at the end.
+    if is_restart:
+        _require_credentials(folder, MARK_KEY, *([] if job.provenance.identities else [_IDENTITY]))
     if job.provenance.identities is not None:
-        identity = _identity_file(Path(job.folder) / job.provenance.identities, rank)
+        identity = _read_identity(Path(job.folder) / job.provenance.identities, rank)
+    # From a start that was killed before the run began, or of the run to restart.
     elif _IDENTITY in folder:
         identity = Identity.from_pem(folder.read_secret(_IDENTITY))
     else:
@@ -59,22 +63,24 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, earlier: bool) -> 
                 "identities: made for this run (provenance.identities is not set): the proofs "
                 "show that the same keys signed throughout, not whose they are"
             )
+    # From the operating system and kept apart from the identity: whoever has it can erase marks,
+    # and it must be possible to open marks without giving the signing key away.
     if MARK_KEY not in folder:
         folder.write_secret(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
     return Credentials(identity, folder.read_secret(MARK_KEY))
 
 
-def _require(folder: PrivateFolder, *names: str) -> None:
+def _require_credentials(folder: PrivateFolder, *names: str) -> None:
     for name in names:
         if name not in folder:
             raise RunFolderError(
                 "the key is missing that this rank began the run with",
                 where=str(folder.path / name),
-                remedy="Bring it back; with another key the run cannot go on.",
+                remedy="Bring it back; with another key the run cannot continue.",
             )
 
 
-def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
+def check_credentials(job: Job, keys: Sequence[PublicIdentity]) -> None:
     """Compare the ranks' keys (owner first) with those the job names.
 
     Raises
@@ -82,6 +88,7 @@ def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
     UsageError
         Naming the first rank whose key is not the one of the job, or is another rank's.
     """
+    # None: the job names nobody, so whoever takes part is allowed.
     allowed: list[str | None] = [job.provenance.owner]
     allowed += job.provenance.trainers or [None] * (len(keys) - 1)
     if len(allowed) != len(keys):
@@ -97,6 +104,7 @@ def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
                 where="provenance.owner" if rank == 0 else "provenance.trainers",
                 remedy="Give every rank its own key file, or correct the job.",
             )
+    # An end of a hand-off that holds both keys could sign for both ends.
     if len({key.keyid for key in keys}) != len(keys):
         raise UsageError(
             "two ranks have the same key: one could sign for the other",
@@ -105,7 +113,7 @@ def check_allowed(job: Job, keys: Sequence[PublicIdentity]) -> None:
         )
 
 
-def _identity_file(template: Path, rank: int) -> Identity:
+def _read_identity(template: Path, rank: int) -> Identity:
     path = Path(str(template).replace("{rank}", str(rank)))
     password = os.environ.get(PASSWORD_VARIABLE)
     try:
@@ -116,6 +124,7 @@ def _identity_file(template: Path, rank: int) -> Identity:
             where=str(path),
             remedy="Make it with `clicooper keys new`, or correct provenance.identities.",
         ) from error
+    # A key is held by whoever can read it: then a signature no longer says who signed.
     if path.stat().st_mode & 0o077:
         raise UsageError(
             f"other users may read the private key of rank {rank}",

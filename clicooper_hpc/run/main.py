@@ -1,4 +1,4 @@
-"""One rank's life in a run: start MPI, agree on the job, take a role, end with the right code.
+"""Main program of one rank: start MPI, agree on the job, run it, end with the right code.
 
 Until training starts, ranks fail together: each step of the preparation ends in a verdict that all
 ranks share, and the first failure is printed once. From then on a rank that fails ends the others
@@ -7,17 +7,16 @@ with `World.abort`, after its one line.
 
 from __future__ import annotations
 
-import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load_job import load_canonical_job, load_job, reload_job
+from clicooper_hpc.config.load_job import load_job, reload_job
 from clicooper_hpc.errors import ExitCode
-from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
-from clicooper_hpc.run.logs import configure_logging
+from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
+from clicooper_hpc.run.run_request import RunRequest
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.runstore.run_folder import remove_unstarted_folder
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
@@ -26,29 +25,8 @@ from clicooper_hpc.transport.world import World
 __all__ = ["resume_run", "run_job"]
 
 _log = logging.getLogger(__name__)
+# No job file has been read yet that could set a limit.
 _STARTUP_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What rank 0 found: the job, where it runs, and what an earlier life began with."""
-
-    job: Job
-    path: Path
-    began: Job | None = None
-
-    def to_bytes(self) -> bytes:
-        began = None if self.began is None else self.began.canonical()
-        return json.dumps([str(self.path), self.job.folder, self.job.canonical(), began]).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> _Order:
-        path, folder, canonical, began = json.loads(content)
-        return cls(
-            load_canonical_job(canonical, folder),
-            Path(path),
-            None if began is None else load_canonical_job(began, folder),
-        )
 
 
 def run_job(
@@ -62,74 +40,97 @@ def run_job(
 ) -> int:
     """Run the job file ``path`` on all ranks; return this rank's exit code.
 
-    ``resume``: go on with the run in ``output`` if it has begun.
+    ``resume``: restart the run in ``output`` if it has begun.
     """
 
-    def find(world: World) -> _Order | None:
-        from clicooper_hpc.run.restart import has_begun
-
+    def find(world: World) -> RunRequest | None:
         job = load_job(path, overrides)
         job.check_ranks(world.size)
         folder = (output or Path("runs") / path.stem).resolve()
-        if resume and has_begun(folder):
-            return _found(folder, world, lambda _: job)
         if resume:
-            remove_unstarted_folder(folder)
-        return _Order(job, folder)
+            from clicooper_hpc.run.restart import can_restart
 
-    return _live(find, stops, quiet=quiet)
+            if can_restart(folder):
+                return _request_restart(folder, world, lambda _: job)
+            # A run killed before anything left its owner has no run.h5; its folder is in the way.
+            remove_unstarted_folder(folder)
+        return RunRequest(job, folder)
+
+    return _run_main(find, stops, quiet=quiet)
 
 
 def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], quiet: bool) -> int:
-    """Go on with the run in the folder ``path`` on all ranks; return this rank's exit code.
+    """Restart the run in the folder ``path`` on all ranks; return this rank's exit code.
 
     ``overrides`` may change how it is carried out (`EXECUTION_KEYS`), nothing else.
     """
 
-    def find(world: World) -> _Order | None:
-        return _found(path.resolve(), world, lambda began: reload_job(began, overrides))
+    def find(world: World) -> RunRequest | None:
+        return _request_restart(path.resolve(), world, lambda began: reload_job(began, overrides))
 
-    return _live(find, stops, quiet=quiet)
+    return _run_main(find, stops, quiet=quiet)
 
 
-def _found(path: Path, world: World, given: Callable[[Job], Job]) -> _Order | None:
-    """Find a run that has begun; ``given`` is told its job and returns what is asked for now."""
-    from clicooper_hpc.run.restart import job_to_resume, require_same_job
+def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> RunRequest | None:
+    """Return the request to restart the run in ``path``, None if it is complete.
+
+    ``given`` maps the job it began with to what is asked for now.
+    """
+    from clicooper_hpc.run.restart import check_restart_job, job_to_restart
 
     path = path.parent if path.name == "run.h5" else path
-    began = job_to_resume(path, world.size)
+    # The job as it began, for that is what was signed; how it is carried out may have changed.
+    began = job_to_restart(path, world.size)
     if began is None:
         _log.info("the run is complete: %s", path)
         return None
     job = given(began)
-    require_same_job(job, path)
-    return _Order(
+    check_restart_job(job, path)
+    return RunRequest(
         began.with_execution_of(job).model_copy(update={"folder": job.folder}), path, began
     )
 
 
-def _live(find: Callable[[World], _Order | None], stops: StopRequests, *, quiet: bool) -> int:
+def _run_main(
+    find: Callable[[World], RunRequest | None], stops: StopRequests, *, quiet: bool
+) -> int:
+    """Start MPI, let rank 0 ``find`` what to do, do it; return this rank's exit code."""
+    # Before the job is read: a job file with a mistake must be reported once, which ranks can only
+    # agree on over MPI.
     world = start_mpi()
     check_mpi_world(world)
-    configure_logging(world.rank, world.size, quiet=quiet)
+    _configure_logging(world.rank, world.size, quiet=quiet)
     try:
+        # Rank 0 alone reads the job file: other hosts may see another version of it, or none.
         mine = agree(world, lambda: None if world.rank else find(world), deadline_s=_STARTUP_S)
-        told = b"" if mine is None else mine.to_bytes()
+        payload = b"" if mine is None else mine.encode_request()
         shared = world.broadcast_bytes(
-            None if world.rank else told, limit_bytes=2**20, deadline_s=_STARTUP_S
+            None if world.rank else payload, limit_bytes=2**20, deadline_s=_STARTUP_S
         )
+        # Nothing to do is no failure: scripts start a complete run again and expect exit code 0.
         if not shared:
             return ExitCode.DONE
-        order = _Order.from_bytes(shared)
-        from clicooper_hpc.run.restart import live_again
-        from clicooper_hpc.run.start import live
+        request = RunRequest.decode_request(shared)
+        # Only now: it loads torch, and a mistake in the job is said sooner without it.
+        from clicooper_hpc.run.start import train_run
 
         with world:
-            if order.began is None:
-                return live(world, order.job, order.path, stops, quiet=quiet)
-            began = order.began.digest().hex
-            return live_again(world, order.job, order.path, stops, job_digest=began, quiet=quiet)
+            return train_run(world, request, stops, quiet=quiet)
     except AgreedFailure as failure:
         return failure.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        end_all(world, error)
+        abort_unagreed(world, error)
+
+
+def _configure_logging(rank: int, size: int, *, quiet: bool) -> None:
+    """Send log lines of this package to standard error as ``rank/size role: text``.
+
+    Ranks other than 0 log only warnings: what all ranks do, one of them says.
+    """
+    role = "owner" if rank == 0 else f"trainer {rank}"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{rank}/{size} {role}: %(message)s"))
+    logger = logging.getLogger("clicooper_hpc")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet or rank else logging.INFO)

@@ -1,4 +1,4 @@
-"""What rank 0 tells while a run goes on: a bar on a terminal, else a line per epoch."""
+"""Progress of a run on rank 0: a bar on a terminal, else a line per epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from tqdm import tqdm
 
 from clicooper_hpc.closing import Closing
-from clicooper_hpc.owner.loop import StepNews
+from clicooper_hpc.owner.loop import ReportedStep
 
 __all__ = ["Progress"]
 
@@ -17,18 +17,18 @@ _log = logging.getLogger("clicooper_hpc.run.progress")
 
 
 class Progress(Closing):
-    """Takes the news of each finished step.
+    """Shows each finished step.
 
     Parameters
     ----------
     total_steps, epochs
         Length of the run.
     note
-        What stands beside the loss all the time, such as the run's epsilon.
+        What is shown beside the loss, such as the run's epsilon.
     quiet
         Say nothing.
     done
-        Steps done in an earlier life of the run.
+        Steps done before a restart.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Progress(Closing):
         self._rows = 0
         self._losses: list[float] = []
         self._epoch = 0
-        self._start = self._said = time.monotonic()
+        self._start = self._logged = time.monotonic()
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
@@ -48,22 +48,22 @@ class Progress(Closing):
 
     def close_after(self, error: BaseException | None) -> None:
         """End the bar's line, also after an error."""
-        self._finish_epoch()
+        self._log_epoch_progress()
         self._bar.close()
 
-    def __call__(self, news: StepNews) -> None:
+    def __call__(self, step: ReportedStep) -> None:
         """Note one finished step."""
-        if news.epoch != self._epoch:
-            self._finish_epoch()
-            self._epoch = news.epoch
-        self._losses.append(news.loss)
-        self._rows += news.rows
+        if step.epoch != self._epoch:
+            self._log_epoch_progress()
+            self._epoch = step.epoch
+        self._losses.append(step.loss)
+        self._rows += step.rows
         if not self._bar.disable:
             rate = self._rows / max(time.monotonic() - self._start, 1e-9)
-            self._bar.set_postfix_str(f"loss {news.loss:.3f}, {rate:.0f} samples/s, {self._note}")
+            self._bar.set_postfix_str(f"loss {step.loss:.3f}, {rate:.0f} samples/s, {self._note}")
             self._bar.update()
 
-    def _finish_epoch(self) -> None:
+    def _log_epoch_progress(self) -> None:
         """Say how an epoch went; with many short ones, not more than one line in two seconds."""
         if not self._losses:
             return
@@ -71,9 +71,9 @@ class Progress(Closing):
         self._losses.clear()
         now = time.monotonic()
         last = self._epoch == self._epochs - 1
-        if not self._bar.disable or (now - self._said < 2.0 and not last):
+        if not self._bar.disable or (now - self._logged < 2.0 and not last):
             return
-        self._said = now
+        self._logged = now
         rate = self._rows / max(now - self._start, 1e-9)
         _log.info(
             "epoch %d/%d, loss %.4f, %.0f samples/s, %s",

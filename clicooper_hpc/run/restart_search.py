@@ -1,4 +1,4 @@
-"""Where a later life of a run begins: the newest checkpoint whole on all ranks, and the ledger."""
+"""Where a restart begins: the newest checkpoint whole on all ranks, and what the ledger proves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from clicooper_hpc.errors import (
     ClicooperError,
@@ -21,7 +21,7 @@ from clicooper_hpc.errors import (
 )
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.run.agreement import agree
-from clicooper_hpc.run.kept_rows import owner_rows, trainer_rows
+from clicooper_hpc.run.kept_rows import keep_owner_rows, keep_trainer_rows
 from clicooper_hpc.runstore.checkpoints import (
     RunCheckpoint,
     find_checkpoints,
@@ -40,173 +40,204 @@ from clicooper_hpc.runstore.tables.schema import (
     STEPS,
     Table,
 )
-from clicooper_hpc.runstore.tables.writer import EarlierRows
-from clicooper_hpc.trainer.loop import EarlierLife
-from clicooper_hpc.training.run_plan import Course
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Resumption", "agree_on_resumption"]
+__all__ = ["search_restart_point"]
 
 _log = logging.getLogger(__name__)
 
 Tables = dict[Table, dict[str, np.ndarray[Any, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """Where one rank goes on.
-
-    Attributes
-    ----------
-    step
-        Steps done in the checkpoint, 0 if there is none.
-    rows
-        What stays of this rank's tables.
-    memory
-        What the checkpoint holds of a stage; None at step 0 or without provenance.
-    entries, noted
-        Owner only: the standing entries, and the signed checkpoints stored with them.
-    proved
-        First step that is not proved yet.
-    is_closed
-        Owner only: whether the results are signed.
-    life
-        Trainers only.
-    """
-
-    step: int
-    rows: EarlierRows
-    memory: StageProgress | None
-    entries: tuple[bytes, ...] = ()
-    noted: int = 0
-    proved: int = 0
-    is_closed: bool = False
-    life: EarlierLife | None = None
-
-
-def agree_on_resumption(
-    world: World, run: Run, course: Course, *, proofs: bool, deadline_s: float
-) -> Resumption:
-    """Find out, with all ranks, where the run goes on; collective.
+def search_restart_point(
+    world: World, run: Run, plan: RunPlan, *, proofs: bool, deadline_s: float
+) -> RestartPoint:
+    """Find, with all ranks, the point a restart begins at; collective.
 
     Parameters
     ----------
     run
-        As its earlier life left it.
+        As it was interrupted.
     proofs
         Whether the run has provenance.
+    deadline_s
+        Longest wait for a rank; of this start, for a restart may be given another.
 
     Raises
     ------
     AgreedFailure
         The tables of a rank cannot be read, or what it saved does not fit.
     """
-    tables = agree(world, lambda: _tables(run, world.rank), deadline_s=deadline_s)
-    steps = len(_column(tables, STEPS.name, "step"))
-    found = _agree_on_checkpoint(world, run, steps, deadline_s=deadline_s)
-    order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1) if proofs else None
-    entries = agree(world, lambda: _standing(tables, order), deadline_s=deadline_s)
-    told = world.broadcast_bytes(
+    tables = agree(world, lambda: _read_tables(run, world.rank), deadline_s=deadline_s)
+    steps = len(_remaining_column(tables, STEPS.name, "step"))
+    checkpoint = _agree_on_checkpoint(world, run, steps, deadline_s=deadline_s)
+    order = LedgerOrder(plan.segments, len(plan.stage_bounds) - 1) if proofs else None
+    entries = agree(world, lambda: _standing_entries(tables, order), deadline_s=deadline_s)
+    # The owner's ledger decides for all: what a trainer saw was stored there first.
+    size = world.broadcast_bytes(
         None if world.rank else str(len(entries)).encode(), limit_bytes=32, deadline_s=deadline_s
     )
-    shard = run.folder.shard(world.rank)
-    begin = partial(_begin, world.rank, shard, tables, found, course, order, entries, told)
-    return agree(world, begin, deadline_s=deadline_s)
 
-
-def _begin(
-    rank: int,
-    path: Path,
-    tables: Tables,
-    found: RunCheckpoint | None,
-    course: Course,
-    order: LedgerOrder | None,
-    entries: tuple[bytes, ...],
-    told: bytes,
-) -> Resumption:
-    """Put together what this rank goes on with, alone."""
-    if not told.isdigit():
-        raise PeerError("the size of the ledger is no number", where="message from rank 0")
-    standing, step = int(told), 0 if found is None else found.step
-    memory = None if found is None or order is None else _memory(found, rank_checkpoint_name(rank))
-    proved = 0 if order is None else order.proved_stages(standing)
-    bounds = course.agenda.bounds
-    if rank == 0:
-        rows = owner_rows(tables, step=step, agenda=course.agenda, order=order, ledger=standing)
-        return Resumption(
-            step,
-            rows,
-            memory,
-            entries,
-            noted=rows.count(CHECKPOINTS.name),
-            proved=bounds[proved],
-            is_closed=order is not None and standing == order.size,
+    def found_point() -> RestartPoint:
+        if not size.isdigit():
+            raise PeerError("the size of the ledger is no number", where="message from rank 0")
+        remains = _Remains(
+            world.rank, run.folder.shard(world.rank), tables, checkpoint, plan, order, int(size)
         )
-    if order is not None:
-        _check_ledger(tables, standing, rank=rank, saved=found is not None)
-    rows = trainer_rows(tables, step=step, bounds=bounds, proved=proved, ledger=standing)
-    if rows.count(STEPS.name) != max(step, bounds[proved]) or rows.count(PROVING.name) != proved:
+        return (
+            _trainer_restart_point(remains)
+            if world.rank
+            else _owner_restart_point(remains, entries)
+        )
+
+    return agree(world, found_point, deadline_s=deadline_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remains:
+    """What one rank found of an interrupted run.
+
+    ``path`` and ``tables`` its shard; ``standing`` entries of the owner's ledger that stand;
+    ``order`` None without provenance.
+    """
+
+    rank: int
+    path: Path
+    tables: Tables
+    checkpoint: RunCheckpoint | None
+    plan: RunPlan
+    order: LedgerOrder | None
+    standing: int
+
+    @property
+    def step(self) -> int:
+        """Steps done in the checkpoint."""
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+    @property
+    def proved(self) -> int:
+        """Stages whose proofs stand in the ledger."""
+        return 0 if self.order is None else self.order.proved_stages(self.standing)
+
+    @property
+    def proved_step(self) -> int:
+        """First step that is not proved yet."""
+        return self.plan.stage_bounds[self.proved]
+
+    def stage_progress(self) -> StageProgress | None:
+        """Return what the checkpoint holds of the stage it lies in."""
+        if self.checkpoint is None or self.order is None:
+            return None
+        name = rank_checkpoint_name(self.rank)
+        path = self.checkpoint.folder / name
+        tensors = unpack_safetensors(read_checkpoint_file(self.checkpoint, name), where=str(path))
+        return StageProgress.unpack_progress(
+            tensors, read_safetensors_metadata(path), where=str(path)
+        )
+
+    def state(self) -> Mapping[str, Tensor] | None:
+        """Return the tensors of the segment in the checkpoint."""
+        if self.checkpoint is None:
+            return None
+        name = segment_checkpoint_name(self.rank)
+        where = str(self.checkpoint.folder / name)
+        return unpack_safetensors(read_checkpoint_file(self.checkpoint, name), where=where)
+
+
+def _owner_restart_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
+    order, standing = remains.order, remains.standing
+    progress = remains.stage_progress()
+    rows = keep_owner_rows(
+        remains.tables, step=remains.step, plan=remains.plan, order=order, ledger=standing
+    )
+    return RestartPoint(
+        step=remains.step,
+        proved_step=remains.proved_step,
+        stage_progress=progress,
+        ledger_entries=entries,
+        noted=rows.count(CHECKPOINTS.name),
+        has_ledger=standing > 0,
+        is_closed=order is not None and standing == order.size,
+        rows=rows,
+    )
+
+
+def _trainer_restart_point(remains: _Remains) -> RestartPoint:
+    step, proved_step, standing = remains.step, remains.proved_step, remains.standing
+    progress = remains.stage_progress()
+    if remains.order is not None:
+        _check_ledger(remains)
+    rows = keep_trainer_rows(
+        remains.tables,
+        step=step,
+        bounds=remains.plan.stage_bounds,
+        proved=remains.proved,
+        ledger=standing,
+    )
+    # Rows of proved stages are signed, and those up to the checkpoint will be: neither can be
+    # written a second time with the same bytes, for they hold times.
+    is_short = rows.count(STEPS.name) != max(step, proved_step)
+    if is_short or rows.count(PROVING.name) != remains.proved:
         raise RunFolderError(
-            f"rows are missing that rank {rank} has signed",
-            where=str(path),
+            f"rows are missing that rank {remains.rank} has signed",
+            where=str(remains.path),
             remedy="Bring back the file the run wrote.",
         )
-    state = None
-    if found is not None:
-        name = segment_checkpoint_name(rank)
-        state = unpack_safetensors(
-            read_checkpoint_file(found, name), where=str(found.folder / name)
-        )
+    # Read back to be compared with the ledger the owner shows: it must be the one seen before.
     heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
-    life = EarlierLife(
+    return RestartPoint(
         step=step,
-        state=state,
-        memory=memory,
-        has_ledger=standing > 0,
+        proved_step=proved_step,
+        state=remains.state(),
+        stage_progress=progress,
         heads=[
             (int(size), bytes(root).decode("ascii"))
             for size, root in zip(heads["size"], heads["root"], strict=True)
         ],
         messages=rows.count(MESSAGES.name),
-        recorded=bounds[proved],
+        has_ledger=standing > 0,
+        rows=rows,
     )
-    return Resumption(step, rows, memory, life=life)
 
 
-def _check_ledger(tables: Tables, standing: int, *, rank: int, saved: bool) -> None:
+def _check_ledger(remains: _Remains) -> None:
     """Refuse an owner whose ledger is shorter than what this rank was shown.
 
-    The owner stores entries before it tells of them, so that cannot come of a kill.
+    The owner stores entries before it sends them, so that cannot come of a kill.
     """
-    heads = _column(tables, HEADS.name, "size")
+    rank, standing = remains.rank, remains.standing
+    heads = _remaining_column(remains.tables, HEADS.name, "size")
     seen = max((int(size) for size in heads), default=0)
-    if seen > standing or (saved and not standing):
+    if seen > standing or (remains.checkpoint is not None and not standing):
         raise EvidenceError(
             f"the owner's ledger has {standing} entries, and rank {rank} has seen {seen}",
-            where="ledger of the earlier life",
+            where="ledger before the restart",
             remedy="The owner's files are older than the run: bring back the newest ones.",
         )
 
 
-def _column(tables: Tables, table: str, column: str) -> np.ndarray[Any, Any]:
+def _remaining_column(tables: Tables, table: str, column: str) -> np.ndarray[Any, Any]:
     for found, rows in tables.items():
         if found.name == table:
             return rows[column]
     return np.empty(0, np.int64)
 
 
-def _tables(run: Run, rank: int) -> Tables:
+def _read_tables(run: Run, rank: int) -> Tables:
     """Return what ``rank`` wrote; nothing if it was stopped before its file was made."""
     if rank in run.missing_ranks:
         return {}
     return run.stored_rows(rank)
 
 
-def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
-    """Return the entries that the owner's ledger goes on behind; on trainers nothing."""
+def _standing_entries(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
+    """Return the entries of the owner's ledger that stand; on trainers nothing."""
     for table, rows in tables.items():
         if table.name == LEDGER.name and order is not None:
+            # Entries are signed by their place: a gap means another file, not a kill.
             if rows["entry"].tolist() != list(range(len(rows["entry"]))):
                 raise RunFolderError(
                     "the entries of the ledger are not in order",
@@ -214,6 +245,8 @@ def _standing(tables: Tables, order: LedgerOrder | None) -> tuple[bytes, ...]:
                     remedy="Bring back the file the run wrote.",
                 )
             entries = tuple(bytes(entry) for entry in rows["envelope"])
+            # A kill can leave half of what belongs together. Nobody was shown it, for entries are
+            # stored before they are sent, so it may be dropped.
             return entries[: order.recoverable_size(len(entries))]
     return ()
 
@@ -223,8 +256,9 @@ def _agree_on_checkpoint(
 ) -> RunCheckpoint | None:
     """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
+    # A folder copied over from another run would fit in shape.
     mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
-    told = world.broadcast_bytes(
+    listing = world.broadcast_bytes(
         None if world.rank else json.dumps(sorted(mine, reverse=True)).encode(),
         limit_bytes=2**16,
         deadline_s=deadline_s,
@@ -234,10 +268,14 @@ def _agree_on_checkpoint(
         names = [segment_checkpoint_name(world.rank)]
         if run.job["provenance"]["enabled"]:
             names.append(rank_checkpoint_name(world.rank))
-    for step in json.loads(told):
+    # From the owner's list, newest first, so that all ranks try the same step at the same time.
+    for step in json.loads(listing):
+        # Not `agree`: a checkpoint that does not serve ends nothing, the next one is tried.
         code, message = 0, ""
         try:
-            _read_all(mine, int(step), names)
+            # Each rank reads what it will need itself: one host may see a damaged or older copy.
+            _read_checkpoint(mine, int(step), names)
+            # A checkpoint is of use only with the rows of all its steps: they are signed with it.
             if steps < int(step):
                 raise RunFolderError(
                     f"rank {world.rank} has the rows of {steps} steps only",
@@ -257,14 +295,8 @@ def _agree_on_checkpoint(
     return None
 
 
-def _read_all(found: Mapping[int, RunCheckpoint], step: int, names: list[str]) -> None:
+def _read_checkpoint(found: Mapping[int, RunCheckpoint], step: int, names: list[str]) -> None:
     if step not in found:
         raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
     for name in names:
         read_checkpoint_file(found[step], name)
-
-
-def _memory(found: RunCheckpoint, name: str) -> StageProgress:
-    path = found.folder / name
-    tensors = unpack_safetensors(read_checkpoint_file(found, name), where=str(path))
-    return StageProgress.unpack(tensors, read_safetensors_metadata(path), where=str(path))

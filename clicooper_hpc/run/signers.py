@@ -1,28 +1,24 @@
-"""All that proofs need before training: identities agreed by all ranks, and the plan of marks."""
+"""Signers of a run: keys agreed on by all ranks, and how each rank marks its segment."""
 
 from __future__ import annotations
 
 import logging
-import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import nn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EvidenceError, UsageError
-from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import KEY_BYTES, PublicIdentity
 from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
+from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.run.agreement import agree
-from clicooper_hpc.run.credentials import Credentials, check_allowed, obtain_credentials
-from clicooper_hpc.run.environment import versions
+from clicooper_hpc.run.credentials import Credentials, check_credentials, obtain_credentials
+from clicooper_hpc.run.network import RunNetwork
 from clicooper_hpc.runstore.run_folder import RunFolder
-from clicooper_hpc.training.replay_conditions import conditions
+from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Signers", "agree_on_signers", "environment_of"]
+__all__ = ["Signers", "agree_on_signers", "check_recorded_signers"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +36,13 @@ def agree_on_signers(
     world: World,
     job: Job,
     folder: RunFolder,
-    network: tuple[nn.Sequential, Layout],
+    network: RunNetwork,
     *,
-    earlier: bool = False,
+    is_restart: bool,
 ) -> Signers | None:
     """Obtain keys on all ranks and let all know all public ones; None without provenance.
 
-    ``earlier``: the run has lived before, so no key is made.
+    ``is_restart``: the run has begun before, so no key is made.
 
     Raises
     ------
@@ -58,8 +54,9 @@ def agree_on_signers(
     startup_s = job.pipeline.startup_timeout_s
 
     def mine() -> tuple[Credentials, MarkPlan | None]:
-        credentials = obtain_credentials(job, folder.private, world.rank, earlier=earlier)
-        plan = None if world.rank == 0 else _mark_plan(job, world.rank, *network)
+        credentials = obtain_credentials(job, folder.private, world.rank, is_restart=is_restart)
+        # The owner holds no segment that could carry a mark.
+        plan = None if world.rank == 0 else _plan_signer_mark(job, world.rank, network)
         return credentials, plan
 
     credentials, plan = agree(world, mine, deadline_s=startup_s)
@@ -77,34 +74,52 @@ def agree_on_signers(
             PublicIdentity.from_raw(shared[start : start + KEY_BYTES])
             for start in range(0, len(shared), KEY_BYTES)
         )
+        # The owner passes the keys on; each rank at least finds its own among them.
         if len(keys) != world.size or keys[world.rank] != credentials.identity.public:
             raise EvidenceError("the owner passed on another key than this rank's")
-        check_allowed(job, keys)
+        check_credentials(job, keys)
         return keys
 
     return Signers(credentials, agree(world, checked, deadline_s=startup_s), plan)
 
 
-def environment_of(world: World, device: torch.device) -> Mapping[str, str]:
-    """Return what a replay to the bit would have to match."""
-    return {
-        **conditions(device),
-        **{f"{library}-version": version for library, version in versions().items()},
-        "host": world.processors[world.rank],
-        "mpi": world.library[:200],
-        "python-version": platform.python_version(),
-    }
+def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None:
+    """Compare the keys of all ranks with those of the run statement in the ledger.
+
+    Raises
+    ------
+    UsageError
+        A rank's key is not the one it began the run with.
+    EvidenceError
+        The first entry of the ledger is no run statement.
+    """
+    # Only the owner has the entries at this point; trainers compare once it has shown them.
+    if signers is None or not point.ledger_entries:
+        return
+    where = "run statement of the ledger"
+    run = parse_statement(parse_envelope(point.ledger_entries[0], where=where).payload, where=where)
+    if not isinstance(run, RunStatement):
+        raise EvidenceError("is another statement", where=where)
+    recorded = (run.owner, *run.trainers)
+    for rank, (key, wanted) in enumerate(zip(signers.keys, recorded, strict=True)):
+        if key.raw.hex() != wanted:
+            raise UsageError(
+                f"rank {rank} has the public key {key.raw.hex()}, the run began with {wanted}",
+                where=f"private/rank-{rank:03d}",
+                remedy="Bring back the key files the run began with.",
+            )
 
 
-def _mark_plan(job: Job, rank: int, model: nn.Sequential, layout: Layout) -> MarkPlan | None:
+def _plan_signer_mark(job: Job, rank: int, network: RunNetwork) -> MarkPlan | None:
     wish = job.provenance.marks
     if wish == "off":
         return None
-    state = layout.layers_of(model, rank - 1).state_dict()
+    state = network.layout.layers_of(network.model, rank - 1).state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     try:
         return plan_mark(shapes, distortion=job.provenance.mark_distortion)
     except UsageError as error:
+        # Proofs do not depend on marks, so a segment too small for one only loses the mark.
         if wish == "required":
             raise UsageError(f"segment {rank}: {error.what}", remedy=error.remedy) from None
         _log.warning("segment %d carries no mark: %s", rank, error.what)

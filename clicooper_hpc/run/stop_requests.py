@@ -34,9 +34,10 @@ class StopRequests:
         self._begun = self._looked = time.monotonic()
         self._born = time.time()
         for number in _SIGNALS:
-            signal.signal(number, self._take)
+            # Only noted, never raised: a step that is under way is finished and saved.
+            signal.signal(number, self._note_stop_signal)
 
-    def watch(self, folder: Path, limit_s: float | None) -> None:
+    def watch_stop_file(self, folder: Path, limit_s: float | None) -> None:
         """Also look for the file in the run ``folder``, and at the clock.
 
         ``limit_s``: seconds from the start after which the run stops by itself; None: never. A
@@ -55,8 +56,8 @@ class StopRequests:
                 took / 60,
             )
 
-    def forget(self, folder: Path) -> None:
-        """Take a file away that stopped an earlier life; one made since then asks this life.
+    def forget_stop_file(self, folder: Path) -> None:
+        """Remove a file that stopped the run before; one made since this start began stays.
 
         Raises
         ------
@@ -65,6 +66,8 @@ class StopRequests:
         """
         path = folder / STOP_FILE
         try:
+            # One made since then is meant for this start, even if it came while libraries were
+            # loading.
             if path.stat().st_mtime < self._born:
                 path.unlink()
         except FileNotFoundError:
@@ -76,9 +79,11 @@ class StopRequests:
                 remedy="Remove it yourself.",
             ) from error
 
-    def asked(self) -> bool:
+    def is_stop_requested(self) -> bool:
         """Whether to stop; asked once before each step."""
         now = time.monotonic()
+        # The first answer is never late: each start has to come one step further, or a limit
+        # shorter than the start would have the run started again for ever.
         is_late = self._has_looked and self._ends is not None and now >= self._ends
         self._has_looked = True
         if self.reason is None and is_late:
@@ -89,5 +94,5 @@ class StopRequests:
                 self.reason = f"the file {STOP_FILE}"
         return self.reason is not None
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _note_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name

@@ -64,7 +64,7 @@ class TrainerChannels:
     def observe_messages(self, log: MessageLog) -> None:
         """Let ``log`` see everything that enters or leaves the segment in training."""
         for channel, end in self.proved.items():
-            end.observer = log.observer(channel)
+            end.observer = log.digest_observer(channel)
 
 
 def open_trainer_channels(

@@ -1,9 +1,9 @@
-"""A trainer's part in a run: one segment, from the first step to its delivery."""
+"""A trainer's role in a run: one segment, from the first step to its delivery."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,64 +16,29 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name, segment_checkpoint_name
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
-from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.trainer.release_source import ReleaseSource
-from clicooper_hpc.training.agenda import (
-    EVALUATED_BYTES,
-    Delivery,
-    Save,
+from clicooper_hpc.training.checkpoint_writer import Stopped
+from clicooper_hpc.training.events import (
+    DeliveryEvent,
+    SaveEvent,
     StageEnd,
     StageStart,
     TrainStep,
     ValidationStep,
 )
-from clicooper_hpc.training.checkpoint import CheckpointWriter, Stopped
-from clicooper_hpc.training.run_plan import Course, Timeouts
-from clicooper_hpc.training.stage_progress import StageProgress
-from clicooper_hpc.training.state import export_state, import_state
-from clicooper_hpc.training.stop import StopToken
+from clicooper_hpc.training.rank_services import EVALUATED_BYTES, RankServices
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.training.segment_state import export_segment_state, import_segment_state
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.traffic_meter import TrafficMeter
-from clicooper_hpc.transport.world import World
 
-__all__ = ["EarlierLife", "Sources", "Trainer"]
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierLife:
-    """What an earlier life of the run left for one trainer.
-
-    Attributes
-    ----------
-    step
-        Steps done in the checkpoint; 0: none, from the start.
-    state
-        Tensors of the segment; None at step 0.
-    memory
-        What it holds of a stage; None at step 0 or without provenance.
-    has_ledger
-        Whether the owner's ledger was begun.
-    heads
-        Size and root of the ledger as this rank saw it.
-    messages
-        Rows of the table ``messages`` that stay.
-    recorded
-        Rows of earlier steps than this are signed already and not written again.
-    """
-
-    step: int
-    state: Mapping[str, Tensor] | None
-    memory: StageProgress | None
-    has_ledger: bool
-    heads: Sequence[tuple[int, str]]
-    messages: int
-    recorded: int
+__all__ = ["ReleaseSources", "Trainer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ReleaseSources:
     """Where segment 1 takes released rows of each split from."""
 
     train: ReleaseSource
@@ -81,7 +46,7 @@ class Sources:
 
 
 class Trainer:
-    """Runs the events of the course that concern one segment.
+    """Carries out the events of the plan that concern one segment.
 
     Parameters
     ----------
@@ -91,118 +56,112 @@ class Trainer:
         Channel of the last segment to the owner; None before it.
     prover
         Proves the stages; None without provenance.
-    saver
-        Writes checkpoints.
-    stop_line
-        Tells before each step whether the run goes on.
     """
 
     def __init__(
         self,
-        world: World,
-        course: Course,
+        services: RankServices,
         runtime: SegmentRuntime,
         *,
-        sources: Sources | None,
+        sources: ReleaseSources | None,
         report: Sender | None,
-        writer: TableWriter,
-        patience: Timeouts,
         prover: Prover | None,
-        saver: CheckpointWriter,
-        stop_line: StopToken,
     ) -> None:
-        self._world = world
-        self._course = course
+        self._world = services.world
+        self._plan = services.plan
+        self._services = services
+        self._writer = services.writer
+        self._checkpoints = services.checkpoints
         self._runtime = runtime
         self._sources = sources
         self._report = report
-        self._writer = writer
-        self._patience = patience
         self._prover = prover
-        self._saver = saver
-        self._stop_line = stop_line
-        self._segment = world.rank - 1
+        # 0-based, as lanes and layouts count.
+        self._segment = self._world.rank - 1
         self._first = self._recorded = 0
         self._saved_s = 0.0
 
-    def run(self, earlier: EarlierLife | None = None) -> Stopped | None:
-        """Walk the agenda, behind an earlier life if there was one.
+    def run_trainer(self, point: RestartPoint) -> Stopped | None:
+        """Carry out the plan from ``point`` on.
 
         Returns
         -------
         Stopped or None
             Of a run that was asked to stop; None at its end.
         """
-        if self._prover is not None and (earlier is None or not earlier.has_ledger):
-            self._prover.open()
-        if earlier is not None:
-            self._resume(earlier)
+        # Before the state is restored: the initial weights are still there, to be compared with
+        # those the owner's run statement names.
+        if self._prover is not None:
+            self._prover.begin(point)
+        self._restore_trainer(point)
         state: bytes | None = None
-        for event in self._course.agenda.events(self._first):
+        for event in self._plan.planned_events(point.step):
             if isinstance(event, TrainStep):
-                if not self._stop_line.goes_on(event.step):
-                    if self._saver.is_due(event.step):
-                        self._save(event.step)
-                    return self._saver.stopped(event.step)
-                self._train(event)
+                if not self._services.stop_token.pass_stop_token(event.step):
+                    if self._checkpoints.is_checkpoint_due(event.step):
+                        self._save_segment(event.step)
+                    return self._checkpoints.stopped_after(event.step)
+                self._train_step(event)
             elif isinstance(event, ValidationStep):
-                self._validate(event)
-            elif isinstance(event, Delivery):
-                self._deliver(event)
-            elif isinstance(event, Save):
-                if self._saver.is_due(event.step):
-                    state = self._save(event.step)
+                self._infer_validation(event)
+            elif isinstance(event, DeliveryEvent):
+                self._deliver_segment(event)
+            elif isinstance(event, SaveEvent):
+                # A stage is proved right after it is saved, of the same state: it is kept, for to
+                # export and pack it a second time would take as long again.
+                if self._checkpoints.is_checkpoint_due(event.step):
+                    state = self._save_segment(event.step)
                 continue
             elif self._prover is not None:
-                self._prove(event, self._prover, state)
+                self._prove_stage(event, self._prover, state)
             state = None
         return None
 
-    def _resume(self, earlier: EarlierLife) -> None:
-        if self._prover is not None and earlier.has_ledger:
-            agenda, stage = self._course.agenda, None
-            if earlier.step:
-                number = agenda.stage_of(earlier.step - 1)
-                stage = StageStart(number, *agenda.bounds[number : number + 2])
-            self._prover.resume(
-                stage, earlier.memory, heads=earlier.heads, messages=earlier.messages
-            )
-        if earlier.state is not None:
-            import_state(self._runtime, earlier.state, where=f"checkpoint of step {earlier.step}")
-        self._saver.resumed(earlier.step, earlier.recorded)
-        self._first, self._recorded = earlier.step, earlier.recorded
+    def _restore_trainer(self, point: RestartPoint) -> None:
+        """Bring this rank to ``point``; at the start nothing changes."""
+        if point.state is not None:
+            where = f"checkpoint of step {point.step}"
+            import_segment_state(self._runtime, point.state, where=where)
+        self._checkpoints.restart_after(point.step, point.proved_step)
+        # Rows of proved stages are signed: when such steps are trained again, nothing is written.
+        self._first, self._recorded = point.step, point.proved_step
         if self._sources is not None:
-            for refill in self._course.refill(earlier.step):
+            for resend in self._plan.planned_resends(point.step):
                 source = self._sources.train
-                if refill.split == "validation":
+                if resend.split == "validation":
                     source = self._sources.validation
-                source.receive(refill.step, 0, refill.ids[:, np.newaxis], from_owner=True)
+                source.receive(resend.step, 0, resend.ids[:, np.newaxis], from_owner=True)
 
-    def _save(self, step: int) -> bytes:
+    def _save_segment(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
         start = time.perf_counter()
-        state = pack_safetensors(export_state(self._runtime), {})
+        state = pack_safetensors(export_segment_state(self._runtime), {})
         files = {segment_checkpoint_name(self._world.rank): state}
         if self._prover is not None:
+            progress = self._prover.stage_progress()
             files[rank_checkpoint_name(self._world.rank)] = pack_safetensors(
-                *self._prover.memory().pack()
+                *progress.pack_progress()
             )
+        # The rows must be on disk before the checkpoint that counts on them: one whose rows were
+        # lost is of no use.
         self._writer.sync()
-        self._saver.save(step, files)
+        self._checkpoints.save_checkpoint(step, files)
         self._saved_s += time.perf_counter() - start
         return state
 
-    def _prove(self, event: StageStart | StageEnd, prover: Prover, state: bytes | None) -> None:
+    def _prove_stage(
+        self, event: StageStart | StageEnd, prover: Prover, state: bytes | None
+    ) -> None:
         if isinstance(event, StageStart):
             prover.start_stage(event)
         else:
             prover.prove_stage(event, state, saved_s=self._saved_s)
             self._saved_s = 0.0
 
-    def _train(self, event: TrainStep) -> None:
+    def _train_step(self, event: TrainStep) -> None:
         meter = TrafficMeter(self._world)
         start = time.perf_counter()
-        parts = self._course.parts(len(event.batch.sub_labels))
+        parts = self._plan.planned_micro_batches(len(event.batch.sub_labels))
         device = self._runtime.segment.device
         targets = [
             torch.from_numpy(event.batch.sub_labels[part.start : part.stop].astype(np.int64)).to(
@@ -210,30 +169,38 @@ class Trainer:
             )
             for part in parts
         ]
-        rate = self._course.rate(event.step)
+        rate = self._plan.planned_rate(event.step)
         report = self._runtime.train_step(
             event.step,
-            self._course.lane(self._segment, len(parts)),
-            released=self._released(event.step, event.batch.ids, parts, event.from_owner),
+            self._plan.planned_lane(self._segment, len(parts)),
+            released=self._released_rows(event.step, event.batch.ids, parts, event.from_owner),
             targets=targets,
             batch_rows=len(event.batch.sub_labels),
             learning_rate=rate,
         )
+        # Before the report: the owner must not see one of a step that failed.
         self._check_finite(event, report)
         if event.step == self._first:
-            self._world.set_deadline(self._patience.in_turn(self._world.rank, self._world.size))
+            # Only now: in the first step libraries load and kernels are chosen.
+            self._services.tighten_deadline()
         rows = len(event.batch.sub_labels)
         if self._prover is not None:
             self._prover.count_samples(event.batch.ids.size)
         if self._report is not None:
-            values = [report.loss, report.correct / rows, rate, float(self._stop_line.requested)]
+            values = [
+                report.loss,
+                report.correct / rows,
+                rate,
+                float(self._services.stop_token.requested),
+            ]
             self._report.send(
                 torch.tensor(values, dtype=torch.float64), Kind.METRICS, event.step, 0
             )
+        # Signed rows hold times and would not be the same a second time.
         if event.step >= self._recorded:
-            self._record(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
+            self._record_step(event, report, rate, step_s=time.perf_counter() - start, meter=meter)
 
-    def _record(
+    def _record_step(
         self,
         event: TrainStep,
         report: StepReport,
@@ -262,6 +229,7 @@ class Trainer:
             "training",
             {
                 "step": event.step,
+                # Only a segment with a loss of its own knows one.
                 "loss": report.loss if report.scored else float("nan"),
                 "learning_rate": rate,
                 "gradient_norm": report.gradient_norm,
@@ -269,36 +237,34 @@ class Trainer:
             },
         )
 
-    def _validate(self, event: ValidationStep) -> None:
-        parts = self._course.parts(len(event.ids))
+    def _infer_validation(self, event: ValidationStep) -> None:
+        parts = self._plan.planned_micro_batches(len(event.ids))
         ids = event.ids[:, np.newaxis]
         outputs = self._runtime.infer_step(
             event.step,
             len(parts),
-            released=self._released(event.step, ids, parts, event.from_owner, validation=True),
+            released=self._released_rows(event.step, ids, parts, event.from_owner, validation=True),
         )
         if self._report is not None:
+            # Logits, not classes: the owner alone can map sub-labels to classes.
             for micro_batch, logits in enumerate(outputs):
                 self._report.send(logits, Kind.LOGITS, event.step, micro_batch)
 
-    def _deliver(self, event: Delivery) -> None:
+    def _deliver_segment(self, event: DeliveryEvent) -> None:
         state = {
             name: value.detach().cpu().contiguous()
             for name, value in self._runtime.segment.layers.state_dict().items()
         }
+        wait_s = self._services.timeouts.slow_s
         self._writer.flush()
-        self._world.send_blob(
-            0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=self._patience.slow_s
-        )
-        # The owner has one core and may evaluate for long: nobody's patience for a message of a
-        # step may run out meanwhile.
-        self._world.broadcast_bytes(
-            None, limit_bytes=EVALUATED_BYTES, deadline_s=self._patience.slow_s
-        )
+        self._world.send_blob(0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=wait_s)
+        # The owner has one core and may evaluate for long: the deadline of a step's message must
+        # not run meanwhile.
+        self._world.broadcast_bytes(None, limit_bytes=EVALUATED_BYTES, deadline_s=wait_s)
         if event.final and self._prover is not None:
             self._prover.cosign_ledger()
 
-    def _released(
+    def _released_rows(
         self,
         step: int,
         ids: NDArray[np.int64],

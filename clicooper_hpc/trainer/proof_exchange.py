@@ -40,14 +40,14 @@ from clicooper_hpc.provenance.statements import (
 )
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.training.message_digests import Channel, Record
-from clicooper_hpc.training.stage_order import StageOrder
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord
+from clicooper_hpc.training.run_plan import StageOrder
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["Participant", "ProofExchange"]
 
-Records = Mapping[Channel, Record]
+Records = Mapping[Channel, ChannelRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +290,9 @@ class ProofExchange:
             },
         )
 
-    def _handoff(self, stage: int, boundary: int, forward: Record, backward: Record) -> Handoff:
+    def _handoff(
+        self, stage: int, boundary: int, forward: ChannelRecord, backward: ChannelRecord
+    ) -> Handoff:
         return Handoff(
             run_id=self._participant.run_id,
             stage=stage,

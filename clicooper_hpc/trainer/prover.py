@@ -12,7 +12,7 @@ per stage, trainer i; a stage proved before a restart is compared, not proved ag
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,10 +47,10 @@ from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.marker import Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
 from clicooper_hpc.trainer.stage_recorder import StageRecorder, StateRoots
-from clicooper_hpc.training.agenda import StageEnd, StageStart
+from clicooper_hpc.training.events import StageEnd, StageStart
 from clicooper_hpc.training.message_digests import MessageLog
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.restart_point import RestartPoint
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
@@ -92,7 +92,7 @@ class Prover:
     def __init__(
         self,
         world: World,
-        course: Course,
+        plan: RunPlan,
         runtime: SegmentRuntime,
         *,
         log: MessageLog,
@@ -106,9 +106,10 @@ class Prover:
         self._settings = settings
         self._participant = settings.participant
         self._segment = world.rank
+        self._plan = plan
         self._recorder = StageRecorder(world.rank, runtime, writer, settings.run)
-        self._order = LedgerOrder(course.segments, len(course.agenda.bounds) - 1)
-        self._orders = stage_orders(course.agenda)
+        self._order = LedgerOrder(plan.segments, len(plan.stage_bounds) - 1)
+        self._orders = plan_stage_orders(plan)
         ledger = LedgerReplica(settings.participant.run_id, self._order)
         self._exchange = ProofExchange(world, settings.participant, ledger, writer)
         self._exchange_s = 0.0
@@ -116,7 +117,14 @@ class Prover:
         self._now: _Stage | None = None
         self._run: RunStatement
 
-    def open(self) -> None:
+    def begin(self, point: RestartPoint) -> None:
+        """Enrol, or take over the ledger; before the initial weights are replaced."""
+        if point.has_ledger:
+            self._restore_ledger(point)
+        else:
+            self._enrol()
+
+    def _enrol(self) -> None:
         """Check the owner's statement of the run, enrol, and take the first tickets."""
         content = self._exchange.receive_broadcast(proof_message_limit(1))
         envelope = self._exchange.parse_from_owner(content, "run statement of the owner")
@@ -133,29 +141,10 @@ class Prover:
         self._exchange.send_to_gather(signed.to_bytes())
         self._exchange.take_update({0: content, self._segment: signed.to_bytes()})
 
-    def resume(
-        self,
-        first: StageStart | None,
-        memory: StageProgress | None,
-        *,
-        heads: Sequence[tuple[int, str]],
-        messages: int,
-    ) -> None:
-        """Go on behind an earlier life of the run, before this rank takes its state back.
-
-        Parameters
-        ----------
-        first
-            The stage that the checkpoint lies in, or at the end of; None at the very start.
-        memory
-            What the checkpoint holds of it.
-        heads
-            See `ProofExchange.take_whole_ledger`.
-        messages
-            Rows of the table ``messages`` that stay.
-        """
-        self._exchange.take_whole_ledger(heads)
-        self._recorder.messages = messages
+    def _restore_ledger(self, point: RestartPoint) -> None:
+        """Compare the owner's ledger with what this rank saw; continue the stage it was in."""
+        self._exchange.take_whole_ledger(point.heads)
+        self._recorder.messages = point.messages
         where = "run statement of the owner"
         entry = self._exchange.ledger.entry("run")
         self._check_run(parse_statement(self._exchange.parse_from_owner(entry, where).payload))
@@ -163,21 +152,24 @@ class Prover:
         require_envelope_signatures(
             enrolment, [self._participant.identity.public], where="enrolment of this rank"
         )
-        if first is None or memory is None:
+        progress = point.stage_progress
+        if progress is None:
             return
-        for _ in range(first.stage):
+        # Of the last step done: a checkpoint at a stage's end precedes the proof of that stage.
+        number = self._plan.planned_stage(point.step - 1)
+        for _ in range(number):
             next(self._orders)
-        self._roots = StateRoots(bytes.fromhex(memory.weights), bytes.fromhex(memory.training))
-        self.start_stage(first)
-        self._now = replace(self._stage(), started=memory.started, samples=memory.samples)
-        self._log.restore(memory.records)
+        self._roots = StateRoots(bytes.fromhex(progress.weights), bytes.fromhex(progress.training))
+        self.start_stage(StageStart(number, *self._plan.stage_bounds[number : number + 2]))
+        self._now = replace(self._stage(), started=progress.started, samples=progress.samples)
+        self._log.restore_digests(progress.records)
 
-    def memory(self) -> StageProgress:
-        """Return what a checkpoint must hold of the stage that goes on."""
+    def stage_progress(self) -> StageProgress:
+        """Return what a checkpoint must hold of the stage that is not at its end."""
         now = self._stage()
         return StageProgress(
             now.samples,
-            self._log.seen(),
+            self._log.digests_so_far(),
             started=now.started,
             weights=self._roots.weights.hex(),
             training=self._roots.training.hex(),
@@ -224,11 +216,11 @@ class Prover:
         if self.is_proved(event.stage):
             self._compare_with_proof(event.stage, roots)
             self._roots = roots
-            self._log.take()
+            self._log.take_digests()
             return
         self._recorder.keep_state(event.stage, event.last, content)
         ended = time.perf_counter()
-        records, times = self._log.take()
+        records, times = self._log.take_digests()
         self._recorder.append_messages(event.stage, records)
         self._recorder.append_proving_times(
             event.stage,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.trainer.release_cache import ReleaseCache
-from clicooper_hpc.training.averaging import mean_of_groups
+from clicooper_hpc.training.batches import average_batch_groups
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.receiver import Receiver
 
@@ -47,7 +47,7 @@ class ReleaseSource:
             rows = self._cache.get_rows(flat)
         else:
             raise ClicooperError("rows are neither sent by the owner nor cached")
-        return mean_of_groups(rows, len(ids))
+        return average_batch_groups(rows, len(ids))
 
     def _receive_from_owner(self, step: int, micro_batch: int, ids: NDArray[np.int64]) -> Tensor:
         message = self._receiver.receive(

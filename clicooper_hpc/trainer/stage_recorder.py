@@ -13,8 +13,8 @@ from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import keep_stage_checkpoint
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.training.message_digests import Channel, Record
-from clicooper_hpc.training.state import TRAINING, WEIGHTS, export_state
+from clicooper_hpc.training.message_digests import Channel, ChannelRecord
+from clicooper_hpc.training.segment_state import TRAINING, WEIGHTS, export_segment_state
 
 __all__ = ["StageRecorder", "StateRoots"]
 
@@ -28,7 +28,7 @@ class StateRoots:
 
     @classmethod
     def of_state(cls, content: bytes) -> StateRoots:
-        """Digest a state as `export_state` names its tensors, a safetensors file."""
+        """Digest a state as `export_segment_state` names its tensors, a safetensors file."""
         return cls(
             digest_tensors(content, prefix=WEIGHTS).value,
             digest_tensors(content, prefix=TRAINING).value,
@@ -56,7 +56,7 @@ class StageRecorder:
 
     def pack_state(self) -> bytes:
         """Return the whole state of the segment as a safetensors file."""
-        return pack_safetensors(export_state(self._runtime), {})
+        return pack_safetensors(export_segment_state(self._runtime), {})
 
     def keep_state(self, stage: int, step: int, content: bytes) -> None:
         """Store the state after ``stage``, which ends before ``step``, if states are kept."""
@@ -65,7 +65,7 @@ class StageRecorder:
                 self._run, stage=stage, segment=self._segment, step=step, content=content
             )
 
-    def append_messages(self, stage: int, records: Mapping[Channel, Record]) -> None:
+    def append_messages(self, stage: int, records: Mapping[Channel, ChannelRecord]) -> None:
         """Append one row for every message of ``stage``."""
         names = [name for name, record in records.items() for _ in record.digests]
         places = [place for record in records.values() for place in record.places]

@@ -1,6 +1,6 @@
 """Learning rates as pure functions of the step.
 
-Nothing is carried from step to step, so a resumed run, another rank and an audit that replays one
+Nothing is carried from step to step, so a restarted run, another rank and an audit that replays one
 stage all get the rate of a step from its number alone.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["RATE_SCHEDULES", "RateSchedule", "learning_rate"]
+__all__ = ["RATE_SCHEDULES", "LearningRateSchedule", "RateSchedule", "learning_rate"]
 
 RateSchedule = Literal["constant", "cosine", "step", "linear"]
 """Names a job file can use."""
@@ -25,17 +26,36 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-def learning_rate(
-    step: int,
-    *,
-    total_steps: int,
-    base: float,
-    schedule: str = "constant",
-    warmup_steps: int = 0,
-    milestones: Sequence[int] = (),
-    gamma: float = 0.1,
-    final_fraction: float = 0.0,
-) -> float:
+@dataclass(frozen=True, slots=True)
+class LearningRateSchedule:
+    """How the learning rate changes over a run; see `learning_rate`.
+
+    Attributes
+    ----------
+    base
+        Rate at the end of warm-up, > 0.
+    schedule
+        One of `RATE_SCHEDULES`.
+    warmup_steps
+        0 .. steps of the run.
+    final_fraction
+        For ``cosine`` and ``linear``: *f*, in [0, 1].
+    milestones
+        For ``step``: step numbers (not epochs) from which the rate is multiplied by ``gamma``
+        once more.
+    gamma
+        For ``step``: factor, > 0.
+    """
+
+    base: float
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    milestones: Sequence[int] = ()
+    gamma: float = 0.1
+
+
+def learning_rate(step: int, *, total_steps: int, schedule: LearningRateSchedule) -> float:
     r"""Return the learning rate of one step.
 
     During warm-up, ``step < warmup_steps = w``, the rate climbs as ``base * (step + 1) / w``.
@@ -57,20 +77,7 @@ def learning_rate(
     step
         0 .. ``total_steps - 1``.
     total_steps
-        Steps of the whole run, not of one session of it.
-    base
-        Rate at the end of warm-up, > 0.
-    schedule
-        One of `RATE_SCHEDULES`.
-    warmup_steps
-        0 .. ``total_steps``.
-    milestones
-        For ``step``: step numbers (not epochs) from which the rate is multiplied by ``gamma``
-        once more.
-    gamma
-        For ``step``: factor, > 0.
-    final_fraction
-        For ``cosine`` and ``linear``: *f*, in [0, 1].
+        Steps of the whole run, not of one start of it.
 
     Raises
     ------
@@ -79,48 +86,47 @@ def learning_rate(
     ValueError
         ``step`` is outside the run.
     """
-    _check(total_steps, base, schedule, warmup_steps, gamma, final_fraction)
+    # At every call, not when it is made: only with the number of steps is a warm-up too long.
+    _check_schedule(schedule, total_steps)
     if not 0 <= step < total_steps:
         raise ValueError(f"step {step} is not one of the {total_steps} steps of the run")
-    if step < warmup_steps:
-        return _tidy(base * (step + 1) / warmup_steps)
-    if schedule == "constant":
-        return _tidy(base)
-    if schedule == "step":
-        return _tidy(base * gamma ** sum(milestone <= step for milestone in milestones))
-    shape = _SHAPES[schedule]((step - warmup_steps) / (total_steps - warmup_steps))
-    return _tidy(base * (final_fraction + (1.0 - final_fraction) * shape))
+    base, warmup, final = schedule.base, schedule.warmup_steps, schedule.final_fraction
+    if step < warmup:
+        return _round_rate(base * (step + 1) / warmup)
+    if schedule.schedule == "constant":
+        return _round_rate(base)
+    if schedule.schedule == "step":
+        passed = sum(milestone <= step for milestone in schedule.milestones)
+        return _round_rate(base * schedule.gamma**passed)
+    shape = _SHAPES[schedule.schedule]((step - warmup) / (total_steps - warmup))
+    return _round_rate(base * (final + (1.0 - final) * shape))
 
 
-def _tidy(rate: float) -> float:
+def _round_rate(rate: float) -> float:
     # Twelve digits: the last bits of cos and pow differ between C libraries, and hosts that train
     # or audit the same stage must use the same rate to the bit.
     return float(f"{rate:.12g}")
 
 
-def _check(
-    total_steps: int,
-    base: float,
-    schedule: str,
-    warmup_steps: int,
-    gamma: float,
-    final_fraction: float,
-) -> None:
-    if schedule not in RATE_SCHEDULES:
+def _check_schedule(schedule: LearningRateSchedule, total_steps: int) -> None:
+    if schedule.schedule not in RATE_SCHEDULES:
         raise UsageError(
-            f"there is no learning-rate schedule {schedule!r}",
+            f"there is no learning-rate schedule {schedule.schedule!r}",
             remedy=f"Known are {', '.join(RATE_SCHEDULES)}.",
         )
-    if not (math.isfinite(base) and base > 0):
-        raise UsageError(f"the learning rate must be a positive number, not {base}")
-    if not 0 <= warmup_steps <= total_steps:
+    if not (math.isfinite(schedule.base) and schedule.base > 0):
+        raise UsageError(f"the learning rate must be a positive number, not {schedule.base}")
+    if not 0 <= schedule.warmup_steps <= total_steps:
         raise UsageError(
-            f"a warm-up of {warmup_steps} steps does not fit a run of {total_steps} steps",
+            f"a warm-up of {schedule.warmup_steps} steps does not fit a run of {total_steps} steps",
             remedy="Shorten the warm-up or train longer.",
         )
-    if not (math.isfinite(gamma) and gamma > 0):
-        raise UsageError(f"the learning-rate factor gamma must be a positive number, not {gamma}")
-    if not 0 <= final_fraction <= 1:
+    if not (math.isfinite(schedule.gamma) and schedule.gamma > 0):
         raise UsageError(
-            f"the final fraction of the learning rate must lie in [0, 1], not {final_fraction}"
+            f"the learning-rate factor gamma must be a positive number, not {schedule.gamma}"
+        )
+    if not 0 <= schedule.final_fraction <= 1:
+        raise UsageError(
+            "the final fraction of the learning rate must lie in [0, 1], not "
+            f"{schedule.final_fraction}"
         )

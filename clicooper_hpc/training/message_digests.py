@@ -32,9 +32,9 @@ __all__ = [
     "CHANNELS",
     "MESSAGE_TAG",
     "Channel",
-    "LogTimes",
+    "ChannelRecord",
+    "DigestTimes",
     "MessageLog",
-    "Record",
     "message_digest",
 ]
 
@@ -43,6 +43,7 @@ MESSAGE_TAG = "clicooper/v1/message"
 Channel = Literal["forward_in", "forward_out", "backward_in", "backward_out"]
 CHANNELS: tuple[Channel, ...] = ("forward_in", "forward_out", "backward_in", "backward_out")
 
+# Where the header holds step and micro-batch; see `clicooper_hpc.transport.header`.
 _STEP, _PART = slice(8, 16), slice(16, 20)
 #: Copies that may wait for the thread before training waits for it.
 _WAITING = 64
@@ -51,12 +52,13 @@ _WAITING = 64
 def message_digest(raw: bytes | memoryview | NDArray[uint8]) -> bytes:
     """Return BLAKE3(tag || 0x00 || header || payload) of one message (32 bytes)."""
     content = raw.data if isinstance(raw, np.ndarray) else raw
+    # The tag keeps these digests apart from all others the package takes of the same bytes.
     state = blake3(MESSAGE_TAG.encode("ascii") + b"\x00")
     return state.update(content).digest()
 
 
 @dataclass(frozen=True, slots=True)
-class LogTimes:
+class DigestTimes:
     """Seconds spent: ``training_s`` by training, ``helper_s`` by the thread beside it."""
 
     training_s: float
@@ -64,7 +66,7 @@ class LogTimes:
 
 
 @dataclass(slots=True)
-class Record:
+class ChannelRecord:
     """What went over one channel in a stage. ``size`` counts bytes of payloads.
 
     ``digests[i]`` belongs to the i-th message, ``places[i]`` is its (step, micro-batch).
@@ -97,44 +99,48 @@ class MessageLog:
 
     def __init__(self, total_steps: int, *, helper: bool) -> None:
         self._total_steps = total_steps
-        self._records: dict[Channel, Record] = {channel: Record() for channel in CHANNELS}
+        self._records: dict[Channel, ChannelRecord] = {
+            channel: ChannelRecord() for channel in CHANNELS
+        }
         self._training_s = 0.0
         self._helper = _Helper(self._note) if helper else None
 
-    def observer(self, channel: Channel) -> Observer:
-        """Return what a sender or receiver shall call with each message of ``channel``."""
-        take = self._note if self._helper is None else self._helper.hand
+    def digest_observer(self, channel: Channel) -> Observer:
+        """Return what a sender or receiver calls with each message of ``channel``."""
+        take = self._note if self._helper is None else self._helper.queue_message
 
         def observe(raw: NDArray[uint8]) -> None:
             start = time.perf_counter()
+            # Hand-offs speak of training alone; an audit replays no validation.
             if _step(raw) < self._total_steps:
                 take(channel, raw)
             self._training_s += time.perf_counter() - start
 
         return observe
 
-    def take(self) -> tuple[dict[Channel, Record], LogTimes]:
-        """Wait for the helper, return the records and what they took, and begin anew."""
-        helper_s = 0.0 if self._helper is None else self._helper.wait()
-        records, times = self._records, LogTimes(self._training_s, helper_s)
-        self._records = {channel: Record() for channel in CHANNELS}
+    def take_digests(self) -> tuple[dict[Channel, ChannelRecord], DigestTimes]:
+        """Wait for the helper, return the records and the time they took, and begin anew."""
+        # A root over the records so far would leave out what is still in the queue.
+        helper_s = 0.0 if self._helper is None else self._helper.take_busy_seconds()
+        records, times = self._records, DigestTimes(self._training_s, helper_s)
+        self._records = {channel: ChannelRecord() for channel in CHANNELS}
         self._training_s = 0.0
         return records, times
 
-    def seen(self) -> dict[Channel, Record]:
+    def digests_so_far(self) -> dict[Channel, ChannelRecord]:
         """Wait for the helper and return the records so far, which stay."""
         if self._helper is not None:
-            self._helper.finish()
+            self._helper.wait_for_queue()
         return self._records
 
-    def restore(self, records: Mapping[Channel, Record]) -> None:
-        """Go on from records of an earlier life of the run."""
+    def restore_digests(self, records: Mapping[Channel, ChannelRecord]) -> None:
+        """Continue the records that a checkpoint held."""
         self._records = {channel: records[channel] for channel in CHANNELS}
 
     def close(self) -> None:
         """End the helper."""
         if self._helper is not None:
-            self._helper.end()
+            self._helper.end_thread()
 
     def _note(self, channel: Channel, raw: NDArray[uint8]) -> None:
         record = self._records[channel]
@@ -148,14 +154,16 @@ class _Helper:
 
     def __init__(self, work: Callable[[Channel, NDArray[uint8]], None]) -> None:
         self._work = work
+        # Bounded: a helper that falls behind slows training down instead of filling the memory.
         self._queue: queue.Queue[tuple[Channel, NDArray[uint8], int] | None] = queue.Queue(_WAITING)
         # Buffers are used again: fresh memory costs more than the copy into it.
         self._free: deque[NDArray[uint8]] = deque()
         self._busy_s = 0.0
+        # A daemon: a rank that fails must end without waiting for it.
         self._thread = threading.Thread(target=self._run, name="message-log", daemon=True)
         self._thread.start()
 
-    def hand(self, channel: Channel, raw: NDArray[uint8]) -> None:
+    def queue_message(self, channel: Channel, raw: NDArray[uint8]) -> None:
         """Copy ``raw`` for the thread."""
         try:
             buffer = self._free.pop()
@@ -163,20 +171,21 @@ class _Helper:
             buffer = np.empty(raw.size, uint8)
         if buffer.size < raw.size:
             buffer = np.empty(raw.size, uint8)
+        # The transport uses its buffer again as soon as the observer returns.
         np.copyto(buffer[: raw.size], raw)
         self._queue.put((channel, buffer, raw.size))
 
-    def finish(self) -> None:
+    def wait_for_queue(self) -> None:
         """Wait until all is done."""
         self._queue.join()
 
-    def wait(self) -> float:
+    def take_busy_seconds(self) -> float:
         """Wait until all is done; return the seconds the thread worked since the last call."""
-        self.finish()
+        self.wait_for_queue()
         busy, self._busy_s = self._busy_s, 0.0
         return busy
 
-    def end(self) -> None:
+    def end_thread(self) -> None:
         """End the thread."""
         self._queue.put(None)
         self._thread.join()

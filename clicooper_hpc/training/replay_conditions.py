@@ -1,4 +1,4 @@
-"""Under what conditions a replay can be equal to the bit.
+"""Conditions of hardware and libraries under which a replay is equal to the bit.
 
 Floating-point sums depend on their order, and the order on the processor, the libraries and the
 number of threads (PyTorch's notes on reproducibility promise equal results for nothing less). So
@@ -17,15 +17,16 @@ import torch
 
 from clicooper_hpc.digests import digest_bytes
 
-__all__ = ["CONDITIONS", "conditions", "differences"]
+__all__ = ["CONDITIONS", "differing_conditions", "replay_conditions"]
 
-#: What `conditions` describes.
+#: What `replay_conditions` describes.
 CONDITIONS = ("arithmetic", "device", "libraries", "processor", "threads", "torch")
 
+# Variables that change which instructions the math libraries pick, and so the order of sums.
 _SWITCHES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
 
 
-def conditions(device: torch.device) -> dict[str, str]:
+def replay_conditions(device: torch.device) -> dict[str, str]:
     """Return what the bits of a result depend on in this process, for computing on ``device``.
 
     ``threads`` is the number set now: ask after ``torch.set_num_threads``.
@@ -48,14 +49,15 @@ def conditions(device: torch.device) -> dict[str, str]:
     return {
         "arithmetic": " ".join(flags),
         "device": name,
+        # A digest: the text names compilers and flags on many lines, and only equality counts.
         "libraries": digest_bytes("clicooper/v1/libraries", build.encode()).hex[:16],
-        "processor": f"{_processor()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{_processor_name()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
     }
 
 
-def differences(run: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+def differing_conditions(run: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Say in which conditions a trainer's environment differs from that of the audit.
 
     Empty: a replay must be equal to the bit. A condition that the environment does not name counts
@@ -68,7 +70,7 @@ def differences(run: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

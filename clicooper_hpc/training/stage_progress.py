@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training stage that goes on: messages so far, and some texts."""
+"""Progress of an unfinished training stage, as a checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.training.message_digests import CHANNELS, Channel, Record
+from clicooper_hpc.training.message_digests import CHANNELS, Channel, ChannelRecord
 
 __all__ = ["StageProgress"]
 
@@ -35,22 +35,24 @@ class StageProgress:
     """
 
     samples: int
-    records: Mapping[Channel, Record]
+    records: Mapping[Channel, ChannelRecord]
     started: str = ""
     weights: str = ""
     training: str = ""
 
-    def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def pack_progress(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return tensors and texts by name.
 
         Per channel ``CHANNEL/digests`` uint8 [messages, 32], ``CHANNEL/places`` int64
         [messages, 2] (step, micro-batch), and the text ``CHANNEL/bytes``.
         """
         tensors: dict[str, Tensor] = {}
+        # Plain tensors and texts: a safetensors file runs no code when it is read.
         texts = {"samples": str(self.samples)}
         texts |= {name: getattr(self, name) for name in _TEXTS}
         for channel, record in self.records.items():
             count = len(record.digests)
+            # Digests and not messages: the hand-off needs no more to compute its root.
             digests = np.frombuffer(b"".join(record.digests), dtype=np.uint8)
             tensors[f"{channel}/digests"] = torch.from_numpy(
                 digests.reshape(count, _DIGEST_BYTES).copy()
@@ -61,10 +63,10 @@ class StageProgress:
         return tensors, texts
 
     @classmethod
-    def unpack(
+    def unpack_progress(
         cls, tensors: Mapping[str, Tensor], texts: Mapping[str, str], *, where: str
     ) -> StageProgress:
-        """Undo `pack`.
+        """Undo `pack_progress`.
 
         Raises
         ------
@@ -72,14 +74,15 @@ class StageProgress:
             Something is missing or of another shape; names ``where``.
         """
         try:
-            records: dict[Channel, Record] = {}
+            records: dict[Channel, ChannelRecord] = {}
             for channel in CHANNELS:
                 digests = tensors[f"{channel}/digests"].numpy()
                 places = tensors[f"{channel}/places"].numpy()
                 count = len(places)
+                # A list that is too short would give another root, and blame the neighbour for it.
                 if digests.shape != (count, _DIGEST_BYTES) or places.shape != (count, 2):
                     raise ValueError(f"{channel} has odd shapes")
-                records[channel] = Record(
+                records[channel] = ChannelRecord(
                     digests=[digest.tobytes() for digest in digests],
                     places=[(int(step), int(part)) for step, part in places],
                     size=int(texts[f"{channel}/bytes"]),
@@ -88,7 +91,7 @@ class StageProgress:
             return cls(int(texts["samples"]), records, **named)
         except (KeyError, ValueError) as error:
             raise RunFolderError(
-                f"does not hold what a rank remembers ({error})",
+                f"does not hold the progress of a stage ({error})",
                 where=where,
                 remedy="Use the checkpoint this run wrote for this rank.",
             ) from None

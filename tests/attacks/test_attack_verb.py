@@ -22,7 +22,7 @@ from clicooper_hpc.attacks.toolbox.label_names import class_scores_by_name
 from clicooper_hpc.cli import main
 from clicooper_hpc.runstore.attack_record import read_attack_findings, read_attack_record
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.training.data_order import epoch_order
+from clicooper_hpc.training.batches import order_epoch_batches
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
@@ -118,7 +118,9 @@ def sent(run: Path, rank: int, kind: Kind) -> NDArray[np.float32]:
 
 def groups_of(recorded_run: RecordedRun, epoch: int) -> NDArray[np.int64]:
     labels = recorded_run.view(recorded_run.adversary("trainer 1")).sub_labels
-    order = epoch_order(seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3)
+    order = order_epoch_batches(
+        seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=3
+    )
     return np.concatenate([batch.ids for batch in order.batches])
 
 

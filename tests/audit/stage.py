@@ -20,11 +20,12 @@ from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.pipeline.optim import build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import Coupling
-from clicooper_hpc.pipeline.segment import Segment, batch_loss
-from clicooper_hpc.training.agenda import Agenda, TrainStep
-from clicooper_hpc.training.averaging import mean_of_groups
-from clicooper_hpc.training.run_plan import Course, RatePlan
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.pipeline.segment import Segment, segment_loss
+from clicooper_hpc.training.batches import average_batch_groups
+from clicooper_hpc.training.events import TrainStep
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.run_plan import RunPlan
+from clicooper_hpc.training.segment_state import export_segment_state
 
 __all__ = ["Case", "Kinds", "Plain", "train"]
 
@@ -65,8 +66,8 @@ class Case:
     def rows(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(_released(self.shape)[ids])
 
-    def course(self) -> Course:
-        agenda = Agenda(
+    def course(self) -> RunPlan:
+        return RunPlan(
             seed=SEED,
             epochs=self.epochs,
             batch_size=17,
@@ -75,19 +76,15 @@ class Case:
             validation_rows=0,
             evaluate_every=0,
             cached=self.cached,
-        )
-        return Course(
-            agenda,
             segments=len(self.cuts) + 1,
             micro_batches=5,
             schedule=self.schedule,
             coupling=self.coupling,
-            rates=RatePlan(0.05, "cosine", 2, 0.1),
-            total_steps=agenda.total_steps,
+            rates=LearningRateSchedule(0.05, "cosine", 2, 0.1),
         )
 
     def steps(self) -> list[TrainStep]:
-        return [e for e in self.course().agenda.events() if isinstance(e, TrainStep)]
+        return [e for e in self.course().planned_events() if isinstance(e, TrainStep)]
 
     def parts(self) -> list[tuple[nn.Sequential, nn.Module | None, int]]:
         """Fresh (layers, local head, number of the first layer) of each segment."""
@@ -155,7 +152,7 @@ def train(
     """Run ``steps``; from the initial weights unless ``starts`` are given."""
     runtimes = case.runtimes(kinds)
     if starts is None:
-        starts = [export_state(runtime) for runtime in runtimes]
+        starts = [export_segment_state(runtime) for runtime in runtimes]
     return replay_stage(runtimes, starts, case.course(), steps, case.rows)
 
 
@@ -180,22 +177,22 @@ class Plain:
                 if optimizer is not None:
                     optimizer.zero_grad(set_to_none=True)
             labels = torch.from_numpy(event.batch.sub_labels.astype(np.int64))
-            for micro_batch, part in enumerate(course.parts(len(labels))):
+            for micro_batch, part in enumerate(course.planned_micro_batches(len(labels))):
                 ids = event.batch.ids[part.start : part.stop]
-                x = mean_of_groups(self.case.rows(ids.reshape(-1)), len(ids))
+                x = average_batch_groups(self.case.rows(ids.reshape(-1)), len(ids))
                 targets = labels[part.start : part.stop]
                 for layers, head, first in self.parts:
                     x = self._forward(layers, x, event.step, micro_batch, first)
                     last = layers is self.parts[-1][0]
                     if last or head is not None:
                         logits = x if head is None else head(x)
-                        loss = batch_loss(
+                        loss = segment_loss(
                             logits, targets, batch_rows=len(labels), label_smoothing=0.1
                         )
                         loss.backward()  # type: ignore[no-untyped-call]
                         x = x.detach()
                         loss_sum += loss.item() if last else 0.0
-            self._update(course.rate(event.step))
+            self._update(course.planned_rate(event.step))
             self.losses.append(loss_sum)
 
     def _forward(

@@ -18,7 +18,7 @@ from clicooper_hpc.audit.challenge import (
 )
 from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
-from clicooper_hpc.training.agenda import stage_bounds
+from clicooper_hpc.training.run_plan import plan_stage_bounds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -118,7 +118,7 @@ def test_200_challenges_find_real_cheats_as_often_as_the_formula_says() -> None:
     """20 stages are really trained, 4 of them not honestly, and really audited."""
     case = Case(epochs=8)
     steps = case.steps()
-    bounds = stage_bounds(len(steps), 20)
+    bounds = plan_stage_bounds(len(steps), 20)
     bad = {3, 8, 9, 17}
     states = None
     failing = set()

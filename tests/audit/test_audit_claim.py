@@ -17,7 +17,7 @@ from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.schema import MESSAGES
-from clicooper_hpc.training.message_digests import Record
+from clicooper_hpc.training.message_digests import ChannelRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,8 +53,8 @@ def recorded() -> tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]]:
             run_id="0" * 32,
             stage=STAGE,
             boundary=boundary,
-            forward=Record(digests=list(digests[Stream(boundary, "forward")])).flow(),
-            backward=Record(digests=list(digests[Stream(boundary, "backward")])).flow(),
+            forward=ChannelRecord(digests=list(digests[Stream(boundary, "forward")])).flow(),
+            backward=ChannelRecord(digests=list(digests[Stream(boundary, "backward")])).flow(),
         )
         for boundary in range(3)
     ]

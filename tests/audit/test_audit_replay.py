@@ -12,7 +12,7 @@ from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.replayed_release import replayed_release_digests
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 from clicooper_hpc.training.message_digests import message_digest
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.segment_state import export_segment_state
 from clicooper_hpc.transport.header import Header, pack_header
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.wire_dtype import DType
@@ -92,7 +92,7 @@ def test_every_message_of_a_step_is_there_once() -> None:
     case = Case()
     trace = replay(case).trace
     steps, batches = case.steps(), 5
-    per_step = [len(case.course().parts(len(e.batch.sub_labels))) for e in steps]
+    per_step = [len(case.course().planned_micro_batches(len(e.batch.sub_labels))) for e in steps]
     assert max(per_step) == batches
     assert min(per_step) < batches  # the short last batch
     forward = trace.messages_of(Stream(1, "forward"))
@@ -115,11 +115,11 @@ def test_the_owners_messages_are_recorded_where_there_were_some() -> None:
         case = Case(cached=cached, average_rows=3)
         course, steps = case.course(), case.steps()
         releases = replay(case).trace.messages_of(Stream(0, "forward"))
-        assert {m.step // course.agenda.steps_per_epoch for m in releases} == set(range(wanted))
+        assert {m.step // course.steps_per_epoch for m in releases} == set(range(wanted))
         assert tuple(m.digest for m in releases) == replayed_release_digests(
             course, steps, case.rows
         )
-    event, part = steps[0], course.parts(len(steps[0].batch.sub_labels))[0]
+    event, part = steps[0], course.planned_micro_batches(len(steps[0].batch.sub_labels))[0]
     raw = case.rows(event.batch.ids[: part.stop].reshape(-1))
     header = Header(Kind.RELEASE, DType.FLOAT32, tuple(raw.shape), 0, 0)
     assert releases[0].digest == message_digest(pack_header(header) + raw.numpy().tobytes())
@@ -137,7 +137,7 @@ def test_after_update_is_part_of_the_replay() -> None:
 
     runtimes = case.runtimes()
     runtimes[1].after_update = embed
-    starts = [export_state(runtime) for runtime in runtimes]
+    starts = [export_segment_state(runtime) for runtime in runtimes]
     marked = replay_stage(runtimes, starts, case.course(), case.steps(), case.rows)
     plain = replay(case)
     assert seen == [event.step for event in case.steps()]

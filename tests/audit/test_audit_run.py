@@ -24,13 +24,13 @@ from clicooper_hpc.audit.stage_claim import StageClaim
 from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
-from clicooper_hpc.run.build import build_runtime, course_of, layout_of, network_of
+from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.training.agenda import TrainStep, stage_bounds
 from clicooper_hpc.training.contract import Contract
+from clicooper_hpc.training.events import TrainStep
 from clicooper_hpc.training.message_digests import message_digest
-from clicooper_hpc.training.run_plan import Course
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_bounds
+from clicooper_hpc.training.segment_state import export_segment_state
 from clicooper_hpc.transport.header import pack_header
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
@@ -102,11 +102,13 @@ class Recorded:
                     rows = np.frombuffer(payload, dtype=np.float32).reshape(header.shape)
                     self._sent[header.step, header.micro_batch] = torch.from_numpy(rows.copy())
         self.contract = Contract((12,), 150, 20, 20)
-        self.course: Course = course_of(self.job, self.contract, self.labels, self.segments)
-        self.steps = [e for e in self.course.agenda.events() if isinstance(e, TrainStep)]
+        self.course: RunPlan = build_run_plan(self.job, self.contract, self.labels, self.segments)
+        self.steps = [e for e in self.course.planned_events() if isinstance(e, TrainStep)]
         self._rows: dict[int, Tensor] = {}
         for event in self.steps:
-            for micro_batch, part in enumerate(self.course.parts(len(event.batch.sub_labels))):
+            for micro_batch, part in enumerate(
+                self.course.planned_micro_batches(len(event.batch.sub_labels))
+            ):
                 if (event.step, micro_batch) in self._sent:
                     ids = event.batch.ids[part.start : part.stop].reshape(-1).tolist()
                     rows_of = self._sent[event.step, micro_batch]
@@ -116,8 +118,8 @@ class Recorded:
         return torch.stack([self._rows[number] for number in ids.tolist()])
 
     def runtimes(self) -> list[SegmentRuntime]:
-        model = network_of(self.job, self.contract)
-        layout = layout_of(self.job, model, self.contract, self.segments)
+        model = build_network(self.job, self.contract)
+        layout = build_layout(self.job, model, self.contract, self.segments)
         return [
             build_runtime(
                 self.job,
@@ -140,9 +142,9 @@ class Recorded:
 
 
 def replay_in_stages(recorded: Recorded, stages: int) -> list[tuple[list[TrainStep], StageReplay]]:
-    states = [export_state(runtime) for runtime in recorded.runtimes()]
+    states = [export_segment_state(runtime) for runtime in recorded.runtimes()]
     found = []
-    for first, last in pairwise(stage_bounds(len(recorded.steps), stages)):
+    for first, last in pairwise(plan_stage_bounds(len(recorded.steps), stages)):
         steps = recorded.steps[first:last]
         result = replay_stage(recorded.runtimes(), states, recorded.course, steps, recorded.rows)
         found.append((steps, result))

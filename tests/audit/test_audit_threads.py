@@ -16,7 +16,7 @@ from clicooper_hpc.audit.message_trace import Stream, TraceRecorder
 from clicooper_hpc.audit.replay import replay_stage
 from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.segment_state import export_segment_state
 from clicooper_hpc.transport.message_kind import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,7 +192,7 @@ def test_segments_run_no_farther_apart_than_in_the_run() -> None:
         taken[message.stream] = message.index
         if {Stream(1, "forward"), Stream(2, "forward")} <= taken.keys():
             ahead = max(ahead, taken[Stream(1, "forward")] - taken[Stream(2, "forward")])
-    assert 0 < ahead <= case.course().slots()
+    assert 0 < ahead <= case.course().planned_slots()
 
 
 class Silent(SegmentRuntime):
@@ -223,7 +223,7 @@ def test_an_exception_in_a_segment_ends_the_replay_with_it() -> None:
 
 def test_a_state_that_does_not_fit_names_its_segment() -> None:
     case = Case()
-    starts = [export_state(runtime) for runtime in case.runtimes()]
+    starts = [export_segment_state(runtime) for runtime in case.runtimes()]
     del starts[1]["weights/0.weight"]
     with pytest.raises(RunFolderError, match="state of segment 2 before the stage"):
         train(case, case.steps(), starts)

@@ -23,8 +23,12 @@ from clicooper_hpc.audit.tolerance import (
 from clicooper_hpc.audit.verdict import StageOutcome, exact_verdict
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
-from clicooper_hpc.training.replay_conditions import CONDITIONS, conditions, differences
-from clicooper_hpc.training.state import export_state
+from clicooper_hpc.training.replay_conditions import (
+    CONDITIONS,
+    differing_conditions,
+    replay_conditions,
+)
+from clicooper_hpc.training.segment_state import export_segment_state
 
 TOLERANCE = 0.02
 
@@ -55,7 +59,7 @@ def test_one_update_left_out_is_too_far(number: int, optimizer: str) -> None:
 def test_equal_to_the_byte_is_still_not_called_exact() -> None:
     case = Case()
     result = train(case, case.steps())
-    starts = [export_state(runtime) for runtime in case.runtimes()]
+    starts = [export_segment_state(runtime) for runtime in case.runtimes()]
     verdict = tolerance_verdict(result, claim_of(result), starts, TOLERANCE)
     assert verdict.outcome is StageOutcome.TOL
     assert verdict.lines()[0].startswith("TOL  ")
@@ -131,7 +135,7 @@ def test_what_is_no_number_is_too_far(broken: Tensor) -> None:
 def test_bad_arguments_are_refused() -> None:
     case = Case()
     result = train(case, case.steps()[:2])
-    starts = [export_state(runtime) for runtime in case.runtimes()]
+    starts = [export_segment_state(runtime) for runtime in case.runtimes()]
     for tolerance in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="a tolerance of"):
             tolerance_verdict(result, claim_of(result), starts, tolerance)
@@ -156,13 +160,13 @@ import torch
 sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 from stage import Case, train
-from clicooper_hpc.training.replay_conditions import conditions
+from clicooper_hpc.training.replay_conditions import replay_conditions
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 
 case = Case()
 for number, state in enumerate(train(case, case.steps()).states):
     (Path(sys.argv[2]) / f"{number}").write_bytes(pack_safetensors(state, {}))
-print(json.dumps(conditions(torch.device("cpu"))))
+print(json.dumps(replay_conditions(torch.device("cpu"))))
 """
 
 
@@ -196,10 +200,10 @@ def test_another_processor_is_within_the_tolerance_and_known_as_another(
         unpack_safetensors((tmp_path / f"{number}").read_bytes(), where="there")
         for number in range(3)
     ]
-    starts = [export_state(runtime) for runtime in case.runtimes()]
+    starts = [export_segment_state(runtime) for runtime in case.runtimes()]
     claim = claim_of(here, states)
     assert tolerance_verdict(here, claim, starts, 1e-3).outcome is StageOutcome.TOL
-    other = differences(json.loads(done.stdout), conditions(torch.device("cpu")))
+    other = differing_conditions(json.loads(done.stdout), replay_conditions(torch.device("cpu")))
     if elsewhere:
         assert other
     else:
@@ -208,11 +212,13 @@ def test_another_processor_is_within_the_tolerance_and_known_as_another(
 
 
 def test_conditions_say_what_differs() -> None:
-    here = conditions(torch.device("cpu"))
+    here = replay_conditions(torch.device("cpu"))
     assert tuple(sorted(here)) == CONDITIONS
-    assert differences({**here, "host": "elsewhere"}, here) == []
-    assert differences({**here, "threads": "7"}, here) == ["threads: 7 in the run, 1 here"]
+    assert differing_conditions({**here, "host": "elsewhere"}, here) == []
+    assert differing_conditions({**here, "threads": "7"}, here) == ["threads: 7 in the run, 1 here"]
     del here["torch"]
-    assert differences(here, conditions(torch.device("cpu")))[0].startswith("torch: not recorded")
+    assert differing_conditions(here, replay_conditions(torch.device("cpu")))[0].startswith(
+        "torch: not recorded"
+    )
     torch.set_num_threads(2)
-    assert conditions(torch.device("cpu"))["threads"] == "2"
+    assert replay_conditions(torch.device("cpu"))["threads"] == "2"

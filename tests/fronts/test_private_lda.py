@@ -27,7 +27,7 @@ from clicooper_hpc.owner.run_card import make_run_card
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.training.data_order import num_batches
+from clicooper_hpc.training.batches import count_batches
 
 SET_ASIDE = 220  # a fifth of the 1,100 training samples that are not held back for validation
 RELEASED = TRAIN - 100 - SET_ASIDE
@@ -259,7 +259,7 @@ def test_a_plan_of_many_names_counts_the_steps_of_the_run(tmp_path: Path) -> Non
     )
     planned = int(plan_report(job, ranks=3).partition(" steps of 16 rows")[0].split()[-1])
     names = set_up(tmp_path, job).sub_labels
-    steps = num_batches(sub_labels=names, batch_size=16, average_rows=8)
+    steps = count_batches(sub_labels=names, batch_size=16, average_rows=8)
     assert RELEASED // 8 // 16 == 6
     assert steps > 15
     assert abs(planned - steps) <= 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.pipeline.partition import check_cuts, partition, spans
+from clicooper_hpc.pipeline.partition import check_partition, partition_layers, partition_spans
 
 
 def brute_force(
@@ -19,7 +19,7 @@ def brute_force(
     """Try all cuts, earliest first; None if the limits cannot be met."""
     layers, best, choice = len(costs[0]), None, None
     for cuts in combinations(range(1, layers), len(costs) - 1):
-        parts = spans(cuts, layers)
+        parts = partition_spans(cuts, layers)
         if memory is not None and limits is not None:
             used = [sum(memory[layer] for layer in part) for part in parts]
             if any(
@@ -54,7 +54,7 @@ def test_best_and_earliest_cuts(
     problem: tuple[list[list[int]], list[int], list[int | None]],
 ) -> None:
     costs, _, _ = problem
-    assert partition(np.array(costs, dtype=np.float64)) == brute_force(costs, None, None)
+    assert partition_layers(np.array(costs, dtype=np.float64)) == brute_force(costs, None, None)
 
 
 @settings(max_examples=250, deadline=None)
@@ -67,69 +67,69 @@ def test_limits_are_kept_or_a_rank_is_named(
     matrix, sizes = np.array(costs, dtype=np.float64), np.array(memory)
     if expected is None:
         with pytest.raises(UsageError, match=r"^rank \d+: .*more than its limit") as caught:
-            partition(matrix, sizes, limits)
+            partition_layers(matrix, sizes, limits)
         rank = int((caught.value.where or "").split()[1])
         assert limits[rank - 1] is not None
     else:
-        assert partition(matrix, sizes, limits) == expected
+        assert partition_layers(matrix, sizes, limits) == expected
 
 
 def test_a_faster_rank_gets_more_layers() -> None:
     one = np.ones(9)
-    assert partition(np.stack([one, one, one])) == (3, 6)
-    assert partition(np.stack([one, one / 4, one])) == (1, 8)
-    assert partition(np.stack([one * 2])) == ()
+    assert partition_layers(np.stack([one, one, one])) == (3, 6)
+    assert partition_layers(np.stack([one, one / 4, one])) == (1, 8)
+    assert partition_layers(np.stack([one * 2])) == ()
 
 
 def test_equal_choices_go_to_the_earliest_cuts() -> None:
-    assert partition(np.array([[1.0, 0, 0, 1], [1, 0, 0, 1]])) == (1,)
+    assert partition_layers(np.array([[1.0, 0, 0, 1], [1, 0, 0, 1]])) == (1,)
 
 
 def test_memory_overrules_speed() -> None:
     costs = np.ones((2, 4))
     memory = np.array([10, 10, 10, 30])
-    assert partition(costs, memory, [None, 100]) == (2,)
-    assert partition(costs, memory, [None, 35]) == (3,)
+    assert partition_layers(costs, memory, [None, 100]) == (2,)
+    assert partition_layers(costs, memory, [None, 35]) == (3,)
 
 
 def test_the_rank_that_cannot_hold_its_part_is_named() -> None:
     costs, memory = np.ones((3, 4)), np.array([10, 20, 30, 40])
     with pytest.raises(UsageError, match=r"rank 3: .* needs 40 bytes, more than its limit of 39"):
-        partition(costs, memory, [None, None, 39])
+        partition_layers(costs, memory, [None, None, 39])
     with pytest.raises(UsageError, match=r"rank 1: .* needs 10 bytes, more than its limit of 9"):
-        partition(costs, memory, [9, None, None])
+        partition_layers(costs, memory, [9, None, None])
     # Rank 1 may take one layer, rank 2 one more: too much is left for rank 3.
     with pytest.raises(UsageError, match=r"rank 3: .* needs 70 bytes, more than its limit of 60"):
-        partition(costs, memory, [15, 25, 60])
+        partition_layers(costs, memory, [15, 25, 60])
 
 
 def test_more_segments_than_layers_names_both_numbers() -> None:
     with pytest.raises(UsageError, match=r"2 layers .* 3 trainers"):
-        partition(np.ones((3, 2)))
+        partition_layers(np.ones((3, 2)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 def test_costs_that_are_no_costs_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
-        partition(np.array([[1.0, bad]]))
+        partition_layers(np.array([[1.0, bad]]))
 
 
 def test_limits_need_memory_of_every_layer() -> None:
     with pytest.raises(ValueError, match="limits need"):
-        partition(np.ones((2, 3)), None, [1, 2])
+        partition_layers(np.ones((2, 3)), None, [1, 2])
     with pytest.raises(ValueError, match="limits need"):
-        partition(np.ones((2, 3)), np.ones(2), [1, 2])
-    assert partition(np.ones((2, 4)), None, [None, None]) == (2,)
+        partition_layers(np.ones((2, 3)), np.ones(2), [1, 2])
+    assert partition_layers(np.ones((2, 4)), None, [None, None]) == (2,)
 
 
 def test_spans() -> None:
-    assert spans((2, 5), 6) == [range(2), range(2, 5), range(5, 6)]
-    assert spans((), 3) == [range(3)]
+    assert partition_spans((2, 5), 6) == [range(2), range(2, 5), range(5, 6)]
+    assert partition_spans((), 3) == [range(3)]
 
 
 def test_explicit_cuts_are_taken_as_they_are() -> None:
-    assert check_cuts([1, 3], layers=4, segments=3) == (1, 3)
-    assert check_cuts([], layers=1, segments=1) == ()
+    assert check_partition([1, 3], layers=4, segments=3) == (1, 3)
+    assert check_partition([], layers=1, segments=1) == ()
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_explicit_cuts_are_taken_as_they_are() -> None:
 )
 def test_wrong_cuts_are_explained(cuts: list[int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_cuts(cuts, layers=4, segments=3)
+        check_partition(cuts, layers=4, segments=3)
 
 
 def test_cuts_of_a_network_too_short() -> None:
     with pytest.raises(UsageError, match=r"2 layers .* 3 trainers"):
-        check_cuts([1, 2], layers=2, segments=3)
+        check_partition([1, 2], layers=2, segments=3)

@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 MODULES = [
-    "pipeline.grid",
-    "training.microbatch",
-    "training.data_order",
+    "pipeline.schedule_grid",
+    "training.batches",
+    "training.events",
+    "training.run_plan",
     "pipeline.partition",
     "training.learning_rate",
     "pipeline.schedule",

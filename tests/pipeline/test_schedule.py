@@ -12,12 +12,12 @@ from clicooper_hpc.pipeline.schedule import (
     Op,
     Schedule,
     ScheduleError,
-    check_depth,
     check_schedule,
-    gpipe,
+    check_schedule_depth,
+    gpipe_schedule,
     make_schedule,
-    one_f_one_b,
-    peak_activations,
+    one_f_one_b_schedule,
+    schedule_peaks,
 )
 from clicooper_hpc.pipeline.simulator import simulate
 
@@ -76,10 +76,10 @@ def test_every_schedule_is_well_formed_and_ordered(name: str) -> None:
 
 def test_peak_activations() -> None:
     for p, m in DEPTHS:
-        assert peak_activations(one_f_one_b(p, m)) == tuple(min(m, p - i) for i in range(p))
-        assert peak_activations(gpipe(p, m)) == (m,) * p
-        assert peak_activations(make_schedule("one-way", p, m)) == (1,) * p
-        assert peak_activations(make_schedule("forward-only", p, m)) == (1,) * p
+        assert schedule_peaks(one_f_one_b_schedule(p, m)) == tuple(min(m, p - i) for i in range(p))
+        assert schedule_peaks(gpipe_schedule(p, m)) == (m,) * p
+        assert schedule_peaks(make_schedule("one-way", p, m)) == (1,) * p
+        assert schedule_peaks(make_schedule("forward-only", p, m)) == (1,) * p
 
 
 def test_diagram_in_the_module_docstring_is_the_simulated_one() -> None:
@@ -90,7 +90,7 @@ def test_diagram_in_the_module_docstring_is_the_simulated_one() -> None:
         if line.strip().startswith(f"lane {i}")
     ]
     done = simulate(
-        one_f_one_b(3, 5), coupling="backprop", forward_cost=[1] * 3, backward_cost=[1] * 3
+        one_f_one_b_schedule(3, 5), coupling="backprop", forward_cost=[1] * 3, backward_cost=[1] * 3
     )
     assert len(drawn) == 3
     for text, lane in zip(drawn, done.lanes, strict=True):
@@ -111,9 +111,9 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_depth_error_names_both_numbers() -> None:
-    check_depth(3, 3)
+    check_schedule_depth(3, 3)
     with pytest.raises(UsageError, match=r"\b2 micro-batches .* \b3 segments"):
-        check_depth(3, 2)
+        check_schedule_depth(3, 2)
 
 
 @pytest.mark.parametrize("counts", [(0, 1), (1, 0)])

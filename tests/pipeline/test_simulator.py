@@ -16,9 +16,9 @@ from clicooper_hpc.pipeline.schedule import (
     Schedule,
     ScheduleError,
     make_schedule,
-    peak_activations,
+    schedule_peaks,
 )
-from clicooper_hpc.pipeline.simulator import Simulation, required_slots, simulate
+from clicooper_hpc.pipeline.simulator import Simulation, simulate, simulate_required_slots
 
 DEPTHS = [(p, m) for p in range(1, 9) for m in range(1, 17)]
 COUPLING: dict[str, Coupling] = {
@@ -80,8 +80,8 @@ def test_required_slots_is_the_smallest_number_that_works(name: str) -> None:
     for p, m in DEPTHS:
         schedule = make_schedule(name, p, m)
         coupling = COUPLING[name]
-        needed = required_slots(schedule, coupling)
-        assert needed == max(peak_activations(schedule))
+        needed = simulate_required_slots(schedule, coupling)
+        assert needed == max(schedule_peaks(schedule))
         even(schedule, coupling, slots=needed)
         if needed > 1:
             with pytest.raises(ScheduleError, match="deadlocks"):
@@ -92,14 +92,14 @@ def test_required_slots_is_the_smallest_number_that_works(name: str) -> None:
     ("name", "expected"), [("gpipe", 6), ("1f1b", 4), ("one-way", 1), ("forward-only", 1)]
 )
 def test_required_slots_table(name: str, expected: int) -> None:
-    assert required_slots(make_schedule(name, 4, 6), COUPLING[name]) == expected
+    assert simulate_required_slots(make_schedule(name, 4, 6), COUPLING[name]) == expected
 
 
 def test_required_slots_counts_messages_that_arrive_out_of_turn() -> None:
     # Segment 2 holds one activation at a time, but the message of F0 waits while F1 comes.
     crossed = parse("F0 B0 F1 B1 F2 B2", "F1 B1 F2 B2 F0 B0")
-    assert peak_activations(crossed) == (1, 1)
-    assert required_slots(crossed, "one-way") == 2
+    assert schedule_peaks(crossed) == (1, 1)
+    assert simulate_required_slots(crossed, "one-way") == 2
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -156,14 +156,14 @@ def test_deadlock_of_a_sender_names_the_missing_slot() -> None:
         "the schedule deadlocks: segment 1 at F2 waits for a free receive slot of segment 2; "
         "segment 2 at F2 waits for the activation from segment 1"
     )
-    assert required_slots(schedule, "one-way") == 3
+    assert simulate_required_slots(schedule, "one-way") == 3
 
 
 def test_no_number_of_slots_mends_a_wrong_order() -> None:
     wrong = parse("F0 B0 F1 B1", "F0 F1 B0 B1")
     with pytest.raises(ScheduleError, match="segment 1 at B0"):
-        required_slots(wrong, "backprop")
-    assert required_slots(wrong, "one-way") == 2  # without gradients the order is fine
+        simulate_required_slots(wrong, "backprop")
+    assert simulate_required_slots(wrong, "one-way") == 2  # without gradients the order is fine
 
 
 def test_bounded_slots_hold_a_fast_sender_back() -> None:
@@ -258,7 +258,7 @@ def test_required_slots_suffice_whatever_anything_costs(
 ) -> None:
     p, m = depth
     schedule, coupling = make_schedule(name, p, m), COUPLING[name]
-    slots = required_slots(schedule, coupling) + spare
+    slots = simulate_required_slots(schedule, coupling) + spare
     done = simulate(
         schedule,
         coupling=coupling,

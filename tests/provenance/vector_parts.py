@@ -18,9 +18,10 @@ from clicooper_hpc.provenance.statements import statement_environment_digest
 from clicooper_hpc.provenance.tensor_digest import CHUNK_BYTES, digest_tensors
 from clicooper_hpc.runstore.signed_digests import IndexContent, table_rows_digest
 from clicooper_hpc.runstore.tables.schema import TRAINING
-from clicooper_hpc.training.agenda import Agenda, TrainStep
-from clicooper_hpc.training.message_digests import Record, message_digest
-from clicooper_hpc.training.stage_order import stage_orders
+from clicooper_hpc.training.events import TrainStep
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.message_digests import ChannelRecord, message_digest
+from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
 from clicooper_hpc.transport.header import Header, pack_header
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.wire_dtype import DType
@@ -191,7 +192,7 @@ def _tensors() -> Vector:
 
 
 def _messages() -> Vector:
-    record = Record()
+    record = ChannelRecord()
     sent = []
     for micro_batch, values in enumerate(([0.0, 1, 2, 3, 4, 5], [-1.0, 0.5])):
         payload = np.array(values, "<f4").tobytes()
@@ -203,7 +204,7 @@ def _messages() -> Vector:
     return {
         "messages": sent,
         "flow": record.flow().model_dump(),
-        "no_messages": Record().flow().model_dump(),
+        "no_messages": ChannelRecord().flow().model_dump(),
     }
 
 
@@ -227,7 +228,7 @@ def _rows() -> Vector:
 
 
 def _data_order() -> Vector:
-    agenda = Agenda(
+    plan = RunPlan(
         seed=1,
         epochs=1,
         batch_size=2,
@@ -236,10 +237,15 @@ def _data_order() -> Vector:
         validation_rows=0,
         evaluate_every=0,
         cached=True,
+        segments=1,
+        micro_batches=1,
+        schedule="1f1b",
+        coupling="backprop",
+        rates=LearningRateSchedule(0.1),
         stages=1,
     )
-    steps = [event for event in agenda.events() if isinstance(event, TrainStep)]
-    order = next(stage_orders(agenda))
+    steps = [event for event in plan.planned_events() if isinstance(event, TrainStep)]
+    order = next(plan_stage_orders(plan))
     return {
         "steps": [
             {

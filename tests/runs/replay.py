@@ -17,8 +17,8 @@ from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
 from clicooper_hpc.models.local_head import local_head
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.training.data_order import epoch_order
-from clicooper_hpc.training.learning_rate import learning_rate
+from clicooper_hpc.training.batches import order_epoch_batches
+from clicooper_hpc.training.learning_rate import LearningRateSchedule, learning_rate
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
@@ -96,7 +96,7 @@ def replay(run: Run, *, samples: int, outputs: int, cuts: list[int] | None = Non
     losses: list[float] = []
     step = 0
     orders = [
-        epoch_order(
+        order_epoch_batches(
             seed=training["seed"],
             epoch=epoch,
             sub_labels=labels,
@@ -140,10 +140,12 @@ def replay(run: Run, *, samples: int, outputs: int, cuts: list[int] | None = Non
             rate = learning_rate(
                 step,
                 total_steps=total,
-                base=training["learning_rate"],
-                schedule=training["schedule"],
-                warmup_steps=training["warmup_steps"],
-                final_fraction=training["final_fraction"],
+                schedule=LearningRateSchedule(
+                    training["learning_rate"],
+                    schedule=training["schedule"],
+                    warmup_steps=training["warmup_steps"],
+                    final_fraction=training["final_fraction"],
+                ),
             )
             for optimizer in optimizers:
                 _clip(optimizer, training["clip_norm"])

@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from lives import LIVES, check_same
+from restarts import RESTART_JOB, check_same
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint_file
@@ -33,7 +33,7 @@ from clicooper_hpc.runstore.reader import open_run
 
 #: Some seconds of training, three stages, an evaluation in every tenth epoch.
 JOB = (
-    LIVES.replace("epochs = 2", "epochs = 60").replace(
+    RESTART_JOB.replace("epochs = 2", "epochs = 60").replace(
         "evaluate_every_epochs = 1", "evaluate_every_epochs = 10"
     )
     + "[checkpoint]\nevery_steps = 25\n"
@@ -97,7 +97,7 @@ def look(run: Path) -> int | None:
     return found[0].step if found else None
 
 
-def live_and_die(
+def start_and_kill(
     folder: Path, ranks: int, life_s: float, chance: random.Random, kills: Counter[str]
 ) -> None:
     """Kill ``folder/run`` over and over until it reaches its end.
@@ -151,7 +151,7 @@ def main() -> int:
             if given.kills is not None
             else time.monotonic() - begun < 60 * (given.minutes or 5.0)
         ):
-            live_and_die(folder, given.ranks, life_s, chance, kills)
+            start_and_kill(folder, given.ranks, life_s, chance, kills)
             check_same(open_run(folder / "run"), whole)
             runs += 1
             print(f"{kills.total():4} kills, {runs} runs to the end", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lives import LIVES, check_same, resume, struck
+from restarts import RESTART_JOB, check_same, resume, struck
 from start import train
 
 from clicooper_hpc.runstore.reader import Run, open_run
@@ -30,8 +30,8 @@ FEW = [(0, "proof"), (1, "checkpoint")]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run that lives once."""
-    return train(tmp_path_factory.mktemp("whole"), RANKS, text=LIVES)
+    """The run that is not interrupted."""
+    return train(tmp_path_factory.mktemp("whole"), RANKS, text=RESTART_JOB)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_killed_run_resumes_to_the_run_that_was_not(
     tmp_path: Path, whole: Run, rank: int, moment: str
 ) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     done = struck(tmp_path, RANKS, rank, moment, COUNTS[moment][rank > 0])
     assert done.returncode != 0, "nothing was killed"
     left = open_run(tmp_path / "run")

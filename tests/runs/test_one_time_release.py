@@ -13,7 +13,7 @@ from replay import wire_messages
 from start import SMALL, train
 
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.training.data_order import epoch_order
+from clicooper_hpc.training.batches import order_epoch_batches
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.tap import read_tap
 
@@ -32,7 +32,7 @@ def rows_by_sample(run: Run) -> tuple[dict[int, set[bytes]], int]:
     batches = [
         batch
         for epoch in range(EPOCHS)
-        for batch in epoch_order(
+        for batch in order_epoch_batches(
             seed=0, epoch=epoch, sub_labels=labels, batch_size=16, average_rows=1
         ).batches
     ]

@@ -24,14 +24,14 @@ def private(tmp_path: Path) -> PrivateFolder:
 
 
 def prepared(private: PrivateFolder) -> ReleaseSetup:
-    """Begin a life of the run that keeps its secrets in ``private``."""
+    """Prepare the owner of the run that keeps its secrets in ``private``."""
     return set_up_release(load_job(private.path.parent / "job.toml"), private)
 
 
 def test_empty_receipts_are_stored_before_sub_labels_leave(private: PrivateFolder) -> None:
-    life = prepared(private)
+    owner = prepared(private)
     assert RECEIPTS not in private
-    life.gate.release_sub_labels()
+    owner.gate.release_sub_labels()
     assert RECEIPTS in private
 
 
@@ -43,9 +43,9 @@ def test_a_run_killed_before_it_saved_refuses_another_key(private: PrivateFolder
 
 
 def test_a_released_split_without_its_receipts_is_refused(private: PrivateFolder) -> None:
-    life = prepared(private)
-    life.gate.release("train", np.arange(4))
-    life.gate.keep_receipts()
+    owner = prepared(private)
+    owner.gate.release("train", np.arange(4))
+    owner.gate.keep_receipts()
     (private.path / RECEIPTS).unlink()
     with pytest.raises(RunFolderError, match="receipts of split 'train' are missing"):
         prepared(private)

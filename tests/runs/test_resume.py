@@ -10,8 +10,8 @@ from typing import Any
 
 import h5py
 import pytest
-from lives import LIVES, check_same, resume, statements, struck
 from mpirun import mpirun
+from restarts import RESTART_JOB, check_same, resume, statements, struck
 from start import start, train
 
 from clicooper_hpc.provenance.identity import Identity
@@ -19,7 +19,7 @@ from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
-from clicooper_hpc.runstore.tables.writer import EarlierRows
+from clicooper_hpc.runstore.tables.writer import KeptRows
 
 pytestmark = pytest.mark.mpi
 
@@ -28,15 +28,15 @@ RANKS = 3
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run that lives once."""
-    return train(tmp_path_factory.mktemp("whole"), RANKS, text=LIVES)
+    """The run that is not interrupted."""
+    return train(tmp_path_factory.mktemp("whole"), RANKS, text=RESTART_JOB)
 
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a job and a run that was killed in its last stage, behind two checkpoints."""
     folder = tmp_path_factory.mktemp("left")
-    (folder / "job.toml").write_text(LIVES)
+    (folder / "job.toml").write_text(RESTART_JOB)
     done = struck(folder, RANKS, 1, "forward", 20)
     assert done.returncode != 0
     assert [one.step for one in find_checkpoints(folder / "run")] == [5, 2]
@@ -68,7 +68,7 @@ def one_line(stderr: str) -> str:
 def test_a_request_to_any_rank_stops_all_at_one_step_and_loses_nothing(
     tmp_path: Path, whole: Run, rank: int, what: str
 ) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     done = struck(tmp_path, RANKS, rank, "forward", 3 if rank == 0 else 2, what=what)
     assert done.returncode == 75, done.stderr
     assert "clicooper resume" in done.stderr
@@ -82,7 +82,7 @@ def test_a_request_to_any_rank_stops_all_at_one_step_and_loses_nothing(
 
 
 def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     stop = tmp_path / "run" / "STOP"
     done = struck(tmp_path, RANKS, 0, "forward", 1, what=str(stop))
     assert done.returncode == 75, done.stderr
@@ -95,14 +95,14 @@ def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
     check_same(open_run(tmp_path / "run"), whole)
 
 
-def test_the_jobs_own_time_limit_stops_it_and_run_resume_goes_on(tmp_path: Path) -> None:
+def test_the_jobs_own_time_limit_stops_it_and_run_resume_continues(tmp_path: Path) -> None:
     limit = "checkpoint.stop_after_min=0.0001"
-    done = start(tmp_path, 2, limit, text=LIVES)
+    done = start(tmp_path, 2, limit, text=RESTART_JOB)
     assert done.returncode == 75, done.stderr
     job, run = tmp_path / "job.toml", tmp_path / "run"
     words = ["-m", "clicooper_hpc", "run", str(job), "-o", str(run), "--resume", "-q"]
     assert "does one step, then it stops" in done.stderr
-    # The limit is passed again in each life, before its first step; yet each does one.
+    # The limit is passed again in each start, before its first step; yet each does one.
     done = mpirun(2, [*words, "--set", limit], cwd=tmp_path)
     assert done.returncode == 75, done.stderr
     assert "stopped after 2 steps" in done.stderr
@@ -110,8 +110,10 @@ def test_the_jobs_own_time_limit_stops_it_and_run_resume_goes_on(tmp_path: Path)
 
 
 @pytest.mark.matrix
-def test_a_run_resumed_many_times_is_the_run_that_lived_once(tmp_path: Path, whole: Run) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+def test_a_run_resumed_many_times_is_the_run_that_was_not_interrupted(
+    tmp_path: Path, whole: Run
+) -> None:
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     struck(tmp_path, RANKS, 2, "forward", 2)  # before any checkpoint
     struck(tmp_path, RANKS, 1, "forward", 8, again=True)
     struck(tmp_path, RANKS, 0, "release", 1, again=True)  # while lost rows are sent again
@@ -134,7 +136,7 @@ def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(
         content[-3] ^= 1
         path.unlink()  # the state kept for audits may be the same file
         path.write_bytes(bytes(content))
-    # A life too short to come beyond what is proved saves nothing, and does not ask for another.
+    # A start too short to come beyond what is proved saves nothing, and does not ask for another.
     done = resume(copy, RANKS, "checkpoint.stop_after_min=0.0001")
     assert done.returncode == 5, done.stderr
     assert "nothing was saved" in done.stderr
@@ -204,9 +206,7 @@ def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
         "run_id": str(run.attrs["run_id"]),
         "rank": 1,
     }
-    with ShardWriter(
-        run.folder.shard(1), TRAINER_TABLES, attributes, earlier=EarlierRows(kept, {})
-    ):
+    with ShardWriter(run.folder.shard(1), TRAINER_TABLES, attributes, earlier=KeptRows(kept, {})):
         pass
     done = resume(copy, RANKS)
     assert done.returncode == 2, done.stderr
@@ -280,7 +280,7 @@ def test_other_kinds_of_run_resume_to_the_bit_too(
 ) -> None:
     if "output.layout=single" in overrides and not h5py.get_config().mpi:
         pytest.skip("this h5py has no parallel HDF5")
-    one = train(tmp_path, RANKS, *overrides, text=LIVES, name="whole")
+    one = train(tmp_path, RANKS, *overrides, text=RESTART_JOB, name="whole")
     struck(tmp_path, RANKS, 2, "forward", 17, *overrides)
     assert open_run(tmp_path / "run").status == "incomplete"
     done = resume(tmp_path, RANKS)
@@ -298,7 +298,7 @@ def test_other_kinds_of_run_resume_to_the_bit_too(
 
 @pytest.mark.matrix
 def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole: Run) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     run = tmp_path / "run"
     (run / "delivery").mkdir(parents=True)
     (run / "private").mkdir(mode=0o700)
@@ -321,7 +321,7 @@ def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> 
         "run_id": str(run.attrs["run_id"]),
         "rank": 0,
     }
-    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=EarlierRows(kept, {})):
+    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=KeptRows(kept, {})):
         pass
     done = resume(copy, RANKS)
     assert done.returncode == 4, done.stderr

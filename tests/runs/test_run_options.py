@@ -1,4 +1,4 @@
-"""Options of a run that change its course: evaluations, cuts, precision, relations, slow owners."""
+"""Options that change what a run does: evaluations, cuts, precision, relations, slow owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that asks a run to stop: one of before its life says nothing, one of now is followed."""
+"""The file that asks a run to stop: one from before its start is removed, a new one is followed."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def stops() -> Iterator[StopRequests]:
         signal.signal(number, handler)
 
 
-def test_a_file_of_an_earlier_life_is_taken_away(stops: StopRequests, tmp_path: Path) -> None:
+def test_a_file_from_before_the_start_is_removed(stops: StopRequests, tmp_path: Path) -> None:
     stop = tmp_path / "STOP"
     stop.touch()
     os.utime(stop, (1e9, 1e9))
-    stops.forget(tmp_path)
+    stops.forget_stop_file(tmp_path)
     assert not stop.exists()
-    stops.forget(tmp_path)
+    stops.forget_stop_file(tmp_path)
 
 
-def test_a_file_made_while_this_life_starts_stays(stops: StopRequests, tmp_path: Path) -> None:
+def test_a_file_made_during_the_start_stays(stops: StopRequests, tmp_path: Path) -> None:
     """Starting takes seconds: a request of that time vanished, and the run went on."""
     stop = tmp_path / "STOP"
     stop.touch()
     ahead = stop.stat().st_mtime + 1.0
     os.utime(stop, (ahead, ahead))
-    stops.forget(tmp_path)
+    stops.forget_stop_file(tmp_path)
     assert stop.exists()

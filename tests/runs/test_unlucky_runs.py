@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lives import LIVES, check_same, resume, struck
 from mpirun import mpirun
+from restarts import RESTART_JOB, check_same, resume, struck
 from start import train
 
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
@@ -22,7 +22,7 @@ from clicooper_hpc.runstore.reader import open_run
 pytestmark = pytest.mark.mpi
 
 #: Checkpoints of half a megabyte. Marks follow from secret keys, so two runs would differ in them.
-LARGE = LIVES.replace("widths = [16, 16]", "widths = [256, 256]") + 'marks = "off"\n'
+LARGE = RESTART_JOB.replace("widths = [16, 16]", "widths = [256, 256]") + 'marks = "off"\n'
 
 
 def alive(folder: Path) -> list[str]:
@@ -36,7 +36,7 @@ def alive(folder: Path) -> list[str]:
 
 
 def test_a_hung_rank_is_named_with_step_and_micro_batch_and_all_end(tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text(LIVES)
+    (tmp_path / "job.toml").write_text(RESTART_JOB)
     done = struck(tmp_path, 3, 2, "forward", 16, "pipeline.timeout_s=5.0", what="SIGSTOP")
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.training.learning_rate import RATE_SCHEDULES, learning_rate
+from clicooper_hpc.training.learning_rate import (
+    RATE_SCHEDULES,
+    LearningRateSchedule,
+    learning_rate,
+)
 
 
 def rates(total: int, **settings: object) -> list[float]:
     return [
-        learning_rate(step, total_steps=total, base=0.1, **settings)  # type: ignore[arg-type]
+        learning_rate(
+            step,
+            total_steps=total,
+            schedule=LearningRateSchedule(0.1, **settings),  # type: ignore[arg-type]
+        )
         for step in range(total)
     ]
 
@@ -61,9 +69,9 @@ def test_rates_stay_between_zero_and_base_and_fall_after_warm_up(
     schedule: str, total: int, warmup: int, fraction: float
 ) -> None:
     warmup = min(warmup, total)
-    course = rates(total, schedule=schedule, warmup_steps=warmup, final_fraction=fraction)
-    assert all(0 < rate <= 0.1 for rate in course)
-    after = course[warmup:]
+    found = rates(total, schedule=schedule, warmup_steps=warmup, final_fraction=fraction)
+    assert all(0 < rate <= 0.1 for rate in found)
+    after = found[warmup:]
     assert after == sorted(after, reverse=True)
     if schedule in ("cosine", "linear"):
         assert all(rate >= 0.1 * fraction * (1 - 1e-11) for rate in after)
@@ -88,11 +96,12 @@ def test_last_bits_of_the_maths_library_do_not_show() -> None:
     ],
 )
 def test_wrong_settings_are_usage_errors(settings: dict[str, object], message: str) -> None:
+    schedule = LearningRateSchedule(**({"base": 0.1} | settings))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=message):
-        learning_rate(0, **({"total_steps": 10, "base": 0.1} | settings))  # type: ignore[arg-type]
+        learning_rate(0, total_steps=10, schedule=schedule)
 
 
 @pytest.mark.parametrize("step", [-1, 10])
 def test_a_step_outside_the_run_is_a_bug(step: int) -> None:
     with pytest.raises(ValueError, match="not one of the 10 steps"):
-        learning_rate(step, total_steps=10, base=0.1)
+        learning_rate(step, total_steps=10, schedule=LearningRateSchedule(0.1))

@@ -19,7 +19,7 @@ from clicooper_hpc.attacks.harness.attack_table import (
 )
 from clicooper_hpc.attacks.harness.attack_tasks import FAILED, AttackTask
 from clicooper_hpc.errors import ExitCode
-from clicooper_hpc.run.environment import versions
+from clicooper_hpc.run.environment import environment_versions
 from clicooper_hpc.runstore.attack_record import AttackRecord
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 
 def record_versions() -> dict[str, str]:
     """Return the versions of what attacks compute with, as attributes ``NAME_version``."""
-    found = {**versions(), "sklearn": metadata.version("scikit-learn")}
+    found = {**environment_versions(), "sklearn": metadata.version("scikit-learn")}
     return {f"{name}_version": version for name, version in found.items()}
 
 

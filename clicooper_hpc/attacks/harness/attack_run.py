@@ -35,7 +35,7 @@ from clicooper_hpc.attacks.harness.attack_tasks import (
 )
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.errors import ExitCode, UsageError
-from clicooper_hpc.run.agreement import AgreedFailure, agree, end_all
+from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
     AttackRecord,
@@ -104,7 +104,7 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
                 world,
                 lambda: _plan_attacks(path, options),
                 deadline_s=_PREPARE_S,
-                tell=_print_attack_message,
+                report=_print_attack_message,
             )
             record = _attack_tasks_of(plan, options, world.rank, world.size)
             records = _gather_attack_records(world, record)
@@ -117,12 +117,12 @@ def attack_run(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
                 ),
                 # Ranks whose findings are taken early wait here for the slowest.
                 deadline_s=_ATTACKS_S,
-                tell=_print_attack_message,
+                report=_print_attack_message,
             )
     except AgreedFailure as failure:
         return "", ExitCode(failure.code)
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
-        end_all(world, error, tell=_print_attack_message)
+        abort_unagreed(world, error, report=_print_attack_message)
     return shown
 
 

@@ -41,15 +41,14 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import delivery_file
+from clicooper_hpc.owner.secrets import require_owner_secrets
 from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
-from clicooper_hpc.run.build import layout_of, network_of
-from clicooper_hpc.run.owner_secrets import require_secrets
+from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.safetensors_files import load_safetensors
-from clicooper_hpc.training.averaging import mean_of_groups
-from clicooper_hpc.training.data_order import epoch_order
+from clicooper_hpc.training.batches import average_batch_groups, order_epoch_batches
 
 __all__ = ["RecordedRun"]
 
@@ -165,7 +164,7 @@ class RecordedRun:
             # Trainer 1 averages, so it holds the single rows.
             return np.arange(samples, dtype=np.int64)[:, np.newaxis]
         # The last epoch: those rows passed the segments that were delivered, or nearly these.
-        order = epoch_order(
+        order = order_epoch_batches(
             seed=training.seed,
             epoch=training.epochs - 1,
             sub_labels=self._preparation.sub_labels,
@@ -186,7 +185,7 @@ class RecordedRun:
         for start in range(0, len(groups), _PASS_ROWS):
             part = groups[start : start + _PASS_ROWS]
             rows = torch.from_numpy(self._released[part.reshape(-1)])
-            rows = mean_of_groups(rows, len(part))
+            rows = average_batch_groups(rows, len(part))
             for segment in before:
                 rows = segment(rows)
             parts.append(rows.float().numpy())
@@ -218,15 +217,15 @@ def _require_recorded_run(run: Run) -> None:
             where=str(run.folder.path),
             remedy="Attack a complete run.",
         )
-    require_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
+    require_owner_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
 
 
 def _delivered_segments(
     run: Run, job: Job, preparation: ReleaseSetup, segments: int
 ) -> Sequence[nn.Sequential]:
     """Load the delivered segments, in evaluation mode."""
-    model = network_of(job, preparation.contract)
-    layout = layout_of(job, model, preparation.contract, segments)
+    model = build_network(job, preparation.contract)
+    layout = build_layout(job, model, preparation.contract, segments)
     found = []
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)

@@ -35,7 +35,7 @@ from clicooper_hpc.runstore.tables.storage import (
     stored_table,
     write_stored_rows,
 )
-from clicooper_hpc.runstore.tables.writer import EarlierRows, TableWriter
+from clicooper_hpc.runstore.tables.writer import KeptRows, TableWriter
 
 __all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact_shard"]
 
@@ -72,7 +72,7 @@ class ShardWriter(TableWriter):
         tables: Iterable[Table],
         attrs: Mapping[str, Attribute],
         *,
-        earlier: EarlierRows | None = None,
+        earlier: KeptRows | None = None,
         **options: Any,
     ) -> None:
         tables = tuple(tables)

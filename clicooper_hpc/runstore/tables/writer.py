@@ -19,14 +19,14 @@ from clicooper_hpc.runstore.hdf5.files import hdf5_write_error
 from clicooper_hpc.runstore.signed_digests import RowsDigest
 from clicooper_hpc.runstore.tables.schema import COMPLETE, DIGESTED_TABLES, Column, Table
 
-__all__ = ["EarlierRows", "RowBuffer", "TableWriter"]
+__all__ = ["KeptRows", "RowBuffer", "TableWriter"]
 
 Rows = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierRows:
-    """Rows of an earlier life of the run, by table.
+class KeptRows:
+    """Rows of an interrupted run that a restart keeps, by table.
 
     ``kept`` stay in the file; ``unsealed`` are those among them that the next seal covers.
     """
@@ -118,7 +118,7 @@ class TableWriter(Closing):
         flush_rows: int = 256,
         flush_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
-        earlier: EarlierRows | None = None,
+        earlier: KeptRows | None = None,
     ) -> None:
         self.path = path
         self._buffers = {table.name: RowBuffer(table) for table in tables}

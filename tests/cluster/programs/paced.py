@@ -10,19 +10,19 @@ import time
 from typing import Any
 
 from clicooper_hpc.cli import main
-from clicooper_hpc.training.stop import StopToken
+from clicooper_hpc.training.stop_token import StopToken
 
 PAUSE_S = 0.05
 
-goes_on = StopToken.goes_on
+pass_stop_token = StopToken.pass_stop_token
 
 
 def paced(self: StopToken, *args: Any, **options: Any) -> bool:
-    """Wait, then pass the word on."""
+    """Wait, then pass the token on."""
     time.sleep(PAUSE_S)
-    return goes_on(self, *args, **options)
+    return pass_stop_token(self, *args, **options)
 
 
 if __name__ == "__main__":
-    StopToken.goes_on = paced  # type: ignore[method-assign]
+    StopToken.pass_stop_token = paced  # type: ignore[method-assign]
     sys.exit(main(sys.argv[1:]))

@@ -42,7 +42,7 @@ def freeze() -> None:
     module("run.credentials").secrets = SimpleNamespace(token_bytes=token_bytes)
     module("owner.ledger_writer").secrets = SimpleNamespace(token_hex=token_hex)
     module("run.start").uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="a" * 32))
-    module("run.owner_setup").datetime = SimpleNamespace(now=lambda zone: _THEN)
+    module("run.index_text").datetime = SimpleNamespace(now=lambda zone: _THEN)
     module("trainer.prover")._now = lambda: _THEN.isoformat()
     writer = module("runstore.tables.writer").TableWriter
     take_digest = writer.take_digest

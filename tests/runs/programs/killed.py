@@ -24,25 +24,27 @@ MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 
 def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
-    owner: Any = import_module("clicooper_hpc.owner.loop")
+    from clicooper_hpc.owner import composed_model
     from clicooper_hpc.owner.log_operator import LogOperator
+    from clicooper_hpc.owner.loop import Owner
     from clicooper_hpc.owner.release_gate import ReleaseGate
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
     from clicooper_hpc.trainer.loop import Trainer
     from clicooper_hpc.trainer.proof_exchange import ProofExchange
     from clicooper_hpc.trainer.release_source import ReleaseSource
-    from clicooper_hpc.training import checkpoint
+    from clicooper_hpc.training import checkpoint_writer
+    from clicooper_hpc.training.stop_token import StopToken
 
     if moment == "checkpoint":
-        return checkpoint, "store_checkpoint_file"
+        return checkpoint_writer, "store_checkpoint_file"
     if rank == 0:
         return {
             "release": (ReleaseGate, "release"),
-            # The owner computes nothing in a step: between two words, and between two reports.
-            "forward": (owner.StopToken, "goes_on"),
-            "backward": (owner.Owner, "_listen_once"),
+            # The owner computes nothing in a step: between two tokens, and between two reports.
+            "forward": (StopToken, "pass_stop_token"),
+            "backward": (Owner, "_take_report"),
             "proof": (LogOperator, "_check_proof"),
-            "delivery": (owner, "accept_delivery"),
+            "delivery": (composed_model, "accept_delivery"),
         }[moment]
     return {
         "release": (
@@ -52,7 +54,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         "forward": (SegmentRuntime, "_forward"),
         "backward": (SegmentRuntime, "_backward"),
         "proof": (ProofExchange, "receive_handoff"),
-        "delivery": (Trainer, "_deliver"),
+        "delivery": (Trainer, "_deliver_segment"),
     }[moment]
 
 

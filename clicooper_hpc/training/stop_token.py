@@ -1,4 +1,4 @@
-"""Tells every rank, before each step, whether the run goes on: one small message down the chain.
+"""The stop token: a small message down the chain of ranks before each step, continue or stop.
 
     (1) owner decides about step k -> trainer 1 -> ... -> trainer N
     (2) a rank that is asked to stop says so in the message it passes on
@@ -17,16 +17,16 @@ from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
-__all__ = ["WORD_SLOTS", "StopToken"]
+__all__ = ["TOKEN_SLOTS", "StopToken"]
 
 #: Steps the owner may be ahead of the last report, and so the latest a request is followed.
-WORD_SLOTS = 4
+TOKEN_SLOTS = 4
 _LANE = 1
 _BYTES = 16
 
 
 class StopToken:
-    """One rank's place in the chain.
+    """One rank's link of the chain.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class StopToken:
     Attributes
     ----------
     requested
-        Whether this rank, or one before it, had been asked to stop when the last word passed.
+        Whether this rank, or one before it, had been asked to stop when the last token passed.
     """
 
     def __init__(self, world: World, asked: Callable[[], bool], *, deadline_s: float) -> None:
@@ -50,26 +50,30 @@ class StopToken:
                 "control",
                 world.rank - 1,
                 capacity_bytes=_BYTES,
-                slots=WORD_SLOTS + 2,
+                slots=TOKEN_SLOTS + 2,
                 deadline_s=deadline_s,
                 lane=_LANE,
             )
+        # Slots for all steps the owner may be ahead, so that passing the token on never blocks.
         if world.rank < world.size - 1:
             self._behind = world.open_sender(
                 "control",
                 world.rank + 1,
                 capacity_bytes=_BYTES,
-                slots=WORD_SLOTS + 2,
+                slots=TOKEN_SLOTS + 2,
                 deadline_s=deadline_s,
                 lane=_LANE,
             )
 
-    def goes_on(self, step: int, *, reported: bool = False) -> bool:
-        """Return whether ``step`` is to be done; every rank asks once before each step.
+    def pass_stop_token(self, step: int, *, reported: bool = False) -> bool:
+        """Take the token and pass it on; return whether ``step`` is to be done.
+
+        Every rank calls this once before each step.
 
         ``reported``: the last trainer's report said that a rank was asked (owner only).
         """
         stop = False
+        # Every rank is asked, not the owner alone: Slurm may signal any of them.
         self.requested = self._asked()
         if self._before is None:
             stop = self.requested or reported
@@ -77,13 +81,16 @@ class StopToken:
             message = self._before.receive(Kind.CONTROL, step, 0, dtype=torch.int64, shape=(2,))
             stopping, asked = (int(value) for value in message.tensor)
             self._before.recycle(message)
+            # From a neighbour, so it is checked like any message: a wrong one would part the ranks.
             if stopping not in (0, 1) or asked not in (0, 1):
                 raise PeerError(
-                    f"the word about step {step} is neither yes nor no",
+                    f"the stop token of step {step} is neither yes nor no",
                     where="message from the rank before",
                 )
+            # The decision is the owner's alone; a request is only passed on. A rank that decided by
+            # itself would stop at another step than those before it.
             stop, self.requested = bool(stopping), self.requested or bool(asked)
         if self._behind is not None:
-            word = torch.tensor([stop, self.requested], dtype=torch.int64)
-            self._behind.send(word, Kind.CONTROL, step, 0)
+            token = torch.tensor([stop, self.requested], dtype=torch.int64)
+            self._behind.send(token, Kind.CONTROL, step, 0)
         return not stop

@@ -1,7 +1,7 @@
-"""The data order: which samples form which batch of an epoch.
+"""From samples to batches: their order in an epoch, their micro-batches, their averaged rows.
 
-A pure function of public values (seed, epoch, sub-labels, sizes). The owner, every trainer and an
-auditor compute it alike, so ids never need to travel with a batch.
+Pure functions of public values (seed, epoch, sub-labels, sizes). The owner, every trainer and an
+auditor compute them alike, so neither ids nor sizes need to travel with a batch.
 
 The shuffles use only the raw 64-bit words of the counter-based generator Philox, whose stream
 NumPy promises to keep for ever; the methods of ``numpy.random.Generator`` carry no such promise
@@ -13,12 +13,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "EpochOrder", "epoch_order", "num_batches"]
+if TYPE_CHECKING:
+    # `clicooper plan` runs on login nodes and must not load torch for the sake of an annotation.
+    from torch import Tensor
+
+__all__ = [
+    "Batch",
+    "EpochOrder",
+    "average_batch_groups",
+    "count_batches",
+    "order_epoch_batches",
+    "split_batch_rows",
+]
 
 _PERSON = b"clicooper.order"
 
@@ -49,7 +60,7 @@ class EpochOrder:
     batches: tuple[Batch, ...]
 
 
-def epoch_order(
+def order_epoch_batches(
     *, seed: int, epoch: int, sub_labels: NDArray[np.int32], batch_size: int, average_rows: int
 ) -> EpochOrder:
     """Return the order of one epoch.
@@ -76,18 +87,23 @@ def epoch_order(
     average_rows
         k, samples in a group, >= 1.
     """
-    _check(sub_labels, batch_size, average_rows)
+    _check_batch_sizes(sub_labels, batch_size, average_rows)
     if average_rows == 1:
+        # The same order whatever the sub-labels: without averages they play no part.
         groups = np.arange(len(sub_labels), dtype=np.int64)[:, np.newaxis]
     else:
         groups = np.concatenate(
             [
-                _groups(seed, epoch, int(name), np.flatnonzero(sub_labels == name), average_rows)
+                _group_batch_ids(
+                    seed, epoch, int(name), np.flatnonzero(sub_labels == name), average_rows
+                )
                 for name in np.unique(sub_labels)
             ]
         )
-    ids = groups[_permutation(seed, epoch, "groups", len(groups))]
+    # Named apart from the shuffles within sub-labels, so that no two use the same words.
+    ids = groups[_permute_batch_ids(seed, epoch, "groups", len(groups))]
     names = sub_labels[ids[:, 0]].astype(np.int32)
+    # Shared by all who walk the plan: a change in one place would be another order in the next.
     ids.setflags(write=False)
     names.setflags(write=False)
     return EpochOrder(
@@ -99,32 +115,73 @@ def epoch_order(
     )
 
 
-def num_batches(*, sub_labels: NDArray[np.int32], batch_size: int, average_rows: int) -> int:
-    """Return how many batches every epoch has, without building one (see `epoch_order`)."""
-    _check(sub_labels, batch_size, average_rows)
+def count_batches(*, sub_labels: NDArray[np.int32], batch_size: int, average_rows: int) -> int:
+    """Return how many batches every epoch has, without building one."""
+    _check_batch_sizes(sub_labels, batch_size, average_rows)
     sizes = np.unique(sub_labels, return_counts=True)[1]
     # With k = 1 the sum is the number of samples: sub-labels play no part.
     groups = int(np.sum(-(-sizes // average_rows)))
     return -(-groups // batch_size)
 
 
-def _groups(
+def split_batch_rows(rows: int, micro_batches: int) -> tuple[range, ...]:
+    """Split ``rows`` consecutive rows into at most ``micro_batches`` contiguous parts.
+
+    Each part has ``ceil(rows / micro_batches)`` rows; the last one takes what is left, and parts
+    that would be empty are dropped. So 10 rows in 4 parts are 3 + 3 + 3 + 1, and 5 rows in 4 parts
+    are the *three* parts 2 + 2 + 1.
+
+    Every rank cuts the same number of rows in the same way, so an uneven last micro-batch, or a
+    last batch with fewer micro-batches, needs no special case anywhere.
+
+    Parameters
+    ----------
+    rows
+        Rows of the batch, >= 0 (0 rows have no parts).
+    micro_batches
+        Most parts wanted, >= 1.
+
+    Returns
+    -------
+    tuple of range
+        Row ranges in order; joined they are ``range(rows)``.
+    """
+    if rows < 0 or micro_batches < 1:
+        raise ValueError(f"cannot split {rows} rows into {micro_batches} micro-batches")
+    size = -(-rows // micro_batches)
+    return tuple(range(first, min(first + size, rows)) for first in range(0, rows, size or 1))
+
+
+def average_batch_groups(rows: Tensor, groups: int) -> Tensor:
+    """Average consecutive rows: [groups * k, ...] -> [groups, ...].
+
+    Rows of one group share a sub-label, so this is post-processing of the release and costs no
+    privacy; it divides the noise by sqrt(k).
+    """
+    per_group = len(rows) // groups
+    if per_group == 1:
+        return rows
+    return rows.reshape(groups, per_group, *rows.shape[1:]).mean(dim=1)
+
+
+def _group_batch_ids(
     seed: int, epoch: int, name: int, ids: NDArray[np.int64], size: int
 ) -> NDArray[np.int64]:
-    shuffled = ids[_permutation(seed, epoch, f"sub-label {name}", len(ids))]
+    shuffled = ids[_permute_batch_ids(seed, epoch, f"sub-label {name}", len(ids))]
     count = -(-len(ids) // size)
     return np.resize(shuffled, (count, size))  # np.resize repeats its input: the wrap-around
 
 
-def _permutation(seed: int, epoch: int, purpose: str, length: int) -> NDArray[np.int64]:
+def _permute_batch_ids(seed: int, epoch: int, purpose: str, length: int) -> NDArray[np.int64]:
     """Return a permutation of ``range(length)`` that depends on every argument."""
     text = f"{seed}\n{epoch}\n{purpose}".encode("ascii")
+    # Hashed, not added up: seed 1, epoch 23 and seed 12, epoch 3 must give different orders.
     key = hashlib.blake2b(text, digest_size=16, person=_PERSON).digest()
     words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(length)
     return np.argsort(np.asarray(words, dtype=np.uint64), kind="stable").astype(np.int64)
 
 
-def _check(sub_labels: NDArray[Any], batch_size: int, average_rows: int) -> None:
+def _check_batch_sizes(sub_labels: NDArray[Any], batch_size: int, average_rows: int) -> None:
     if sub_labels.ndim != 1 or len(sub_labels) == 0:
         raise ValueError(f"sub-labels must be a filled vector, not of shape {sub_labels.shape}")
     if not np.issubdtype(sub_labels.dtype, np.integer) or sub_labels.min() < 0:

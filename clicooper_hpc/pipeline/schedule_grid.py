@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from clicooper_hpc.pipeline.schedule import Action
 from clicooper_hpc.pipeline.simulator import Simulation, TimedOp, TimedSend
 
-__all__ = ["render_grid"]
+__all__ = ["render_schedule_grid"]
 
 _MOST_BLOCKS = 4
 _LEAST_WIDTH = 40
 _IDLE = "."
 
 
-def render_grid(simulation: Simulation, *, owner: bool = True, width: int = 100) -> str:
+def render_schedule_grid(simulation: Simulation, *, owner: bool = True, width: int = 100) -> str:
     """Return the lanes of a simulation as text.
 
     Time is drawn to scale, rounded to columns. Where the labels do not fit into one line the
@@ -55,13 +55,13 @@ def render_grid(simulation: Simulation, *, owner: bool = True, width: int = 100)
         raise ValueError(f"a grid needs at least {_LEAST_WIDTH} columns, not {width}")
     names = [f"segment {index}" for index in range(1, len(simulation.lanes) + 1)]
     margin = max(map(len, names)) + 2
-    axis = _choose_axis(simulation, width - margin)
+    axis = _choose_grid_axis(simulation, width - margin)
     rows = {
         name: _draw_lane(lane, axis) for name, lane in zip(names, simulation.lanes, strict=True)
     }
     if owner:
         rows = {"owner": _draw_sends(simulation.owner, axis), **rows}
-    return "\n".join(_lines(rows, margin, axis, simulation.makespan))
+    return "\n".join(_grid_lines(rows, margin, axis, simulation.makespan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,14 @@ class _Axis:
         return edge if edge < first + size <= edge + size <= stop else first
 
 
-def _choose_axis(simulation: Simulation, room: int) -> _Axis:
+def _choose_grid_axis(simulation: Simulation, room: int) -> _Axis:
     drawn = [timed for lane in simulation.lanes for timed in lane if timed.end > timed.start]
     if not drawn:
         return _Axis(scale=0.0, columns=1, block=1)
     span = simulation.makespan
     tight = max(len(str(timed.op)) / (timed.end - timed.start) for timed in drawn)
     wide = max((len(str(timed.op)) + 1) / (timed.end - timed.start) for timed in drawn)
+    # As few blocks as the labels fit into without gaps between them.
     blocks = math.ceil(tight * span / room)
     if blocks > _MOST_BLOCKS:
         blocks = 1
@@ -99,6 +100,7 @@ def _choose_axis(simulation: Simulation, room: int) -> _Axis:
 
 def _draw_lane(lane: Sequence[TimedOp], axis: _Axis) -> str:
     cells = [(timed.op, axis.column(timed.start), axis.column(timed.end)) for timed in lane]
+    # All forwards of a lane with labels or none: a mixture could not be read.
     labelled = {
         action: all(
             stop - first >= len(str(op)) for op, first, stop in cells if op.action is action
@@ -127,6 +129,8 @@ def _draw_sends(sends: Sequence[TimedSend], axis: _Axis) -> str:
         label = f"S{send.micro_batch} "
         left = axis.block - len(row) % axis.block
         row += label if len(label) <= left else " " * left + label
+    # Sends take no time in the drawing but their labels do: where they run out of room, only marks
+    # stay.
     if len(row) <= axis.columns:
         return row.ljust(axis.columns)
     marks = [" "] * axis.columns
@@ -135,7 +139,7 @@ def _draw_sends(sends: Sequence[TimedSend], axis: _Axis) -> str:
     return "".join(marks)
 
 
-def _lines(rows: dict[str, str], margin: int, axis: _Axis, makespan: float) -> Iterable[str]:
+def _grid_lines(rows: dict[str, str], margin: int, axis: _Axis, makespan: float) -> Iterable[str]:
     for first in range(0, axis.columns, axis.block):
         stop = min(first + axis.block, axis.columns)
         begin = first / axis.scale if first else 0.0

@@ -1,4 +1,4 @@
-"""Saves a checkpoint with all ranks: each writes its files, the owner makes the whole of them."""
+"""Writes checkpoints: every rank its own files, then the owner the list that makes them valid."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from clicooper_hpc.transport.world import World
 
 __all__ = ["CheckpointWriter", "Stopped"]
 
+# Names and digests of a rank's files, two at most.
 _LIMIT = 4096
 _WHOLE = b"saved"
 
@@ -48,25 +49,27 @@ class CheckpointWriter:
         self._run_id = run_id
         self._keep = keep
         self._wait_s = wait_s
+        # State after 0 steps is never saved: every rank builds it from the seed.
         self._saved = self._proved = 0
 
-    def is_due(self, step: int) -> bool:
+    def is_checkpoint_due(self, step: int) -> bool:
         """Whether the state after ``step`` steps is to be saved; all ranks agree.
 
         Not twice, and not while stages are trained again that are proved: whether the state is the
         proved one is only known at their end.
         """
+        # ``!=``, for a stop can come at a step that was saved already.
         return step != self._saved and step > self._proved
 
-    def stopped(self, step: int) -> Stopped:
-        """Return how it stands for a run that stops after ``step`` steps, saved if it was due."""
+    def stopped_after(self, step: int) -> Stopped:
+        """Return the end of a run that stops after ``step`` steps."""
         return Stopped(step, step == self._saved)
 
-    def resumed(self, step: int, proved: int) -> None:
-        """Note that the checkpoint after ``step`` steps is there, and ``proved`` are proved."""
+    def restart_after(self, step: int, proved: int) -> None:
+        """Note that the checkpoint after ``step`` steps exists, and ``proved`` steps are proved."""
         self._saved, self._proved = step, proved
 
-    def save(self, step: int, files: Mapping[str, bytes]) -> None:
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write this rank's ``files`` (content by name); collective.
 
         The older checkpoints go when the new one is whole.
@@ -76,30 +79,36 @@ class CheckpointWriter:
         EnvironmentUnfitError
             A file cannot be written; the older checkpoints are as they were.
         PeerError
-            A rank does not take part, or says nonsense.
+            A rank does not take part, or its message cannot be read.
         """
+        # Every rank writes its own files: no state travels, and no rank needs room for another's.
         digests = {
             name: store_checkpoint_file(self._run, step, name, content)
             for name, content in files.items()
         }
-        told = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
-        parts = self._world.gather_bytes(told.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s)
+        listing = json.dumps({name: [one.size, one.sha256] for name, one in digests.items()})
+        # The owner lists only what every rank has stored and fsynced: the list, written last, makes
+        # the checkpoint whole.
+        parts = self._world.gather_bytes(
+            listing.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s
+        )
         self._saved = step
         if parts is not None:
-            self._commit(step, parts)
-        # All wait until the owner has it whole: nobody's patience for a step runs meanwhile.
+            self._commit_checkpoint(step, parts)
+        # All wait until the owner has committed it: a slow file system must not count against the
+        # deadline of a step's message.
         self._world.broadcast_bytes(
             None if self._world.rank else _WHOLE, limit_bytes=16, deadline_s=self._wait_s
         )
 
-    def _commit(self, step: int, parts: list[bytes]) -> None:
+    def _commit_checkpoint(self, step: int, parts: list[bytes]) -> None:
         every: dict[str, FileDigest] = {}
         for rank, part in enumerate(parts):
-            every |= _digests(part, rank)
+            every |= _parse_checkpoint_digests(part, rank)
         commit_checkpoint(self._run, run_id=self._run_id, step=step, files=every, keep=self._keep)
 
 
-def _digests(part: bytes, rank: int) -> dict[str, FileDigest]:
+def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
     try:
         return {
             str(name): FileDigest(int(size), str(sha256))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clicooper_hpc.pipeline.grid import render_grid
 from clicooper_hpc.pipeline.schedule import Coupling, make_schedule
+from clicooper_hpc.pipeline.schedule_grid import render_schedule_grid
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,7 +53,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name: str) -> None:
     expected = (GOLDEN / f"{name}.txt").read_text(encoding="ascii")
-    assert render_grid(CASES[name]) + "\n" == expected
+    assert render_schedule_grid(CASES[name]) + "\n" == expected
 
 
 def test_no_golden_file_is_left_over() -> None:
@@ -63,7 +63,7 @@ def test_no_golden_file_is_left_over() -> None:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("width", [40, 57, 100, 200])
 def test_every_line_keeps_the_width(name: str, width: int) -> None:
-    lines = render_grid(CASES[name], width=width).splitlines()
+    lines = render_schedule_grid(CASES[name], width=width).splitlines()
     assert max(map(len, lines)) <= width
     assert all(line == line.rstrip() for line in lines)
 
@@ -73,7 +73,7 @@ def test_every_line_keeps_the_width(name: str, width: int) -> None:
 def test_every_operation_is_labelled_once(name: str, width: int) -> None:
     simulation = CASES[name]
     rows: dict[str, str] = {}
-    for line in render_grid(simulation, width=width).splitlines():
+    for line in render_schedule_grid(simulation, width=width).splitlines():
         if line.startswith("segment"):
             rows[line[:9]] = rows.get(line[:9], "") + line[11:].ljust(1)
     for row, lane in zip(rows.values(), simulation.lanes, strict=True):
@@ -82,22 +82,26 @@ def test_every_operation_is_labelled_once(name: str, width: int) -> None:
 
 
 def test_the_owner_can_be_left_out() -> None:
-    text = render_grid(CASES["1f1b-3x4"], owner=False)
+    text = render_schedule_grid(CASES["1f1b-3x4"], owner=False)
     assert "owner" not in text
     assert text == "\n".join(
-        line for line in render_grid(CASES["1f1b-3x4"]).splitlines() if not line.startswith("owner")
+        line
+        for line in render_schedule_grid(CASES["1f1b-3x4"]).splitlines()
+        if not line.startswith("owner")
     )
 
 
 def test_a_step_without_cost_can_be_drawn() -> None:
-    assert render_grid(run("gpipe", 2, [0], [0])).startswith("time 0 to 0")
+    assert render_schedule_grid(run("gpipe", 2, [0], [0])).startswith("time 0 to 0")
 
 
 def test_too_narrow_a_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 40 columns"):
-        render_grid(CASES["1f1b-3x4"], width=39)
+        render_schedule_grid(CASES["1f1b-3x4"], width=39)
 
 
 if __name__ == "__main__":
     for case, simulation in CASES.items():
-        (GOLDEN / f"{case}.txt").write_text(render_grid(simulation) + "\n", encoding="ascii")
+        (GOLDEN / f"{case}.txt").write_text(
+            render_schedule_grid(simulation) + "\n", encoding="ascii"
+        )

@@ -1,4 +1,4 @@
-"""A later life of a run walks exactly what the first had left to walk."""
+"""A restart carries out exactly what the run had left to do."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicooper_hpc.training.agenda import (
-    Agenda,
-    Delivery,
+from clicooper_hpc.training.events import (
+    DeliveryEvent,
     Event,
-    Save,
+    SaveEvent,
     StageEnd,
     TrainStep,
     ValidationStep,
 )
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.run_plan import RunPlan
 
-AGENDA = Agenda(
+PLAN = RunPlan(
     seed=3,
     epochs=4,
     batch_size=4,
@@ -29,6 +30,11 @@ AGENDA = Agenda(
     validation_rows=6,
     evaluate_every=2,
     cached=True,
+    segments=2,
+    micro_batches=2,
+    schedule="1f1b",
+    coupling="backprop",
+    rates=LearningRateSchedule(0.1),
     stages=3,
 )
 
@@ -43,15 +49,15 @@ def plain(event: Event) -> object:
     return event
 
 
-def behind(agenda: Agenda, after: int) -> list[object]:
-    """Return the events of a whole run behind its first ``after`` steps and their `Save`."""
-    events = list(agenda.events())
+def behind(plan: RunPlan, after: int) -> list[object]:
+    """Return the events of a whole run behind its first ``after`` steps and their `SaveEvent`."""
+    events = list(plan.planned_events())
     last = max(
         (
             place
             for place, event in enumerate(events)
             if (isinstance(event, TrainStep) and event.step < after)
-            or (isinstance(event, Save) and event.step == after)
+            or (isinstance(event, SaveEvent) and event.step == after)
         ),
         default=-1,
     )
@@ -71,8 +77,8 @@ def behind(agenda: Agenda, after: int) -> list[object]:
 def test_what_follows_a_checkpoint_is_what_would_have_followed(
     after: int, epochs: int, batch_size: int, stages: int, every: int, save_every: int, cached: bool
 ) -> None:
-    agenda = replace(
-        AGENDA,
+    plan = replace(
+        PLAN,
         epochs=epochs,
         batch_size=batch_size,
         stages=stages,
@@ -80,29 +86,33 @@ def test_what_follows_a_checkpoint_is_what_would_have_followed(
         save_every=save_every,
         cached=cached,
     )
-    after = min(after, agenda.total_steps)
-    assert [plain(event) for event in agenda.events(after)] == behind(agenda, after)
+    after = min(after, plan.total_steps)
+    assert [plain(event) for event in plan.planned_events(after)] == behind(plan, after)
 
 
 @pytest.mark.parametrize(("stages", "save_every"), [(3, 0), (0, 0), (3, 2), (0, 5)])
 def test_every_stage_or_epoch_is_saved_before_it_is_proved(stages: int, save_every: int) -> None:
-    agenda = replace(AGENDA, stages=stages, save_every=save_every)
-    events = list(agenda.events())
-    saved = [event.step for event in events if isinstance(event, Save)]
-    ends = agenda.bounds[1:] if stages else [agenda.steps_per_epoch * e for e in (1, 2, 3, 4)]
-    more = range(save_every, agenda.total_steps + 1, save_every) if save_every else ()
+    plan = replace(PLAN, stages=stages, save_every=save_every)
+    events = list(plan.planned_events())
+    saved = [event.step for event in events if isinstance(event, SaveEvent)]
+    ends = plan.stage_bounds[1:] if stages else [plan.steps_per_epoch * e for e in (1, 2, 3, 4)]
+    more = range(save_every, plan.total_steps + 1, save_every) if save_every else ()
     assert saved == sorted({*ends, *more})
     for before, event in pairwise(events):
         if isinstance(event, StageEnd):
-            assert before == Save(event.last)
-    assert isinstance(events[-1], Delivery)
+            assert before == SaveEvent(event.last)
+    assert isinstance(events[-1], DeliveryEvent)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 100])
-def test_refill_brings_what_the_cache_had_and_numbers_nothing_twice(rows: int) -> None:
-    for after in range(AGENDA.total_steps + 1):
-        events = list(AGENDA.events())
-        done = events[: len(events) - len(list(AGENDA.events(after)))]
+@pytest.mark.parametrize(("batch_size", "micro_batches"), [(4, 4), (4, 1), (100, 1)])
+def test_resends_bring_what_the_cache_had_and_number_nothing_twice(
+    batch_size: int, micro_batches: int
+) -> None:
+    plan = replace(PLAN, batch_size=batch_size, micro_batches=micro_batches)
+    rows = batch_size // micro_batches
+    for after in range(plan.total_steps + 1):
+        events = list(plan.planned_events())
+        done = events[: len(events) - len(list(plan.planned_events(after)))]
         had = {
             ("train", int(one))
             for event in done
@@ -114,15 +124,15 @@ def test_refill_brings_what_the_cache_had_and_numbers_nothing_twice(rows: int) -
             if isinstance(event, ValidationStep)
             for one in event.ids
         }
-        refills = list(AGENDA.refill(after, rows))
-        brought = [(one.split, int(sample)) for one in refills for sample in one.ids]
+        resends = list(plan.planned_resends(after))
+        brought = [(one.split, int(sample)) for one in resends for sample in one.ids]
         assert sorted(brought) == sorted(had)
-        assert all(0 < len(one.ids) <= rows for one in refills)
-        numbers = [one.step for one in refills]
+        assert all(0 < len(one.ids) <= rows for one in resends)
+        numbers = [one.step for one in resends]
         others = [e.step for e in events if isinstance(e, TrainStep | ValidationStep)]
         assert not set(numbers) & set(others)
         assert len(set(numbers)) == len(numbers)
 
 
-def test_nothing_is_refilled_where_the_owner_sends_every_epoch() -> None:
-    assert list(replace(AGENDA, cached=False).refill(9, 4)) == []
+def test_nothing_is_resent_where_the_owner_sends_every_epoch() -> None:
+    assert list(replace(PLAN, cached=False).planned_resends(9)) == []

@@ -1,37 +1,34 @@
-"""A trainer's role put together: channels, runtime, release cache and files."""
+"""Assembles a trainer's role: channels, segment runtime, release cache, prover."""
 
 from __future__ import annotations
 
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
-from clicooper_hpc.run.build import build_runtime, channel_plan
+from clicooper_hpc.run.build import build_channel_plan, build_runtime
 from clicooper_hpc.run.context import RunContext
-from clicooper_hpc.run.signers import Signers, environment_of
-from clicooper_hpc.run.stations import saver_of, stop_line_of
-from clicooper_hpc.runstore.tables.writer import TableWriter
+from clicooper_hpc.run.environment import replay_environment
+from clicooper_hpc.run.signers import Signers
 from clicooper_hpc.trainer.channels import TrainerChannels, open_trainer_channels
-from clicooper_hpc.trainer.loop import Sources, Trainer
+from clicooper_hpc.trainer.loop import ReleaseSources, Trainer
 from clicooper_hpc.trainer.marker import Marker, MarkSettings
 from clicooper_hpc.trainer.proof_exchange import Participant
 from clicooper_hpc.trainer.prover import Prover, ProverSettings
 from clicooper_hpc.trainer.release_cache import open_release_cache
 from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.message_digests import MessageLog
-from clicooper_hpc.training.run_plan import Timeouts
 
-__all__ = ["make_trainer"]
+__all__ = ["assemble_trainer_role"]
 
 
-def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
+def assemble_trainer_role(context: RunContext) -> Trainer:
     """Open a trainer's channels and return its role."""
-    world, job, course, layout = scene.world, scene.job, scene.course, scene.layout
-    contract = scene.contract
-    device = scene.device
-    plan = channel_plan(job, course, contract)
+    world, job, plan, layout = context.world, context.job, context.plan, context.layout
+    contract = context.contract
+    device = context.device
     segment = world.rank - 1
     channels = open_trainer_channels(
         world,
-        plan,
-        segments=course.segments,
+        build_channel_plan(job, plan, contract),
+        segments=plan.segments,
         input_shape=layout.input_shape(segment),
         output_shape=layout.output_shape(segment),
         backprop=job.pipeline.coupling == "backprop",
@@ -39,7 +36,7 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
     )
     runtime = build_runtime(
         job,
-        scene.model,
+        context.model,
         layout,
         segment=segment,
         outputs=contract.outputs,
@@ -47,8 +44,11 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
         edges=channels.edges,
     )
     prover = (
-        None if scene.signers is None else _prover(scene, scene.signers, runtime, channels, writer)
+        None
+        if context.signers is None
+        else _assemble_prover(context, context.signers, runtime, channels)
     )
+    # Segment 1 alone reads released rows; what others receive comes over their channels.
     sources = None
     if channels.release is not None:
         shape = contract.release_shape
@@ -60,7 +60,7 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
                     job.release.cache,
                     samples=samples,
                     row_shape=shape,
-                    file=scene.folder.path / "cache" / f"{split}.float32",
+                    file=context.folder.path / "cache" / f"{split}.float32",
                 ),
             )
             for split, samples in (
@@ -68,30 +68,25 @@ def make_trainer(scene: RunContext, *, writer: TableWriter) -> Trainer:
                 ("validation", contract.validation_samples),
             )
         )
-        sources = Sources(train, validation)
+        sources = ReleaseSources(train, validation)
     return Trainer(
-        world,
-        course,
+        context.context_services(),
         runtime,
         sources=sources,
         report=channels.report,
-        writer=writer,
-        patience=Timeouts(job.pipeline.timeout_s, job.pipeline.startup_timeout_s),
         prover=prover,
-        saver=saver_of(scene),
-        stop_line=stop_line_of(scene),
     )
 
 
-def _prover(
-    scene: RunContext,
+def _assemble_prover(
+    context: RunContext,
     signers: Signers,
     runtime: SegmentRuntime,
     channels: TrainerChannels,
-    writer: TableWriter,
 ) -> Prover:
-    world, job, course = scene.world, scene.job, scene.course
-    log = MessageLog(course.total_steps, helper=world.cores > 1)
+    world, job, plan = context.world, context.job, context.plan
+    # The helper needs a core of its own: without one it would take training's.
+    log = MessageLog(plan.total_steps, helper=world.cores > 1)
     channels.observe_messages(log)
     marker = None
     if signers.mark is not None:
@@ -100,26 +95,28 @@ def _prover(
             MarkSettings(
                 signers.mark, job.provenance.mark_every_steps, signers.credentials.mark_master
             ),
-            run_id=scene.run_id,
+            run_id=context.run_id,
             segment=world.rank,
-            stages=len(course.agenda.bounds) - 1,
+            stages=len(plan.stage_bounds) - 1,
         )
     return Prover(
         world,
-        course,
+        plan,
         runtime,
         log=log,
         marker=marker,
-        writer=writer,
+        writer=context.writer,
         settings=ProverSettings(
             participant=Participant(
-                scene.run_id,
+                context.run_id,
                 signers.credentials.identity,
                 signers.keys,
                 wait_s=job.pipeline.startup_timeout_s,
             ),
-            job_digest=scene.job_digest,
-            environment=environment_of(world, scene.device),
-            run=scene.folder.path if job.provenance.keep_checkpoints else None,
+            job_digest=context.job_digest,
+            environment=replay_environment(world, context.device),
+            # Without states nothing can be audited; whoever has no room for them says so in the
+            # job.
+            run=context.folder.path if job.provenance.keep_checkpoints else None,
         ),
     )

@@ -1,4 +1,4 @@
-"""The whole state of a segment between two steps as named tensors: what checkpoints hold.
+"""The whole state of a segment between two steps, as named tensors: what checkpoints hold.
 
 Names: ``weights/NAME`` (as in the segment's ``state_dict``); under ``training/`` what only training
 needs: ``training/head/NAME`` (local head, one-way only) and ``training/optimizer/INDEX/KEY``
@@ -15,8 +15,9 @@ from torch import Tensor
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 
-__all__ = ["TRAINING", "WEIGHTS", "export_state", "import_state", "segment_weights"]
+__all__ = ["TRAINING", "WEIGHTS", "export_segment_state", "import_segment_state", "segment_weights"]
 
+# Two prefixes, for a proof has two roots: weights, which are delivered and marked, and the rest.
 WEIGHTS = "weights/"
 TRAINING = "training/"
 _HEAD = "training/head/"
@@ -25,33 +26,39 @@ _OPTIMIZER = "training/optimizer/"
 
 def segment_weights(runtime: SegmentRuntime) -> dict[str, Tensor]:
     """Return copies of the segment's weights and buffers on the CPU, by name."""
-    return _copied(runtime.segment.layers.state_dict())
+    return _copy_state(runtime.segment.layers.state_dict())
 
 
-def export_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
+def export_segment_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
     """Return copies on the CPU of all that the next step depends on."""
     state = {f"{WEIGHTS}{name}": value for name, value in segment_weights(runtime).items()}
     if runtime.head is not None:
-        state |= {f"{_HEAD}{k}": v for k, v in _copied(runtime.head.state_dict()).items()}
+        state |= {f"{_HEAD}{k}": v for k, v in _copy_state(runtime.head.state_dict()).items()}
     if runtime.optimizer is not None:
         for index, parameter in enumerate(runtime.parameters):
+            # Sorted, and numbered with leading zeros: the file, and with it the root that is
+            # proved, must not depend on the order in which an optimizer made its entries.
             for key, value in sorted(runtime.optimizer.state.get(parameter, {}).items()):
                 if isinstance(value, Tensor):
                     state[f"{_OPTIMIZER}{index:04d}/{key}"] = value.detach().cpu().clone()
     return state
 
 
-def import_state(runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Bring ``runtime`` to the state that `export_state` returned.
+def import_segment_state(
+    runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where: str
+) -> None:
+    """Bring ``runtime`` to the state that `export_segment_state` returned.
 
     Raises
     ------
     RunFolderError
         A tensor is missing, unknown, or of another shape or type; names ``where``.
     """
-    runtime.segment.layers.load_state_dict(_part(runtime.segment.layers, state, WEIGHTS, where))
+    runtime.segment.layers.load_state_dict(
+        _segment_part(runtime.segment.layers, state, WEIGHTS, where)
+    )
     if runtime.head is not None:
-        runtime.head.load_state_dict(_part(runtime.head, state, _HEAD, where))
+        runtime.head.load_state_dict(_segment_part(runtime.head, state, _HEAD, where))
     if runtime.optimizer is None:
         return
     kept: dict[int, dict[str, Tensor]] = {}
@@ -59,33 +66,36 @@ def import_state(runtime: SegmentRuntime, state: Mapping[str, Tensor], *, where:
         if name.startswith(_OPTIMIZER):
             index, _, key = name.removeprefix(_OPTIMIZER).partition("/")
             if not index.isdecimal() or int(index) >= len(runtime.parameters):
-                raise _odd(name, where)
+                raise _unfit_tensor(name, where)
             # A copy: the optimizer takes it for its own and changes it.
             kept.setdefault(int(index), {})[key] = value.clone()
+    # Settings come from the job and the plan (learning rate), not from the file.
     groups = runtime.optimizer.state_dict()["param_groups"]
     runtime.optimizer.load_state_dict({"state": kept, "param_groups": groups})
 
 
-def _part(
+def _segment_part(
     module: torch.nn.Module, state: Mapping[str, Tensor], prefix: str, where: str
 ) -> dict[str, Tensor]:
     """Return the tensors of ``module`` from ``state``, compared with what it has now."""
     found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     wanted = module.state_dict()
+    # All of it or nothing: a tensor that is left out would keep its initial value unseen.
     odd = sorted(found.keys() ^ wanted.keys())
     if odd:
-        raise _odd(prefix + odd[0], where)
+        raise _unfit_tensor(prefix + odd[0], where)
     for name, value in found.items():
         if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype:
-            raise _odd(prefix + name, where)
+            raise _unfit_tensor(prefix + name, where)
     return found
 
 
-def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copy_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Copies: the next step changes the tensors in place.
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
-def _odd(name: str, where: str) -> RunFolderError:
+def _unfit_tensor(name: str, where: str) -> RunFolderError:
     return RunFolderError(
         f"tensor {name} does not fit the segment",
         where=where,

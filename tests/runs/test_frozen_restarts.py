@@ -1,12 +1,11 @@
-"""With clock and chance taken out, a killed run writes the very proofs and marks of one that lived
-once."""
+"""With clock and chance taken out, a killed run writes the proofs and marks of one that was not."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from lives import LIVES, statements, struck
+from restarts import RESTART_JOB, statements, struck
 
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.runstore.reader import Run, open_run
@@ -15,7 +14,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.matrix]
 
 RANKS = 3
 JOB = (
-    LIVES.replace("widths = [16, 16]", "widths = [256, 256, 256]")
+    RESTART_JOB.replace("widths = [16, 16]", "widths = [256, 256, 256]")
     + 'marks = "required"\nidentities = "rank-{rank}.pem"\nmark_every_steps = 2\n'
 )
 
@@ -30,7 +29,7 @@ def proofs(run: Run) -> list[tuple[str, dict[str, object]]]:
 
 
 @pytest.mark.slow
-def test_marks_and_proofs_are_those_of_a_run_that_lived_once(tmp_path: Path) -> None:
+def test_marks_and_proofs_are_those_of_a_run_that_was_not_interrupted(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(JOB)
     for rank in range(RANKS):
         key = tmp_path / f"rank-{rank}.pem"

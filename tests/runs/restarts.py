@@ -1,4 +1,4 @@
-"""Runs that live more than once, compared with one that lived once."""
+"""Runs that are restarted, compared with one that was not interrupted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verification.verification_report import verification_report
 
-__all__ = ["LIVES", "check_same", "resume", "statements", "struck"]
+__all__ = ["RESTART_JOB", "check_same", "resume", "statements", "struck"]
 
 PROGRAM = Path(__file__).with_name("programs") / "killed.py"
 #: Three stages, two epochs with an evaluation after each; the noise follows from a seed.
-LIVES = (
+RESTART_JOB = (
     SMALL.replace("epsilon = 8.0", 'epsilon = 8.0\nmode = "reproducible-INSECURE"')
     .replace("epochs = 2", "epochs = 2\nevaluate_every_epochs = 1")
     .replace("record_wire = true", "")
@@ -49,7 +49,7 @@ def struck(
 
 
 def resume(folder: Path, ranks: int, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """Go on with the run in ``folder/run``."""
+    """Restart the run in ``folder/run``."""
     words = ["-m", "clicooper_hpc", "resume", str(folder / "run"), "-q"]
     words += [part for one in overrides for part in ("--set", one)]
     return mpirun(ranks, words, cwd=folder)

@@ -1,7 +1,7 @@
-"""The figures a run ends with, kept before they are signed.
+"""Final scores of a run, kept before they are signed.
 
-A run may be killed between signing its results and writing them where users look. The later life
-then signs nothing new: it takes the figures that were kept, if they are of the same segments.
+A run may be killed between signing its results and writing them where users look. A restart then
+signs nothing new: it takes the scores that were kept, if they are of the same segments.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
-__all__ = ["Ending", "keep_ending"]
+__all__ = ["FinalScores", "keep_final_scores"]
 
+# Private until the run is complete; the name is that of all runs so far.
 _FILE = "ending.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class FinalScores:
     """Scores on clean and released samples, wall time in seconds, roots (hex) of the segments."""
 
     clean: CleanScores
@@ -29,8 +30,8 @@ class Ending:
     segments: tuple[str, ...]
 
 
-def keep_ending(private: PrivateFolder, ending: Ending) -> Ending:
-    """Keep the figures and return them, or return those kept earlier of the same segments.
+def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores:
+    """Keep the scores and return them, or return those kept before of the same segments.
 
     Raises
     ------
@@ -39,29 +40,31 @@ def keep_ending(private: PrivateFolder, ending: Ending) -> Ending:
     EnvironmentUnfitError
         They cannot be kept.
     """
+    # Wall time and scores are signed: a second pass would sign another time for the same run.
     if _FILE in private:
         try:
-            kept = _read(json.loads(private.read_secret(_FILE)))
+            kept = _parse_scores(json.loads(private.read_secret(_FILE)))
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(
                 f"the kept results are damaged ({error})",
                 where=str(private.path / _FILE),
                 remedy="Bring back the file the run wrote.",
             ) from None
-        if kept.segments == ending.segments:
+        # Of other segments they are left over from a stage that was trained again.
+        if kept.segments == final.segments:
             return kept
     # repr of a float reads back to the bit, and json writes repr; nan too.
-    private.write_secret(_FILE, json.dumps(asdict(ending)).encode())
-    return ending
+    private.write_secret(_FILE, json.dumps(asdict(final)).encode())
+    return final
 
 
-def _read(stored: dict[str, Any]) -> Ending:
+def _parse_scores(stored: dict[str, Any]) -> FinalScores:
     clean = stored["clean"]
     parts = {name: None if clean[name] is None else Score(**clean[name]) for name in clean}
     model = parts.pop("model")
     if model is None:
         raise ValueError("no scores of the model")
-    return Ending(
+    return FinalScores(
         clean=CleanScores(model, **parts),
         released=Score(**stored["released"]),
         wall_s=float(stored["wall_s"]),

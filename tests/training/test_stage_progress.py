@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a stage that goes on."""
+"""Progress of an unfinished stage, as a checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 from safetensors.torch import load, save
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.training.message_digests import CHANNELS, Record
+from clicooper_hpc.training.message_digests import CHANNELS, ChannelRecord
 from clicooper_hpc.training.stage_progress import StageProgress
 
-MEMORY = StageProgress(
+PROGRESS = StageProgress(
     samples=12,
     records={
-        channel: Record(
+        channel: ChannelRecord(
             digests=[bytes([number]) * 32 for number in range(count)],
             places=[(number, 1) for number in range(count)],
             size=100 * count,
@@ -25,19 +25,19 @@ MEMORY = StageProgress(
 )
 
 
-def test_memory_survives_the_disk_and_goes_on_to_the_same_root() -> None:
-    tensors, texts = MEMORY.pack()
-    back = StageProgress.unpack(load(save(tensors)), texts, where="file")
-    assert back == MEMORY
+def test_progress_survives_the_disk_with_the_same_roots() -> None:
+    tensors, texts = PROGRESS.pack_progress()
+    back = StageProgress.unpack_progress(load(save(tensors)), texts, where="file")
+    assert back == PROGRESS
     for channel in CHANNELS:
-        assert back.records[channel].flow() == MEMORY.records[channel].flow()
+        assert back.records[channel].flow() == PROGRESS.records[channel].flow()
 
 
 @pytest.mark.parametrize("lost", ["forward_in/digests", "backward_out/bytes", "samples", "weights"])
 def test_a_part_that_is_missing_is_an_error_that_names_the_file(lost: str) -> None:
-    tensors, texts = MEMORY.pack()
+    tensors, texts = PROGRESS.pack_progress()
     tensors.pop(lost, None)
     texts.pop(lost, None)
-    with pytest.raises(RunFolderError, match="what a rank remembers") as caught:
-        StageProgress.unpack(tensors, texts, where="some file")
+    with pytest.raises(RunFolderError, match="progress of a stage") as caught:
+        StageProgress.unpack_progress(tensors, texts, where="some file")
     assert caught.value.where == "some file"

@@ -1,4 +1,4 @@
-"""The data order: deterministic, complete, and never changed by accident."""
+"""Batches: their order is deterministic, complete, never changed by accident; micro-batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clicooper_hpc.training.data_order import EpochOrder, epoch_order, num_batches
+from clicooper_hpc.training.batches import (
+    EpochOrder,
+    count_batches,
+    order_epoch_batches,
+    split_batch_rows,
+)
 
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 1, 2, 2], dtype=np.int32)
 GOLDEN_PLAIN = [[[0], [9], [7], [5]], [[4], [2], [3], [6]], [[1], [8]]]
@@ -26,7 +31,7 @@ def flat(order: EpochOrder) -> list[int]:
 
 
 def make(seed: int = 7, epoch: int = 0, batch_size: int = 4, average_rows: int = 1) -> EpochOrder:
-    return epoch_order(
+    return order_epoch_batches(
         seed=seed,
         epoch=epoch,
         sub_labels=LABELS,
@@ -65,14 +70,14 @@ def label_vectors(draw: st.DrawFn) -> NDArray[np.int32]:
 def test_every_epoch_is_complete_and_well_formed(
     labels: NDArray[np.int32], batch_size: int, average_rows: int, seed: int, epoch: int
 ) -> None:
-    order = epoch_order(
+    order = order_epoch_batches(
         seed=seed,
         epoch=epoch,
         sub_labels=labels,
         batch_size=batch_size,
         average_rows=average_rows,
     )
-    count = num_batches(sub_labels=labels, batch_size=batch_size, average_rows=average_rows)
+    count = count_batches(sub_labels=labels, batch_size=batch_size, average_rows=average_rows)
     assert len(order.batches) == count
     assert [len(batch.ids) for batch in order.batches[:-1]] == [batch_size] * (count - 1)
     assert 1 <= len(order.batches[-1].ids) <= batch_size
@@ -94,13 +99,13 @@ def test_every_epoch_is_complete_and_well_formed(
 
 def test_groups_without_remainder_use_each_id_once() -> None:
     labels = np.repeat(np.arange(3, dtype=np.int32), 6)
-    order = epoch_order(seed=1, epoch=2, sub_labels=labels, batch_size=4, average_rows=3)
+    order = order_epoch_batches(seed=1, epoch=2, sub_labels=labels, batch_size=4, average_rows=3)
     assert sorted(flat(order)) == list(range(18))
 
 
 def test_wrap_around_starts_with_the_first_id_of_the_shuffled_sub_label() -> None:
     labels = np.zeros(5, dtype=np.int32)
-    whole = epoch_order(seed=3, epoch=0, sub_labels=labels, batch_size=9, average_rows=10)
+    whole = order_epoch_batches(seed=3, epoch=0, sub_labels=labels, batch_size=9, average_rows=10)
     (batch,) = whole.batches
     (group,) = batch.ids.tolist()
     assert sorted(group[:5]) == list(range(5))
@@ -119,7 +124,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_sub_labels_do_not_move_samples_unless_rows_are_averaged() -> None:
     other = np.roll(LABELS, 3)
-    order = epoch_order(seed=7, epoch=0, sub_labels=other, batch_size=4, average_rows=1)
+    order = order_epoch_batches(seed=7, epoch=0, sub_labels=other, batch_size=4, average_rows=1)
     assert flat(order) == flat(make())
 
 
@@ -160,12 +165,45 @@ def test_impossible_orders_are_refused(
     labels: NDArray[np.int32], batch_size: int, average_rows: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        num_batches(sub_labels=labels, batch_size=batch_size, average_rows=average_rows)
+        count_batches(sub_labels=labels, batch_size=batch_size, average_rows=average_rows)
     with pytest.raises(ValueError, match=message):
-        epoch_order(
+        order_epoch_batches(
             seed=0,
             epoch=0,
             sub_labels=labels,
             batch_size=batch_size,
             average_rows=average_rows,
         )
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "sizes"),
+    [
+        (8, 4, [2, 2, 2, 2]),
+        (10, 4, [3, 3, 3, 1]),
+        (5, 4, [2, 2, 1]),  # a fourth part would be empty
+        (3, 8, [1, 1, 1]),
+        (7, 1, [7]),
+        (0, 3, []),
+    ],
+)
+def test_sizes_of_micro_batches(rows: int, parts: int, sizes: list[int]) -> None:
+    assert [len(part) for part in split_batch_rows(rows, parts)] == sizes
+
+
+@given(rows=st.integers(0, 500), parts=st.integers(1, 60))
+def test_micro_batches_are_contiguous_even_and_never_empty(rows: int, parts: int) -> None:
+    split = split_batch_rows(rows, parts)
+    assert [row for part in split for row in part] == list(range(rows))
+    assert len(split) <= min(parts, rows)
+    if rows:
+        size = max(map(len, split))
+        assert size == -(-rows // parts)
+        assert all(len(part) == size for part in split[:-1])
+        assert 1 <= len(split[-1]) <= size
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(-1, 2), (4, 0)])
+def test_impossible_splits_are_refused(rows: int, parts: int) -> None:
+    with pytest.raises(ValueError, match="cannot split"):
+        split_batch_rows(rows, parts)

@@ -23,13 +23,13 @@ def message(step: int, part: int, payload: int) -> NDArray[uint8]:
 @pytest.mark.parametrize("helper", [False, True])
 def test_a_record_holds_every_training_message_in_order(helper: bool) -> None:
     log = MessageLog(5, helper=helper)
-    observe = log.observer("forward_in")
+    observe = log.digest_observer("forward_in")
     sent = [message(step, part, 100 * (part + 1)) for step in (3, 4, 5) for part in range(3)]
     slot = np.zeros(1000, uint8)
     for raw in sent:  # buffers of the transport are used again at once
         slot[: raw.size] = raw
         observe(slot[: raw.size])
-    records, times = log.take()
+    records, times = log.take_digests()
     record = records["forward_in"]
     digests = [blake3(b"clicooper/v1/message\x00" + raw.tobytes()).digest() for raw in sent[:6]]
     assert record.digests == digests
@@ -38,5 +38,5 @@ def test_a_record_holds_every_training_message_in_order(helper: bool) -> None:
     assert record.root == merkle_root([merkle_leaf_hash(digest) for digest in digests])
     assert (times.helper_s > 0) is helper
     observe(sent[0])
-    assert log.take()[0]["forward_in"].digests == digests[:1]
+    assert log.take_digests()[0]["forward_in"].digests == digests[:1]
     log.close()

@@ -1,0 +1,120 @@
+"""The composed model: the ordered network, filled with delivered segments and scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clicooper_hpc.owner.delivery import accept_delivery, delivery_size_limit
+from clicooper_hpc.owner.evaluation import (
+    CleanScores,
+    HeldOutSamples,
+    Score,
+    evaluate_clean,
+    evaluate_logits,
+    evaluate_probabilities,
+)
+from clicooper_hpc.pipeline.layout import Layout
+from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.provenance.tensor_digest import digest_tensors
+from clicooper_hpc.transport.message_kind import Kind
+from clicooper_hpc.transport.world import World
+
+__all__ = ["ComposedModel"]
+
+
+class ComposedModel:
+    """What the owner has ordered, as far as it has been delivered.
+
+    Parameters
+    ----------
+    model
+        The whole network; delivered segments replace its weights.
+    layout
+        Its cuts.
+    folder
+        Where delivered segments are kept.
+    label_map
+        From sub-labels back to classes.
+    held_out
+        Clean rows of the test split, which never leave the owner.
+    temperature
+        Of the class scores the front ends in, if it does; see `evaluate_clean`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Sequential,
+        layout: Layout,
+        *,
+        folder: Path,
+        label_map: LabelMap,
+        held_out: HeldOutSamples,
+        temperature: float | None,
+    ) -> None:
+        self._model = model
+        self._layout = layout
+        self._folder = folder
+        self._label_map = label_map
+        self._held_out = held_out
+        self._temperature = temperature
+        self._released: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+
+    @property
+    def num_logits(self) -> int:
+        """Logits of one row: one for each sub-label."""
+        return self._layout.shapes[-1][0]
+
+    def receive_delivery(self, world: World, step: int, wait_s: float) -> list[str]:
+        """Take all segments as they are after ``step`` steps; return their tensor roots (hex).
+
+        Raises
+        ------
+        PeerError
+            A segment is not the ordered one, or does not come within ``wait_s`` seconds.
+        """
+        roots: list[str] = []
+        for number in range(1, len(self._layout.segments) + 1):
+            layers = self._layout.layers_of(self._model, number - 1)
+            content = world.receive_blob(
+                number,
+                kind=Kind.SEGMENT,
+                step=step,
+                # What the ordered segment can need at most: a trainer cannot fill the owner's
+                # memory.
+                limit_bytes=delivery_size_limit(layers),
+                deadline_s=wait_s,
+            )
+            accept_delivery(bytes(content), layers, number, self._folder)
+            # Of the bytes as they came, not of the file made from them: these are what was proved.
+            roots.append(digest_tensors(content).hex)
+        return roots
+
+    def score_held_out(self) -> CleanScores:
+        """Score the model on clean held-out rows."""
+        return evaluate_clean(
+            self._model,
+            self._held_out.clean_batches(),
+            self._label_map,
+            temperature=self._temperature,
+        )
+
+    def add_released_logits(self, logits: Tensor, classes: NDArray[np.int64]) -> None:
+        """Note what the last trainer answered to released validation rows.
+
+        ``logits`` float32 [rows, sub-labels]; ``classes`` int64 [rows], the true ones.
+        """
+        self._released.append((evaluate_logits(logits, self._label_map), classes))
+
+    def score_released(self) -> Score:
+        """Score the answers since the last call; NaN if there were none."""
+        released, self._released = self._released, []
+        if not released:
+            return Score(float("nan"), float("nan"), 0)
+        return evaluate_probabilities(
+            np.concatenate([part[0] for part in released]),
+            np.concatenate([part[1] for part in released]),
+        )
