@@ -19,7 +19,7 @@ from clicooper_hpc.commands.doctor import DOCTOR
 from clicooper_hpc.commands.init import INIT
 from clicooper_hpc.commands.inspect import INSPECT
 from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
-from clicooper_hpc.commands.plan_command import PLAN
+from clicooper_hpc.commands.plan import PLAN
 from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT

@@ -75,7 +75,7 @@ def diagnoses_as_json(findings: Sequence[Diagnosis], *, hosts: Sequence[str]) ->
     """Return the findings for scripts; ``hosts`` is the host name of every rank."""
     content = {
         "clicooper": __version__,
-        "diagnosis_exit_code": diagnosis_exit_code(findings),
+        "exit_code": diagnosis_exit_code(findings),
         "hosts": list(hosts),
         "findings": [asdict(finding) for finding in findings],
     }
