@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.ledger_writer import LedgerWriter
 from clicooper_hpc.provenance.envelope import (
     Envelope,
-    parse_envelope,
     require_envelope_signatures,
     sign_envelope,
 )
@@ -36,11 +34,10 @@ from clicooper_hpc.provenance.statements import (
     DeliveryStatement,
     Enrolment,
     Handoff,
-    Predicate,
     RunStatement,
     StageProof,
     Ticket,
-    parse_statement,
+    parse_signed_statement,
 )
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
@@ -53,8 +50,6 @@ from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
 __all__ = ["LogOperator", "LogOperatorSettings"]
-
-_P = TypeVar("_P", bound=Predicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +120,8 @@ class LogOperator:
         self._ledger.append_entry(run)
         for segment, content in enumerate((parts or [])[1:], start=1):
             where = f"enrolment of rank {segment}"
-            envelope, enrolment = self._signed(content, Enrolment, [segment], where)
+            key = self._key(segment)
+            envelope, enrolment = parse_signed_statement(content, Enrolment, key, where=where)
             # It names the very envelope: an enrolment cannot be taken into another run.
             if (enrolment.run_id, enrolment.segment, enrolment.run) != (
                 self._run.run_id,
@@ -263,13 +259,8 @@ class LogOperator:
             theirs = SignedCheckpoint.parse(content.decode("utf-8", "replace"), where=where)
             # Both signatures: the trainer cosigned the owner's checkpoint, not one of its own.
             theirs.verify({OWNER_NAME: self._settings.identity.public, name: key}, where=where)
-            if theirs.checkpoint != signed.checkpoint:
-                raise EvidenceError("is of another ledger", where=where)
             # One note with all signatures, as check 5 wants to find it.
-            signed = SignedCheckpoint(
-                signed.checkpoint,
-                (*signed.signatures, *(one for one in theirs.signatures if one[0] == name)),
-            )
+            signed = signed.with_signature_of(name, theirs, where=where)
         self._ledger.store_checkpoint(signed)
         self._log.close()
 
@@ -300,7 +291,8 @@ class LogOperator:
             where=str(EntryId("handoff", stage, segment - 1)),
         )
         content = received[segment - 1].proof.to_bytes()
-        _, proof = self._signed(content, StageProof, [segment], where)
+        key = self._key(segment)
+        _, proof = parse_signed_statement(content, StageProof, key, where=where)
         digest_of = self._ledger.ledger.digest_of
         ticket = self._ledger.read_entry(Ticket, EntryId("ticket", stage, segment))
         # The plan was signed before the stage; this was counted step by step as it ran.
@@ -326,7 +318,7 @@ class LogOperator:
                 stage,
                 segment,
                 weights=self._weights[segment - 1],
-                public_key=self._key(segment).raw,
+                public_key=key.raw,
             )
             if proof.mark.chain != chain.hex:
                 raise EvidenceError("its mark has another chain value", where=where)
@@ -342,13 +334,3 @@ class LogOperator:
 
     def _key(self, rank: int) -> PublicIdentity:
         return self._settings.trainers[rank - 1] if rank else self._settings.identity.public
-
-    def _signed(
-        self, content: bytes, kind: type[_P], ranks: Sequence[int], where: str
-    ) -> tuple[Envelope, _P]:
-        envelope = parse_envelope(content, where=where)
-        require_envelope_signatures(envelope, [self._key(rank) for rank in ranks], where=where)
-        statement = parse_statement(envelope.payload, where=where)
-        if not isinstance(statement, kind):
-            raise EvidenceError(f"is no {kind.kind} statement", where=where)
-        return envelope, statement

@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -24,6 +24,12 @@ from clicooper_hpc.provenance.canonical_json import (
     encode_canonical_json,
     parse_canonical_json,
 )
+from clicooper_hpc.provenance.envelope import (
+    Envelope,
+    parse_envelope,
+    require_envelope_signatures,
+)
+from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.statement_fields import (
     Count,
     DeliveredSegment,
@@ -59,6 +65,7 @@ __all__ = [
     "StatementKind",
     "Ticket",
     "TreeHead",
+    "parse_signed_statement",
     "parse_statement",
     "statement_environment_digest",
 ]
@@ -305,6 +312,28 @@ _KINDS: Final[Mapping[str, type[Predicate]]] = {
     kind.predicate_type(): kind
     for kind in (RunStatement, Enrolment, Ticket, Handoff, StageProof, DeliveryStatement)
 }
+
+
+_P = TypeVar("_P", bound=Predicate)
+
+
+def parse_signed_statement(
+    content: bytes, kind: type[_P], key: PublicIdentity, *, where: str
+) -> tuple[Envelope, _P]:
+    """Read an envelope that ``key`` alone must have signed, around a statement of ``kind``.
+
+    Raises
+    ------
+    EvidenceError
+        Another signer, another kind, or as `parse_envelope` and `parse_statement` say.
+    """
+    envelope = parse_envelope(content, where=where)
+    # Before the payload is looked at: what nobody signed for is nobody's mistake.
+    require_envelope_signatures(envelope, [key], where=where)
+    statement = parse_statement(envelope.payload, where=where)
+    if not isinstance(statement, kind):
+        raise EvidenceError(f"is no {kind.kind} statement", where=where)
+    return envelope, statement
 
 
 def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical_json import MAX_INTEGER
@@ -130,6 +130,19 @@ class SignedCheckpoint:
         signature = identity.sign(self.checkpoint.text().encode("ascii"))
         added = (name, checkpoint_key_hash(name, identity.public) + signature)
         return replace(self, signatures=(*self.signatures, added))
+
+    def with_signature_of(self, name: str, other: SignedCheckpoint, *, where: str) -> Self:
+        """Return this note with the signature that ``other``, a verified one, has under ``name``.
+
+        Raises
+        ------
+        EvidenceError
+            ``other`` is of another ledger or size.
+        """
+        if other.checkpoint != self.checkpoint:
+            raise EvidenceError("is of another ledger", where=where)
+        added = tuple(one for one in other.signatures if one[0] == name)
+        return replace(self, signatures=(*self.signatures, *added))
 
     def to_text(self) -> str:
         """Return the signed note."""

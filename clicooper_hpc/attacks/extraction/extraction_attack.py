@@ -30,8 +30,8 @@ from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcom
 from clicooper_hpc.attacks.toolbox.label_names import draw_labelled_samples, learn_label_names
 from clicooper_hpc.attacks.toolbox.shadow_data import shadow_inputs
 from clicooper_hpc.attacks.toolbox.surrogate_network import (
+    PositionMean,
     SegmentChain,
-    SpatialMean,
     SurrogateTraining,
     evaluate_network,
     fit_network,
@@ -172,9 +172,9 @@ def _stolen_with_head(
     body.eval()
     with torch.no_grad():
         # Asked of two rows, since the width behind foreign layers is nowhere written.
-        width = SpatialMean()(body(torch.from_numpy(np.ascontiguousarray(inputs[:2])))).shape[1]
+        width = PositionMean()(body(torch.from_numpy(np.ascontiguousarray(inputs[:2])))).shape[1]
     head = seed_network(seed, nn.Linear(int(width), count))
-    return SegmentChain([body, SpatialMean(), head])
+    return SegmentChain([body, PositionMean(), head])
 
 
 def _hard_labels(answers: NDArray[np.float64]) -> NDArray[np.float64]:

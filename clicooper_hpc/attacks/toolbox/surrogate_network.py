@@ -19,8 +19,8 @@ from torch.nn import functional
 from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 
 __all__ = [
+    "PositionMean",
     "SegmentChain",
-    "SpatialMean",
     "SurrogateTraining",
     "evaluate_network",
     "fit_network",
@@ -49,7 +49,7 @@ class SegmentChain(nn.Module):
         return rows
 
 
-class SpatialMean(nn.Module):
+class PositionMean(nn.Module):
     """Mean over all axes after the first of a row; vectors pass."""
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def row_network(shape: tuple[int, ...], outputs: int) -> nn.Module:
             nn.Conv2d(shape[0], 128, 3, stride=2 if min(shape[1:]) >= 8 else 1, padding=1),
             nn.GroupNorm(8, 128),
             nn.ReLU(),
-            SpatialMean(),
+            PositionMean(),
             nn.Linear(128, _HIDDEN),
             nn.ReLU(),
             nn.Linear(_HIDDEN, outputs),
