@@ -3,6 +3,7 @@
     python bench/structure.py                    # this checkout
     python bench/structure.py --beside ../before # another one in the column before it
     python bench/structure.py --list             # what stands behind each figure
+    python bench/structure.py --draw 20 --seed 1 # names to guess the file of, and the tree
 
 Read as text and as syntax trees; nothing of the package is imported or run.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import random
 import re
 import tokenize
 from collections import defaultdict
@@ -251,13 +253,45 @@ def measure(root: Path) -> dict[str, tuple[str, list[str]]]:
     }
 
 
+def draw_names(root: Path, count: int, seed: int, *, methods: bool) -> list[tuple[str, list[str]]]:
+    """Draw bare names of public functions (and ``methods``), each with the files that define it."""
+    homes: dict[str, set[str]] = defaultdict(set)
+    for module in read_modules(root).values():
+        for name, _ in functions_of(module):
+            is_function = "." not in name
+            bare = name.rsplit(".", 1)[-1]
+            if not bare.startswith("_") and (is_function or methods):
+                homes[bare].add(module.name)
+    names = random.Random(seed).sample(sorted(homes), count)
+    return [(name, sorted(homes[name])) for name in names]
+
+
+def print_draw(options: argparse.Namespace) -> None:
+    """Print the tree, the drawn names, and with ``--answers`` where they stand."""
+    drawn = draw_names(options.root, options.draw, options.seed, methods=options.methods)
+    if not options.answers:
+        for path in sorted((options.root / PACKAGE).rglob("*.py")):
+            if path.name != "__init__.py":
+                print(path.relative_to(options.root / PACKAGE))
+        print()
+    for number, (name, homes) in enumerate(drawn, start=1):
+        print(f"{number:2} {name}" + (f"  {' '.join(homes)}" if options.answers else ""))
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, or names to guess the file of."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1])
     parser.add_argument("--beside", type=Path, help="another checkout, shown first")
     parser.add_argument("--list", action="store_true", help="what stands behind each figure")
+    parser.add_argument("--draw", type=int, metavar="N", help="N function names and the tree")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--methods", action="store_true", help="draw names of methods too")
+    parser.add_argument("--answers", action="store_true", help="show the files of the drawn names")
     options = parser.parse_args()
+    if options.draw is not None:
+        print_draw(options)
+        return
     roots = [root for root in (options.beside, options.root) if root is not None]
     columns = [measure(root) for root in roots]
     for name in columns[-1]:
