@@ -76,7 +76,7 @@ class StageAuditor:
         self._model = build_network(self.job, contract)
         segments = self.view.run.segments
         self._layout = build_layout(self.job, self._model, contract, segments)
-        self.course = build_run_plan(self.job, contract, self._preparation.sub_labels, segments)
+        self.plan = build_run_plan(self.job, contract, self._preparation.sub_labels, segments)
         self._sent_rows_agree = False
         self._initial = [
             pack_safetensors(export_segment_state(runtime), {}) for runtime in self._runtimes()
@@ -125,7 +125,7 @@ class StageAuditor:
                 private=self.private,
                 every_steps=self.job.provenance.mark_every_steps,
             )
-        replay = replay_stage(runtimes, starts, self.course, steps, self._released_rows)
+        replay = replay_stage(runtimes, starts, self.plan, steps, self._released_rows)
         return StageAudit(replay, claim, starts)
 
     def _check_owner_files(self, stage: int, steps: Sequence[TrainStep]) -> None:
@@ -134,7 +134,7 @@ class StageAuditor:
         Rows that trainer 1 took from its cache are those of the first epoch: these must have the
         digests that both signed.
         """
-        order = next(islice(plan_stage_orders(self.course), stage, None))
+        order = next(islice(plan_stage_orders(self.plan), stage, None))
         if (order.digest.hex, order.samples) != self._proved.ordered_samples(stage):
             raise EvidenceError(
                 f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
@@ -146,7 +146,7 @@ class StageAuditor:
             return
         for first in range(self.view.run.stages):
             sent = [step for step in self._stage_steps(first) if step.from_owner]
-            digests = replayed_release_digests(self.course, sent, self._released_rows)
+            digests = replayed_release_digests(self.plan, sent, self._released_rows)
             if claimed_root(digests) != self._proved.release_root(first):
                 raise EvidenceError(
                     f"the owner's rows are not those it sent in stage {first}",
@@ -164,7 +164,7 @@ class StageAuditor:
 
     def _stage_steps(self, stage: int) -> list[TrainStep]:
         now, found = -1, []
-        for event in self.course.planned_events():
+        for event in self.plan.planned_events():
             now = event.stage if isinstance(event, StageStart) else now
             if now > stage:
                 break

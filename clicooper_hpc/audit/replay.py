@@ -55,7 +55,7 @@ class StageReplay:
 def replay_stage(
     runtimes: Sequence[SegmentRuntime],
     starts: Sequence[Mapping[str, Tensor]],
-    course: RunPlan,
+    plan: RunPlan,
     steps: Sequence[TrainStep],
     rows: ReleasedRows,
 ) -> StageReplay:
@@ -69,7 +69,7 @@ def replay_stage(
     starts
         State of each segment before the first step; names as in
         `clicooper_hpc.training.segment_state`.
-    course
+    plan
         Schedule, micro-batches and learning rates of the run.
     steps
         The training steps of the stage, in order.
@@ -85,9 +85,9 @@ def replay_stage(
     RunFolderError
         A start does not fit its segment.
     """
-    if not len(runtimes) == len(starts) == course.segments:
+    if not len(runtimes) == len(starts) == plan.segments:
         raise ValueError(
-            f"{len(runtimes)} runtimes and {len(starts)} starts for {course.segments} segments"
+            f"{len(runtimes)} runtimes and {len(starts)} starts for {plan.segments} segments"
         )
     for number, (runtime, start) in enumerate(zip(runtimes, starts, strict=True), start=1):
         # All of them before the first step: a state that does not fit ends the replay at once.
@@ -95,13 +95,13 @@ def replay_stage(
     threads = CooperativeThreads([f"segment {number}" for number in range(1, len(runtimes) + 1)])
     recorder = TraceRecorder()
     # Their channels of MPI, if they had any, are replaced.
-    _connect_replay(runtimes, course, threads, recorder)
+    _connect_replay(runtimes, plan, threads, recorder)
     losses: list[list[float | None]] = [[] for _ in runtimes]
 
     def segment_body(segment: int) -> Callable[[], None]:
         def body() -> None:
             for event in steps:
-                loss = _replay_step(runtimes[segment], course, segment, event, rows, recorder)
+                loss = _replay_step(runtimes[segment], plan, segment, event, rows, recorder)
                 losses[segment].append(loss)
 
         return body
@@ -116,13 +116,13 @@ def replay_stage(
 
 def _connect_replay(
     runtimes: Sequence[SegmentRuntime],
-    course: RunPlan,
+    plan: RunPlan,
     threads: CooperativeThreads,
     recorder: TraceRecorder,
 ) -> None:
     # As many as a run's receivers have: more would let segments run ahead as they never could.
-    slots = course.planned_slots()
-    backprop = course.coupling == "backprop"
+    slots = plan.planned_slots()
+    backprop = plan.coupling == "backprop"
 
     def channel(boundary: int, *, forward: bool) -> MemoryChannel | None:
         # Boundary 0 is the owner's: its rows come by call, not over a channel.
@@ -144,24 +144,24 @@ def _connect_replay(
 
 def _replay_step(
     runtime: SegmentRuntime,
-    course: RunPlan,
+    plan: RunPlan,
     segment: int,
     event: TrainStep,
     rows: ReleasedRows,
     recorder: TraceRecorder,
 ) -> float | None:
     """Run one step of one segment, as a trainer does."""
-    parts = course.planned_micro_batches(len(event.batch.sub_labels))
+    parts = plan.planned_micro_batches(len(event.batch.sub_labels))
     # torch's losses take class numbers as int64 only.
     labels = event.batch.sub_labels.astype(np.int64)
     device = runtime.segment.device
     report = runtime.train_step(
         event.step,
-        course.planned_lane(segment, len(parts)),
+        plan.planned_lane(segment, len(parts)),
         # Only segment 1 takes released rows; the others take what their neighbour sends.
         released=None if segment else replayed_step_input(event, parts, rows, recorder),
         targets=[torch.from_numpy(labels[part.start : part.stop]).to(device) for part in parts],
         batch_rows=len(labels),
-        learning_rate=course.planned_rate(event.step),
+        learning_rate=plan.planned_rate(event.step),
     )
     return report.loss if report.scored else None

@@ -49,7 +49,7 @@ def replayed_step_input(
 
 
 def replayed_release_digests(
-    course: RunPlan, steps: Sequence[TrainStep], rows: ReleasedRows
+    plan: RunPlan, steps: Sequence[TrainStep], rows: ReleasedRows
 ) -> tuple[bytes, ...]:
     """Return the digests (32 bytes each) of the owner's messages in ``steps``, in order.
 
@@ -67,7 +67,5 @@ def replayed_release_digests(
         )
         for event in steps
         if event.from_owner
-        for micro_batch, part in enumerate(
-            course.planned_micro_batches(len(event.batch.sub_labels))
-        )
+        for micro_batch, part in enumerate(plan.planned_micro_batches(len(event.batch.sub_labels)))
     )

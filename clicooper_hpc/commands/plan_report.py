@@ -77,27 +77,27 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         row = measured_layout_costs(model, shape, rows=rows, device=device)
         costs = np.tile(row, (segments, 1))
     layout = build_layout(job, model, contract, segments, costs)
-    course = build_run_plan(job, contract, names, segments)
+    run_plan = build_run_plan(job, contract, names, segments)
     # As the run does before anything leaves: what it would refuse, plan refuses.
-    check_run_plan(job, course, layout, contract)
+    check_run_plan(job, run_plan, layout, contract)
     used = costs if costs is not None else counted_layout_costs(model, shape, segments)
-    simulation = _simulate(course, layout, used)
+    simulation = _simulate(run_plan, layout, used)
     return "\n".join(
         [
             f"job {job.digest().hex[:16]}: {ranks} ranks, 1 owner and {segments} trainers, "
-            f"coupling {job.pipeline.coupling}, schedule {course.schedule_name}",
+            f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
             f"data {job.data.path}: {contract.samples} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
-            f"{course.total_steps} steps of {job.training.batch_size} rows "
+            f"{run_plan.total_steps} steps of {job.training.batch_size} rows "
             f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
             "",
-            *_segments(job, course, layout, model, used),
+            *_segments(job, run_plan, layout, model, used),
             "",
-            f"one step, {course.micro_batches} micro-batches, simulated: bubble "
-            f"{100 * simulation.bubble:.1f} %, no deadlock with {course.planned_slots()} slots per "
-            "channel",
+            f"one step, {run_plan.micro_batches} micro-batches, simulated: bubble "
+            f"{100 * simulation.bubble:.1f} %, no deadlock with {run_plan.planned_slots()} slots "
+            "per channel",
             render_schedule_grid(simulation),
             "",
             *_privacy(job, shape, non_negative=non_negative, classes=classes),
@@ -118,7 +118,7 @@ def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArr
     return (left * expansion + rng.integers(0, expansion, len(left))).astype(np.int32)
 
 
-def _simulate(course: RunPlan, layout: Layout, costs: np.ndarray) -> Simulation:
+def _simulate(run_plan: RunPlan, layout: Layout, costs: np.ndarray) -> Simulation:
     forward = [
         float(costs[index, span.start : span.stop].sum())
         for index, span in enumerate(layout.segments)
@@ -126,35 +126,35 @@ def _simulate(course: RunPlan, layout: Layout, costs: np.ndarray) -> Simulation:
     # Relative to the slowest segment: the bubble depends on ratios only.
     unit = max(forward) or 1.0
     forward = [cost / unit for cost in forward]
-    schedule = make_schedule(course.schedule_name, course.segments, course.micro_batches)
+    schedule = make_schedule(run_plan.schedule_name, run_plan.segments, run_plan.micro_batches)
     return simulate(
         schedule,
-        coupling=course.coupling,
+        coupling=run_plan.coupling,
         forward_cost=forward,
         backward_cost=[_BACKWARD * cost for cost in forward],
         # With as many as the run opens, so that a schedule that would deadlock shows here.
-        slots=course.planned_slots(),
+        slots=run_plan.planned_slots(),
     )
 
 
 def _segments(
-    job: Job, course: RunPlan, layout: Layout, model: nn.Sequential, costs: np.ndarray
+    job: Job, run_plan: RunPlan, layout: Layout, model: nn.Sequential, costs: np.ndarray
 ) -> list[str]:
     """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
-    plan = build_channel_plan(job, course, _contract_of(layout))
+    plan = build_channel_plan(job, run_plan, _contract_of(layout))
     memory = layout_memory(model, layout.shapes, job.training.batch_size)
     total = float(costs[0].sum()) or 1.0
     lines = ["rank  layers      work  parameters      memory  sends per step"]
-    released = plan.payload_bytes(layout.shapes[0], plan.average_rows) * course.micro_batches
+    released = plan.payload_bytes(layout.shapes[0], plan.average_rows) * run_plan.micro_batches
     lines.append(
         f"   0  front          -           -           -  {released / _MIB:.2f} MiB released"
     )
     for index, span in enumerate(layout.segments):
-        last = index == course.segments - 1
-        out = 0 if last else plan.payload_bytes(layout.output_shape(index)) * course.micro_batches
+        last = index == run_plan.segments - 1
+        out = 0 if last else plan.payload_bytes(layout.output_shape(index)) * run_plan.micro_batches
         back = (
-            plan.payload_bytes(layout.input_shape(index)) * course.micro_batches
-            if index and course.coupling == "backprop"
+            plan.payload_bytes(layout.input_shape(index)) * run_plan.micro_batches
+            if index and run_plan.coupling == "backprop"
             else 0
         )
         layers = list(model)[span.start : span.stop]

@@ -66,7 +66,7 @@ class Case:
     def rows(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(_released(self.shape)[ids])
 
-    def course(self) -> RunPlan:
+    def plan(self) -> RunPlan:
         return RunPlan(
             seed=SEED,
             epochs=self.epochs,
@@ -84,7 +84,7 @@ class Case:
         )
 
     def steps(self) -> list[TrainStep]:
-        return [e for e in self.course().planned_events() if isinstance(e, TrainStep)]
+        return [e for e in self.plan().planned_events() if isinstance(e, TrainStep)]
 
     def parts(self) -> list[tuple[nn.Sequential, nn.Module | None, int]]:
         """Fresh (layers, local head, number of the first layer) of each segment."""
@@ -153,7 +153,7 @@ def train(
     runtimes = case.runtimes(kinds)
     if starts is None:
         starts = [export_segment_state(runtime) for runtime in runtimes]
-    return replay_stage(runtimes, starts, case.course(), steps, case.rows)
+    return replay_stage(runtimes, starts, case.plan(), steps, case.rows)
 
 
 class Plain:
@@ -170,14 +170,14 @@ class Plain:
         self.losses: list[float] = []
 
     def train(self, steps: Sequence[TrainStep]) -> None:
-        course = self.case.course()
+        plan = self.case.plan()
         for event in steps:
             loss_sum = 0.0
             for optimizer in self.optimizers:
                 if optimizer is not None:
                     optimizer.zero_grad(set_to_none=True)
             labels = torch.from_numpy(event.batch.sub_labels.astype(np.int64))
-            for micro_batch, part in enumerate(course.planned_micro_batches(len(labels))):
+            for micro_batch, part in enumerate(plan.planned_micro_batches(len(labels))):
                 ids = event.batch.ids[part.start : part.stop]
                 x = average_batch_groups(self.case.rows(ids.reshape(-1)), len(ids))
                 targets = labels[part.start : part.stop]
@@ -192,7 +192,7 @@ class Plain:
                         loss.backward()  # type: ignore[no-untyped-call]
                         x = x.detach()
                         loss_sum += loss.item() if last else 0.0
-            self._update(course.planned_rate(event.step))
+            self._update(plan.planned_rate(event.step))
             self.losses.append(loss_sum)
 
     def _forward(

@@ -92,7 +92,7 @@ def test_every_message_of_a_step_is_there_once() -> None:
     case = Case()
     trace = replay(case).trace
     steps, batches = case.steps(), 5
-    per_step = [len(case.course().planned_micro_batches(len(e.batch.sub_labels))) for e in steps]
+    per_step = [len(case.plan().planned_micro_batches(len(e.batch.sub_labels))) for e in steps]
     assert max(per_step) == batches
     assert min(per_step) < batches  # the short last batch
     forward = trace.messages_of(Stream(1, "forward"))
@@ -113,13 +113,11 @@ def test_every_message_of_a_step_is_there_once() -> None:
 def test_the_owners_messages_are_recorded_where_there_were_some() -> None:
     for cached, wanted in ((True, 1), (False, 3)):
         case = Case(cached=cached, average_rows=3)
-        course, steps = case.course(), case.steps()
+        plan, steps = case.plan(), case.steps()
         releases = replay(case).trace.messages_of(Stream(0, "forward"))
-        assert {m.step // course.steps_per_epoch for m in releases} == set(range(wanted))
-        assert tuple(m.digest for m in releases) == replayed_release_digests(
-            course, steps, case.rows
-        )
-    event, part = steps[0], course.planned_micro_batches(len(steps[0].batch.sub_labels))[0]
+        assert {m.step // plan.steps_per_epoch for m in releases} == set(range(wanted))
+        assert tuple(m.digest for m in releases) == replayed_release_digests(plan, steps, case.rows)
+    event, part = steps[0], plan.planned_micro_batches(len(steps[0].batch.sub_labels))[0]
     raw = case.rows(event.batch.ids[: part.stop].reshape(-1))
     header = Header(Kind.RELEASE, DType.FLOAT32, tuple(raw.shape), 0, 0)
     assert releases[0].digest == message_digest(pack_header(header) + raw.numpy().tobytes())
@@ -138,7 +136,7 @@ def test_after_update_is_part_of_the_replay() -> None:
     runtimes = case.runtimes()
     runtimes[1].after_update = embed
     starts = [export_segment_state(runtime) for runtime in runtimes]
-    marked = replay_stage(runtimes, starts, case.course(), case.steps(), case.rows)
+    marked = replay_stage(runtimes, starts, case.plan(), case.steps(), case.rows)
     plain = replay(case)
     assert seen == [event.step for event in case.steps()]
     assert not same(marked.states[1], plain.states[1])

@@ -102,12 +102,12 @@ class Recorded:
                     rows = np.frombuffer(payload, dtype=np.float32).reshape(header.shape)
                     self._sent[header.step, header.micro_batch] = torch.from_numpy(rows.copy())
         self.contract = Contract((12,), 150, 20, 20)
-        self.course: RunPlan = build_run_plan(self.job, self.contract, self.labels, self.segments)
-        self.steps = [e for e in self.course.planned_events() if isinstance(e, TrainStep)]
+        self.plan: RunPlan = build_run_plan(self.job, self.contract, self.labels, self.segments)
+        self.steps = [e for e in self.plan.planned_events() if isinstance(e, TrainStep)]
         self._rows: dict[int, Tensor] = {}
         for event in self.steps:
             for micro_batch, part in enumerate(
-                self.course.planned_micro_batches(len(event.batch.sub_labels))
+                self.plan.planned_micro_batches(len(event.batch.sub_labels))
             ):
                 if (event.step, micro_batch) in self._sent:
                     ids = event.batch.ids[part.start : part.stop].reshape(-1).tolist()
@@ -146,7 +146,7 @@ def replay_in_stages(recorded: Recorded, stages: int) -> list[tuple[list[TrainSt
     found = []
     for first, last in pairwise(plan_stage_bounds(len(recorded.steps), stages)):
         steps = recorded.steps[first:last]
-        result = replay_stage(recorded.runtimes(), states, recorded.course, steps, recorded.rows)
+        result = replay_stage(recorded.runtimes(), states, recorded.plan, steps, recorded.rows)
         found.append((steps, result))
         states = [*result.states]
     return found
@@ -171,7 +171,7 @@ def test_a_run_on_real_ranks_replays_to_the_bit(
         verdict = exact_verdict(result, claim)
         assert verdict.outcome is StageOutcome.EXACT, verdict.lines()
         releases = recorded.digests(steps).get(Stream(0, "forward"), [])
-        assert [*replayed_release_digests(recorded.course, steps, recorded.rows)] == releases
+        assert [*replayed_release_digests(recorded.plan, steps, recorded.rows)] == releases
     total = sum(len(result.trace.sent) for _, result in stages)
     assert total == sum(len(digests) for digests in recorded.digests(recorded.steps).values())
     weights = [

@@ -192,7 +192,7 @@ def test_segments_run_no_farther_apart_than_in_the_run() -> None:
         taken[message.stream] = message.index
         if {Stream(1, "forward"), Stream(2, "forward")} <= taken.keys():
             ahead = max(ahead, taken[Stream(1, "forward")] - taken[Stream(2, "forward")])
-    assert 0 < ahead <= case.course().planned_slots()
+    assert 0 < ahead <= case.plan().planned_slots()
 
 
 class Silent(SegmentRuntime):
@@ -228,4 +228,4 @@ def test_a_state_that_does_not_fit_names_its_segment() -> None:
     with pytest.raises(RunFolderError, match="state of segment 2 before the stage"):
         train(case, case.steps(), starts)
     with pytest.raises(ValueError, match="2 starts for 3 segments"):
-        replay_stage(case.runtimes(), starts[:2], case.course(), case.steps(), case.rows)
+        replay_stage(case.runtimes(), starts[:2], case.plan(), case.steps(), case.rows)

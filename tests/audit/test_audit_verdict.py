@@ -174,8 +174,8 @@ def test_other_rows_than_those_sent_accuse_no_trainer() -> None:
     assert verdict.faults[0].message.kind is Kind.RELEASE
     assert "rows given to this audit" in verdict.lines()[1]
     sent = [message.digest for message in recorded.trace.messages_of(Stream(0, "forward"))]
-    assert [*replayed_release_digests(case.course(), case.steps(), case.rows)] == sent
-    assert [*replayed_release_digests(case.course(), case.steps(), other.rows)] != sent
+    assert [*replayed_release_digests(case.plan(), case.steps(), case.rows)] == sent
+    assert [*replayed_release_digests(case.plan(), case.steps(), other.rows)] != sent
 
 
 def test_a_claim_with_gaps_is_refused() -> None:
