@@ -254,7 +254,7 @@ def measure(root: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def draw_names(root: Path, count: int, seed: int, *, methods: bool) -> list[tuple[str, list[str]]]:
-    """Draw bare names of public functions (and ``methods``), each with the files that define it."""
+    """Draw bare names of public functions (and ``methods``), each with where it is defined."""
     homes: dict[str, set[str]] = defaultdict(set)
     for module in read_modules(root).values():
         for name, _ in functions_of(module):
