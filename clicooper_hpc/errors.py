@@ -23,7 +23,7 @@ __all__ = [
 
 
 class ExitCode(IntEnum):
-    """Exit status of every verb."""
+    """Exit status of every command."""
 
     # 1 is also what Python exits with after an exception: a bug, not a finding.
     DONE = 0

@@ -34,7 +34,7 @@ __all__ = ["StageReplay", "replay_stage"]
 
 @dataclass(frozen=True, slots=True)
 class StageReplay:
-    """A stage as it should have gone.
+    """What training a stage gives when it is done as the job says.
 
     Attributes
     ----------

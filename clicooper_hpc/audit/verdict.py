@@ -78,7 +78,7 @@ class StageVerdict:
 
 
 def exact_verdict(replay: StageReplay, claim: StageClaim) -> StageVerdict:
-    """Compare to the bit. Only fair under the conditions of the run (`audit.conditions`).
+    """Compare to the bit. Only fair where `StageAuditor.other_conditions` finds none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Options of `clicooper attack`; no logic."""
+"""`clicooper attack`: its options and the call; alone or on every rank of an MPI job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ATTACK", "add_attack_options", "attack"]
 
 
 def add_attack_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the verb."""
+    """Add the options of `clicooper attack`."""
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these attacks")
     parser.add_argument(
@@ -48,7 +48,7 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def attack(arguments: argparse.Namespace) -> int:
-    """Run the verb."""
+    """Run `clicooper attack`; return its exit code."""
     from clicooper_hpc.attacks.harness.attack_options import AttackOptions
     from clicooper_hpc.attacks.harness.attack_run import attack_run, list_attacks
     from clicooper_hpc.attacks.harness.attack_tasks import TaskShare, parse_task_share

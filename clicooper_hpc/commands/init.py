@@ -40,7 +40,7 @@ def write_init_files(folder: Path) -> list[Path]:
     ):
         script = script.replace(stored, here)
     texts = {folder / "job.toml": reference_job(), folder / "job.sbatch": script}
-    # All are looked at before the first is written: no half of a start beside an old file.
+    # All are looked at before the first is written: never a new file beside an old one.
     for path in texts:
         if path.exists():
             raise UsageError("already exists", where=str(path), remedy="Choose another folder")

@@ -104,7 +104,7 @@ class TrainingSection(Section):
     """Averaging coefficients of AdamW."""
 
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """RunPlan of the learning rate after the warm-up."""
+    """Course of the learning rate after the warm-up."""
 
     warmup_steps: int = Field(default=0, ge=0)
     """Steps in which the learning rate rises linearly from zero."""

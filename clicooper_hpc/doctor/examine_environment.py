@@ -38,7 +38,7 @@ _WIDTH = 100  # where the output goes through a launcher, whose pipe has none
 
 
 def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool = False) -> int:
-    """Examine the environment of every rank; rank 0 tells. Exit code 5 if a rank is unfit.
+    """Examine the environment of every rank; rank 0 reports. Exit code 5 if a rank is unfit.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
                 merge_diagnoses(_judge_facts([facts]), 1), [socket.gethostname()], say, json
             )
         elif world is not None:
-            # Rank 0 knows the same and tells it; a bad exit here could end it before it has.
+            # Rank 0 knows the same and reports it; a bad exit here could end it before it has.
             return ExitCode.DONE
         else:  # perhaps on this host only
             _write_error(f"rank {launcher.rank}: {error.line()}")

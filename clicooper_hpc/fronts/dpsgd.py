@@ -261,7 +261,7 @@ def train_dpsgd_front(
     # The number of samples is public, and with it the sampling rate.
     rate = settings.batch_rows / rows
     steps = max(1, round(settings.epochs / rate))
-    # Starting weights come from the seed; whoever uses torch beside us keeps the stream he had.
+    # Starting weights come from the seed; torch's generator is left as it was found.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_layers(layers)

@@ -94,7 +94,7 @@ def build_model(
             remedy=f"Nearest: {nearest_option(name, list(MODEL_NAMES))!r}. There are: "
             f"{', '.join(MODEL_NAMES)}, or your own as 'module:function'.",
         )
-    # On the meta device construction draws no random numbers; initialise then sets every weight.
+    # On the meta device construction draws no random numbers; all weights are set below.
     with torch.device("meta"):
         model = network.build(input_shape, outputs, options)
     # On the CPU on every rank: weights do not depend on what devices a node has.

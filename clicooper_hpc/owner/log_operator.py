@@ -98,7 +98,7 @@ class LogOperator:
         self._weights = list(settings.run.initial_weights)
         # What stage 0 starts with is each trainer's word; only the audit knows better.
         self._optimizers: list[str | None] = [None] * len(self._weights)
-        #: Samples used so far in the stage that goes on.
+        #: Samples used so far in the stage under way.
         self._samples = 0
 
     def begin(self, point: RestartPoint) -> None:

@@ -1,4 +1,4 @@
-"""The owner's role in a run: release rows, hear reports, take deliveries, evaluate."""
+"""The owner's role in a run: release rows, receive reports and deliveries, evaluate."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class Owner:
         Stopped or None
             Of a run that was asked to stop; None at its end.
         """
-        # The ledger first: a run statement or a snapshot that trainers refuse must end the run
-        # before a row leaves.
+        # The ledger first: a run statement, or at a restart a ledger, that trainers refuse must end
+        # the run before a row leaves.
         if self._log_operator is not None:
             self._log_operator.begin(point)
         self._restore_owner(point)

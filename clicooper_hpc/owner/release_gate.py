@@ -1,8 +1,8 @@
-"""The release gate: computes, charges, checks and hands out everything that leaves about a sample.
+"""The release gate: charges, computes, checks and hands out everything that leaves about a sample.
 
-A row passes in this order: clean row, front, clip, noise and rounding (`ReleaseGate.released`);
-then the charge, which is stored; then the comparison with its receipt; then it is handed out
-(`ReleaseGate.release`). tests/owner/test_one_release_path.py holds that there is no second way.
+`ReleaseGate.release` in its order: the charge of the whole split, stored in the privacy ledger; the
+row by front, clip, noise and rounding (`ReleaseGate.released`); the comparison with its receipt;
+then it is handed out. tests/owner/test_one_release_path.py holds that there is no second way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ReleasedSplit:
 
 
 class ReleaseGate:
-    """Hands out released rows and sub-labels after the ledger has agreed: a privacy filter.
+    """Hands out released rows and sub-labels once the privacy ledger agrees: a privacy filter.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ReleaseGate:
     splits
         What may leave, by split: ``"train"`` and, if asked for, ``"validation"``.
     costs
-        What leaving costs; the ledger was asked for all of it before the gate was made.
+        What leaving costs; the budget was checked for all of it before the gate was made.
     ledger
         The run's privacy ledger as it stands; entries of what leaves are added here.
     secrets

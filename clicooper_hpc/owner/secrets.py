@@ -39,7 +39,7 @@ def missing_owner_secrets(private: Path, *more: str) -> list[str]:
 
 
 def require_owner_secrets(private: Path, doing: str, *more: str) -> None:
-    """Raise `RunFolderError` unless the secrets and ``more`` are there; ``doing``: the verb."""
+    """Raise `RunFolderError` unless the secrets and ``more`` are there; ``doing``: the command."""
     missing = missing_owner_secrets(private, *more)
     if missing:
         raise RunFolderError(

@@ -89,8 +89,7 @@ class ReleaseReceipts:
         hashes = self._hash(self._in_range(ids), rows, sub_labels)
         seen = self._known[ids]
         changed = seen & np.any(hashes != self._hashes[ids], axis=1)
-        # The same sample twice in one batch must agree with itself, too.
-        # The same id may stand twice in one batch, before it is known.
+        # An id may stand twice in one batch before it is known: then both rows must be equal.
         _, first, place = np.unique(ids, return_index=True, return_inverse=True)
         changed |= np.any(hashes != hashes[first[place]], axis=1)
         if changed.any():

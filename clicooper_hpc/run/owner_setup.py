@@ -58,7 +58,7 @@ class OwnerSetup:
         return self._preparation.contract
 
     def authorised_sub_labels(self) -> bytes:
-        """Return the sub-labels of all training samples, once the ledger has agreed."""
+        """Return the sub-labels of all training samples, once the privacy ledger has agreed."""
         return self._preparation.gate.release_sub_labels().tobytes()
 
     def check_owner_promise(self, run: Run) -> None:

@@ -247,7 +247,7 @@ def _share_run_id(world: World, job: Job) -> str:
 def _share_sub_labels(
     world: World, job: Job, contract: Contract, owner: OwnerSetup | None
 ) -> NDArray[np.int32]:
-    """Give all ranks the sub-label of every training sample; the ledger is asked first."""
+    """Give all ranks the sub-label of every training sample; charged in the privacy ledger."""
     payload = None
     if owner is not None:
         payload = owner.authorised_sub_labels()

@@ -1,4 +1,4 @@
-"""`Link`: a communicator, a peer and a tag; the only place that calls MPI to send and receive."""
+"""`Link`: a communicator, a peer and a tag; every message of a run is handed to MPI here."""
 
 from __future__ import annotations
 

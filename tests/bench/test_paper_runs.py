@@ -100,7 +100,7 @@ def test_findings_of_some_attacks_are_not_taken_for_those_of_all(
 
     def found(names: str, only: tuple[str, ...]) -> bool:
         record = SimpleNamespace(attributes={**about, "attacks": names})
-        monkeypatch.setattr(paper_runs, "read_record", lambda _: record)
+        monkeypatch.setattr(paper_runs, "read_attack_record", lambda _: record)
         monkeypatch.setattr(paper_runs, "open_run", lambda _: SimpleNamespace(attrs=about))
         return is_attacked(Attacking(("outsider",), None, only), tmp_path)
 

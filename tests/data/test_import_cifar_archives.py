@@ -19,9 +19,9 @@ from data_builders import (
 )
 
 from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.data.importers import import_dataset as import_module
 from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, CifarLayout
 from clicooper_hpc.data.importers.import_dataset import import_dataset
-from clicooper_hpc.data.importers.import_dataset import import_dataset as import_module
 
 LAYOUTS = {"cifar10": small(CIFAR10), "cifar100": small(CIFAR100)}
 ENTRY = {"cifar10": 3073, "cifar100": 3074}

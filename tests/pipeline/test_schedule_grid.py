@@ -1,6 +1,7 @@
 """The drawn grid against golden files.
 
-After a wanted change of the drawing, ``python tests/pipeline/test_grid.py`` writes the files anew.
+After a wanted change of the drawing, ``python tests/pipeline/test_schedule_grid.py`` writes the
+files anew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A4: model completion (Fu et al., USENIX Security 2022): own segments and few labels.
+"""Model completion (Fu et al., USENIX Security 2022): own segments and few labels.
 
 The attacker puts a small head on what its trained segments make of inputs, fits it to k labelled
 samples a class, and lets it improve on its unlabelled rows. Against label expansion it also pools:

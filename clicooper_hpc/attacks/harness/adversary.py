@@ -161,9 +161,9 @@ class GroundTruth:
     Parameters
     ----------
     train
-        The owner's training samples, by the ids of `View.groups`.
+        The owner's training samples, by the ids of `AdversaryView.groups`.
     test
-        Held-out samples, neither trained on nor part of `Aux.same`.
+        Held-out samples, neither trained on nor part of `AuxiliaryData.same`.
     classes
         Number K of classes.
     class_of_sub_label

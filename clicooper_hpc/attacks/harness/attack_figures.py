@@ -107,7 +107,7 @@ def draw_grouping_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     Parameters
     ----------
     arrays
-        `Outcome.arrays` of the merge attack: ``"groups: VARIANT"`` and ``"classes"`` int64
+        `AttackOutcome.arrays` of the merge attack: ``"groups: VARIANT"`` and ``"classes"`` int64
         [gamma K], ``"seen"`` bool [gamma K]; where there is ``"confusion"`` float [gamma K,
         gamma K], it is drawn too, in the order of the true classes.
     path, title
@@ -158,7 +158,7 @@ def draw_roc_figure(arrays: Arrays, path: Path, *, title: str) -> None:
     Parameters
     ----------
     arrays
-        `Outcome.arrays` of the membership attack: ``"roc VARIANT"`` and, under a guarantee,
+        `AttackOutcome.arrays` of the membership attack: ``"roc VARIANT"`` and, under a guarantee,
         ``"bound"``, float64 [2, points]: false- and true-positive rates.
     path, title
         Of the figure.

@@ -204,7 +204,7 @@ def _attack_tasks_of(
 def _finish_attacks(
     plan: _AttackPlan, options: AttackOptions, records: Sequence[AttackRecord]
 ) -> tuple[str, ExitCode]:
-    """Put the ranks' parts together, store and tell them."""
+    """Put the ranks' parts together and store them; return report and exit code."""
     whole = AttackRecord(
         plan.about,
         [row for record in records for row in record.findings],

@@ -127,7 +127,7 @@ class RecordedRun:
             sub_labels=preparation.sub_labels[groups[:, 0]],
             groups=groups,
             sub_label_count=preparation.label_map.num_sub_labels,
-            # Copies: an attack that forgets itself must not change the network it is scored by.
+            # Copies: an attack that trains them must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
             mechanism=public_mechanism(self.job, preparation.front, preparation.spec),
             front=front,

@@ -1,4 +1,4 @@
-"""A1: clustering of single rows into classes (Liu et al., arXiv 2203.05222)."""
+"""Clustering of single rows into classes (Liu et al., arXiv 2203.05222)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A2: grouping sub-labels into classes, by every way of `labels_variants`, and its scores."""
+"""Grouping of sub-labels into classes, by every way of `merge_variants`, and its scores."""
 
 from __future__ import annotations
 

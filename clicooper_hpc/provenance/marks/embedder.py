@@ -128,7 +128,7 @@ class Embedder:
 
 
 def _channel_sizes(tensor: Tensor) -> Tensor:
-    """`columns.channel_sizes` on the tensor's device: float64 [channels]."""
+    """`columns.odd_column_sizes` on the tensor's device: float64 [channels]."""
     clean = tensor[:, 1::2]
     axes = tuple(range(1, clean.ndim))
     norms: Tensor = torch.linalg.vector_norm(clean, dim=axes, dtype=torch.float64)
