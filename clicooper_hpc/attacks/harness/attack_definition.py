@@ -25,7 +25,7 @@ class AttackResult:
     Parameters
     ----------
     attack, variant
-        Name of the attack (as in the registry), and how it was done.
+        Name of the attack (as in the suite), and how it was done.
     party
         Name of the attacker's `Adversary`.
     metric, kind
