@@ -16,7 +16,7 @@ from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["FinalScores", "keep_final_scores"]
 
-# Private until the run is complete; the name is that of all runs so far.
+# Private until the run is complete. A restart looks for this name in the folder of any run.
 _FILE = "ending.json"
 
 

@@ -1,7 +1,8 @@
 """The index ``run.h5``, the file users open: what ran where, and links to every rank's tables.
 
-It is written twice, each time aside and renamed: at the start (`create_index`), and at the end
-with the results (`finish_index`), where the mark of a complete run is the very last thing written.
+It is written whole, aside and renamed: at the start (`create_index`), at a restart with its number
+(`note_index_restart`), and at the end with the results (`finish_index`); the status "complete" is
+the very last thing written.
 """
 
 from __future__ import annotations

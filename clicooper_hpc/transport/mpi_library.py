@@ -1,6 +1,6 @@
 """Load the MPI library, start it, and find out whether it belongs to the launcher.
 
-Importing this module starts nothing: verbs that need no MPI work without one.
+Importing this module starts nothing: commands that need no MPI work without one.
 """
 
 from __future__ import annotations
