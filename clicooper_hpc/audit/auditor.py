@@ -19,8 +19,8 @@ from clicooper_hpc.audit.replayed_release import replayed_release_digests
 from clicooper_hpc.audit.stage_claim import StageClaim, claimed_root
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import require_owner_secrets
-from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
 from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime

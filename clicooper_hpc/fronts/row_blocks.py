@@ -5,7 +5,7 @@ evaluated among 10 rows and among 100 may differ in its last bits; through the r
 that is a row that depends on its neighbours, which breaks the row-wise privacy proof. Here every
 kernel sees one shape only: a block of ``block_rows`` rows, filled up with zeros. What is left is
 that a kernel might treat the first row of a block differently from the last;
-`check_row_independence` looks for exactly that, and where it finds it a front runs one row a call.
+`is_row_independent` looks for exactly that, and where it finds it a front runs one row a call.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from clicooper_hpc.fronts.operations import Operation, trace_operation_shapes
 from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
 __all__ = [
-    "check_row_independence",
     "evaluate_row_blocks",
+    "is_row_independent",
     "probe_rows",
     "safe_row_block",
 ]
@@ -85,7 +85,7 @@ def probe_rows(input_shape: tuple[int, ...], rows: int) -> NDArray[np.float32]:
     return probe[:rows]
 
 
-def check_row_independence(function: Block, probe: Tensor) -> bool:
+def is_row_independent(function: Block, probe: Tensor) -> bool:
     """Whether ``function`` gives every probe row the same bits wherever it stands.
 
     The block is evaluated in its own order, rotated, reversed, permuted, and with single rows
@@ -120,7 +120,7 @@ def safe_row_block(
         raise ValueError("block_rows must be at least 1")
     probe = torch.from_numpy(probe_rows(input_shape, block_rows))
     # Looked for on this machine: whether place matters is the kernel's affair.
-    if block_rows == 1 or check_row_independence(lambda block: _apply(operations, block), probe):
+    if block_rows == 1 or is_row_independent(lambda block: _apply(operations, block), probe):
         return block_rows
     _log.warning(
         "a row's last bits depend on its place among %d rows on this machine: "

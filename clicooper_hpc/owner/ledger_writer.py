@@ -132,11 +132,11 @@ class LedgerWriter:
         self._writer.sync()
         return signed, LedgerUpdate(entries, (signed.to_text(),))
 
-    def resume(self, entries: Sequence[bytes], noted: int) -> LedgerUpdate:
+    def resume(self, entries: Sequence[bytes], stored_checkpoints: int) -> LedgerUpdate:
         """Restart behind the ``entries`` that were kept; return the whole ledger to send to all.
 
-        They and the first ``noted`` signed checkpoints are stored already; what is missing behind
-        them, and was sent to nobody, is made now.
+        They and the first ``stored_checkpoints`` signed checkpoints are stored already; what is
+        missing behind them, and was sent to nobody, is made now.
         """
         signed: list[SignedCheckpoint] = []
         sizes = self.order.checkpoint_sizes()
@@ -145,7 +145,7 @@ class LedgerWriter:
             if self.ledger.size in sizes:
                 # Ed25519 is deterministic: what is signed again here is what was signed before.
                 signed.append(self.sign_checkpoint())
-        for checkpoint in signed[noted:]:
+        for checkpoint in signed[stored_checkpoints:]:
             if checkpoint.checkpoint.size < self.order.size:  # the last one waits for its cosigners
                 self.store_checkpoint(checkpoint)
         stage = self.proved

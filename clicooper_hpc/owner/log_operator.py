@@ -139,7 +139,7 @@ class LogOperator:
 
     def _restore_ledger(self, point: RestartPoint) -> None:
         """Take over the entries that stand, and show all of them to every trainer."""
-        update = self._ledger.resume(point.ledger_entries, point.noted)
+        update = self._ledger.resume(point.ledger_entries, point.stored_checkpoints)
         if stage := self._ledger.proved:
             proofs = [
                 self._ledger.read_entry(StageProof, EntryId("stage", stage - 1, segment))

@@ -1,8 +1,9 @@
 """The release gate: charges, computes, checks and hands out everything that leaves about a sample.
 
 `ReleaseGate.release` in its order: the charge of the whole split, stored in the privacy ledger; the
-row by front, clip, noise and rounding (`ReleaseGate.released`); the comparison with its receipt;
-then it is handed out. tests/owner/test_one_release_path.py holds that there is no second way.
+row by front, clip, noise and rounding (`ReleaseGate.compute_released_rows`); the comparison with
+its receipt; then it is handed out. tests/owner/test_one_release_path.py holds that there is no
+second way.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ReleaseGate:
         self._sub_labels: NDArray[np.int32] | None = None
         self._tabled = {name: np.zeros(len(one.split), np.bool_) for name, one in splits.items()}
 
-    def released(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def compute_released_rows(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Compute released rows, float32 [n, *front.output_shape], without handing them out.
 
         For the owner's own use, such as naming the samples: nothing is charged or noted.
@@ -97,7 +98,7 @@ class ReleaseGate:
         # Only training samples have sub-labels, and their receipts hold both.
         labels = self._named() if split == "train" else None
         self._charge(self._costs.rows[split])
-        rows = self.released(split, ids)
+        rows = self.compute_released_rows(split, ids)
         # Receipts come last: what they note must be exactly what the caller sends.
         new = self._splits[split].receipts.add_receipts(
             ids, rows, None if labels is None else labels[ids]

@@ -50,7 +50,7 @@ def make_sub_label_map(
     used = np.arange(min(len(classes), _MOST_FITTED))
     # Released rows, not clean ones: trainers hold them anyway, so anchors cost no privacy.
     points = np.concatenate(
-        [summarise_for_anchors(gate.released("train", part)) for part in _passes(used)]
+        [summarise_for_anchors(gate.compute_released_rows("train", part)) for part in _passes(used)]
     )
     return label_map.with_anchors(points, classes[used])
 
@@ -65,7 +65,7 @@ def assign_sub_labels(
     return np.concatenate(
         [
             label_map.map_to_sub_labels(
-                classes[part], part, gate.released("train", part), split="train"
+                classes[part], part, gate.compute_released_rows("train", part), split="train"
             )
             for part in _passes(ids)
         ]

@@ -48,7 +48,7 @@ def run_job(
         job.check_ranks(world.size)
         folder = (output or Path("runs") / path.stem).resolve()
         if resume:
-            from clicooper_hpc.run.restart import can_restart
+            from clicooper_hpc.run.restart_check import can_restart
 
             if can_restart(folder):
                 return _request_restart(folder, world, lambda _: job)
@@ -76,7 +76,7 @@ def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> R
 
     ``given`` maps the job it began with to what is asked for now.
     """
-    from clicooper_hpc.run.restart import check_restart_job, job_to_restart
+    from clicooper_hpc.run.restart_check import check_restart_job, job_to_restart
 
     path = path.parent if path.name == "run.h5" else path
     # The job as it began, for that is what was signed; how it is carried out may have changed.
@@ -111,7 +111,7 @@ def _run_main(
         if not shared:
             return ExitCode.DONE
         request = RunRequest.decode_request(shared)
-        # Only now: it loads torch, and a mistake in the job is said sooner without it.
+        # Not before: a rank with nothing to do need not load what trains.
         from clicooper_hpc.run.start import train_run
 
         with world:

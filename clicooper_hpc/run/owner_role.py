@@ -11,7 +11,7 @@ from clicooper_hpc.owner.composed_model import ComposedModel
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, ReportedStep
-from clicooper_hpc.owner.setup import ReleaseSetup
+from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.provenance.statements import RunStatement
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.run.build import build_channel_plan

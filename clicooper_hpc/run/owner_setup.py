@@ -12,8 +12,8 @@ from itertools import zip_longest
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.owner.final_scores import FinalScores
+from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.owner.run_card import make_run_card
-from clicooper_hpc.owner.setup import set_up_release
 from clicooper_hpc.privacy.master_key import SECURE
 from clicooper_hpc.privacy.privacy_card import PrivacyCard
 from clicooper_hpc.run.context import RunContext
@@ -38,7 +38,7 @@ class OwnerSetup:
     Raises
     ------
     DataError, UsageError, BudgetExceededError
-        See `clicooper_hpc.owner.setup.set_up_release`; nothing has been sent.
+        See `clicooper_hpc.owner.release_setup.set_up_release`; nothing has been sent.
     """
 
     def __init__(self, job: Job, folder: RunFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from clicooper_hpc.errors import (
     PeerError,
     RunFolderError,
 )
+from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
+from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.kept_rows import keep_owner_rows, keep_trainer_rows
 from clicooper_hpc.runstore.checkpoints import (
@@ -158,7 +160,7 @@ def _owner_restart_point(remains: _Remains, entries: tuple[bytes, ...]) -> Resta
         proved_step=remains.proved_step,
         stage_progress=progress,
         ledger_entries=entries,
-        noted=rows.count(CHECKPOINTS.name),
+        stored_checkpoints=rows.count(CHECKPOINTS.name),
         has_ledger=standing > 0,
         is_closed=order is not None and standing == order.size,
         rows=rows,
@@ -247,8 +249,32 @@ def _standing_entries(tables: Tables, order: LedgerOrder | None) -> tuple[bytes,
             entries = tuple(bytes(entry) for entry in rows["envelope"])
             # A kill can leave half of what belongs together. Nobody was shown it, for entries are
             # stored before they are sent, so it may be dropped.
-            return entries[: order.recoverable_size(len(entries))]
+            entries = entries[: order.recoverable_size(len(entries))]
+            _check_entries(entries)
+            return entries
     return ()
+
+
+def _check_entries(entries: Sequence[bytes]) -> None:
+    """Refuse a ledger of another version before anything is written behind it.
+
+    Raises
+    ------
+    EvidenceError
+        An entry is no statement of this version.
+    """
+    for index, entry in enumerate(entries):
+        where = f"ledger entry {index}"
+        try:
+            parse_statement(parse_envelope(entry, where=where).payload, where=where)
+        except EvidenceError as error:
+            # Tables would be cut and statements of two versions mixed, which nobody could verify.
+            raise EvidenceError(
+                error.what,
+                where=where,
+                remedy="If another version of clicooper began the run, go on with that one; "
+                "otherwise bring back the file the run wrote.",
+            ) from error
 
 
 def _agree_on_checkpoint(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
 from clicooper_hpc.owner.loop import Conclusion
+from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.owner.run_card import flatten_run_card, make_run_card
-from clicooper_hpc.owner.setup import ReleaseSetup
 from clicooper_hpc.run.build import build_run_plan, check_run_plan
 from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
 from clicooper_hpc.run.network import RunNetwork

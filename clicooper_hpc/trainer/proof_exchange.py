@@ -41,7 +41,7 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.message_digests import Channel, ChannelRecord
-from clicooper_hpc.training.run_plan import StageOrder
+from clicooper_hpc.training.run_plan import RunPlan, StageOrder
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
@@ -90,11 +90,15 @@ class ProofExchange:
             content, limit_bytes=proof_message_limit(1), deadline_s=self._participant.wait_s
         )
 
-    def accept_run(self, run: Predicate, *, job_digest: str, weights: str) -> RunStatement:
+    def accept_run(
+        self, run: Predicate, plan: RunPlan, *, job_digest: str, weights: str
+    ) -> RunStatement:
         """Return the owner's statement of the run, if it is the run this rank agreed to.
 
         Parameters
         ----------
+        plan
+            The run as this rank has computed it from the job.
         job_digest
             Digest (hex) of the job that all ranks have read.
         weights
@@ -115,8 +119,11 @@ class ProofExchange:
             raise EvidenceError("names other keys than the ranks showed", where=where)
         if run.initial_weights[self._segment - 1] != weights:
             raise EvidenceError("names other initial weights of this segment", where=where)
-        if run.stages != self.ledger.order.stages:
-            raise EvidenceError("has another number of stages", where=where)
+        # Tickets and proofs take their range of steps from here, and a mark is embedded over it.
+        if (run.total_steps, run.stage_bounds) != (plan.total_steps, plan.stage_bounds):
+            raise EvidenceError("has other stages than the agreed job", where=where)
+        if run.coupling != plan.coupling:
+            raise EvidenceError("has another coupling than the agreed job", where=where)
         return run
 
     def accept_ticket(self, run: RunStatement, stage: int, order: StageOrder) -> Ticket:

@@ -305,7 +305,7 @@ class Prover:
 
     def _check_run(self, run: Predicate) -> None:
         self._run = self._exchange.accept_run(
-            run, job_digest=self._settings.job_digest, weights=self._roots.weights.hex()
+            run, self._plan, job_digest=self._settings.job_digest, weights=self._roots.weights.hex()
         )
 
     def _stage(self) -> _Stage:

@@ -31,7 +31,7 @@ class RestartPoint:
         What the checkpoint holds of the stage it lies in; None at step 0 or without provenance.
     ledger_entries
         Owner: the envelopes of the ledger that stand, in order.
-    noted
+    stored_checkpoints
         Owner: how many signed checkpoints of the ledger are stored with them.
     heads
         Trainers: size and root (hex) of the ledger each time this rank saw it grow.
@@ -51,7 +51,7 @@ class RestartPoint:
     state: Mapping[str, Tensor] | None = None
     stage_progress: StageProgress | None = None
     ledger_entries: tuple[bytes, ...] = ()
-    noted: int = 0
+    stored_checkpoints: int = 0
     heads: Sequence[tuple[int, str]] = ()
     messages: int = 0
     has_ledger: bool = False

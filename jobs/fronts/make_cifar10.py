@@ -63,7 +63,7 @@ def read(path: Path, split: str) -> tuple[Tensor, Tensor]:
     """Return images, scaled as the front scales them, ``[n, 3, 32, 32]``, and classes ``[n]``."""
     with open_dataset(str(path)) as data:
         part = data.split(split)
-        images = torch.from_numpy(part.rows(np.arange(len(part))))
+        images = torch.from_numpy(part.read(np.arange(len(part))))
         classes = torch.from_numpy(part.labels())
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     return (images - mean) / std, classes

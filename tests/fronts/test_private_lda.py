@@ -23,8 +23,8 @@ from clicooper_hpc.fronts.projection import (
     PublicRows,
     fit_projection,
 )
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.run_card import make_run_card
-from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.training.batches import count_batches

@@ -18,7 +18,7 @@ from clicooper_hpc.fronts.front import Front, assemble_front
 from clicooper_hpc.fronts.operations import Linear, Operation, Scale
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.projection import Projection, fit_projection
-from clicooper_hpc.fronts.row_blocks import check_row_independence
+from clicooper_hpc.fronts.row_blocks import is_row_independent
 from clicooper_hpc.fronts.weights import load_weights
 
 COUNT = 150
@@ -94,10 +94,10 @@ def test_scaling_survives_tiny_and_huge_rows(scale: float) -> None:
 
 def test_a_function_that_mixes_rows_is_found_out() -> None:
     probe = torch.from_numpy(random_rows(8, (5,)))
-    assert check_row_independence(lambda x: x * 2, probe)
-    assert not check_row_independence(lambda x: x - x.mean(0), probe)
+    assert is_row_independent(lambda x: x * 2, probe)
+    assert not is_row_independent(lambda x: x - x.mean(0), probe)
     position = torch.arange(8.0)[:, None] * 1e-6
-    assert not check_row_independence(lambda x: x + position, probe)
+    assert not is_row_independent(lambda x: x + position, probe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from start import SMALL
 
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 

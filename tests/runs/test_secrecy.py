@@ -17,8 +17,8 @@ from start import train
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.import_dataset import import_dataset
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.samples import split_samples
-from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 

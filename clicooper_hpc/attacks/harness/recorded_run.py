@@ -41,8 +41,8 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import delivery_file
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import require_owner_secrets
-from clicooper_hpc.owner.setup import ReleaseSetup, set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.runstore.private_folder import PrivateFolder

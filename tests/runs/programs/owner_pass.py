@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.config.load_job import load_job
-from clicooper_hpc.owner.setup import set_up_release
+from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 folder, out, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
