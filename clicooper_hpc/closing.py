@@ -26,8 +26,8 @@ class Closing(ABC):
         trace: TracebackType | None,
     ) -> None:
         # Nothing is returned, so the exception that ended the block goes on.
-        self.close_after(error)
+        self.close_on_exit(error)
 
     @abstractmethod
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Let go of everything; ``error`` ended the block, None if it came to its end."""

@@ -68,7 +68,7 @@ class DataSet(Closing):
         if self._file is not None:
             self._file.close()
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Close the file."""
         self.close()
 

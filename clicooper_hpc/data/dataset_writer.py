@@ -71,7 +71,7 @@ class DatasetWriter(Closing):
         self._output.create()
         return self
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Discard a file that was not finished; `ValueError` if that was no error's doing."""
         # Still open here means that `finish` did not publish the file.
         if self._output.is_open:

@@ -46,7 +46,7 @@ class Progress(Closing):
             total=total_steps, initial=done, unit="step", disable=not terminal, file=sys.stderr
         )
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """End the bar's line, also after an error."""
         self._log_epoch_progress()
         self._bar.close()

@@ -32,7 +32,7 @@ class StopRequests:
         self._ends: float | None = None
         self._has_looked = False
         self._begun = self._looked = time.monotonic()
-        self._born = time.time()
+        self._started = time.time()
         for number in _SIGNALS:
             # Only noted, never raised: a step that is under way is finished and saved.
             signal.signal(number, self._note_stop_signal)
@@ -68,7 +68,7 @@ class StopRequests:
         try:
             # One made since then is meant for this start, even if it came while libraries were
             # loading.
-            if path.stat().st_mtime < self._born:
+            if path.stat().st_mtime < self._started:
                 path.unlink()
         except FileNotFoundError:
             return

@@ -21,7 +21,7 @@ __all__ = ["TOKEN_SLOTS", "StopToken"]
 
 #: Steps the owner may be ahead of the last report, and so the latest a request is followed.
 TOKEN_SLOTS = 4
-_LANE = 1
+_TAG = 1
 _BYTES = 16
 
 
@@ -52,7 +52,7 @@ class StopToken:
                 capacity_bytes=_BYTES,
                 slots=TOKEN_SLOTS + 2,
                 deadline_s=deadline_s,
-                lane=_LANE,
+                tag=_TAG,
             )
         # Slots for all steps the owner may be ahead, so that passing the token on never blocks.
         if world.rank < world.size - 1:
@@ -62,7 +62,7 @@ class StopToken:
                 capacity_bytes=_BYTES,
                 slots=TOKEN_SLOTS + 2,
                 deadline_s=deadline_s,
-                lane=_LANE,
+                tag=_TAG,
             )
 
     def pass_stop_token(self, step: int, *, reported: bool = False) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Link"]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A communicator, a peer on it and a lane (MPI tag), seen from rank ``me``.
+    """A communicator, a peer on it and an MPI tag, seen from rank ``me``.
 
     Messages of one link arrive in the order they were sent. Two channels must never share a link:
     the pre-posted receives of one would take the messages of the other. With ``match_first``, MPI
@@ -31,7 +31,7 @@ class Link:
     me: int
     peer: int
     direction: Direction
-    lane: int
+    tag: int
     tap: Tap | None = None
     match_first: bool = False
 
@@ -40,19 +40,19 @@ class Link:
         # Here and nowhere else, so that a tap has seen every byte that left the rank.
         if self.tap is not None:
             self.tap.record_message(
-                raw.data, peer=self.peer, direction=self.direction, lane=self.lane
+                raw.data, peer=self.peer, direction=self.direction, tag=self.tag
             )
         try:
-            return self.comm.Isend(raw, self.peer, self.lane)
+            return self.comm.Isend(raw, self.peer, self.tag)
         except RuntimeError as error:  # mpi4py's exceptions derive from it
             raise self._lost_peer_error(error, "send to") from error
 
     def irecv(self, raw: NDArray[uint8]) -> MPI.Request | MatchedReceive:
         """Post a receive into ``raw`` for the next message of this link."""
         if self.match_first:
-            return MatchedReceive(self.comm, raw, self.peer, self.lane)
+            return MatchedReceive(self.comm, raw, self.peer, self.tag)
         try:
-            return self.comm.Irecv(raw, self.peer, self.lane)
+            return self.comm.Irecv(raw, self.peer, self.tag)
         except RuntimeError as error:
             raise self._lost_peer_error(error, "receive from") from error
 

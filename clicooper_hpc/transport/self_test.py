@@ -11,12 +11,12 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.message_kind import Kind
-from clicooper_hpc.transport.world import MAX_LANE, World
+from clicooper_hpc.transport.world import MAX_TAG, World
 
 __all__ = ["HopTime", "SelfTest", "run_self_test"]
 
-# A lane nothing else opens.
-_LANE = MAX_LANE
+# A tag nothing else opens.
+_TAG = MAX_TAG
 # The first messages make connections and map memory; only later ones tell the network's time.
 _WARM_UP = 3
 _RESULT = struct.Struct("<d")
@@ -63,10 +63,10 @@ def _ring_test(world: World, payload_bytes: int, deadline_s: float) -> float:
         capacity_bytes=payload_bytes,
         slots=1,
         deadline_s=deadline_s,
-        lane=_LANE,
+        tag=_TAG,
     )
     sender = world.open_sender(
-        "forward", after, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
+        "forward", after, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, tag=_TAG
     )
     token = torch.full((payload_bytes,), 42, dtype=torch.uint8)
     start = time.perf_counter()
@@ -87,10 +87,10 @@ def _ping_pong(
 ) -> float:
     """Exchange messages with ``peer``; the lower rank serves. Return one-way microseconds."""
     receiver = world.open_receiver(
-        "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
+        "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, tag=_TAG
     )
     sender = world.open_sender(
-        "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, lane=_LANE
+        "forward", peer, capacity_bytes=payload_bytes, slots=1, deadline_s=deadline_s, tag=_TAG
     )
     fastest = float("inf")
     ball = torch.full((payload_bytes,), 7, dtype=torch.uint8)

@@ -2,7 +2,7 @@
 
 A tap writes two files per rank: ``rank-003.wire``, the messages as sent (header and payload, one
 after the other), and ``rank-003.wire.csv``, one line per message: offset and length in the first
-file, receiving rank, direction, lane.
+file, receiving rank, direction, tag.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clicooper_hpc.transport.message_kind import DIRECTIONS, Direction
 
 __all__ = ["Tap", "read_tap"]
 
-_COLUMNS = ("offset", "bytes", "peer", "direction", "lane")
+_COLUMNS = ("offset", "bytes", "peer", "direction", "tag")
 
 
 def _tap_index_path(wire: Path) -> Path:
@@ -51,15 +51,13 @@ class Tap:
     def _write_index_line(self, *cells: object) -> None:
         os.write(self._index, (",".join(map(str, cells)) + "\n").encode("ascii"))
 
-    def record_message(
-        self, raw: memoryview, *, peer: int, direction: Direction, lane: int
-    ) -> None:
+    def record_message(self, raw: memoryview, *, peer: int, direction: Direction, tag: int) -> None:
         """Append one message; the index line follows the bytes, so it never points beyond them."""
         rest = raw
         # A write to a file may be short on a full disk or after a signal.
         while rest:
             rest = rest[os.write(self._wire, rest) :]
-        self._write_index_line(self._offset, len(raw), peer, direction, lane)
+        self._write_index_line(self._offset, len(raw), peer, direction, tag)
         self._offset += len(raw)
 
     def close(self) -> None:

@@ -28,12 +28,12 @@ from clicooper_hpc.transport.tap import Tap
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["MAX_LANE", "Comms", "Traffic", "World"]
+__all__ = ["MAX_TAG", "Comms", "Traffic", "World"]
 
 # Lanes are MPI tags. Blobs and exchanges have tags of their own, above those of channels.
-MAX_LANE = 99
-_BLOB_LANE = 100
-_EXCHANGE_LANE = 101
+MAX_TAG = 99
+_BLOB_TAG = 100
+_EXCHANGE_TAG = 101
 
 Way = Literal["sent", "received"]
 WAYS: tuple[Way, ...] = ("sent", "received")
@@ -88,7 +88,7 @@ class World(Closing):
         self._received = Counters()
         self._exchanges = 0
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Close all channels; after an error without waiting for what was sent to be taken."""
         self.close(flush=error is None)
 
@@ -107,18 +107,18 @@ class World(Closing):
         capacity_bytes: int,
         slots: int,
         deadline_s: float,
-        lane: int = 0,
+        tag: int = 0,
         pinned: bool = False,
     ) -> Sender:
         """Open the sending end of a channel; see `Sender`.
 
-        ``lane`` tells several channels in one direction between the same two ranks apart. A lane
+        ``tag`` tells several channels in one direction between the same two ranks apart. A tag
         may be opened again once it is closed at both ends: let the ranks meet in between, or a
         receive about to be withdrawn takes the first message of the new channel.
         """
-        place = self._free_place("sent", direction, peer, lane)
+        place = self._free_place("sent", direction, peer, tag)
         sender = Sender(
-            self._link(direction, peer, lane),
+            self._link(direction, peer, tag),
             capacity_bytes=capacity_bytes,
             slots=slots,
             deadline_s=deadline_s,
@@ -135,13 +135,13 @@ class World(Closing):
         capacity_bytes: int,
         slots: int,
         deadline_s: float,
-        lane: int = 0,
+        tag: int = 0,
         pinned: bool = False,
     ) -> Receiver:
         """Open the receiving end of a channel; see `Receiver`."""
-        place = self._free_place("received", direction, peer, lane)
+        place = self._free_place("received", direction, peer, tag)
         receiver = Receiver(
-            self._link(direction, peer, lane),
+            self._link(direction, peer, tag),
             capacity_bytes=capacity_bytes,
             slots=slots,
             deadline_s=deadline_s,
@@ -154,7 +154,7 @@ class World(Closing):
         self, peer: int, payload: Blob, *, kind: Kind, step: int, deadline_s: float
     ) -> None:
         """Send a long byte string to ``peer``, which must call `receive_blob`."""
-        link = self._link("control", peer, _BLOB_LANE)
+        link = self._link("control", peer, _BLOB_TAG)
         self._sent.merge(send_blob(link, payload, kind=kind, step=step, deadline_s=deadline_s))
 
     def receive_blob(
@@ -162,7 +162,7 @@ class World(Closing):
     ) -> bytearray:
         """Receive a long byte string of at most ``limit_bytes`` from ``peer``."""
         content, counters = receive_blob(
-            self._link("control", peer, _BLOB_LANE),
+            self._link("control", peer, _BLOB_TAG),
             kind=kind,
             step=step,
             limit_bytes=limit_bytes,
@@ -238,25 +238,25 @@ class World(Closing):
             self._tap.close()
             self._tap = None
 
-    def _link(self, direction: Direction, peer: int, lane: int) -> Link:
+    def _link(self, direction: Direction, peer: int, tag: int) -> Link:
         if not 0 <= peer < self.size:
             raise ValueError(f"no rank {peer} among {self.size}")
         # Directions are named as their communicators are.
         comm: MPI.Intracomm = getattr(self.comms, direction)
-        return Link(comm, self.rank, peer, direction, lane, self._tap, self._match_first)
+        return Link(comm, self.rank, peer, direction, tag, self._tap, self._match_first)
 
-    def _free_place(self, way: Way, direction: Direction, peer: int, lane: int) -> Place:
+    def _free_place(self, way: Way, direction: Direction, peer: int, tag: int) -> Place:
         """Refuse a second channel on a link: its receives would take the first one's messages."""
-        if not 0 <= lane <= MAX_LANE:
-            raise ValueError(f"lane {lane} is not within 0..{MAX_LANE}")
-        place = (way, direction, peer, lane)
+        if not 0 <= tag <= MAX_TAG:
+            raise ValueError(f"tag {tag} is not within 0..{MAX_TAG}")
+        place = (way, direction, peer, tag)
         if any(place == other and not channel.closed for other, channel in self._channels):
-            raise ValueError(f"a channel is open at {place}: take another lane")
+            raise ValueError(f"a channel is open at {place}: take another tag")
         return place
 
     def _star(self, root: int) -> Star:
         # Counted alike on all ranks: one that skipped an exchange shows by a wrong number.
         self._exchanges += 1
         peers = [rank for rank in range(self.size) if rank != root] if self.rank == root else [root]
-        links = tuple(self._link("control", peer, _EXCHANGE_LANE) for peer in peers)
+        links = tuple(self._link("control", peer, _EXCHANGE_TAG) for peer in peers)
         return Star(self.rank, root, links, self._exchanges, self._sent, self._received)

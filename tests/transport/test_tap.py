@@ -21,12 +21,12 @@ SECOND = Header(Kind.LABELS, DType.INT32, (3,), step=1, micro_batch=2)
 def record(folder: Path) -> Path:
     tap = Tap(folder, 3)
     tap.record_message(
-        memoryview(pack_header(FIRST) + bytes(range(16))), peer=1, direction="forward", lane=0
+        memoryview(pack_header(FIRST) + bytes(range(16))), peer=1, direction="forward", tag=0
     )
     tap.close()
     again = Tap(folder, 3)
     again.record_message(
-        memoryview(pack_header(SECOND) + b"abcdefghijkl"), peer=2, direction="control", lane=7
+        memoryview(pack_header(SECOND) + b"abcdefghijkl"), peer=2, direction="control", tag=7
     )
     again.close()
     return again.path
@@ -44,7 +44,7 @@ def test_wire_file_is_exactly_what_was_sent(tmp_path: Path) -> None:
         pack_header(FIRST) + bytes(range(16)) + pack_header(SECOND) + b"abcdefghijkl"
     )
     index = path.with_name("rank-003.wire.csv").read_text(encoding="ascii")
-    assert index == "offset,bytes,peer,direction,lane\n0,80,1,forward,0\n80,76,2,control,7\n"
+    assert index == "offset,bytes,peer,direction,tag\n0,80,1,forward,0\n80,76,2,control,7\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
@@ -59,7 +59,7 @@ def test_bytes_without_an_index_line_are_left_alone(tmp_path: Path) -> None:
     assert len(list(read_tap(path))) == 2
     tap = Tap(tmp_path, 3)
     tap.record_message(
-        memoryview(pack_header(FIRST) + bytes(16)), peer=1, direction="forward", lane=0
+        memoryview(pack_header(FIRST) + bytes(16)), peer=1, direction="forward", tag=0
     )
     tap.close()
     assert [header for header, _, _ in read_tap(path)] == [FIRST, SECOND, FIRST]

@@ -75,16 +75,16 @@ class DifferentiableFront(nn.Module):
         super().__init__()
         self._shape = front.input_shape
         # A copy of its own: gradients and requires_grad must not reach the owner's front.
-        self._stages = tuple(
+        self._operations = tuple(
             restore_operation(one.operation_settings(), one.operation_tensors())
             for one in front.operations
         )
-        for stage in self._stages:
+        for operation in self._operations:
             names: list[str] = (
-                [field.name for field in fields(stage)] if is_dataclass(stage) else []
+                [field.name for field in fields(operation)] if is_dataclass(operation) else []
             )
             for name in names:
-                part = getattr(stage, name)
+                part = getattr(operation, name)
                 if isinstance(part, nn.Module):
                     # The picture is optimised, never the front; gradients of weights would only
                     # cost memory.
@@ -94,8 +94,8 @@ class DifferentiableFront(nn.Module):
         """Return the clean rows of ``images``."""
         # The operations of fronts are defined bit by bit on the CPU.
         rows = images.cpu().reshape(len(images), *self._shape)
-        for stage in self._stages:
-            rows = stage.apply(rows)
+        for operation in self._operations:
+            rows = operation.apply(rows)
         return rows.to(images.device)
 
 

@@ -68,7 +68,7 @@ class SingleWriter(TableWriter):
             raise ValueError(f"table {table} was made for {room} rows")
         super().append(table, values)
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Close; after an exception only flush, for the other ranks may never come to close."""
         if error is None:
             self.close()

@@ -223,7 +223,7 @@ class TableWriter(Closing):
         except (OSError, RuntimeError) as error:
             self._fail(error)
 
-    def close_after(self, error: BaseException | None) -> None:
+    def close_on_exit(self, error: BaseException | None) -> None:
         """Close, also after an error: rows that were measured count whatever came next."""
         self.close()
 

@@ -54,13 +54,13 @@ def ordering(world: World) -> list[list[float]]:
     return came
 
 
-def pair(world: World, lane: int, capacity: int, slots: int, work: Callable[..., Any]) -> Any:
+def pair(world: World, tag: int, capacity: int, slots: int, work: Callable[..., Any]) -> Any:
     """Run ``work(sender, receiver)`` on ranks 0 (sends) and 1 (receives)."""
     options: dict[str, Any] = {
         "capacity_bytes": capacity,
         "slots": slots,
         "deadline_s": DEADLINE_S,
-        "lane": lane,
+        "tag": tag,
     }
     if world.rank == 0:
         return work(world.open_sender("forward", 1, **options), None)

@@ -1,6 +1,6 @@
 """Rank 1 misbehaves in every way it can; rank 0 writes the lines it would show to ``lines.json``.
 
-Each fault has a lane of its own, and a good message follows it: the channel must still work.
+Each fault has a tag of its own, and a good message follows it: the channel must still work.
 Arguments: result folder.
 """
 
@@ -62,20 +62,20 @@ def meet(world: World) -> None:
     world.allreduce_failure(0, "", deadline_s=60.0)
 
 
-def bad_messages(world: World, first_lane: int, *, polled: bool) -> dict[str, str]:
+def bad_messages(world: World, first_tag: int, *, polled: bool) -> dict[str, str]:
     lines = {}
-    for lane, (name, raw) in enumerate(FAULTS.items(), start=first_lane):
+    for tag, (name, raw) in enumerate(FAULTS.items(), start=first_tag):
         if world.rank == 1:
             outgoing = np.frombuffer(raw, dtype=np.uint8).copy()
-            world.comms.forward.Send(outgoing, 0, lane)
+            world.comms.forward.Send(outgoing, 0, tag)
             sender = world.open_sender(
-                "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, lane=lane
+                "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, tag=tag
             )
             sender.send(GOOD, Kind.ACTIVATION, STEP, 1)
             sender.close()
             continue
         receiver = world.open_receiver(
-            "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=60.0, lane=lane
+            "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=60.0, tag=tag
         )
         while polled and not receiver.ready():
             pass
@@ -93,28 +93,26 @@ def bad_messages(world: World, first_lane: int, *, polled: bool) -> dict[str, st
 
 def silence(world: World) -> dict[str, str]:
     """A peer that says nothing, then wakes up; a peer that takes nothing, then does."""
-    lane = 60
+    tag = 60
     if world.rank == 1:
         meet(world)
         sender = world.open_sender(
-            "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, lane=lane
+            "forward", 0, capacity_bytes=CAPACITY, slots=1, deadline_s=60.0, tag=tag
         )
         sender.send(GOOD, Kind.ACTIVATION, STEP, 1)
         meet(world)
         taken = np.empty(BIG + 64, dtype=np.uint8)
         for _ in range(2):
-            world.comms.backward.Recv(taken, 0, lane)
+            world.comms.backward.Recv(taken, 0, tag)
         return {}
     receiver = world.open_receiver(
-        "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=0.2, lane=lane
+        "forward", 1, capacity_bytes=CAPACITY, slots=2, deadline_s=0.2, tag=tag
     )
     lines = {"silent": told(lambda: receiver.receive(Kind.ACTIVATION, STEP, 1))}
     receiver.deadline_s = 60.0
     meet(world)
     assert torch.equal(receiver.receive(Kind.ACTIVATION, STEP, 1).tensor, GOOD)
-    sender = world.open_sender(
-        "backward", 1, capacity_bytes=BIG, slots=1, deadline_s=0.2, lane=lane
-    )
+    sender = world.open_sender("backward", 1, capacity_bytes=BIG, slots=1, deadline_s=0.2, tag=tag)
     big = torch.zeros(BIG, dtype=torch.uint8)
     sender.send(big, Kind.GRADIENT, STEP, 0)
     lines["not taken"] = told(lambda: sender.send(big, Kind.GRADIENT, STEP, 1))
