@@ -13,7 +13,7 @@ from paper_read import Measured
 from paper_rows import Metric, Row, pick
 from paper_runs import Attacking, Planned
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 #: One panel and one column each: what an attacker gains honestly.
 PANELS: tuple[Row, ...] = (

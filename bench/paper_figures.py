@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from paper_rows import Target
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 #: Shown where a figure is not there.
 NONE = "-"

@@ -16,7 +16,7 @@ from paper_read import Measured, read_attacks, read_measured
 from paper_runs import logged
 from paper_table import Results, attacks, best_off, measures, overview
 
-from clicooper_hpc.attacks.harness.attack_figures import draw_figures
+from clicooper_hpc.attacks.harness.figures import draw_figures
 from clicooper_hpc.errors import RunFolderError
 
 HERE = Path(__file__).parent

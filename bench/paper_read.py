@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clicooper_hpc.attacks.harness.attack_record import record_results
-from clicooper_hpc.attacks.harness.attack_table import TableLine, strongest_table_lines, table_lines
-from clicooper_hpc.attacks.harness.attack_tasks import FAILED
+from clicooper_hpc.attacks.harness.record import record_results
+from clicooper_hpc.attacks.harness.table import TableLine, strongest_table_lines, table_lines
+from clicooper_hpc.attacks.harness.tasks import FAILED
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, AttackRecord, read_attack_record
 from clicooper_hpc.runstore.reader import open_run

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 #: Says yes or no of one figure; None where it has nothing to compare with.
 Rule = Callable[[TableLine], bool | None]

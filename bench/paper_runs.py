@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clicooper_hpc.attacks.harness.attack_suite import SUITE
+from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, read_attack_record

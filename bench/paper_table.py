@@ -10,7 +10,7 @@ from paper_figures import NONE, number, percent, spread_of, table, verdict
 from paper_read import Measured
 from paper_rows import ROWS, Metric, Row, pick
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 #: The label map may cost so much accuracy, as the issue has it.
 PRICE = 0.02

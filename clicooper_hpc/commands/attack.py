@@ -49,10 +49,10 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
 
 def attack(arguments: argparse.Namespace) -> int:
     """Run `clicooper attack`; return its exit code."""
-    from clicooper_hpc.attacks.harness.attack_options import AttackOptions
-    from clicooper_hpc.attacks.harness.attack_run import attack_run, list_attacks
-    from clicooper_hpc.attacks.harness.attack_tasks import TaskShare, parse_task_share
     from clicooper_hpc.attacks.harness.merge_shares import merge_shares
+    from clicooper_hpc.attacks.harness.options import AttackOptions
+    from clicooper_hpc.attacks.harness.run import attack_run, list_attacks
+    from clicooper_hpc.attacks.harness.tasks import TaskShare, parse_task_share
 
     if arguments.list:
         print(list_attacks(arguments.run))

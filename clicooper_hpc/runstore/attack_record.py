@@ -90,7 +90,7 @@ class AttackRecord:
         How the attacks were run, by name; ``run_id`` at least.
     findings
         Values by column: the fields of
-        `clicooper_hpc.attacks.harness.attack_definition.AttackResult`.
+        `clicooper_hpc.attacks.harness.attack.AttackResult`.
     arrays
         Pictures and curves: booleans, integers or floats of any shape.
     """

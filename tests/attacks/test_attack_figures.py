@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.attack_figures import (
+from clicooper_hpc.attacks.harness.figures import (
     draw_figures,
     sorted_confusion,
     sorted_grouping_table,

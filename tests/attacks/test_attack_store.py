@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
-from clicooper_hpc.attacks.harness.attack_record import (
+from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.harness.merge_shares import merge_records
+from clicooper_hpc.attacks.harness.record import (
     order_record,
     record_exit_code,
     record_results,
 )
-from clicooper_hpc.attacks.harness.attack_table import (
+from clicooper_hpc.attacks.harness.table import (
     strongest_table_lines,
     table_lines,
     table_text,
 )
-from clicooper_hpc.attacks.harness.attack_tasks import (
+from clicooper_hpc.attacks.harness.tasks import (
     FAILED,
     NOT_APPLICABLE,
     TaskShare,
@@ -31,7 +32,6 @@ from clicooper_hpc.attacks.harness.attack_tasks import (
     list_tasks,
     parse_task_share,
 )
-from clicooper_hpc.attacks.harness.merge_shares import merge_records
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attack_record import (
     AttackRecord,

@@ -75,7 +75,7 @@ def clicooper(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
     """The command line in this process, with the toy attacks as its suite."""
-    monkeypatch.setattr("clicooper_hpc.attacks.harness.attack_run.SUITE", TOYS)
+    monkeypatch.setattr("clicooper_hpc.attacks.harness.run.SUITE", TOYS)
 
     def run(*args: str | Path) -> Done:
         code = main([str(arg) for arg in args])

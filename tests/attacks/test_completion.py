@@ -19,7 +19,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 
 K, GAMMA, SIDE = 4, 3, 6
 D = SIDE * SIDE

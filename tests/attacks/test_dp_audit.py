@@ -33,13 +33,13 @@ from clicooper_hpc.attacks.harness.adversary import (
     AuxiliaryData,
     GroundTruth,
 )
-from clicooper_hpc.attacks.harness.attack_table import (
+from clicooper_hpc.attacks.harness.table import (
     TableLine,
     strongest_table_lines,
     table_lines,
     table_text,
 )
-from clicooper_hpc.attacks.harness.attack_tasks import attempt_task
+from clicooper_hpc.attacks.harness.tasks import attempt_task
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext

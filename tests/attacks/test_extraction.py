@@ -20,7 +20,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.toolbox.label_names import (
     best_label_names,
     class_scores_by_name,

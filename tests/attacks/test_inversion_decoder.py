@@ -18,7 +18,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER, guess_decoder_pictures
 
 pytest.importorskip("skimage")

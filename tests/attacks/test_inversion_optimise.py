@@ -16,7 +16,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.harness.public_mechanism import differentiable_public_clip
 from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.privacy.clipping import clip_rows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.attack_figures import draw_figures, draw_reconstruction_figure
+from clicooper_hpc.attacks.harness.figures import draw_figures, draw_reconstruction_figure
 from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
 
 

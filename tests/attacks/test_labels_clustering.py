@@ -18,7 +18,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.labels.clustering_attack import CLUSTERING
 from clicooper_hpc.attacks.labels.grouping_metrics import (
     exactly_recovered,

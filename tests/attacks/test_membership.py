@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from steal_cases import delivered, mechanism, outsider, pictures, trainer, truth
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.membership.membership_attack import MEMBERSHIP, score_membership
 from clicooper_hpc.attacks.membership.release_membership import release_membership_scores
 from clicooper_hpc.attacks.toolbox.confidence_interval import clopper_pearson_interval

@@ -9,7 +9,7 @@ import pytest
 from steal_cases import delivered, outsider, pictures, trainer, truth
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.property.image_properties import image_properties
 from clicooper_hpc.attacks.property.property_attack import PROPERTY
 

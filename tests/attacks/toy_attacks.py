@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 
 __all__ = ["TOYS", "toy"]
 

@@ -10,7 +10,7 @@ from frontier_points import PANELS, Point, gain, normalised, points_table, read_
 from paper_read import Measured
 from paper_runs import Planned
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 

@@ -21,7 +21,7 @@ from paper_runs import (
     run_command,
 )
 
-from clicooper_hpc.attacks.harness.attack_suite import SUITE
+from clicooper_hpc.attacks.harness.suite import SUITE
 from clicooper_hpc.errors import RunFolderError, UsageError
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"

@@ -22,7 +22,7 @@ from paper_rows import (
 )
 from paper_table import Results, attacks, best_off, measures, overview, prices, retentions
 
-from clicooper_hpc.attacks.harness.attack_table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine
 
 NAN = math.nan
 

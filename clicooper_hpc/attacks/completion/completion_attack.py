@@ -25,7 +25,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     GroundTruth,
     LabelledImages,
 )
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand
 from clicooper_hpc.attacks.toolbox.confidence_interval import (
     bootstrap_group_interval,

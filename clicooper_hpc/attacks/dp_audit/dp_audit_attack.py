@@ -35,7 +35,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     GroundTruth,
     PublicFront,
 )
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.master_key import INSECURE, MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext

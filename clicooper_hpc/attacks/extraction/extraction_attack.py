@@ -26,7 +26,7 @@ from clicooper_hpc.attacks.extraction.stolen_models import (
     score_stolen_models,
 )
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome
 from clicooper_hpc.attacks.toolbox.label_names import draw_labelled_samples, learn_label_names
 from clicooper_hpc.attacks.toolbox.shadow_data import shadow_inputs
 from clicooper_hpc.attacks.toolbox.surrogate_network import (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult, MetricKind
+from clicooper_hpc.attacks.harness.attack import AttackResult, MetricKind
 from clicooper_hpc.attacks.toolbox.confidence_interval import clopper_pearson_interval
 from clicooper_hpc.attacks.toolbox.label_names import (
     NAMING_RULES,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clicooper_hpc.attacks.harness.attack_figures import draw_figures
-from clicooper_hpc.attacks.harness.attack_options import AttackOptions, attack_options_target
-from clicooper_hpc.attacks.harness.attack_record import (
+from clicooper_hpc.attacks.harness.figures import draw_figures
+from clicooper_hpc.attacks.harness.options import AttackOptions, attack_options_target
+from clicooper_hpc.attacks.harness.record import (
     order_record,
     record_exit_code,
     record_text,
 )
-from clicooper_hpc.attacks.harness.attack_tasks import TaskShare, list_tasks
+from clicooper_hpc.attacks.harness.tasks import TaskShare, list_tasks
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.runstore.attack_record import (
     ATTACKS_FILE,

@@ -26,7 +26,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     adversary_holds_rows,
     adversary_named,
 )
-from clicooper_hpc.attacks.harness.attack_images import (
+from clicooper_hpc.attacks.harness.images import (
     auxiliary_images,
     halve_test_images,
     read_labelled_images,

@@ -23,7 +23,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     AuxiliaryData,
     GroundTruth,
 )
-from clicooper_hpc.attacks.harness.attack_definition import (
+from clicooper_hpc.attacks.harness.attack import (
     Attack,
     AttackOutcome,
     MetricKind,

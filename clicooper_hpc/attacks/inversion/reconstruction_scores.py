@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult, MetricKind
+from clicooper_hpc.attacks.harness.attack import AttackResult, MetricKind
 from clicooper_hpc.attacks.inversion.retrieval_scores import (
     RETRIEVAL_TOP,
     retrieval_candidates,

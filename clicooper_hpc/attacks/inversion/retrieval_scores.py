@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth, PublicMechanism
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
+from clicooper_hpc.attacks.harness.attack import AttackResult
 
 __all__ = [
     "RETRIEVAL_TOP",

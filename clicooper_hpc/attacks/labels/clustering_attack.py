@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import normalized_mutual_info_score
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.labels.grouping_metrics import (
     adjusted_rand,
     groups_found,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import (
+from clicooper_hpc.attacks.harness.attack import (
     Attack,
     AttackOutcome,
     AttackResult,

@@ -27,7 +27,7 @@ from clicooper_hpc.attacks.harness.adversary import (
     LabelledImages,
     PublicMechanism,
 )
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.membership.network_membership import (
     composed_network,
     network_membership_scores,

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.property.image_properties import (
     image_properties,
     likeliest_property_values,

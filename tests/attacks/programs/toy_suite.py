@@ -19,7 +19,7 @@ if __name__ == "__main__":
             lines.append([])
         else:
             lines[-1].append(argument)
-    with patch("clicooper_hpc.attacks.harness.attack_run.SUITE", TOYS):
+    with patch("clicooper_hpc.attacks.harness.run.SUITE", TOYS):
         for line in lines[:-1]:
             print(f"exit code {main(line)}", flush=True)
         sys.exit(main(lines[-1]))

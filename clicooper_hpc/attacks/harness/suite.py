@@ -7,7 +7,7 @@ from typing import Final
 from clicooper_hpc.attacks.completion.completion_attack import COMPLETION
 from clicooper_hpc.attacks.dp_audit.dp_audit_attack import DP_AUDIT
 from clicooper_hpc.attacks.extraction.extraction_attack import EXTRACTION
-from clicooper_hpc.attacks.harness.attack_definition import Attack
+from clicooper_hpc.attacks.harness.attack import Attack
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
 from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.attacks.labels.clustering_attack import CLUSTERING

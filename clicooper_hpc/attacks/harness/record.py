@@ -10,14 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
-from clicooper_hpc.attacks.harness.attack_table import (
+from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.harness.table import (
     TableLine,
     strongest_table_lines,
     table_lines,
     table_text,
 )
-from clicooper_hpc.attacks.harness.attack_tasks import FAILED, AttackTask
+from clicooper_hpc.attacks.harness.tasks import FAILED, AttackTask
 from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.run.environment import environment_versions
 from clicooper_hpc.runstore.attack_record import AttackRecord

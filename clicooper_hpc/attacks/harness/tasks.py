@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
-from clicooper_hpc.attacks.harness.attack_definition import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.errors import UsageError
 
 __all__ = [

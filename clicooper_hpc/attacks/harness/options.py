@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clicooper_hpc.attacks.harness.attack_tasks import TaskShare
+from clicooper_hpc.attacks.harness.tasks import TaskShare
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.attack_record import ATTACKS_FILE
 from clicooper_hpc.runstore.reader import Run

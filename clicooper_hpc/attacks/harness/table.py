@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Final
 
-from clicooper_hpc.attacks.harness.attack_definition import AttackResult
-from clicooper_hpc.attacks.harness.attack_tasks import FAILED, NOT_APPLICABLE
+from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.harness.tasks import FAILED, NOT_APPLICABLE
 
 __all__ = ["TableLine", "strongest_table_lines", "table_lines", "table_text"]
 

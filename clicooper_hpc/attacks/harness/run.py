@@ -17,23 +17,23 @@ from tqdm import tqdm
 
 from clicooper_hpc import __version__
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, adversaries_of, adversary_named
-from clicooper_hpc.attacks.harness.attack_definition import Attack
-from clicooper_hpc.attacks.harness.attack_figures import draw_figures
-from clicooper_hpc.attacks.harness.attack_options import AttackOptions, attack_options_target
-from clicooper_hpc.attacks.harness.attack_record import (
+from clicooper_hpc.attacks.harness.attack import Attack
+from clicooper_hpc.attacks.harness.figures import draw_figures
+from clicooper_hpc.attacks.harness.options import AttackOptions, attack_options_target
+from clicooper_hpc.attacks.harness.record import (
     order_record,
     record_exit_code,
     record_text,
     record_versions,
 )
-from clicooper_hpc.attacks.harness.attack_suite import SUITE
-from clicooper_hpc.attacks.harness.attack_tasks import (
+from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
+from clicooper_hpc.attacks.harness.suite import SUITE
+from clicooper_hpc.attacks.harness.tasks import (
     AttackTask,
     attempt_task,
     deal_tasks,
     list_tasks,
 )
-from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
