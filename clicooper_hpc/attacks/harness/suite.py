@@ -13,7 +13,7 @@ from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.attacks.labels.clustering_attack import CLUSTERING
 from clicooper_hpc.attacks.labels.merge_attack import MERGE
 from clicooper_hpc.attacks.membership.membership_attack import MEMBERSHIP
-from clicooper_hpc.attacks.property.property_attack import PROPERTY
+from clicooper_hpc.attacks.property_attack import PROPERTY
 
 __all__ = ["SUITE"]
 

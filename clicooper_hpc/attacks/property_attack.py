@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,10 +22,6 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
-from clicooper_hpc.attacks.property.image_properties import (
-    image_properties,
-    likeliest_property_values,
-)
 from clicooper_hpc.attacks.toolbox.confidence_interval import bootstrap_interval
 from clicooper_hpc.attacks.toolbox.shadow_data import (
     cannot_make_shadow_rows,
@@ -42,8 +39,11 @@ from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 
 __all__ = [
     "PROPERTY",
+    "ImageProperty",
     "PropertyGuess",
     "guess_properties",
+    "image_properties",
+    "likeliest_property_values",
 ]
 
 #: Log-odds of each value float64 [n, values] against its share, of rows float64 [n, components].
@@ -57,11 +57,40 @@ _HELD_OUT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class ImageProperty:
+    """A property of an image: ``of`` maps float32 [n, channels, height, width] to int64 [n]."""
+
+    name: str
+    values: int
+    of: Callable[[NDArray[np.float32]], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
 class PropertyGuess:
     """What was made of the view's rows: log-odds float64 [m, values], and by which classifier."""
 
     scores: NDArray[np.float64]
     classifier: str
+
+
+def image_properties(images: NDArray[np.float32]) -> tuple[ImageProperty, ...]:
+    """Return the properties to look for, thresholds taken from the attacker's ``images``."""
+    # Of the attacker's images: the owner's median is not known.
+    median = float(np.median(_brightness(images)))
+    found = [ImageProperty("brightness above median", 2, partial(_brighter, median=median))]
+    if images.shape[1] == 3:
+        found.append(ImageProperty("dominant colour channel", 3, _dominant))
+    return tuple(found)
+
+
+def likeliest_property_values(aux: AuxiliaryData, found: ImageProperty) -> NDArray[np.int64]:
+    """Return the value that each class makes most likelier than its share: int64 [K]."""
+    values, classes = found.of(aux.same.images), aux.same.classes
+    # A class without an image makes no value likelier.
+    table = np.full((int(classes.max()) + 1, found.values), 1e-9)
+    np.add.at(table, (classes, values), 1)
+    lift = table / table.sum(axis=1, keepdims=True) / table.sum(axis=0)
+    return np.asarray(lift.argmax(axis=1), dtype=np.int64)
 
 
 def guess_properties(
@@ -227,6 +256,20 @@ def _balanced_property_accuracy(
 
 def _averages_rows(view: AdversaryView) -> bool:
     return int(view.groups.shape[1]) > 1
+
+
+def _brightness(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(images.mean(axis=(1, 2, 3), dtype=np.float64))
+
+
+def _brighter(images: NDArray[np.float32], median: float) -> NDArray[np.int64]:
+    return (_brightness(images) > median).astype(np.int64)
+
+
+def _dominant(images: NDArray[np.float32]) -> NDArray[np.int64]:
+    # In float64: equal channels shall not differ by rounding.
+    means = images.mean(axis=(2, 3), dtype=np.float64)
+    return np.asarray(means.argmax(axis=1), dtype=np.int64)
 
 
 PROPERTY: Final = Attack(

@@ -1,1 +1,0 @@
-"""Attacks that infer properties of training images that are not the task."""
