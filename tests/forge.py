@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.provenance.envelope import Envelope, countersign_envelope, sign_envelope
 from clicooper_hpc.provenance.identity import Identity
@@ -45,6 +47,8 @@ from clicooper_hpc.provenance.tree_checkpoint import (
     checkpoint_origin,
     checkpoint_signer,
 )
+from clicooper_hpc.training.learning_rate import LearningRateSchedule
+from clicooper_hpc.training.run_plan import RunPlan
 from clicooper_hpc.verification.evidence import JOB_TAG, Evidence
 
 RUN_ID = "00112233445566778899aabbccddeeff"
@@ -288,6 +292,26 @@ class Forge:
             tables=h("rows", 0),
             ledger=self._head(),
         )
+
+
+def plan_of(forge: Forge) -> RunPlan:
+    """Return the run that ``forge`` states, as every rank would compute it: an epoch a stage."""
+    return RunPlan(
+        seed=1,
+        epochs=forge.stages,
+        batch_size=SAMPLES // STEPS,
+        average_rows=1,
+        sub_labels=np.arange(SAMPLES, dtype=np.int32) % 4,
+        validation_rows=0,
+        evaluate_every=0,
+        cached=True,
+        segments=forge.segments,
+        micro_batches=4,
+        schedule="1f1b",
+        coupling=forge.coupling,
+        rates=LearningRateSchedule(0.1),
+        stages=forge.stages,
+    )
 
 
 def note_of(forge: Forge, tree: MerkleTree, *, cosigned: bool = False) -> str:

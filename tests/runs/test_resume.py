@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mpirun import mpirun
 from restarts import RESTART_JOB, check_same, resume, statements, struck
 from start import start, train
 
+from clicooper_hpc.provenance.envelope import parse_envelope, sign_envelope
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
@@ -55,6 +57,31 @@ def one_line(stderr: str) -> str:
     assert len(lines) == 1, stderr
     assert "Traceback" not in stderr
     return lines[0]
+
+
+def stored(run: Run, rank: int) -> dict[str, dict[str, Any]]:
+    """Return the rows of a rank: table to column to values."""
+    return {table.name: rows for table, rows in run.stored_rows(rank).items()}
+
+
+def rewrite(run: Run, rank: int, rows: dict[str, dict[str, Any]]) -> None:
+    """Write the tables of a rank anew with these rows."""
+    attributes: dict[str, str | int | float | bool] = {
+        "run_id": str(run.attrs["run_id"]),
+        "rank": rank,
+    }
+    tables = TRAINER_TABLES if rank else OWNER_TABLES
+    with ShardWriter(run.folder.shard(rank), tables, attributes, earlier=KeptRows(rows, {})):
+        pass
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file, by its path in the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(
@@ -200,14 +227,9 @@ def test_resume_changes_nothing_that_is_computed(copy: Path) -> None:
 def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
     """A node lost them after the proof had gone out: the run ended, and never verified."""
     run = open_run(copy / "run")
-    kept = {table.name: rows for table, rows in run.stored_rows(1).items()}
+    kept = stored(run, 1)
     kept["proving"] = {name: values[:-1] for name, values in kept["proving"].items()}
-    attributes: dict[str, str | int | float | bool] = {
-        "run_id": str(run.attrs["run_id"]),
-        "rank": 1,
-    }
-    with ShardWriter(run.folder.shard(1), TRAINER_TABLES, attributes, earlier=KeptRows(kept, {})):
-        pass
+    rewrite(run, 1, kept)
     done = resume(copy, RANKS)
     assert done.returncode == 2, done.stderr
     assert "rows are missing that rank 1 has signed" in one_line(done.stderr)
@@ -315,17 +337,44 @@ def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole
 def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> None:
     """A restored backup would begin a second ledger; nobody takes part in that."""
     run = open_run(copy / "run")
-    kept = {table.name: rows for table, rows in run.stored_rows(0).items()}
+    kept = stored(run, 0)
     kept["ledger"] = {name: values[:5] for name, values in kept["ledger"].items()}
-    attributes: dict[str, str | int | float | bool] = {
-        "run_id": str(run.attrs["run_id"]),
-        "rank": 0,
-    }
-    with ShardWriter(run.folder.shard(0), OWNER_TABLES, attributes, earlier=KeptRows(kept, {})):
-        pass
+    rewrite(run, 0, kept)
     done = resume(copy, RANKS)
     assert done.returncode == 4, done.stderr
     assert "the owner's ledger has" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("index", "what", "version"),
+    [
+        pytest.param(0, "run", 2, id="run"),
+        pytest.param(-1, "ticket", 1, id="ticket"),
+    ],
+)
+def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(
+    copy: Path, index: int, what: str, version: int
+) -> None:
+    run = open_run(copy / "run")
+    owner = Identity.from_pem((run.folder.private / "rank-000" / "identity.pem").read_bytes())
+    kept = stored(run, 0)
+    # As another version stored it: whole, and signed by the same owner.
+    places = [place for place, one in enumerate(kept["ledger"]["kind"]) if one == what.encode()]
+    entry = places[index]
+    payload = parse_envelope(bytes(kept["ledger"]["envelope"][entry])).payload
+    named = re.compile(rb"urn:clicooper:%s:v\d+" % what.encode())
+    other, count = named.subn(b"urn:clicooper:%s:v%d" % (what.encode(), version), payload)
+    assert count == 1
+    assert other != payload
+    kept["ledger"]["envelope"][entry] = sign_envelope(other, owner).to_bytes()
+    rewrite(run, 0, kept)
+    before = files(copy / "run")
+    done = resume(copy, RANKS)
+    assert done.returncode == 4, done.stderr
+    line = one_line(done.stderr)
+    assert f"0/{RANKS} owner: ledger entry {entry}: the statement is of no kind known here" in line
+    assert "If another version of clicooper began the run, go on with that one" in line
+    assert files(copy / "run") == before
 
 
 @pytest.mark.matrix

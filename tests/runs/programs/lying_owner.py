@@ -1,0 +1,39 @@
+"""lying_owner.py LIE ARGUMENTS...: the command line, with an owner that signs something else.
+
+LIE is ``bounds``: a run statement with as many stages, one of which begins a step later; or
+``samples``: the last trainer's tickets order one sample more than the plan has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from clicooper_hpc.cli import main
+
+# Trainers reach none of what is replaced here: it stands in the owner's modules.
+LIE = sys.argv.pop(1)
+owner_role: Any = import_module("clicooper_hpc.run.owner_role")
+ledger_writer: Any = import_module("clicooper_hpc.owner.ledger_writer")
+true_statement, true_ticket = owner_role.RunStatement, ledger_writer.expected_ticket
+
+
+def statement(**fields: Any) -> Any:
+    first, second, *rest = fields["stage_bounds"]
+    return true_statement(**{**fields, "stage_bounds": (first, second + 1, *rest)})
+
+
+def ticket(run: Any, stage: int, segment: int, **options: Any) -> Mapping[str, object]:
+    if segment == run.segments:
+        options["samples"] += 1
+    ordered: Mapping[str, object] = true_ticket(run, stage, segment, **options)
+    return ordered
+
+
+if LIE == "bounds":
+    owner_role.RunStatement = statement
+else:
+    ledger_writer.expected_ticket = ticket
+sys.exit(main())
