@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 __all__ = [
+    "FAILURE_CODES",
     "BudgetExceededError",
     "ClicooperError",
     "DataError",
@@ -34,6 +35,11 @@ class ExitCode(IntEnum):
     ENVIRONMENT = 5
     # EX_TEMPFAIL of sysexits.h: a Slurm script then starts the run again.
     REQUEUE = 75
+
+
+#: Codes a rank that fails may report to the others. That a run is done, or saved and to be started
+#: again, is no failure: each rank says that of itself alone.
+FAILURE_CODES = frozenset(ExitCode) - {ExitCode.DONE, ExitCode.REQUEUE}
 
 
 class ClicooperError(Exception):

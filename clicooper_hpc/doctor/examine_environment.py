@@ -26,7 +26,7 @@ from clicooper_hpc.doctor.launch import foreign_launcher, judge_launch, judge_la
 from clicooper_hpc.doctor.rank_exchange import LIMIT_S, exchange_between_ranks
 from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts
 from clicooper_hpc.doctor.run_folder import judge_run_folders
-from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.mpi_library import check_mpi_world, find_mpi_library, start_mpi
 from clicooper_hpc.transport.world import World
@@ -34,6 +34,7 @@ from clicooper_hpc.transport.world import World
 __all__ = ["examine_environment"]
 
 _FACTS_BYTES = 2**16
+_VERDICTS = (bytes([ExitCode.DONE]), bytes([ExitCode.ENVIRONMENT]))
 _WIDTH = 100  # where the output goes through a launcher, whose pipe has none
 
 
@@ -109,7 +110,14 @@ def _examine_together(
         _print_diagnoses(findings, world.processors, say, json)
         # All ranks leave with the same code: launchers report whichever comes first.
         code = bytes([diagnosis_exit_code(findings)])
-    return world.broadcast_bytes(code, limit_bytes=1, deadline_s=LIMIT_S)[0]
+    verdict = world.broadcast_bytes(code, limit_bytes=1, deadline_s=LIMIT_S)
+    # This process ends with it: 75 would have a script start it again, and one of another command
+    # would say what nobody has looked at.
+    if verdict not in _VERDICTS:
+        raise PeerError(
+            "the exit code of the examination is impossible", where="message from rank 0 (control)"
+        )
+    return verdict[0]
 
 
 def _judge_facts(facts: Sequence[RankFacts]) -> Iterator[Diagnosis]:

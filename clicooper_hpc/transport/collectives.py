@@ -10,15 +10,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from clicooper_hpc.errors import PeerError
+from clicooper_hpc.errors import ExitCode, PeerError
 from clicooper_hpc.transport.blob import receive_blob, send_blob
 from clicooper_hpc.transport.channel import Counters
+from clicooper_hpc.transport.failure_report import (
+    REPORT_BYTES,
+    encode_failure_text,
+    read_failure_report,
+)
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
 
 __all__ = ["Agreement", "Star", "allreduce_failure", "broadcast", "gather"]
 
-_MESSAGE_LIMIT = 4096
 # What goes to the root: this rank's code. What comes back: the code and rank of the first failure.
 _UP = struct.Struct("<i")
 _DOWN = struct.Struct("<ii")
@@ -28,7 +32,9 @@ _DOWN = struct.Struct("<ii")
 class Agreement:
     """Outcome of a step of all ranks: code 0, or the first failed rank's code and message.
 
-    ``rank`` is -1 if no rank failed; the first is the one with the lowest number.
+    The code of a failure is one of `FAILURE_CODES`, whatever was reported; see
+    `read_failure_report`. ``rank`` is -1 if no rank failed; the first is the one with the lowest
+    number.
     """
 
     code: int
@@ -114,35 +120,41 @@ def allreduce_failure(
     inwards, outwards
         Stars of the two exchanges, with the same root.
     code, message
-        This rank's outcome, 0 for success. Messages are cut at 4 KiB.
+        This rank's outcome, 0 and no message for success. Messages are cut at 4 KiB.
     deadline_s
         Longest wait for one rank.
     """
-    # May cut a character in two, which is why the other side decodes with errors="replace".
-    text = message.encode("utf-8")[:_MESSAGE_LIMIT]
     parts = gather(
         inwards,
-        _UP.pack(code) + text,
-        limit_bytes=_UP.size + _MESSAGE_LIMIT,
+        _UP.pack(code) + encode_failure_text(message),
+        limit_bytes=_UP.size + REPORT_BYTES,
         deadline_s=deadline_s,
     )
     worst = None
     if parts is not None:
-        worst = _DOWN.pack(0, -1)
+        worst = _DOWN.pack(ExitCode.DONE, -1)
         for rank, part in enumerate(parts):
             # A peer is not trusted: unpacking a short part would be a traceback, not an error.
             _check_outcome(part, _UP.size, rank)
             (theirs,) = _UP.unpack_from(part)
+            found, text = read_failure_report(theirs, part[_UP.size :], rank)
             # The first is the lowest rank: every rank reports the same one.
-            if theirs != 0:
-                worst = _DOWN.pack(theirs, rank) + part[_UP.size :]
+            if found != ExitCode.DONE:
+                worst = _DOWN.pack(found, rank) + encode_failure_text(text)
                 break
     shared = broadcast(
-        outwards, worst, limit_bytes=_DOWN.size + _MESSAGE_LIMIT, deadline_s=deadline_s
+        outwards, worst, limit_bytes=_DOWN.size + REPORT_BYTES, deadline_s=deadline_s
     )
     _check_outcome(shared, _DOWN.size, outwards.root)
-    code, rank = _DOWN.unpack_from(shared)
-    return Agreement(code, shared[_DOWN.size :].decode("utf-8", errors="replace"), rank)
+    verdict, rank = _DOWN.unpack_from(shared)
+    # The root is not trusted either: what it sends on is held to the same rule, and no word of it
+    # makes a success of this rank's failure.
+    found, text = read_failure_report(verdict, shared[_DOWN.size :], outwards.root)
+    if found != ExitCode.DONE:
+        return Agreement(found, text, max(rank, 0))
+    if code != ExitCode.DONE:
+        return Agreement(code, message, inwards.me)
+    return Agreement(ExitCode.DONE, "", -1)
 
 
 def _check_length(payload: bytes, limit_bytes: int) -> None:

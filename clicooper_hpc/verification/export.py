@@ -9,12 +9,15 @@ from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, checkpoint_signer
 from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.verification.evidence import Evidence
+from clicooper_hpc.verification.foreign_keyids import encode_foreign_keys, with_foreign_keyids
 from clicooper_hpc.verification.run_evidence import evidence_run_statement
 
-__all__ = ["BUNDLE", "CHECKPOINT", "export_proofs"]
+__all__ = ["BUNDLE", "CHECKPOINT", "FOREIGN_BUNDLE", "FOREIGN_KEYS", "export_proofs"]
 
 BUNDLE = "proofs.intoto.jsonl"
 CHECKPOINT = "ledger-checkpoint.txt"
+FOREIGN_BUNDLE = "proofs.securesystemslib.jsonl"
+FOREIGN_KEYS = "keys.securesystemslib.json"
 
 
 def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
@@ -22,7 +25,9 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
 
     ``proofs.intoto.jsonl`` is an in-toto bundle: one DSSE envelope a line, in the order of the
     ledger, byte for byte as signed. ``ledger-checkpoint.txt`` is the last signed note, and
-    ``NAME.pub.pem`` are the public keys of owner and trainers.
+    ``NAME.pub.pem`` are the public keys of owner and trainers. ``proofs.securesystemslib.jsonl``
+    and ``keys.securesystemslib.json`` are the same envelopes and keys under the key ids of that
+    library.
 
     Raises
     ------
@@ -41,6 +46,10 @@ def export_proofs(evidence: Evidence, folder: Path) -> list[Path]:
     files = {
         BUNDLE: b"".join(entry + b"\n" for entry in evidence.entries),
         CHECKPOINT: evidence.checkpoints[-1].encode() if evidence.checkpoints else b"",
+        FOREIGN_BUNDLE: b"".join(
+            with_foreign_keyids(entry, keys) + b"\n" for entry in evidence.entries
+        ),
+        FOREIGN_KEYS: encode_foreign_keys(dict(zip(names, keys, strict=True))),
         **{f"{name}.pub.pem": key.to_pem() for name, key in zip(names, keys, strict=True)},
     }
     try:

@@ -83,7 +83,7 @@ def test_exchanges_reach_every_rank(launch: Run) -> None:
 def test_all_ranks_learn_the_first_failure(launch: Run) -> None:
     for seen in launch.ranks:
         assert seen["exchanges"]["fine"] == [0, "", -1]
-        assert seen["exchanges"]["bad"] == [11, "no: 1", 1]
+        assert seen["exchanges"]["bad"] == [3, "no: 1", 1]
 
 
 def test_tap_holds_every_message_and_nothing_else(launch: Run) -> None:
