@@ -21,6 +21,11 @@ JOB = RESTART_JOB.replace("batch_size = 16", "batch_size = 16\nclip_norm = 1.0")
 STEP = 6
 
 
+def many(*case: object) -> object:
+    """Mark one of many like cells."""
+    return pytest.param(*case, marks=pytest.mark.matrix)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run in which nobody lies."""
@@ -59,7 +64,50 @@ def test_the_rank_that_sent_nan_gradients_is_named_and_honest_ranks_resume(
     check_same(open_run(tmp_path / "run"), whole)
 
 
-@pytest.mark.parametrize("lie", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("rank", "what", "step", "lie", "by", "said"),
+    [
+        (
+            1,
+            "ACTIVATION",
+            6,
+            "nan",
+            2,
+            "activation of step 8, micro-batch 0, but what came holds NaN",
+        ),
+        many(1, "ACTIVATION", 6, "row", 2, "has shape [5, 16] instead of [6, 16]"),
+        many(2, "ACTIVATION", 6, "bfloat16", 3, "holds torch.bfloat16 instead of torch.float32"),
+        many(
+            2,
+            "NORM",
+            6,
+            "inf",
+            3,
+            "gradient norm of step 6, micro-batch 0, but what came holds inf",
+        ),
+        many(
+            3, "METRICS", 6, "nan", 0, "metrics of step 6, micro-batch 0, but what came holds NaN"
+        ),
+        many(3, "LOGITS", 0, "nan", 0, "logits of step 8, micro-batch 0, but what came holds NaN"),
+        many(
+            0, "RELEASE", 1, "nan", 1, "release of step 1, micro-batch 0, but what came holds NaN"
+        ),
+        (2, "SEGMENT", 0, "nan", 0, "holds NaN"),
+    ],
+)
+def test_the_rank_that_sent_it_is_named_by_the_rank_that_got_it(
+    tmp_path: Path, rank: int, what: str, step: int, lie: str, by: int, said: str
+) -> None:
+    """Step 8 is the validation after the first epoch: its steps count on behind the last of 8."""
+    line = one_line(lied(tmp_path, rank, what, step, lie))
+    role = "owner" if by == 0 else f"trainer {by}"
+    assert line.startswith(f"clicooper: {by}/{RANKS} {role}: ")
+    assert f"rank {rank}" in line.split(": ")[2]
+    assert said in line
+    assert line.endswith(f"else rank {rank} is at fault")
+
+
+@pytest.mark.parametrize("lie", ["nan", "inf", "-1"])
 def test_measured_costs_that_cannot_be_end_the_start(tmp_path: Path, lie: str) -> None:
     line = one_line(lied(tmp_path, 2, "COSTS", 0, lie, 'pipeline.partition="auto"'))
     costs = "message from rank 2 (control): the measured costs say"

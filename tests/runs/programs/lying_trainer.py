@@ -30,7 +30,8 @@ from clicooper_hpc.transport.sender import Sender
 
 RANK, WHAT, STEP, LIE = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 sys.argv[1:] = sys.argv[6:]
-KIND = "GRADIENT" if WHAT == "CHECKPOINT" else WHAT
+#: A segment is sent as bytes, so its lie is put in before (`deliver`).
+KIND = {"CHECKPOINT": "GRADIENT", "SEGMENT": ""}.get(WHAT, WHAT)
 honest_check, honest_send = Sender._check_finite, Sender.send
 honest_save, honest_costs = CheckpointWriter.save_checkpoint, layout.measured_layout_costs
 
