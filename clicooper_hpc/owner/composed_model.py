@@ -88,7 +88,7 @@ class ComposedModel:
                 limit_bytes=delivery_size_limit(layers),
                 deadline_s=wait_s,
             )
-            accept_delivery(bytes(content), layers, number, self._folder)
+            accept_delivery(bytes(content), layers, number, self._folder, step=step)
             # Of the bytes as they came, not of the file made from them: these are what was proved.
             roots.append(digest_tensors(content).hex)
         return roots

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from clicooper_hpc.errors import PeerError, RunFolderError
 from clicooper_hpc.runstore.safetensors_files import save_safetensors, unpack_safetensors
+from clicooper_hpc.transport.finite_payload import describe_non_finite
 
 __all__ = ["accept_delivery", "delivery_file", "delivery_size_limit"]
 
@@ -28,8 +28,10 @@ def delivery_size_limit(layers: nn.Sequential) -> int:
     return content + _HEADER_BYTES_PER_TENSOR * (len(state) + 1)
 
 
-def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder: Path) -> None:
-    """Load a delivered segment into ``layers`` and write it to ``folder``.
+def accept_delivery(
+    content: bytes, layers: nn.Sequential, segment: int, folder: Path, *, step: int
+) -> None:
+    """Load a segment as it is after ``step`` steps into ``layers`` and write it to ``folder``.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
         If it is not safetensors, or a tensor is missing, unasked for, of another shape or type,
         or not finite. Nothing is loaded or written then.
     """
-    where = f"segment delivered by rank {segment}"
+    where = f"segment delivered by rank {segment} after step {step}"
     try:
         state = unpack_safetensors(content, where=where)
     except RunFolderError as error:
@@ -55,8 +57,14 @@ def accept_delivery(content: bytes, layers: nn.Sequential, segment: int, folder:
                 where=where,
             )
         # One NaN would make every prediction NaN, and the evaluation would say so too late.
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise PeerError(f"tensor {name} holds NaN or infinity", where=where)
+        content_problem = describe_non_finite(value)
+        if content_problem is not None:
+            raise PeerError(
+                f"tensor {name} holds {content_problem}",
+                where=where,
+                remedy=f"Run one clicooper_hpc version on all ranks; else rank {segment} is at "
+                "fault",
+            )
     # Last, when nothing can be refused any more.
     layers.load_state_dict(state)
     folder.mkdir(exist_ok=True)

@@ -154,13 +154,16 @@ class SegmentRuntime:
 
     @torch.no_grad()
     def infer_step(
-        self, step: int, micro_batches: int, *, released: Callable[[int], Tensor] | None
+        self, step: int, row_counts: Sequence[int], *, released: Callable[[int], Tensor] | None
     ) -> list[Tensor]:
-        """Forward only, in evaluation mode; the last segment returns its logits."""
+        """Forward only, in evaluation mode; the last segment returns its logits.
+
+        ``row_counts[m]`` are the rows of micro-batch m.
+        """
         self.segment.eval()
         outputs = []
-        for micro_batch in range(micro_batches):
-            rows, message = self._input(step, micro_batch, released)  # (1)
+        for micro_batch, count in enumerate(row_counts):
+            rows, message = self._input(step, micro_batch, released, count)  # (1)
             output = self.segment(rows, step=step, micro_batch=micro_batch)  # (2)
             self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
             self._recycle(message)
@@ -177,7 +180,8 @@ class SegmentRuntime:
         batch_rows: int,
         report: StepReport,
     ) -> None:
-        rows, message = self._input(step, micro_batch, released)  # (1)
+        count = len(targets[micro_batch])
+        rows, message = self._input(step, micro_batch, released, count)  # (1)
         start = time.perf_counter()
         # Segment 1 asks for no gradient of its input: none ever goes to the owner.
         rows = rows.detach().requires_grad_(self.edges.gradient_out is not None)
@@ -216,7 +220,11 @@ class SegmentRuntime:
             report.backward_s += time.perf_counter() - start
         elif self.edges.gradient_in is not None:
             message = self.edges.gradient_in.receive(  # (4)
-                Kind.GRADIENT, step, micro_batch, shape=tuple(live.output.shape)
+                Kind.GRADIENT,
+                step,
+                micro_batch,
+                dtype=_WIRE[self.settings.wire_dtype],
+                shape=tuple(live.output.shape),
             )
             start = time.perf_counter()
             # A segment without weights behind the owner has nothing to compute a gradient of.
@@ -266,14 +274,23 @@ class SegmentRuntime:
         return total
 
     def _input(
-        self, step: int, micro_batch: int, released: Callable[[int], Tensor] | None
+        self,
+        step: int,
+        micro_batch: int,
+        released: Callable[[int], Tensor] | None,
+        row_count: int,
     ) -> tuple[Tensor, Message | None]:
         if released is not None:
             return released(micro_batch).to(self.segment.device), None
         if self.edges.activation_in is None:
             raise ClicooperError("a segment behind the first has no channel to receive from")
         message = self.edges.activation_in.receive(
-            Kind.ACTIVATION, step, micro_batch, shape=(None, *self.input_shape)
+            Kind.ACTIVATION,
+            step,
+            micro_batch,
+            dtype=_WIRE[self.settings.wire_dtype],
+            # Exact: rows more or less would train on samples that nobody ordered.
+            shape=(row_count, *self.input_shape),
         )
         rows = message.tensor_on(self.segment.device)
         return (rows.float() if self.settings.precision == "float32" else rows), message

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.errors import PeerError
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import Layout, measured_layout_costs
 from clicooper_hpc.pipeline.partition import check_partition
@@ -75,7 +76,7 @@ def _agree_on_cuts(
 ) -> list[int]:
     """Let the owner cut the network, by what the trainers measured if the job says so."""
     startup_s = job.pipeline.startup_timeout_s
-    costs: NDArray[np.float64] | None = None
+    parts: list[bytes] | None = None
     if job.pipeline.partition == "auto":
 
         def measure() -> bytes:
@@ -88,12 +89,14 @@ def _agree_on_cuts(
 
         mine = agree(world, measure, deadline_s=startup_s)
         parts = world.gather_bytes(mine, limit_bytes=8 * len(model), deadline_s=startup_s)
-        if parts is not None:
-            costs = np.stack([np.frombuffer(part, dtype=np.float64) for part in parts[1:]])
 
     def cut() -> Layout | None:
         if world.rank:
             return None
+        costs = None
+        if parts is not None:
+            # Here, where the ranks agree: a refusal ends all of them with one line.
+            costs = _parse_layout_costs(parts[1:], layers=len(model), limit_s=startup_s)
         return build_layout(job, model, contract, world.size - 1, costs)
 
     # One rank cuts for all: measured times differ, and so would the cuts.
@@ -103,3 +106,37 @@ def _agree_on_cuts(
         world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
     )
     return cuts
+
+
+def _parse_layout_costs(
+    parts: Sequence[bytes], *, layers: int, limit_s: float
+) -> NDArray[np.float64]:
+    """Return what trainers 1, 2, ... measured, float64 [segments, layers], in seconds.
+
+    Raises
+    ------
+    PeerError
+        Names the first rank whose costs are not one number for each layer, or hold one that is not
+        finite, below 0 or above ``limit_s``.
+    """
+    for rank, part in enumerate(parts, start=1):
+        problem = None
+        if len(part) != 8 * layers:
+            problem = f"have {len(part)} bytes instead of {8 * layers}"
+        else:
+            seconds = np.frombuffer(part, dtype=np.float64)
+            # All of it was measured within this limit, so no layer can have taken longer; and
+            # sums of so small numbers cannot overflow.
+            wrong = ~((seconds >= 0) & (seconds <= limit_s))
+            if wrong.any():
+                layer = int(wrong.argmax())
+                problem = (
+                    f"say {seconds[layer]:g} s for layer {layer}; 0 to {limit_s:g} s are possible"
+                )
+        if problem is not None:
+            raise PeerError(
+                f"the measured costs {problem}",
+                where=f"message from rank {rank} (control)",
+                remedy=f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault",
+            )
+    return np.stack([np.frombuffer(part, dtype=np.float64) for part in parts])

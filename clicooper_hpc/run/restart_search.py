@@ -44,6 +44,7 @@ from clicooper_hpc.runstore.tables.schema import (
 )
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.training.run_plan import RunPlan
+from clicooper_hpc.training.segment_state import check_state_finite
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
@@ -325,4 +326,6 @@ def _read_checkpoint(found: Mapping[int, RunCheckpoint], step: int, names: list[
     if step not in found:
         raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
     for name in names:
-        read_checkpoint_file(found[step], name)
+        content = read_checkpoint_file(found[step], name)
+        # A rank that diverged or lied may have saved it; an older one can still be honest.
+        check_state_finite(unpack_safetensors(content, where=name), step=step)

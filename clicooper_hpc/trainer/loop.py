@@ -29,7 +29,11 @@ from clicooper_hpc.training.events import (
 )
 from clicooper_hpc.training.rank_services import EVALUATED_BYTES, RankServices
 from clicooper_hpc.training.restart_point import RestartPoint
-from clicooper_hpc.training.segment_state import export_segment_state, import_segment_state
+from clicooper_hpc.training.segment_state import (
+    check_state_finite,
+    export_segment_state,
+    import_segment_state,
+)
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.sender import Sender
 from clicooper_hpc.transport.traffic_meter import TrafficMeter
@@ -135,7 +139,9 @@ class Trainer:
     def _save_segment(self, step: int) -> bytes:
         """Save the state of the segment, and return it."""
         start = time.perf_counter()
-        state = pack_safetensors(export_segment_state(self._runtime), {})
+        tensors = export_segment_state(self._runtime)
+        check_state_finite(tensors, step=step)
+        state = pack_safetensors(tensors, {})
         files = {segment_checkpoint_name(self._world.rank): state}
         if self._prover is not None:
             progress = self._prover.stage_progress()
@@ -242,7 +248,7 @@ class Trainer:
         ids = event.ids[:, np.newaxis]
         outputs = self._runtime.infer_step(
             event.step,
-            len(parts),
+            [len(part) for part in parts],
             released=self._released_rows(event.step, ids, parts, event.from_owner, validation=True),
         )
         if self._report is not None:
@@ -255,6 +261,8 @@ class Trainer:
             name: value.detach().cpu().contiguous()
             for name, value in self._runtime.segment.layers.state_dict().items()
         }
+        # The owner would name this rank as one that lies.
+        check_state_finite(state, step=event.step)
         wait_s = self._services.timeouts.slow_s
         self._writer.flush()
         self._world.send_blob(0, save(state), kind=Kind.SEGMENT, step=event.step, deadline_s=wait_s)
@@ -288,7 +296,7 @@ class Trainer:
     def _check_finite(self, event: TrainStep, report: StepReport) -> None:
         if report.scored and not np.isfinite(report.loss):
             raise ClicooperError(
-                f"the loss is {report.loss}",
+                f"the loss is {report.loss}: training diverged on this rank",
                 where=f"step {event.step}, epoch {event.epoch}",
                 remedy="Lower training.learning_rate, or set training.clip_norm",
             )

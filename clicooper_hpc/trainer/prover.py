@@ -113,7 +113,7 @@ class Prover:
         ledger = LedgerReplica(settings.participant.run_id, self._order)
         self._exchange = ProofExchange(world, settings.participant, ledger, writer)
         self._exchange_s = 0.0
-        self._roots = StateRoots.of_state(self._recorder.pack_state())
+        self._roots = StateRoots.of_state(self._recorder.pack_state(0))
         self._now: _Stage | None = None
         self._run: RunStatement
 
@@ -210,7 +210,7 @@ class Prover:
         now = self._stage()
         self._runtime.after_update = None
         begun = time.perf_counter()
-        content = self._recorder.pack_state() if content is None else content
+        content = self._recorder.pack_state(event.last) if content is None else content
         roots = StateRoots.of_state(content)
         # What is in the ledger is never signed a second time: two proofs would be a fork.
         if self.is_proved(event.stage):

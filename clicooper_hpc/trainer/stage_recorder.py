@@ -14,7 +14,12 @@ from clicooper_hpc.runstore.checkpoints import keep_stage_checkpoint
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.message_digests import Channel, ChannelRecord
-from clicooper_hpc.training.segment_state import TRAINING, WEIGHTS, export_segment_state
+from clicooper_hpc.training.segment_state import (
+    TRAINING,
+    WEIGHTS,
+    check_state_finite,
+    export_segment_state,
+)
 
 __all__ = ["StageRecorder", "StateRoots"]
 
@@ -54,9 +59,17 @@ class StageRecorder:
         #: Rows of the table ``messages`` that are there.
         self.messages = 0
 
-    def pack_state(self) -> bytes:
-        """Return the whole state of the segment as a safetensors file."""
-        return pack_safetensors(export_segment_state(self._runtime), {})
+    def pack_state(self, step: int) -> bytes:
+        """Return the whole state of the segment after ``step`` steps as a safetensors file.
+
+        Raises
+        ------
+        ClicooperError
+            A tensor is not finite: such a state is neither kept nor proved.
+        """
+        state = export_segment_state(self._runtime)
+        check_state_finite(state, step=step)
+        return pack_safetensors(state, {})
 
     def keep_state(self, stage: int, step: int, content: bytes) -> None:
         """Store the state after ``stage``, which ends before ``step``, if states are kept."""

@@ -12,10 +12,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
+from clicooper_hpc.transport.finite_payload import describe_non_finite
 
-__all__ = ["TRAINING", "WEIGHTS", "export_segment_state", "import_segment_state", "segment_weights"]
+__all__ = [
+    "TRAINING",
+    "WEIGHTS",
+    "check_state_finite",
+    "export_segment_state",
+    "import_segment_state",
+    "segment_weights",
+]
 
 # Two prefixes, for a proof has two roots: weights, which are delivered and marked, and the rest.
 WEIGHTS = "weights/"
@@ -42,6 +50,25 @@ def export_segment_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
                 if isinstance(value, Tensor):
                     state[f"{_OPTIMIZER}{index:04d}/{key}"] = value.detach().cpu().clone()
     return state
+
+
+def check_state_finite(state: Mapping[str, Tensor], *, step: int) -> None:
+    """Refuse a state after ``step`` steps that holds NaN or infinity, before it is kept or sent.
+
+    Raises
+    ------
+    ClicooperError
+        Training diverged on this rank; names the tensor.
+    """
+    for name, value in state.items():
+        odd = describe_non_finite(value)
+        # A restart from such a state could only fail again, and an older one would be gone.
+        if odd is not None:
+            raise ClicooperError(
+                f"tensor {name} holds {odd}: training diverged on this rank",
+                where=f"state after {step} steps",
+                remedy="Lower training.learning_rate, or set training.clip_norm",
+            )
 
 
 def import_segment_state(

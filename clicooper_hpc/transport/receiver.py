@@ -12,6 +12,7 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.channel import ChannelEnd, Message
+from clicooper_hpc.transport.finite_payload import describe_non_finite
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.matched_receive import MatchedReceive
@@ -127,8 +128,8 @@ class Receiver(ChannelEnd):
         Raises
         ------
         PeerError
-            If nothing comes within the deadline, or something else comes. A refused message is
-            dropped.
+            If nothing comes within the deadline, or something else comes, or numbers that are not
+            finite. A refused message is dropped.
         ValueError
             If all slots are held.
         """
@@ -146,6 +147,9 @@ class Receiver(ChannelEnd):
                 raise request_error(cell.fault, want.waiting())
             header = self._checked_header(cell, want)
             _check_message_form(header, want, dtype, shape)
+            # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
+            tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
+            _check_message_numbers(tensor, want)
         except PeerError:
             # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
@@ -159,8 +163,6 @@ class Receiver(ChannelEnd):
         self.counters.add(size, waited_s)
         if self.observer is not None:
             self.observer(cell.slot.raw[:size])
-        # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
-        tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
         return Message(header, tensor, waited_s, self._serial)
 
     def recycle(self, message: Message) -> None:
@@ -261,12 +263,12 @@ class _ExpectedMessage(NamedTuple):
             link.me, link.peer, link.direction, self.kind, self.step, self.micro_batch, chunk=chunk
         )
 
-    def refused(self, problem: str) -> PeerError:
+    def refused(self, problem: str, *, remedy: str = "Give all ranks the same job") -> PeerError:
         what = self.waiting()
         return PeerError(
             f"rank {what.me} expected the {what.message}, but what came {problem}",
             where=f"message from rank {what.peer} ({what.direction})",
-            remedy=f"Give all ranks the same job; else rank {what.peer} is at fault",
+            remedy=f"{remedy}; else rank {what.peer} is at fault",
         )
 
 
@@ -284,3 +286,12 @@ def _check_message_form(
     ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise want.refused(f"has shape {list(header.shape)} instead of [{wanted}]")
+
+
+def _check_message_numbers(tensor: torch.Tensor, want: _ExpectedMessage) -> None:
+    # Before anything is computed from it: NaN would spread into weights, checkpoints and the
+    # messages of ranks that did nothing wrong.
+    odd = describe_non_finite(tensor)
+    if odd is not None:
+        # Not "its training diverged": an honest rank looks before it sends, see `Sender.send`.
+        raise want.refused(f"holds {odd}", remedy="Run one clicooper_hpc version on all ranks")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.transport.channel import ChannelEnd
+from clicooper_hpc.transport.finite_payload import describe_non_finite
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header_into
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
@@ -79,6 +81,8 @@ class Sender(ChannelEnd):
 
         Raises
         ------
+        ClicooperError
+            If the tensor holds NaN or infinity, which this rank then computed itself.
         PeerError
             If no slot becomes free within the deadline or MPI reports a fault.
         ValueError
@@ -99,12 +103,13 @@ class Sender(ChannelEnd):
         pack_header_into(slot.header, header)
         # Copied: the caller goes on with its tensor, and the wire has C order whatever its strides.
         source = tensor.detach()
-        slot.payload_view(source.dtype, header.shape).copy_(
-            source, non_blocking=self._pinned and source.is_cuda
-        )
+        view = slot.payload_view(source.dtype, header.shape)
+        view.copy_(source, non_blocking=self._pinned and source.is_cuda)
         if source.is_cuda:
             # MPI reads the slot from the host: the copy must have landed before it starts.
             torch.cuda.current_stream(source.device).synchronize()
+        # Of the copy, which lies in host memory: no second transfer from a GPU.
+        self._check_finite(view, header)
         raw = slot.raw[: HEADER_BYTES + size]
         # Before it leaves: once MPI has the buffer, nothing else may touch it.
         if self.observer is not None:
@@ -131,6 +136,20 @@ class Sender(ChannelEnd):
         self.flush()
         self._free.clear()
         self.closed = True
+
+    def _check_finite(self, payload: torch.Tensor, header: Header) -> None:
+        """Refuse to send what is not finite: the rank that computed it says so, not its peer."""
+        odd = describe_non_finite(payload)
+        if odd is None:
+            return
+        what = self._pending_send(header)
+        text = f"the {what.message} for rank {what.peer} ({what.direction}) holds {odd}"
+        if header.kind == Kind.RELEASE:
+            raise ClicooperError(text, remedy="Look at the data and the front")
+        raise ClicooperError(
+            f"{text}: training diverged on this rank",
+            remedy="Lower training.learning_rate, or set training.clip_norm",
+        )
 
     def _reclaim_slot(self) -> float:
         """Make sure that a slot is free; return the seconds waited for it."""

@@ -34,10 +34,10 @@ def update(self: SegmentRuntime, step: int, learning_rate: float, report: StepRe
 
 
 def stale(
-    self: SegmentRuntime, step: int, micro_batch: int, released: Rows
+    self: SegmentRuntime, step: int, micro_batch: int, released: Rows, row_count: int
 ) -> tuple[Tensor, Message | None]:
     """Compute on the rows seen first, whatever came since."""
-    rows, message = honest_input(self, step, micro_batch, released)
+    rows, message = honest_input(self, step, micro_batch, released, row_count)
     if not self.is_last and self.segment.training and step >= FIRST:
         rows = seen.setdefault(rows.shape, rows.clone())
     return rows, message
