@@ -59,6 +59,9 @@ def until_training(slurm: SlurmCluster, job: str, run: Path) -> None:
         if not (run / "run.h5").exists():
             return False
         opened = open_run(run)
+        # The index is made before the shards.
+        if opened.missing_ranks:
+            return False
         return all(len(opened.table("steps", rank=rank)) > 0 for rank in (1, 2))
 
     until("the run is training", trained, timeout_s=300, every_s=1)

@@ -30,8 +30,8 @@ PACED = Path(__file__).parent / "programs" / "paced.py"
 def slowly(folder: Path) -> str:
     """Return the `slurm.setup` under which a step takes as long on every machine.
 
-    35 epochs of 21 steps last 37 seconds without the start, however fast the cores are; Slurm
-    warns after thirty.
+    35 epochs of 21 steps last 74 seconds without the start, however fast the cores are. Slurm is
+    to warn after thirty, but looks at limits now and then only: up to a minute may pass.
     """
     program = folder / "bin" / "clicooper"
     program.parent.mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 from clicooper_hpc.cli import main
 from clicooper_hpc.training.stop_token import StopToken
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 
 pass_stop_token = StopToken.pass_stop_token
 
