@@ -61,17 +61,17 @@ def build_parser() -> argparse.ArgumentParser:
         "3 privacy budget, 4 verification or audit failed, 5 environment, 75 saved: start again",
     )
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
-    commands = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # In the order in which a user meets them; the help lists them so.
     for command in (RUN, RESUME, PLAN, SUBMIT, INSPECT, VERIFY, AUDIT, ATTACK):
         add_command(commands, command)
     keys = commands.add_parser("keys", help="identities and mark keys", description="Make keys.")
-    keys_commands = keys.add_subparsers(title="keys verbs", required=True, metavar="VERB")
+    keys_commands = keys.add_subparsers(title="keys commands", required=True, metavar="COMMAND")
     add_command(keys_commands, KEYS_NEW)
     add_command(keys_commands, KEYS_OPEN_MARK)
     add_command(commands, DOCTOR)
     data = commands.add_parser("data", help="prepare data sets", description="Prepare data sets.")
-    data_commands = data.add_subparsers(title="data verbs", required=True, metavar="VERB")
+    data_commands = data.add_subparsers(title="data commands", required=True, metavar="COMMAND")
     add_command(data_commands, DATA_IMPORT)
     add_command(commands, INIT)
     return parser

@@ -20,6 +20,9 @@ from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = ["FrontSummary", "LabelSummary", "MeasuredFigures", "PrivacyCard"]
 
+#: Rate of false positives at which the ceiling of membership inference is stated.
+_MEMBER_FALSE_POSITIVES = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class FrontSummary:
@@ -101,16 +104,13 @@ class LabelSummary:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredFigures:
-    """Figures of a finished run; each None until measured. Rates and accuracies in [0, 1]."""
+    """What the owner itself measures by the end of a run; each None until then.
+
+    Accuracies in [0, 1]. What attacks reach is not here: the card is signed before any attack.
+    """
 
     accuracy_clean: float | None = None
     accuracy_released: float | None = None
-    label_inference: float | None = None
-    audit_epsilon: float | None = None
-    membership_tpr: float | None = None
-    membership_fpr: float = 0.01
-    inversion_ssim: float | None = None
-    inversion_ssim_mean_image: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class PrivacyCard:
         return f"{text} [{INSECURE}]" if self.rng_mode == INSECURE else text
 
     def _ceilings(self, spec: ReleaseSpec) -> list[tuple[str, str]]:
-        g, k, fpr = spec.guarantee, self.labels.classes, self.measured.membership_fpr
+        g, k, fpr = spec.guarantee, self.labels.classes, _MEMBER_FALSE_POSITIVES
         radius = g.clip * (math.sqrt(g.dimension) if g.unit == "element" else 1.0)
         rows: list[tuple[str, str]] = []
         # Both ceilings compare a row with another row, whatever relation the claim is for.
@@ -269,28 +269,11 @@ class PrivacyCard:
         return "secure: ChaCha20 under a key of the operating system"
 
     def _measured(self) -> list[tuple[str, str]]:
-        m = self.measured
-        ssim = None if m.inversion_ssim is None else f"SSIM {_n(m.inversion_ssim)}"
-        if ssim and m.inversion_ssim_mean_image is not None:
-            ssim += f", mean image {_n(m.inversion_ssim_mean_image)}"
-        rate = None
-        if m.membership_tpr is not None:
-            rate = (
-                f"true positives {_p(m.membership_tpr)} at {_p(m.membership_fpr)} false positives"
-            )
         found = [
-            ("evaluated", m.accuracy_clean, "on clean rows, never released"),
-            ("evaluated", m.accuracy_released, "on released (noised) rows"),
-            ("label inference", m.label_inference, "measured"),
+            (self.measured.accuracy_clean, "on clean rows, never released"),
+            (self.measured.accuracy_released, "on released (noised) rows"),
         ]
-        rows = [(name, f"{_p(value)} {text}") for name, value, text in found if value is not None]
-        if rate:
-            rows.append(("membership", f"{rate}, measured"))
-        if m.audit_epsilon is not None:
-            rows.append(("audit", f"epsilon is at least {_n(m.audit_epsilon)}, measured"))
-        if ssim:
-            rows.append(("inversion", f"{ssim}, measured"))
-        return rows
+        return [("evaluated", f"{_p(value)} {text}") for value, text in found if value is not None]
 
 
 def _n(value: float | None) -> str:
