@@ -37,6 +37,7 @@ from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer_role import assemble_trainer_role
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, lock_run_folder
+from clicooper_hpc.runstore.saved_marker import mark_saved, unmark_saved
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.checkpoint_writer import Stopped
 from clicooper_hpc.training.contract import Contract
@@ -208,10 +209,12 @@ def _start_in_folder(world: World, request: RunRequest, stops: StopRequests) -> 
         if world.rank == 0:
             create_run_folder(folder.path)
             lock_run_folder(folder)
+            stops.forget_stop_file(folder.path)
         return None
     if world.rank == 0:
         lock_run_folder(folder)
         stops.forget_stop_file(folder.path)
+        unmark_saved(folder)
     return open_run(folder.path)
 
 
@@ -264,7 +267,8 @@ def _share_sub_labels(
 def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | None) -> int:
     """Meet once more (8), write results (9) or say how to continue; return the exit code."""
     # Results are written once every rank has closed its file: a complete run has whole tables.
-    agree(context.world, lambda: None, deadline_s=context.job.pipeline.startup_timeout_s)  # (8)
+    deadline_s = context.job.pipeline.startup_timeout_s
+    agree(context.world, lambda: None, deadline_s=deadline_s)  # (8)
     if stopped is not None:
         if owner is not None:
             owner.close_owner_data()
@@ -275,6 +279,8 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
                 context.folder.path,
             )
         if stopped.is_saved:
+            # Before any rank ends: launchers may kill the others then.
+            agree(context.world, lambda: _mark_saved(context, stopped), deadline_s=deadline_s)
             return ExitCode.REQUEUE
         if owner is not None:
             # Not 75: a start after the same time would come no further, again and again.
@@ -286,3 +292,9 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
     if owner is not None:
         owner.write_owner_results()  # (9)
     return ExitCode.DONE
+
+
+def _mark_saved(context: RunContext, stopped: Stopped) -> None:
+    """Let the owner say in the run folder that all ranks have saved."""
+    if context.world.rank == 0:
+        mark_saved(context.folder, context.run_id, stopped.step)

@@ -82,17 +82,28 @@ class StopRequests:
     def is_stop_requested(self) -> bool:
         """Whether to stop; asked once before each step."""
         now = time.monotonic()
-        # The first answer is never late: each start has to come one step further, or a limit
-        # shorter than the start would have the run started again for ever.
-        is_late = self._has_looked and self._ends is not None and now >= self._ends
-        self._has_looked = True
-        if self.reason is None and is_late:
+        # The first answer is always no: each start has to come one step further, or one that is
+        # asked while it starts, again and again, would be started again for ever.
+        if not self._has_looked:
+            self._has_looked = True
+            return False
+        if self.reason is None and self._ends is not None and now >= self._ends:
             self.reason = "checkpoint.stop_after_min"
         if self.reason is None and self._folder is not None and now - self._looked >= _LOOK_S:
             self._looked = now
             if (self._folder / STOP_FILE).exists():
                 self.reason = f"the file {STOP_FILE}"
         return self.reason is not None
+
+    def ignore_signals(self) -> None:
+        """Let a signal end this rank no more: what it asks for has come to its end.
+
+        Python gives up its handlers before MPI finalises: a signal then would kill the rank, and a
+        run that is whole would look as if it had failed. Launchers send such signals themselves
+        when the first rank ends with a code that is not 0.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name
