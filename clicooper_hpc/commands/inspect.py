@@ -40,8 +40,8 @@ def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitC
     `ExitCode.DONE` if all runs are complete, `ExitCode.REQUEUE` if ``path`` alone is asked for and
     all its ranks have saved after the same step and ended, else `ExitCode.USAGE`.
     """
-    from clicooper_hpc.runstore.saved_marker import read_saved_step
     from clicooper_hpc.runstore.reader import open_run
+    from clicooper_hpc.runstore.saved_marker import read_saved_step
 
     run = open_run(path)
     others = [open_run(other) for other in beside]

@@ -65,8 +65,8 @@ class RunFolder:
 def create_run_folder(path: str | Path) -> RunFolder:
     """Make the folder of a new run and prove that it can be written.
 
-    An existing folder is taken only if it is empty, but for a request to stop. Of two jobs that ask for the same folder at
-    the same moment, one gets it.
+    An existing folder is taken only if it is empty, but for a request to stop. Of two jobs that
+    ask for the same folder at the same moment, one gets it.
 
     Raises
     ------

@@ -198,14 +198,15 @@ def _commands(
     yield "done"
     yield 'CODE=0; wait "$RANKS" || CODE=$?'
     yield 'rm -f "$RUN/STOP"'
+    yield 'echo "the launcher ended with exit code $CODE"'
     yield ""
     yield from _after(job, program)
 
 
 def _after(job: Job, program: str) -> Iterator[str]:
     """Let the run folder say what became of the run: complete, to be started again, or failed."""
-    yield "# How the run ended its folder says: a launcher mixes the exit codes of the ranks, and may"
-    yield "# end some itself. 0: complete. 75: every rank has saved after the same step."
+    yield "# How the run ended its folder says: a launcher mixes the exit codes of the ranks, and"
+    yield "# may end some itself. 0: complete. 75: every rank has saved after the same step."
     yield f'STATE=0; {program} inspect "$RUN" || STATE=$?'
     yield 'if [ "$STATE" -eq 0 ]; then exit 0; fi'
     yield 'if [ "$STATE" -eq 75 ]; then'

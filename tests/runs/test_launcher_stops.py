@@ -16,7 +16,7 @@ from clicooper_hpc.runstore.reader import open_run
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
-RANKS = 3
+RANKS = 2
 #: A step takes long enough for the request to come before the last one.
 PACED = Path(__file__).parents[1] / "cluster" / "programs" / "paced.py"
 

@@ -40,7 +40,8 @@ def test_it_is_not_believed_without_the_checkpoint(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", RUN_ID, f"{RUN_ID} -12", f"{RUN_ID} 12 12", f"{RUN_ID} \u0661\u0662", "\0" * 999]
+    "content",
+    ["", RUN_ID, f"{RUN_ID} -12", f"{RUN_ID} 12 12", f"{RUN_ID} \u0661\u0662", "\0" * 999],
 )
 def test_other_content_says_nothing(folder: RunFolder, content: str) -> None:
     (folder.path / "SAVED").write_text(content, encoding="utf-8")
