@@ -37,7 +37,6 @@ from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer_role import assemble_trainer_role
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, lock_run_folder
-from clicooper_hpc.runstore.saved_marker import mark_saved, unmark_saved
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.checkpoint_writer import Stopped
 from clicooper_hpc.training.contract import Contract
@@ -209,12 +208,11 @@ def _start_in_folder(world: World, request: RunRequest, stops: StopRequests) -> 
         if world.rank == 0:
             create_run_folder(folder.path)
             lock_run_folder(folder)
-            stops.forget_stop_file(folder.path)
+            stops.forget_last_stop(folder)
         return None
     if world.rank == 0:
         lock_run_folder(folder)
-        stops.forget_stop_file(folder.path)
-        unmark_saved(folder)
+        stops.forget_last_stop(folder)
     return open_run(folder.path)
 
 
@@ -280,7 +278,7 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
             )
         if stopped.is_saved:
             # Before any rank ends: launchers may kill the others then.
-            agree(context.world, lambda: _mark_saved(context, stopped), deadline_s=deadline_s)
+            agree(context.world, lambda: _tell_saved(context, stopped), deadline_s=deadline_s)
             return ExitCode.REQUEUE
         if owner is not None:
             # Not 75: a start after the same time would come no further, again and again.
@@ -294,7 +292,7 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
     return ExitCode.DONE
 
 
-def _mark_saved(context: RunContext, stopped: Stopped) -> None:
+def _tell_saved(context: RunContext, stopped: Stopped) -> None:
     """Let the owner say in the run folder that all ranks have saved."""
     if context.world.rank == 0:
-        mark_saved(context.folder, context.run_id, stopped.step)
+        context.stops.tell_saved(context.folder, context.run_id, stopped.step)

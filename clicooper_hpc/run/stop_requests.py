@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.run_folder import STOP_FILE
+from clicooper_hpc.runstore.run_folder import STOP_FILE, RunFolder
+from clicooper_hpc.runstore.saved_marker import mark_saved, unmark_saved
 
 __all__ = ["StopRequests"]
 
@@ -56,15 +57,18 @@ class StopRequests:
                 took / 60,
             )
 
-    def forget_stop_file(self, folder: Path) -> None:
-        """Remove a file that stopped the run before; one made since this start began stays.
+    def forget_last_stop(self, folder: RunFolder) -> None:
+        """Remove the request that stopped the run before, and the answer that all had saved.
+
+        A request made since this start began stays.
 
         Raises
         ------
         EnvironmentUnfitError
-            It cannot be removed.
+            A file cannot be removed.
         """
-        path = folder / STOP_FILE
+        unmark_saved(folder)
+        path = folder.path / STOP_FILE
         try:
             # One made since then is meant for this start, even if it came while libraries were
             # loading.
@@ -94,6 +98,16 @@ class StopRequests:
             if (self._folder / STOP_FILE).exists():
                 self.reason = f"the file {STOP_FILE}"
         return self.reason is not None
+
+    def tell_saved(self, folder: RunFolder, run_id: str, step: int) -> None:
+        """Say in the run folder that every rank has saved after ``step`` steps; see `mark_saved`.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            The file cannot be written.
+        """
+        mark_saved(folder, run_id, step)
 
     def ignore_signals(self) -> None:
         """Let a signal end this rank no more: what it asks for has come to its end.

@@ -21,6 +21,7 @@ import pytest
 from cluster_jobs import SAME, segments, slowly, submit, until_training
 from slurm_cluster import SlurmCluster, until
 
+from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import open_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
@@ -59,7 +60,11 @@ def ask(slurm: SlurmCluster, job: str, run: Path, moment: str, chance: random.Ra
         return
     if start == 0:
         until_training(slurm, job, run)
-    until("it goes on", lambda: open_run(run).attrs["restarts"] == start, timeout_s=300)
+    else:
+        until("it goes on", lambda: open_run(run).attrs["restarts"] == start, timeout_s=300)
+        # Rows come to the file at a checkpoint or after a while: until then, as many as before.
+        done = saved_step(run)
+        until("it trains", lambda: len(open_run(run).table("steps", 1)) > done, timeout_s=300)
     time.sleep(chance.uniform(0, 2))
     if moment == "launcher":
         ask_launcher(slurm, job)
@@ -71,6 +76,11 @@ def ask(slurm: SlurmCluster, job: str, run: Path, moment: str, chance: random.Ra
             time.sleep(chance.uniform(0, 4))
             # There may be no rank any more.
             slurm.call("scancel", "--signal=USR1", job, check=False)
+
+
+def saved_step(run: Path) -> int:
+    """Return the step of the newest checkpoint."""
+    return find_checkpoints(run)[0].step
 
 
 def stop_often(slurm: SlurmCluster, folder: Path, moments: list[str], epochs: int) -> str:
@@ -92,12 +102,13 @@ def stop_often(slurm: SlurmCluster, folder: Path, moments: list[str], epochs: in
             return int(shown["Restarts"]) == count + 1
 
         try:
-            until(f"it is started again after stop {count}", started_again, timeout_s=180)
+            until(f"it is started again after stop {count}", started_again, timeout_s=300)
         except AssertionError as error:
             error.add_note(f"asked at {moment}: {slurm.log(job)[-4000:]}")
             raise
         # Asked in any start, it still comes further.
-        step = int((run / "SAVED").read_text().split()[1])
+        step = saved_step(run)
+        assert (run / "SAVED").read_text().split()[1] == str(step)
         assert step > last, (moment, step, last)
         last = step
     assert slurm.wait(job, "COMPLETED", timeout_s=900)["ExitCode"] == "0:0"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.run.stop_requests import StopRequests
+from clicooper_hpc.runstore.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def test_a_file_from_before_the_start_is_removed(stops: StopRequests, tmp_path: 
     stop = tmp_path / "STOP"
     stop.touch()
     os.utime(stop, (1e9, 1e9))
-    stops.forget_stop_file(tmp_path)
+    stops.forget_last_stop(RunFolder(tmp_path))
     assert not stop.exists()
-    stops.forget_stop_file(tmp_path)
+    stops.forget_last_stop(RunFolder(tmp_path))
 
 
 def test_a_file_made_during_the_start_stays(stops: StopRequests, tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_file_made_during_the_start_stays(stops: StopRequests, tmp_path: Path)
     stop.touch()
     ahead = stop.stat().st_mtime + 1.0
     os.utime(stop, (ahead, ahead))
-    stops.forget_stop_file(tmp_path)
+    stops.forget_last_stop(RunFolder(tmp_path))
     assert stop.exists()
 
 
