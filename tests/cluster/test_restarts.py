@@ -35,13 +35,13 @@ def check(slurm: SlurmCluster, folder: Path, whole: Path) -> None:
 def test_a_time_limit_leads_to_a_checkpoint_a_requeue_and_the_same_weights(
     slurm: SlurmCluster, tmp_path: Path, whole: Path
 ) -> None:
-    """Slurm warns the ranks before its limit of one minute, in which the run cannot end.
+    """Slurm warns the script before its limit of one minute, in which the run cannot end.
 
     Their second start gets all the time it wants: a third would show nothing more.
     """
     limit = ("slurm.time_min=1", "slurm.signal_s=30")
     job = submit(slurm, tmp_path, *SAME, *limit, setup=slowly(tmp_path))
-    stopped = "on request (SIGUSR1)"
+    stopped = "on request (the file STOP)"
     until("the limit has stopped it", lambda: stopped in slurm.log(job), timeout_s=120)
     slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=30")
     ended = slurm.wait(job, "COMPLETED", timeout_s=600)
