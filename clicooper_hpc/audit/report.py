@@ -5,7 +5,6 @@ What only this shows: that the work was done. Signatures and marks say who, in w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from clicooper_hpc.audit.tolerance import tolerance_verdict
 from clicooper_hpc.audit.verdict import StageOutcome, StageVerdict, exact_verdict
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.printable import printable_json
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 
@@ -160,7 +160,7 @@ def _report_chances(auditor: StageAuditor, audited: Sequence[_AuditedStage]) -> 
 def _report_json(
     auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
 ) -> str:
-    return json.dumps(
+    return printable_json(
         {
             "other_conditions": list(other),
             "stages": [
@@ -176,6 +176,5 @@ def _report_json(
                 for one in audited
             ],
             "stages_of_run": auditor.stages,
-        },
-        indent=2,
+        }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 
 __all__ = ["AUDIT"]
 
@@ -39,7 +39,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         as_json=arguments.json,
     )
-    print(text)
+    print_report(text)
     return code
 
 

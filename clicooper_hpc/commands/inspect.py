@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     text, code = inspect_text(arguments.run, beside=arguments.beside)
-    print(text)
+    print_report(text)
     return code
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from clicooper_hpc.errors import EvidenceError, ExitCode, UsageError
+from clicooper_hpc.printable import printable_json
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.export import export_proofs
@@ -101,4 +101,4 @@ def _report_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) ->
         "marks": [mark.as_dict() for mark in marks],
         "verified": not has_failed_checks(results),
     }
-    return json.dumps(content, indent=2)
+    return printable_json(content)
