@@ -19,7 +19,6 @@ __all__ = [
     "open_regular_file",
     "read_regular_file",
     "refuse_irregular_entries",
-    "require_plain_folder",
     "stored_file_bytes",
 ]
 
@@ -144,21 +143,6 @@ def refuse_irregular_entries(folder: Path) -> None:
                     waiting.append(Path(entry.path))
                 elif not entry.is_file(follow_symlinks=False):
                     raise _irregular(Path(entry.path))
-
-
-def require_plain_folder(path: Path) -> bool:
-    """Return whether ``path`` is a folder; `RunFolderError` if it is a link or something else."""
-    try:
-        mode = path.stat(follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISDIR(mode):
-        raise RunFolderError(
-            "this is a link or a file where a folder belongs",
-            where=str(path),
-            remedy="Nothing is followed out of a run folder: put the folder itself there.",
-        )
-    return True
 
 
 def _open_one(name: str, flags: int, at: int, path: Path) -> int:

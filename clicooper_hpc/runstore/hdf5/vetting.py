@@ -141,7 +141,13 @@ class _Vetting:
         links = group.links
         for name in group:
             place = at + name.decode("utf-8", "backslashreplace")
-            if links.get_info(name).type == h5l.TYPE_HARD:
+            link = links.get_info(name)
+            if link.type == h5l.TYPE_HARD:
+                # Two names of one thing, or a group within itself: neither is ours. For a hard link
+                # ``u`` is the address of what it names.
+                if link.u in self._seen:
+                    raise UnexpectedContentError(place, "is a second name of something in the file")
+                self._seen.add(link.u)
                 self._vet_object(h5o.open(group, name), place, depth)
             else:
                 self._vet_link(links, name, place)
@@ -166,11 +172,6 @@ class _Vetting:
             raise UnexpectedContentError(place, f"is a link to {target!r}{into}, which no run has")
 
     def _vet_object(self, found: Any, place: str, depth: int) -> None:
-        # Two names of one thing, or a group within itself: neither is ours.
-        address = h5o.get_info(found).addr
-        if address in self._seen:
-            raise UnexpectedContentError(place, "is a second name of something in the file")
-        self._seen.add(address)
         if isinstance(found, h5g.GroupID):
             self.vet_group(found, f"{place}/", depth + 1)
         elif isinstance(found, h5d.DatasetID):
