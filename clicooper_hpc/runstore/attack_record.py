@@ -27,6 +27,7 @@ from clicooper_hpc.runstore.hdf5.files import (
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_bytes, read_hdf5_file
 from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, closed_superblock
 from clicooper_hpc.runstore.hdf5.typed import (
+    find_hdf5_format,
     hdf5_dataset,
     hdf5_group,
     read_hdf5_attributes,
@@ -277,13 +278,14 @@ def _findings_table(group: Any) -> Table:
 
 
 def _checked_attack_attributes(file: Any, where: str) -> dict[str, Attribute]:
-    found = read_hdf5_attributes(file)
-    if found.pop("format", None) != _FORMAT:
+    if find_hdf5_format(file) != _FORMAT:
         raise RunFolderError(
             "this HDF5 file holds no findings of attacks",
             where=where,
             remedy="Name a file that `clicooper attack` wrote.",
         )
+    found = read_hdf5_attributes(file)
+    del found["format"]
     # Older versions are read, newer ones refused: their columns may mean something else.
     version = found.pop("format_version", 0)
     if not isinstance(version, int) or version > _VERSION:

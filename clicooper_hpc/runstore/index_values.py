@@ -7,6 +7,7 @@ from typing import Any, Final
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.hdf5.typed import (
+    find_hdf5_format,
     find_hdf5_group,
     find_hdf5_text,
     hdf5_group,
@@ -35,8 +36,15 @@ def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
     UnexpectedContentError
         Something is missing, or of another type or shape.
     """
+    # First of all: attributes of another kind of file may be of any type.
+    if find_hdf5_format(file) != RUN_FORMAT:
+        raise RunFolderError(
+            "this HDF5 file is not a run",
+            where=where,
+            remedy="Name a folder that `clicooper run` wrote.",
+        )
     attrs = read_hdf5_attributes(file)
-    _check_format(attrs, where)
+    _check_header(attrs, where)
     private = hdf5_group(file, "privacy")
     privacy = read_hdf5_attributes(private)
     for key, name in (("text", "card"), ("promised", "promised")):
@@ -70,13 +78,7 @@ def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
     }
 
 
-def _check_format(attrs: dict[str, Attribute], where: str) -> None:
-    if attrs.get("format") != RUN_FORMAT:
-        raise RunFolderError(
-            "this HDF5 file is not a run",
-            where=where,
-            remedy="Name a folder that `clicooper run` wrote.",
-        )
+def _check_header(attrs: dict[str, Attribute], where: str) -> None:
     for name in _COUNTS:
         # Not isinstance: True is an int, too.
         if type(attrs.get(name)) is not int:

@@ -18,6 +18,7 @@ from clicooper_hpc.runstore.hdf5.vetting import UnexpectedContentError, vet_hdf5
 from clicooper_hpc.runstore.limits import MOST_ATTRIBUTES
 
 __all__ = [
+    "find_hdf5_format",
     "find_hdf5_group",
     "find_hdf5_text",
     "hdf5_dataset",
@@ -63,6 +64,14 @@ def read_hdf5_text_attribute(target: Any, name: str) -> str:
             f"{_place(target)} (attribute {name})", f"is {value!r}; expected is a text"
         )
     return value
+
+
+def find_hdf5_format(file: Any) -> str | None:
+    """Return what the root attribute ``format`` names, None if it names nothing."""
+    try:
+        return read_hdf5_text_attribute(file, "format")
+    except UnexpectedContentError:
+        return None
 
 
 def find_hdf5_group(parent: Any, name: str) -> Any:
