@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from clicooper_hpc.printable import printable_text
+
 __all__ = [
     "FAILURE_CODES",
     "BudgetExceededError",
@@ -68,8 +70,9 @@ class ClicooperError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.remedy:
             text = f"{text.rstrip('.')}. {self.remedy}"
-        # One line whatever came in: several ranks print to one terminal.
-        return " ".join(text.split())
+        # One line whatever came in: several ranks print to one terminal. And texts of others stand
+        # in it: names, paths, what a library says of a foreign file.
+        return printable_text(" ".join(text.split()))
 
 
 class UsageError(ClicooperError):

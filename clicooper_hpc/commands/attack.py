@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import UsageError
 
 __all__ = ["ATTACK", "add_attack_options", "attack"]
@@ -55,7 +55,7 @@ def attack(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.attacks.harness.tasks import TaskShare, parse_task_share
 
     if arguments.list:
-        print(list_attacks(arguments.run))
+        print_report(list_attacks(arguments.run))
         return 0
     if arguments.run is None:
         raise UsageError("it is not said which run to attack", remedy="Give a run folder.")
@@ -74,7 +74,7 @@ def attack(arguments: argparse.Namespace) -> int:
     )
     text, code = (merge_shares if arguments.merge else attack_run)(arguments.run, options)
     if text:
-        print(text)
+        print_report(text)
     return code
 
 

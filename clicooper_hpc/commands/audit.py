@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 
 __all__ = ["AUDIT"]
 
@@ -25,6 +25,11 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
     )
+    parser.add_argument(
+        "--owner-key",
+        metavar="KEY",
+        help="insist on this owner (default: the key noted in the private folder)",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -37,9 +42,10 @@ def _audit(arguments: argparse.Namespace) -> int:
         sample=arguments.sample,
         segment=arguments.segment,
         tolerance=arguments.tolerance,
+        owner_key=arguments.owner_key,
         as_json=arguments.json,
     )
-    print(text)
+    print_report(text)
     return code
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Command", "add_command", "add_set_option"]
+from clicooper_hpc.printable import printable_lines
+
+__all__ = ["Command", "add_command", "add_set_option", "print_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,14 @@ def add_command(
     )
     parser.set_defaults(call=command.call)
     command.add_options(parser)
+
+
+def print_report(text: str) -> None:
+    """Print the result of a command to standard output, texts of others made printable."""
+    # A terminal may lack a letter of a text; that is no reason to end in a traceback.
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
+    print(shown, flush=True)
 
 
 def add_set_option(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import ExitCode
 
 __all__ = ["DATA_IMPORT"]
@@ -33,7 +33,7 @@ def _import_data(arguments: argparse.Namespace) -> int:
     )
     rows = ", ".join(f"{count} {split}" for split, count in summary.rows.items())
     shape = "x".join(map(str, summary.row_shape))
-    print(
+    print_report(
         f"wrote {summary.target}: {rows} rows of {shape} {summary.dtype}, "
         f"{len(summary.class_names)} classes, {summary.file_bytes / 2**20:.1f} MiB"
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 
 __all__ = ["DOCTOR"]
 
@@ -27,7 +26,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.doctor.examine_environment import examine_environment
 
     # Flushed at once: a rank that ends with exit code 5 may take rank 0 with it.
-    return examine_environment(arguments.output, partial(print, flush=True), json=arguments.json)
+    return examine_environment(arguments.output, print_report, json=arguments.json)
 
 
 DOCTOR = Command(

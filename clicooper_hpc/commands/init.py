@@ -6,7 +6,7 @@ import argparse
 from importlib import resources
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import ExitCode, UsageError
 
 __all__ = ["INIT", "init_sbatch_script", "write_init_files"]
@@ -18,7 +18,7 @@ def _add_init_options(parser: argparse.ArgumentParser) -> None:
 
 def _init(arguments: argparse.Namespace) -> int:
     for path in write_init_files(arguments.folder):
-        print(f"wrote {path}")
+        print_report(f"wrote {path}")
     return ExitCode.DONE
 
 

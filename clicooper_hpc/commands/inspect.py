@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clicooper_hpc.commands.command import Command
-from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.errors import ExitCode, RunFolderError
 
 if TYPE_CHECKING:
     from clicooper_hpc.runstore.reader import Run
@@ -30,7 +30,7 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     text, code = inspect_text(arguments.run, beside=arguments.beside)
-    print(text)
+    print_report(text)
     return code
 
 
@@ -47,7 +47,14 @@ def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitC
     others = [open_run(other) for other in beside]
     lines = [run.summary()]
     if others:
-        lines += ["", *_comparison([run, *others])]
+        try:
+            lines += ["", *_comparison([run, *others])]
+        except RecursionError:
+            raise RunFolderError(
+                "the jobs of these runs are too deeply nested to be compared",
+                where=", ".join(str(one.folder.index) for one in [run, *others]),
+                remedy="Bring back the files the runs wrote.",
+            ) from None
     code = ExitCode.USAGE
     if all(each.status == "complete" for each in [run, *others]):
         code = ExitCode.DONE

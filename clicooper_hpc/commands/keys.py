@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 
 __all__ = ["KEYS_NEW", "KEYS_OPEN_MARK", "make_key_file"]
@@ -20,7 +20,7 @@ def _add_new_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
-    print(f"{make_key_file(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
+    print_report(f"{make_key_file(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
     return ExitCode.DONE
 
 
@@ -37,7 +37,7 @@ def _open_mark(arguments: argparse.Namespace) -> int:
     write_mark_opening(
         arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
     )
-    print(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")
+    print_report(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")
     return ExitCode.DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, add_set_option
+from clicooper_hpc.commands.command import Command, add_set_option, print_report
 from clicooper_hpc.errors import ExitCode
 
 __all__ = ["PLAN"]
@@ -21,7 +21,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.commands.plan_report import plan_report
     from clicooper_hpc.config.load_job import load_job
 
-    print(plan_report(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
+    print_report(plan_report(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
     return ExitCode.DONE
 
 

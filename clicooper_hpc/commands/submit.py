@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, add_set_option
+from clicooper_hpc.commands.command import Command, add_set_option, print_report
 from clicooper_hpc.errors import ExitCode
 
 __all__ = ["SUBMIT"]
@@ -21,7 +21,7 @@ def _add_submit_options(parser: argparse.ArgumentParser) -> None:
 def _submit(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.slurm.submit import submit_job
 
-    print(
+    print_report(
         submit_job(
             arguments.job,
             overrides=arguments.set,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command
+from clicooper_hpc.commands.command import Command, print_report
 
 __all__ = ["VERIFY"]
 
@@ -56,7 +56,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         export=arguments.export,
         as_json=arguments.json,
     )
-    print(text)
+    print_report(text)
     return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from typing import Literal
 
 from clicooper_hpc import __version__
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.printable import printable_json
 
 __all__ = [
     "Diagnosis",
@@ -79,7 +79,7 @@ def diagnoses_as_json(findings: Sequence[Diagnosis], *, hosts: Sequence[str]) ->
         "hosts": list(hosts),
         "findings": [asdict(finding) for finding in findings],
     }
-    return json.dumps(content, indent=2)
+    return printable_json(content)
 
 
 def diagnoses_as_text(findings: Sequence[Diagnosis], *, hosts: Sequence[str], width: int) -> str:

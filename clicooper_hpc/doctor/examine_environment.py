@@ -27,6 +27,7 @@ from clicooper_hpc.doctor.rank_exchange import LIMIT_S, exchange_between_ranks
 from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts
 from clicooper_hpc.doctor.run_folder import judge_run_folders
 from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.mpi_library import check_mpi_world, find_mpi_library, start_mpi
 from clicooper_hpc.transport.world import World
@@ -84,7 +85,7 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
 
 
 def _write_error(text: str) -> None:
-    sys.stderr.write(f"clicooper: {text}\n")
+    sys.stderr.write(printable_text(f"clicooper: {text}") + "\n")
     sys.stderr.flush()
 
 

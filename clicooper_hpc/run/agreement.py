@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.transport.world import World
 
 __all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_agreement_failure"]
@@ -29,7 +30,8 @@ def print_agreement_failure(rank: int, size: int, message: str) -> None:
     """Print one line of rank ``rank`` to standard error."""
     role = "owner" if rank == 0 else f"trainer {rank}"
     # Not through logging: a rank's failure must show even before it is configured, and with -q.
-    print(f"clicooper: {rank}/{size} {role}: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    line = printable_text(f"clicooper: {rank}/{size} {role}: {message}")
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def agree(

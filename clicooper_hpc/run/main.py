@@ -15,6 +15,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_job, reload_job
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.printable import PrintableFormatter
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.run.run_request import RunRequest
 from clicooper_hpc.run.stop_requests import StopRequests
@@ -132,7 +133,7 @@ def _configure_logging(rank: int, size: int, *, quiet: bool) -> None:
     """
     role = "owner" if rank == 0 else f"trainer {rank}"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{rank}/{size} {role}: %(message)s"))
+    handler.setFormatter(PrintableFormatter(f"{rank}/{size} {role}: %(message)s"))
     logger = logging.getLogger("clicooper_hpc")
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -20,6 +20,8 @@ from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.limits import MOST_SMALL_FILE_BYTES
+from clicooper_hpc.runstore.regular_files import read_regular_file
 
 __all__ = [
     "FileDigest",
@@ -161,7 +163,7 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     found = []
     for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RunFolderError):
             found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
@@ -197,7 +199,7 @@ def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
     """
     path = checkpoint.folder / name
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path, within=checkpoint.folder.parent.parent)
     except OSError as error:
         raise _damaged_checkpoint(path, error.strerror or "cannot be read") from error
     wanted = checkpoint.files.get(name)
@@ -231,7 +233,9 @@ def _write_checkpoint_file(path: Path, content: bytes) -> None:
 
 
 def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
-    content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    content = json.loads(
+        read_regular_file(folder / _INDEX, within=folder.parent.parent, most=MOST_SMALL_FILE_BYTES)
+    )
     digest = content.pop("sha256")
     if (content["format"], content["version"], digest) != (
         _FORMAT,

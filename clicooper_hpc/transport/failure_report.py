@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clicooper_hpc.errors import FAILURE_CODES, ExitCode
+from clicooper_hpc.printable import printable_text
 
 __all__ = ["REPORT_BYTES", "encode_failure_text", "read_failure_report"]
 
@@ -35,17 +36,11 @@ def read_failure_report(code: int, text: bytes, rank: int) -> tuple[ExitCode, st
     """
     if code == ExitCode.DONE and not text:
         return ExitCode.DONE, ""
-    said = _escape_unprintable(text[:REPORT_BYTES].decode("utf-8", errors="replace"))
+    # A line feed would forge a line of another rank, an escape sequence drive the terminal.
+    said = printable_text(text[:REPORT_BYTES].decode("utf-8", errors="replace"))
     # Code 0 with a reason is a failure, too: a rank without one has nothing to say.
     if code not in FAILURE_CODES:
         reason = f": {said}" if said else ""
         said = f"rank {rank} reported a failure with the impossible exit code {code}{reason}"
         code = ExitCode.INTERNAL
     return ExitCode(code), said[:REPORT_BYTES]
-
-
-def _escape_unprintable(text: str) -> str:
-    # A line feed would forge a line of another rank, an escape sequence drive the terminal.
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )

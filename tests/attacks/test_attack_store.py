@@ -120,7 +120,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_attack_findings(tmp_path / "other.h5")
     with pytest.raises(RunFolderError, match="missing"):
         read_attack_findings(tmp_path)
-    with pytest.raises(RunFolderError, match="no findings of attacks"):
+    with pytest.raises(RunFolderError, match="wire: the file is damaged or not HDF5"):
         unpack_attack_record(pack_attack_record(record(A))[:100], where="wire")
 
 

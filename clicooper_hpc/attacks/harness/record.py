@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from clicooper_hpc.attacks.harness.table import (
 )
 from clicooper_hpc.attacks.harness.tasks import FAILED, AttackTask
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.printable import printable_json
 from clicooper_hpc.run.environment import environment_versions
 from clicooper_hpc.runstore.attack_record import AttackRecord
 
@@ -108,4 +108,4 @@ def _record_as_json(
             for finding in findings
         ],
     }
-    return json.dumps(content, indent=2, allow_nan=False)
+    return printable_json(content)

@@ -35,6 +35,7 @@ from clicooper_hpc.attacks.harness.tasks import (
     list_tasks,
 )
 from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
@@ -245,4 +246,4 @@ def _gather_attack_records(world: World, record: AttackRecord) -> list[AttackRec
 def _print_attack_message(rank: int, size: int, message: str) -> None:
     """Print one line to standard error; ranks have no roles here."""
     del rank, size
-    print(f"clicooper: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    print(printable_text(f"clicooper: {message}"), file=sys.stderr, flush=True)  # noqa: T201

@@ -24,6 +24,7 @@ from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
 __all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
@@ -106,7 +107,8 @@ def read_mark_opening(path: Path) -> OpenedMark:
         It is missing or nothing of that kind.
     """
     try:
-        value = parse_canonical_json(path.read_bytes(), limit=_LIMIT)
+        content = read_regular_file(path.resolve(), most=_LIMIT)
+        value = parse_canonical_json(content, limit=_LIMIT)
         if not isinstance(value, dict) or value.pop("format", None) != _FORMAT:
             raise ValueError("it is no mark key")
         key, proof, run_id = value["key"], value["proof"], value["run_id"]
@@ -118,7 +120,7 @@ def read_mark_opening(path: Path) -> OpenedMark:
             raise TypeError("segment or stage is no number")
         nodes = tuple(bytes.fromhex(str(node)) for node in proof)
         return OpenedMark(run_id, segment, MarkOpening(bytes.fromhex(key), stage, nodes))
-    except (OSError, ValueError, TypeError, KeyError, EvidenceError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EvidenceError, RunFolderError) as error:
         raise UsageError(
             f"the mark key cannot be read ({error})",
             where=str(path),
