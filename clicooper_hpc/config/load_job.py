@@ -23,7 +23,7 @@ __all__ = ["load_canonical_job", "load_job", "reload_job"]
 _PATH_KEYS = (("data", "path"), ("front", "weights"), ("front", "public_data"))
 _EMBEDDED = "digits"
 #: Characters of a wrong value that an error shows.
-_MOST_SHOWN, _MOST_MESSAGE = 100, 500
+_MOST_SHOWN = 100
 #: Options belong to the network they are given with: another network's would not fit.
 _WHOLE_TABLES = ("model.options",)
 
@@ -207,9 +207,6 @@ def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Pa
         what = f"key {dotted} is missing"
     else:
         message = first["msg"].removeprefix("Value error, ")
-        # Some messages quote the value.
-        if len(message) > _MOST_MESSAGE:
-            message = f"{message[:_MOST_MESSAGE]}..."
         what = f"{dotted}: {message}" if dotted and dotted not in message else message
         if first["type"] != "value_error":
             what += f" (got {_shortened(first['input'])})"

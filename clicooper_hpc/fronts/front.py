@@ -193,7 +193,14 @@ def restore_front(settings: str, tensors: Mapping[str, Tensor], *, block_rows: i
         input_shape = tuple(int(size) for size in content["input_shape"])
         origin = FrontOrigin.origin_from_dict(content["provenance"])
         stored = str(content["digest"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise DataError(f"damaged: {error}", where=where) from error
     front = assemble_front(input_shape, operations, origin, block_rows=block_rows)
     # Other weights would release other rows under receipts and noise of these.

@@ -37,6 +37,8 @@ __all__ = [
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
+# For tens of thousands of ranks.
+_MOST_INDEX_BYTES = 2**24
 # Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
 
@@ -155,7 +157,7 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     found = []
     for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError):
             found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
@@ -225,22 +227,34 @@ def _write_checkpoint_file(path: Path, content: bytes) -> None:
 
 
 def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
-    content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    digest = content.pop("sha256")
-    if (content["format"], content["version"], digest) != (
-        _FORMAT,
-        _VERSION,
-        _checkpoint_index_digest(content),
-    ):
+    """Read the index of a checkpoint; ``ValueError`` for all that `commit_checkpoint` cannot write."""
+    with (folder / _INDEX).open("rb") as file:
+        text = file.read(_MOST_INDEX_BYTES + 1)
+    if len(text) > _MOST_INDEX_BYTES:
+        raise ValueError("an index is not that long")
+    try:
+        content = json.loads(text.decode("utf-8"))
+        digest = content.pop("sha256")
+        found = RunCheckpoint(
+            folder,
+            content["run_id"],
+            content["step"],
+            {name: FileDigest(*one) for name, one in content["files"].items()},
+        )
+        known = (content["format"], content["version"]) == (_FORMAT, _VERSION)
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("nothing that is an index") from error
+    if not known or digest != _checkpoint_index_digest(content):
         raise ValueError("no index of this version, or a changed one")
-    files = {
-        str(name): FileDigest(int(size), str(file_digest))
-        for name, (size, file_digest) in content["files"].items()
-    }
+    # Whoever changes an index can make its digest, too. Not isinstance: True is an int.
+    if type(found.run_id) is not str or not all(
+        type(one.size) is int and type(one.sha256) is str for one in found.files.values()
+    ):
+        raise ValueError("a field has another type")
     # A folder copied under another name would restart the run at a wrong step.
-    if folder.name != _step_checkpoint_folder(folder.parent.parent, int(content["step"])).name:
+    if type(found.step) is not int or folder.name != f"step-{found.step:08d}":
         raise ValueError("the index belongs to another folder")
-    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
+    return found
 
 
 def _checkpoint_index_digest(content: Mapping[str, Any]) -> str:

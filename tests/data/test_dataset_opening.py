@@ -94,7 +94,7 @@ def test_a_bad_label_far_into_a_long_split_is_found(tmp_path: Path) -> None:
     path = tmp_path / "long.h5"
     with h5py.File(path, "w") as file:
         file.attrs["class_names"] = ["a", "b"]
-        file.create_dataset("train/x", (len(y), 1), "u1", chunks=(4096, 1))
+        file.create_dataset("train/x", data=np.zeros((len(y), 1), np.uint8), chunks=(4096, 1))
         file.create_dataset("train/y", data=y, chunks=(4096,))
     _refused(path, ":/train/y, row 1234567", "label 9 is outside 0..1")
 

@@ -9,6 +9,7 @@ process itself is some C library's fault: it is counted, and not kept.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _fuzz(options)
         return 0
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from fuzz_targets import TARGETS
+    from fuzz_targets import FAMILY_OF, TARGETS
 
     names = options.targets or list(TARGETS)
     unknown = sorted(set(names) - set(TARGETS))
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for name in names:
         runs = options.runs or (FILE_RUNS if TARGETS[name].files else RUNS)
-        state = _fuzz_to_the_end(name, runs, options)
+        state = _fuzz_to_the_end(name, FAMILY_OF[name], runs, options)
         failed = failed or bool(state["faults"]) or bool(state["deaths"])
         print(
             f"{name:24} {state['runs']:>10,} {state['seconds']:>8.0f} {len(state['faults']):>6}"
@@ -61,14 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", help="targets (default: all)")
-    parser.add_argument("--runs", type=int, help=f"of each (default: {RUNS:,}, files {FILE_RUNS:,})")
+    parser.add_argument(
+        "--runs", type=int, help=f"of each (default: {RUNS:,}, files {FILE_RUNS:,})"
+    )
     parser.add_argument("--minutes", type=float, default=0, help="at most, for each target")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _fuzz_to_the_end(name: str, runs: int, options: argparse.Namespace) -> dict[str, Any]:
+def _fuzz_to_the_end(
+    name: str, family: str, runs: int, options: argparse.Namespace
+) -> dict[str, Any]:
     """Start the process of a target, again when it died, until all runs are done."""
     folder = OUTPUT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +84,14 @@ def _fuzz_to_the_end(name: str, runs: int, options: argparse.Namespace) -> dict[
         left = options.minutes * 60 - (time.monotonic() - began) if options.minutes else 0
         if options.minutes and left <= 0:
             break
-        command = [sys.executable, __file__, "--child", name, f"--runs={runs - total['runs']}"]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            family,
+            name,
+            f"--runs={runs - total['runs']}",
+        ]
         command += [f"--minutes={left / 60}", f"--seed={seed}"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -122,7 +134,9 @@ class _Judge:
             self._faults.add(fault.key)
             place = self._folder / "faults" / f"{len(self._faults):03d}"
             place.with_suffix(".input").write_bytes(content)
-            place.with_suffix(".txt").write_text(f"{fault.key}\n\n{fault.report}", "utf-8", "replace")
+            place.with_suffix(".txt").write_text(
+                f"{fault.key}\n\n{fault.report}", "utf-8", "replace"
+            )
             self.store()
 
     def store(self) -> None:
@@ -138,13 +152,15 @@ def _fuzz(options: argparse.Namespace) -> None:
     import atheris
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    (name,) = options.targets
+    # One family alone: to instrument the whole package takes longer than most runs.
     with atheris.instrument_imports(include=["clicooper_hpc", "tomllib"]):
-        from fuzz_targets import TARGETS
+        family = importlib.import_module(options.child)
     from fuzz_target import judge_input
     from mutations import TOKENS, change_json
 
-    (name,) = options.targets
-    target, folder = TARGETS[name], OUTPUT / name
+    (target,) = (one for one in family.TARGETS if one.name == name)
+    folder = OUTPUT / name
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     seeds = target.seeds()

@@ -56,7 +56,13 @@ def _tables() -> list[bytes]:
 def _toml_of(value: Any) -> str:
     """Write a JSON value as TOML; what TOML cannot say is left to its reader to refuse."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_of(v)}" for k, v in value.items() if v is not None) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{json.dumps(k)} = {_toml_of(v)}" for k, v in value.items() if v is not None
+            )
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_of, value)) + "]"
     if isinstance(value, float):

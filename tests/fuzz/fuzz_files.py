@@ -47,7 +47,9 @@ def _import(read: Callable[[DatasetWriter], tuple[str, ...]], *, rows: int) -> N
         assert sum(len(split) for split in data.splits.values()) <= rows
 
 
-def _write_over(folder: Path, names: Sequence[str], content: bytes, good: Mapping[str, bytes]) -> None:
+def _write_over(
+    folder: Path, names: Sequence[str], content: bytes, good: Mapping[str, bytes]
+) -> None:
     """The first byte says which file is replaced by the rest; the others are good."""
     folder.mkdir(exist_ok=True)
     chosen = names[content[0] % len(names)] if content else names[0]
@@ -97,7 +99,11 @@ def _read_cifar_tar(content: bytes) -> None:
 
 
 def _idx(values: np.ndarray) -> bytes:
-    return bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    return (
+        bytes((0, 0, 8, values.ndim))
+        + struct.pack(f">{values.ndim}I", *values.shape)
+        + values.tobytes()
+    )
 
 
 @functools.cache
@@ -214,9 +220,7 @@ def _read_data_set(content: bytes) -> None:
 
 TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("cifar-archive", _cifar_archives, _read_cifar_archive, files=True),
-    FuzzTarget(
-        "cifar-tar", lambda: [_cifar_tar(_small(CIFAR100))], _read_cifar_tar, files=True
-    ),
+    FuzzTarget("cifar-tar", lambda: [_cifar_tar(_small(CIFAR100))], _read_cifar_tar, files=True),
     FuzzTarget(
         "idx-files",
         lambda: _replacing(list(_idx_files()), _idx_files()),

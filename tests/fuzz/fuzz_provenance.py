@@ -18,6 +18,7 @@ from clicooper_hpc.provenance.canonical_json import encode_canonical_json, parse
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_update import LedgerUpdate
+from clicooper_hpc.provenance.marks.mark_keys import open_mark_key
 from clicooper_hpc.provenance.merkle import (
     MerkleTree,
     verify_merkle_consistency,
@@ -28,7 +29,6 @@ from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.marks.opening import OpenedMark, read_mark_opening
-from clicooper_hpc.provenance.marks.mark_keys import open_mark_key
 from clicooper_hpc.verification.run_checks import has_failed_checks, run_checks
 
 _HASH = 32
@@ -152,8 +152,7 @@ def _consistency(content: bytes) -> None:
 def _consistencies() -> list[bytes]:
     places = ((0, 5), (5, 5), (3, 7), (8, 13), (6, 13))
     return [
-        bytes(at) + b"".join(MerkleTree(_LEAVES[: at[1]]).consistency_proof(at[0]))
-        for at in places
+        bytes(at) + b"".join(MerkleTree(_LEAVES[: at[1]]).consistency_proof(at[0])) for at in places
     ]
 
 

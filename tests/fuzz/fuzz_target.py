@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clicooper_hpc.errors import FAILURE_CODES, ClicooperError
+from clicooper_hpc.errors import FAILURE_CODES, MOST_CHARACTERS, ClicooperError
 
 #: Longest line a user may be shown for one bad input.
-MOST_LINE = 2000
+MOST_LINE = 3 * MOST_CHARACTERS + 20
 #: Most processor time for one input; inputs are a few kilobytes.
 MOST_SECONDS = 5.0
 _PACKAGE = f"{Path(__file__).resolve().parents[2] / 'clicooper_hpc'}/"

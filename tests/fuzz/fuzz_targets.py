@@ -1,4 +1,4 @@
-"""All targets, by name."""
+"""All targets, by name, and the module each comes from."""
 
 from __future__ import annotations
 
@@ -15,4 +15,7 @@ from fuzz_target import FuzzTarget
 FAMILIES = (fuzz_provenance, fuzz_wire, fuzz_config, fuzz_tensors, fuzz_private, fuzz_files)
 TARGETS: Mapping[str, FuzzTarget] = {
     target.name: target for family in FAMILIES for target in family.TARGETS
+}
+FAMILY_OF: Mapping[str, str] = {
+    target.name: family.__name__ for family in FAMILIES for target in family.TARGETS
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -150,14 +152,18 @@ def _read_sidecar(content: bytes) -> None:
 def _indexes() -> list[bytes]:
     run = _folder() / "seed-run"
     digest = store_checkpoint_file(run, 12, "rank-000.safetensors", b"x")
-    commit_checkpoint(
-        run, run_id="0" * 32, step=12, files={"rank-000.safetensors": digest}, keep=2
-    )
+    commit_checkpoint(run, run_id="0" * 32, step=12, files={"rank-000.safetensors": digest}, keep=2)
     return [(run / "checkpoints" / "step-00000012" / "index.json").read_bytes()]
 
 
 def _read_index(content: bytes) -> None:
     """An index that does not serve is passed over: then there is an older checkpoint."""
+    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+        # Half of the time under a right digest, which whoever changes an index can make.
+        value = json.loads(content)
+        if len(content) % 2 and value.pop("sha256", None):
+            text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+            content = json.dumps({**value, "sha256": sha256(text.encode()).hexdigest()}).encode()
     run = _folder() / "run"
     folder = run / "checkpoints" / "step-00000012"
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from fuzz_target import FuzzTarget
 
@@ -19,7 +20,6 @@ from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header, un
 from clicooper_hpc.transport.launcher import read_launcher
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.wire_dtype import DType
-from pathlib import Path
 
 _CAPACITY = 1 << 20
 
