@@ -37,8 +37,10 @@ __all__ = [
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
-# For tens of thousands of ranks.
+# For tens of thousands of ranks; a longer one is cut, and then is no JSON.
 _MOST_INDEX_BYTES = 2**24
+# What text that is no index makes of the code that reads it.
+_NO_INDEX = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
 
@@ -157,7 +159,7 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     found = []
     for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, *_NO_INDEX):
             found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
@@ -227,34 +229,23 @@ def _write_checkpoint_file(path: Path, content: bytes) -> None:
 
 
 def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
-    """Read the index of a checkpoint; ``ValueError`` for all that `commit_checkpoint` cannot write."""
     with (folder / _INDEX).open("rb") as file:
-        text = file.read(_MOST_INDEX_BYTES + 1)
-    if len(text) > _MOST_INDEX_BYTES:
-        raise ValueError("an index is not that long")
-    try:
-        content = json.loads(text.decode("utf-8"))
-        digest = content.pop("sha256")
-        found = RunCheckpoint(
-            folder,
-            content["run_id"],
-            content["step"],
-            {name: FileDigest(*one) for name, one in content["files"].items()},
-        )
-        known = (content["format"], content["version"]) == (_FORMAT, _VERSION)
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("nothing that is an index") from error
-    if not known or digest != _checkpoint_index_digest(content):
-        raise ValueError("no index of this version, or a changed one")
-    # Whoever changes an index can make its digest, too. Not isinstance: True is an int.
-    if type(found.run_id) is not str or not all(
-        type(one.size) is int and type(one.sha256) is str for one in found.files.values()
+        content = json.loads(file.read(_MOST_INDEX_BYTES).decode("utf-8"))
+    digest = content.pop("sha256")
+    if (content["format"], content["version"], digest) != (
+        _FORMAT,
+        _VERSION,
+        _checkpoint_index_digest(content),
     ):
-        raise ValueError("a field has another type")
+        raise ValueError("no index of this version, or a changed one")
+    files = {
+        str(name): FileDigest(int(size), str(file_digest))
+        for name, (size, file_digest) in content["files"].items()
+    }
     # A folder copied under another name would restart the run at a wrong step.
-    if type(found.step) is not int or folder.name != f"step-{found.step:08d}":
+    if folder.name != _step_checkpoint_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
-    return found
+    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
 
 
 def _checkpoint_index_digest(content: Mapping[str, Any]) -> str:
