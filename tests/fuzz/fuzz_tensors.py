@@ -20,7 +20,12 @@ from clicooper_hpc.fronts.layer_spec import (
     parse_layers,
     trace_layer_shapes,
 )
-from clicooper_hpc.fronts.weights import load_weights, parse_weights_description, save_weights
+from clicooper_hpc.fronts.weights import (
+    WeightsDescription,
+    load_weights,
+    parse_weights_description,
+    save_weights,
+)
 from clicooper_hpc.provenance.safetensors_layout import read_safetensors_layout
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import (
@@ -121,13 +126,21 @@ def _descriptions() -> list[bytes]:
     return [json.dumps(_DESCRIPTION).encode()]
 
 
-def _read_description(content: bytes) -> None:
+def _parse_description(content: bytes) -> WeightsDescription:
     try:
         given = json.loads(content)
     except (ValueError, RecursionError):
-        return
-    description = parse_weights_description(given, where="input")
-    assert parse_layers(layers_to_objects(description.layers), where="input") == description.layers
+        given = content.decode("utf-8", "replace")
+    return parse_weights_description(given, where="input")
+
+
+def _read_description(content: bytes) -> None:
+    layers = _parse_description(content).layers
+    assert parse_layers(layers_to_objects(layers), where="input") == layers
+
+
+def _trace_description(content: bytes) -> None:
+    description = _parse_description(content)
     expected_layer_tensors(description.layers, where="input")
     trace_layer_shapes(description.layers, description.input_shape, where="input")
 
@@ -141,7 +154,10 @@ def _read_sidecar(content: bytes) -> None:
     """First byte: JSON or TOML; the rest lies beside a file that does not describe itself."""
     weights = _folder() / "bare.safetensors"
     if not weights.exists():
-        weights.write_bytes(pack_safetensors(_tensors(), {}))
+        description = parse_weights_description(_DESCRIPTION, where="seed")
+        shapes = expected_layer_tensors(description.layers, where="seed")
+        tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+        weights.write_bytes(pack_safetensors(tensors, {}))
     suffixes = (".json", ".toml")
     for suffix in suffixes:
         weights.with_suffix(suffix).unlink(missing_ok=True)
@@ -199,6 +215,7 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("safetensors-file", _tensor_files, _read_tensors, files=True),
     FuzzTarget("front-weights", _weights_files, _read_weights, files=True),
     FuzzTarget("front-description", _descriptions, _read_description, form="json"),
+    FuzzTarget("front-network", _descriptions, _trace_description, form="json", files=True),
     FuzzTarget("front-sidecar", _sidecars, _read_sidecar, files=True),
     FuzzTarget("checkpoint-index", _indexes, _read_index, form="json"),
     FuzzTarget("stage-progress", _progresses, _read_progress, files=True),

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from fuzz_target import FuzzTarget
 
-from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.owner_sections import DataSection
 from clicooper_hpc.errors import FAILURE_CODES, ExitCode
 from clicooper_hpc.run.network import _parse_layout_costs
-from clicooper_hpc.run.run_request import RunRequest
 from clicooper_hpc.training.checkpoint_writer import _parse_checkpoint_digests
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.transport.failure_report import REPORT_BYTES, read_failure_report
@@ -55,12 +51,6 @@ def _contracts() -> list[bytes]:
     return [Contract((3, 8, 8), 1000, 0, 40).encode_contract()]
 
 
-def _requests() -> list[bytes]:
-    job = Job(data=DataSection(path="digits"))
-    path = Path("runs/one")
-    return [RunRequest(job, path).encode_request(), RunRequest(job, path, job).encode_request()]
-
-
 def _digest_lists() -> list[bytes]:
     return [json.dumps({"rank-001.safetensors": [123, "0" * 64]}).encode()]
 
@@ -81,7 +71,6 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("message-header", _headers, _read_header),
     FuzzTarget("failure-report", _reports, _read_report),
     FuzzTarget("contract", _contracts, Contract.decode_contract, form="json"),
-    FuzzTarget("run-request", _requests, RunRequest.decode_request, form="json"),
     FuzzTarget(
         "checkpoint-digests",
         _digest_lists,

@@ -106,7 +106,9 @@ def read_mark_opening(path: Path) -> OpenedMark:
         It is missing or nothing of that kind.
     """
     try:
-        value = parse_canonical_json(path.read_bytes(), limit=_LIMIT)
+        with path.open("rb") as file:
+            content = file.read(_LIMIT + 1)
+        value = parse_canonical_json(content, limit=_LIMIT)
         if not isinstance(value, dict) or value.pop("format", None) != _FORMAT:
             raise ValueError("it is no mark key")
         key, proof, run_id = value["key"], value["proof"], value["run_id"]
@@ -117,7 +119,11 @@ def read_mark_opening(path: Path) -> OpenedMark:
         if not (type(segment) is int and type(stage) is int):
             raise TypeError("segment or stage is no number")
         nodes = tuple(bytes.fromhex(str(node)) for node in proof)
-        return OpenedMark(run_id, segment, MarkOpening(bytes.fromhex(key), stage, nodes))
+        opened = OpenedMark(run_id, segment, MarkOpening(bytes.fromhex(key), stage, nodes))
+        # Python reads hexadecimal digits with blanks and capitals, too; nothing is passed over.
+        if opened.to_bytes() != content:
+            raise ValueError("it is not written as mark keys are")
+        return opened
     except (OSError, ValueError, TypeError, KeyError, EvidenceError) as error:
         raise UsageError(
             f"the mark key cannot be read ({error})",
