@@ -33,6 +33,9 @@ from clicooper_hpc.verification.run_checks import has_failed_checks, run_checks
 
 _HASH = 32
 _LEAVES = [sha256(bytes([i])).digest() for i in range(13)]
+#: The tree of the first so many leaves, and its root.
+_TREES = [MerkleTree(_LEAVES[:size]) for size in range(len(_LEAVES) + 1)]
+_ROOTS = [tree.root() for tree in _TREES]
 
 
 @functools.cache
@@ -100,7 +103,7 @@ def _ledger_update(content: bytes) -> None:
 
 
 def _ledger_updates() -> list[bytes]:
-    forge, evidence = _ledger()
+    evidence = _ledger()[1]
     return [
         LedgerUpdate((), ()).to_bytes(),
         LedgerUpdate(evidence.entries[:2], evidence.checkpoints[:1]).to_bytes(),
@@ -125,14 +128,14 @@ def _inclusion(content: bytes) -> None:
     if len(content) < 2:
         return
     index, size, proof = content[0], content[1], _hashes(content[2:])
-    root = MerkleTree(_LEAVES).root_at(size) if size <= len(_LEAVES) else _LEAVES[0]
+    root = _ROOTS[min(size, len(_LEAVES))]
     leaf = _LEAVES[index % len(_LEAVES)]
     verify_merkle_inclusion(leaf, index, size, proof, root)
-    assert proof == MerkleTree(_LEAVES).inclusion_proof(index, size)
+    assert proof == _TREES[-1].inclusion_proof(index, size)
 
 
 def _inclusions() -> list[bytes]:
-    tree = MerkleTree(_LEAVES)
+    tree = _TREES[-1]
     places = ((0, 1), (0, 2), (3, 7), (12, 13), (5, 13))
     return [bytes(at) + b"".join(tree.inclusion_proof(*at)) for at in places]
 
@@ -141,19 +144,14 @@ def _consistency(content: bytes) -> None:
     if len(content) < 2:
         return
     old, new, proof = content[0], content[1], _hashes(content[2:])
-    roots = [
-        MerkleTree(_LEAVES).root_at(size) if size <= len(_LEAVES) else _LEAVES[0]
-        for size in (old, new)
-    ]
+    roots = [_ROOTS[min(size, len(_LEAVES))] for size in (old, new)]
     verify_merkle_consistency(old, roots[0], new, roots[1], proof)
-    assert new > len(_LEAVES) or proof == MerkleTree(_LEAVES[:new]).consistency_proof(old)
+    assert new >= len(_TREES) or proof == _TREES[new].consistency_proof(old)
 
 
 def _consistencies() -> list[bytes]:
     places = ((0, 5), (5, 5), (3, 7), (8, 13), (6, 13))
-    return [
-        bytes(at) + b"".join(MerkleTree(_LEAVES[: at[1]]).consistency_proof(at[0])) for at in places
-    ]
+    return [bytes(at) + b"".join(_TREES[at[1]].consistency_proof(at[0])) for at in places]
 
 
 def _hashes(content: bytes) -> list[bytes]:

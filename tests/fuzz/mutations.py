@@ -9,8 +9,10 @@ from typing import Any
 #: What parsers are known to stumble over.
 TOKENS: tuple[bytes, ...] = (
     b"\x00", b"\xff", b"\xfe\xff", b"\xed\xa0\x80", b"\xc3", b"\xe2\x80\xae", b"\x1b[2J", b"\r",
-    b"\n", b"\n\n", b" ", b"=", b'"', b'"""', b"'", b"\\", b"\\u0000", b"\\ud800", b"\\ud83d\\ude00",
-    b"{", b"}", b"[", b"]", b"[[", b"{" * 400, b"[" * 400, b"[" * 3000, b'{"a":' * 1200, b"a." * 600,
+    b"\n", b"\n\n", b" ", b"=", b'"', b'"""', b"'", b"\\", b"\\u0000", b"\\ud800",
+    b"\\ud83d\\ude00",
+    b"{", b"}", b"[", b"]", b"[[", b"{" * 400, b"[" * 400, b"[" * 3000, b'{"a":' * 1200,
+    b"a." * 600,
     b"-", b"-0", b"0", b"1", b"-1", b"1e999", b"-1e999", b"1e-400", b"NaN", b"nan", b"inf", b"-inf",
     b"Infinity", b"-Infinity", b"true", b"false", b"null", b"1" * 40, b"9" * 400, b"9" * 5000,
     b"0x7fffffffffffffff", b"9007199254740991", b"9007199254740992", b"2147483648",
