@@ -14,7 +14,8 @@ from clicooper_hpc.config.toml_text import (
     parse_toml_text,
     parse_toml_value,
 )
-from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.errors import DataError, ExitCode, UsageError
 
 DATA = '[data]\npath = "digits"\n'
 DEEP = "[" * 5000
@@ -38,7 +39,6 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "a value of a megabyte": (b'[model]\nname = ["' + b"x" * 200_000 + b'"]', ("model.name",)),
     "a key of a megabyte": (b"[training]\n" + b"x" * 200_000 + b" = 1", ("unknown key training.",)),
     "more than is read": (b"#" * (MAX_TOML_BYTES + 1), ("longer than",)),
-    "a path that is too long": (b'[front]\npublic_data = "' + b"x/" * 50_000 + b'"', ()),
     "a date out of range": (b"[training]\nepochs = 2026-13-45", ("TOML",)),
     "a wrong seed": (b"[training]\nseed = -1", ("training.seed", "-1")),
     "a seed that is no integer": (b"[training]\nseed = 1.5", ("training.seed", "1.5")),
@@ -62,15 +62,9 @@ def test_a_job_file_out_of_bounds_is_one_line(name: str, tmp_path: Path) -> None
     text, words = FILES[name]
     path = tmp_path / "job.toml"
     path.write_bytes(DATA.encode() + text)
-    try:
-        job = load_job(path)
-    except UsageError as error:
-        check_line(error, *words)
-        assert "job.toml" in error.line() or not words
-    else:
-        # A file of that name can only be missed when it is opened.
-        assert not words
-        assert job.front.public_data is not None
+    with pytest.raises(UsageError) as caught:
+        load_job(path)
+    check_line(caught.value, "job.toml", *words)
 
 
 @pytest.mark.parametrize(
@@ -129,3 +123,11 @@ def test_no_more_of_a_base_is_read_than_is_allowed(tmp_path: Path) -> None:
     check_line(caught.value, "/dev/zero", "longer than")
 
 
+def test_a_path_that_no_file_system_takes_is_one_line(tmp_path: Path) -> None:
+    """Found when it is opened: the job itself is taken."""
+    path = tmp_path / "job.toml"
+    path.write_text(f'[data]\npath = "{"x" * 5000}.h5"\n')
+    job = load_job(path)
+    with pytest.raises(DataError) as caught:
+        open_dataset(job.data.path)
+    assert "no such file" in caught.value.line()
