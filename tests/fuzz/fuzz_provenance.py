@@ -131,7 +131,8 @@ def _inclusion(content: bytes) -> None:
     root = _ROOTS[min(size, len(_LEAVES))]
     leaf = _LEAVES[index % len(_LEAVES)]
     verify_merkle_inclusion(leaf, index, size, proof, root)
-    assert proof == _TREES[-1].inclusion_proof(index, size)
+    # A proof fits other sizes of the same height, too: a signed checkpoint binds root and size.
+    assert size >= len(_TREES) or proof == _TREES[-1].inclusion_proof(index, size)
 
 
 def _inclusions() -> list[bytes]:
