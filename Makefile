@@ -60,7 +60,7 @@ kill-matrix: $(STAMP)
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)
 
-# Atheris has wheels for Linux and Python 3.11 to 3.13.
+# Atheris has wheels for Linux on x86-64 (Python 3.11 to 3.14).
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_ARGS)

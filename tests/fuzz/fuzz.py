@@ -1,4 +1,7 @@
-"""Fuzz parsers, guided by the branches they take: ``make fuzz FUZZ_ARGS="NAME ... --runs N"``.
+"""Fuzz parsers, guided by the branches they take.
+
+    make fuzz FUZZ_ARGS="job-toml --minutes 5"
+    make fuzz FUZZ_ARGS="--table"
 
 Every target runs in a process of its own, under Atheris (libFuzzer). What it keeps lies in
 ``runs/fuzz/NAME``: ``corpus/``, inputs that reach a branch of their own; ``faults/``, for each
@@ -36,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.child:
         _fuzz(options)
         return 0
+    if options.table:
+        print(_table())
+        return 0
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from fuzz_targets import FAMILY_OF, TARGETS
 
@@ -67,6 +73,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=0, help="at most, for each target")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="show the last run of every target")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -112,6 +119,19 @@ def _fuzz_to_the_end(
     total["seconds"] = time.monotonic() - began
     (folder / "total.json").write_text(json.dumps(total, indent=1))
     return total
+
+
+def _table() -> str:
+    """Return the last run of every target, as a Markdown table."""
+    lines = ["| target | runs | seconds | faults | process ended |", "|---|---|---|---|---|"]
+    for path in sorted(OUTPUT.glob("*/total.json")):
+        total = json.loads(path.read_text())
+        faults = len(total["faults"])
+        lines.append(
+            f"| {path.parent.name} | {total['runs']:,} | {total['seconds']:.0f} | {faults} |"
+            f" {total['deaths']} |"
+        )
+    return "\n".join(lines)
 
 
 class _Judge:
