@@ -17,13 +17,14 @@ from clicooper_hpc.audit.replay import StageReplay, replay_stage
 from clicooper_hpc.audit.replayed_mark import replayed_mark_hook
 from clicooper_hpc.audit.replayed_release import replayed_release_digests
 from clicooper_hpc.audit.stage_claim import StageClaim, claimed_root
-from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import require_owner_secrets
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
+from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime
+from clicooper_hpc.run.vouching import noted_owner_key, vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
@@ -51,22 +52,27 @@ class StageAuditor:
     ----------
     run
         Complete or not; its owner's private folder must be there, for the released rows.
+    owner_key
+        The owner's key, where the user insists on one; else the one in the private folder.
 
     Raises
     ------
     EvidenceError
-        The proofs do not hold: there is nothing to compare a replay with.
+        The proofs do not hold: there is nothing to compare a replay with. Or nobody vouches for
+        the job text: see `clicooper_hpc.run.vouching`.
     RunFolderError
         The owner's secrets are missing.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._proved = ProvedRun(run)
+    def __init__(self, run: Run, *, owner_key: PublicIdentity | None = None) -> None:
+        self._proved = ProvedRun(run, owner_key=owner_key or noted_owner_key(run))
         self.view = self._proved.view
         self.stages = self.view.run.stages
         self._run = run
         # The signed cuts: with partition = "auto" the job finds them by times measured on the spot.
-        job = load_canonical_job(str(run.attrs["resolved_job"]))
+        require_owner_secrets(self.private, "audit")
+        # Nothing the job names is read or imported before this.
+        job = vouched_job(run, owner_key=owner_key)
         self.job = job.cut_at(self.view.run.cuts[1:])
         # How many threads share a sum decides the order it is added in, and so its last bit.
         torch.set_num_threads(job.training.threads)
@@ -190,6 +196,4 @@ class StageAuditor:
 
 def _prepared(auditor: StageAuditor) -> ReleaseSetup:
     """Bring the owner's released rows and sub-labels back."""
-    # Asked for first, so that the error names the missing file and what to do.
-    require_owner_secrets(auditor.private, "audit")
     return set_up_release(auditor.job, PrivateFolder(auditor.private))

@@ -10,6 +10,7 @@ from torch import Tensor
 from clicooper_hpc.audit.message_trace import Stream
 from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
 from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.statements import (
     Enrolment,
@@ -20,6 +21,7 @@ from clicooper_hpc.provenance.statements import (
 )
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.runstore.tables.schema import MESSAGES
 from clicooper_hpc.verification.ledger_view import LedgerView
 from clicooper_hpc.verification.run_checks import run_checks_on
@@ -29,7 +31,7 @@ __all__ = ["ProvedRun"]
 
 _P = TypeVar("_P", bound=Predicate)
 #: Checks an audit stands on; that the run came to its end is not needed to judge one stage.
-_NEEDED: Final = frozenset(range(1, 13)) - {5}
+_NEEDED: Final = frozenset({*range(1, 13), 17}) - {5}
 
 
 class ProvedRun:
@@ -39,6 +41,8 @@ class ProvedRun:
     ----------
     run
         Complete or not.
+    owner_key
+        The key its owner must have signed with; None: whoever did.
 
     Raises
     ------
@@ -46,8 +50,8 @@ class ProvedRun:
         The proofs do not hold: there is nothing to compare a replay with.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.view = _verified_view(run)
+    def __init__(self, run: Run, *, owner_key: PublicIdentity | None = None) -> None:
+        self.view = _verified_view(run, owner_key)
         self._run = run
 
     def stage_proofs(self, stage: int) -> list[StageProof]:
@@ -124,7 +128,7 @@ class ProvedRun:
     def _checkpoint(self, stage: int, segment: int) -> bytes:
         path = stage_checkpoint_path(self._run.folder.path, stage, segment)
         try:
-            return path.read_bytes()
+            return read_regular_file(path, within=self._run.folder.path)
         except OSError as error:
             raise RunFolderError(
                 f"the checkpoint cannot be read ({error.strerror})",
@@ -140,8 +144,8 @@ class ProvedRun:
         return entry.statement
 
 
-def _verified_view(run: Run) -> LedgerView:
-    view = LedgerView(collect_run_evidence(run))
+def _verified_view(run: Run, owner_key: PublicIdentity | None) -> LedgerView:
+    view = LedgerView(collect_run_evidence(run, owner_key=owner_key))
     for result in run_checks_on(view):
         if result.number in _NEEDED and result.passed is False:
             raise EvidenceError(

@@ -19,6 +19,7 @@ from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.printable import printable_json
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.verification.verification_report import read_public_key
 
 __all__ = ["report_audit"]
 
@@ -39,12 +40,13 @@ def report_audit(
     sample: int | None,
     segment: int | None,
     tolerance: float | None,
+    owner_key: str | None = None,
     as_json: bool,
 ) -> tuple[str, ExitCode]:
     """Audit ``stages`` of the run in ``path``, or ``sample`` of them drawn by chance.
 
     States are compared to the bit, or within ``tolerance`` if one is given. With ``segment`` the
-    exit code speaks of that trainer alone.
+    exit code speaks of that trainer alone. ``owner_key``: as `clicooper verify --owner-key`.
 
     Raises
     ------
@@ -58,7 +60,9 @@ def report_audit(
         )
     if tolerance is not None and not 0 < tolerance < 1:
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
-    auditor = StageAuditor(open_run(path))
+    auditor = StageAuditor(
+        open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
+    )
     _check_audit_options(auditor, stages, sample, segment)
     # Before anything is trained: elsewhere an honest run would FAIL to the bit.
     other = auditor.other_conditions()

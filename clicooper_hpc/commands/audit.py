@@ -25,6 +25,11 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
     )
+    parser.add_argument(
+        "--owner-key",
+        metavar="KEY",
+        help="insist on this owner (default: the key noted in the private folder)",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -37,6 +42,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         sample=arguments.sample,
         segment=arguments.segment,
         tolerance=arguments.tolerance,
+        owner_key=arguments.owner_key,
         as_json=arguments.json,
     )
     print_report(text)

@@ -12,6 +12,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
+from clicooper_hpc.run.vouching import PUBLIC_KEY, note_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 __all__ = ["PASSWORD_VARIABLE", "Credentials", "check_credentials", "obtain_credentials"]
@@ -67,6 +68,10 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, is_restart: bool) 
     # and it must be possible to open marks without giving the signing key away.
     if MARK_KEY not in folder:
         folder.write_secret(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
+    if not is_restart:
+        # Known to this rank from now on, whatever the run folder says of them later.
+        note_job(folder, job.digest().hex)
+        folder.write_secret(PUBLIC_KEY, identity.public.raw.hex().encode())
     return Credentials(identity, folder.read_secret(MARK_KEY))
 
 

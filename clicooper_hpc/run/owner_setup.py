@@ -20,6 +20,7 @@ from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.owner_role import OwnerDocuments, assemble_owner_role
 from clicooper_hpc.run.progress import Progress
 from clicooper_hpc.run.run_index import RunIndex
+from clicooper_hpc.run.vouching import note_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
@@ -48,6 +49,8 @@ class OwnerSetup:
         if JOB_FOLDER not in self._private:
             # Where the job's key files and modules are found again; not for everybody to know.
             self._private.write_secret(JOB_FOLDER, job.folder.encode())
+            # What vouches for the job text of run.h5 at a restart or an audit.
+            note_job(self._private, job.digest().hex)
         # Everything that can fail on the owner's side fails here, before anything was sent.
         self._preparation = set_up_release(job, self._private)
         self.index = RunIndex(job, folder, self._preparation)

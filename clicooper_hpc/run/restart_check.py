@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 
 from clicooper_hpc.config.job import EXECUTION_KEYS, Job
-from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.owner.secrets import missing_owner_secrets
-from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.run.vouching import JOB_DIGEST, vouched_job
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.regular_files import refuse_irregular_entries
 from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
 
 __all__ = ["can_restart", "check_restart_job", "job_to_restart"]
@@ -53,7 +53,9 @@ def job_to_restart(path: Path, ranks: int) -> Job | None:
     Raises
     ------
     RunFolderError
-        There is no run, or its owner's secrets are not there.
+        There is no run, its owner's secrets are not there, or its folder holds links.
+    EvidenceError
+        Nobody vouches for the job text (`clicooper_hpc.run.vouching`).
     UsageError
         It takes another number of ranks.
     """
@@ -68,7 +70,7 @@ def job_to_restart(path: Path, ranks: int) -> Job | None:
             remedy=f"Start it with: mpirun -n {len(run.hosts)} clicooper resume {path}",
         )
     # What is missing would be made anew: it would be another run, or a second release.
-    missing = missing_owner_secrets(run.folder.private, "front.probe", JOB_FOLDER)
+    missing = missing_owner_secrets(run.folder.private, "front.probe", JOB_FOLDER, JOB_DIGEST)
     if missing:
         raise RunFolderError(
             f"the owner's secrets are not there ({missing[0]} is missing), so the released rows "
@@ -77,6 +79,6 @@ def job_to_restart(path: Path, ranks: int) -> Job | None:
             remedy="Bring back the private folder of the run; or train anew in another folder, "
             "which releases every sample a second time.",
         )
-    # Where the job file lay: paths in it are relative to that, and the folder is private.
-    home = PrivateFolder(run.folder.private).read_secret(JOB_FOLDER).decode()
-    return load_canonical_job(str(run.attrs["resolved_job"]), home)
+    # What is written from here on must land in the folder itself.
+    refuse_irregular_entries(run.folder.path)
+    return vouched_job(run)

@@ -32,7 +32,7 @@ from clicooper_hpc.runstore.checkpoints import (
     segment_checkpoint_name,
 )
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import read_safetensors_metadata, unpack_safetensors
+from clicooper_hpc.runstore.safetensors_files import unpack_safetensors, unpack_safetensors_texts
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     HEADS,
@@ -136,10 +136,10 @@ class _Remains:
             return None
         name = rank_checkpoint_name(self.rank)
         path = self.checkpoint.folder / name
-        tensors = unpack_safetensors(read_checkpoint_file(self.checkpoint, name), where=str(path))
-        return StageProgress.unpack_progress(
-            tensors, read_safetensors_metadata(path), where=str(path)
-        )
+        content, where = read_checkpoint_file(self.checkpoint, name), str(path)
+        tensors = unpack_safetensors(content, where=where)
+        texts = unpack_safetensors_texts(content, where=where)
+        return StageProgress.unpack_progress(tensors, texts, where=where)
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Return the tensors of the segment in the checkpoint."""
@@ -293,7 +293,7 @@ def _agree_on_checkpoint(
     names = [rank_checkpoint_name(0)]
     if world.rank:
         names = [segment_checkpoint_name(world.rank)]
-        if run.job["provenance"]["enabled"]:
+        if run.job_section("provenance").get("enabled"):
             names.append(rank_checkpoint_name(world.rank))
     # From the owner's list, newest first, so that all ranks try the same step at the same time.
     for step in json.loads(listing):

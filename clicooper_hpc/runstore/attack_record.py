@@ -8,7 +8,6 @@ curves. The same bytes travel between ranks (`pack_attack_record`) and lie on di
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,18 @@ from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     Attribute,
     create_hdf5_file,
-    read_hdf5_attributes,
     set_hdf5_attributes,
 )
-from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_bytes, read_hdf5_file
 from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, closed_superblock
+from clicooper_hpc.runstore.hdf5.typed import (
+    hdf5_dataset,
+    hdf5_group,
+    read_hdf5_attributes,
+)
+from clicooper_hpc.runstore.hdf5.vetting import UnexpectedContentError
 from clicooper_hpc.runstore.run_folder import RunFolder
-from clicooper_hpc.runstore.tables.frames import rows_to_frame
+from clicooper_hpc.runstore.tables.frames import decode_texts, rows_to_frame
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
 from clicooper_hpc.runstore.tables.storage import (
     create_stored_table,
@@ -138,8 +142,10 @@ def read_attack_findings(path: str | Path) -> pd.DataFrame:
 
     def read(file: Any) -> pd.DataFrame:
         about = _checked_attack_attributes(file, str(place))
-        group = file["findings"]
-        frame = rows_to_frame(stored_table(group), {0: read_stored_rows(group)}, rank_column=False)
+        group = hdf5_group(file, "findings")
+        frame = rows_to_frame(
+            _findings_table(group), {0: read_stored_rows(group)}, rank_column=False
+        )
         # The row number is the frame's own index already.
         frame = frame.drop(columns=_AXIS)
         frame.attrs.update(about)
@@ -171,11 +177,7 @@ def unpack_attack_record(content: bytes, *, where: str) -> AttackRecord:
     RunFolderError
         Naming ``where``, if the bytes are no such file.
     """
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            return _read_attack_file(file, where)
-    except (OSError, RuntimeError, KeyError) as error:  # all that h5py raises on damage
-        raise RunFolderError("these are no findings of attacks", where=where) from error
+    return read_hdf5_bytes(content, lambda file: _read_attack_file(file, where), where=where)
 
 
 def _fill_attack_file(file: Any, record: AttackRecord) -> None:
@@ -234,11 +236,13 @@ def _encode_texts(values: Sequence[str]) -> NDArray[np.bytes_]:
 
 def _read_attack_file(file: Any, where: str) -> AttackRecord:
     about = _checked_attack_attributes(file, where)
-    group = file["findings"]
+    group = hdf5_group(file, "findings")
+    table = _findings_table(group)
     columns = read_stored_rows(group)
     texts = {
-        name: [bytes(value).decode("utf-8") for value in columns[name].astype("S")]
-        for name in _TEXTS
+        column.name: decode_texts(column, columns[column.name])
+        for column in table.columns
+        if column.name in _TEXTS
     }
     plain = {name: columns[name].tolist() for name in (*_NUMBERS, "seed")}
     every = {**texts, **plain}
@@ -246,12 +250,30 @@ def _read_attack_file(file: Any, where: str) -> AttackRecord:
         {name: values[row] for name, values in every.items()} for row in range(len(columns[_AXIS]))
     ]
     arrays: dict[ArrayKey, NDArray[np.generic]] = {}
-    for attack, parties in file["arrays"].items():
-        for party, seeds in parties.items():
-            for seed, datasets in seeds.items():
-                for name, dataset in datasets.items():
-                    arrays[attack, party, int(seed), name] = np.asarray(dataset[()])
+    stored = hdf5_group(file, "arrays")
+    for attack in stored:
+        for party in hdf5_group(stored, attack):
+            for seed in hdf5_group(stored[attack], party):
+                place = hdf5_group(stored[attack][party], seed)
+                if not seed.isdecimal():
+                    raise UnexpectedContentError(place.name, "is no number of a seed")
+                for name in place:
+                    values = np.asarray(hdf5_dataset(place, name, kinds="bifu")[()])
+                    arrays[attack, party, int(seed), name] = values
     return AttackRecord(about, findings, arrays)
+
+
+def _findings_table(group: Any) -> Table:
+    """Return the table of findings, with the columns that a record needs."""
+    table = stored_table(group)
+    kinds = {_AXIS: "i", "seed": "i", **dict.fromkeys(_TEXTS, "S"), **dict.fromkeys(_NUMBERS, "f")}
+    there = {column.name: np.dtype(column.dtype).kind for column in table.columns}
+    for name, kind in kinds.items():
+        if there.get(name) != kind:
+            raise UnexpectedContentError(
+                f"{group.name}/{name}", f"is {there.get(name, 'missing')}; expected is {kind!r}"
+            )
+    return table
 
 
 def _checked_attack_attributes(file: Any, where: str) -> dict[str, Attribute]:
@@ -263,8 +285,8 @@ def _checked_attack_attributes(file: Any, where: str) -> dict[str, Attribute]:
             remedy="Name a file that `clicooper attack` wrote.",
         )
     # Older versions are read, newer ones refused: their columns may mean something else.
-    version = int(found.pop("format_version", 0))
-    if version > _VERSION:
+    version = found.pop("format_version", 0)
+    if not isinstance(version, int) or version > _VERSION:
         raise RunFolderError(
             f"the findings have format version {version}, known is {_VERSION}",
             where=where,

@@ -20,6 +20,8 @@ from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.limits import MOST_SMALL_FILE_BYTES
+from clicooper_hpc.runstore.regular_files import read_regular_file
 
 __all__ = [
     "FileDigest",
@@ -37,8 +39,6 @@ __all__ = [
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
-# For tens of thousands of ranks; a longer one is cut, and then is no JSON.
-_MOST_INDEX_BYTES = 2**24
 # What text that is no index makes of the code that reads it.
 _NO_INDEX = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # Eight digits, so that names sort like numbers; more only behind step 99,999,999.
@@ -159,7 +159,7 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     found = []
     for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
-        with contextlib.suppress(OSError, *_NO_INDEX):
+        with contextlib.suppress(OSError, RunFolderError, *_NO_INDEX):
             found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 
@@ -195,7 +195,7 @@ def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
     """
     path = checkpoint.folder / name
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path, within=checkpoint.folder.parent.parent)
     except OSError as error:
         raise _damaged_checkpoint(path, error.strerror or "cannot be read") from error
     wanted = checkpoint.files.get(name)
@@ -229,8 +229,9 @@ def _write_checkpoint_file(path: Path, content: bytes) -> None:
 
 
 def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
-    with (folder / _INDEX).open("rb") as file:
-        content = json.loads(file.read(_MOST_INDEX_BYTES).decode("utf-8"))
+    content = json.loads(
+        read_regular_file(folder / _INDEX, within=folder.parent.parent, most=MOST_SMALL_FILE_BYTES)
+    )
     digest = content.pop("sha256")
     if (content["format"], content["version"], digest) != (
         _FORMAT,

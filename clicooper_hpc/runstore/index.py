@@ -7,6 +7,7 @@ the very last thing written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +17,24 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.digests import digest_chunks
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.runstore.hdf5.files import (
     LIBVER,
     SINGLE_LIBVER,
     Attribute,
     add_hdf5_dataset,
     create_hdf5_file,
-    read_hdf5_attributes,
     set_hdf5_attributes,
 )
 from clicooper_hpc.runstore.hdf5.parallel import require_parallel_hdf5
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.typed import read_hdf5_attributes
+from clicooper_hpc.runstore.index_links import INDEX_LINKS, OWNER_LINKS
+from clicooper_hpc.runstore.limits import MOST_RANKS
 from clicooper_hpc.runstore.metrics import Layout, add_metrics
+from clicooper_hpc.runstore.regular_files import open_regular_file
 from clicooper_hpc.runstore.run_folder import RunFolder, shard_file_name
-from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, EVALUATION, LEDGER, RELEASES, Table
+from clicooper_hpc.runstore.tables.schema import Table
 from clicooper_hpc.runstore.tables.storage import create_stored_table
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "finish_index",
     "index_header_of",
     "index_shard_digest",
+    "index_text_names",
     "note_index_restart",
 ]
 
@@ -62,6 +67,11 @@ _TEXTS = (
     "job_digest",
     "mpi_library",
 )
+
+
+def index_text_names() -> tuple[str, ...]:
+    """Return the root attributes that are texts of the header; every index has them."""
+    return _TEXTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +144,8 @@ def note_index_restart(path: Path, restarts: int) -> None:
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    layout: Layout = (
-        "single" if read_hdf5_file(path, read_hdf5_attributes)["layout"] == "single" else "shards"
-    )
+    attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
+    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     with create_hdf5_file(path, _index_libver(layout), start=path) as file:
         set_hdf5_attributes(file, {"restarts": restarts})
 
@@ -194,12 +203,17 @@ def create_index(
     ------
     RunFolderError
         There is an index already.
+    UsageError
+        It has more ranks than a reader takes.
     EnvironmentUnfitError
         The file cannot be written, or layout "single" is asked of an h5py without MPI.
     """
     # Views over ranks are by number: a gap would shift all behind it.
     if sorted(tables) != list(range(len(header.hosts))):
         raise ValueError("tables and hosts must name the same ranks, from 0 on")
+    if len(tables) > MOST_RANKS:
+        # No reader would open it.
+        raise UsageError(f"a run has at most {MOST_RANKS} ranks, not {len(tables)}")
     if header.layout == "single":
         require_parallel_hdf5()
         if rows is None:
@@ -265,7 +279,7 @@ def finish_index(
     EnvironmentUnfitError
         No space; the index stays as it was.
     """
-    attrs = read_hdf5_file(path, read_hdf5_attributes)
+    attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
     with create_hdf5_file(path, _index_libver(layout), start=path) as file:
@@ -298,10 +312,15 @@ def finish_index(
 
 
 def index_shard_digest(path: Path) -> str:
-    """Return the digest of a shard as hex, or "" if the shard is missing."""
-    if not path.is_file():
+    """Return the digest of a shard as hex, or "" if the shard is missing.
+
+    `RunFolderError` if it is no regular file.
+    """
+    try:
+        descriptor = open_regular_file(path)
+    except FileNotFoundError:
         return ""
-    with path.open("rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         # By the megabyte: a shard may be larger than memory.
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
 
@@ -311,15 +330,10 @@ def _index_libver(layout: Layout) -> Any:
 
 
 def _link_owner_tables(file: Any, tables: Sequence[Table]) -> None:
-    names = {table.name for table in tables}
-    if EVALUATION.name in names:
-        # Under the names users look for, and stored once.
-        file["evaluation"] = h5py.SoftLink(f"/ranks/000/{EVALUATION.name}")
-    if RELEASES.name in names:
-        file["privacy/events"] = h5py.SoftLink(f"/ranks/000/{RELEASES.name}")
-    for table in (LEDGER, CHECKPOINTS):
-        if table.name in names:
-            file[f"provenance/{table.name}"] = h5py.SoftLink(f"/ranks/000/{table.name}")
+    for name, table in OWNER_LINKS.items():
+        if table in tables:
+            # Under the names users look for, and stored once.
+            file[name] = h5py.SoftLink(f"/ranks/000/{table.name}")
 
 
 def _set_index_privacy(group: Any, privacy: PrivacyText) -> None:

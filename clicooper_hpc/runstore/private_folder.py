@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
+from clicooper_hpc.runstore.regular_files import read_regular_file
 
 __all__ = ["PrivateFolder"]
 
@@ -73,7 +74,7 @@ class PrivateFolder:
         try:
             # Before it is read: a secret others could read is no secret to build on.
             _require_closed(place, "600")
-            return place.read_bytes()
+            return read_regular_file(place)
         except OSError as error:
             raise RunFolderError(
                 f"the owner's private file cannot be read ({error.strerror})",

@@ -8,8 +8,10 @@ rank whose file is missing is named, never filled in.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.hdf5.files import Attribute, read_hdf5_attributes
+from clicooper_hpc.printable import printable_lines, printable_text
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
-from clicooper_hpc.runstore.index import RUN_FORMAT, RUN_VERSION, index_shard_digest
+from clicooper_hpc.runstore.hdf5.typed import hdf5_group, read_hdf5_text_attribute
+from clicooper_hpc.runstore.hdf5.vetting import NO_LINKS
+from clicooper_hpc.runstore.index import index_shard_digest
+from clicooper_hpc.runstore.index_links import INDEX_LINKS
+from clicooper_hpc.runstore.index_values import read_index_values
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
@@ -78,10 +85,21 @@ class Run:
 
     @property
     def job(self) -> dict[str, Any]:
-        """The resolved job."""
+        """The resolved job; `RunFolderError` if its text is none."""
         written = str(self.attrs["resolved_job"])
-        job = json.loads(written) if written.lstrip().startswith("{") else tomllib.loads(written)
+        try:
+            job = (json.loads if written.lstrip().startswith("{") else tomllib.loads)(written)
+        # Too deeply nested is a RecursionError in either.
+        except (ValueError, RecursionError) as error:
+            raise self._no_job(str(error)) from None
         return dict(job)
+
+    def job_section(self, name: str) -> dict[str, Any]:
+        """Return one section of the resolved job, empty if it is not there; errors as `job`."""
+        section = self.job.get(name, {})
+        if not isinstance(section, dict):
+            raise self._no_job(f"{name} is {type(section).__name__}, not a section")
+        return section
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -93,7 +111,8 @@ class Run:
         """Ranks whose shard is not in the run folder now."""
         if self.attrs["layout"] == "single":
             return ()
-        return tuple(rank for rank in self.ranks if not self.folder.shard(rank).is_file())
+        # Whatever lies there: what is no file is refused, with its reason, when it is read.
+        return tuple(rank for rank in self.ranks if not os.path.lexists(self.folder.shard(rank)))
 
     @property
     def changed_ranks(self) -> tuple[int, ...]:
@@ -106,7 +125,7 @@ class Run:
 
     def table_names(self, rank: int) -> tuple[str, ...]:
         """Names of the tables of ``rank``."""
-        return tuple(self._read(rank))
+        return tuple(self._read(rank, ()))
 
     def table(self, name: str, rank: int | None = None) -> pd.DataFrame:
         """Return the complete rows of a table of one rank, or of all with a column ``rank``.
@@ -120,17 +139,18 @@ class Run:
         """
         wanted = self._present() if rank is None else (self._known(rank),)
         tables, rows = self._collect(name, wanted)
-        frame = rows_to_frame(tables, rows, rank_column=rank is None)
+        try:
+            frame = rows_to_frame(tables, rows, rank_column=rank is None)
+        except RunFolderError as error:
+            raise RunFolderError(
+                error.what, where=f"{self.folder.path}, table {name}", remedy=error.remedy
+            ) from None
         frame.attrs["missing_ranks"] = list(self.missing_ranks)
         return frame
 
     def stored_rows(self, rank: int) -> dict[Table, dict[str, Any]]:
         """Return every table of ``rank`` as it is stored: one NumPy array per column."""
-        return {
-            table: rows
-            for name in self.table_names(self._known(rank))
-            for table, rows in [self._read(rank, name)[name]]
-        }
+        return dict(self._read(self._known(rank), None).values())
 
     def index_content(self) -> IndexContent:
         """Return what the index says by itself, for comparing with its signed digest."""
@@ -170,8 +190,14 @@ class Run:
         )
 
     def summary(self) -> str:
-        """Return what ran, how far each rank came, and what it gave, as some lines of text."""
-        attrs = self.attrs
+        """Return what ran, how far each rank came, and what it gave, as some lines of text.
+
+        Control characters of texts in the run are escaped: the lines may be printed.
+        """
+        attrs = {
+            name: printable_text(value) if isinstance(value, str) else value
+            for name, value in self.attrs.items()
+        }
         trainers = len(self.ranks) - 1
         hosts = len(set(self.hosts))
         lines = [
@@ -191,19 +217,21 @@ class Run:
         for name, value in self.results.items():
             units = self.result_units[name]
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            lines.append(f"{name}: {shown}" + (f" {units}" if units not in {"1", "text"} else ""))
+            units = f" {units}" if units not in {"1", "text"} else ""
+            lines.append(printable_text(f"{name}: {shown}{units}"))
         if "text" in self.privacy:
             lines += [
                 "privacy card:",
+                # Indented: no line of it passes for one of the summary.
                 *(f"  {line}" for line in str(self.privacy["text"]).splitlines()),
             ]
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))
 
     def _progress(self, rank: int) -> str:
         try:
             names = self.table_names(rank)
         except RunFolderError as error:
-            return f"UNREADABLE ({error.what})"
+            return printable_text(f"UNREADABLE ({error.what})")
         parts = []
         if STEPS.name in names:
             steps = self.table(STEPS.name, rank)
@@ -236,7 +264,7 @@ class Run:
         if missing:
             names = ", ".join(self.folder.shard(rank).name for rank in missing)
             warnings.warn(
-                f"{self.folder.path}: {names} missing; shown without these ranks",
+                printable_text(f"{self.folder.path}: {names} missing; shown without these ranks"),
                 MissingRanksWarning,
                 stacklevel=3,  # at the caller of `table` or `to_xarray`
             )
@@ -247,9 +275,9 @@ class Run:
         table = None
         seen: set[str] = set()
         for rank in ranks:
-            found = self._read(rank, name)
+            found = self._read(rank, (name,))
             seen.update(found)
-            if name in found:
+            if found.get(name) is not None:
                 table, rows[rank] = found[name]
         if table is None:
             raise RunFolderError(
@@ -259,26 +287,36 @@ class Run:
             )
         return table, rows
 
-    def _read(self, rank: int, wanted: str | None = None) -> dict[str, Any]:
-        """Tables of ``rank``; rows are read for the one called ``wanted``."""
+    def _read(self, rank: int, wanted: Collection[str] | None) -> dict[str, Any]:
+        """Tables of ``rank`` by name: as `Table` and rows if ``wanted`` (None: all), else None."""
         # Not through the index's links: a shard being written needs `read_hdf5_file`.
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
 
         def read(file: Any) -> dict[str, Any]:
             # A shard of another run under this name would be shown as this run's.
-            if not single and read_hdf5_attributes(file).get("run_id") != self.attrs["run_id"]:
+            if not single and read_hdf5_text_attribute(file, "run_id") != self.attrs["run_id"]:
                 raise RunFolderError(
                     "the shard belongs to another run",
                     where=str(path),
                     remedy="Bring back the shard this run wrote.",
                 )
+            place = hdf5_group(hdf5_group(file, "ranks"), f"{rank:03d}") if single else file
             return {
-                name: (stored_table(group), read_stored_rows(group) if name == wanted else None)
-                for name, group in find_stored_tables(file[f"ranks/{rank:03d}"] if single else file)
+                name: (stored_table(group), read_stored_rows(group))
+                if wanted is None or name in wanted
+                else None
+                for name, group in find_stored_tables(place)
             }
 
-        return read_hdf5_file(path, read)
+        return read_hdf5_file(path, read, rules=INDEX_LINKS if single else NO_LINKS)
+
+    def _no_job(self, why: str) -> RunFolderError:
+        return RunFolderError(
+            f"the resolved job is none ({why})",
+            where=f"{self.folder.index}, / (attribute resolved_job)",
+            remedy="Bring back the file the run wrote.",
+        )
 
 
 def open_run(path: str | Path) -> Run:
@@ -292,57 +330,9 @@ def open_run(path: str | Path) -> Run:
     place = Path(path)
     folder = RunFolder(place.parent if place.name == "run.h5" else place)
 
-    def read(file: Any) -> Run:
-        attrs = read_hdf5_attributes(file)
-        if attrs.get("format") != RUN_FORMAT:
-            raise RunFolderError(
-                "this HDF5 file is not a run",
-                where=str(folder.index),
-                remedy="Name a folder that `clicooper run` wrote.",
-            )
-        # Newer only: older versions are known.
-        if int(attrs["format_version"]) > RUN_VERSION:
-            raise RunFolderError(
-                f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",
-                where=str(folder.index),
-                remedy="Read it with the version that wrote it, or a newer one.",
-            )
-        private = file["privacy"]
-        privacy = read_hdf5_attributes(private)
-        if "card" in private:
-            privacy["text"] = _plain(private["card"])
-        if "promised" in private:
-            privacy["promised"] = _plain(private["promised"])
-        found = file.get("results", {})
-        pipeline = file.get("pipeline", {})
-        return Run(
-            folder=folder,
-            attrs=attrs,
-            hosts=tuple(_plain(file["hosts"])),
-            results={name: _plain(item) for name, item in found.items()},
-            result_units={
-                name: str(read_hdf5_attributes(item)["units"]) for name, item in found.items()
-            },
-            privacy=privacy,
-            pipeline={
-                name: _plain(pipeline[name])
-                for name in ("cuts", "schedule", "layer_names", "layer", "segment")
-                if name in pipeline
-            },
-            _digests=tuple(_plain(file["shard_digests"])) if "shard_digests" in file else (),
-            _rank_scale=tuple(_plain(file["rank"])),
-        )
-
-    return read_hdf5_file(folder.index, read)
-
-
-def _plain(dataset: Any) -> Any:
-    values = dataset[()]
-    if values.dtype.kind == "S":
-        values = values.astype(object)
-        return (
-            values.decode("utf-8")
-            if isinstance(values, bytes)
-            else [value.decode("utf-8") for value in values]
-        )
-    return values.tolist()
+    values = read_hdf5_file(
+        folder.index,
+        lambda file: read_index_values(file, where=str(folder.index)),
+        rules=INDEX_LINKS,
+    )
+    return Run(folder=folder, **values)

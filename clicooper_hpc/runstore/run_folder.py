@@ -118,7 +118,7 @@ def lock_run_folder(folder: RunFolder) -> None:
     path = folder.path / ".lock"
     try:
         # Never closed: the lock is the open file's.
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the run folder cannot be written ({error.strerror})",

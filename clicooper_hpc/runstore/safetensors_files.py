@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
-from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.regular_files import read_regular_file
 
 __all__ = [
     "load_safetensors",
     "pack_safetensors",
-    "read_safetensors_metadata",
     "save_safetensors",
     "unpack_safetensors",
+    "unpack_safetensors_texts",
 ]
 
 
@@ -42,29 +44,18 @@ def save_safetensors(
         ) from error
 
 
-def load_safetensors(
-    path: Path, *, error: type[ClicooperError] = RunFolderError
-) -> dict[str, torch.Tensor]:
-    """Read every tensor of ``path`` to the CPU, dtypes and shapes as saved.
+def load_safetensors(path: Path, *, within: Path) -> dict[str, torch.Tensor]:
+    """Read every tensor of a file in the run folder ``within``, dtypes and shapes as saved.
 
-    ``error`` is raised, naming the file, if it is missing, cut short or damaged: `RunFolderError`
-    for a checkpoint, `DataError` for weights that the user gave.
+    Raises
+    ------
+    RunFolderError
+        The file is missing, no regular file, cut short or damaged.
     """
     try:
-        return load(path.read_bytes())
+        return load(read_regular_file(path, within=within))
     except (OSError, SafetensorError) as cause:
-        raise _unreadable_safetensors(path, cause, error) from cause
-
-
-def read_safetensors_metadata(
-    path: Path, *, error: type[ClicooperError] = RunFolderError
-) -> dict[str, str]:
-    """Read the texts stored with the tensors of ``path``; errors as in `load_safetensors`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as cause:
-        raise _unreadable_safetensors(path, cause, error) from cause
+        raise _unreadable_safetensors(str(path), cause) from cause
 
 
 def pack_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -77,7 +68,18 @@ def unpack_safetensors(content: bytes, *, where: str) -> dict[str, torch.Tensor]
     try:
         return load(content)
     except SafetensorError as cause:
-        raise _unreadable_safetensors(Path(where), cause, RunFolderError) from cause
+        raise _unreadable_safetensors(where, cause) from cause
+
+
+def unpack_safetensors_texts(content: bytes, *, where: str) -> dict[str, str]:
+    """Return the texts stored with the tensors in ``content``; errors as `unpack_safetensors`."""
+    try:
+        # safetensors reads texts from a file by its name only, and that file could be another.
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        return {str(name): str(text) for name, text in header.get("__metadata__", {}).items()}
+    except (ValueError, AttributeError, RecursionError) as cause:
+        raise _unreadable_safetensors(where, cause) from cause
 
 
 def _plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -90,13 +92,11 @@ def _safetensors_texts(metadata: Mapping[str, str] | None) -> dict[str, str] | N
     return dict(metadata) if metadata else None
 
 
-def _unreadable_safetensors(
-    path: Path, cause: Exception, error: type[ClicooperError]
-) -> ClicooperError:
+def _unreadable_safetensors(where: str, cause: Exception) -> RunFolderError:
     missing = isinstance(cause, FileNotFoundError)
     reason = "is missing" if missing else f"is damaged or not safetensors ({cause})"
-    return error(
+    return RunFolderError(
         f"the tensor file {reason}",
-        where=str(path),
+        where=where,
         remedy="Check the path." if missing else "Use an older checkpoint or a fresh copy.",
     )

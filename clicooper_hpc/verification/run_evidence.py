@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.runstore.signed_digests import (
     card_digest,
     owner_tables_digest,
@@ -43,7 +45,7 @@ def collect_run_evidence(
     RunFolderError
         The run was made without provenance, or its owner's file cannot be read at all.
     """
-    section = run.job.get("provenance", {})
+    section = run.job_section("provenance")
     if not section.get("enabled", False):
         raise RunFolderError(
             "the run has no proofs: it was made with provenance.enabled = false",
@@ -55,7 +57,6 @@ def collect_run_evidence(
         raise RunFolderError(owner.reason, where=str(run.folder.shard(0)))
     entries = [bytes(entry) for entry in _evidence_column(owner, "ledger", "envelope")]
     statement = evidence_run_statement(entries)
-    allowed = section.get("trainers")
     return Evidence(
         entries=entries,
         checkpoints=[
@@ -82,10 +83,23 @@ def collect_run_evidence(
         },
         owner_key=owner_key,
         trainer_keys=trainer_keys,
-        allowed_keys=None
-        if allowed is None
-        else [PublicIdentity.from_raw(bytes.fromhex(key)) for key in allowed],
+        allowed_keys=_allowed_keys(run, section.get("trainers")),
     )
+
+
+def _allowed_keys(run: Run, allowed: object) -> list[PublicIdentity] | None:
+    if allowed is None:
+        return None
+    try:
+        if not isinstance(allowed, list):
+            raise TypeError("it is no list")
+        return [PublicIdentity.from_raw(bytes.fromhex(key)) for key in allowed]
+    except (ValueError, TypeError, EvidenceError) as error:
+        raise RunFolderError(
+            f"provenance.trainers of the resolved job names no public keys ({error})",
+            where=str(run.folder.index),
+            remedy="Bring back the file the run wrote.",
+        ) from None
 
 
 def evidence_run_statement(entries: Sequence[bytes]) -> RunStatement | None:
@@ -115,7 +129,7 @@ def _evidence_column(tables: _Tables, table: str, column: str) -> list[Any]:
 def _delivered_roots(run: Run, segments: int) -> list[str | Unreadable]:
     folder = run.folder.delivery
     return [
-        _file_root(folder / f"segment-{segment:03d}.safetensors", "")
+        _file_roots(run, folder / f"segment-{segment:03d}.safetensors", "")[0]
         for segment in range(1, segments + 1)
     ]
 
@@ -128,21 +142,22 @@ def _checkpoint_roots(
         for segment in range(1, statement.segments + 1):
             path = stage_checkpoint_path(run.folder.path, stage, segment)
             # States that were not kept are no fault; check 14 counts those that were.
-            if path.exists():
-                roots = [_file_root(path, prefix) for prefix in ("weights/", "training/")]
+            if os.path.lexists(path):
+                roots = _file_roots(run, path, "weights/", "training/")
                 bad = [root for root in roots if isinstance(root, Unreadable)]
                 found[stage, segment] = bad[0] if bad else (str(roots[0]), str(roots[1]))
     return found
 
 
-def _file_root(path: Path, prefix: str) -> str | Unreadable:
+def _file_roots(run: Run, path: Path, *prefixes: str) -> list[str | Unreadable]:
     try:
-        # What is damaged is a finding of its check and must not end the verification.
-        return digest_tensors(path.read_bytes(), prefix=prefix).hex
+        content = read_regular_file(path, within=run.folder.path)
+        return [digest_tensors(content, prefix=prefix).hex for prefix in prefixes]
+    # What is damaged is a finding of its check and must not end the verification.
     except OSError as error:
-        return Unreadable(f"the file cannot be read ({error.strerror})")
-    except EvidenceError as error:
-        return Unreadable(error.what)
+        return [Unreadable(f"the file cannot be read ({error.strerror})")]
+    except (EvidenceError, RunFolderError) as error:
+        return [Unreadable(error.what)]
 
 
 def _row_seals(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clicooper_hpc.errors import EvidenceError, ExitCode, UsageError
+from clicooper_hpc.errors import EvidenceError, ExitCode, RunFolderError, UsageError
 from clicooper_hpc.printable import printable_json
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.verification.export import export_proofs
 from clicooper_hpc.verification.marks.search import MarkResult, search_marks
 from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
 
-__all__ = ["verification_report"]
+__all__ = ["read_public_key", "verification_report"]
 
+#: A PEM file of a public key has about 120 bytes; notes may stand above it.
+_PEM_BYTES = 65536
 _WORDS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -44,8 +47,8 @@ def verification_report(
     run = open_run(path)
     evidence = collect_run_evidence(
         run,
-        owner_key=None if owner_key is None else _read_public_key(owner_key),
-        trainer_keys=[_read_public_key(key) for key in trainer_keys] or None,
+        owner_key=None if owner_key is None else read_public_key(owner_key),
+        trainer_keys=[read_public_key(key) for key in trainer_keys] or None,
     )
     if export is not None:
         export_proofs(evidence, export)
@@ -56,13 +59,13 @@ def verification_report(
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
-def _read_public_key(text: str) -> PublicIdentity:
-    """Read a public key: 64 hexadecimal digits, or a PEM file."""
+def read_public_key(text: str) -> PublicIdentity:
+    """Read a public key: 64 hexadecimal digits, or a PEM file; `UsageError` if it is neither."""
     try:
         if Path(text).is_file():
-            return PublicIdentity.from_pem(Path(text).read_bytes())
+            return PublicIdentity.from_pem(read_regular_file(Path(text).resolve(), most=_PEM_BYTES))
         return PublicIdentity.from_raw(bytes.fromhex(text))
-    except (ValueError, OSError, EvidenceError) as error:
+    except (ValueError, OSError, EvidenceError, RunFolderError) as error:
         raise UsageError(
             f"{text!r} is no public key ({error})",
             remedy="Give 64 hexadecimal digits or a PEM file.",

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from clicooper_hpc.errors import DataError, EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.safetensors_files import (
     load_safetensors,
     pack_safetensors,
-    read_safetensors_metadata,
     save_safetensors,
     unpack_safetensors,
+    unpack_safetensors_texts,
 )
 
 TENSORS = {
@@ -35,8 +35,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_tensors_come_back_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "segment-1.safetensors"
     save_safetensors(path, TENSORS, {"step": "7"})
-    assert same(load_safetensors(path), TENSORS)
-    assert read_safetensors_metadata(path) == {"step": "7"}
+    assert same(load_safetensors(path, within=tmp_path), TENSORS)
+    assert unpack_safetensors_texts(path.read_bytes(), where="x") == {"step": "7"}
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     assert same(unpack_safetensors(pack_safetensors(TENSORS, {}), where="front"), TENSORS)
 
@@ -46,23 +46,25 @@ def test_views_and_shared_weights_are_saved_as_what_they_show(tmp_path: Path) ->
     tensors = {"tied": base, "again": base, "transposed": base.T, "part": base[1:, ::2]}
     save_safetensors(tmp_path / "t", tensors)
     assert same(
-        load_safetensors(tmp_path / "t"),
+        load_safetensors(tmp_path / "t", within=tmp_path),
         {name: value.detach().contiguous() for name, value in tensors.items()},
     )
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(DataError, match=r"weights\.safetensors: the tensor file is missing"):
-        load_safetensors(path, error=DataError)
+    with pytest.raises(RunFolderError, match=r"weights\.safetensors: the tensor file is missing"):
+        load_safetensors(path, within=tmp_path)
     save_safetensors(path, TENSORS)
     content = path.read_bytes()
     for broken in (b"", content[:4], content[:-1], b"\xff" * 100, b"pickle"):
         path.write_bytes(broken)
         with pytest.raises(RunFolderError, match=r"weights\.safetensors: .*damaged"):
-            load_safetensors(path)
-        with pytest.raises(RunFolderError, match=r"weights\.safetensors: .*damaged"):
-            read_safetensors_metadata(path)
+            load_safetensors(path, within=tmp_path)
+    for broken in (b"", content[:4], b"\xff" * 100, b"\x02" + bytes(7) + b"[]"):
+        with pytest.raises(RunFolderError, match=r"front: .*damaged"):
+            unpack_safetensors_texts(broken, where="front")
+    for broken in (b"", content[:-1], b"pickle"):
         with pytest.raises(RunFolderError, match=r"front: .*damaged"):
             unpack_safetensors(broken, where="front")
 
@@ -79,7 +81,7 @@ def test_a_failed_save_keeps_the_checkpoint_before(
     monkeypatch.setattr("clicooper_hpc.runstore.atomic_files.fsync_path", refuse)
     with pytest.raises(EnvironmentUnfitError, match=r"segment-1.*No space left"):
         save_safetensors(path, {"other": torch.zeros(2)})
-    assert same(load_safetensors(path), TENSORS)
+    assert same(load_safetensors(path, within=tmp_path), TENSORS)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     with pytest.raises(EnvironmentUnfitError, match="cannot be written"):
         save_safetensors(tmp_path / "gone" / "x", TENSORS)

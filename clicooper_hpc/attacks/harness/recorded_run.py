@@ -38,13 +38,13 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_mechanism,
 )
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load_job import load_canonical_job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import delivery_file
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import require_owner_secrets
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.build import build_layout, build_network
+from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.safetensors_files import load_safetensors
@@ -86,7 +86,7 @@ class RecordedRun:
 
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
         _require_recorded_run(run)
-        job = load_canonical_job(str(run.attrs["resolved_job"]))
+        job = vouched_job(run)
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
@@ -230,7 +230,7 @@ def _delivered_segments(
     for number in range(1, segments + 1):
         layers = layout.layers_of(model, number - 1)
         path = delivery_file(run.folder.delivery, number)
-        state = load_safetensors(path)
+        state = load_safetensors(path, within=run.folder.path)
         try:
             # The file may be a segment of another run: names and shapes would differ.
             layers.load_state_dict(state)

@@ -33,7 +33,6 @@ __all__ = [
     "hdf5_version",
     "hdf5_write_error",
     "open_swmr_file",
-    "read_hdf5_attributes",
     "set_hdf5_attributes",
 ]
 
@@ -62,19 +61,6 @@ def set_hdf5_attributes(target: Any, values: Mapping[str, Attribute]) -> None:
     """Store ``values`` as attributes of the file, group or dataset ``target``."""
     for name, value in values.items():
         target.attrs[name] = hdf5_text(value) if isinstance(value, str) else value
-
-
-def read_hdf5_attributes(target: Any) -> dict[str, Attribute]:
-    """Return the attributes of ``target`` as plain Python values."""
-    found: dict[str, Attribute] = {}
-    for name, value in target.attrs.items():
-        if isinstance(value, bytes):
-            found[name] = value.decode("utf-8")
-        elif isinstance(value, np.generic):
-            found[name] = value.item()
-        elif isinstance(value, str):
-            found[name] = value
-    return found
 
 
 def add_hdf5_dataset(

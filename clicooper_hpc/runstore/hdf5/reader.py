@@ -1,5 +1,8 @@
 """`read_hdf5_file`: read an HDF5 file that is closed, being written, left by a kill, or damaged.
 
+The one way to an HDF5 file of a run: it must be a regular file (`regular_files`) and hold nothing a
+run never writes (`vetting`) before anything of it is used.
+
 HDF5's own reader of live files (SWMR) is not used: it also opens what a kill left, but where a
 checksum is wrong it tries a hundred times and doubles its pause each time, which never ends. So a
 file whose superblock says "open for writing" is shown to HDF5 with that mark taken out, and this
@@ -11,8 +14,10 @@ Sound because our writer is in SWMR mode: what a reader can reach is always writ
 from __future__ import annotations
 
 import io
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,8 +31,15 @@ from clicooper_hpc.runstore.hdf5.superblock import (
     is_superblock_live,
     is_superblock_sound,
 )
+from clicooper_hpc.runstore.hdf5.vetting import (
+    NO_LINKS,
+    LinkRules,
+    UnexpectedContentError,
+    vet_hdf5_file,
+)
+from clicooper_hpc.runstore.regular_files import open_regular_file, stored_file_bytes
 
-__all__ = ["read_hdf5_file"]
+__all__ = ["read_hdf5_bytes", "read_hdf5_file"]
 
 T = TypeVar("T")
 
@@ -38,51 +50,90 @@ _ATTEMPTS = 20
 _PAUSE_S = 0.02
 
 
-def read_hdf5_file(path: Path, action: Callable[[Any], T]) -> T:
+def read_hdf5_file(path: Path, action: Callable[[Any], T], *, rules: LinkRules = NO_LINKS) -> T:
     """Open ``path`` for reading, hand it to ``action``, and return what that returns.
 
     ``action`` runs again from the start if a live file changed under it; it must keep nothing.
+    ``rules`` are the links the file may have, none of which is followed here.
 
     Raises
     ------
     RunFolderError
-        The file is missing, damaged or not HDF5.
+        The file is missing, no regular file, damaged or not HDF5, or holds what no run writes.
     """
-    if not path.is_file():
+    for attempt in range(_ATTEMPTS):
+        live = False
+        # Opened anew in every attempt: a writer may have closed or replaced the file meanwhile.
+        descriptor = _open(path)
+        try:
+            live = is_superblock_live(os.pread(descriptor, SUPERBLOCK_BYTES, 0))
+            with _hdf5_of(descriptor, path, live=live) as file:
+                vet_hdf5_file(file, stored_file_bytes(descriptor), rules)
+                return action(file)
+        except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
+            # A closed file does not get better by waiting.
+            if not live or attempt + 1 == _ATTEMPTS:
+                raise _unreadable(str(path), error) from None
+        finally:
+            os.close(descriptor)
+        time.sleep(_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+def read_hdf5_bytes(content: bytes, action: Callable[[Any], T], *, where: str) -> T:
+    """Do what `read_hdf5_file` does with a file that came as bytes; errors name ``where``."""
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            vet_hdf5_file(file, len(content))
+            return action(file)
+    except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
+        raise _unreadable(where, error) from None
+
+
+def _open(path: Path) -> int:
+    try:
+        return open_regular_file(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise RunFolderError(
             "the file is missing",
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
+        ) from None
+
+
+@contextmanager
+def _hdf5_of(descriptor: int, path: Path, *, live: bool) -> Iterator[Any]:
+    if live:
+        with _View(descriptor) as view, h5py.File(view, "r") as file:
+            yield file
+        return
+    # The descriptor under its name in /proc: by its path it could be another file by now.
+    opened = Path(f"/proc/self/fd/{descriptor}")
+    with h5py.File(opened if opened.exists() else path, "r", locking=False) as file:
+        yield file
+
+
+def _unreadable(where: str, error: Exception) -> RunFolderError:
+    if isinstance(error, UnexpectedContentError):
+        return RunFolderError(
+            error.what,
+            where=f"{where}, {error.place}",
+            remedy="Bring back the file the run wrote.",
         )
-    for attempt in range(_ATTEMPTS):
-        live = False
-        try:
-            with path.open("rb") as start:
-                live = is_superblock_live(start.read(SUPERBLOCK_BYTES))
-            if live:
-                with _View(path) as view, h5py.File(view, "r") as file:
-                    return action(file)
-            # Looked at anew in every attempt: a writer may have closed the file meanwhile.
-            with h5py.File(path, "r", locking=False) as file:
-                return action(file)
-        except (OSError, RuntimeError, KeyError) as error:
-            # A closed file does not get better by waiting.
-            if not live or attempt + 1 == _ATTEMPTS:
-                raise RunFolderError(
-                    f"the file is damaged or not HDF5 ({hdf5_error_line(error)})",
-                    where=str(path),
-                    remedy="Restore it from a copy; the files of the other ranks are not affected.",
-                ) from error
-        time.sleep(_PAUSE_S)
-    raise AssertionError("unreachable")
+    return RunFolderError(
+        f"the file is damaged or not HDF5 ({hdf5_error_line(error)})",
+        where=where,
+        remedy="Restore it from a copy; the files of the other ranks are not affected.",
+    )
 
 
 class _View(io.RawIOBase):
     """The bytes of a live file, except that its superblock says it is closed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, descriptor: int) -> None:
         # Unbuffered: an old copy of what the writer has replaced would look like damage.
-        self._file = path.open("rb", buffering=0)
+        self._file = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+        self._file.seek(0)
         head = self._file.read(SUPERBLOCK_BYTES)
         # HDF5 checks the checksum made here, so the one on disk has to be checked before.
         if len(head) < SUPERBLOCK_BYTES or not is_superblock_sound(head):

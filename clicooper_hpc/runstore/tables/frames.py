@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clicooper_hpc.runstore.tables.schema import Table
+from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.runstore.tables.schema import Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["RankRows", "rows_to_dataset", "rows_to_frame"]
+__all__ = ["RankRows", "decode_texts", "rows_to_dataset", "rows_to_frame"]
 
 #: Rows of one table: rank to column to values of shape (rows, ...).
 RankRows = Mapping[int, Mapping[str, np.ndarray[Any, Any]]]
@@ -23,7 +24,7 @@ def rows_to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.Data
     """Return the rows of all ranks below each other, the axis first.
 
     A column holding arrays becomes one column per element, ``name_0``, ``name_1``, ...; text is
-    decoded. ``frame.attrs["units"]`` maps columns to units.
+    decoded. ``frame.attrs["units"]`` maps columns to units. `RunFolderError` as `decode_texts`.
     """
     import pandas as pd  # late: a run is written without pandas
 
@@ -38,7 +39,7 @@ def rows_to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.Data
         for column in sorted(table.columns, key=lambda column: column.name != table.axis):
             values = columns[column.name]
             if values.dtype.kind in "SO":
-                values = np.strings.decode(values.astype(column.dtype), "utf-8").astype(object)
+                values = np.array(decode_texts(column, values), dtype=object)
             for place in np.ndindex(*column.shape):
                 name = "_".join([column.name, *map(str, place)])
                 flat[name] = values[(slice(None), *place)]
@@ -47,6 +48,24 @@ def rows_to_frame(table: Table, rows: RankRows, *, rank_column: bool) -> pd.Data
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs["units"] = units
     return frame
+
+
+def decode_texts(column: Column, values: np.ndarray[Any, Any]) -> list[str]:
+    """Return a column of text as strings.
+
+    Raises
+    ------
+    RunFolderError
+        A text is not UTF-8.
+    """
+    try:
+        decoded: list[str] = np.strings.decode(values.astype(column.dtype), "utf-8").tolist()
+    except UnicodeDecodeError as error:
+        raise RunFolderError(
+            f"column {column.name} holds text that is not UTF-8 ({error.reason})",
+            remedy="Bring back the file the run wrote.",
+        ) from None
+    return decoded
 
 
 def rows_to_dataset(

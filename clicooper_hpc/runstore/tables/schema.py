@@ -19,6 +19,7 @@ __all__ = [
     "ENVELOPE_BYTES",
     "EVALUATION",
     "HEADS",
+    "KNOWN_TABLES",
     "LEDGER",
     "MESSAGES",
     "NOTE_BYTES",
@@ -259,3 +260,8 @@ DIGESTED_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, EVALUATION, RELEASES)
 
 OWNER_TABLES = (STEPS, EVALUATION, RELEASES, LEDGER, CHECKPOINTS)
 TRAINER_TABLES = (STEPS, TRAINING, MESSAGES, PROVING, HEADS)
+
+#: Tables of this version by name: a file that has one must have its columns.
+KNOWN_TABLES: Mapping[str, Table] = {
+    table.name: table for table in (*OWNER_TABLES, *TRAINER_TABLES)
+}

@@ -21,10 +21,10 @@ from clicooper_hpc.runstore.hdf5.files import (
     create_hdf5_file,
     hdf5_write_error,
     open_swmr_file,
-    read_hdf5_attributes,
     set_hdf5_attributes,
 )
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.typed import read_hdf5_attributes
 from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
 from clicooper_hpc.runstore.tables.storage import (
     Rows,

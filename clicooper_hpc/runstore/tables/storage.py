@@ -10,7 +10,13 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
-from clicooper_hpc.runstore.tables.schema import COMPLETE, Column, Table
+from clicooper_hpc.runstore.hdf5.typed import (
+    hdf5_dataset,
+    hdf5_group,
+    read_hdf5_text_attribute,
+)
+from clicooper_hpc.runstore.hdf5.vetting import UnexpectedContentError
+from clicooper_hpc.runstore.tables.schema import COMPLETE, KNOWN_TABLES, Column, Table
 
 __all__ = [
     "COMPACT_BYTES",
@@ -85,28 +91,58 @@ def _create_stored_column(group: Any, column: Column, rows: int | None, live: bo
 
 
 def find_stored_tables(parent: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and group of every table directly under ``parent``."""
-    for name, item in parent.items():
-        # The marker tells a table from any other group with an axis.
-        if isinstance(item, h5py.Group) and "axis" in item.attrs and COMPLETE.name in item:
-            yield name, item
+    """Yield name and group of everything directly under ``parent``, which are tables."""
+    for name in parent:
+        yield name, hdf5_group(parent, name)
 
 
 def stored_table(group: Any) -> Table:
-    """Read back which table a group holds; the inverse of `create_stored_table`."""
-    columns = tuple(
-        Column(
-            name,
-            item.dtype.str,
-            item.attrs["units"].decode("utf-8"),
-            item.attrs["long_name"].decode("utf-8"),
-            tuple(item.shape[1:]),
-        )
-        for name, item in group.items()
-        if name != COMPLETE.name
-    )
-    axis, long_name = (group.attrs[key].decode("utf-8") for key in ("axis", "long_name"))
-    return Table(group.name.rsplit("/", 1)[-1], axis, long_name, columns)
+    """Read back which table a group holds; the inverse of `create_stored_table`.
+
+    Raises
+    ------
+    UnexpectedContentError
+        It is no table, or one whose name is in `KNOWN_TABLES` without its columns and dtypes.
+    """
+    name = group.name.rsplit("/", 1)[-1]
+    _stored_marker(group)
+    axis, long_name = (read_hdf5_text_attribute(group, key) for key in ("axis", "long_name"))
+    columns = [_stored_column(group, one) for one in group if one != COMPLETE.name]
+    try:
+        table = Table(name, axis, long_name, tuple(columns))
+    except ValueError as error:
+        raise UnexpectedContentError(group.name, str(error)) from None
+    known = KNOWN_TABLES.get(name)
+    for wanted in () if known is None else known.columns:
+        found = next((one for one in columns if one.name == wanted.name), None)
+        # As stored, not as named: every reader below relies on it.
+        if found is None or (np.dtype(found.dtype), found.shape) != (
+            np.dtype(wanted.dtype),
+            wanted.shape,
+        ):
+            shown = "missing" if found is None else f"{found.dtype}, {found.shape} a row"
+            raise UnexpectedContentError(
+                f"{group.name}/{wanted.name}",
+                f"is {shown}; expected is {wanted.dtype}, {wanted.shape} a row",
+            )
+    if known is not None and axis != known.axis:
+        raise UnexpectedContentError(f"{group.name} (attribute axis)", f"is {axis!r}")
+    return table
+
+
+def _stored_column(group: Any, name: str) -> Column:
+    dataset = hdf5_dataset(group, name, kinds="ifuS")
+    if dataset.ndim < 1:
+        raise UnexpectedContentError(dataset.name, "is a single value; expected is a column")
+    units, long_name = (read_hdf5_text_attribute(dataset, key) for key in ("units", "long_name"))
+    try:
+        return Column(name, dataset.dtype.str, units, long_name, tuple(dataset.shape[1:]))
+    except ValueError as error:
+        raise UnexpectedContentError(dataset.name, str(error)) from None
+
+
+def _stored_marker(group: Any) -> Any:
+    return hdf5_dataset(group, COMPLETE.name, kinds="iu", dimensions=1)
 
 
 def stored_columns(group: Any) -> dict[str, Any]:
@@ -137,13 +173,17 @@ def read_stored_rows(group: Any) -> Rows:
     The marker is read before the columns, and those are then looked up anew: whatever a live
     writer adds meanwhile, each row found complete is complete in every column.
     """
-    done = np.flatnonzero(group[COMPLETE.name][:] == 1)
+    done = np.flatnonzero(_stored_marker(group)[:] == 1)
     stop = int(done[-1]) + 1 if done.size else 0
     rows: Rows = {}
     for name, dataset in group.items():
         if name != COMPLETE.name:
             # The file may remember the column's length from before the marker was read.
             dataset.refresh()
+            if len(dataset) < stop:
+                raise UnexpectedContentError(
+                    dataset.name, f"has {len(dataset)} rows; {stop} are marked complete"
+                )
             # Cut first: rows behind the last complete one may be half written.
             rows[name] = dataset[:stop][done]
     return rows

@@ -24,6 +24,7 @@ from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
 __all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
@@ -106,8 +107,7 @@ def read_mark_opening(path: Path) -> OpenedMark:
         It is missing or nothing of that kind.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LIMIT + 1)
+        content = read_regular_file(path.resolve(), most=_LIMIT)
         value = parse_canonical_json(content, limit=_LIMIT)
         if not isinstance(value, dict) or value.pop("format", None) != _FORMAT:
             raise ValueError("it is no mark key")
@@ -124,7 +124,7 @@ def read_mark_opening(path: Path) -> OpenedMark:
         if opened.to_bytes() != content:
             raise ValueError("it is not written as mark keys are")
         return opened
-    except (OSError, ValueError, TypeError, KeyError, EvidenceError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EvidenceError, RunFolderError) as error:
         raise UsageError(
             f"the mark key cannot be read ({error})",
             where=str(path),

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.errors import DataError, EvidenceError
+from clicooper_hpc.errors import DataError, EvidenceError, RunFolderError
 from clicooper_hpc.provenance.marks.channel_alignment import align_channels
 from clicooper_hpc.provenance.safetensors_layout import read_safetensors_layout
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.marks.claim import read_mark_claim
 from clicooper_hpc.verification.marks.opening import OpenedMark, read_mark_opening
@@ -91,7 +92,7 @@ def _search_mark(
             where="--mark-key",
         )
     delivered = run.folder.delivery / f"segment-{opened.segment:03d}.safetensors"
-    own = load_search_tensors(delivered)
+    own = load_search_tensors(delivered, within=run.folder.path)
     shapes = {name: value.shape for name, value in own.items()}
     choices: list[tuple[bool, _Arrays]] = []
     if suspect is None:
@@ -123,23 +124,26 @@ def _search_mark(
     return min(findings, key=lambda finding: finding.log2_p)
 
 
-def load_search_tensors(path: Path) -> _Arrays:
+def load_search_tensors(path: Path, *, within: Path | None = None) -> _Arrays:
     """Read the floating-point tensors of a safetensors file as float32 or float64 arrays.
+
+    ``within`` is the run folder the file belongs to, None for one that the user named.
 
     Raises
     ------
     DataError
-        The file is missing or not safetensors.
+        The file is missing, no regular file or not safetensors.
     """
     try:
-        layout = read_safetensors_layout(path.read_bytes(), where=str(path))
+        content = read_regular_file(path.resolve() if within is None else path, within=within)
+        layout = read_safetensors_layout(content, where=str(path))
     except OSError as error:
         raise DataError(
             f"the weights cannot be read ({error.strerror})",
             where=str(path),
             remedy="Give a safetensors file.",
         ) from error
-    except EvidenceError as error:
+    except (EvidenceError, RunFolderError) as error:
         raise DataError(error.what, where=str(path), remedy="Give a safetensors file.") from None
     arrays: _Arrays = {}
     for name, tensor in layout.items():
