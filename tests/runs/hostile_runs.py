@@ -19,7 +19,7 @@ RANKS = 3
 JOB = (
     RESTART_JOB.replace("batch_size = 16", "batch_size = 16\nclip_norm = 1.0")
     .replace("epochs = 2", "epochs = 3")
-    .replace("micro_batches = 3", "micro_batches = 3\ntimeout_s = 6.0\nstartup_timeout_s = 25.0")
+    .replace("micro_batches = 3", "micro_batches = 3\ntimeout_s = 12.0\nstartup_timeout_s = 40.0")
 )
 _LINE = re.compile(rf"clicooper: (\d)/{RANKS} (?:owner|trainer \d): (.*)")
 

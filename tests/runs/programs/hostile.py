@@ -13,14 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-FOLDER, RANK, LIE = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-sys.argv[1:] = sys.argv[5:]
-
-
-def peak_kb() -> int:
-    """Return the most memory this process ever held, in kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+from hostile_lies import LIES, peak_kb
 
 
 def note_memory(place: Path, end: threading.Event) -> None:
@@ -33,6 +26,8 @@ def note_memory(place: Path, end: threading.Event) -> None:
 
 def main() -> int:
     """Arm the lie on its rank, then run clicooper."""
+    folder, liar, lie = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    sys.argv[1:] = sys.argv[5:]
     from clicooper_hpc.cli import main as clicooper
 
     entry: Any = import_module("clicooper_hpc.run.main")
@@ -45,16 +40,14 @@ def main() -> int:
         nonlocal me
         world = start()
         me = world.rank
-        place = FOLDER / f"{me}.rss"
+        place = folder / f"{me}.rss"
         threading.Thread(target=note_memory, args=(place, end), daemon=True).start()
-        if me == RANK:
-            from hostile_lies import LIES
-
-            LIES[LIE](world)
+        if me == liar:
+            LIES[lie](world)
         return world
 
     def noted_abort(comm: Any, code: int) -> NoReturn:
-        (FOLDER / f"{me}.code").write_text(str(code))
+        (folder / f"{me}.code").write_text(str(code))
         abort(comm, code)
         raise AssertionError
 
@@ -63,7 +56,7 @@ def main() -> int:
         code = clicooper()
     except SystemExit as left:
         code = int(left.code or 0)
-    (FOLDER / f"{me}.code").write_text(str(code))
+    (folder / f"{me}.code").write_text(str(code))
     end.set()
     return code
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,19 @@ import torch
 from clicooper_hpc.transport.header import HEADER_BYTES
 from clicooper_hpc.transport.message_kind import Kind
 
-__all__ = ["LIES", "undo"]
+__all__ = ["LIES", "peak_kb", "undo"]
 
 Lie = Callable[[Any], None]
 LIES: dict[str, Lie] = {}
 KEPT: list[Any] = []  # MPI reads buffers after the call
 HONEST: list[tuple[Any, str, Any]] = []
 HUGE = 2**62
+
+
+def peak_kb() -> int:
+    """Return the most memory this process has held, in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def replace_call(holder: Any, name: str, lie: Any) -> None:
@@ -444,6 +451,14 @@ LIES |= {
     "checkpoint: nested": said("save_checkpoint", lambda _: NESTED[:4000]),
     "checkpoint: other names": said(
         "save_checkpoint", lambda _: b'{"../../private/master.key": [1, "00"]}'
+    ),
+    "checkpoint: another rank's": said(
+        "save_checkpoint",
+        lambda _: json.dumps({"segment-001.safetensors": [1, "0" * 64]}).encode(),
+    ),
+    "checkpoint: no digest": said(
+        "save_checkpoint",
+        lambda payload: payload.replace(b', "', b', "Z'),
     ),
     "checkpoint: other digest": said(
         "save_checkpoint",
