@@ -16,6 +16,7 @@ __all__ = [
     "BudgetExceededError",
     "ClicooperError",
     "DataError",
+    "DivergedError",
     "EnvironmentUnfitError",
     "EvidenceError",
     "ExitCode",
@@ -113,6 +114,10 @@ class EnvironmentUnfitError(ClicooperError):
     """MPI, HDF5, a device or the file system cannot do what the job needs."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+class DivergedError(ClicooperError):
+    """A rank computed NaN or infinity from finite numbers; it has sent and stored none."""
 
 
 class PeerError(ClicooperError):

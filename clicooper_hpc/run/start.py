@@ -12,6 +12,7 @@ a failure leaves the run as it was.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 import uuid
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["train_run"]
 
 _log = logging.getLogger(__name__)
+_FROM_OWNER = "message from rank 0 (control)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +250,11 @@ def _share_contract(world: World, job: Job, owner: OwnerSetup | None) -> Contrac
 def _share_run_id(world: World, job: Job) -> str:
     """Draw the id of a new run on rank 0 and send it to all."""
     drawn = None if world.rank else uuid.uuid4().hex.encode()
-    return world.broadcast_bytes(
-        drawn, limit_bytes=64, deadline_s=job.pipeline.startup_timeout_s
-    ).decode()
+    shared = world.broadcast_bytes(drawn, limit_bytes=64, deadline_s=job.pipeline.startup_timeout_s)
+    # It goes into files and signed statements.
+    if re.fullmatch(rb"[0-9a-f]{32}", shared) is None:
+        raise PeerError("the id of the run is not 32 hexadecimal digits", where=_FROM_OWNER)
+    return shared.decode()
 
 
 def _share_sub_labels(
@@ -263,10 +267,19 @@ def _share_sub_labels(
     raw = world.broadcast_bytes(
         payload, limit_bytes=4 * contract.samples, deadline_s=job.pipeline.startup_timeout_s
     )
+    if len(raw) != 4 * contract.samples:
+        raise PeerError(
+            f"the sub-labels have {len(raw)} bytes instead of {4 * contract.samples}",
+            where=_FROM_OWNER,
+        )
     labels = np.frombuffer(raw, dtype=np.int32)
-    inside = labels.size == contract.samples and labels.min() >= 0
-    if not inside or labels.max() >= contract.outputs:
-        raise PeerError("the sub-labels do not fit the contract", where="message from rank 0")
+    outside = (labels < 0) | (labels >= contract.outputs)
+    if outside.any():
+        raise PeerError(
+            f"sample {int(outside.argmax())} has the sub-label {labels[outside][0]}; there are "
+            f"{contract.outputs}",
+            where=_FROM_OWNER,
+        )
     return labels
 
 
