@@ -109,8 +109,8 @@ def _fuzz_to_the_end(
             sys.exit(f"{name} cannot be started: see {folder / 'log'}")
         total["runs"] += state["runs"]
         total["faults"] = sorted({*total["faults"], *state["faults"]})
-        # libFuzzer ends with 0 after its last run; a C library ends the process by a signal.
-        if code == 0:
+        # A C library ends the process by a signal; behind the last run it may be libFuzzer's clock.
+        if code == 0 or total["runs"] >= runs:
             break
         total["deaths"] += 1
         for trigger in Path(tempfile.gettempdir()).glob(f"fuzz-{process.pid}-*"):

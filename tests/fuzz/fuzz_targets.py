@@ -8,11 +8,20 @@ import fuzz_config
 import fuzz_files
 import fuzz_private
 import fuzz_provenance
+import fuzz_runs
 import fuzz_tensors
 import fuzz_wire
 from fuzz_target import FuzzTarget
 
-FAMILIES = (fuzz_provenance, fuzz_wire, fuzz_config, fuzz_tensors, fuzz_private, fuzz_files)
+FAMILIES = (
+    fuzz_provenance,
+    fuzz_wire,
+    fuzz_config,
+    fuzz_tensors,
+    fuzz_private,
+    fuzz_files,
+    fuzz_runs,
+)
 TARGETS: Mapping[str, FuzzTarget] = {
     target.name: target for family in FAMILIES for target in family.TARGETS
 }

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from fuzz_target import FuzzTarget
 
-from clicooper_hpc.errors import ClicooperError, DataError, RunFolderError
+from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.fronts.layer_spec import (
     expected_layer_tensors,
     layers_to_objects,
@@ -38,8 +38,8 @@ from clicooper_hpc.runstore.checkpoints import (
 from clicooper_hpc.runstore.safetensors_files import (
     load_safetensors,
     pack_safetensors,
-    read_safetensors_metadata,
     unpack_safetensors,
+    unpack_safetensors_texts,
 )
 from clicooper_hpc.training.message_digests import CHANNELS, ChannelRecord
 from clicooper_hpc.training.stage_progress import StageProgress
@@ -96,8 +96,8 @@ def _read_tensors(content: bytes) -> None:
     path.write_bytes(content)
     errors: list[ClicooperError] = []
     for read in (
-        lambda: load_safetensors(path),
-        lambda: read_safetensors_metadata(path, error=DataError),
+        lambda: load_safetensors(path, within=_folder()),
+        lambda: unpack_safetensors_texts(content, where="input"),
         lambda: unpack_safetensors(content, where="input"),
     ):
         try:
@@ -201,10 +201,9 @@ def _progresses() -> list[bytes]:
 
 
 def _read_progress(content: bytes) -> None:
-    path = _folder() / "progress.safetensors"
-    path.write_bytes(content)
-    texts = read_safetensors_metadata(path)
-    StageProgress.unpack_progress(load_safetensors(path), texts, where="input")
+    texts = unpack_safetensors_texts(content, where="input")
+    tensors = unpack_safetensors(content, where="input")
+    StageProgress.unpack_progress(tensors, texts, where="input")
 
 
 TARGETS: Sequence[FuzzTarget] = (

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fuzz_target import FuzzTarget
 
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.owner_sections import DataSection
+from clicooper_hpc.doctor.rank_facts import FACTS, collect_facts, read_rank_facts
 from clicooper_hpc.errors import FAILURE_CODES, ExitCode
 from clicooper_hpc.run.network import _parse_layout_costs
+from clicooper_hpc.run.run_request import RunRequest
 from clicooper_hpc.training.checkpoint_writer import _parse_checkpoint_digests
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.transport.failure_report import REPORT_BYTES, read_failure_report
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header, unpack_header
-from clicooper_hpc.transport.launcher import read_launcher
+from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.wire_dtype import DType
 
@@ -51,6 +57,17 @@ def _contracts() -> list[bytes]:
     return [Contract((3, 8, 8), 1000, 0, 40).encode_contract()]
 
 
+def _requests() -> list[bytes]:
+    job, path = Job(data=DataSection(path="digits")), Path("runs/one")
+    return [RunRequest(job, path).encode_request(), RunRequest(job, path, job).encode_request()]
+
+
+def _facts() -> list[bytes]:
+    launcher = Launcher("mpiexec", "MPICH", 4, 1)
+    with TemporaryDirectory() as folder:
+        return [FACTS.dump_json(collect_facts(launcher, "MPICH 5.0", None, Path(folder)))]
+
+
 def _digest_lists() -> list[bytes]:
     return [json.dumps({"rank-001.safetensors": [123, "0" * 64]}).encode()]
 
@@ -68,6 +85,8 @@ def _environment(content: bytes) -> None:
 
 
 TARGETS: Sequence[FuzzTarget] = (
+    FuzzTarget("run-request", _requests, RunRequest.decode_request, form="json"),
+    FuzzTarget("rank-facts", _facts, lambda content: read_rank_facts(content, 1), form="json"),
     FuzzTarget("message-header", _headers, _read_header),
     FuzzTarget("failure-report", _reports, _read_report),
     FuzzTarget("contract", _contracts, Contract.decode_contract, form="json"),
