@@ -84,6 +84,7 @@ def _fuzz_to_the_end(
     """Start the process of a target, again when it died, until all runs are done."""
     folder = OUTPUT / name
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "total.json").unlink(missing_ok=True)
     (folder / "state.json").write_text('{"runs": 0, "faults": []}')
     total: dict[str, Any] = {"runs": 0, "seconds": 0.0, "faults": [], "deaths": 0}
     began, seed = time.monotonic(), options.seed
@@ -122,15 +123,14 @@ def _fuzz_to_the_end(
 
 
 def _table() -> str:
-    """Return the last run of every target, as a Markdown table."""
-    lines = ["| target | runs | seconds | faults | process ended |", "|---|---|---|---|---|"]
-    for path in sorted(OUTPUT.glob("*/total.json")):
-        total = json.loads(path.read_text())
-        faults = len(total["faults"])
-        lines.append(
-            f"| {path.parent.name} | {total['runs']:,} | {total['seconds']:.0f} | {faults} |"
-            f" {total['deaths']} |"
-        )
+    """Return the last run of every target, also one that still goes on, as a Markdown table."""
+    lines = ["| target | runs | faults | process ended |", "|---|---|---|---|"]
+    for folder in sorted(path.parent for path in OUTPUT.glob("*/state.json")):
+        # Without a total it still runs.
+        name = "total.json" if (folder / "total.json").exists() else "state.json"
+        state = {"deaths": 0, **json.loads((folder / name).read_text())}
+        faults = len(state["faults"])
+        lines.append(f"| {folder.name} | {state['runs']:,} | {faults} | {state['deaths']} |")
     return "\n".join(lines)
 
 
