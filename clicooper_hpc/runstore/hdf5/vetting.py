@@ -98,7 +98,8 @@ def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS) -> None:
         A link to elsewhere, external storage, a filter, type or shape that is not ours, or more
         of something than `clicooper_hpc.runstore.limits` allows.
     """
-    _Vetting(rules, FREE_BYTES + MOST_UNFOLDING * stored).vet_group(file.id, "/", 0)
+    vetting = _Vetting(rules, FREE_BYTES + MOST_UNFOLDING * stored, h5o.get_info(file.id).addr)
+    vetting.vet_group(file.id, "/", 0)
 
 
 def vet_hdf5_type(kind: Any, place: str) -> None:
@@ -125,12 +126,12 @@ def vet_hdf5_type(kind: Any, place: str) -> None:
 
 
 class _Vetting:
-    def __init__(self, rules: LinkRules, budget: int) -> None:
+    def __init__(self, rules: LinkRules, budget: int, root: int) -> None:
         self._rules = rules
         self._budget = budget
         self._left = budget
         self._links = 0
-        self._seen: set[int] = set()
+        self._seen = {root}
 
     def vet_group(self, group: h5g.GroupID, at: str, depth: int) -> None:
         """Look at everything below ``group``, whose path is ``at`` and ends with a slash."""
