@@ -2,7 +2,8 @@
 
 Numbered as in the code: (1) the owner prepares; (2) contract to all; (3) every rank builds and cuts
 the network; (4) keys to all; (5) files; (6) sub-labels to all: the first thing about samples that
-leaves; (7) training; (8) files closed; (9) results written, last of all the mark of a complete run.
+leaves; trainers compare what they were told; (7) training; (8) files closed; (9) results written,
+last of all the mark of a complete run.
 
 A fresh start and a restart differ in two places, marked FRESH and RESTART. What fails in a fresh
 start before (6) has cost no release and leaves no run folder behind. A restart takes nothing away:
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import ExitCode, PeerError
-from clicooper_hpc.run.agreement import AgreedFailure, agree
+from clicooper_hpc.run.agreement import AgreedFailure, agree, check_told_alike
 from clicooper_hpc.run.build import build_own_layers, build_run_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.network import RunNetwork, agree_on_network
@@ -137,6 +138,20 @@ def _begin_start(
         files.enter_context(writer)
         if owner is not None:
             owner.announce_owner_promise()
+    keys = () if ready.signers is None else ready.signers.keys
+    check_told_alike(
+        world,
+        {
+            "job": request.encode_request(),
+            "contract": contract.encode_contract(),
+            "cuts": repr(network.layout.cuts).encode(),
+            "keys": b"".join(key.raw for key in keys),
+            "id of the run": run_id.encode(),
+            "sub-labels": sub_labels.tobytes(),
+            "where the run goes on": repr((point.step, point.proved_step)).encode(),
+        },
+        deadline_s=job.pipeline.startup_timeout_s,
+    )
     model = network.model
     if owner is None:
         # The layers of other segments are let go: this function returns nothing that holds them.

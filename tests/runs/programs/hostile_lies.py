@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -236,7 +237,7 @@ def called_from(name: str) -> bool:
 def said(
     function: str, change: Callable[[bytes], bytes], *, count: int = 1, to: int | None = None
 ) -> Lie:
-    """Change the byte strings sent the ``count``-th time on behalf of ``function``."""
+    """Change the byte strings sent the ``count``-th time (0: always) for ``function``."""
 
     def arm(world: Any) -> None:
         places: list[Any] = [
@@ -251,12 +252,20 @@ def said(
                 function != "agree" and called_from("allreduce_failure")
             ):
                 seen[link.peer] = seen.get(link.peer, 0) + 1
-                if seen[link.peer] == count and to in (None, link.peer):
+                if count in (0, seen[link.peer]) and to in (None, link.peer):
                     payload = change(bytes(payload))
             return honest(link, payload, **rest)
 
         for place in places:
             replace_call(place, "send_blob", send_blob)
+
+    return arm
+
+
+def both(*lies: Lie) -> Lie:
+    def arm(world: Any) -> None:
+        for lie in lies:
+            lie(world)
 
     return arm
 
@@ -390,14 +399,14 @@ HEADER_LIES: dict[str, Callable[..., Any]] = {
 }
 for name, change in HEADER_LIES.items():
     LIES[f"activation: {name}"] = on_wire(*ACT, change)
-for name in ("magic", "step before", "cut", "missing", "flipped bit"):
+for name in ("step before", "missing", "flipped bit"):
     LIES[f"gradient: {name}"] = on_wire(*GRAD, HEADER_LIES[name])
     LIES[f"release: {name}"] = on_wire(*REL, HEADER_LIES[name])
 for kind in ("NORM", "METRICS", "LOGITS"):
-    for name in ("payload bytes", "missing", "other dtype"):
+    for name in ("missing", "other dtype"):
         LIES[f"{Kind[kind].words}: {name}"] = on_wire(kind, 0, HEADER_LIES[name])
 for kind in ("SEGMENT", "PROOF", "CONTROL"):
-    for name in ("blob bytes", "missing", "64 MiB", "micro-batch"):
+    for name in ("blob bytes", "missing", "64 MiB"):
         LIES[f"{Kind[kind].words}: {name}"] = on_wire(
             kind, 20 if kind == "CONTROL" else 0, HEADER_LIES[name], stream=True
         )
@@ -434,7 +443,7 @@ LIES |= {
     "activation: a row less": reshaped(*ACT, lambda tensor: tensor[:-1]),
     "activation: bfloat16": reshaped(*ACT, lambda tensor: tensor.bfloat16()),
     "gradient: a row less": reshaped(*GRAD, lambda tensor: tensor[:-1]),
-    "gradient: float64": reshaped(*GRAD, lambda tensor: tensor.bfloat16()),
+    "gradient: bfloat16": reshaped(*GRAD, lambda tensor: tensor.bfloat16()),
     "release: a row less": reshaped(*REL, lambda tensor: tensor[:-1]),
     "logits: a row less": reshaped("LOGITS", 0, lambda tensor: tensor[:-1]),
     "stop token: neither": stop_token([2, 0], 5),
@@ -474,7 +483,6 @@ LIES |= {
     "enrolment: garbage": said("send_to_gather", lambda _: GARBAGE),
     "enrolment: nested": said("send_to_gather", lambda _: NESTED),
     "cosignature: garbage": said("cosign", lambda _: GARBAGE),
-    "key: garbage": said("agree_on_signers", lambda _: bytes(32)),
     "key: nothing": said("agree_on_signers", lambda _: b""),
     "verdict: short": said("agree", lambda _: b"\x00", count=2),
     "verdict: 2**31 bytes of reason": said("agree", lambda _: bytes(4) + b"x" * 5000, count=2),
@@ -506,6 +514,10 @@ LIES |= {
         "_share_sub_labels", labels(lambda a: a.put(0, (a[0] + 1) % 20)), to=2
     ),
     "keys: garbage": said("agree_on_signers", lambda payload: bytes(len(payload))),
+    "keys: garbage, and all is well": both(
+        said("agree_on_signers", lambda payload: bytes(len(payload))),
+        said("agree", lambda _: struct.pack("<ii", 0, -1), count=0),
+    ),
     "run statement: garbage": said("_enrol_trainers", lambda _: GARBAGE),
     "ledger: garbage": said("_publish", lambda _: GARBAGE, count=2),
     "ledger: nested": said("_publish", lambda _: NESTED, count=2),

@@ -1,9 +1,9 @@
 """hostile_table.py FOLDER: many runs one after the other on the same ranks, a lie in each.
 
 FOLDER/rows.json lists rank, lie and whether the run begins or is resumed. Row N is run in
-FOLDER/N, then again with honest ranks by `clicooper run --resume`; RANK.json there says how this
-rank ended both times: its exit code (None: another rank ended it), what it wrote to standard error,
-the most memory it held meanwhile, in kB.
+FOLDER/N, then, if it has begun, again with honest ranks by `clicooper run --resume`; RANK.json
+there says how this rank ended each time: its exit code (None: another rank ended it), what it wrote
+to standard error, the most memory it held meanwhile, in kB.
 
 To start libraries once for all rows, ranks are not ended by MPI: `World.abort` leaves a file, on
 which the other ranks raise `Ended` wherever they are. What MPI's abort does is tested by
@@ -133,8 +133,9 @@ def main() -> int:
             first = [word for word in again if word != "--resume"]
         ends = [run_once(watch, place / "first", first, row["rank"], row["lie"])]
         meet(comm)
-        # Row 0 is what rows that are resumed begin with.
-        if number:
+        # Row 0 is what rows that are resumed begin with. Of a run that never began nothing is left
+        # to go on with.
+        if number and (place / "run" / "run.h5").is_file():
             ends.append(run_once(watch, place / "again", again, -1, ""))
             meet(comm)
         (place / f"{me}.json").write_text(json.dumps(ends))
