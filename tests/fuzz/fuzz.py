@@ -114,6 +114,7 @@ def _fuzz_to_the_end(
         if code == 0 or total["runs"] >= runs:
             break
         total["deaths"] += 1
+        (folder / "log").replace(folder / f"log-{total['deaths']}")
         for trigger in Path(tempfile.gettempdir()).glob(f"fuzz-{process.pid}-*"):
             trigger.unlink()
         print(f"    {name}: process ended with {code} in run {total['runs']:,}", flush=True)
