@@ -169,11 +169,9 @@ def test_bad_input_gives_one_line_and_its_exit_code(
 def test_a_run_of_another_user_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`Path.is_file` raises where a folder above may not be entered: it was a traceback."""
-
-    def refused(path: Path) -> bool:
+    def refused(path: Path, *_: object, **__: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(Path, "is_file", refused)
+    monkeypatch.setattr(os, "open", refused)
     assert main(["inspect", "runs/theirs"]) == 5
-    assert "runs/theirs/run.h5: permission denied. Run as" in capfd.readouterr().err
+    assert "runs/theirs: permission denied. Run as" in capfd.readouterr().err

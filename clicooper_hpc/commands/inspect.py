@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clicooper_hpc.commands.command import Command, print_report
-from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.errors import ExitCode, RunFolderError
 
 if TYPE_CHECKING:
     from clicooper_hpc.runstore.reader import Run
@@ -42,7 +42,14 @@ def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitC
     others = [open_run(other) for other in beside]
     lines = [run.summary()]
     if others:
-        lines += ["", *_comparison([run, *others])]
+        try:
+            lines += ["", *_comparison([run, *others])]
+        except RecursionError:
+            raise RunFolderError(
+                "the jobs of these runs are too deeply nested to be compared",
+                where=", ".join(str(one.folder.index) for one in [run, *others]),
+                remedy="Bring back the files the runs wrote.",
+            ) from None
     lines += ["", *_how_to_open(run)]
     # The exit code lets scripts tell a finished run from one to resume.
     complete = all(each.status == "complete" for each in [run, *others])

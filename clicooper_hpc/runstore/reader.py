@@ -23,7 +23,6 @@ from clicooper_hpc.printable import printable_lines, printable_text
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.hdf5.typed import hdf5_group, read_hdf5_text_attribute
-from clicooper_hpc.runstore.hdf5.vetting import NO_LINKS
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
@@ -292,6 +291,7 @@ class Run:
         # Not through the index's links: a shard being written needs `read_hdf5_file`.
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
+        below = f"ranks/{rank:03d}" if single else ""
 
         def read(file: Any) -> dict[str, Any]:
             # A shard of another run under this name would be shown as this run's.
@@ -301,7 +301,7 @@ class Run:
                     where=str(path),
                     remedy="Bring back the shard this run wrote.",
                 )
-            place = hdf5_group(hdf5_group(file, "ranks"), f"{rank:03d}") if single else file
+            place = hdf5_group(file, below) if single else file
             return {
                 name: (stored_table(group), read_stored_rows(group))
                 if wanted is None or name in wanted
@@ -309,7 +309,8 @@ class Run:
                 for name, group in find_stored_tables(place)
             }
 
-        return read_hdf5_file(path, read, rules=INDEX_LINKS if single else NO_LINKS)
+        # The rest of a single file was looked at by `open_run`.
+        return read_hdf5_file(path, read, below=below)
 
     def _no_job(self, why: str) -> RunFolderError:
         return RunFolderError(

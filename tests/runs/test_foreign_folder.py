@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.mpi]
 JOB = SMALL.replace("widths = [16, 16]", "widths = [32]").replace("record_wire = true", "")
 ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\u202e\u2066\x7f\b\r\n\u2028clicooper: forged"
 #: Of so many items one is tried by default, all of them in `make test-all`.
-STRIDE = 61
+STRIDE = 97
 
 
 @pytest.fixture(scope="module")

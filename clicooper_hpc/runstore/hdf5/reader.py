@@ -50,11 +50,14 @@ _ATTEMPTS = 20
 _PAUSE_S = 0.02
 
 
-def read_hdf5_file(path: Path, action: Callable[[Any], T], *, rules: LinkRules = NO_LINKS) -> T:
+def read_hdf5_file(
+    path: Path, action: Callable[[Any], T], *, rules: LinkRules = NO_LINKS, below: str = ""
+) -> T:
     """Open ``path`` for reading, hand it to ``action``, and return what that returns.
 
     ``action`` runs again from the start if a live file changed under it; it must keep nothing.
-    ``rules`` are the links the file may have, none of which is followed here.
+    ``rules`` are the links the file may have, none of which is followed here; ``below`` is the
+    path of the one group that ``action`` reads, if it is not the whole file.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def read_hdf5_file(path: Path, action: Callable[[Any], T], *, rules: LinkRules =
         try:
             live = is_superblock_live(os.pread(descriptor, SUPERBLOCK_BYTES, 0))
             with _hdf5_of(descriptor, path, live=live) as file:
-                vet_hdf5_file(file, stored_file_bytes(descriptor), rules)
+                vet_hdf5_file(file, stored_file_bytes(descriptor), rules, below=below)
                 return action(file)
         except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
             # A closed file does not get better by waiting.

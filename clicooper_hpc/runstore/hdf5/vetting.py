@@ -80,7 +80,7 @@ NO_LINKS: Final = LinkRules(
 )
 
 
-def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS) -> None:
+def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS, *, below: str = "") -> None:
     """Refuse an open HDF5 file that holds anything a run never writes.
 
     Parameters
@@ -91,6 +91,8 @@ def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS) -> None:
         Bytes of the file on disk, holes left out.
     rules
         The links it may have.
+    below
+        Path of the one group that will be read, "" for the whole file.
 
     Raises
     ------
@@ -99,7 +101,10 @@ def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS) -> None:
         of something than `clicooper_hpc.runstore.limits` allows.
     """
     vetting = _Vetting(rules, FREE_BYTES + MOST_UNFOLDING * stored, h5o.get_info(file.id).addr)
-    vetting.vet_group(file.id, "/", 0)
+    group, at = file.id, "/"
+    for name in filter(None, below.split("/")):
+        group, at = _step_into(group, name.encode(), at), f"{at}{name}/"
+    vetting.vet_group(group, at, 0)
 
 
 def vet_hdf5_type(kind: Any, place: str) -> None:
@@ -123,6 +128,16 @@ def vet_hdf5_type(kind: Any, place: str) -> None:
     raise UnexpectedContentError(
         place, f"its type is {found}; expected are numbers or text of fixed length"
     )
+
+
+def _step_into(group: Any, name: bytes, at: str) -> Any:
+    place = at + name.decode()
+    if name not in group or group.links.get_info(name).type != h5l.TYPE_HARD:
+        raise UnexpectedContentError(place, "is missing or a link; expected is a group")
+    found = h5o.open(group, name)
+    if not isinstance(found, h5g.GroupID):
+        raise UnexpectedContentError(place, "is no group")
+    return found
 
 
 class _Vetting:
