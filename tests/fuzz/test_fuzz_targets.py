@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fuzz_replay import replay_target
 from fuzz_target import Fault, FuzzTarget, judge_input
 from fuzz_targets import FAMILY_OF, TARGETS
-from replay import replay_target
 
 from clicooper_hpc.errors import UsageError
 
@@ -24,7 +24,7 @@ def test_changed_inputs_are_answered_by_our_own_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, one in TARGETS.items() if one.foreign])
 def test_changed_files_of_c_libraries_are_answered_by_our_own_error(name: str) -> None:
-    script = Path(__file__).with_name("replay.py")
+    script = Path(__file__).with_name("fuzz_replay.py")
     command = [sys.executable, str(script), FAMILY_OF[name], name]
     done = subprocess.run(command, capture_output=True, timeout=120, check=True)
     taken, faults = json.loads(done.stdout)
