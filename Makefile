@@ -8,6 +8,7 @@
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
 # make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
+# make fuzz      parsers of foreign bytes, guided by coverage (hours; FUZZ_ARGS="job-toml --minutes 5")
 # make check     format, lint, types, import arrows
 PYTHON ?= python3
 VENV   := .venv
@@ -20,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo paper frontier test test-all kill-matrix soak test-cluster test-openmpi check format docs clean
+.PHONY: install demo paper frontier test test-all kill-matrix soak fuzz test-cluster test-openmpi check format docs clean
 
 install: $(STAMP)
 
@@ -58,6 +59,11 @@ kill-matrix: $(STAMP)
 
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/runs/soak.py $(SOAK_ARGS)
+
+# Atheris has wheels for Linux on x86-64 (Python 3.11 to 3.14).
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_ARGS)
 
 test-cluster: $(OPENMPI)/.installed
 	CLICOOPER_CLUSTER=1 $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster

@@ -16,6 +16,7 @@ __all__ = [
     "BudgetExceededError",
     "ClicooperError",
     "DataError",
+    "DivergedError",
     "EnvironmentUnfitError",
     "EvidenceError",
     "ExitCode",
@@ -43,6 +44,9 @@ class ExitCode(IntEnum):
 #: again, is no failure: each rank says that of itself alone.
 FAILURE_CODES = frozenset(ExitCode) - {ExitCode.DONE, ExitCode.REQUEUE}
 
+#: Most characters of each of the three parts of the line of an error.
+MOST_CHARACTERS = 1000
+
 
 class ClicooperError(Exception):
     """Base of all errors a user can meet.
@@ -67,12 +71,13 @@ class ClicooperError(Exception):
 
     def line(self) -> str:
         """Return the error as the single line the user sees."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        if self.remedy:
-            text = f"{text.rstrip('.')}. {self.remedy}"
         # One line whatever came in: several ranks print to one terminal. And texts of others stand
         # in it: names, paths, what a library says of a foreign file.
-        return printable_text(" ".join(text.split()))
+        what, where, remedy = (
+            _line_part(text or "") for text in (self.what, self.where, self.remedy)
+        )
+        text = f"{where}: {what}" if where else what
+        return f"{text.rstrip('.')}. {remedy}" if remedy else text
 
 
 class UsageError(ClicooperError):
@@ -111,8 +116,19 @@ class EnvironmentUnfitError(ClicooperError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class DivergedError(ClicooperError):
+    """A rank computed NaN or infinity from finite numbers; it has sent and stored none."""
+
+
 class PeerError(ClicooperError):
     """Another rank is silent, gone, or sent something this rank refuses."""
+
+
+def _line_part(text: str) -> str:
+    # Values and names of others are quoted, and may be as long as a file. Cut twice: an escaped
+    # character is longer than it was.
+    shown = printable_text(" ".join(text[: MOST_CHARACTERS + 1].split()))
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
 
 
 def no_access_error(error: PermissionError) -> EnvironmentUnfitError:

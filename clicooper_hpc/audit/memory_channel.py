@@ -64,6 +64,11 @@ class MemoryChannel:
         self._held: set[int] = set()
         self._serial = 0
 
+    @property
+    def sender(self) -> str:
+        """Who sends, in words, for errors."""
+        return f"the sending end of {self._stream}"
+
     def send(
         self, tensor: Tensor, kind: Kind, step: int, micro_batch: int, *, blob_bytes: int = 0
     ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.toml_text import (
+    check_toml_values,
+    parse_toml_value,
+    read_toml_file,
+)
 from clicooper_hpc.errors import RunFolderError, UsageError
 
 __all__ = ["load_canonical_job", "load_job", "reload_job"]
@@ -18,6 +22,8 @@ __all__ = ["load_canonical_job", "load_job", "reload_job"]
 #: Keys that hold a path, resolved against the file that sets them.
 _PATH_KEYS = (("data", "path"), ("front", "weights"), ("front", "public_data"))
 _EMBEDDED = "digits"
+#: Characters of a wrong value that an error shows.
+_MOST_SHOWN = 100
 #: Options belong to the network they are given with: another network's would not fit.
 _WHOLE_TABLES = ("model.options",)
 
@@ -107,15 +113,13 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml_file(path)
     except FileNotFoundError:
         raise UsageError(
             "no such job file", where=str(path), remedy="`clicooper init` writes a commented one."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
 
 
 def _merge(
@@ -136,7 +140,11 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     for section, key in _PATH_KEYS:
         part = table.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] != _EMBEDDED:
-            part[key] = str((folder / part[key]).resolve())
+            try:
+                part[key] = str((folder / part[key]).resolve())
+            # A circle of links, or a name that no file system takes.
+            except (OSError, RuntimeError) as error:
+                raise UsageError(f"{section}.{key} leads nowhere: {error}") from None
 
 
 def _note_sources(
@@ -154,16 +162,14 @@ def _apply_override(table: dict[str, Any], sources: dict[str, Path], text: str) 
     keys = [part.strip() for part in dotted.split(".")]
     if not sign or len(keys) < 2 or not all(keys):
         raise UsageError(
-            f"--set {text!r} is not of the form section.key=value",
+            f"--set {_shortened(text)} is not of the form section.key=value",
             remedy="For example: --set training.epochs=3",
         )
-    try:
-        value = tomllib.loads(f"value = {value_text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = value_text  # a bare word is a string, as shells make quoting awkward
-    part: dict[str, Any] = {keys[-1]: value}
+    where = f"--set {_shortened(text)}"
+    part: dict[str, Any] = {keys[-1]: parse_toml_value(value_text, where=where)}
     for key in reversed(keys[:-1]):
         part = {key: part}
+    check_toml_values(part, where=where)
     # Typed on the command line, so relative to where the user stands.
     _resolve_paths(part, Path.cwd())
     _note_sources(part, Path("--set"), sources)
@@ -178,7 +184,7 @@ def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Pa
     # One line, one mistake: the first is often the cause of the others.
     first = mistakes[0]
     keys = [str(part) for part in first["loc"] if not _is_branch_name(str(part))]
-    dotted = ".".join(keys)
+    dotted = ".".join(key[:_MOST_SHOWN] for key in keys)
     # The file that set the key, or the nearest table around it that a file has set.
     source = next(
         (
@@ -193,7 +199,8 @@ def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Pa
     remedy = None
     if first["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        # Cut, for the comparison takes time with the square of the length.
+        near = difflib.get_close_matches(keys[-1][:_MOST_SHOWN], known, n=1, cutoff=0.5)
         what = f"unknown key {dotted}"
         remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(known))}."
     elif first["type"] == "missing":
@@ -202,10 +209,15 @@ def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Pa
         message = first["msg"].removeprefix("Value error, ")
         what = f"{dotted}: {message}" if dotted and dotted not in message else message
         if first["type"] != "value_error":
-            what += f" (got {first['input']!r})"
+            what += f" (got {_shortened(first['input'])})"
     if len(mistakes) > 1:
         remedy = f"{remedy or ''} ({len(mistakes) - 1} more mistakes follow.)".strip()
     return UsageError(what, where=where, remedy=remedy)
+
+
+def _shortened(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
 
 
 def _is_branch_name(part: str) -> bool:

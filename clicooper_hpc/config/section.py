@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 __all__ = ["Section"]
 
@@ -11,3 +13,13 @@ class Section(BaseModel):
     """One table of the job file. Unknown keys are errors, values never change after loading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic takes true for 1: a seed or a count so written is a mistake.
+        given = value if isinstance(value, list) else [value]
+        field = cls.model_fields[info.field_name or ""]
+        if field.annotation is not bool and any(isinstance(item, bool) for item in given):
+            raise ValueError(f"{str(value).lower()} is given where no true or false belongs")
+        return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ __all__ = ["MAX_CLASSES", "check_class_labels", "check_class_names", "numbered_c
 
 MAX_CLASSES = 65_536
 """Largest K: bounds what a wild label can make us allocate."""
+
+#: Characters of a name that an error shows.
+_MOST_SHOWN = 40
 
 
 def check_class_labels(
@@ -38,16 +42,24 @@ def check_class_labels(
 
 
 def check_class_names(names: tuple[str, ...], where: str) -> None:
-    """Raise DataError unless there are 2..MAX_CLASSES names, none empty, none twice."""
+    """Raise DataError unless there are 2..MAX_CLASSES printable names, none empty or twice."""
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(
             f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
             where=where,
         )
     # Twice the same name would make two classes one for whoever reads results by name.
-    if len(set(names)) != len(names) or "" in names:
-        twice = sorted({name for name in names if names.count(name) > 1 or name == ""})
-        raise DataError(f"class names are empty or repeat: {twice[:4]}", where=where)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1 or name == "")
+    if twice:
+        shown = ", ".join(repr(name[:_MOST_SHOWN]) for name in twice[:4])
+        raise DataError(f"class names are empty or repeat: {shown}", where=where)
+    # Names are printed and stored as UTF-8 up to the first NUL.
+    for name in names:
+        if not name.isprintable():
+            raise DataError(
+                f"the class name {name[:_MOST_SHOWN]!r} has control characters or is no Unicode",
+                where=where,
+            )
 
 
 def numbered_class_names(highest_label: int) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ import h5py
 from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.class_labels import check_class_labels
 from clicooper_hpc.data.digits import load_digits_splits
-from clicooper_hpc.data.h5_format import SPLITS, check_h5_header, check_h5_split, h5_format_errors
+from clicooper_hpc.data.h5_format import (
+    SPLITS,
+    check_h5_header,
+    check_h5_split,
+    h5_format_errors,
+    refuse_h5_link,
+)
 from clicooper_hpc.data.row_store import H5RowStore, iterate_store_rows
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import DataError
@@ -127,6 +133,7 @@ def open_dataset(path: str | Path) -> DataSet:
 
 def _open_split(file: h5py.File, name: str, source: str, num_classes: int) -> Split:
     where = f"{source}:/{name}"
+    refuse_h5_link(file, name, source)
     x, y = check_h5_split(file[name], where)
     labels = H5RowStore(y, f"{where}/y")
     # All labels are read when the file is opened (8 bytes a sample), so that a wrong one is found

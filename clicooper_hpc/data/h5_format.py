@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import h5py
@@ -32,10 +33,13 @@ __all__ = [
     "check_h5_split",
     "h5_format_errors",
     "h5_row_fault",
+    "refuse_h5_link",
 ]
 
 FORMAT_NAME = "clicooper-data"
 FORMAT_VERSION = 1
+# A chunk is unpacked whole to read one row of it.
+_MOST_CHUNK_BYTES = 256 * 1024 * 1024
 SPLITS = ("train", "validation", "test")
 
 
@@ -44,10 +48,20 @@ def h5_format_errors(where: str, doing: str = "cannot be read") -> Iterator[None
     """Turn what h5py raises on a damaged or unreadable file into one DataError at ``where``."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+    # All of these were seen from h5py over damaged files.
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         # With an errno the system refused; without one the library found the content wrong.
         number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else (str(error).splitlines() or [""])[0]
+        reason = os.strerror(number) if number else (str(error)[:200].splitlines() or [""])[0]
         raise DataError(
             f"{doing} ({reason or type(error).__name__})",
             where=where,
@@ -79,12 +93,12 @@ def check_h5_header(file: h5py.File, path: str) -> tuple[str, ...]:
     name = file.attrs.get("format", FORMAT_NAME)
     name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     if name != FORMAT_NAME:
-        raise DataError(f"is a {name!r} file, not a data set", where=path)
+        raise DataError(f"is a {name[:40]!r} file, not a data set", where=path)
     version = file.attrs.get("format_version", FORMAT_VERSION)
     # A later version may mean the same names otherwise: refused, not guessed.
     if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
         raise DataError(
-            f"has format version {version}, this program reads up to {FORMAT_VERSION}",
+            f"has format version {str(version)[:40]}, this program reads up to {FORMAT_VERSION}",
             where=path,
             remedy="Update clicooper, or import the data again",
         )
@@ -109,9 +123,7 @@ def check_h5_split(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
     if not isinstance(group, h5py.Group):
         raise DataError("is not a group", where=where)
     for name in ("x", "y"):
-        if not isinstance(group.get(name), h5py.Dataset):
-            raise DataError(f"has no data set {name!r}, only {sorted(group)}", where=where)
-        dataset = group[name]
+        dataset = _own_dataset(group, name, where)
         # A virtual or external part that is missing or short reads as zeros, without an error.
         if dataset.is_virtual or dataset.external is not None:
             raise DataError(
@@ -131,4 +143,46 @@ def check_h5_split(group: Any, where: str) -> tuple[h5py.Dataset, h5py.Dataset]:
         )
     if len(x) != len(y):
         raise DataError(f"x has {len(x):,} rows and y has {len(y):,}", where=where)
+    for name, dataset in (("x", x), ("y", y)):
+        _check_written(dataset, f"{where}/{name}")
     return x, y
+
+
+def _own_dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
+    """Return a data set of this very file."""
+    refuse_h5_link(group, name, where)
+    if not isinstance(group.get(name), h5py.Dataset):
+        raise DataError(f"has no data set {name!r}, only {sorted(group)}", where=where)
+    return group[name]
+
+
+def refuse_h5_link(parent: h5py.Group, name: str, where: str) -> None:
+    """Raise DataError if ``name`` in ``parent`` is a link: it could lead to another file."""
+    if name in parent and not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise DataError(
+            f"has a link {name!r} to somewhere else",
+            where=where,
+            remedy="Copy it into one file (h5repack does)",
+        )
+
+
+def _check_written(dataset: h5py.Dataset, where: str) -> None:
+    """Refuse rows that were never written: they would read as zeros, as many as a header claims."""
+    if dataset.chunks is None:
+        # In one piece: all of it is stored, or none.
+        whole = dataset.id.get_storage_size() >= dataset.size * dataset.dtype.itemsize
+    else:
+        if prod(dataset.chunks) * dataset.dtype.itemsize > _MOST_CHUNK_BYTES:
+            raise DataError(
+                f"has chunks of shape {dataset.chunks}, above {_MOST_CHUNK_BYTES:,} bytes",
+                where=where,
+                remedy="Store it in smaller chunks (h5repack does)",
+            )
+        sides = zip(dataset.shape, dataset.chunks, strict=True)
+        whole = dataset.id.get_num_chunks() == prod(-(-size // chunk) for size, chunk in sides)
+    if not whole:
+        raise DataError(
+            f"has rows that were never written (shape {dataset.shape})",
+            where=where,
+            remedy="Write all rows, or make the data set shorter",
+        )

@@ -24,7 +24,7 @@ from clicooper_hpc.doctor.diagnosis import (
 )
 from clicooper_hpc.doctor.launch import foreign_launcher, judge_launch, judge_launch_versions
 from clicooper_hpc.doctor.rank_exchange import LIMIT_S, exchange_between_ranks
-from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts
+from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts, read_rank_facts
 from clicooper_hpc.doctor.run_folder import judge_run_folders
 from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError
 from clicooper_hpc.printable import printable_text
@@ -106,7 +106,7 @@ def _examine_together(
     found = exchange_between_ranks(world, Path(tried.path) if tried and not tried.writing else None)
     code = None
     if gathered is not None:
-        judged = _judge_facts([FACTS.validate_json(part) for part in gathered])
+        judged = _judge_facts([read_rank_facts(part, rank) for rank, part in enumerate(gathered)])
         findings = merge_diagnoses([*judged, *found], world.size)
         _print_diagnoses(findings, world.processors, say, json)
         # All ranks leave with the same code: launchers report whichever comes first.

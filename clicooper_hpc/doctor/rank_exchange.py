@@ -67,7 +67,9 @@ def _shared(world: World, folder: Path | None) -> list[Diagnosis]:
         answers = world.gather_bytes(b"", limit_bytes=_PLACE_BYTES, deadline_s=LIMIT_S)
     if not place:
         return []  # what is wrong with the folder has been found already
-    return list(judge_shared_folder(str(folder), [answer.decode() for answer in answers or ()]))
+    return list(
+        judge_shared_folder(str(folder), [one.decode("utf-8", "replace") for one in answers or ()])
+    )
 
 
 def _leave_token(folder: Path, stack: ExitStack) -> bytes:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from clicooper_hpc import __version__
 from clicooper_hpc.doctor.gpu_memory import try_gpu_memory
-from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.errors import ClicooperError, PeerError
 from clicooper_hpc.run.environment import environment_commit, environment_versions
 from clicooper_hpc.runstore.folder_probe import FolderFacts, nearest_probe_folder, probe_folder
 from clicooper_hpc.runstore.hdf5.parallel import mapped_mpi_libraries
@@ -21,7 +21,7 @@ from clicooper_hpc.runstore.hdf5.probe import Hdf5Facts, probe_hdf5
 from clicooper_hpc.transport.launcher import Launcher
 from clicooper_hpc.transport.world import World
 
-__all__ = ["FACTS", "Machine", "RankFacts", "collect_facts"]
+__all__ = ["FACTS", "Machine", "RankFacts", "collect_facts", "read_rank_facts"]
 
 # What the loader really mapped, whatever paths and variables say.
 _MAPPED_FILES = Path("/proc/self/maps")
@@ -97,6 +97,19 @@ class RankFacts:
 
 #: Facts to and from JSON; the values that arrive are checked against the types.
 FACTS = TypeAdapter(RankFacts)
+
+
+def read_rank_facts(content: bytes, rank: int) -> RankFacts:
+    """Return what ``rank`` sent of itself (`FACTS`); `PeerError` if it is something else."""
+    try:
+        return FACTS.validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise PeerError(
+            f"sends facts that cannot be read ({first['msg']})",
+            where=f"rank {rank}",
+            remedy="Run one clicooper_hpc version on all ranks.",
+        ) from None
 
 
 def _gpu_names() -> tuple[str, ...]:

@@ -302,7 +302,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
                 _numbers(settings["std"]),
                 dict(tensors),
             )
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
     # Only these five are known: a stored front names no code that could be run.
     raise DataError("unknown operation", where=where)

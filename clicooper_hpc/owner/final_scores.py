@@ -44,7 +44,14 @@ def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores
     if _FILE in private:
         try:
             kept = _parse_scores(json.loads(private.read_secret(_FILE)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise RunFolderError(
                 f"the kept results are damaged ({error})",
                 where=str(private.path / _FILE),
@@ -60,13 +67,21 @@ def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores
 
 def _parse_scores(stored: dict[str, Any]) -> FinalScores:
     clean = stored["clean"]
-    parts = {name: None if clean[name] is None else Score(**clean[name]) for name in clean}
+    parts = {name: None if clean[name] is None else _parse_score(clean[name]) for name in clean}
     model = parts.pop("model")
     if model is None:
         raise ValueError("no scores of the model")
     return FinalScores(
         clean=CleanScores(model, **parts),
-        released=Score(**stored["released"]),
+        released=_parse_score(stored["released"]),
         wall_s=float(stored["wall_s"]),
-        segments=tuple(stored["segments"]),
+        segments=tuple(map(str, stored["segments"])),
     )
+
+
+def _parse_score(stored: dict[str, Any]) -> Score:
+    score = Score(**stored)
+    # They are signed: what is no number would be found out only then.
+    if type(score.samples) is not int or not {type(score.accuracy), type(score.loss)} <= {float}:
+        raise TypeError("a score is no number")
+    return score

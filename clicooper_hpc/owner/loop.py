@@ -16,6 +16,7 @@ from clicooper_hpc.owner.composed_model import ComposedModel
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator
 from clicooper_hpc.owner.release_gate import ReleaseGate
+from clicooper_hpc.owner.report_check import check_report
 from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
 from clicooper_hpc.runstore.signed_digests import owner_tables_digest
@@ -258,8 +259,15 @@ class Owner:
         message = self._links.report.receive(
             Kind.METRICS, event.step, 0, dtype=torch.float64, shape=(4,)
         )
-        loss, accuracy, _, stop_asked = message.tensor.tolist()
+        values = message.tensor.tolist()
         self._links.report.recycle(message)
+        check_report(
+            values,
+            step=event.step,
+            rate=self._plan.planned_rate(event.step),
+            sender=self._links.report.sender,
+        )
+        loss, accuracy, _, stop_asked = values
         self._stop_reported = self._stop_reported or bool(stop_asked)
         rows = len(event.batch.ids.reshape(-1))
         # The first report shows that every rank has loaded its libraries and done a step.

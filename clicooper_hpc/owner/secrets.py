@@ -75,7 +75,9 @@ class OwnerSecrets:
             tensors = unpack_safetensors(
                 self._folder.read_secret(_FRONT), where=str(self._folder.path / _FRONT)
             )
-            return restore_front(self._folder.read_secret(_FRONT_SETTINGS).decode(), tensors)
+            return self._read_sound(
+                _FRONT_SETTINGS, lambda stored: restore_front(stored.decode(), tensors)
+            )
         front = build()
         # Kept apart from the front: a restart compares it with what its own machine computes.
         self._folder.write_secret(_FRONT_PROBE, front.probe.hex.encode())
@@ -135,7 +137,7 @@ class OwnerSecrets:
         try:
             return parse(self._folder.read_secret(name))
         # Damage is never mended by making the file anew: that would be another key, map or charge.
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunFolderError(
                 f"the owner's private file is damaged ({error})",
                 where=str(self._folder.path / name),

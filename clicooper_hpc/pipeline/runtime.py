@@ -13,6 +13,7 @@ total back up), then the optimizer step. The numbers are cited in the code.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.errors import ClicooperError, DivergedError, PeerError
+from clicooper_hpc.pipeline.divergence import describe_divergence
 from clicooper_hpc.pipeline.optim import scale_gradients, squared_gradient_norm
 from clicooper_hpc.pipeline.schedule import Action, Op
 from clicooper_hpc.pipeline.segment import Segment, segment_loss
@@ -193,7 +195,22 @@ class SegmentRuntime:
         self._live[micro_batch] = _Live(rows, output, loss, message)
         self._wait_for_device()
         report.forward_s += time.perf_counter() - start
-        self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
+        try:
+            self._send(self.edges.activation_out, Kind.ACTIVATION, step, micro_batch, output)  # (3)
+            if not math.isfinite(report.loss):
+                raise DivergedError(
+                    f"the loss is {report.loss}: training diverged on this rank",
+                    where=f"step {step}",
+                    remedy="Lower training.learning_rate, or set training.clip_norm",
+                )
+        except DivergedError as error:
+            layers, first = self.segment.layers, self.segment.first_layer
+            with self.segment.autocast():
+                where = describe_divergence(layers, first, rows.detach())
+            # What came in was finite, so it arose here, be it of huge numbers from another rank.
+            raise DivergedError(
+                f"{error.what}, {where}", where=error.where, remedy=error.remedy
+            ) from None
 
     def _loss(self, output: Tensor, targets: Tensor, batch_rows: int, report: StepReport) -> Tensor:
         logits = output
@@ -264,11 +281,12 @@ class SegmentRuntime:
         up, down = self.edges.gradient_out, self.edges.gradient_in
         partial = 0.0
         if up is not None and self.edges.activation_in is not None:
-            partial = self._receive_number(self.edges.activation_in, step)
+            partial = self._receive_squared_norm(self.edges.activation_in, step, least=0.0)
         total = squared_gradient_norm(self.parameters, partial)
         if down is not None and self.edges.activation_out is not None:
             self._send_number(self.edges.activation_out, step, total)
-            total = self._receive_number(down, step)
+            # Squares only add: a smaller total would leave gradients unclipped.
+            total = self._receive_squared_norm(down, step, least=total)
         if up is not None:
             self._send_number(up, step, total)
         return total
@@ -313,8 +331,15 @@ class SegmentRuntime:
         sender.send(torch.tensor([value], dtype=torch.float64), Kind.NORM, step, 0)
 
     @staticmethod
-    def _receive_number(receiver: Inbound, step: int) -> float:
+    def _receive_squared_norm(receiver: Inbound, step: int, *, least: float) -> float:
         message = receiver.receive(Kind.NORM, step, 0, dtype=torch.float64, shape=(1,))
         value = float(message.tensor[0].item())
         receiver.recycle(message)
+        if value < least:
+            raise PeerError(
+                f"the sum of squared gradients is {value:g}, and at least {least:g} is possible",
+                where=f"gradient norm of step {step}, from {receiver.sender}",
+                remedy=f"Run one clicooper_hpc version on all ranks; else {receiver.sender} is at "
+                "fault",
+            )
         return value

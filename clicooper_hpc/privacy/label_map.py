@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.special import softmax
 
@@ -87,7 +89,9 @@ class LabelMap:
                 remedy="Use method 'random' or 'anchors', or expansion 1.",
             )
         names = num_classes * expansion
-        if names >= 2**31 or not np.array_equal(np.sort(permutation), np.arange(names)):
+        # Its size first: a file may claim any number of names, and all would be counted up.
+        fits = names < 2**31 and permutation.shape == (names,)
+        if not fits or not np.array_equal(np.sort(permutation), np.arange(names)):
             raise ValueError(f"a label map needs a permutation of its {names} names")
         self.method: LabelMethod = method
         self.num_classes = num_classes
@@ -247,24 +251,34 @@ class LabelMap:
 
     @classmethod
     def from_private_bytes(cls, stored: bytes) -> LabelMap:
-        """Read `to_private_bytes`."""
-        tensors = load(stored)
-        header = json.loads(tensors["header"].tobytes())
-        # safetensors, not pickle: reading a private file must not run code.
-        if header.get("format") != _FORMAT:
-            raise ValueError("these bytes are not a label map")
-        fitted: Anchors | None = None
-        if header["step"] is not None:
-            where, shift = tensors["anchors"], int(header["shift"])
-            fitted = Anchors(tensors["directions"], shift, where, float(header["step"]))
-        return cls(
-            header["method"],
-            header["num_classes"],
-            header["expansion"],
-            permutation=tensors["permutation"],
-            spread_key=tensors["spread_key"].tobytes(),
-            fitted=fitted,
-        )
+        """Read `to_private_bytes`; ``ValueError`` if it did not write ``stored``."""
+        try:
+            # safetensors, not pickle: reading a private file must not run code.
+            tensors = load(stored)
+            header = json.loads(tensors["header"].tobytes())
+            if header["format"] != _FORMAT:
+                raise ValueError("another format")
+            label_map = cls(
+                header["method"],
+                _count(header["num_classes"]),
+                _count(header["expansion"]),
+                permutation=tensors["permutation"],
+                spread_key=tensors["spread_key"].tobytes(),
+                fitted=_stored_anchors(header, tensors),
+            )
+        except (
+            SafetensorError,
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+            UsageError,
+        ) as error:
+            raise ValueError(f"these bytes are not a label map: {error}") from error
+        # Written anew it must be the same: nothing in the file was passed over or converted.
+        if label_map.to_private_bytes() != stored:
+            raise ValueError("these bytes are not a label map as it is written")
+        return label_map
 
     def _stream(self, use: str) -> KeyedStream:
         return KeyedStream(self._key(use))
@@ -282,3 +296,26 @@ class LabelMap:
             spread_key=self._spread_key,
             fitted=fitted,
         )
+
+
+def _count(given: object) -> int:
+    # Not isinstance: True is an int, too.
+    if type(given) is not int:
+        raise TypeError(f"{given!r:.40} is no count")
+    return given
+
+
+def _stored_anchors(
+    header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> Anchors | None:
+    """Return the anchors of a stored label map, None if it was not fitted."""
+    if header["step"] is None:
+        return None
+    directions, anchors = tensors["directions"], tensors["anchors"]
+    shift, step = _count(header["shift"]), float(header["step"])
+    names = (header["num_classes"], header["expansion"])
+    if not (directions.dtype == anchors.dtype == np.int64 and 0 <= shift < 64 and 0 < step < 2**64):
+        raise ValueError("anchors of another type, or a step that is none")
+    if directions.ndim != 2 or anchors.shape != (*names, directions.shape[1]):
+        raise ValueError("anchors do not fit classes and names")
+    return Anchors(directions, shift, anchors, step)

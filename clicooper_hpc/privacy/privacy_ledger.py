@@ -178,14 +178,22 @@ class PrivacyLedger:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> PrivacyLedger:
-        """Read `to_dict`."""
-        b = stored["budget"]
-        ledger = cls(
-            b and PrivacyBudget(float(b["epsilon"]), float(b["delta"]), b["unit"], b["relation"])
-        )
-        for values in stored["entries"]:
-            event = _event_from_dict(values)
-            ledger._entries[event.split, event.kind, event.release] = event
+        """Read `to_dict`; ``ValueError`` if it did not make ``stored``."""
+        try:
+            b = stored["budget"]
+            ledger = cls(
+                None
+                if b is None
+                else PrivacyBudget(float(b["epsilon"]), float(b["delta"]), b["unit"], b["relation"])
+            )
+            for values in stored["entries"]:
+                event = _event_from_dict(values)
+                ledger._entries[event.split, event.kind, event.release] = event
+        except (LookupError, TypeError, AttributeError, ArithmeticError, UsageError) as error:
+            raise ValueError(f"this is not a privacy ledger: {error}") from error
+        # An entry given twice, or a number spelt otherwise, would be read as less than was spent.
+        if ledger.to_dict() != stored:
+            raise ValueError("this is not a privacy ledger as it is written")
         return ledger
 
 

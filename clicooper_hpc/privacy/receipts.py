@@ -122,6 +122,9 @@ class ReleaseReceipts:
         start = len(_MAGIC) + 8
         samples = int.from_bytes(body[len(_MAGIC) : start], "little")
         flags = start + (samples + 7) // 8
+        # Before anything is unpacked: the number may be any of 64 bits.
+        if len(body) != flags + samples * _HASH_BYTES:
+            raise ValueError("these release receipts have another length than their number needs")
         packed = np.frombuffer(body[start:flags], dtype=np.uint8)
         receipts._known = np.unpackbits(packed, count=samples).astype(np.bool_)
         hashes = np.frombuffer(body[flags:], dtype=np.uint8)

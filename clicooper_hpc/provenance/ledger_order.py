@@ -120,6 +120,18 @@ class LedgerOrder:
             sizes += [before, before + self.segments] if stage < self.stages else [before]
         return max(size for size in sizes if size <= entries)
 
+    def is_update_end(self, size: int) -> bool:
+        """Whether a copy can have ``size`` entries after an update of the owner.
+
+        Tickets of the next stage come with the end of the one before; behind the last stage there
+        are none, and behind the delivery nothing at all.
+        """
+        last = self.size_before_stage(self.stages)
+        if size >= last:
+            return size in (last, self.size)
+        first = self.size_before_stage(0)
+        return size > first and (size - first - self.segments) % (3 * self.segments) == 0
+
     def proved_stages(self, size: int) -> int:
         """Return how many stages a ledger of ``size`` entries has all proofs of."""
         return sum(size >= self.size_before_stage(stage + 1) for stage in range(self.stages))

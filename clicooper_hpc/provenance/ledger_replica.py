@@ -90,6 +90,9 @@ class LedgerReplica:
             raise EvidenceError(
                 f"{len(update.checkpoints)} checkpoints of {len(due)} are there", where=_WHERE
             )
+        # Entries behind the last checkpoint are covered by none, so only tickets may stand there.
+        if not self.order.is_update_end(grown):
+            raise EvidenceError(f"an update cannot end at {grown} entries", where=_WHERE)
         signed: list[SignedCheckpoint] = []
         for entry in update.entries:
             parse_envelope(entry, where=f"ledger entry {self.size}")

@@ -11,8 +11,9 @@ from clicooper_hpc.provenance.canonical_json import (
     encode_canonical_json,
     parse_canonical_json,
 )
+from clicooper_hpc.provenance.ledger_order import LedgerOrder
 
-__all__ = ["WHOLE_LEDGER_BYTES", "LedgerUpdate", "ledger_update_limit"]
+__all__ = ["WHOLE_LEDGER_BYTES", "LedgerUpdate", "ledger_update_limit", "whole_ledger_limit"]
 
 #: Most bytes of an update that carries a whole ledger, at a restart.
 WHOLE_LEDGER_BYTES: Final = 2**31
@@ -28,6 +29,12 @@ def ledger_update_limit(trainers: int) -> int:
     """Return the most bytes an update may have: all of a stage, and the tickets of the next."""
     # Hand-off, proof and ticket of every segment; at the end the delivery instead.
     return _CHECKPOINT_BYTES + _ENTRY_BYTES * (3 * trainers + 1)
+
+
+def whole_ledger_limit(order: LedgerOrder) -> int:
+    """Return the most bytes an update with the whole ledger may have, at a restart."""
+    checkpoints = _CHECKPOINT_BYTES * len(order.checkpoint_sizes())
+    return min(checkpoints + _ENTRY_BYTES * order.size, WHOLE_LEDGER_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

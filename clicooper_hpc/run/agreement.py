@@ -1,19 +1,32 @@
-"""Agreement of all ranks on each step of the preparation: one fails, all end, one says why."""
+"""Agreement of all ranks on each step of the preparation: one fails, all end, one says why.
+
+What the owner told every trainer by itself, trainers compare among themselves at the end.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
+from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, no_access_error
 from clicooper_hpc.printable import printable_text
+from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
-__all__ = ["AgreedFailure", "FailureReporter", "abort_unagreed", "agree", "print_agreement_failure"]
+__all__ = [
+    "AgreedFailure",
+    "FailureReporter",
+    "abort_unagreed",
+    "agree",
+    "check_told_alike",
+    "print_agreement_failure",
+]
 
 _T = TypeVar("_T")
+_DIGEST_BYTES = 32
 #: Called with the rank that failed, the number of ranks, and one line.
 FailureReporter = Callable[[int, int, str], None]
 
@@ -66,7 +79,8 @@ def agree(
     verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
     # ``failure`` too: a failed rank must not go on, whatever the verdict says.
     if verdict.code or failure is not None:
-        if world.rank == 0:
+        # A rank whose failure rank 0 denies speaks for itself.
+        if world.rank == 0 or not verdict.is_shared:
             # One rank reports for all: N ranks with the same mistake in one job file would print it
             # N times.
             report(verdict.rank, world.size, verdict.message)
@@ -91,3 +105,49 @@ def abort_unagreed(
     traceback.print_exception(error)
     report(world.rank, world.size, f"internal error: {error!r}")
     world.abort(int(ExitCode.INTERNAL))
+
+
+def check_told_alike(world: World, told: Mapping[str, bytes], *, deadline_s: float) -> None:
+    """Compare what this trainer was ``told`` with what the one before was; the owner does nothing.
+
+    Told different things, two honest trainers would later refuse each other's messages, and each
+    would name the other.
+
+    Parameters
+    ----------
+    told
+        What the owner sent, by its name in an error; the same names in the same order on all.
+    deadline_s
+        Longest wait for a neighbour.
+
+    Raises
+    ------
+    PeerError
+        The rank before was told something else.
+    """
+    if world.rank == 0:
+        return
+    mine = b"".join(hashlib.sha256(content).digest() for content in told.values())
+    if world.rank < world.size - 1:
+        world.send_blob(
+            world.rank + 1, mine, kind=Kind.CONTROL, step=world.rank, deadline_s=deadline_s
+        )
+    if world.rank == 1:
+        return
+    before = world.rank - 1
+    theirs = bytes(
+        world.receive_blob(
+            before, kind=Kind.CONTROL, step=before, limit_bytes=len(mine), deadline_s=deadline_s
+        )
+    )
+    if theirs == mine:
+        return
+    places = range(0, len(mine), _DIGEST_BYTES)
+    same = [mine[one : one + _DIGEST_BYTES] == theirs[one : one + _DIGEST_BYTES] for one in places]
+    names = [name for name, is_same in zip(told, same, strict=True) if not is_same]
+    raise PeerError(
+        f"rank {before} was told something else than rank {world.rank}: {', '.join(names)}",
+        where="messages from rank 0 (control)",
+        remedy=f"Run one clicooper_hpc version on all ranks; else rank 0 tells trainers different "
+        f"things, or rank {before} says so falsely",
+    )

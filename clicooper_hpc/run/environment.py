@@ -42,6 +42,7 @@ def environment_commit() -> str:
             ["git", "-C", str(folder), *_DESCRIBE],
             capture_output=True,
             text=True,
+            errors="replace",
             # A file system that hangs must not hold up a run for the sake of a version.
             timeout=10,
             check=True,

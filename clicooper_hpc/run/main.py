@@ -43,11 +43,11 @@ def run_job(
 
     ``resume``: restart the run in ``output`` if it has begun.
     """
+    folder = (output or Path("runs") / path.stem).resolve()
 
     def find(world: World) -> RunRequest | None:
         job = load_job(path, overrides)
         job.check_ranks(world.size)
-        folder = (output or Path("runs") / path.stem).resolve()
         if resume:
             from clicooper_hpc.run.restart_check import can_restart
 
@@ -57,7 +57,7 @@ def run_job(
             remove_unstarted_folder(folder)
         return RunRequest(job, folder)
 
-    return _run_main(find, stops, quiet=quiet)
+    return _run_main(find, stops, quiet=quiet, again=folder if resume else None)
 
 
 def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], quiet: bool) -> int:
@@ -69,7 +69,7 @@ def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], qui
     def find(world: World) -> RunRequest | None:
         return _request_restart(path.resolve(), world, lambda began: reload_job(began, overrides))
 
-    return _run_main(find, stops, quiet=quiet)
+    return _run_main(find, stops, quiet=quiet, again=path.resolve())
 
 
 def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> RunRequest | None:
@@ -93,9 +93,16 @@ def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> R
 
 
 def _run_main(
-    find: Callable[[World], RunRequest | None], stops: StopRequests, *, quiet: bool
+    find: Callable[[World], RunRequest | None],
+    stops: StopRequests,
+    *,
+    quiet: bool,
+    again: Path | None,
 ) -> int:
-    """Start MPI, let rank 0 ``find`` what to do, do it; return this rank's exit code."""
+    """Start MPI, let rank 0 ``find`` what to do, do it; return this rank's exit code.
+
+    ``again``: run folder (or its ``run.h5``) of a run that may be complete; None if a run is begun.
+    """
     # Before the job is read: a job file with a mistake must be reported once, which ranks can only
     # agree on over MPI.
     world = start_mpi()
@@ -110,7 +117,13 @@ def _run_main(
         )
         # Nothing to do is no failure: scripts start a complete run again and expect exit code 0.
         code: int = ExitCode.DONE
-        if shared:
+        if not shared:
+            if world.rank:
+                from clicooper_hpc.run.completion import check_nothing_to_do
+
+                # An owner that lies would have a script take an unfinished run for complete.
+                check_nothing_to_do(again, world.rank)
+        else:
             request = RunRequest.decode_request(shared)
             # Not before: a rank with nothing to do need not load what trains.
             from clicooper_hpc.run.start import train_run

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import PeerError
+from clicooper_hpc.errors import PeerError, UsageError
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import Layout, measured_layout_costs
 from clicooper_hpc.pipeline.partition import check_partition
 from clicooper_hpc.pipeline.schedule import check_schedule_depth
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.build import build_layout, build_network
+from clicooper_hpc.run.owner_counts import parse_owner_counts
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.transport.world import World
 
@@ -53,10 +54,10 @@ def agree_on_network(
     model, device = agree(
         world, lambda: _model_and_device(world, job, contract), deadline_s=startup_s
     )
-    cuts = recorded_cuts
-    if cuts is None:
+    if recorded_cuts is None:
         cuts = _agree_on_cuts(world, job, model, contract, device)
-    cuts = check_partition(cuts, len(model), world.size - 1)
+    else:
+        cuts = list(check_partition(recorded_cuts, len(model), world.size - 1))
     # Every rank makes the layout anew from the cuts, so only numbers travel.
     layout = build_layout(job.cut_at(cuts), model, contract, world.size - 1)
     return RunNetwork(model, layout, device)
@@ -102,10 +103,12 @@ def _agree_on_cuts(
     # One rank cuts for all: measured times differ, and so would the cuts.
     layout = agree(world, cut, deadline_s=startup_s)
     payload = None if layout is None else json.dumps(layout.cuts).encode()
-    cuts: list[int] = json.loads(
-        world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
-    )
-    return cuts
+    shared = world.broadcast_bytes(payload, limit_bytes=2**16, deadline_s=startup_s)
+    cuts = parse_owner_counts(shared, what="the cuts")
+    try:
+        return list(check_partition(cuts, len(model), world.size - 1))
+    except UsageError as error:
+        raise PeerError(error.what, where="message from rank 0 (control)") from None
 
 
 def _parse_layout_costs(

@@ -24,6 +24,7 @@ from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.kept_rows import keep_owner_rows, keep_trainer_rows
+from clicooper_hpc.run.owner_counts import parse_owner_count, parse_owner_counts
 from clicooper_hpc.runstore.checkpoints import (
     RunCheckpoint,
     find_checkpoints,
@@ -85,10 +86,14 @@ def search_restart_point(
     )
 
     def found_point() -> RestartPoint:
-        if not size.isdigit():
-            raise PeerError("the size of the ledger is no number", where="message from rank 0")
+        standing = parse_owner_count(size, what="the size of the ledger")
+        if standing > (0 if order is None else order.size):
+            raise PeerError(
+                f"a ledger of {standing} entries is longer than this run's can be",
+                where="message from rank 0 (control)",
+            )
         remains = _Remains(
-            world.rank, run.folder.shard(world.rank), tables, checkpoint, plan, order, int(size)
+            world.rank, run.folder.shard(world.rank), tables, checkpoint, plan, order, standing
         )
         return (
             _trainer_restart_point(remains)
@@ -187,7 +192,8 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
         raise RunFolderError(
             f"rows are missing that rank {remains.rank} has signed",
             where=str(remains.path),
-            remedy="Bring back the file the run wrote.",
+            remedy="Bring back the file the run wrote; if this is the one, the owner's ledger "
+            "claims more than was proved.",
         )
     # Read back to be compared with the ledger the owner shows: it must be the one seen before.
     heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
@@ -296,14 +302,14 @@ def _agree_on_checkpoint(
         if run.job_section("provenance").get("enabled"):
             names.append(rank_checkpoint_name(world.rank))
     # From the owner's list, newest first, so that all ranks try the same step at the same time.
-    for step in json.loads(listing):
+    for step in _parse_checkpoint_steps(listing):
         # Not `agree`: a checkpoint that does not serve ends nothing, the next one is tried.
         code, message = 0, ""
         try:
             # Each rank reads what it will need itself: one host may see a damaged or older copy.
-            _read_checkpoint(mine, int(step), names)
+            _read_checkpoint(mine, step, names)
             # A checkpoint is of use only with the rows of all its steps: they are signed with it.
-            if steps < int(step):
+            if steps < step:
                 raise RunFolderError(
                     f"rank {world.rank} has the rows of {steps} steps only",
                     where=str(run.folder.shard(world.rank)),
@@ -312,7 +318,7 @@ def _agree_on_checkpoint(
             code, message = int(error.exit_code), error.line()
         verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
         if verdict.code == ExitCode.DONE:
-            return mine[int(step)]
+            return mine[step]
         if world.rank == 0:
             _log.warning(
                 "the checkpoint after %d steps cannot be used, so an older one is: %s",
@@ -320,6 +326,16 @@ def _agree_on_checkpoint(
                 verdict.message,
             )
     return None
+
+
+def _parse_checkpoint_steps(listing: bytes) -> list[int]:
+    """Return the steps of the owner's checkpoints, newest first."""
+    what = "the steps of the owner's checkpoints"
+    steps = parse_owner_counts(listing, what=what)
+    # Every rank tries each of them once, and later ones are older.
+    if steps != sorted(set(steps), reverse=True):
+        raise PeerError(f"{what} do not fall", where="message from rank 0 (control)")
+    return steps
 
 
 def _read_checkpoint(found: Mapping[int, RunCheckpoint], step: int, names: list[str]) -> None:

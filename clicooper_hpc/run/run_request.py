@@ -8,8 +8,11 @@ from pathlib import Path
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job
+from clicooper_hpc.errors import PeerError
 
 __all__ = ["RunRequest"]
+
+_WHERE = "message from rank 0 (control)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,23 @@ class RunRequest:
 
     @classmethod
     def decode_request(cls, content: bytes) -> RunRequest:
-        """Decode what `encode_request` wrote."""
-        path, folder, canonical, began = json.loads(content)
+        """Decode what `encode_request` wrote.
+
+        Raises
+        ------
+        PeerError
+            It is something else.
+        UsageError
+            A job in it is none of this version.
+        """
+        try:
+            path, folder, canonical, began = json.loads(content)
+        # RecursionError: of lists nested too deep.
+        except (ValueError, TypeError, RecursionError) as error:
+            raise PeerError(f"the request to run cannot be read: {error}", where=_WHERE) from None
+        texts = (path, folder, canonical, "" if began is None else began)
+        if not all(isinstance(text, str) for text in texts) or "\0" in path + folder:
+            raise PeerError("the request to run holds something else than texts", where=_WHERE)
         return cls(
             load_canonical_job(canonical, folder),
             Path(path),

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import EvidenceError, UsageError
+from clicooper_hpc.errors import EvidenceError, PeerError, UsageError
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import KEY_BYTES, PublicIdentity
 from clicooper_hpc.provenance.marks.mark_plan import MarkPlan, plan_mark
@@ -63,6 +63,14 @@ def agree_on_signers(
     parts = world.gather_bytes(
         credentials.identity.public.raw, limit_bytes=KEY_BYTES, deadline_s=startup_s
     )
+    for rank, part in enumerate(parts or []):
+        # Here, where it is known whose it is: behind the others it would shift their keys.
+        if len(part) != KEY_BYTES:
+            raise PeerError(
+                f"a public key of {len(part)} bytes instead of {KEY_BYTES}",
+                where=f"message from rank {rank} (control)",
+                remedy=f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault",
+            )
     shared = world.broadcast_bytes(
         None if parts is None else b"".join(parts),
         limit_bytes=KEY_BYTES * world.size,

@@ -2,7 +2,8 @@
 
 Numbered as in the code: (1) the owner prepares; (2) contract to all; (3) every rank builds and cuts
 the network; (4) keys to all; (5) files; (6) sub-labels to all: the first thing about samples that
-leaves; (7) training; (8) files closed; (9) results written, last of all the mark of a complete run.
+leaves; trainers compare what they were told; (7) training; (8) files closed; (9) results written,
+last of all the mark of a complete run.
 
 A fresh start and a restart differ in two places, marked FRESH and RESTART. What fails in a fresh
 start before (6) has cost no release and leaves no run folder behind. A restart takes nothing away:
@@ -12,6 +13,7 @@ a failure leaves the run as it was.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 import uuid
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import ExitCode, PeerError
-from clicooper_hpc.run.agreement import AgreedFailure, agree
+from clicooper_hpc.run.agreement import AgreedFailure, agree, check_told_alike
 from clicooper_hpc.run.build import build_own_layers, build_run_plan
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.network import RunNetwork, agree_on_network
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["train_run"]
 
 _log = logging.getLogger(__name__)
+_FROM_OWNER = "message from rank 0 (control)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,20 @@ def _begin_start(
         files.enter_context(writer)
         if owner is not None:
             owner.announce_owner_promise()
+    keys = () if ready.signers is None else ready.signers.keys
+    check_told_alike(
+        world,
+        {
+            "job": request.encode_request(),
+            "contract": contract.encode_contract(),
+            "cuts": repr(network.layout.cuts).encode(),
+            "keys": b"".join(key.raw for key in keys),
+            "id of the run": run_id.encode(),
+            "sub-labels": sub_labels.tobytes(),
+            "where the run goes on": repr((point.step, point.proved_step)).encode(),
+        },
+        deadline_s=job.pipeline.startup_timeout_s,
+    )
     model = network.model
     if owner is None:
         # The layers of other segments are let go: this function returns nothing that holds them.
@@ -249,9 +266,11 @@ def _share_contract(world: World, job: Job, owner: OwnerSetup | None) -> Contrac
 def _share_run_id(world: World, job: Job) -> str:
     """Draw the id of a new run on rank 0 and send it to all."""
     drawn = None if world.rank else uuid.uuid4().hex.encode()
-    return world.broadcast_bytes(
-        drawn, limit_bytes=64, deadline_s=job.pipeline.startup_timeout_s
-    ).decode()
+    shared = world.broadcast_bytes(drawn, limit_bytes=64, deadline_s=job.pipeline.startup_timeout_s)
+    # It goes into files and signed statements.
+    if re.fullmatch(rb"[0-9a-f]{32}", shared) is None:
+        raise PeerError("the id of the run is not 32 hexadecimal digits", where=_FROM_OWNER)
+    return shared.decode()
 
 
 def _share_sub_labels(
@@ -264,10 +283,19 @@ def _share_sub_labels(
     raw = world.broadcast_bytes(
         payload, limit_bytes=4 * contract.samples, deadline_s=job.pipeline.startup_timeout_s
     )
+    if len(raw) != 4 * contract.samples:
+        raise PeerError(
+            f"the sub-labels have {len(raw)} bytes instead of {4 * contract.samples}",
+            where=_FROM_OWNER,
+        )
     labels = np.frombuffer(raw, dtype=np.int32)
-    inside = labels.size == contract.samples and labels.min() >= 0
-    if not inside or labels.max() >= contract.outputs:
-        raise PeerError("the sub-labels do not fit the contract", where="message from rank 0")
+    outside = (labels < 0) | (labels >= contract.outputs)
+    if outside.any():
+        raise PeerError(
+            f"sample {int(outside.argmax())} has the sub-label {labels[outside][0]}; there are "
+            f"{contract.outputs}",
+            where=_FROM_OWNER,
+        )
     return labels
 
 

@@ -40,6 +40,8 @@ __all__ = [
 
 _FORMAT, _VERSION = "clicooper-checkpoint", 1
 _INDEX = "index.json"
+# What text that is no index makes of the code that reads it.
+_NO_INDEX = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
 
@@ -163,7 +165,7 @@ def find_checkpoints(run: Path) -> list[RunCheckpoint]:
     found = []
     for folder in _step_checkpoint_folders(run / "checkpoints"):
         # Half-written or edited: then there is an older one, so no error here.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RunFolderError):
+        with contextlib.suppress(OSError, RunFolderError, *_NO_INDEX):
             found.append(_read_checkpoint_index(folder))
     return sorted(found, key=lambda one: -one.step)
 

@@ -84,6 +84,7 @@ def _check_syntax(script: str) -> None:
         input=script,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         # Messages in English, which our line quotes, and no BASH_ENV that could print something.
         env={"LC_ALL": "C"},
@@ -126,6 +127,7 @@ def _call_sbatch(sbatch: str, paths: SubmissionPaths) -> tuple[str, str | None, 
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_SBATCH_TIMEOUT_S,
             check=False,
         )
@@ -144,15 +146,15 @@ def _call_sbatch(sbatch: str, paths: SubmissionPaths) -> tuple[str, str | None, 
     if answer.returncode:
         _remove_script(paths)
         raise EnvironmentUnfitError(
-            f"sbatch refuses the job: {(answer.stderr or answer.stdout).strip()}",
+            f"sbatch refuses the job: {(answer.stderr or answer.stdout).strip()[:500]}",
             where="[slurm]",
             remedy="`clicooper submit --dry-run` shows what was asked for.",
         )
     # With --parsable: the number, and behind a semicolon the cluster where there are several.
-    found = re.fullmatch(r"(\d+)(?:;(\S+))?", answer.stdout.strip())
+    found = re.fullmatch(r"([0-9]{1,18})(?:;(\S+))?", answer.stdout.strip())
     if found is None:
         raise EnvironmentUnfitError(
-            f"sbatch does not tell a job number, but {answer.stdout!r}",
+            f"sbatch does not tell a job number, but {answer.stdout[:200]!r}",
             where=str(paths.script),
             remedy="Look with `squeue --me` whether the job is there.",
         )

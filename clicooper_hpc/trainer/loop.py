@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name, segment_checkpoint_name
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
@@ -184,8 +183,6 @@ class Trainer:
             batch_rows=len(event.batch.sub_labels),
             learning_rate=rate,
         )
-        # Before the report: the owner must not see one of a step that failed.
-        self._check_finite(event, report)
         if event.step == self._first:
             # Only now: in the first step libraries load and kernels are chosen.
             self._services.tighten_deadline()
@@ -292,11 +289,3 @@ class Trainer:
             )
 
         return rows
-
-    def _check_finite(self, event: TrainStep, report: StepReport) -> None:
-        if report.scored and not np.isfinite(report.loss):
-            raise ClicooperError(
-                f"the loss is {report.loss}: training diverged on this rank",
-                where=f"step {event.step}, epoch {event.epoch}",
-                remedy="Lower training.learning_rate, or set training.clip_norm",
-            )

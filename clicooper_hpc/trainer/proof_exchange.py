@@ -17,9 +17,9 @@ from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.ledger_replica import LedgerReplica
 from clicooper_hpc.provenance.ledger_update import (
-    WHOLE_LEDGER_BYTES,
     LedgerUpdate,
     ledger_update_limit,
+    whole_ledger_limit,
 )
 from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
 from clicooper_hpc.provenance.proof_rules import (
@@ -237,8 +237,8 @@ class ProofExchange:
         EvidenceError
             The owner's ledger is not the one this rank saw.
         """
-        content = self.receive_broadcast(WHOLE_LEDGER_BYTES)
-        update = LedgerUpdate.from_bytes(content, limit=WHOLE_LEDGER_BYTES)
+        limit = whole_ledger_limit(self.ledger.order)
+        update = LedgerUpdate.from_bytes(self.receive_broadcast(limit), limit=limit)
         signed = self.ledger.apply_update(update, self._participant.keys[0])
         known = {one.checkpoint.size: one.checkpoint.root.hex() for one in signed}
         for size, root in heads:

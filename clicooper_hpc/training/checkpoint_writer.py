@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import PeerError
-from clicooper_hpc.runstore.checkpoints import FileDigest, commit_checkpoint, store_checkpoint_file
+from clicooper_hpc.runstore.checkpoints import (
+    FileDigest,
+    commit_checkpoint,
+    rank_checkpoint_name,
+    segment_checkpoint_name,
+    store_checkpoint_file,
+)
 from clicooper_hpc.transport.world import World
 
 __all__ = ["CheckpointWriter", "Stopped"]
@@ -109,13 +116,24 @@ class CheckpointWriter:
 
 
 def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
+    where = f"checkpoint message from rank {rank}"
+    remedy = f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault"
     try:
-        return {
+        digests = {
             str(name): FileDigest(int(size), str(sha256))
             for name, (size, sha256) in json.loads(part).items()
         }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise PeerError(
-            f"names its files in a way that cannot be read ({error})",
-            where=f"checkpoint message from rank {rank}",
-        ) from None
+    # RecursionError: of lists nested too deep.
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"names its files in a way that cannot be read ({error})"
+        raise PeerError(problem, where=where, remedy=remedy) from None
+    # A digest of another rank's file would make the checkpoint look damaged there.
+    strange = digests.keys() - {rank_checkpoint_name(rank), segment_checkpoint_name(rank)}
+    if strange:
+        problem = f"names {sorted(strange)[0]!r}, which is no file of that rank"
+        raise PeerError(problem, where=where, remedy=remedy)
+    for name, digest in digests.items():
+        if digest.size < 0 or re.fullmatch("[0-9a-f]{64}", digest.sha256) is None:
+            problem = f"says of {name} what is no size and digest"
+            raise PeerError(problem, where=where, remedy=remedy)
+    return digests

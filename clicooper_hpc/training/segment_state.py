@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from clicooper_hpc.errors import ClicooperError, RunFolderError
+from clicooper_hpc.errors import DivergedError, RunFolderError
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.transport.finite_payload import describe_non_finite
 
@@ -57,14 +57,14 @@ def check_state_finite(state: Mapping[str, Tensor], *, step: int) -> None:
 
     Raises
     ------
-    ClicooperError
+    DivergedError
         Training diverged on this rank; names the tensor.
     """
     for name, value in state.items():
         odd = describe_non_finite(value)
         # A restart from such a state could only fail again, and an older one would be gone.
         if odd is not None:
-            raise ClicooperError(
+            raise DivergedError(
                 f"tensor {name} holds {odd}: training diverged on this rank",
                 where=f"state after {step} steps",
                 remedy="Lower training.learning_rate, or set training.clip_norm",

@@ -89,7 +89,7 @@ class StageProgress:
                 )
             named = {name: texts[name] for name in _TEXTS}
             return cls(int(texts["samples"]), records, **named)
-        except (KeyError, ValueError) as error:
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
             raise RunFolderError(
                 f"does not hold the progress of a stage ({error})",
                 where=where,

@@ -85,7 +85,9 @@ class StopToken:
             if stopping not in (0, 1) or asked not in (0, 1):
                 raise PeerError(
                     f"the stop token of step {step} is neither yes nor no",
-                    where="message from the rank before",
+                    where=f"message from {self._before.sender} (control)",
+                    remedy="Run one clicooper_hpc version on all ranks; else "
+                    f"{self._before.sender} is at fault",
                 )
             # The decision is the owner's alone; a request is only passed on. A rank that decided by
             # itself would stop at another step than those before it.

@@ -136,7 +136,8 @@ def receive_blob(
                 where=f"message from rank {link.peer} ({link.direction})",
                 remedy=f"Give all ranks the same job; else rank {link.peer} is at fault",
             )
-        content = bytearray(total)
+        # Grows with what comes: room for what is only announced would be the peer's to ask for.
+        content = bytearray()
         for index, start in enumerate(range(0, max(total, 1), chunk_bytes)):
             size = min(chunk_bytes, total - start)
             if index > 0:
@@ -152,5 +153,5 @@ def receive_blob(
                     where=f"message from rank {link.peer} ({link.direction})",
                     remedy=f"Give all ranks the same job; else rank {link.peer} is at fault",
                 )
-            content[start : start + size] = message.tensor.numpy().data
+            content += message.tensor.numpy().data
     return content, receiver.counters

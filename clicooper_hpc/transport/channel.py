@@ -53,6 +53,11 @@ class Message:
 class Inbound(Protocol):
     """The receiving end of a channel."""
 
+    @property
+    def sender(self) -> str:
+        """Who sends, in words, for errors: ``rank 3``."""
+        ...
+
     def ready(self) -> bool:
         """Return whether the next `receive` would not wait."""
         ...

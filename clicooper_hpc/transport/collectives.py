@@ -34,12 +34,14 @@ class Agreement:
 
     The code of a failure is one of `FAILURE_CODES`, whatever was reported; see
     `read_failure_report`. ``rank`` is -1 if no rank failed; the first is the one with the lowest
-    number.
+    number. ``is_shared`` is False where a rank failed and the root told it that none has: nobody
+    else reports it then.
     """
 
     code: int
     message: str
     rank: int
+    is_shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def allreduce_failure(
     if found != ExitCode.DONE:
         return Agreement(found, text, max(rank, 0))
     if code != ExitCode.DONE:
-        return Agreement(code, message, inwards.me)
+        return Agreement(code, message, inwards.me, is_shared=False)
     return Agreement(ExitCode.DONE, "", -1)
 
 

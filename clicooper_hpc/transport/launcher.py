@@ -21,6 +21,7 @@ _LOCAL_RANK_VARIABLES = (
     "PALS_LOCAL_RANKID",
 )
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+_MOST_DIGITS = 9
 _OF_LAUNCHERS = ("PMI", "HYDI_", "MPI_LOCAL", "OMPI_", "PRTE_", "PALS_", "SLURM_", "MV2_COMM_")
 # Set by users, in containers: a child started without it would refuse to run as root.
 _OF_USERS = "OMPI_ALLOW_RUN_AS_ROOT"
@@ -51,7 +52,12 @@ class Launcher:
 
 def _launcher_number(env: Mapping[str, str], name: str) -> int | None:
     value = env.get(name, "")
-    return int(value) if value.isdecimal() else None
+    return int(value) if _is_number(value) else None
+
+
+def _is_number(text: str) -> bool:
+    # No digits of other scripts, and no more than a number of ranks has.
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _slurm_step_size(env: Mapping[str, str]) -> int | None:
@@ -98,7 +104,7 @@ def read_launcher(env: Mapping[str, str]) -> Launcher:
     """Find out from the environment ``env`` who started this process."""
     size = launcher_size(env)
     name, family = _launcher_identity(env, size)
-    number = next((env[key] for key in _RANK_VARIABLES if env.get(key, "").isdecimal()), None)
+    number = next((env[key] for key in _RANK_VARIABLES if _is_number(env.get(key, ""))), None)
     rank = None if size is None or number is None else int(number)
     return Launcher(name, family, size, rank)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +14,8 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.channel import ChannelEnd, Message
-from clicooper_hpc.transport.finite_payload import describe_non_finite
+from clicooper_hpc.transport.finite_payload import describe_non_finite, root_mean_square
+from clicooper_hpc.transport.growth_watch import Growth, GrowthWatch
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.matched_receive import MatchedReceive
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 __all__ = ["Receiver"]
+
+_log = logging.getLogger(__name__)
 
 # A cancelled receive ends at once in a healthy library; on a broken one closing must still end.
 _CANCEL_DEADLINE_S = 5.0
@@ -81,10 +86,16 @@ class Receiver(ChannelEnd):
         self._posted: deque[_Cell] = deque()
         self._held: dict[int, _Cell] = {}
         self._serial = 0
+        self._watches: dict[Kind, GrowthWatch] = {}
         # Posted before anything is sent: a message that finds a receive needs no buffer of MPI's.
         for _ in range(slots):
             slot = Slot(capacity_bytes, pinned=pinned)
             self._posted.append(_Cell(slot, link.irecv(slot.raw), link.new_status()))
+
+    @property
+    def sender(self) -> str:
+        """Who sends, in words, for errors."""
+        return f"rank {self.link.peer}"
 
     def ready(self) -> bool:
         """Return whether the next `receive` would not wait; moves all messages on."""
@@ -149,7 +160,8 @@ class Receiver(ChannelEnd):
             _check_message_form(header, want, dtype, shape)
             # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
             tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
-            _check_message_numbers(tensor, want)
+            if tensor.is_floating_point():
+                self._check_numbers(tensor, want)
         except PeerError:
             # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
@@ -240,6 +252,31 @@ class Receiver(ChannelEnd):
             )
         return header
 
+    def _check_numbers(self, tensor: torch.Tensor, want: _ExpectedMessage) -> None:
+        """Refuse what is not finite; say so if finite numbers grow without bound."""
+        magnitude = root_mean_square(tensor)
+        if not math.isfinite(magnitude):
+            odd = describe_non_finite(tensor)
+            # Before anything is computed from it: NaN would spread into weights, checkpoints and
+            # the messages of ranks that did nothing wrong.
+            if odd is not None:
+                # Not "its training diverged": an honest rank looks before it sends, see
+                # `Sender.send`.
+                raise want.refused(
+                    f"holds {odd}", remedy="Run one clicooper_hpc version on all ranks"
+                )
+            magnitude = float(tensor.abs().max())
+        # What travels as a norm is its square.
+        if want.kind == Kind.NORM:
+            magnitude = math.sqrt(magnitude)
+        watch = self._watches.get(want.kind)
+        if watch is None:
+            watch = self._watches[want.kind] = GrowthWatch()
+        growth = watch.note_magnitude(magnitude, want.step)
+        if growth is not None:
+            # Not an error: a run that diverges honestly looks the same, and may recover.
+            _log.warning("%s", want.growing(growth))
+
     def _repost_cell(self, cell: _Cell) -> None:
         cell.request = self.link.irecv(cell.slot.raw)
         cell.arrived, cell.fault = False, None
@@ -261,6 +298,14 @@ class _ExpectedMessage(NamedTuple):
         chunk = self.blob_bytes != 0
         return PendingMessage(
             link.me, link.peer, link.direction, self.kind, self.step, self.micro_batch, chunk=chunk
+        )
+
+    def growing(self, growth: Growth) -> str:
+        what = self.waiting()
+        return (
+            f"message from rank {what.peer} ({what.direction}): the {what.message} is "
+            f"{growth.factor:.1e} times as large as any up to step {growth.since}: training "
+            f"diverges, or rank {what.peer} or one before it on this way sends false numbers"
         )
 
     def refused(self, problem: str, *, remedy: str = "Give all ranks the same job") -> PeerError:
@@ -286,12 +331,3 @@ def _check_message_form(
     ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise want.refused(f"has shape {list(header.shape)} instead of [{wanted}]")
-
-
-def _check_message_numbers(tensor: torch.Tensor, want: _ExpectedMessage) -> None:
-    # Before anything is computed from it: NaN would spread into weights, checkpoints and the
-    # messages of ranks that did nothing wrong.
-    odd = describe_non_finite(tensor)
-    if odd is not None:
-        # Not "its training diverged": an honest rank looks before it sends, see `Sender.send`.
-        raise want.refused(f"holds {odd}", remedy="Run one clicooper_hpc version on all ranks")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.errors import ClicooperError, DivergedError
 from clicooper_hpc.transport.channel import ChannelEnd
 from clicooper_hpc.transport.finite_payload import describe_non_finite
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header_into
@@ -82,7 +82,8 @@ class Sender(ChannelEnd):
         Raises
         ------
         ClicooperError
-            If the tensor holds NaN or infinity, which this rank then computed itself.
+            If the tensor holds NaN or infinity, which this rank then computed itself;
+            `DivergedError` in training.
         PeerError
             If no slot becomes free within the deadline or MPI reports a fault.
         ValueError
@@ -146,7 +147,7 @@ class Sender(ChannelEnd):
         text = f"the {what.message} for rank {what.peer} ({what.direction}) holds {odd}"
         if header.kind == Kind.RELEASE:
             raise ClicooperError(text, remedy="Look at the data and the front")
-        raise ClicooperError(
+        raise DivergedError(
             f"{text}: training diverged on this rank",
             remedy="Lower training.learning_rate, or set training.clip_norm",
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from data_builders import write_h5
 
+from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.errors import DataError
 
@@ -94,7 +95,7 @@ def test_a_bad_label_far_into_a_long_split_is_found(tmp_path: Path) -> None:
     path = tmp_path / "long.h5"
     with h5py.File(path, "w") as file:
         file.attrs["class_names"] = ["a", "b"]
-        file.create_dataset("train/x", (len(y), 1), "u1", chunks=(4096, 1))
+        file.create_dataset("train/x", data=np.zeros((len(y), 1), np.uint8), chunks=(4096, 1))
         file.create_dataset("train/y", data=y, chunks=(4096,))
     _refused(path, ":/train/y, row 1234567", "label 9 is outside 0..1")
 
@@ -143,9 +144,57 @@ def _external(file: h5py.File) -> None:
     )
 
 
+def _soft_link(file: h5py.File) -> None:
+    file.move("train", "other")
+    file["train"] = h5py.SoftLink("/other")
+
+
+def _outward_link(file: h5py.File) -> None:
+    # To a file with everything that is wanted.
+    write_h5(Path(file.filename).with_name("elsewhere.h5"), X, Y)
+    del file["train/x"]
+    file["train/x"] = h5py.ExternalLink("elsewhere.h5", "/train/x")
+
+
+def _never_written(file: h5py.File) -> None:
+    for name, shape, dtype in (("x", (10**15, 4, 4, 1), "u1"), ("y", (10**15,), "i8")):
+        del file[f"train/{name}"]
+        file.create_dataset(f"train/{name}", shape, dtype, chunks=(1000, *shape[1:]))
+
+
+def _partly_written(file: h5py.File) -> None:
+    del file["train/y"]
+    labels = file.create_dataset("train/y", (20,), "i8", chunks=(5,))
+    labels[:15] = 0
+
+
+def _large_chunks(file: h5py.File) -> None:
+    del file["train/x"]
+    shape = (20, 4, 4, 1)
+    chunks = (20_000_000, 4, 4, 1)
+    file.create_dataset("train/x", shape, "u1", chunks=chunks, maxshape=(None, 4, 4, 1))
+
+
+def _names_out_of_bounds(file: h5py.File) -> None:
+    file.attrs["class_names"] = ["a", "b\x1b[2J"]
+
+
+def test_many_class_names_twice_take_no_time() -> None:
+    """Each name was counted in all of them: an hour for the most classes there may be."""
+    names = tuple(f"name {number // 2}" for number in range(65_000))
+    with pytest.raises(DataError, match="repeat: 'name 0', 'name 1', "):
+        check_class_names(names, "here")
+
+
 @pytest.mark.parametrize(
     ("damage", "parts"),
     [
+        (_soft_link, ("a link 'train'", "h5repack")),
+        (_outward_link, (":/train", "a link 'x'", "h5repack")),
+        (_never_written, (":/train/x", "never written", "Write all rows")),
+        (_partly_written, (":/train/y", "never written")),
+        (_large_chunks, (":/train/x", "chunks", "smaller chunks")),
+        (_names_out_of_bounds, ("class_names", "control characters")),
         (_drop_y, (":/test", "no data set 'y'", "['x']")),
         (_other_format, ("'clicooper-run' file",)),
         (_later_version, ("version 2",)),

@@ -19,6 +19,7 @@ from data_builders import (
 )
 
 from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.data.importers import archive_members
 from clicooper_hpc.data.importers import import_dataset as import_module
 from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, CifarLayout
 from clicooper_hpc.data.importers.import_dataset import import_dataset
@@ -195,3 +196,28 @@ def test_published_sizes() -> None:
     assert CIFAR100.entry_bytes == 3074
     assert sum(rows for split, _, rows in CIFAR100.files if split == "train") == 50_000
     assert sum(rows for split, _, rows in CIFAR10.files if split == "train") == 50_000
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = cifar_files(LAYOUTS[kind])
+    source = write_tar(tmp_path / "c.tar.gz", {**content, "zeros": bytes(4 * 2**20)})
+    monkeypatch.setattr(archive_members, "_MOST_UNPACKED", 2**21)
+    import_fails(kind, source, "unpacks to more than 2,097,152 bytes")
+
+
+def test_an_archive_of_too_many_files_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = cifar_files(LAYOUTS[kind])
+    source = write_tar(tmp_path / "c.tar.gz", {**content, **{str(i): b"" for i in range(20)}})
+    monkeypatch.setattr(archive_members, "_MOST_MEMBERS", 20)
+    import_fails(kind, source, "holds more than 20 files")
+
+
+def test_class_names_with_control_characters_are_refused(tmp_path: Path, kind: str) -> None:
+    content = cifar_files(LAYOUTS[kind])
+    name = LAYOUTS[kind].names_file
+    content[name] = content[name].replace(b"class 1\n", b"class \x1b[2J\n")
+    import_fails(kind, write_folder(tmp_path / "c", content), "class names", "control characters")

@@ -189,3 +189,65 @@ def test_a_large_archive_is_streamed(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 40e6
+
+
+def _npy(header: bytes, values: bytes = b"") -> bytes:
+    """Return a .npy file of version 1 with this header, whatever it says."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + values
+
+
+def _header(dtype: str, shape: str) -> bytes:
+    return f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _npy(b"{'descr': ("),
+        _npy(b"(" * 5000),
+        _npy(b"{" * 200),
+        _npy(b"[" + b"-" * 9000 + b"1]"),
+        _npy(b"\xff\xfe"),
+        _npy(_header("<U0", "(2,)")),
+        _npy(_header("<U4", "(-1,)"), b"a" * 400),
+        _npy(_header("<U4", "(True,)"), b"a" * 400),
+        _npy(_header("<U1", "(2,)"), b"\xff" * 8),
+        _npy(_header("<U1", "(2,)"), "\ud800b".encode("utf-32-le", "surrogatepass")),
+        _npy(_header("<U1", f"({'9' * 4000},)")),
+        _npy(_header("<U1", "(" + "1," * 2000 + ")")),
+        _npy(_header("V8", "(2,)"), b"a" * 16),
+    ],
+)
+def test_headers_that_numpy_stumbles_over(tmp_path: Path, content: bytes) -> None:
+    source = _write(tmp_path / "s.npz")
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("class_names.npy", content)
+    import_fails("npz", source, "class")
+
+
+def test_a_damaged_lzma_member_and_names_that_are_no_text(tmp_path: Path) -> None:
+    source = _write(tmp_path / "s.npz")
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    packed = tmp_path / "lzma.npz"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    good = packed.read_bytes()
+    at = good.index(b"x_train.npy") + 30
+    packed.write_bytes(good[:at] + bytes(200) + good[at + 200 :])
+    import_fails("npz", packed, "x_train")
+    # The flag says that names are UTF-8.
+    named = tmp_path / "named.npz"
+    with zipfile.ZipFile(named, "w") as archive:
+        archive.writestr("\u00e9.npy", b"")
+    named.write_bytes(named.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
+    import_fails("npz", named, "damaged")
+
+
+def test_a_long_list_of_members_is_cut(tmp_path: Path) -> None:
+    source = tmp_path / "many.npz"
+    with zipfile.ZipFile(source, "w") as archive:
+        for number in range(2000):
+            archive.writestr(f"member {number}.npy", b"")
+    assert len(import_fails("npz", source, "has no member x_train.npy")) < 1000

@@ -110,9 +110,20 @@ def test_a_copy_refuses_what_its_checkpoints_do_not_cover() -> None:
         replace(one, entries=swapped),
         replace(one, entries=one.entries[1:]),
         replace(one, entries=(b"no envelope", *one.entries[1:])),
+        replace(one, entries=one.entries[:3]),  # without the tickets of the next stage
+        replace(one, entries=one.entries[:4]),
+        replace(one, entries=(*one.entries, one.entries[-1])),
         LedgerUpdate((), ()),
     ):
         with pytest.raises(EvidenceError):
             LedgerReplica("ledger", ORDER).apply_update(bad, OWNER.public)
     with pytest.raises(EvidenceError, match="speaks of another ledger"):
         LedgerReplica("other-ledger", ORDER).apply_update(one, OWNER.public)
+
+
+@pytest.mark.parametrize(("segments", "stages"), [(1, 1), (1, 3), (2, 2), (3, 4)])
+def test_a_copy_is_complete_after_every_update_and_nowhere_else(segments: int, stages: int) -> None:
+    order = LedgerOrder(segments, stages)
+    ends = [order.size_before_stage(stage) + segments for stage in range(stages)]
+    ends += [order.size_before_stage(stages), order.size]
+    assert [size for size in range(order.size + 9) if order.is_update_end(size)] == ends

@@ -20,6 +20,10 @@ from clicooper_hpc.errors import DataError
 __all__ = ["ArchiveMember", "ArchiveMembers", "open_archive_members"]
 
 _BLOCK = 1024 * 1024
+# The published archives unpack to 185 MB in 8 files; a few kilobytes can unpack to terabytes.
+_MOST_UNPACKED = 512 * 1024 * 1024
+_MOST_MEMBERS = 4096
+_MOST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,10 @@ def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
         raw = source.open("rb")
     with raw, gzip.GzipFile(fileobj=raw) as unpacked:
         with reader_errors(lambda: f"{source}, near byte {raw.tell()}"):
-            while unpacked.read(_BLOCK):  # the whole of it once: checks every checksum
-                pass
+            # The whole of it once: checks every checksum.
+            while unpacked.read(_BLOCK):
+                if unpacked.tell() > _MOST_UNPACKED:
+                    raise _not_published(f"unpacks to more than {_MOST_UNPACKED:,} bytes", source)
             unpacked.seek(0)
         with reader_errors(source.__str__):
             # Without transparent decompression: the stream is unpacked already, and a second layer
@@ -106,15 +112,21 @@ def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
 
 
 def _archive_members(archive: tarfile.TarFile, source: Path) -> Iterator[ArchiveMember]:
-    for info in archive:
+    for number, info in enumerate(archive):
+        if number == _MOST_MEMBERS:
+            raise _not_published(f"holds more than {_MOST_MEMBERS} files", source)
         # Links and devices are passed over: following one would lead out of the archive.
         if info.isreg():
             yield ArchiveMember(
                 PurePosixPath(info.name).name,
-                f"{source}, member {info.name}",
+                f"{source}, member {info.name[-_MOST_NAME:]}",
                 info.size,
                 _archive_opener(archive, info),
             )
+
+
+def _not_published(what: str, source: Path) -> DataError:
+    return DataError(what, where=str(source), remedy="Fetch the published archive again")
 
 
 def _archive_opener(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:

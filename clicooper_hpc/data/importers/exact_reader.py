@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -33,7 +35,18 @@ def reader_errors(where: Callable[[], str]) -> Iterator[None]:
     # gzip raises this where a download broke off.
     except EOFError as error:
         raise DataError("is cut short", where=where(), remedy=_REMEDY) from error
-    except (zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile) as error:
+    # The last four: numbers and names in archives that the libraries do not look at before use.
+    except (
+        zlib.error,
+        lzma.LZMAError,
+        gzip.BadGzipFile,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        struct.error,
+        ValueError,
+        OverflowError,
+        LookupError,
+    ) as error:
         raise DataError(f"is damaged ({error})", where=where(), remedy=_REMEDY) from error
     # zipfile: RuntimeError for encrypted members, NotImplementedError for unknown compression.
     except (OSError, RuntimeError, NotImplementedError) as error:
@@ -71,6 +84,9 @@ class ExactReader:
 
     def read(self, count: int) -> bytes:
         """Return the next ``count`` bytes."""
+        # A damaged header may say so; a stream would return all it has.
+        if count < 0:
+            raise DataError("declares fewer bytes than none", where=self.position())
         with reader_errors(self.position):
             content = self._stream.read(count)
         self.offset += len(content)

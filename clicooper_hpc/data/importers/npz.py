@@ -5,6 +5,7 @@ Members are read as streams, so an archive may be larger than memory. Pickled me
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def _open_npy_member(archive: zipfile.ZipFile, source: Path, name: str) -> Itera
     where = f"{source}, member {name}.npy"
     if f"{name}.npy" not in archive.namelist():
         raise DataError(
-            f"has no member {name}.npy, only {', '.join(archive.namelist()) or 'none'}",
+            f"has no member {name}.npy, only {', '.join(archive.namelist())[:200] or 'none'}",
             where=str(source),
         )
     with reader_errors(where.__str__):
@@ -99,8 +100,14 @@ def _read_npy_header(reader: ExactReader) -> tuple[tuple[int, ...], np.dtype[Any
         if version not in readers:
             raise ValueError(f"format version {version}")
         shape, fortran, dtype = readers[version](reader)  # type: ignore[arg-type]
-    except ValueError as error:
+    except DataError:
+        raise
+    # NumPy reads the header as a Python literal: SyntaxError, TokenError, SystemError, and so on.
+    except Exception as error:
         raise DataError(f"is not a .npy array ({error})", where=reader.position()) from error
+    # NumPy takes any integers, also those that Python cannot print.
+    if not all(type(size) is int and 0 <= size < 2**63 for size in shape) or len(shape) > 32:
+        raise DataError("has an impossible shape", where=reader.where)
     # Before any value is read: NumPy would unpickle objects, which runs code of the file's author.
     if dtype.hasobject:
         raise DataError(
@@ -178,11 +185,17 @@ def _finite_float32(values: NDArray[Any], where: str, first_row: int) -> NDArray
 def _read_class_names(archive: zipfile.ZipFile, source: Path) -> tuple[str, ...]:
     with _open_npy_member(archive, source, "class_names") as array:
         size = prod(array.shape) * array.dtype.itemsize
-        if array.dtype.kind != "U" or len(array.shape) != 1 or size > _MAX_NAMES_BYTES:
+        # Strings of no characters have no bytes to read.
+        fits = array.dtype.itemsize and 0 < size <= _MAX_NAMES_BYTES
+        if array.dtype.kind != "U" or len(array.shape) != 1 or not fits:
             raise DataError(
                 f"has dtype {array.dtype} and shape {array.shape}, expected strings of shape (K,)",
                 where=array.reader.where,
             )
-        names = tuple(str(name) for name in array.read_rows(array.shape[0]))
+        rows = array.read_rows(array.shape[0])
+        # NumPy keeps characters as any 32 bits; Python has none above this.
+        if (rows.view(rows.dtype.str[0] + "u4") > sys.maxunicode).any():
+            raise DataError("has a text that is no Unicode", where=array.reader.where)
+        names = tuple(str(name) for name in rows)
         array.reader.expect_end()
     return names

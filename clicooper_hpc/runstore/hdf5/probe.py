@@ -123,6 +123,7 @@ def _probe_read_elsewhere(path: Path) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=_LIMIT_S,
         check=False,
     )

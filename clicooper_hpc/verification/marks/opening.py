@@ -119,7 +119,11 @@ def read_mark_opening(path: Path) -> OpenedMark:
         if not (type(segment) is int and type(stage) is int):
             raise TypeError("segment or stage is no number")
         nodes = tuple(bytes.fromhex(str(node)) for node in proof)
-        return OpenedMark(run_id, segment, MarkOpening(bytes.fromhex(key), stage, nodes))
+        opened = OpenedMark(run_id, segment, MarkOpening(bytes.fromhex(key), stage, nodes))
+        # Python reads hexadecimal digits with blanks and capitals, too; nothing is passed over.
+        if opened.to_bytes() != content:
+            raise ValueError("it is not written as mark keys are")
+        return opened
     except (OSError, ValueError, TypeError, KeyError, EvidenceError, RunFolderError) as error:
         raise UsageError(
             f"the mark key cannot be read ({error})",

@@ -1,0 +1,67 @@
+"""A hostile rank in a launch of its own: what the launcher answers, and what ends the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hostile_runs import RANKS, hostile_run
+from restarts import resume
+
+from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.verification.verification_report import verification_report
+
+pytestmark = pytest.mark.mpi
+
+
+def many(*case: object) -> object:
+    """Mark one of many like cells."""
+    return pytest.param(*case, marks=pytest.mark.matrix)
+
+
+@pytest.mark.parametrize(
+    ("lie", "rank", "by", "says", "code"),
+    [
+        # The launcher hears nothing of a rank that leaves in peace: its neighbour's deadline does.
+        ("leaves with 0", 2, 1, "for the gradient of step 0, micro-batch 0 from rank 2", 1),
+        many("leaves with 0 in a delivery", 2, 0, "from rank 2", 1),
+        many("sys.exit(0)", 2, 1, "for the gradient of step 0, micro-batch 0 from rank 2", 1),
+        many("activation: payload bytes", 1, 2, "rank 1 is at fault", 1),
+        many("activation: flipped bit", 1, 2, "rank 1 claims to have exchanged other", 4),
+        many("contract: others to one", 0, 2, "rank 1 was told something else than rank 2", 1),
+        many("checkpoint: garbage", 2, 0, "checkpoint message from rank 2", 1),
+        # Killed: the launcher ends the others, who say nothing.
+        many("killed in a step", 2, -1, "", None),
+        many("killed in a checkpoint", 1, -1, "", None),
+        many("killed in a proof", 2, -1, "", None),
+        many("killed in a delivery", 1, -1, "", None),
+        many("killed in a step", 0, -1, "", None),
+    ],
+)
+def test_all_ranks_end_and_honest_ones_go_on(
+    tmp_path: Path, lie: str, rank: int, by: int, says: str, code: int | None
+) -> None:
+    ended = hostile_run(tmp_path, rank, lie)
+    assert ended.done.returncode not in (0, 75), ended.done.stderr
+    assert "Traceback" not in ended.done.stderr
+    for other in range(RANKS):
+        if other != rank:
+            assert ended.codes[other] in (None, code), ended.codes
+    if code is not None:
+        assert ended.done.returncode == code, ended.done.stderr
+        assert any(one == by and says in line for one, line in ended.lines), ended.done.stderr
+    if not (tmp_path / "run" / "run.h5").is_file():
+        return
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.status == "complete"
+    text, verdict = verification_report(
+        run.folder.path,
+        owner_key=None,
+        trainer_keys=[],
+        mark_keys=[],
+        segment_file=None,
+        as_json=False,
+    )
+    assert verdict == 0, text
