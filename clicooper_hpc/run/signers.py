@@ -14,11 +14,13 @@ from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.run.agreement import agree
 from clicooper_hpc.run.credentials import Credentials, check_credentials, obtain_credentials
 from clicooper_hpc.run.network import RunNetwork
+from clicooper_hpc.run.vouching import check_noted_job
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Signers", "agree_on_signers", "check_recorded_signers"]
+__all__ = ["Signers", "agree_on_signers", "check_own_note", "check_recorded_signers"]
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,20 @@ def agree_on_signers(
         return keys
 
     return Signers(credentials, agree(world, checked, deadline_s=startup_s), plan)
+
+
+def check_own_note(folder: RunFolder, rank: int, job_digest: str) -> None:
+    """Compare the job that rank 0 hands out (its digest, hex) with what this rank noted.
+
+    Raises
+    ------
+    EvidenceError
+        It is another one.
+    RunFolderError
+        This rank has no note of the run.
+    """
+    private = PrivateFolder(folder.private / f"rank-{rank:03d}")
+    check_noted_job(private, job_digest, where="job of rank 0")
 
 
 def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None:

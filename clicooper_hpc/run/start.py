@@ -34,11 +34,14 @@ from clicooper_hpc.run.network import RunNetwork, agree_on_network
 from clicooper_hpc.run.restart_search import search_restart_point
 from clicooper_hpc.run.run_files import open_run_files
 from clicooper_hpc.run.run_request import RunRequest
-from clicooper_hpc.run.signers import Signers, agree_on_signers, check_recorded_signers
+from clicooper_hpc.run.signers import (
+    Signers,
+    agree_on_signers,
+    check_own_note,
+    check_recorded_signers,
+)
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.run.trainer_role import assemble_trainer_role
-from clicooper_hpc.run.vouching import check_noted_job
-from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, lock_run_folder
 from clicooper_hpc.runstore.tables.writer import TableWriter
@@ -234,11 +237,7 @@ def _start_in_folder(world: World, request: RunRequest, stops: StopRequests) -> 
         stops.forget_last_stop(folder)
     elif request.job.provenance.enabled:
         # Before anything the job names is imported: rank 0 has it from the folder.
-        check_noted_job(
-            PrivateFolder(folder.private / f"rank-{world.rank:03d}"),
-            request.job_digest,
-            where="job of rank 0",
-        )
+        check_own_note(folder, world.rank, request.job_digest)
     return open_run(folder.path)
 
 

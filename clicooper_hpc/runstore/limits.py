@@ -25,7 +25,7 @@ __all__ = [
 
 #: Ranks of a run. A trainer holds at least one layer; networks of thousands of layers are unknown.
 MOST_RANKS: Final = 4096
-#: Links (names) in one HDF5 file. A shard has about 50, an index of layout "single" 60 a rank.
+#: Links (names) in one HDF5 file. A shard has about 50, an index of layout "single" 50 a rank.
 MOST_LINKS: Final = 250_000
 #: Groups within groups. Findings of attacks have five levels, all else has fewer.
 MOST_DEPTH: Final = 8
@@ -39,8 +39,9 @@ MOST_TEXT_BYTES: Final = 1 << 20
 MOST_CHUNK_BYTES: Final = 1 << 24
 #: Bytes of one dataset in memory: 131,072 signed statements, or 67 million digests of messages.
 MOST_COLUMN_BYTES: Final = 1 << 32
-#: Times its own size that a file may unfold to in memory; ours reach about 25 (padded statements).
-#: gzip alone could reach 1,000, and space that was never written has no bound at all.
+#: Times its own size that a file may unfold to in memory. Ours reach about 10; of their columns
+#: padded statements 26, padded notes 64. gzip alone could reach 1,000, and space that was never
+#: written has no bound at all.
 MOST_UNFOLDING: Final = 100
 #: Bytes that any file may unfold to, however small it is.
 FREE_BYTES: Final = 1 << 26
