@@ -13,7 +13,13 @@ from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.merkle import merkle_leaf_hash, merkle_root
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.signed_digests import owner_tables_digest, table_rows_digest
-from clicooper_hpc.runstore.tables.schema import DIGESTED_TABLES, MESSAGES, Table
+from clicooper_hpc.runstore.tables.schema import (
+    DIGESTED_TABLES,
+    MESSAGES,
+    OWNER_TABLES,
+    TRAINER_TABLES,
+    Table,
+)
 from clicooper_hpc.verification.evidence import Unreadable
 
 __all__ = ["StoredTables", "message_roots", "read_tables", "row_digests", "table_column"]
@@ -25,9 +31,20 @@ StoredTables: TypeAlias = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
 def read_tables(run: Run, rank: int) -> StoredTables | Unreadable:
     """Read all tables of one rank; why that is not possible is a finding, not an error."""
     try:
-        return run.stored_rows(rank)
+        found = run.stored_rows(rank)
     except RunFolderError as error:
         return Unreadable(error.what)
+    # A table without its axis, or an attribute of another type; check 19 names it.
+    except (AttributeError, TypeError, ValueError) as error:
+        return Unreadable(f"its tables are not those of a run ({error})")
+    known = {table.name: table for table in (*OWNER_TABLES, *TRAINER_TABLES)}
+    for table, rows in found.items():
+        for column in known[table.name].columns if table.name in known else ():
+            # Checks read these columns one beside the other, as numbers or as text.
+            kind = np.dtype(column.dtype).kind
+            if column.name not in rows or rows[column.name].dtype.kind != kind:
+                return Unreadable(f"table {table.name} has no column {column.name} of its type")
+    return found
 
 
 def table_column(tables: StoredTables, table: str, column: str) -> list[Any]:
