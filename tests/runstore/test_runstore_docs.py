@@ -12,9 +12,14 @@ import h5py
 import pytest
 import runstore_example as example
 
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, Table
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5.md"
 LIST = re.compile(r"(?<=<!-- datasets -->\n).*?(?=<!-- end -->)", re.DOTALL)
 ATTRIBUTES = re.compile(r"(?<=<!-- attributes -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLES = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end -->)", re.DOTALL)
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -44,7 +49,10 @@ def rows_of(group: Any, at: str = "") -> dict[str, str]:
             )
         else:
             string = h5py.check_string_dtype(item.dtype)
-            kind = "text" if string else str(item.dtype)
+            kind = str(item.dtype)
+            if string:
+                # Of the other texts the length follows from the longest.
+                kind = f"text of {string.length}" if place.startswith("ranks/") else "text"
             name = item.name.rsplit("/", 1)[-1]
             axes = ", ".join(dim.label or name for dim in item.dims)
             about = (item.attrs[key].decode() for key in ("units", "long_name"))
@@ -75,6 +83,22 @@ def test_the_page_lists_every_root_attribute(runs: Path) -> None:
     with h5py.File(runs / "runs" / "digits" / "run.h5", "r") as file:
         names = sorted(re.sub(r"^(torch|h5py)_version", "LIBRARY_version", n) for n in file.attrs)
     check(ATTRIBUTES, ",\n".join(f"`{name}`" for name in dict.fromkeys(names)) + ".\n")
+
+
+def test_the_page_lists_every_figure_and_table() -> None:
+    rows = [f"| `{name}` | {unit} | {about} |" for name, (unit, about) in RESULT_FIGURES.items()]
+    check(RESULTS, "\n".join(["| figure | units | long name |", "|---|---|---|", *rows, ""]))
+    tables = dict.fromkeys((*OWNER_TABLES, *TRAINER_TABLES))
+    rows = [
+        f"| `{one.name}` | `{one.axis}` | {one.long_name} | {writers_of(one)} |" for one in tables
+    ]
+    head = ["| table | `axis` | `long_name` | written by |", "|---|---|---|---|"]
+    check(TABLES, "\n".join([*head, *rows, ""]))
+
+
+def writers_of(table: Table) -> str:
+    owner, trainers = table in OWNER_TABLES, table in TRAINER_TABLES
+    return "all" if owner and trainers else "the owner" if owner else "trainers"
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
