@@ -1,0 +1,190 @@
+"""What the checks compare, as plain values: texts, digests, roots. Nothing of the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from independent_folder import Rows, RunFolder, index_digest, read_run_folder, rows_digest
+from independent_formats import MismatchError, read_envelope, tagged, tensors_digest
+from independent_statements import statement_kind
+
+OWNER_SEALED = ("evaluation", "releases", "steps")
+TRAINER_SEALED = ("messages", "proving", "steps", "training")
+
+
+@dataclass
+class Facts:
+    """A run as its folder tells it. Digests are hex; for what cannot be read, the reason."""
+
+    envelopes: Sequence[bytes]
+    notes: Sequence[str]
+    run_id: str
+    job_text: str
+    job_digest: str
+    card_digest: str
+    #: `provenance.marks` of the job.
+    marks: str = "auto"
+    #: Digest of every delivered file, in the order of the segments; None without delivered files.
+    delivered: Sequence[str | MismatchError] | None = None
+    #: (stage, segment) to the digests of weights and of what only training needs.
+    kept: Mapping[tuple[int, int], tuple[str, str] | MismatchError] = field(default_factory=dict)
+    #: (rank, stage) to the digest of rows; (0, number of stages) for the owner's.
+    tables: Mapping[tuple[int, int], str | MismatchError] = field(default_factory=dict)
+    #: Segment to (size, root) of every head its trainer stored.
+    heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    #: Results in the index, as the delivery must spell them.
+    results: Mapping[str, str] | None = None
+    # Keys (hex) that the job names, and those the user insists on.
+    job_owner: str | None = None
+    job_trainers: Sequence[str] | None = None
+    owner_key: str | None = None
+    trainer_keys: Sequence[str] | None = None
+
+
+def facts_of(
+    folder: Path, owner_key: str | None = None, trainer_keys: Sequence[str] | None = None
+) -> Facts:
+    """Read a run folder; `MismatchError` only where there is no ledger to look at."""
+    run = read_run_folder(folder)
+    job = json.loads(run.attributes["resolved_job"])["provenance"]
+    if not job["enabled"]:
+        raise MismatchError("the job is not proved")
+    bounds = _stage_bounds(run.envelopes)
+    return Facts(
+        envelopes=run.envelopes,
+        notes=[text for _, text in run.notes],
+        run_id=run.attributes["run_id"],
+        job_text=run.attributes["resolved_job"],
+        job_digest=run.attributes["job_digest"],
+        card_digest=tagged("card", run.index["promised"].encode()),
+        marks=job["marks"],
+        delivered=[
+            one if isinstance(one, MismatchError) else _digest(one, "")
+            for _, one in sorted(run.delivered.items())
+        ],
+        kept={
+            at: one
+            if isinstance(one, MismatchError)
+            else (_digest(one, "weights/"), _digest(one, "training/"))
+            for at, one in run.kept.items()
+        },
+        tables={} if bounds is None else _table_digests(run, bounds),
+        heads={
+            rank: [
+                (int(size), bytes(root).decode(errors="replace"))
+                for size, root in zip(tables["heads"]["size"], tables["heads"]["root"], strict=True)
+            ]
+            for rank, tables in run.tables.items()
+            if rank and not isinstance(tables, MismatchError)
+        },
+        results={name: _decimal(value) for name, value in run.index["results"].items()},
+        job_owner=job["owner"],
+        job_trainers=job["trainers"],
+        owner_key=owner_key,
+        trainer_keys=trainer_keys,
+    )
+
+
+def _decimal(value: Any) -> str:
+    """A result as a statement spells it: six digits after the point."""
+    return f"{float(value):.6f}"
+
+
+def _digest(tensors: Any, prefix: str) -> Any:
+    return tensors_digest(tensors, prefix)
+
+
+def _stage_bounds(envelopes: Sequence[bytes]) -> list[int] | None:
+    """Stage bounds of the run statement, or None if there is none (check 1 or 2 says why)."""
+    try:
+        statement = read_envelope(envelopes[0]).statement
+        found: list[int] = statement["predicate"]["stage_bounds"]
+        return found if statement_kind(statement) == "run" else None
+    except (MismatchError, LookupError):
+        return None
+
+
+def _table_digests(
+    run: RunFolder, bounds: Sequence[int]
+) -> dict[tuple[int, int], str | MismatchError]:
+    found: dict[tuple[int, int], str | MismatchError] = {}
+    stages = len(bounds) - 1
+    for rank, tables in run.tables.items():
+        for stage in range(stages) if rank else [stages]:
+            try:
+                found[rank, stage] = _block_digest(run, rank, tables, stage, bounds)
+            except MismatchError as refused:
+                found[rank, stage] = refused
+    return found
+
+
+def _block_digest(
+    run: RunFolder,
+    rank: int,
+    tables: dict[str, Rows] | MismatchError,
+    stage: int,
+    bounds: Sequence[int],
+) -> str:
+    """Digest of one block of rows, after all that the page says of the file around it."""
+    if isinstance(tables, MismatchError):
+        raise tables
+    if run.shard_digests and run.file_digests[rank] != run.shard_digests[rank]:
+        raise MismatchError("the file is not the one the finished run left")
+    segments = len(run.tables) - 1
+    sizes = [1 + segments + 3 * segments * s for s in range(len(bounds))]
+    sizes.append(sizes[-1] + 1)
+    stored = tables["heads" if rank else "checkpoints"]["size"].tolist()
+    wanted = sizes if run.attributes["status"] == "complete" else sizes[: len(stored)]
+    if stored != wanted:
+        raise MismatchError(f"heads or checkpoints of sizes {stored}")
+    if rank:
+        return rows_digest(
+            {name: _of_stage(tables[name], stage, bounds) for name in TRAINER_SEALED}, tagged
+        )
+    _look_at_columns(tables["ledger"], segments, sizes[-1])
+    rows = rows_digest({name: tables[name] for name in OWNER_SEALED}, tagged)
+    return tagged(
+        "owner-tables", bytes.fromhex(rows) + bytes.fromhex(index_digest(run.index, tagged))
+    )
+
+
+def _of_stage(rows: Rows, stage: int, bounds: Sequence[int]) -> Rows:
+    """Rows of a stage: by column `stage` if any, else by `step`; strays to the nearest end."""
+    if "stage" in rows:
+        of = np.clip(rows["stage"], 0, len(bounds) - 2)
+    else:
+        of = np.searchsorted(np.asarray(bounds[1:-1]), rows["step"], side="right")
+    return {column: values[of == stage] for column, values in rows.items()}
+
+
+def _look_at_columns(ledger: Rows, segments: int, size: int) -> None:
+    """Refuse a table `ledger` whose columns tell another place than the fixed order."""
+    for place, row in enumerate(
+        zip(*(ledger[c] for c in ("entry", "kind", "segment", "stage")), strict=True)
+    ):
+        kind, stage, which = planned_entry(place, segments, size)
+        if (int(row[0]), bytes(row[1]).decode(), int(row[2]), int(row[3])) != (
+            place,
+            kind,
+            which,
+            stage,
+        ):
+            raise MismatchError(f"the columns of entry {place} do not fit it")
+
+
+def planned_entry(place: int, segments: int, size: int) -> tuple[str, int, int]:
+    """Kind, stage and segment or boundary (-1: none) at a place of a ledger of `size` entries."""
+    if place == 0:
+        return "run", -1, -1
+    if place <= segments:
+        return "enrolment", -1, place
+    if place >= size - 1:
+        return "delivery", -1, -1
+    stage, rest = divmod(place - 1 - segments, 3 * segments)
+    kind = ("ticket", "handoff", "stage")[rest // segments]
+    return kind, stage, rest % segments + (0 if kind == "handoff" else 1)

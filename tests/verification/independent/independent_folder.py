@@ -1,0 +1,189 @@
+"""A run folder as plain values, read with h5py as docs/hdf5.md describes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from independent_formats import MismatchError, read_safetensors
+
+#: Columns of the tables, in the order in which their digests are taken (docs/hdf5.md).
+COLUMNS = {
+    "evaluation": "epoch step clean_accuracy clean_loss released_accuracy released_loss samples",
+    "messages": "message stage channel step micro_batch digest",
+    "proving": "stage mark_s messages_s helper_s state_s exchange_s stage_s",
+    "releases": "step split samples_new samples_total epsilon epsilon_sample delta sigma",
+    "steps": "step epoch compute_s forward_s backward_s optimizer_s wait_recv_s wait_send_s step_s "
+    "bytes_sent_forward bytes_sent_backward bytes_received_forward bytes_received_backward "
+    "messages_sent rows",
+    "training": "step loss learning_rate gradient_norm sub_label_accuracy",
+    "ledger": "entry kind segment stage envelope",
+    "checkpoints": "size note",
+    "heads": "size root",
+}
+OWNER_TABLES = ("evaluation", "releases", "steps", "ledger", "checkpoints")
+TRAINER_TABLES = ("messages", "proving", "steps", "training", "heads")
+
+Rows = dict[str, np.ndarray]
+Tensors = dict[str, tuple[str, list[int], bytes]]
+
+
+@dataclass
+class RunFolder:
+    """What a run folder holds; for what could not be read, the reason."""
+
+    attributes: dict[str, Any] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+    #: By rank: table name to columns, whole rows only.
+    tables: dict[int, dict[str, Rows] | MismatchError] = field(default_factory=dict)
+    envelopes: list[bytes] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
+    shard_digests: list[str] = field(default_factory=list)
+    file_digests: dict[int, str] = field(default_factory=dict)
+    delivered: dict[int, Tensors | MismatchError] = field(default_factory=dict)
+    #: By (stage, segment).
+    kept: dict[tuple[int, int], Tensors | MismatchError] = field(default_factory=dict)
+
+
+def plain(value: Any) -> Any:
+    """An attribute or scalar as Python has it: text for bytes, bool, int, float."""
+    if isinstance(value, bytes | np.bytes_):
+        return bytes(value).decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _dataset(group: h5py.Group, name: str) -> Any:
+    """A dataset by its hard links; a link to elsewhere is not followed."""
+    place: Any = group
+    for part in name.split("/"):
+        if not isinstance(place, h5py.Group) or not isinstance(
+            place.get(part, getlink=True), h5py.HardLink
+        ):
+            raise MismatchError(f"{name} is not there")
+        place = place[part]
+    if not isinstance(place, h5py.Dataset):
+        raise MismatchError(f"{name} is no dataset")
+    return place[()]
+
+
+def read_tables(group: h5py.Group, names: tuple[str, ...]) -> dict[str, Rows]:
+    """Whole rows of tables: those whose `complete` is 1."""
+    tables = {}
+    for name in names:
+        whole = np.asarray(_dataset(group, f"{name}/complete")) == 1
+        columns = {column: _dataset(group, f"{name}/{column}") for column in COLUMNS[name].split()}
+        if any(len(values) != len(whole) for values in columns.values()):
+            raise MismatchError(f"columns of table {name} have different lengths")
+        tables[name] = {column: values[whole] for column, values in columns.items()}
+    return tables
+
+
+def _open_shard(path: Path) -> h5py.File:
+    """A rank's file; what a killed rank left opens for a concurrent reader only."""
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        return h5py.File(path, "r", swmr=True)
+
+
+def _safetensors(path: Path) -> Tensors | MismatchError:
+    try:
+        return read_safetensors(path.read_bytes())
+    except (OSError, MismatchError) as error:
+        return MismatchError(f"{path.name}: {error}")
+
+
+def _read_index(file: h5py.File) -> dict[str, Any]:
+    """What the digest `index` is taken of, as plain values."""
+
+    def values(name: str) -> Any:
+        value = _dataset(file, name)
+        if not isinstance(value, np.ndarray):
+            return plain(value)
+        return [plain(v) for v in value]
+
+    # Written at the end of the run.
+    results = {name: values(f"results/{name}") for name in file.get("results", ())}
+    return {
+        "attrs": {name: plain(value) for name, value in file.attrs.items() if name != "status"},
+        "hosts": values("hosts"),
+        "cuts": values("pipeline/cuts"),
+        "schedule": values("pipeline/schedule"),
+        "layer_names": values("pipeline/layer_names"),
+        "privacy": {name: plain(value) for name, value in file["privacy"].attrs.items()},
+        "promised": values("privacy/promised"),
+        "card": values("privacy/card") if "card" in file["privacy"] else "",
+        "results": results,
+        "scales": [values("rank"), values("pipeline/layer"), values("pipeline/segment")],
+    }
+
+
+def read_run_folder(folder: Path) -> RunFolder:
+    """Read everything that is checked; `MismatchError` only where there is no run to look at."""
+    run = RunFolder()
+    try:
+        with h5py.File(folder / "run.h5", "r") as file:
+            run.index = _read_index(file)
+            run.attributes = {name: plain(value) for name, value in file.attrs.items()}
+            if run.attributes.get("layout") == "shards":
+                if "shard_digests" in file:
+                    run.shard_digests = [plain(v) for v in _dataset(file, "shard_digests")]
+            else:
+                for rank in range(int(run.attributes["num_ranks"])):
+                    names = TRAINER_TABLES if rank else OWNER_TABLES
+                    run.tables[rank] = read_tables(file[f"ranks/{rank:03d}"], names)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise MismatchError(f"run.h5: {error}") from None
+    num_ranks = int(run.attributes["num_ranks"])
+    for rank in range(num_ranks) if run.attributes["layout"] == "shards" else ():
+        path = folder / f"rank-{rank:03d}.h5"
+        try:
+            data = path.read_bytes()
+            run.file_digests[rank] = hashlib.sha256(b"clicooper/shard\x00" + data).hexdigest()
+            with _open_shard(path) as shard:
+                run.tables[rank] = read_tables(shard, TRAINER_TABLES if rank else OWNER_TABLES)
+        except (OSError, KeyError, ValueError, TypeError, MismatchError) as error:
+            run.tables[rank] = MismatchError(f"{path.name}: {error}")
+    owner = run.tables[0]
+    if isinstance(owner, MismatchError):
+        raise owner
+    run.envelopes = [bytes(text) for text in owner["ledger"]["envelope"]]
+    run.notes = [
+        (int(size), bytes(note).decode(errors="replace"))
+        for size, note in zip(
+            owner["checkpoints"]["size"], owner["checkpoints"]["note"], strict=True
+        )
+    ]
+    for segment in range(1, num_ranks):
+        run.delivered[segment] = _safetensors(
+            folder / "delivery" / f"segment-{segment:03d}.safetensors"
+        )
+    for path in sorted((folder / "checkpoints").glob("stage-*/segment-*.safetensors")):
+        at = path.parent.name.removeprefix("stage-"), path.stem.removeprefix("segment-")
+        if at[0].isdigit() and at[1].isdigit():
+            run.kept[int(at[0]), int(at[1])] = _safetensors(path)
+    return run
+
+
+def rows_digest(tables: dict[str, Rows], tagged: Any) -> str:
+    """Tagged digest of rows: one line a column, tables by name, columns in their order."""
+    lines = []
+    for table in sorted(tables):
+        for column in COLUMNS[table].split():
+            values = tables[table][column]
+            little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+            digest = hashlib.sha256(little.tobytes()).hexdigest()
+            lines.append(f"{table}\t{column}\t{little.dtype.str}\t{len(values)}\t{digest}\n")
+    found: str = tagged("rows", "".join(lines).encode())
+    return found
+
+
+def index_digest(index: dict[str, Any], tagged: Any) -> str:
+    """Tagged digest of the index: JSON with sorted keys, no spaces and ASCII escapes."""
+    found: str = tagged("index", json.dumps(index, sort_keys=True, separators=(",", ":")).encode())
+    return found
