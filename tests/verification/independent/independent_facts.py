@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from independent_folder import Rows, RunFolder, index_digest, read_run_folder, rows_digest
+from independent_folder import (
+    Rows,
+    RunFolder,
+    Tables,
+    index_digest,
+    read_run_folder,
+    readable,
+    rows_digest,
+)
 from independent_formats import MismatchError, read_envelope, tagged, tensors_digest
 from independent_statements import statement_kind
 
@@ -57,7 +65,7 @@ def facts_of(
     bounds = _stage_bounds(run.envelopes)
     return Facts(
         envelopes=run.envelopes,
-        notes=[text for _, text in run.notes],
+        notes=run.notes,
         run_id=run.attributes["run_id"],
         job_text=run.attributes["resolved_job"],
         job_digest=run.attributes["job_digest"],
@@ -74,14 +82,7 @@ def facts_of(
             for at, one in run.kept.items()
         },
         tables={} if bounds is None else _table_digests(run, bounds),
-        heads={
-            rank: [
-                (int(size), bytes(root).decode(errors="replace"))
-                for size, root in zip(tables["heads"]["size"], tables["heads"]["root"], strict=True)
-            ]
-            for rank, tables in run.tables.items()
-            if rank and not isinstance(tables, MismatchError)
-        },
+        heads={rank: _heads(tables) for rank, tables in run.tables.items() if rank},
         results={name: _decimal(value) for name, value in run.index["results"].items()},
         job_owner=job["owner"],
         job_trainers=job["trainers"],
@@ -93,6 +94,15 @@ def facts_of(
 def _decimal(value: Any) -> str:
     """A result as a statement spells it: six digits after the point."""
     return f"{float(value):.6f}"
+
+
+def _heads(tables: Tables | MismatchError) -> list[tuple[int, str]]:
+    try:
+        heads = readable(tables, "heads")
+    except MismatchError:
+        return []
+    roots = [bytes(root).decode(errors="replace") for root in heads["root"]]
+    return list(zip(heads["size"].tolist(), roots, strict=True))
 
 
 def _digest(tensors: Any, prefix: str) -> Any:
@@ -126,7 +136,7 @@ def _table_digests(
 def _block_digest(
     run: RunFolder,
     rank: int,
-    tables: dict[str, Rows] | MismatchError,
+    tables: Tables | MismatchError,
     stage: int,
     bounds: Sequence[int],
 ) -> str:
@@ -138,19 +148,16 @@ def _block_digest(
     segments = len(run.tables) - 1
     sizes = [1 + segments + 3 * segments * s for s in range(len(bounds))]
     sizes.append(sizes[-1] + 1)
-    stored = tables["heads" if rank else "checkpoints"]["size"].tolist()
+    stored = readable(tables, "heads" if rank else "checkpoints")["size"].tolist()
     wanted = sizes if run.attributes["status"] == "complete" else sizes[: len(stored)]
     if stored != wanted:
         raise MismatchError(f"heads or checkpoints of sizes {stored}")
+    found = {name: readable(tables, name) for name in (TRAINER_SEALED if rank else OWNER_SEALED)}
     if rank:
-        return rows_digest(
-            {name: _of_stage(tables[name], stage, bounds) for name in TRAINER_SEALED}, tagged
-        )
-    _look_at_columns(tables["ledger"], segments, sizes[-1])
-    rows = rows_digest({name: tables[name] for name in OWNER_SEALED}, tagged)
-    return tagged(
-        "owner-tables", bytes.fromhex(rows) + bytes.fromhex(index_digest(run.index, tagged))
-    )
+        return rows_digest({name: _of_stage(rows, stage, bounds) for name, rows in found.items()})
+    _look_at_columns(readable(tables, "ledger"), segments, sizes[-1])
+    rows, index = rows_digest(found), index_digest(run.index)
+    return tagged("owner-tables", bytes.fromhex(rows) + bytes.fromhex(index))
 
 
 def _of_stage(rows: Rows, stage: int, bounds: Sequence[int]) -> Rows:

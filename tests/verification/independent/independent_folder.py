@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from independent_formats import MismatchError, read_safetensors
+from independent_formats import MismatchError, read_safetensors, tagged
 
 #: Columns of the tables, in the order in which their digests are taken (docs/hdf5.md).
 COLUMNS = {
@@ -29,7 +30,11 @@ COLUMNS = {
 OWNER_TABLES = ("evaluation", "releases", "steps", "ledger", "checkpoints")
 TRAINER_TABLES = ("messages", "proving", "steps", "training", "heads")
 
+#: What h5py raises at damage.
+DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+
 Rows = dict[str, np.ndarray]
+Tables = dict[str, "Rows | MismatchError"]
 Tensors = dict[str, tuple[str, list[int], bytes]]
 
 
@@ -40,9 +45,9 @@ class RunFolder:
     attributes: dict[str, Any] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
     #: By rank: table name to columns, whole rows only.
-    tables: dict[int, dict[str, Rows] | MismatchError] = field(default_factory=dict)
+    tables: dict[int, Tables | MismatchError] = field(default_factory=dict)
     envelopes: list[bytes] = field(default_factory=list)
-    notes: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     shard_digests: list[str] = field(default_factory=list)
     file_digests: dict[int, str] = field(default_factory=dict)
     delivered: dict[int, Tensors | MismatchError] = field(default_factory=dict)
@@ -71,16 +76,29 @@ def _dataset(group: h5py.Group, name: str) -> Any:
     return place[()]
 
 
-def read_tables(group: h5py.Group, names: tuple[str, ...]) -> dict[str, Rows]:
-    """Whole rows of tables: those whose `complete` is 1."""
-    tables = {}
-    for name in names:
+def read_table(group: h5py.Group, name: str) -> Rows | MismatchError:
+    """Whole rows of a table: those whose `complete` is 1."""
+    try:
         whole = np.asarray(_dataset(group, f"{name}/complete")) == 1
         columns = {column: _dataset(group, f"{name}/{column}") for column in COLUMNS[name].split()}
-        if any(len(values) != len(whole) for values in columns.values()):
-            raise MismatchError(f"columns of table {name} have different lengths")
-        tables[name] = {column: values[whole] for column, values in columns.items()}
-    return tables
+    except MismatchError as error:
+        return error
+    if any(len(values) != len(whole) for values in columns.values()):
+        return MismatchError(f"columns of table {name} have different lengths")
+    return {column: values[whole] for column, values in columns.items()}
+
+
+def read_tables(group: h5py.Group, names: tuple[str, ...]) -> Tables:
+    """Tables of one rank."""
+    return {name: read_table(group, name) for name in names}
+
+
+def readable(tables: Tables | MismatchError, name: str) -> Rows:
+    """One table, or the reason why it cannot be read."""
+    found = tables if isinstance(tables, MismatchError) else tables[name]
+    if isinstance(found, MismatchError):
+        raise found
+    return found
 
 
 def _open_shard(path: Path) -> h5py.File:
@@ -137,7 +155,7 @@ def read_run_folder(folder: Path) -> RunFolder:
                 for rank in range(int(run.attributes["num_ranks"])):
                     names = TRAINER_TABLES if rank else OWNER_TABLES
                     run.tables[rank] = read_tables(file[f"ranks/{rank:03d}"], names)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise MismatchError(f"run.h5: {error}") from None
     num_ranks = int(run.attributes["num_ranks"])
     for rank in range(num_ranks) if run.attributes["layout"] == "shards" else ():
@@ -146,19 +164,14 @@ def read_run_folder(folder: Path) -> RunFolder:
             data = path.read_bytes()
             run.file_digests[rank] = hashlib.sha256(b"clicooper/shard\x00" + data).hexdigest()
             with _open_shard(path) as shard:
+                if plain(shard.attrs.get("run_id")) != run.attributes["run_id"]:
+                    raise MismatchError("it belongs to another run")
                 run.tables[rank] = read_tables(shard, TRAINER_TABLES if rank else OWNER_TABLES)
-        except (OSError, KeyError, ValueError, TypeError, MismatchError) as error:
+        except (*DAMAGE, MismatchError) as error:
             run.tables[rank] = MismatchError(f"{path.name}: {error}")
-    owner = run.tables[0]
-    if isinstance(owner, MismatchError):
-        raise owner
-    run.envelopes = [bytes(text) for text in owner["ledger"]["envelope"]]
-    run.notes = [
-        (int(size), bytes(note).decode(errors="replace"))
-        for size, note in zip(
-            owner["checkpoints"]["size"], owner["checkpoints"]["note"], strict=True
-        )
-    ]
+    ledger, checkpoints = (readable(run.tables[0], name) for name in ("ledger", "checkpoints"))
+    run.envelopes = [bytes(text) for text in ledger["envelope"]]
+    run.notes = [bytes(note).decode(errors="replace") for note in checkpoints["note"]]
     for segment in range(1, num_ranks):
         run.delivered[segment] = _safetensors(
             folder / "delivery" / f"segment-{segment:03d}.safetensors"
@@ -170,8 +183,8 @@ def read_run_folder(folder: Path) -> RunFolder:
     return run
 
 
-def rows_digest(tables: dict[str, Rows], tagged: Any) -> str:
-    """Tagged digest of rows: one line a column, tables by name, columns in their order."""
+def rows_digest(tables: Mapping[str, Rows]) -> str:
+    """Tagged digest of rows: a line for each column, tables by name, columns in their order."""
     lines = []
     for table in sorted(tables):
         for column in COLUMNS[table].split():
@@ -179,11 +192,9 @@ def rows_digest(tables: dict[str, Rows], tagged: Any) -> str:
             little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
             digest = hashlib.sha256(little.tobytes()).hexdigest()
             lines.append(f"{table}\t{column}\t{little.dtype.str}\t{len(values)}\t{digest}\n")
-    found: str = tagged("rows", "".join(lines).encode())
-    return found
+    return tagged("rows", "".join(lines).encode())
 
 
-def index_digest(index: dict[str, Any], tagged: Any) -> str:
+def index_digest(index: Mapping[str, Any]) -> str:
     """Tagged digest of the index: JSON with sorted keys, no spaces and ASCII escapes."""
-    found: str = tagged("index", json.dumps(index, sort_keys=True, separators=(",", ":")).encode())
-    return found
+    return tagged("index", json.dumps(index, sort_keys=True, separators=(",", ":")).encode())
