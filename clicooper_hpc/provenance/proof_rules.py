@@ -1,4 +1,4 @@
-"""What a ticket and a stage proof must say, given what else is known: one set of rules for all.
+"""What the statements of a stage must say, given what else is known: one set of rules for all.
 
 Pure functions. The owner issues tickets and the trainer signs proofs filled from them; a trainer
 compares its neighbour's proof, the owner whatever it takes into the ledger, `verification` what it
@@ -7,13 +7,16 @@ finds there. A party leaves out what it cannot know, and a rule about that is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from clicooper_hpc.digests import Digest, digest_chunks
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
+from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC
+from clicooper_hpc.provenance.statement_fields import MarkPlanClaim
 from clicooper_hpc.provenance.statements import (
+    Handoff,
     Predicate,
     RunStatement,
     StageProof,
@@ -26,16 +29,21 @@ __all__ = [
     "DigestOf",
     "ProofPart",
     "StageFacts",
+    "enrolled_mark_problems",
     "expected_proof",
     "expected_ticket",
+    "handoff_problems",
     "mark_chain",
     "mark_chain_of",
+    "mark_problems",
     "proof_differences",
     "proof_state_before",
     "ticket_differences",
 ]
 
 _DIGEST_BYTES: Final = 32
+#: exp(-T**2 / 2) = 2**-64: a mark read back with less than this could be chance (Hoeffding).
+_LEAST_READING: Final = 9.42
 
 DigestOf: TypeAlias = Callable[[EntryId], bytes]
 """Envelope digest (32 bytes) of an entry, as a copy of the ledger has it."""
@@ -212,6 +220,73 @@ def proof_state_before(run: RunStatement, segment: int, last: Predicate) -> tupl
     if isinstance(last, StageProof):
         return last.weights_out, last.optimizer_out
     return run.initial_weights[segment - 1], None
+
+
+def enrolled_mark_problems(mark: MarkPlanClaim | None, *, required: bool | None) -> Iterator[str]:
+    """Yield what is wrong with the mark that an enrolment names.
+
+    ``required``: whether the job asks for marks in all segments; None if it leaves that open.
+
+    Raises
+    ------
+    EvidenceError
+        The plan is none that could be carried out.
+    """
+    if required is not None and (mark is not None) != required:
+        yield "it names no mark" if required else "it names a mark"
+    # A weak plan is a mark that proves nothing, however well it reads.
+    if mark is not None and (least := mark.plan().least_statistic) < LEAST_STATISTIC:
+        yield f"its mark is planned to read {least:.2f}, below {LEAST_STATISTIC}"
+
+
+def mark_problems(
+    proof: StageProof,
+    enrolled: MarkPlanClaim | None,
+    digest_of: DigestOf,
+    *,
+    weights: str,
+    public_key: bytes,
+) -> Iterator[str]:
+    """Yield what is wrong with the mark that a proof claims.
+
+    Parameters
+    ----------
+    enrolled
+        The mark that the trainer enrolled with.
+    digest_of, weights, public_key
+        See `mark_chain_of`.
+    """
+    # Decided at enrolment: a trainer cannot leave out the mark of a stage it made up.
+    if (proof.mark is None) != (enrolled is None):
+        yield "it has no mark" if proof.mark is None else "it claims a mark never enrolled"
+    if proof.mark is None:
+        return
+    chain = mark_chain_of(
+        digest_of, proof.stage, proof.segment, weights=weights, public_key=public_key
+    ).hex
+    if proof.mark.chain != chain:
+        yield f"the chain value is {proof.mark.chain[:16]}..., must be {chain[:16]}..."
+    if proof.mark.leaf_index != proof.stage:
+        yield f"the index of the mark key is {proof.mark.leaf_index}, must be {proof.stage}"
+    statistic = float(proof.mark.statistic)
+    if statistic < _LEAST_READING:
+        yield f"its mark reads {statistic:.2f}, below {_LEAST_READING}"
+    # Embedding is exact: a wrong bit right after it means other weights were read.
+    if proof.mark.errors:
+        yield f"its mark was read with {proof.mark.errors} wrong bits"
+
+
+def handoff_problems(run: RunStatement, handoff: Handoff) -> Iterator[str]:
+    """Yield what is wrong with the messages that a hand-off speaks of."""
+    among_trainers = handoff.boundary > 0
+    # Later on trainer 1 may have everything in its cache.
+    if not handoff.forward.messages and (among_trainers or handoff.stage == 0):
+        yield "nothing went forward"
+    back = handoff.backward.messages
+    if back and not among_trainers:
+        yield f"{back} messages went back to the owner"
+    elif among_trainers and bool(back) != (run.coupling == "backprop"):
+        yield f"{back} messages went back in a {run.coupling} run"
 
 
 def mark_chain_of(

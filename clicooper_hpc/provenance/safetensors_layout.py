@@ -15,13 +15,21 @@ from typing import Final, TypeAlias
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.canonical_json import MAX_INTEGER
 
-__all__ = ["MAX_HEADER", "Content", "StoredTensor", "read_safetensors_layout"]
+__all__ = [
+    "MAX_HEADER",
+    "Content",
+    "StoredTensor",
+    "read_safetensors_layout",
+    "read_safetensors_texts",
+]
 
 Content: TypeAlias = bytes | bytearray | memoryview
 
 MAX_HEADER: Final = 1 << 24
 """Most bytes a header may have: about 100,000 tensors."""
 
+#: Where the header has texts instead of a tensor.
+_TEXTS: Final = "__metadata__"
 _LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 64
 _ITEM_BYTES: Final = {
@@ -64,6 +72,34 @@ def read_safetensors_layout(content: Content, *, where: str) -> dict[str, Stored
         The file is cut short, its header is damaged or too long, a tensor has an unknown dtype or
         a length that does not fit its shape, or tensors overlap, leave gaps or bytes at the end.
     """
+    header, data = _split_safetensors(content, where)
+    tensors: dict[str, StoredTensor] = {}
+    places: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if name == _TEXTS:
+            _check_texts(entry, where)
+            continue
+        dtype, shape, start, end = _safetensors_entry(name, entry, where)
+        places.append((start, end))
+        tensors[name] = StoredTensor(name, dtype, shape, data[start:end])
+    _check_places(places, len(data), where)
+    return tensors
+
+
+def read_safetensors_texts(content: Content, *, where: str) -> dict[str, str]:
+    """Return the texts that a safetensors file holds beside its tensors, by name.
+
+    Raises
+    ------
+    EvidenceError
+        The file is cut short, or its header is damaged or too long.
+    """
+    header, _ = _split_safetensors(content, where)
+    return _check_texts(header.get(_TEXTS, {}), where)
+
+
+def _split_safetensors(content: Content, where: str) -> tuple[dict[str, object], memoryview]:
+    """Return the header and the bytes of all tensors."""
     # No copy: a checkpoint has gigabytes, and digests read it in place.
     view = memoryview(content).cast("B").toreadonly()
     if len(view) < _LENGTH_BYTES:
@@ -77,18 +113,7 @@ def read_safetensors_layout(content: Content, *, where: str) -> dict[str, Stored
     if len(view) < _LENGTH_BYTES + length:
         raise _damaged_safetensors("ends within its header", where)
     header = _safetensors_header(bytes(view[_LENGTH_BYTES : _LENGTH_BYTES + length]), where)
-    data = view[_LENGTH_BYTES + length :]
-    tensors: dict[str, StoredTensor] = {}
-    places: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            _check_texts(entry, where)
-            continue
-        dtype, shape, start, end = _safetensors_entry(name, entry, where)
-        places.append((start, end))
-        tensors[name] = StoredTensor(name, dtype, shape, data[start:end])
-    _check_places(places, len(data), where)
-    return tensors
+    return header, view[_LENGTH_BYTES + length :]
 
 
 def _safetensors_header(content: bytes, where: str) -> dict[str, object]:
@@ -132,9 +157,10 @@ def _safetensors_entry(
     return dtype, tuple(shape), start, end
 
 
-def _check_texts(entry: object, where: str) -> None:
+def _check_texts(entry: object, where: str) -> dict[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
         raise _damaged_safetensors("has metadata other than texts", where)
+    return entry
 
 
 def _is_sizes(value: object) -> bool:

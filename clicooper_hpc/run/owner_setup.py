@@ -17,9 +17,11 @@ from clicooper_hpc.owner.run_card import make_run_card
 from clicooper_hpc.privacy.master_key import SECURE
 from clicooper_hpc.privacy.privacy_card import PrivacyCard
 from clicooper_hpc.run.context import RunContext
+from clicooper_hpc.run.finished_run import verify_finished_run
 from clicooper_hpc.run.owner_role import OwnerDocuments, assemble_owner_role
 from clicooper_hpc.run.progress import Progress
 from clicooper_hpc.run.run_index import RunIndex
+from clicooper_hpc.run.signers import Signers
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.run_folder import JOB_FOLDER, RunFolder
@@ -125,9 +127,17 @@ class OwnerSetup:
         """Close the data set."""
         self._preparation.data.close()
 
-    def write_owner_results(self) -> None:
-        """Finish the index of a run that has come to its end, and log its results."""
-        self.index.finish_index()
+    def write_owner_results(self, signers: Signers | None) -> None:
+        """Finish the index of a run that has come to its end, and log its results.
+
+        Raises
+        ------
+        EvidenceError
+            The run has proofs that do not hold; it is not marked complete.
+        """
+        self.index.finish_index(
+            None if signers is None else lambda: verify_finished_run(self._folder, signers.keys)
+        )
         self.close_owner_data()
         _log.info("run folder: %s (clicooper inspect %s)", self._folder.path, self._folder.path)
 

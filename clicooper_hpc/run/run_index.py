@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
@@ -18,6 +18,7 @@ from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
     RunResult,
+    complete_index,
     create_index,
     finish_index,
     index_header_of,
@@ -25,6 +26,7 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
@@ -130,9 +132,22 @@ class RunIndex:
         figures = {name: float(result.value) for name, result in self._results.items()}
         return Conclusion(figures, content.digest())
 
-    def finish_index(self) -> None:
-        """Write what the run ended with; the mark of a complete run is the last thing written."""
-        finish_index(self._folder.index, results=self._results, privacy=self._card)
+    def finish_index(self, verify: Callable[[], None] | None) -> None:
+        """Write what the run ended with; the mark of a complete run is the last thing written.
+
+        ``verify`` raises unless the run, all of it but that mark, is one that can be verified; None
+        of a run without proofs.
+        """
+        finish_index(
+            self._folder.index,
+            results=self._results,
+            privacy=self._card,
+            status="complete" if verify is None else "incomplete",
+        )
+        if verify is not None:
+            # Nobody shall be told of a complete run that `verify` then refuses.
+            verify()
+            complete_index(self._folder.index)
         log_index_results(self._results)
 
 
@@ -140,31 +155,19 @@ def index_results(final: FinalScores) -> dict[str, RunResult]:
     """Return the results by name, with units and long names."""
     clean, released = final.clean, final.released
     model = clean.model
-    results = {
-        "clean_accuracy": RunResult(
-            model.accuracy, "1", "Delivered model on clean held-out samples"
-        ),
-        "clean_loss": RunResult(model.loss, "nat", "Cross-entropy on clean held-out samples"),
-        "clean_samples": RunResult(model.samples, "1", "Clean held-out samples"),
-        "wall_s": RunResult(final.wall_s, "s", "Wall time of the run, from the agreed job on"),
+    figures: dict[str, float | int] = {
+        "clean_accuracy": model.accuracy,
+        "clean_loss": model.loss,
+        "clean_samples": model.samples,
+        "wall_s": final.wall_s,
     }
     if clean.front is not None and clean.network is not None:
-        results["front_accuracy"] = RunResult(
-            clean.front.accuracy, "1", "Class scores of the front alone, without trainers"
-        )
-        results["network_accuracy"] = RunResult(
-            clean.network.accuracy, "1", "Trainers' network alone, without the front's scores"
-        )
+        figures["front_accuracy"] = clean.front.accuracy
+        figures["network_accuracy"] = clean.network.accuracy
     if released.samples:
-        results["released_accuracy"] = RunResult(
-            released.accuracy,
-            "1",
-            "Released validation samples, by the logits the last trainer sent",
-        )
-        results["released_samples"] = RunResult(
-            released.samples, "1", "Released validation samples"
-        )
-    return results
+        figures["released_accuracy"] = released.accuracy
+        figures["released_samples"] = released.samples
+    return {name: RunResult(value, *RESULT_FIGURES[name]) for name, value in figures.items()}
 
 
 def log_index_results(results: Mapping[str, RunResult]) -> None:

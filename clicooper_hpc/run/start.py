@@ -2,7 +2,8 @@
 
 Numbered as in the code: (1) the owner prepares; (2) contract to all; (3) every rank builds and cuts
 the network; (4) keys to all; (5) files; (6) sub-labels to all: the first thing about samples that
-leaves; (7) training; (8) files closed; (9) results written, last of all the mark of a complete run.
+leaves; (7) training; (8) files closed; (9) results written, the finished folder verified, last of
+all the mark of a complete run.
 
 A fresh start and a restart differ in two places, marked FRESH and RESTART. What fails in a fresh
 start before (6) has cost no release and leaves no run folder behind. A restart takes nothing away:
@@ -283,6 +284,10 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
                 "proved already were being trained again; give the next start more time"
             )
         return ExitCode.ENVIRONMENT
-    if owner is not None:
-        owner.write_owner_results()  # (9)
+    agree(
+        context.world,
+        lambda: None if owner is None else owner.write_owner_results(context.signers),
+        # Trainers wait: a run whose proofs do not hold is done for none of them.
+        deadline_s=context.job.pipeline.startup_timeout_s,
+    )  # (9)
     return ExitCode.DONE

@@ -2,7 +2,7 @@
 
 It is written whole, aside and renamed: at the start (`create_index`), at a restart with its number
 (`note_index_restart`), and at the end with the results (`finish_index`); the status "complete" is
-the very last thing written.
+the very last thing written, of a proved run once it was verified (`complete_index`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ __all__ = [
     "RunHeader",
     "RunResult",
     "Status",
+    "complete_index",
+    "compose_index",
+    "compose_index_end",
     "create_index",
     "finish_index",
     "index_header_of",
@@ -212,38 +215,50 @@ def create_index(
             remedy="Choose another folder with -o.",
         )
     with create_hdf5_file(path, _index_libver(header.layout)) as file:
-        set_hdf5_attributes(file, header.attributes())
-        ranks = np.arange(len(header.hosts))
-        rank = add_hdf5_dataset(
-            file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
-        )
-        rank.make_scale("rank")
-        hosts = list(header.hosts)
+        compose_index(file, header, tables=tables, rows=rows, pipeline=pipeline, privacy=privacy)
+
+
+def compose_index(
+    file: Any,
+    header: RunHeader,
+    *,
+    tables: Mapping[int, Sequence[Table]],
+    rows: Mapping[str, int] | None,
+    pipeline: PipelineText | None,
+    privacy: PrivacyText | None,
+    allocate: bool = True,
+) -> None:
+    """Fill the empty ``file`` as `create_index` does; ``allocate``: with room for all rows."""
+    set_hdf5_attributes(file, header.attributes())
+    ranks = np.arange(len(header.hosts))
+    rank = add_hdf5_dataset(
+        file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
+    )
+    rank.make_scale("rank")
+    hosts = list(header.hosts)
+    add_hdf5_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+    for number, some in tables.items():
+        if header.layout == "shards":
+            # Links by relative name: the folder may be moved or copied as a whole.
+            file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_file_name(number), "/")
+        else:
+            group = file.create_group(f"ranks/{number:03d}")
+            for table in some:
+                create_stored_table(group, table, rows=(rows or {})[table.name], allocate=allocate)
+    add_metrics(file, tables, layout=header.layout, rows=rows)
+    private = file.create_group("privacy")
+    _link_owner_tables(file, tables[0])
+    if privacy:
+        _set_index_privacy(private, privacy)
         add_hdf5_dataset(
-            file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank
+            private,
+            "promised",
+            privacy.text,
+            units="text",
+            long_name="Privacy card as printed before the first release",
         )
-        for number, some in tables.items():
-            if header.layout == "shards":
-                # Links by relative name: the folder may be moved or copied as a whole.
-                file[f"ranks/{number:03d}"] = h5py.ExternalLink(shard_file_name(number), "/")
-            else:
-                group = file.create_group(f"ranks/{number:03d}")
-                for table in some:
-                    create_stored_table(group, table, rows=(rows or {})[table.name])
-        add_metrics(file, tables, layout=header.layout, rows=rows)
-        private = file.create_group("privacy")
-        _link_owner_tables(file, tables[0])
-        if privacy:
-            _set_index_privacy(private, privacy)
-            add_hdf5_dataset(
-                private,
-                "promised",
-                privacy.text,
-                units="text",
-                long_name="Privacy card as printed before the first release",
-            )
-        if pipeline:
-            _add_index_pipeline(file.create_group("pipeline"), pipeline)
+    if pipeline:
+        _add_index_pipeline(file.create_group("pipeline"), pipeline)
 
 
 def finish_index(
@@ -269,32 +284,53 @@ def finish_index(
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     count = int(attrs["num_ranks"])
     with create_hdf5_file(path, _index_libver(layout), start=path) as file:
-        # An index may be finished again, and the last results count.
-        if "results" in file:
-            del file["results"]
-        if "shard_digests" in file:
-            # Detached first: the scale would keep a reference to a dataset that is gone.
-            file["shard_digests"].dims[0].detach_scale(file["rank"])
-            del file["shard_digests"]
-        group = file.create_group("results")
-        for name, result in results.items():
-            add_hdf5_dataset(
-                group, name, result.value, units=result.units, long_name=result.long_name
-            )
-        if privacy:
-            _set_index_privacy(file["privacy"], privacy)
+        digests = None
         if layout == "shards":
-            add_hdf5_dataset(
-                file,
-                "shard_digests",
-                [index_shard_digest(RunFolder(path.parent).shard(rank)) for rank in range(count)],
-                units="text",
-                long_name="Digest of each rank's shard at the end; empty if it was missing",
-                axis=file["rank"],
-            )
+            folder = RunFolder(path.parent)
+            digests = [index_shard_digest(folder.shard(rank)) for rank in range(count)]
+        compose_index_end(file, results=results, privacy=privacy, shard_digests=digests)
         # Everything else is in the file by now: "complete" is true when it is written.
         file.flush()
         set_hdf5_attributes(file, {"status": status})
+
+
+def compose_index_end(
+    file: Any,
+    *,
+    results: Mapping[str, RunResult],
+    privacy: PrivacyText | None,
+    shard_digests: Sequence[str] | None,
+) -> None:
+    """Add to the open index what `finish_index` does, but for the status."""
+    # An index may be finished again, and the last results count.
+    if "results" in file:
+        del file["results"]
+    if "shard_digests" in file:
+        # Detached first: the scale would keep a reference to a dataset that is gone.
+        file["shard_digests"].dims[0].detach_scale(file["rank"])
+        del file["shard_digests"]
+    group = file.create_group("results")
+    for name, result in results.items():
+        add_hdf5_dataset(group, name, result.value, units=result.units, long_name=result.long_name)
+    if privacy:
+        _set_index_privacy(file["privacy"], privacy)
+    if shard_digests is not None:
+        add_hdf5_dataset(
+            file,
+            "shard_digests",
+            list(shard_digests),
+            units="text",
+            long_name="Digest of each rank's shard at the end; empty if it was missing",
+            axis=file["rank"],
+        )
+
+
+def complete_index(path: Path) -> None:
+    """Write that the run of a finished index is complete; rank 0 only. Errors as `finish_index`."""
+    attrs = read_hdf5_file(path, read_hdf5_attributes)
+    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
+    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
+        set_hdf5_attributes(file, {"status": "complete"})
 
 
 def index_shard_digest(path: Path) -> str:

@@ -31,6 +31,8 @@ class Evidence:
         Ledger entries: envelopes as stored.
     checkpoints
         Signed notes, oldest first.
+    status
+        What ``run.h5`` says: ``complete``, or that the run is not.
     run_id
         What the run folder calls itself.
     job_text, job_digest
@@ -39,6 +41,10 @@ class Evidence:
         Digest of the stored privacy card.
     marks
         Whether the job asks for marks in all segments; None if it leaves that open.
+    missing_ledger
+        Why the owner's file cannot be read; None if it can.
+    denied_proofs
+        What there is of proofs although the job says that the run has none; None else.
     segments
         Tensor root of every delivered file, in segment order; None without delivered files.
     checkpoint_roots
@@ -49,6 +55,12 @@ class Evidence:
         the owner's rows. Rows of an unfinished stage may be there. Empty if there are no tables.
     trainer_heads
         Segment to (size, root) of every checkpoint its trainer stored on its own. Empty if unknown.
+    messages
+        Rank to what its table ``messages`` says: (stage, channel) to number and root of digests.
+        Empty if there are no tables.
+    outlines
+        Name of every HDF5 file to how it departs from the one that this version writes for the
+        values it holds. Empty if there are no files.
     owner_key, trainer_keys
         Keys the user knows and insists on; trainers' in segment order.
     allowed_keys
@@ -57,17 +69,24 @@ class Evidence:
 
     entries: Sequence[bytes]
     checkpoints: Sequence[str]
+    status: str
     run_id: str
     job_text: str
     job_digest: str
     card_digest: str
     marks: bool | None = None
+    missing_ledger: str | None = None
+    denied_proofs: str | None = None
     segments: Sequence[str | Unreadable] | None = None
     checkpoint_roots: Mapping[tuple[int, int], tuple[str, str] | Unreadable] = field(
         default_factory=dict
     )
     tables: Mapping[tuple[int, int], str | Unreadable] = field(default_factory=dict)
     trainer_heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    messages: Mapping[int, Mapping[tuple[int, str], tuple[int, str]] | Unreadable] = field(
+        default_factory=dict
+    )
+    outlines: Mapping[str, Sequence[str]] = field(default_factory=dict)
     # The rest is the word of whoever brings the evidence; these are the user's own.
     owner_key: PublicIdentity | None = None
     trainer_keys: Sequence[PublicIdentity] | None = None

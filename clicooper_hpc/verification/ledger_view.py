@@ -15,7 +15,7 @@ from clicooper_hpc.provenance.merkle import MerkleTree
 from clicooper_hpc.provenance.statements import Predicate, RunStatement
 from clicooper_hpc.verification.evidence import Evidence
 
-__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError"]
+__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError", "printable_line"]
 
 _P = TypeVar("_P", bound=Predicate)
 #: Problems of one check that are spelt out.
@@ -49,9 +49,7 @@ class Findings:
 
     def add_problem(self, where: object, what: str) -> None:
         """Note that ``what`` is wrong at ``where``."""
-        # Evidence may hold anything; what reaches a terminal is one short printable line.
-        text = f"{where}: {what}"[:_LENGTH]
-        self._problems.append("".join(one if one.isprintable() else "?" for one in text))
+        self._problems.append(printable_line(f"{where}: {what}"))
 
     def expect(self, where: object, name: str, found: object, wanted: object) -> None:
         """Note a problem unless ``found`` equals ``wanted``; digests are shown shortened."""
@@ -152,6 +150,12 @@ class LedgerView:
         for entry in self.entries:
             if isinstance(entry.statement, kind):
                 yield self.order.entry_at(entry.index), entry, entry.statement
+
+
+def printable_line(text: str) -> str:
+    """Return the beginning of ``text`` in one line that a terminal shows and does not obey."""
+    # Evidence may hold anything, names of files included.
+    return "".join(one if one.isprintable() else "?" for one in text[:_LENGTH])
 
 
 def _short(value: object) -> str:

@@ -1,13 +1,13 @@
 """Verification of a run: one numbered list of checks, each with a sentence that says what holds.
 
- 1. Entries: every ledger entry is a signed envelope around a statement of a known kind, both in
-    canonical form.
+ 1. Entries: the ledger is there, whatever the job says, and every entry is a signed envelope around
+    a statement of a known kind, both in canonical form.
  2. Run statement: the owner alone signed it, and it names this run, this job and this privacy card.
  3. Order: every entry belongs to this run and stands where the fixed order puts it.
  4. Checkpoints: after the enrolments, every stage and the delivery the owner signed the size and
     the root of the Merkle tree over the entries.
- 5. Completeness: the ledger ends with the delivery, and every trainer cosigned the checkpoint
-    behind it.
+ 5. Completeness: the ledger ends with the delivery, every trainer cosigned the checkpoint behind
+    it, and the run says that it is complete.
  6. Enrolments: every trainer signed up for this run statement with a key the job allows, and the
     marks are planned strong enough.
  7. Tickets: the owner signed every order to train; it names its range of steps, the job, the order
@@ -24,11 +24,16 @@
 12. Marks: every mark is keyed with the chain value of all that came before it and its enrolled key,
     and its trainer read it back beyond chance.
 13. Delivery: the owner signed what it received: the weights of the last proofs, which the delivered
-    files hold.
-14. Checkpoint files: every state that was kept is the one its proof names.
+    files hold, and nothing else.
+14. Checkpoint files: every state that was kept is the one its proof names, and nothing else is in
+    its file.
 15. Metric tables: the rows every rank wrote are the ones it signed.
 16. Trainers' view: every ledger head a trainer stored on its own is a beginning of this ledger.
 17. Pinned keys: owner and trainers hold the keys you gave.
+18. Messages: the message digests every trainer stored are, in number and root, those of the signed
+    hand-offs.
+19. HDF5 files: run.h5 and the files of the ranks hold the tables, views, links and attributes of a
+    run and nothing else, all under their names, units and scales.
 
 A check that fails says where and why. A check that builds on a failed one is not run. What holds
 here is who signed what, when in the order, about which bytes; that the training was really done is

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-
-from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.provenance.ledger_order import LedgerOrder
+from clicooper_hpc.provenance.safetensors_layout import (
+    read_safetensors_layout,
+    read_safetensors_texts,
+)
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
+from clicooper_hpc.runstore.expected_files import index_differences, shard_differences
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.signed_digests import (
-    card_digest,
-    owner_tables_digest,
-    table_rows_digest,
-)
-from clicooper_hpc.runstore.tables.schema import DIGESTED_TABLES, Table
+from clicooper_hpc.runstore.signed_digests import card_digest
+from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, HEADS, LEDGER, MESSAGES, PROVING
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
+from clicooper_hpc.verification.table_evidence import (
+    StoredTables,
+    message_roots,
+    read_tables,
+    row_digests,
+    table_column,
+)
 
 __all__ = ["collect_run_evidence", "evidence_run_statement"]
 
-_Tables = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
+#: Tables that a run without proofs leaves empty.
+_PROOF_TABLES: Final = (LEDGER, CHECKPOINTS, HEADS, MESSAGES, PROVING)
+#: Tensors of a checkpoint file; nothing else may be in it.
+_PREFIXES: Final = ("weights/", "training/")
 
 
 def collect_run_evidence(
@@ -35,56 +42,66 @@ def collect_run_evidence(
     *,
     owner_key: PublicIdentity | None = None,
     trainer_keys: Sequence[PublicIdentity] | None = None,
+    finished: bool | None = None,
 ) -> Evidence:
     """Collect the evidence of ``run``. What cannot be read becomes a finding, not an error.
+
+    Parameters
+    ----------
+    finished
+        Whether the run has come to its end; None takes its own word for it. Its owner asks before
+        it writes that word.
 
     Raises
     ------
     RunFolderError
-        The run was made without provenance, or its owner's file cannot be read at all.
+        The run was made without provenance.
+    EvidenceError
+        The same, but keys are given: somebody insists on proofs.
     """
-    section = run.job.get("provenance", {})
-    if not section.get("enabled", False):
-        raise RunFolderError(
-            "the run has no proofs: it was made with provenance.enabled = false",
-            where=str(run.folder.path),
-        )
-    tables = {rank: _evidence_rows(run, rank) for rank in run.ranks}
-    owner = tables[0]
-    if isinstance(owner, Unreadable):
-        raise RunFolderError(owner.reason, where=str(run.folder.shard(0)))
-    entries = [bytes(entry) for entry in _evidence_column(owner, "ledger", "envelope")]
+    ended = run.status == "complete" if finished is None else finished
+    section = _provenance_section(run)
+    tables = {rank: read_tables(run, rank) for rank in run.ranks}
+    denied = None
+    if section.get("enabled") is not True:
+        # The job is a text that anybody can edit: its word is taken where nothing speaks against.
+        denied = _proof_traces(run, tables)
+        if denied is None:
+            raise _no_proofs(run, insists=owner_key is not None or trainer_keys is not None)
+    owner = tables.get(0, Unreadable("the run has no owner"))
+    shown: StoredTables = {} if isinstance(owner, Unreadable) else owner
+    entries = [bytes(entry) for entry in table_column(shown, LEDGER.name, "envelope")]
+    notes = [_evidence_text(note) for note in table_column(shown, CHECKPOINTS.name, "note")]
     statement = evidence_run_statement(entries)
-    allowed = section.get("trainers")
+    trainers = {
+        rank: found for rank, found in tables.items() if rank and not isinstance(found, Unreadable)
+    }
     return Evidence(
         entries=entries,
-        checkpoints=[
-            _evidence_text(note) for note in _evidence_column(owner, "checkpoints", "note")
-        ],
+        checkpoints=notes,
+        status="complete" if ended else run.status,
         run_id=str(run.attrs["run_id"]),
         job_text=str(run.attrs["resolved_job"]),
         job_digest=str(run.attrs["job_digest"]),
         card_digest=card_digest(str(run.privacy.get("promised", ""))).hex,
         marks={"required": True, "off": False}.get(str(section.get("marks"))),
+        missing_ledger=owner.reason if isinstance(owner, Unreadable) else None,
+        denied_proofs=denied,
         segments=None if statement is None else _delivered_roots(run, statement.segments),
         checkpoint_roots={} if statement is None else _checkpoint_roots(run, statement),
-        tables={} if statement is None else _row_seals(run, tables, statement.stage_bounds),
-        trainer_heads={
-            rank: list(
-                zip(
-                    (int(size) for size in _evidence_column(found, "heads", "size")),
-                    (_evidence_text(root) for root in _evidence_column(found, "heads", "root")),
-                    strict=True,
-                )
-            )
+        tables={}
+        if statement is None
+        else row_digests(run, tables, statement.stage_bounds, finished=ended),
+        trainer_heads={rank: _heads(found) for rank, found in trainers.items()},
+        messages={
+            rank: found if isinstance(found, Unreadable) else message_roots(found)
             for rank, found in tables.items()
-            if rank and not isinstance(found, Unreadable)
+            if rank
         },
+        outlines=_outlines(run, finished=ended),
         owner_key=owner_key,
         trainer_keys=trainer_keys,
-        allowed_keys=None
-        if allowed is None
-        else [PublicIdentity.from_raw(bytes.fromhex(key)) for key in allowed],
+        allowed_keys=_allowed_keys(section),
     )
 
 
@@ -98,26 +115,88 @@ def evidence_run_statement(entries: Sequence[bytes]) -> RunStatement | None:
     return statement if isinstance(statement, RunStatement) else None
 
 
-def _evidence_rows(run: Run, rank: int) -> _Tables | Unreadable:
+def _provenance_section(run: Run) -> Mapping[str, Any]:
+    """Return what the stored job says of proofs; nothing if it is no job."""
     try:
-        return run.stored_rows(rank)
+        section = run.job.get("provenance")
+    # Not JSON, nested beyond reason, or not an object: check 2 finds that nobody signed it.
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        section = None
+    return section if isinstance(section, Mapping) else {}
+
+
+def _proof_traces(run: Run, tables: Mapping[int, StoredTables | Unreadable]) -> str | None:
+    """Return what there is of proofs in a run whose job says that it has none."""
+    traces = []
+    for rank, found in tables.items():
+        for table in _PROOF_TABLES:
+            rows = (
+                [] if isinstance(found, Unreadable) else table_column(found, table.name, table.axis)
+            )
+            if rows:
+                traces.append(f"{len(rows)} rows of table {table.name} of rank {rank}")
+    folder = run.folder
+    for kept in ("checkpoints/stage-*", "private/rank-*/identity.pem", "private/rank-*/mark.key"):
+        traces += [str(path.relative_to(folder.path)) for path in sorted(folder.path.glob(kept))]
+    return ", ".join(traces) or None
+
+
+def _no_proofs(run: Run, *, insists: bool) -> RunFolderError | EvidenceError:
+    what, where = "was made with provenance.enabled = false", str(run.folder.path)
+    if insists:
+        return EvidenceError(
+            f"the run has no proofs to hold against the keys given: it {what}", where=where
+        )
+    return RunFolderError(
+        f"the run has no proofs: it {what}",
+        where=where,
+        remedy="Whoever can write the folder can make it say so. Give --owner-key if it must "
+        "have them.",
+    )
+
+
+def _heads(tables: StoredTables) -> list[tuple[int, str]]:
+    sizes, roots = (table_column(tables, HEADS.name, name) for name in ("size", "root"))
+    return [(int(size), _evidence_text(root)) for size, root in zip(sizes, roots, strict=False)]
+
+
+def _outlines(run: Run, *, finished: bool) -> dict[str, list[str]]:
+    """Return how every HDF5 file of the run departs from what it must look like."""
+    found: dict[str, list[str]] = {}
+    try:
+        found[run.folder.index.name] = index_differences(run, finished=finished)
+        for rank in run.ranks if run.attrs.get("layout") != "single" else ():
+            path = run.folder.shard(rank)
+            # A missing one fails the checks of what was in it.
+            if path.exists():
+                found[path.name] = shard_differences(run, rank, finished=finished)
     except RunFolderError as error:
-        return Unreadable(error.what)
+        found[Path(error.where or "").name] = [error.what]
+    return found
 
 
-def _evidence_column(tables: _Tables, table: str, column: str) -> list[Any]:
-    for found, rows in tables.items():
-        if found.name == table:
-            return list(rows[column])
-    return []
+def _allowed_keys(section: Mapping[str, Any]) -> list[PublicIdentity] | None:
+    named = section.get("trainers")
+    if named is None:
+        return None
+    allowed = []
+    for key in named if isinstance(named, list) else ():
+        try:
+            allowed.append(PublicIdentity.from_raw(bytes.fromhex(str(key))))
+        # What is no key admits nobody.
+        except (ValueError, EvidenceError):
+            continue
+    return allowed
 
 
 def _delivered_roots(run: Run, segments: int) -> list[str | Unreadable]:
     folder = run.folder.delivery
-    return [
-        _file_root(folder / f"segment-{segment:03d}.safetensors", "")
-        for segment in range(1, segments + 1)
-    ]
+    found: list[str | Unreadable] = []
+    for segment in range(1, segments + 1):
+        path = folder / f"segment-{segment:03d}.safetensors"
+        roots = _file_roots(path, ("",), texts={"segment": str(segment)})
+        found.append(roots if isinstance(roots, Unreadable) else roots[0])
+    return found
 
 
 def _checkpoint_roots(
@@ -129,108 +208,33 @@ def _checkpoint_roots(
             path = stage_checkpoint_path(run.folder.path, stage, segment)
             # States that were not kept are no fault; check 14 counts those that were.
             if path.exists():
-                roots = [_file_root(path, prefix) for prefix in ("weights/", "training/")]
-                bad = [root for root in roots if isinstance(root, Unreadable)]
-                found[stage, segment] = bad[0] if bad else (str(roots[0]), str(roots[1]))
+                roots = _file_roots(path, _PREFIXES, texts={})
+                found[stage, segment] = (
+                    roots if isinstance(roots, Unreadable) else (roots[0], roots[1])
+                )
     return found
 
 
-def _file_root(path: Path, prefix: str) -> str | Unreadable:
+def _file_roots(
+    path: Path, prefixes: Sequence[str], *, texts: Mapping[str, str]
+) -> list[str] | Unreadable:
+    """Return the tensor root under every prefix, of a file that has these texts and no others."""
     try:
-        # What is damaged is a finding of its check and must not end the verification.
-        return digest_tensors(path.read_bytes(), prefix=prefix).hex
+        content = path.read_bytes()
+        found = read_safetensors_texts(content, where=path.name)
+        if found != texts:
+            name = sorted(found.items() ^ texts.items())[0][0]
+            return Unreadable(f"its text {name!r} is not one that the run writes")
+        # A tensor under no prefix would be in no root.
+        for name in read_safetensors_layout(content, where=path.name):
+            if not name.startswith(tuple(prefixes)):
+                return Unreadable(f"the tensor {name!r} is covered by no proof")
+        return [digest_tensors(content, prefix=prefix).hex for prefix in prefixes]
+    # What is damaged is a finding of its check and must not end the verification.
     except OSError as error:
         return Unreadable(f"the file cannot be read ({error.strerror})")
     except EvidenceError as error:
         return Unreadable(error.what)
-
-
-def _row_seals(
-    run: Run, tables: Mapping[int, _Tables | Unreadable], bounds: Sequence[int]
-) -> dict[tuple[int, int], str | Unreadable]:
-    """Digest every rank's rows as the ranks did: trainers by stage, the owner all at once."""
-    found: dict[tuple[int, int], str | Unreadable] = {}
-    stages = len(bounds) - 1
-    sizes = LedgerOrder(len(run.ranks) - 1, stages).checkpoint_sizes()
-    changed = run.changed_ranks
-    for rank, content in tables.items():
-        for stage in range(stages) if rank else [stages]:
-            if isinstance(content, Unreadable):
-                found[rank, stage] = content
-            elif rank in changed:
-                found[rank, stage] = Unreadable("the file is not the one the finished run left")
-            # Checkpoints and heads are not sealed: their sizes at least must be the due ones.
-            elif not _sizes_fit(content, sizes, complete=run.status == "complete"):
-                found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
-            elif rank:
-                found[rank, stage] = _sealed_rows_digest(_stage_rows(content, stage, bounds)).hex
-            # Nor are these columns; whoever reads the table should be able to rely on them.
-            elif not _describes_its_entries(content, run, stages):
-                found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
-            else:
-                index = run.index_content().digest()
-                found[rank, stage] = owner_tables_digest(_sealed_rows_digest(content), index).hex
-    return found
-
-
-def _sizes_fit(content: _Tables, sizes: Sequence[int], *, complete: bool) -> bool:
-    """Tell whether the owner's checkpoints, or a trainer's copies, have the sizes they must."""
-    found = [
-        int(size)
-        for name in ("checkpoints", "heads")
-        for size in _evidence_column(content, name, "size")
-    ]
-    return found == list(sizes if complete else sizes[: len(found)])
-
-
-def _describes_its_entries(content: _Tables, run: Run, stages: int) -> bool:
-    """Tell whether kind, segment and stage beside each envelope are those of the order."""
-    order = LedgerOrder(len(run.ranks) - 1, stages)
-    columns = (
-        _evidence_column(content, "ledger", name) for name in ("entry", "kind", "segment", "stage")
-    )
-    for index, (entry, kind, segment, stage) in enumerate(zip(*columns, strict=True)):
-        if index >= order.size:
-            return False
-        entry_id = order.entry_at(index)
-        of_stage = entry_id.kind in ("ticket", "handoff", "stage")
-        no_segment = entry_id.kind in ("run", "delivery")
-        wanted = (
-            index,
-            entry_id.kind.encode(),
-            -1 if no_segment else entry_id.segment,
-            entry_id.stage if of_stage else -1,
-        )
-        if (int(entry), bytes(kind), int(segment), int(stage)) != wanted:
-            return False
-    return True
-
-
-def _sealed_rows_digest(content: _Tables) -> Digest:
-    names = {table.name: table for table in DIGESTED_TABLES}
-    # The tables as this version knows them: a column added to a file must not go unnoticed.
-    return table_rows_digest(
-        {table: rows for table, rows in content.items() if table.name in names}
-    )
-
-
-def _stage_rows(
-    content: _Tables, stage: int, bounds: Sequence[int]
-) -> dict[Table, dict[str, np.ndarray[Any, Any]]]:
-    chosen: dict[Table, dict[str, np.ndarray[Any, Any]]] = {}
-    for table, rows in content.items():
-        if "stage" in rows:
-            # A row of no stage must not go unnoticed either.
-            inside = np.clip(rows["stage"], 0, len(bounds) - 2) == stage
-        elif "step" in rows:
-            # A row outside all steps goes to the first or last stage, or it would be in no digest.
-            last = bounds[stage + 1] if stage + 2 < len(bounds) else np.iinfo(np.int64).max
-            first = bounds[stage] if stage else np.iinfo(np.int64).min
-            inside = (rows["step"] >= first) & (rows["step"] < last)
-        else:
-            continue
-        chosen[table] = {name: values[inside] for name, values in rows.items()}
-    return chosen
 
 
 def _evidence_text(value: bytes) -> str:

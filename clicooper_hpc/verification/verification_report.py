@@ -10,13 +10,17 @@ from clicooper_hpc.errors import EvidenceError, ExitCode, UsageError
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.export import export_proofs
+from clicooper_hpc.verification.ledger_view import printable_line
 from clicooper_hpc.verification.marks.search import MarkResult, search_marks
 from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
+from clicooper_hpc.verification.uncovered import uncovered_parts
 
 __all__ = ["verification_report"]
 
 _WORDS = {True: "ok", False: "FAILED", None: "-"}
+#: Uncovered parts that are named on the line; whoever can write the folder can make any number.
+_SHOWN = 12
 
 
 def verification_report(
@@ -52,7 +56,12 @@ def verification_report(
     results = run_checks(evidence)
     marks = search_marks(run, evidence, mark_keys, segment_file)
     failed = has_failed_checks(results) or any(not mark.found for mark in marks)
-    text = _report_json(results, marks) if as_json else _report_text(results, marks, failed=failed)
+    uncovered = [printable_line(one) for one in uncovered_parts(run, evidence)]
+    text = (
+        _report_json(results, marks, uncovered)
+        if as_json
+        else _report_text(results, marks, uncovered, failed=failed)
+    )
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
 
@@ -70,13 +79,21 @@ def _read_public_key(text: str) -> PublicIdentity:
 
 
 def _report_text(
-    results: Sequence[CheckResult], marks: Sequence[MarkResult], *, failed: bool
+    results: Sequence[CheckResult],
+    marks: Sequence[MarkResult],
+    uncovered: Sequence[str],
+    *,
+    failed: bool,
 ) -> str:
     lines = [
         f"{result.number:>2}  {_WORDS[result.passed]:<6}  {result.title:<21}  {result.detail}"
         for result in results
     ]
     lines += [mark.line() for mark in marks]
+    more = len(uncovered) - _SHOWN
+    names = [*uncovered[:_SHOWN], *([f"and {more} more (--json names all)"] if more > 0 else [])]
+    # What lies beside a verified run, or a stranger put there, must not pass for a part of it.
+    lines.append(f"not covered: {', '.join(names)}")
     bad = [str(result.number) for result in results if result.passed is False]
     if not failed:
         lines.append("verified: every check that applies passed")
@@ -87,7 +104,9 @@ def _report_text(
     return "\n".join(lines)
 
 
-def _report_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) -> str:
+def _report_json(
+    results: Sequence[CheckResult], marks: Sequence[MarkResult], uncovered: Sequence[str]
+) -> str:
     content = {
         "checks": [
             {
@@ -99,6 +118,7 @@ def _report_json(results: Sequence[CheckResult], marks: Sequence[MarkResult]) ->
             for result in results
         ],
         "marks": [mark.as_dict() for mark in marks],
+        "not_covered": list(uncovered),
         "verified": not has_failed_checks(results),
     }
     return json.dumps(content, indent=2)

@@ -34,35 +34,45 @@ COMPACT_BYTES = 65536
 
 
 def create_stored_table(
-    parent: Any, table: Table, *, rows: int | None = None, live: bool = True
+    parent: Any,
+    table: Table,
+    *,
+    rows: int | None = None,
+    live: bool = True,
+    allocate: bool = True,
 ) -> Any:
     """Add the group of ``table`` to ``parent``, with its marker, scale, units and long names.
 
-    With ``rows`` the table has that many rows from the start, uncompressed and with its space
-    allocated, for writing by several ranks at once. Else it is empty and grows: compressed, with
-    checksums, in chunks for appending (``live``) or for reading.
+    With ``rows`` the table has that many rows from the start, uncompressed and (``allocate``) with
+    its space allocated, for writing by several ranks at once. Else it is empty and grows:
+    compressed, with checksums, in chunks for appending (``live``) or for reading.
     """
     # Columns come back in the order of the table, not of the alphabet.
     group = parent.create_group(table.name, track_order=True)
     set_hdf5_attributes(group, {"axis": table.axis, "long_name": table.long_name})
-    scale = _create_stored_column(group, table.column(table.axis), rows, live)
+    options = {
+        column.name: _column_options(column, rows, live=live, allocate=allocate)
+        for column in (*table.columns, COMPLETE)
+    }
+    scale = _create_stored_column(group, table.column(table.axis), options[table.axis])
     scale.make_scale(table.axis)
     for column in (*table.columns, COMPLETE):
         if column.name != table.axis:
-            dataset = _create_stored_column(group, column, rows, live)
+            dataset = _create_stored_column(group, column, options[column.name])
             dataset.dims[0].attach_scale(scale)
             dataset.dims[0].label = table.axis
     return group
 
 
-def _create_stored_column(group: Any, column: Column, rows: int | None, live: bool) -> Any:
-    dtype = np.dtype(column.dtype)
-    options: dict[str, Any]
+def _column_options(
+    column: Column, rows: int | None, *, live: bool, allocate: bool
+) -> dict[str, Any]:
+    """Return how a column lies in the file, for `h5py.Group.create_dataset`."""
+    row_bytes = max(1, np.dtype(column.dtype).itemsize * prod(column.shape))
     if rows is None:
-        row_bytes = max(1, dtype.itemsize * prod(column.shape))
         wanted = LIVE_ROWS if live else COMPACT_BYTES
         chunk = max(1, min(wanted, COMPACT_BYTES // row_bytes))
-        options = {
+        return {
             "shape": (0, *column.shape),
             "maxshape": (None, *column.shape),
             "chunks": (chunk, *column.shape),
@@ -72,12 +82,16 @@ def _create_stored_column(group: Any, column: Column, rows: int | None, live: bo
             "shuffle": True,
             "fletcher32": True,
         }
-    else:
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if allocate:
         # Space at once: a rank that writes into it later changes no structure of the shared file.
-        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-        options = {"shape": (rows, *column.shape), "dcpl": early}
+    return {"shape": (rows, *column.shape), "dcpl": early}
+
+
+def _create_stored_column(group: Any, column: Column, options: Mapping[str, Any]) -> Any:
+    dtype = np.dtype(column.dtype)
     stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
     dataset = group.create_dataset(column.name, dtype=stored, fillvalue=column.fill, **options)
     set_hdf5_attributes(dataset, {"units": column.units, "long_name": column.long_name})

@@ -9,6 +9,8 @@ from typing import Final
 from clicooper_hpc.verification.checks.files import (
     check_checkpoint_files,
     check_delivered_files,
+    check_hdf5_files,
+    check_message_tables,
     check_table_files,
 )
 from clicooper_hpc.verification.checks.ledger import (
@@ -60,8 +62,8 @@ class Check:
 CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "Entries",
-        "every ledger entry is a signed envelope around a statement of a known kind, both "
-        "in canonical form.",
+        "the ledger is there, whatever the job says, and every entry is a signed envelope around "
+        "a statement of a known kind, both in canonical form.",
         check_ledger_entries,
         (),
     ),
@@ -86,7 +88,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "Completeness",
-        "the ledger ends with the delivery, and every trainer cosigned the checkpoint behind it.",
+        "the ledger ends with the delivery, every trainer cosigned the checkpoint behind it, "
+        "and the run says that it is complete.",
         check_ledger_completeness,
         (3,),
     ),
@@ -142,13 +145,13 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "Delivery",
         "the owner signed what it received: the weights of the last proofs, which the "
-        "delivered files hold.",
+        "delivered files hold, and nothing else.",
         check_delivered_files,
         (3, 5),
     ),
     Check(
         "Checkpoint files",
-        "every state that was kept is the one its proof names.",
+        "every state that was kept is the one its proof names, and nothing else is in its file.",
         check_checkpoint_files,
         (3,),
     ),
@@ -169,5 +172,19 @@ CHECKS: Final[tuple[Check, ...]] = (
         "owner and trainers hold the keys you gave.",
         check_ledger_keys,
         (2,),
+    ),
+    Check(
+        "Messages",
+        "the message digests every trainer stored are, in number and root, those of the signed "
+        "hand-offs.",
+        check_message_tables,
+        (3,),
+    ),
+    Check(
+        "HDF5 files",
+        "run.h5 and the files of the ranks hold the tables, views, links and attributes of a run "
+        "and nothing else, all under their names, units and scales.",
+        check_hdf5_files,
+        (),
     ),
 )

@@ -1,11 +1,15 @@
-"""Checks of what lies beside the ledger: delivery, checkpoints, tables, and the user's own keys."""
+"""Checks of what lies beside the ledger: delivery, checkpoints, tables, messages, HDF5 files."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import Envelope, require_envelope_signatures
 from clicooper_hpc.provenance.ledger_order import EntryId
-from clicooper_hpc.provenance.statements import DeliveryStatement, StageProof
+from clicooper_hpc.provenance.merkle import merkle_root
+from clicooper_hpc.provenance.statement_fields import Flow
+from clicooper_hpc.provenance.statements import DeliveryStatement, Handoff, StageProof
 from clicooper_hpc.verification.checks.stages import expect_tree_head
 from clicooper_hpc.verification.evidence import Unreadable
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
@@ -13,8 +17,13 @@ from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotAppl
 __all__ = [
     "check_checkpoint_files",
     "check_delivered_files",
+    "check_hdf5_files",
+    "check_message_tables",
     "check_table_files",
 ]
+
+#: What a table says of a channel that it has no row of.
+_NO_MESSAGES: Final = (0, merkle_root([]).hex())
 
 
 def check_delivered_files(view: LedgerView, findings: Findings) -> str:
@@ -89,6 +98,55 @@ def check_table_files(view: LedgerView, findings: Findings) -> str:
                 view.find_entry(EntryId("stage", stage, rank) if rank else EntryId("delivery"))
                 waiting += 1
     return f"blocks of rows: {len(signed)}" + _waiting_files(waiting)
+
+
+def check_message_tables(view: LedgerView, findings: Findings) -> str:
+    """Compare the digests that trainers stored of their messages with what both ends signed."""
+    tables = view.evidence.messages
+    if not tables:
+        raise NotApplicableError("no tables of messages are at hand")
+    signed: dict[tuple[int, int, str], Flow] = {}
+    for entry_id, _, handoff in view.all_of(Handoff):
+        before, stage = handoff.boundary, entry_id.stage
+        signed |= {
+            (before, stage, "forward_out"): handoff.forward,
+            (before, stage, "backward_in"): handoff.backward,
+            (before + 1, stage, "forward_in"): handoff.forward,
+            (before + 1, stage, "backward_out"): handoff.backward,
+        }
+    compared = 0
+    for rank, found in sorted(tables.items()):
+        if isinstance(found, Unreadable):
+            findings.add_problem(f"messages of rank {rank}", found.reason)
+            continue
+        mine = {(stage, channel) for one, stage, channel in signed if one == rank}
+        for stage, channel in sorted(mine | found.keys()):
+            where = f"messages of rank {rank}, stage {stage}, {channel}"
+            count, root = found.get((stage, channel), _NO_MESSAGES)
+            flow = signed.get((rank, stage, channel))
+            if flow is not None:
+                findings.expect(where, "their number", count, flow.messages)
+                findings.expect(where, "their root", root, flow.root)
+                compared += count
+            elif not _is_waiting(view, stage):
+                findings.add_problem(where, "no hand-off speaks of them")
+    return f"messages: {compared}"
+
+
+def check_hdf5_files(view: LedgerView, findings: Findings) -> str:
+    """Compare what the HDF5 files hold with what this version writes."""
+    outlines = view.evidence.outlines
+    if not outlines:
+        raise NotApplicableError("no HDF5 files are at hand")
+    for name, differences in outlines.items():
+        for one in differences:
+            findings.add_problem(name, one)
+    return f"files: {len(outlines)}"
+
+
+def _is_waiting(view: LedgerView, stage: int) -> bool:
+    """Tell whether the ledger of an unfinished run does not reach the hand-offs of ``stage``."""
+    return 0 <= stage < view.run.stages and view.size < view.order.size_before_stage(stage + 1)
 
 
 def _delivery_statement(view: LedgerView) -> tuple[Envelope, DeliveryStatement]:

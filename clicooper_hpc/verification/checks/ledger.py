@@ -9,7 +9,7 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
-from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
+from clicooper_hpc.provenance.proof_rules import enrolled_mark_problems
 from clicooper_hpc.provenance.statements import (
     DeliveryStatement,
     Enrolment,
@@ -43,13 +43,20 @@ __all__ = [
 
 def check_ledger_entries(view: LedgerView, findings: Findings) -> str:
     """Parse every entry into ``view``."""
+    evidence = view.evidence
+    if evidence.missing_ledger is not None:
+        findings.add_problem("file of the owner", evidence.missing_ledger)
+    # Without this a run could be stripped of its proofs by an edit of the job's text.
+    if evidence.denied_proofs is not None:
+        what = f"it says that the run has no proofs; there are {evidence.denied_proofs}"
+        findings.add_problem("job text", what)
     if not view.size:
         findings.add_problem("ledger", "it has no entries")
-    for index, content in enumerate(view.evidence.entries):
+    for index, content in enumerate(evidence.entries):
         with findings.at(f"entry {index}"):
             envelope = parse_envelope(content)
             view.add_entry(envelope, parse_statement(envelope.payload))
-        if findings:
+        if len(view.entries) <= index:
             # The indices of what follows would be wrong.
             break
     return f"entries: {view.size}"
@@ -127,7 +134,7 @@ def check_ledger_checkpoints(view: LedgerView, findings: Findings) -> str:
 
 
 def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
-    """Look for the delivery and for the cosignatures behind it."""
+    """Look for the delivery, the cosignatures behind it, and the word of the index."""
     if view.size < view.order.size:
         findings.add_problem(
             "ledger",
@@ -144,6 +151,7 @@ def check_ledger_completeness(view: LedgerView, findings: Findings) -> str:
         signed = SignedCheckpoint.parse(notes[-1])
         signed.verify(keys)
         findings.expect("last checkpoint", "the size", signed.checkpoint.size, view.size)
+    findings.expect("run.h5", "its status", view.evidence.status, "complete")
     return f"cosignatures: {len(view.trainers)}"
 
 
@@ -158,12 +166,9 @@ def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
         findings.expect(entry_id, "the run statement", enrolment.run, view.entries[0].digest)
         if allowed is not None and key not in allowed:
             findings.add_problem(entry_id, f"the job does not allow the key {key.keyid[:16]}...")
-        if marks is not None and (enrolment.mark is not None) != marks:
-            findings.add_problem(entry_id, "it names no mark" if marks else "it names a mark")
-        # A weak plan is a mark that proves nothing, however well it reads.
-        if enrolment.mark is not None:
-            with findings.at(entry_id):
-                _check_mark_plan(enrolment.mark.plan(), findings, entry_id)
+        with findings.at(entry_id):
+            for problem in enrolled_mark_problems(enrolment.mark, required=marks):
+                findings.add_problem(entry_id, problem)
     return f"trainers: {view.run.segments}, keys " + (
         "allowed by the job" if allowed is not None else "not restricted by the job"
     )
@@ -210,14 +215,6 @@ def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
             findings.expect(f"trainer {segment}", "the key", found.keyid, wanted.keyid)
         compared.append("trainers")
     return "keys of " + " and ".join(compared)
-
-
-def _check_mark_plan(plan: MarkPlan, findings: Findings, entry_id: EntryId) -> None:
-    if plan.least_statistic < LEAST_STATISTIC:
-        findings.add_problem(
-            entry_id,
-            f"its mark is planned to read {plan.least_statistic:.2f}, below {LEAST_STATISTIC}",
-        )
 
 
 def _ledger_id_of(statement: Predicate) -> EntryId:

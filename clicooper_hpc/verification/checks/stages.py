@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from clicooper_hpc.provenance.envelope import require_envelope_signatures
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
@@ -12,7 +11,8 @@ from clicooper_hpc.provenance.proof_rules import (
     StageFacts,
     expected_proof,
     expected_ticket,
-    mark_chain_of,
+    handoff_problems,
+    mark_problems,
     proof_differences,
     proof_state_before,
     ticket_differences,
@@ -36,9 +36,6 @@ __all__ = [
     "check_stage_tickets",
     "expect_tree_head",
 ]
-
-#: exp(-T**2 / 2) = 2**-64: a mark read back with less than this could be chance (Hoeffding).
-_LEAST_STATISTIC: Final = 9.42
 
 
 def check_stage_tickets(view: LedgerView, findings: Findings) -> str:
@@ -80,17 +77,8 @@ def check_stage_handoffs(view: LedgerView, findings: Findings) -> str:
         with findings.at(entry_id):
             ends = [view.key(handoff.boundary), view.key(handoff.boundary + 1)]
             require_envelope_signatures(entry.envelope, ends)
-        among_trainers = handoff.boundary > 0
-        # Later on trainer 1 may have everything in its cache.
-        if not handoff.forward.messages and (among_trainers or handoff.stage == 0):
-            findings.add_problem(entry_id, "nothing went forward")
-        back = handoff.backward.messages
-        if back and not among_trainers:
-            findings.add_problem(entry_id, f"{back} messages went back to the owner")
-        elif among_trainers and bool(back) != (view.run.coupling == "backprop"):
-            findings.add_problem(
-                entry_id, f"{back} messages went back in a {view.run.coupling} run"
-            )
+        for problem in handoff_problems(view.run, handoff):
+            findings.add_problem(entry_id, problem)
     return f"hand-offs: {count}"
 
 
@@ -131,33 +119,17 @@ def check_stage_marks(view: LedgerView, findings: Findings) -> str:
     count = 0
     weakest = math.inf
     for entry_id, _, proof in view.all_of(StageProof):
-        # Decided at enrolment: a trainer cannot leave out the mark of a stage it made up.
-        if (proof.mark is None) != (enrolled[entry_id.segment] is None):
-            what = "it has no mark" if proof.mark is None else "it claims a mark never enrolled"
-            findings.add_problem(entry_id, what)
-        if proof.mark is None:
-            continue
-        count += 1
-        chain = mark_chain_of(
+        for problem in mark_problems(
+            proof,
+            enrolled[entry_id.segment],
             view.digest_of,
-            entry_id.stage,
-            entry_id.segment,
             weights=proof.weights_in,
             public_key=view.key(entry_id.segment).raw,
-        )
-        findings.expect(entry_id, "the chain value", proof.mark.chain, chain.hex)
-        findings.expect(
-            entry_id, "the index of the mark key", proof.mark.leaf_index, entry_id.stage
-        )
-        statistic = float(proof.mark.statistic)
-        weakest = min(weakest, statistic)
-        if statistic < _LEAST_STATISTIC:
-            findings.add_problem(
-                entry_id, f"its mark reads {statistic:.2f}, below {_LEAST_STATISTIC}"
-            )
-        # Embedding is exact: a wrong bit right after it means other weights were read.
-        if proof.mark.errors:
-            findings.add_problem(entry_id, f"its mark was read with {proof.mark.errors} wrong bits")
+        ):
+            findings.add_problem(entry_id, problem)
+        if proof.mark is not None:
+            count += 1
+            weakest = min(weakest, float(proof.mark.statistic))
     if not any(enrolled.values()) and not findings:
         raise NotApplicableError("no segment carries a mark")
     bare = sum(mark is None for mark in enrolled.values())

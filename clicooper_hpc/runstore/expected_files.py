@@ -1,0 +1,176 @@
+"""What ``run.h5`` and the ranks' files must look like, made by the code that writes them.
+
+A signed digest covers the values of a run's tables and index. A reader relies on more: that a link
+leads to the rows that were signed, a view shows them, a column has the units it says. So the files
+are composed again in memory, from the values read, and their outlines are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from clicooper_hpc.runstore.hdf5.files import LIBVER, Attribute, set_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.outline import hdf5_outline, outline_differences
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.index import (
+    PipelineText,
+    PrivacyText,
+    RunResult,
+    compose_index,
+    compose_index_end,
+    index_header_of,
+)
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.tables.schema import COMPLETE, OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.shard_writer import SHARD_FORMAT, SHARD_VERSION
+from clicooper_hpc.runstore.tables.storage import create_stored_table
+
+__all__ = ["index_differences", "shard_differences"]
+
+#: As long as a digest; which one it must be, the files say.
+_ANY_DIGEST: Final = "0" * 64
+
+
+def index_differences(run: Run, *, finished: bool) -> list[str]:
+    """Return how ``run.h5`` departs from what this version writes for the values it holds.
+
+    ``finished``: results must be there, as of a run that came to its end.
+
+    Raises
+    ------
+    RunFolderError
+        The index is missing or damaged.
+    """
+
+    def compare(file: Any) -> list[str]:
+        rows = _stored_lengths(file) if run.attrs.get("layout") == "single" else None
+        try:
+            expected = _expected_index(run, rows, finished=finished)
+        # A text or number of the header that is not there, or is none.
+        except (KeyError, TypeError, ValueError) as error:
+            return [f"/ lacks an attribute of a run ({error})"]
+        return outline_differences(file, expected)
+
+    return read_hdf5_file(run.folder.index, compare)
+
+
+def shard_differences(run: Run, rank: int, *, finished: bool) -> list[str]:
+    """Return how the file of ``rank`` departs from what this version writes.
+
+    ``finished``: every row must be complete, and every column have as many.
+
+    Raises
+    ------
+    RunFolderError
+        The file is missing or damaged.
+    """
+    tables = TRAINER_TABLES if rank else OWNER_TABLES
+    attrs: dict[str, Attribute] = {
+        "format": SHARD_FORMAT,
+        "format_version": SHARD_VERSION,
+        "run_id": str(run.attrs.get("run_id")),
+        "rank": rank,
+    }
+
+    def compare(file: Any) -> list[str]:
+        with _in_memory() as mine:
+            set_hdf5_attributes(mine, attrs)
+            expected = hdf5_outline(mine)
+        for table in tables:
+            lengths = _column_lengths(file, table, finished=finished)
+            expected |= _expected_table(table, lengths)
+        return outline_differences(file, expected)
+
+    return read_hdf5_file(run.folder.shard(rank), compare)
+
+
+def _expected_index(run: Run, rows: Mapping[str, int] | None, *, finished: bool) -> dict[str, str]:
+    header = index_header_of(run.attrs, run.hosts, more_restarts=0)
+    cuts = tuple(int(cut) for cut in run.pipeline.get("cuts", ()))
+    pipeline = PipelineText(
+        cuts, str(run.pipeline.get("schedule", "")), tuple(run.pipeline.get("layer_names", ()))
+    )
+    privacy = dict(run.privacy)
+    card, promised = (str(privacy.pop(name, "")) for name in ("text", "promised"))
+    results = {
+        # Units and long name are not the file's to say.
+        name: RunResult(run.results[name], *RESULT_FIGURES[name])
+        for name in run.results.keys() & RESULT_FIGURES.keys()
+    }
+    trainers = dict.fromkeys(range(1, len(run.hosts)), TRAINER_TABLES)
+    with _in_memory() as file:
+        compose_index(
+            file,
+            header,
+            tables={0: OWNER_TABLES, **trainers},
+            rows=rows,
+            pipeline=pipeline,
+            privacy=PrivacyText(privacy, promised),
+            allocate=False,
+        )
+        # What is written at the end, and at once: all of it or nothing.
+        if finished or results:
+            digests = None if rows is not None else [_ANY_DIGEST] * len(run.hosts)
+            compose_index_end(
+                file, results=results, privacy=PrivacyText(privacy, card), shard_digests=digests
+            )
+        # Whether the run is complete is for its own check to say.
+        set_hdf5_attributes(file, {"status": str(run.attrs.get("status", "complete"))})
+        return hdf5_outline(file)
+
+
+# The same for the owner and for all trainers of a run, but for their numbers of rows.
+@lru_cache(maxsize=64)
+def _expected_table(table: Table, lengths: tuple[int, ...]) -> dict[str, str]:
+    """Return the outline of ``table`` with so many values of every column, the marker last."""
+    with _in_memory() as file:
+        group = create_stored_table(file, table, live=False)
+        for column, length in zip((*table.columns, COMPLETE), lengths, strict=True):
+            group[column.name].resize(length, axis=0)
+        # Without the root, whose attributes are the file's.
+        return {place: line for place, line in hdf5_outline(file).items() if place[1] != "@"}
+
+
+def _column_lengths(file: Any, table: Table, *, finished: bool) -> tuple[int, ...]:
+    """Return the lengths that the columns of ``table`` must have, the marker last."""
+    names = [column.name for column in (*table.columns, COMPLETE)]
+    group = file.get(table.name)
+    found = {
+        name: len(group[name])
+        for name in names
+        if isinstance(group, h5py.Group)
+        and isinstance(group.get(name), h5py.Dataset)
+        and group[name].ndim
+    }
+    if not finished:
+        # A kill leaves columns with rows that nobody counts.
+        return tuple(found.get(name, 0) for name in names)
+    complete = 0
+    if COMPLETE.name in found:
+        complete = int(np.count_nonzero(group[COMPLETE.name][:] == 1))
+    return (complete,) * len(names)
+
+
+def _stored_lengths(file: Any) -> dict[str, int]:
+    """Return the rows each table of a single file was made for."""
+    lengths: dict[str, int] = {}
+    for rank, tables in ((0, OWNER_TABLES), (1, TRAINER_TABLES)):
+        for table in tables:
+            place = file.get(f"ranks/{rank:03d}/{table.name}/{table.axis}")
+            lengths[table.name] = len(place) if isinstance(place, h5py.Dataset) else 0
+    return lengths
+
+
+@contextmanager
+def _in_memory() -> Iterator[Any]:
+    with h5py.File(
+        "outline.memory", "w", driver="core", backing_store=False, libver=LIBVER, locking=False
+    ) as file:
+        yield file

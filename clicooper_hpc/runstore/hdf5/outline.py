@@ -1,0 +1,200 @@
+"""Outline of an HDF5 file: every group, dataset, link, view and attribute as one line of text.
+
+Two files with one outline show a reader the same things under the same names, whatever the values
+of their datasets. A place is a path, of an attribute the path of its object, ``@`` and its name.
+How HDF5 stores what it shows (chunks, filters, order, comments, unused bytes) is in no outline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+__all__ = ["hdf5_outline", "outline_differences"]
+
+#: Differences that are spelt out: a file that is wrong throughout would fill the memory.
+_MOST_DIFFERENCES: Final = 20
+#: Longest value shown as it is; of others the digest follows its beginning.
+_SHOWN: Final = 60
+#: Most bytes of an attribute that are read: those of HDF5's own object header, and some more.
+_MOST_BYTES: Final = 1 << 20
+#: Types whose values are shown.
+_PLAIN: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+
+
+def hdf5_outline(file: Any) -> dict[str, str]:
+    """Return place to line of all that ``file`` holds. For files of our own making."""
+    return dict(_outline_lines(file, None))
+
+
+def outline_differences(file: Any, expected: Mapping[str, str]) -> list[str]:
+    """Return how the outline of ``file`` departs from ``expected``, at most a few lines.
+
+    Of groups that are not expected only the name is read, so that a file nobody vouches for costs
+    no more than one that is as it must be.
+    """
+    return list(islice(_differences(file, expected), _MOST_DIFFERENCES))
+
+
+def _differences(file: Any, expected: Mapping[str, str]) -> Iterator[str]:
+    missing = dict(expected)
+    for place, line in _outline_lines(file, expected):
+        wanted = missing.pop(place, None)
+        if wanted is None:
+            yield f"{place} must not be there ({line})"
+        elif line != wanted:
+            yield f"{place} is {line}, must be {wanted}"
+    yield from (f"{place} is missing" for place in missing)
+
+
+def _outline_lines(file: Any, known: Collection[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield place and line; below groups that are not ``known`` (None: all are) nothing."""
+    # Everything by the identifiers of HDF5: objects of h5py cost three times as much to make.
+    waiting: list[tuple[str, Any]] = [("", file.id)]
+    seen: dict[int, str] = {}
+    while waiting:
+        path, group = waiting.pop()
+        yield from _attribute_lines(path or "/", group)
+        for name in group:
+            place = f"{path}/{_text(name)}"
+            kind = group.links.get_info(name).type
+            if kind != h5py.h5l.TYPE_HARD:
+                yield place, f"a link to {_link_words(group.links.get_val(name))}"
+                continue
+            item = h5py.h5o.open(group, name)
+            # A second name of an object, or a group within itself, which would have no end.
+            address = h5py.h5o.get_info(item).addr
+            if address in seen:
+                yield place, f"another name of {seen[address]}"
+                continue
+            seen[address] = place
+            if isinstance(item, h5py.h5g.GroupID):
+                yield place, "a group"
+                if known is None or place in known:
+                    waiting.append((place, item))
+            elif isinstance(item, h5py.h5d.DatasetID):
+                yield place, _dataset_line(item)
+                yield from _attribute_lines(place, item)
+            else:
+                yield place, "a named type"
+
+
+def _link_words(value: Any) -> str:
+    # Of a link out of the file: the other file's name and the path in it.
+    return (
+        " in ".join(_text(part) for part in reversed(value))
+        if isinstance(value, tuple)
+        else (_text(value))
+    )
+
+
+def _dataset_line(dataset: Any) -> str:
+    kind, space, plan = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
+    parts = [f"a dataset of {_type_words(kind)}"]
+    is_view = plan.get_layout() == h5py.h5d.VIRTUAL
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        parts.append("without extent")
+    else:
+        now, most = space.get_simple_extent_dims(), space.get_simple_extent_dims(True)
+        # A view that grows is as long as its sources are when it is opened.
+        grows = [is_view and limit == h5py.h5s.UNLIMITED for limit in most]
+        shape = ["*" if one else size for one, size in zip(grows, now, strict=True)]
+        parts.append(f"{shape} of at most {list(most)}")
+    if plan.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        parts.append(f"filled with {_fill_words(kind, plan)}")
+    if is_view:
+        parts.append("a view of " + "; ".join(sorted(_source_words(plan))))
+    if plan.get_external_count():
+        parts.append(f"stored in other files, the first {_shown(plan.get_external(0)[0])}")
+    return ", ".join(parts)
+
+
+def _fill_words(kind: Any, plan: Any) -> str:
+    if kind.get_class() not in _PLAIN or (_is_text(kind) and kind.is_variable_str()):
+        return "something of its type"
+    value = np.zeros((), kind.dtype)
+    plan.get_fill_value(value)
+    return repr(value.tolist())
+
+
+def _source_words(plan: Any) -> Iterator[str]:
+    for number in range(plan.get_virtual_count()):
+        where = f"{plan.get_virtual_dsetname(number)} in {plan.get_virtual_filename(number)}"
+        source, view = plan.get_virtual_srcspace(number), plan.get_virtual_vspace(number)
+        yield f"{_selection(source)} of {where} at {_selection(view)}"
+
+
+def _selection(space: Any) -> str:
+    kind = space.get_select_type()
+    if kind == h5py.h5s.SEL_ALL:
+        return "all"
+    if kind != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        return "scattered places"
+    return " ".join(str(list(map(int, part))) for part in space.get_regular_hyperslab())
+
+
+def _attribute_lines(path: str, item: Any) -> Iterator[tuple[str, str]]:
+    for number in range(h5py.h5a.get_num_attrs(item)):
+        attribute = h5py.h5a.open(item, index=number)
+        name = _text(attribute.name)
+        yield f"{path}@{name}", _attribute_line(item, name, attribute)
+
+
+def _attribute_line(item: Any, name: str, attribute: Any) -> str:
+    kind, space = attribute.get_type(), attribute.get_space()
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        return "an attribute without extent"
+    shape = space.get_simple_extent_dims()
+    head = f"{_type_words(kind)} {list(shape)}"
+    if attribute.get_storage_size() > _MOST_BYTES:
+        return f"{head} of {attribute.get_storage_size()} bytes"
+    if kind.get_class() in _PLAIN:
+        values = np.empty(shape, kind.dtype)
+        attribute.read(values)
+        raw = values.tobytes() if values.dtype.kind == "S" else repr(values.tolist())
+        return f"{head} {_shown(raw)}"
+    # Scales: HDF5 stores them as references, whose bytes differ from file to file.
+    if name in ("DIMENSION_LIST", "REFERENCE_LIST"):
+        values = np.empty(shape, attribute.dtype)
+        attribute.read(values)
+        if name == "DIMENSION_LIST":
+            axes = [[_target(item, one) for one in axis] for axis in values.tolist()]
+            return f"{head} the scales {axes}"
+        users = sorted((_target(item, one), int(axis)) for one, axis in values.tolist())
+        return f"{head} the scale of {users}"
+    return f"{head} of references"
+
+
+def _target(item: Any, reference: Any) -> str:
+    found = h5py.h5r.get_name(reference, item) if reference else None
+    return "nothing" if found is None else _text(found)
+
+
+def _type_words(kind: Any) -> str:
+    if not _is_text(kind):
+        code = kind.get_class()
+        return str(kind.dtype) if code in _PLAIN else f"class {code}"
+    size = "variable" if kind.is_variable_str() else kind.get_size()
+    return f"text[{size}] of character set {kind.get_cset()}, padding {kind.get_strpad()}"
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(kind.get_class() == h5py.h5t.STRING)
+
+
+def _text(name: bytes | str) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+
+
+def _shown(value: bytes | str) -> str:
+    raw = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    text = value if isinstance(value, str) else raw.decode("utf-8", "backslashreplace")
+    if len(text) <= _SHOWN:
+        return repr(text)
+    # The whole value counts, not its beginning alone.
+    return f"{text[:_SHOWN]!r}... (SHA-256 {hashlib.sha256(raw).hexdigest()[:32]})"
