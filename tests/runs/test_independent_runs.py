@@ -158,7 +158,10 @@ def removed(rank: int, name: str) -> Callable[[Path], None]:
 
 
 def copied(old: str, new: str) -> Callable[[Path], None]:
-    return lambda folder: shutil.copy(folder / old, folder / new) and None
+    def act(folder: Path) -> None:
+        shutil.copy(folder / old, folder / new)
+
+    return act
 
 
 def unlinked(name: str) -> Callable[[Path], None]:

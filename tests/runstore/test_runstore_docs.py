@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import runstore_example as example
+
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, Table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5.md"
 LIST = re.compile(r"(?<=<!-- datasets -->\n).*?(?=<!-- end -->)", re.DOTALL)
 ATTRIBUTES = re.compile(r"(?<=<!-- attributes -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLES = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end -->)", re.DOTALL)
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -75,6 +81,33 @@ def test_the_page_lists_every_root_attribute(runs: Path) -> None:
     with h5py.File(runs / "runs" / "digits" / "run.h5", "r") as file:
         names = sorted(re.sub(r"^(torch|h5py)_version", "LIBRARY_version", n) for n in file.attrs)
     check(ATTRIBUTES, ",\n".join(f"`{name}`" for name in dict.fromkeys(names)) + ".\n")
+
+
+def row_of(table: Table) -> str:
+    """One Markdown row: who writes the table, and its columns in the order of their digests."""
+    writers = [
+        name
+        for name, tables in (("owner", OWNER_TABLES), ("trainers", TRAINER_TABLES))
+        if table in tables
+    ]
+    columns = ", ".join(f"`{column.name}` {numpy_type(column.dtype)}" for column in table.columns)
+    cells = [f"`{table.name}`", " and ".join(writers), f"`{table.axis}`", table.long_name, columns]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def numpy_type(dtype: str) -> str:
+    return np.dtype(dtype).str.lstrip("<|=")
+
+
+def test_the_page_lists_every_table_with_its_columns_in_order() -> None:
+    tables = sorted({*OWNER_TABLES, *TRAINER_TABLES}, key=lambda table: table.name)
+    head = "| table | written by | axis | long name | columns |\n|---|---|---|---|---|\n"
+    check(TABLES, head + "".join(map(row_of, tables)))
+
+
+def test_the_page_lists_every_result() -> None:
+    rows = [f"| `{name}` | {units} | {what} |\n" for name, (units, what) in RESULT_FIGURES.items()]
+    check(RESULTS, "| result | units | long name |\n|---|---|---|\n" + "".join(rows))
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

@@ -1,11 +1,18 @@
-"""The 17 checks of docs/provenance.md a second time, from that page alone."""
+"""The 19 checks of docs/provenance.md a second time, from that page alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 
-from independent_formats import MismatchError, canonical, read_envelope, read_note, tagged
+from independent_formats import (
+    MismatchError,
+    canonical,
+    read_envelope,
+    read_note,
+    tagged,
+    tree_root,
+)
 from independent_ledger import Ledger, need, same
 from independent_statements import statement_kind
 
@@ -20,7 +27,7 @@ class Verifier(Ledger):
     BUILDS_ON: Mapping[int, tuple[int, ...]] = {
         2: (1,),
         **dict.fromkeys((3, 4, 16, 17), (2,)),
-        **dict.fromkeys((5, 6, 7, 8, 9, 10, 11, 12, 14, 15), (3,)),
+        **dict.fromkeys((5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 18), (3,)),
         13: (3, 5),
     }
 
@@ -28,7 +35,7 @@ class Verifier(Ledger):
         """Run all checks in order: verdict `ok`, `FAILED`, `not run` or `-`, and what was found."""
         verdicts: dict[int, str] = {}
         lines = []
-        for number in range(1, 18):
+        for number in range(1, 20):
             check: Callable[[], str] = getattr(self, f"check_{number}")
             if any(verdicts[before] != "ok" for before in self.BUILDS_ON.get(number, ())):
                 verdicts[number], text = "not run", ""
@@ -43,6 +50,8 @@ class Verifier(Ledger):
         return lines
 
     def check_1(self) -> str:
+        need(self.facts.missing_ledger is None, f"the owner's file: {self.facts.missing_ledger}")
+        need(self.facts.denied_proofs is None, f"the job denies {self.facts.denied_proofs}")
         for place, text in enumerate(self.facts.envelopes):
             try:
                 envelope = read_envelope(text)
@@ -122,6 +131,7 @@ class Verifier(Ledger):
                 note.signed_by(name, self.trainer(segment)),
                 f"{name} did not cosign the last checkpoint",
             )
+        need(self.facts.status == "complete", f"the run says that it is {self.facts.status}")
         return f"cosignatures: {self.segments}"
 
     def check_6(self) -> str:
@@ -357,3 +367,40 @@ class Verifier(Ledger):
             "the trainers hold other keys",
         )
         return "the keys are those given"
+
+    def check_18(self) -> str:
+        stored = self.facts.messages
+        if not stored:
+            return "not applicable: there are no tables of messages"
+        signed: dict[tuple[int, int, str], tuple[int, str]] = {}
+        for stage, boundary, envelope in self.all("handoff"):
+            forward, backward = (
+                (envelope.predicate[way]["messages"], envelope.predicate[way]["root"])
+                for way in ("forward", "backward")
+            )
+            signed[boundary, stage, "forward_out"] = signed[boundary + 1, stage, "forward_in"] = (
+                forward
+            )
+            signed[boundary, stage, "backward_in"] = signed[boundary + 1, stage, "backward_out"] = (
+                backward
+            )
+        for rank, found in stored.items():
+            if isinstance(found, MismatchError):
+                raise found
+            for (one, stage, channel), flow in signed.items():
+                place = f"messages of rank {rank}, stage {stage}, {channel}"
+                if one == rank:
+                    same(found.get((stage, channel), (0, tree_root([]).hex())), flow, place)
+            for stage, channel in found:
+                # Those of a stage whose hand-offs are not signed yet are no fault.
+                waiting = 0 <= stage < self.stages and len(self.entries) < self.base(stage + 1)
+                known = (rank, stage, channel) in signed
+                need(known or waiting, f"rank {rank} stored messages nobody signed")
+        return f"messages of {len(stored)} ranks"
+
+    def check_19(self) -> str:
+        layout = self.facts.layout
+        if layout is None:
+            return "not applicable: there are no HDF5 files"
+        need(not layout, "; ".join(layout[:3]))
+        return "the files hold what the page lists"

@@ -18,7 +18,8 @@ from independent_folder import (
     readable,
     rows_digest,
 )
-from independent_formats import MismatchError, read_envelope, tagged, tensors_digest
+from independent_formats import MismatchError, read_envelope, tagged, tensors_digest, tree_root
+from independent_layout import layout_problems
 from independent_statements import statement_kind
 
 OWNER_SEALED = ("evaluation", "releases", "steps")
@@ -35,6 +36,10 @@ class Facts:
     job_text: str
     job_digest: str
     card_digest: str
+    #: Why there is no ledger; what there is of proofs although the job says that there are none.
+    missing_ledger: str | None = None
+    denied_proofs: str | None = None
+    status: str = "complete"
     #: `provenance.marks` of the job.
     marks: str = "auto"
     #: Digest of every delivered file, in the order of the segments; None without delivered files.
@@ -45,6 +50,12 @@ class Facts:
     tables: Mapping[tuple[int, int], str | MismatchError] = field(default_factory=dict)
     #: Segment to (size, root) of every head its trainer stored.
     heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    #: Rank to (stage, channel) to number and root of the message digests a trainer stored.
+    messages: Mapping[int, Mapping[tuple[int, str], tuple[int, str]] | MismatchError] = field(
+        default_factory=dict
+    )
+    #: What departs from docs/hdf5.md in the HDF5 files; None without files.
+    layout: Sequence[str] | None = None
     #: Results in the index, as the delivery must spell them.
     results: Mapping[str, str] | None = None
     # Keys (hex) that the job names, and those the user insists on.
@@ -59,8 +70,8 @@ def facts_of(
 ) -> Facts:
     """Read a run folder; `MismatchError` only where there is no ledger to look at."""
     run = read_run_folder(folder)
-    job = json.loads(run.attributes["resolved_job"])["provenance"]
-    if not job["enabled"]:
+    job = json.loads(run.attributes["resolved_job"]).get("provenance", {})
+    if job.get("enabled") is not True and denied_proofs(run) is None:
         raise MismatchError("the job is not proved")
     bounds = _stage_bounds(run.envelopes)
     return Facts(
@@ -70,22 +81,22 @@ def facts_of(
         job_text=run.attributes["resolved_job"],
         job_digest=run.attributes["job_digest"],
         card_digest=tagged("card", run.index["promised"].encode()),
-        marks=job["marks"],
+        marks=str(job.get("marks")),
+        missing_ledger=run.missing_ledger,
+        denied_proofs=None if job.get("enabled") is True else denied_proofs(run),
+        status=run.attributes["status"],
         delivered=[
-            one if isinstance(one, MismatchError) else _digest(one, "")
-            for _, one in sorted(run.delivered.items())
+            _digests(one, ("",), {"segment": str(segment)}, 0)
+            for segment, one in sorted(run.delivered.items())
         ],
-        kept={
-            at: one
-            if isinstance(one, MismatchError)
-            else (_digest(one, "weights/"), _digest(one, "training/"))
-            for at, one in run.kept.items()
-        },
+        kept={at: _digests(one, ("weights/", "training/"), {}) for at, one in run.kept.items()},
+        messages={rank: message_roots(tables) for rank, tables in run.tables.items() if rank},
+        layout=layout_problems(folder, run, finished=run.attributes["status"] == "complete"),
         tables={} if bounds is None else _table_digests(run, bounds),
         heads={rank: _heads(tables) for rank, tables in run.tables.items() if rank},
         results={name: _decimal(value) for name, value in run.index["results"].items()},
-        job_owner=job["owner"],
-        job_trainers=job["trainers"],
+        job_owner=job.get("owner"),
+        job_trainers=job.get("trainers"),
         owner_key=owner_key,
         trainer_keys=trainer_keys,
     )
@@ -105,8 +116,51 @@ def _heads(tables: Tables | MismatchError) -> list[tuple[int, str]]:
     return list(zip(heads["size"].tolist(), roots, strict=True))
 
 
-def _digest(tensors: Any, prefix: str) -> Any:
-    return tensors_digest(tensors, prefix)
+def _digests(
+    found: Any, prefixes: Sequence[str], texts: Mapping[str, str], only: int | None = None
+) -> Any:
+    """Digests under the prefixes, of a file that holds nothing else and these texts."""
+    if isinstance(found, MismatchError):
+        return found
+    tensors, its_texts = found
+    if its_texts != texts:
+        return MismatchError(f"other texts: {its_texts}")
+    if not all(name.startswith(tuple(prefixes)) for name in tensors):
+        return MismatchError("a tensor that is no part of a state")
+    digests = tuple(tensors_digest(tensors, prefix) for prefix in prefixes)
+    return digests if only is None else digests[only]
+
+
+def message_roots(
+    tables: Tables | MismatchError,
+) -> dict[tuple[int, str], tuple[int, str]] | MismatchError:
+    """(stage, channel) to number and root of the message digests a trainer stored."""
+    try:
+        rows = readable(tables, "messages")
+        found: dict[tuple[int, str], list[bytes]] = {}
+        for stage, channel, digest in zip(
+            rows["stage"].tolist(), rows["channel"], rows["digest"], strict=True
+        ):
+            place = (stage, bytes(channel).decode())
+            found.setdefault(place, []).append(bytes.fromhex(bytes(digest).decode()))
+    except MismatchError as error:
+        return error
+    except ValueError as error:
+        return MismatchError(f"no digest: {error}")
+    return {place: (len(all_), tree_root(all_).hex()) for place, all_ in found.items()}
+
+
+def denied_proofs(run: RunFolder) -> str | None:
+    """What there is of proofs in a run whose job says that there are none."""
+    rows = [name for name in ("ledger", "checkpoints") if _rows(run.tables[0], name)]
+    return ", ".join(rows) or None
+
+
+def _rows(tables: Tables | MismatchError, name: str) -> bool:
+    try:
+        return any(len(values) for values in readable(tables, name).values())
+    except MismatchError:
+        return False
 
 
 def _stage_bounds(envelopes: Sequence[bytes]) -> list[int] | None:

@@ -10,25 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import independent_docs as docs
 import numpy as np
 from independent_formats import MismatchError, read_safetensors, tagged
-
-#: Columns of the tables, in the order in which their digests are taken (docs/hdf5.md).
-COLUMNS = {
-    "evaluation": "epoch step clean_accuracy clean_loss released_accuracy released_loss samples",
-    "messages": "message stage channel step micro_batch digest",
-    "proving": "stage mark_s messages_s helper_s state_s exchange_s stage_s",
-    "releases": "step split samples_new samples_total epsilon epsilon_sample delta sigma",
-    "steps": "step epoch compute_s forward_s backward_s optimizer_s wait_recv_s wait_send_s step_s "
-    "bytes_sent_forward bytes_sent_backward bytes_received_forward bytes_received_backward "
-    "messages_sent rows",
-    "training": "step loss learning_rate gradient_norm sub_label_accuracy",
-    "ledger": "entry kind segment stage envelope",
-    "checkpoints": "size note",
-    "heads": "size root",
-}
-OWNER_TABLES = ("evaluation", "releases", "steps", "ledger", "checkpoints")
-TRAINER_TABLES = ("messages", "proving", "steps", "training", "heads")
 
 #: What h5py raises at damage.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
@@ -36,6 +20,8 @@ DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 Rows = dict[str, np.ndarray]
 Tables = dict[str, "Rows | MismatchError"]
 Tensors = dict[str, tuple[str, list[int], bytes]]
+#: A safetensors file: its tensors and its texts.
+Delivered = tuple[Tensors, dict[str, str]]
 
 
 @dataclass
@@ -48,11 +34,13 @@ class RunFolder:
     tables: dict[int, Tables | MismatchError] = field(default_factory=dict)
     envelopes: list[bytes] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: Why there is no ledger.
+    missing_ledger: str | None = None
     shard_digests: list[str] = field(default_factory=list)
     file_digests: dict[int, str] = field(default_factory=dict)
-    delivered: dict[int, Tensors | MismatchError] = field(default_factory=dict)
+    delivered: dict[int, Delivered | MismatchError] = field(default_factory=dict)
     #: By (stage, segment).
-    kept: dict[tuple[int, int], Tensors | MismatchError] = field(default_factory=dict)
+    kept: dict[tuple[int, int], Delivered | MismatchError] = field(default_factory=dict)
 
 
 def plain(value: Any) -> Any:
@@ -80,7 +68,9 @@ def read_table(group: h5py.Group, name: str) -> Rows | MismatchError:
     """Whole rows of a table: those whose `complete` is 1."""
     try:
         whole = np.asarray(_dataset(group, f"{name}/complete")) == 1
-        columns = {column: _dataset(group, f"{name}/{column}") for column in COLUMNS[name].split()}
+        columns = {
+            column: _dataset(group, f"{name}/{column}") for column in docs.tables()[name].columns
+        }
     except MismatchError as error:
         return error
     if any(len(values) != len(whole) for values in columns.values()):
@@ -109,7 +99,7 @@ def _open_shard(path: Path) -> h5py.File:
         return h5py.File(path, "r", swmr=True)
 
 
-def _safetensors(path: Path) -> Tensors | MismatchError:
+def _safetensors(path: Path) -> Delivered | MismatchError:
     try:
         return read_safetensors(path.read_bytes())
     except (OSError, MismatchError) as error:
@@ -153,8 +143,8 @@ def read_run_folder(folder: Path) -> RunFolder:
                     run.shard_digests = [plain(v) for v in _dataset(file, "shard_digests")]
             else:
                 for rank in range(int(run.attributes["num_ranks"])):
-                    names = TRAINER_TABLES if rank else OWNER_TABLES
-                    run.tables[rank] = read_tables(file[f"ranks/{rank:03d}"], names)
+                    group = file[f"ranks/{rank:03d}"]
+                    run.tables[rank] = read_tables(group, docs.tables_of(rank))
     except DAMAGE as error:
         raise MismatchError(f"run.h5: {error}") from None
     num_ranks = int(run.attributes["num_ranks"])
@@ -166,12 +156,15 @@ def read_run_folder(folder: Path) -> RunFolder:
             with _open_shard(path) as shard:
                 if plain(shard.attrs.get("run_id")) != run.attributes["run_id"]:
                     raise MismatchError("it belongs to another run")
-                run.tables[rank] = read_tables(shard, TRAINER_TABLES if rank else OWNER_TABLES)
+                run.tables[rank] = read_tables(shard, docs.tables_of(rank))
         except (*DAMAGE, MismatchError) as error:
             run.tables[rank] = MismatchError(f"{path.name}: {error}")
-    ledger, checkpoints = (readable(run.tables[0], name) for name in ("ledger", "checkpoints"))
-    run.envelopes = [bytes(text) for text in ledger["envelope"]]
-    run.notes = [bytes(note).decode(errors="replace") for note in checkpoints["note"]]
+    try:
+        ledger, checkpoints = (readable(run.tables[0], name) for name in ("ledger", "checkpoints"))
+        run.envelopes = [bytes(text) for text in ledger["envelope"]]
+        run.notes = [bytes(note).decode(errors="replace") for note in checkpoints["note"]]
+    except MismatchError as error:
+        run.missing_ledger = str(error)
     for segment in range(1, num_ranks):
         run.delivered[segment] = _safetensors(
             folder / "delivery" / f"segment-{segment:03d}.safetensors"
@@ -187,7 +180,7 @@ def rows_digest(tables: Mapping[str, Rows]) -> str:
     """Tagged digest of rows: a line for each column, tables by name, columns in their order."""
     lines = []
     for table in sorted(tables):
-        for column in COLUMNS[table].split():
+        for column in docs.tables()[table].columns:
             values = tables[table][column]
             little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
             digest = hashlib.sha256(little.tobytes()).hexdigest()

@@ -282,17 +282,19 @@ BYTES_OF = {
 }
 
 
-def read_safetensors(data: bytes) -> dict[str, tuple[str, list[int], bytes]]:
-    """Dtype, shape and bytes of every tensor; the tensors must fill the file without gaps."""
+def read_safetensors(
+    data: bytes,
+) -> tuple[dict[str, tuple[str, list[int], bytes]], dict[str, str]]:
+    """Dtype, shape and bytes of every tensor, which must fill the file, and the file's texts."""
     if len(data) < 8:
         raise MismatchError("no safetensors file")
     (length,) = struct.unpack_from("<Q", data)
     try:
         header = json.loads(data[8 : 8 + length].decode())
-        del_meta = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        texts = header.pop("__metadata__", {})
         body = data[8 + length :]
         tensors, end = {}, 0
-        for name, entry in sorted(del_meta.items(), key=lambda item: item[1]["data_offsets"]):
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             first, last = entry["data_offsets"]
             count = 1
             for edge in entry["shape"]:
@@ -305,7 +307,7 @@ def read_safetensors(data: bytes) -> dict[str, tuple[str, list[int], bytes]]:
         raise MismatchError(f"no safetensors file ({error})") from None
     if end != len(body):
         raise MismatchError("bytes behind the last tensor")
-    return tensors
+    return tensors, texts
 
 
 def tensors_digest(tensors: dict[str, tuple[str, list[int], bytes]], prefix: str = "") -> str:
