@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,10 +13,8 @@ import lies_stages
 import pytest
 from lies import Row, honest
 
-from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 from clicooper_hpc.verification.run_checks import run_checks
-from clicooper_hpc.verification.run_evidence import evidence_run_statement
 
 INDEPENDENT = Path(__file__).parent / "independent"
 sys.path.append(str(INDEPENDENT))
@@ -35,17 +32,10 @@ def plain(value: object) -> object:
     return MismatchError(value.reason) if isinstance(value, Unreadable) else value
 
 
-def in_order(trainers: Sequence[str], allowed: Collection[PublicIdentity]) -> list[str]:
-    admitted = {key.raw.hex() for key in allowed}
-    return [key for key in trainers if key in admitted]
-
-
 def facts_of_evidence(evidence: Evidence) -> Facts:
     """The same values in the other form; nothing is computed here."""
     allowed = evidence.allowed_keys
     owner, pinned = evidence.owner_key, evidence.trainer_keys
-    statement = evidence_run_statement(evidence.entries)
-    trainers = statement.trainers if statement else ()
     segments = evidence.segments
     return Facts(
         envelopes=evidence.entries,
@@ -64,8 +54,7 @@ def facts_of_evidence(evidence: Evidence) -> Facts:
         heads=evidence.trainer_heads,
         messages={rank: plain(one) for rank, one in evidence.messages.items()},  # type: ignore[misc]
         layout=[*chain(*evidence.outlines.values())] if evidence.outlines else None,
-        # A set there; here the job's list, in the order of the segments.
-        job_trainers=None if allowed is None else in_order(trainers, allowed),
+        job_trainers=None if allowed is None else {key.raw.hex() for key in allowed},
         owner_key=None if owner is None else owner.raw.hex(),
         trainer_keys=None if pinned is None else [key.raw.hex() for key in pinned],
     )

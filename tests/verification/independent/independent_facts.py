@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,8 @@ class Facts:
     )
     #: What departs from docs/hdf5.md in the HDF5 files; None without files.
     layout: Sequence[str] | None = None
-    #: Results in the index, as the delivery must spell them.
-    results: Mapping[str, str] | None = None
     # Keys (hex) that the job names, and those the user insists on.
-    job_owner: str | None = None
-    job_trainers: Sequence[str] | None = None
+    job_trainers: Collection[str] | None = None
     owner_key: str | None = None
     trainer_keys: Sequence[str] | None = None
 
@@ -94,17 +91,10 @@ def facts_of(
         layout=layout_problems(folder, run, finished=run.attributes["status"] == "complete"),
         tables={} if bounds is None else _table_digests(run, bounds),
         heads={rank: _heads(tables) for rank, tables in run.tables.items() if rank},
-        results={name: _decimal(value) for name, value in run.index["results"].items()},
-        job_owner=job.get("owner"),
         job_trainers=job.get("trainers"),
         owner_key=owner_key,
         trainer_keys=trainer_keys,
     )
-
-
-def _decimal(value: Any) -> str:
-    """A result as a statement spells it: six digits after the point."""
-    return f"{float(value):.6f}"
 
 
 def _heads(tables: Tables | MismatchError) -> list[tuple[int, str]]:

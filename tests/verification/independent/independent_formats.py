@@ -181,12 +181,11 @@ class Envelope:
         return found
 
     def signed_by(self, *publics: str) -> bool:
-        """Whether exactly these keys (hex) signed, in this order, and every signature holds."""
+        """Whether exactly these keys (hex) signed, in any order, and every signature holds."""
         pae = b"DSSEv1 28 " + PAYLOAD_TYPE.encode() + b" %d " % len(self.payload) + self.payload
-        return len(publics) == len(self.signatures) and all(
-            key == key_id(bytes.fromhex(public))
-            and signature_holds(bytes.fromhex(public), sig, pae)
-            for public, (key, sig) in zip(publics, self.signatures, strict=True)
+        keys = {key_id(bytes.fromhex(public)): bytes.fromhex(public) for public in publics}
+        return {key for key, _ in self.signatures} == set(keys) and all(
+            signature_holds(keys[key], sig, pae) for key, sig in self.signatures
         )
 
 

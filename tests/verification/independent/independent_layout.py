@@ -52,7 +52,7 @@ def members(group: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
 def _shard_problems(file: Any, rank: int, run: RunFolder, finished: bool) -> Iterator[str]:
     root = {"format": "clicooper-shard", "format_version": 1, "rank": rank}
     root["run_id"] = run.attributes["run_id"]
-    if {name: plain(value) for name, value in file.attrs.items()} != root:
+    if attributes_of(file) != root:
         yield "other root attributes"
     wanted = {name: docs.tables()[name] for name in docs.tables_of(rank)}
     columns = {
@@ -67,7 +67,7 @@ def _shard_problems(file: Any, rank: int, run: RunFolder, finished: bool) -> Ite
             yield f"{name} is a link"
         elif isinstance(item, h5py.Group) and name in wanted:
             about = {"axis": wanted[name].axis, "long_name": wanted[name].long_name}
-            if {key: plain(value) for key, value in item.attrs.items()} != about:
+            if attributes_of(item) != about:
                 yield f"{name}: other attributes"
         elif isinstance(item, h5py.Dataset) and name in columns:
             described = docs.datasets()[f"ranks/NNN/{name}"]
@@ -88,15 +88,34 @@ def _complete(file: Any, name: str) -> Any:
     return marker[()] if isinstance(marker, h5py.Dataset) else np.zeros(0)
 
 
+def attributes_of(item: Any) -> dict[str, Any]:
+    """Attributes but those of scales; text must be of fixed length and in UTF-8."""
+    found = {}
+    for name in item.attrs:
+        if name not in SCALES:
+            value = plain(item.attrs[name])
+            found[name] = (
+                value if is_plain(item.attrs.get_id(name).dtype) else f"no text: {value!r}"
+            )
+    return found
+
+
+def is_plain(dtype: Any) -> bool:
+    """Whether a type is a number, or text of fixed length in UTF-8."""
+    text = h5py.check_string_dtype(dtype)
+    return (
+        dtype.kind in "iufb" if text is None else (text.encoding == "utf-8" and bool(text.length))
+    )
+
+
 def _dataset_problems(name: str, item: Any, described: docs.Described) -> Iterator[str]:
     """Problems of one dataset: type, dimensions, units, long name, other attributes."""
     kind = "text" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
-    if described.kind not in (kind, "any"):
+    if described.kind not in (kind, "any") or not is_plain(item.dtype):
         yield f"{name} is of type {kind}"
     if item.ndim != len(described.axes):
         yield f"{name} has {item.ndim} dimensions"
-    about = {key: plain(value) for key, value in item.attrs.items() if key not in SCALES}
-    if about != {"units": described.units, "long_name": described.long_name}:
+    if attributes_of(item) != {"units": described.units, "long_name": described.long_name}:
         yield f"{name}: other attributes"
     labels = item.attrs.get("DIMENSION_LABELS")
     if labels is not None and tuple(map(str, labels)) != described.axes:
@@ -123,6 +142,10 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
     }
     if attributes != docs.root_attributes():
         yield f"other root attributes: {sorted(attributes ^ docs.root_attributes())}"
+    for group in (file, file.get("privacy")):
+        if isinstance(group, h5py.Group):
+            bad = [name for name, value in attributes_of(group).items() if "no text" in str(value)]
+            yield from (f"attribute {name} is no text" for name in bad)
     count = int(run.attributes["num_ranks"])
     links: dict[str, tuple[str, str]] = {
         name: ("", f"/{to}") for name, to in docs.soft_links().items()
