@@ -120,6 +120,7 @@ class Forge:
         self.tree = MerkleTree()
         self.entries: list[bytes] = []
         self.envelopes: dict[EntryId, Envelope] = {}
+        self.signed: dict[EntryId, Predicate] = {}
         self.notes: list[str] = []
         self.heads: dict[int, list[tuple[int, str]]] = {i + 1: [] for i in range(self.segments)}
         self._add(EntryId("run"), self._run(), 0)
@@ -143,6 +144,7 @@ class Forge:
         return Evidence(
             entries=tuple(self.entries),
             checkpoints=tuple(self.notes),
+            status="complete",
             run_id=self.run_id,
             job_text=JOB_TEXT,
             job_digest=digest_bytes(JOB_TAG, JOB_TEXT.encode()).hex,
@@ -152,10 +154,32 @@ class Forge:
             checkpoint_roots={(s, i): (self.weights(i, s), h("adam", i, s)) for s, i in places},
             tables={(i, s): h("rows", i, s) for s, i in places} | {(0, self.stages): h("rows", 0)},
             trainer_heads=self.heads,
+            messages=self._messages(),
+            outlines={"run.h5": (), "rank-000.h5": ()},
             owner_key=self.owner.public,
             trainer_keys=[one.public for one in self.trainers],
             allowed_keys={one.public for one in self.trainers},
         )
+
+    def _messages(self) -> dict[int, dict[tuple[int, str], tuple[int, str]]]:
+        """Return what the trainers' tables say of the messages they sent and received."""
+        found: dict[int, dict[tuple[int, str], tuple[int, str]]] = {
+            rank: {} for rank in range(1, self.segments + 1)
+        }
+        for stage in range(self.stages):
+            for boundary in range(self.segments):
+                handoff = self.signed[EntryId("handoff", stage, boundary)]
+                assert isinstance(handoff, Handoff)
+                for rank, channel, flow in (
+                    (boundary, "forward_out", handoff.forward),
+                    (boundary, "backward_in", handoff.backward),
+                    (boundary + 1, "forward_in", handoff.forward),
+                    (boundary + 1, "backward_out", handoff.backward),
+                ):
+                    # Of no messages there are no rows; the owner keeps no such table.
+                    if rank and flow.messages:
+                        found[rank][stage, channel] = (flow.messages, flow.root)
+        return found
 
     def digest(self, kind: Literal["run", "enrolment", "ticket", "stage"], *at: int) -> str:
         """Return the envelope digest of an entry that is there already."""
@@ -168,6 +192,7 @@ class Forge:
         for other in others:
             envelope = countersign_envelope(envelope, other)
         self.envelopes[place] = envelope
+        self.signed[place] = altered
         self.entries.append(envelope.to_bytes())
         self.tree.append(self.entries[-1])
 

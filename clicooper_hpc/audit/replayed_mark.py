@@ -13,8 +13,8 @@ from clicooper_hpc.pipeline.runtime import SegmentRuntime
 from clicooper_hpc.provenance.marks.carriers import draw_carriers
 from clicooper_hpc.provenance.marks.mark_keys import mark_key_seed, open_mark_key, verify_mark_key
 from clicooper_hpc.provenance.statements import Enrolment, StageProof
-from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import MARK_KEY_FILE
 from clicooper_hpc.trainer.marker import marker_hook
 from clicooper_hpc.verification.ledger_view import LedgerView
 
@@ -81,10 +81,10 @@ def replayed_mark_hook(
 def _mark_key(private: Path, segment: int) -> bytes:
     folder = private / f"rank-{segment:03d}"
     # Looked for first: PrivateFolder would make the missing folder.
-    if not (folder / MARK_KEY).is_file():
+    if not (folder / MARK_KEY_FILE).is_file():
         raise RunFolderError(
             f"the key of segment {segment}'s mark is not known",
             where=str(folder),
             remedy="Audit where its trainer keeps the run folder, or ask it for the file.",
         )
-    return PrivateFolder(folder).read_secret(MARK_KEY)
+    return PrivateFolder(folder).read_secret(MARK_KEY_FILE)

@@ -77,11 +77,15 @@ class LedgerWriter:
 
     def read_entry(self, kind: type[_P], entry: EntryId) -> _P:
         """Return a statement of the ledger, whose signatures were checked when it went in."""
-        envelope = self.ledger.entry(entry.kind, entry.stage, entry.segment)
-        statement = parse_statement(parse_envelope(envelope).payload, where=str(entry))
+        statement = self.read_statement(entry)
         if not isinstance(statement, kind):
             raise EvidenceError("is another statement", where=str(entry))
         return statement
+
+    def read_statement(self, entry: EntryId) -> Predicate:
+        """Return a statement of any kind; see `read_entry`."""
+        envelope = self.ledger.entry(entry.kind, entry.stage, entry.segment)
+        return parse_statement(parse_envelope(envelope).payload, where=str(entry))
 
     def append_entry(self, envelope: Envelope) -> bytes:
         """Add an entry and return it as stored."""

@@ -13,21 +13,16 @@ from dataclasses import dataclass
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.ledger_writer import LedgerWriter
+from clicooper_hpc.owner.stage_evidence import StageEvidence, refuse_problems
 from clicooper_hpc.provenance.envelope import (
     Envelope,
-    require_envelope_signatures,
     sign_envelope,
 )
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.ledger_update import WHOLE_LEDGER_BYTES
 from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
-from clicooper_hpc.provenance.proof_rules import (
-    StageFacts,
-    expected_proof,
-    mark_chain_of,
-    proof_differences,
-)
+from clicooper_hpc.provenance.proof_rules import enrolled_mark_problems
 from clicooper_hpc.provenance.statement_fields import decimal_field
 from clicooper_hpc.provenance.statements import (
     DeliveredSegment,
@@ -36,7 +31,6 @@ from clicooper_hpc.provenance.statements import (
     Handoff,
     RunStatement,
     StageProof,
-    Ticket,
     parse_signed_statement,
 )
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint, checkpoint_signer
@@ -54,20 +48,16 @@ __all__ = ["LogOperator", "LogOperatorSettings"]
 
 @dataclass(frozen=True, slots=True)
 class LogOperatorSettings:
-    """Settings of a `LogOperator`. ``wait_s`` is the longest wait for a trainer in seconds."""
+    """Settings of a `LogOperator`. ``wait_s`` is the longest wait for a trainer in seconds.
+
+    ``marks``: whether the job asks for marks in all segments; None if it leaves that open.
+    """
 
     run: RunStatement
     identity: Identity
     trainers: tuple[PublicIdentity, ...]
     wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _StageEvidence:
-    """Hand-off before a segment, and its proof, as its trainer sent them."""
-
-    handoff: Envelope
-    proof: Envelope
+    marks: bool | None
 
 
 class LogOperator:
@@ -95,9 +85,6 @@ class LogOperator:
         self._ledger = LedgerWriter(
             settings.run, settings.identity, orders=plan_stage_orders(plan), writer=writer
         )
-        self._weights = list(settings.run.initial_weights)
-        # What stage 0 starts with is each trainer's word; only the audit knows better.
-        self._optimizers: list[str | None] = [None] * len(self._weights)
         #: Samples used so far in the stage under way.
         self._samples = 0
 
@@ -129,6 +116,9 @@ class LogOperator:
                 run.digest().hex,
             ):
                 raise EvidenceError("enrols for something else", where=where)
+            refuse_problems(
+                where, enrolled_mark_problems(enrolment.mark, required=self._settings.marks)
+            )
             self._ledger.append_entry(envelope)
         self._publish(next_stage=0)
 
@@ -140,13 +130,6 @@ class LogOperator:
     def _restore_ledger(self, point: RestartPoint) -> None:
         """Take over the entries that stand, and show all of them to every trainer."""
         update = self._ledger.resume(point.ledger_entries, point.stored_checkpoints)
-        if stage := self._ledger.proved:
-            proofs = [
-                self._ledger.read_entry(StageProof, EntryId("stage", stage - 1, segment))
-                for segment in range(1, self._ledger.order.segments + 1)
-            ]
-            self._weights = [proof.weights_out for proof in proofs]
-            self._optimizers = [proof.optimizer_out for proof in proofs]
         if point.stage_progress is not None:
             self._samples = point.stage_progress.samples
             self._log.restore_digests(point.stage_progress.records)
@@ -186,23 +169,19 @@ class LogOperator:
             step=stage,
             deadline_s=self._settings.wait_s,
         )
-        messages = [self._receive_proof(segment, stage) for segment in range(1, segments + 1)]
+        received = [self._receive_proof(segment, stage) for segment in range(1, segments + 1)]
+        handoffs, proofs = zip(*received, strict=True)
+        sent = StageEvidence(stage, handoffs, proofs)
         # All are checked before the first is appended: the ledger never holds a part of a stage.
-        statements = [
-            self._check_proof(stage, segment, messages) for segment in range(1, segments + 1)
-        ]
+        keys = [self._settings.identity.public, *self._settings.trainers]
+        sent.check_stage(self._run, self._ledger, keys, samples=self._samples)
         # Rules say what a proof names; only the owner knows what it sent to trainer 1.
-        if messages[0].handoff.payload != mine.payload:
+        if handoffs[0].payload != mine.payload:
             raise EvidenceError(
                 "trainer 1 signed another hand-off than the owner", where=f"stage {stage}"
             )
-        for envelope in (
-            *(message.handoff for message in messages),
-            *(message.proof for message in messages),
-        ):
+        for envelope in sent.entries():
             self._ledger.append_entry(envelope)
-        self._weights = [proof.weights_out for proof in statements]
-        self._optimizers = [proof.optimizer_out for proof in statements]
         self._samples = 0
         self._publish(next_stage=stage + 1)
 
@@ -219,9 +198,11 @@ class LogOperator:
             A delivered segment is not the one its trainer proved, or other tables were signed
             before a restart.
         """
-        for segment, (proved, delivered) in enumerate(zip(self._weights, weights, strict=True), 1):
+        last = self._ledger.order.stages - 1
+        for segment, delivered in enumerate(weights, start=1):
+            proof = self._ledger.read_entry(StageProof, EntryId("stage", last, segment))
             # Here and not only in `verify`: the owner must not sign for what it did not order.
-            if proved != delivered:
+            if proof.weights_out != delivered:
                 raise EvidenceError(
                     "the delivered weights are not those of the last proof",
                     where=f"segment {segment}",
@@ -264,7 +245,8 @@ class LogOperator:
         self._ledger.store_checkpoint(signed)
         self._log.close()
 
-    def _receive_proof(self, segment: int, stage: int) -> _StageEvidence:
+    def _receive_proof(self, segment: int, stage: int) -> tuple[Envelope, Envelope]:
+        """Return the hand-off before ``segment`` and its proof, as its trainer sends them."""
         where = f"proof of rank {segment}, stage {stage}"
         content = self._world.receive_blob(
             segment,
@@ -276,53 +258,7 @@ class LogOperator:
         message = ProofMessage.from_bytes(bytes(content), where=where)
         if message.proof is None:
             raise EvidenceError("is missing", where=where)
-        return _StageEvidence(message.handoff, message.proof)
-
-    def _check_proof(
-        self, stage: int, segment: int, received: Sequence[_StageEvidence]
-    ) -> StageProof:
-        """Check one proof against ticket, ledger, hand-offs and the proof upstream."""
-        where = str(EntryId("stage", stage, segment))
-        # Both ends sign: the record of a boundary counts only if neither disputes it.
-        handoff = received[segment - 1].handoff
-        require_envelope_signatures(
-            handoff,
-            [self._key(segment - 1), self._key(segment)],
-            where=str(EntryId("handoff", stage, segment - 1)),
-        )
-        content = received[segment - 1].proof.to_bytes()
-        key = self._key(segment)
-        _, proof = parse_signed_statement(content, StageProof, key, where=where)
-        digest_of = self._ledger.ledger.digest_of
-        ticket = self._ledger.read_entry(Ticket, EntryId("ticket", stage, segment))
-        # The plan was signed before the stage; this was counted step by step as it ran.
-        if ticket.samples != self._samples:
-            raise EvidenceError(
-                f"it orders {ticket.samples} samples; {self._samples} were used",
-                where=str(EntryId("ticket", stage, segment)),
-            )
-        behind = received[segment].handoff if segment < len(received) else None
-        facts = StageFacts(
-            entering=handoff.payload_digest().hex,
-            leaving=None if behind is None else behind.payload_digest().hex,
-            proof_before=received[segment - 2].proof.digest().hex if segment > 1 else None,
-            start_weights=self._weights[segment - 1],
-            start_optimizer=self._optimizers[segment - 1],
-        )
-        expected = expected_proof(self._run, ticket, facts, digest_of)
-        for difference in proof_differences(proof, expected):
-            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
-        if proof.mark is not None:
-            chain = mark_chain_of(
-                digest_of,
-                stage,
-                segment,
-                weights=self._weights[segment - 1],
-                public_key=key.raw,
-            )
-            if proof.mark.chain != chain.hex:
-                raise EvidenceError("its mark has another chain value", where=where)
-        return proof
+        return message.handoff, message.proof
 
     def _publish(self, *, next_stage: int | None) -> SignedCheckpoint:
         """(3) Let all copies of the ledger grow."""

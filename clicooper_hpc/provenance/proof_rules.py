@@ -25,6 +25,7 @@ from clicooper_hpc.provenance.statements import (
 )
 
 __all__ = [
+    "MARKS_DEMANDED",
     "Difference",
     "DigestOf",
     "ProofPart",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 _DIGEST_BYTES: Final = 32
+#: What a job's ``provenance.marks`` demands of every segment; other words leave it open.
+MARKS_DEMANDED: Final[Mapping[str, bool]] = {"required": True, "off": False}
 #: exp(-T**2 / 2) = 2**-64: a mark read back with less than this could be chance (Hoeffding).
 _LEAST_READING: Final = 9.42
 

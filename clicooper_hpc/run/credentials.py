@@ -13,12 +13,11 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.run_folder import IDENTITY_FILE, MARK_KEY_FILE
 
 __all__ = ["PASSWORD_VARIABLE", "Credentials", "check_credentials", "obtain_credentials"]
 
 PASSWORD_VARIABLE = "CLICOOPER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
-MARK_KEY = "mark.key"
-_IDENTITY = "identity.pem"
 _KEY_BYTES = 32
 
 _log = logging.getLogger(__name__)
@@ -49,15 +48,17 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, is_restart: bool) 
     # A key made anew would sign as somebody else, and marks of another key could not be opened:
     # better to refuse than to find that out at the end.
     if is_restart:
-        _require_credentials(folder, MARK_KEY, *([] if job.provenance.identities else [_IDENTITY]))
+        _require_credentials(
+            folder, MARK_KEY_FILE, *([] if job.provenance.identities else [IDENTITY_FILE])
+        )
     if job.provenance.identities is not None:
         identity = _read_identity(Path(job.folder) / job.provenance.identities, rank)
     # From a start that was killed before the run began, or of the run to restart.
-    elif _IDENTITY in folder:
-        identity = Identity.from_pem(folder.read_secret(_IDENTITY))
+    elif IDENTITY_FILE in folder:
+        identity = Identity.from_pem(folder.read_secret(IDENTITY_FILE))
     else:
         identity = Identity.generate()
-        folder.write_secret(_IDENTITY, identity.to_pem())
+        folder.write_secret(IDENTITY_FILE, identity.to_pem())
         if rank == 0:
             _log.info(
                 "identities: made for this run (provenance.identities is not set): the proofs "
@@ -65,9 +66,9 @@ def obtain_credentials(job: Job, private: Path, rank: int, *, is_restart: bool) 
             )
     # From the operating system and kept apart from the identity: whoever has it can erase marks,
     # and it must be possible to open marks without giving the signing key away.
-    if MARK_KEY not in folder:
-        folder.write_secret(MARK_KEY, secrets.token_bytes(_KEY_BYTES))
-    return Credentials(identity, folder.read_secret(MARK_KEY))
+    if MARK_KEY_FILE not in folder:
+        folder.write_secret(MARK_KEY_FILE, secrets.token_bytes(_KEY_BYTES))
+    return Credentials(identity, folder.read_secret(MARK_KEY_FILE))
 
 
 def _require_credentials(folder: PrivateFolder, *names: str) -> None:

@@ -12,6 +12,7 @@ from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, ReportedStep
 from clicooper_hpc.owner.release_setup import ReleaseSetup
+from clicooper_hpc.provenance.proof_rules import MARKS_DEMANDED
 from clicooper_hpc.provenance.statements import RunStatement
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.run.build import build_channel_plan
@@ -76,6 +77,7 @@ def assemble_owner_role(
                 identity=context.signers.credentials.identity,
                 trainers=context.signers.keys[1:],
                 wait_s=job.pipeline.startup_timeout_s,
+                marks=MARKS_DEMANDED.get(job.provenance.marks),
             ),
         )
     return Owner(

@@ -126,11 +126,7 @@ class Run:
 
     def stored_rows(self, rank: int) -> dict[Table, dict[str, Any]]:
         """Return every table of ``rank`` as it is stored: one NumPy array per column."""
-        return {
-            table: rows
-            for name in self.table_names(self._known(rank))
-            for table, rows in [self._read(rank, name)[name]]
-        }
+        return dict(self._read(self._known(rank), every=True).values())
 
     def index_content(self) -> IndexContent:
         """Return what the index says by itself, for comparing with its signed digest."""
@@ -259,8 +255,8 @@ class Run:
             )
         return table, rows
 
-    def _read(self, rank: int, wanted: str | None = None) -> dict[str, Any]:
-        """Tables of ``rank``; rows are read for the one called ``wanted``."""
+    def _read(self, rank: int, wanted: str | None = None, *, every: bool = False) -> dict[str, Any]:
+        """Tables of ``rank``; rows are read for the one called ``wanted``, or for ``every`` one."""
         # Not through the index's links: a shard being written needs `read_hdf5_file`.
         single = self.attrs["layout"] == "single"
         path = self.folder.index if single else self.folder.shard(rank)
@@ -274,7 +270,10 @@ class Run:
                     remedy="Bring back the shard this run wrote.",
                 )
             return {
-                name: (stored_table(group), read_stored_rows(group) if name == wanted else None)
+                name: (
+                    stored_table(group),
+                    read_stored_rows(group) if every or name == wanted else None,
+                )
                 for name, group in find_stored_tables(file[f"ranks/{rank:03d}"] if single else file)
             }
 

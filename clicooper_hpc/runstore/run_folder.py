@@ -11,8 +11,10 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 
 __all__ = [
+    "IDENTITY_FILE",
     "JOB_FOLDER",
     "LEDGER_FILE",
+    "MARK_KEY_FILE",
     "STOP_FILE",
     "RunFolder",
     "create_run_folder",
@@ -25,6 +27,9 @@ __all__ = [
 JOB_FOLDER = "job-folder"
 #: File in the private folder with what the run has paid; stored before anything leaves.
 LEDGER_FILE = "ledger.json"
+#: Files in the private folder of one rank: the key it signs with, and the secret of its marks.
+IDENTITY_FILE = "identity.pem"
+MARK_KEY_FILE = "mark.key"
 #: File that asks a run to stop.
 STOP_FILE = "STOP"
 #: What a run folder holds before anything has left the owner.

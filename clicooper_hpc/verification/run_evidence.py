@@ -9,6 +9,7 @@ from typing import Any, Final
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.provenance.proof_rules import MARKS_DEMANDED
 from clicooper_hpc.provenance.safetensors_layout import (
     read_safetensors_layout,
     read_safetensors_texts,
@@ -18,6 +19,7 @@ from clicooper_hpc.provenance.tensor_digest import digest_tensors
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.runstore.expected_files import index_differences, shard_differences
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.run_folder import IDENTITY_FILE, MARK_KEY_FILE
 from clicooper_hpc.runstore.signed_digests import card_digest
 from clicooper_hpc.runstore.tables.schema import CHECKPOINTS, HEADS, LEDGER, MESSAGES, PROVING
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
@@ -33,6 +35,12 @@ __all__ = ["collect_run_evidence", "evidence_run_statement"]
 
 #: Tables that a run without proofs leaves empty.
 _PROOF_TABLES: Final = (LEDGER, CHECKPOINTS, HEADS, MESSAGES, PROVING)
+#: Files that it does not have.
+_PROOF_FILES: Final = (
+    "checkpoints/stage-*",
+    f"private/rank-*/{IDENTITY_FILE}",
+    f"private/rank-*/{MARK_KEY_FILE}",
+)
 #: Tensors of a checkpoint file; nothing else may be in it.
 _PREFIXES: Final = ("weights/", "training/")
 
@@ -84,7 +92,7 @@ def collect_run_evidence(
         job_text=str(run.attrs["resolved_job"]),
         job_digest=str(run.attrs["job_digest"]),
         card_digest=card_digest(str(run.privacy.get("promised", ""))).hex,
-        marks={"required": True, "off": False}.get(str(section.get("marks"))),
+        marks=MARKS_DEMANDED.get(str(section.get("marks"))),
         missing_ledger=owner.reason if isinstance(owner, Unreadable) else None,
         denied_proofs=denied,
         segments=None if statement is None else _delivered_roots(run, statement.segments),
@@ -136,7 +144,7 @@ def _proof_traces(run: Run, tables: Mapping[int, StoredTables | Unreadable]) -> 
             if rows:
                 traces.append(f"{len(rows)} rows of table {table.name} of rank {rank}")
     folder = run.folder
-    for kept in ("checkpoints/stage-*", "private/rank-*/identity.pem", "private/rank-*/mark.key"):
+    for kept in _PROOF_FILES:
         traces += [str(path.relative_to(folder.path)) for path in sorted(folder.path.glob(kept))]
     return ", ".join(traces) or None
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from forge import SAMPLES, STEPS, Alter, Forge, changed, h, note_of, owner_and_trainers, plan_of
+from forge import SAMPLES, STEPS, Alter, Forge, changed, h, note_of, owner_and_trainers
+from forged_owner import FakeWorld, FakeWriter, Stage, enrol, operator_of, point_of
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
@@ -34,42 +35,6 @@ IDENTITIES = owner_and_trainers(SEGMENTS)
 OTHER = h("something else")
 PROOF = EntryId("stage", STAGE, 2)
 HANDOFF = EntryId("handoff", STAGE, 1)
-PLAN = plan_of(Forge(identities=IDENTITIES))
-
-
-@dataclass
-class FakeWorld:
-    """Rank 0 without MPI: trainers send ``proofs`` and ``parts``; what goes to all is kept."""
-
-    proofs: Mapping[int, bytes] = field(default_factory=dict)
-    parts: Sequence[bytes] = ()
-    to_all: list[bytes] = field(default_factory=list)
-
-    def send_blob(self, peer: int, payload: bytes, **options: Any) -> None:
-        assert peer == 1
-
-    def receive_blob(self, peer: int, **options: Any) -> bytearray:
-        return bytearray(self.proofs[peer])
-
-    def gather_bytes(self, payload: bytes, **options: Any) -> list[bytes]:
-        return [payload, *self.parts]
-
-    def broadcast_bytes(self, payload: bytes, **options: Any) -> bytes:
-        self.to_all.append(payload)
-        return payload
-
-
-@dataclass
-class FakeWriter:
-    """Keeps the rows."""
-
-    rows: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
-
-    def append(self, table: str, values: Mapping[str, Any]) -> None:
-        self.rows.append((table, values))
-
-    def sync(self) -> None:
-        pass
 
 
 def forge(
@@ -79,71 +44,6 @@ def forge(
     one = Forge(identities=IDENTITIES, alter=alter or {}, sign_as=sign_as or {})
     one.build()
     return one
-
-
-def operator_of(one: Forge, world: FakeWorld, writer: FakeWriter) -> LogOperator:
-    run = parse_statement(one.envelopes[EntryId("run")].payload)
-    assert isinstance(run, RunStatement)
-    return LogOperator(
-        cast(World, world),
-        PLAN,
-        log=MessageLog(PLAN.total_steps, helper=False),
-        writer=cast(TableWriter, writer),
-        settings=LogOperatorSettings(
-            run=run,
-            identity=one.owner,
-            trainers=tuple(identity.public for identity in one.trainers),
-            wait_s=1.0,
-        ),
-    )
-
-
-def point_of(one: Forge, standing: int, *, stages: int) -> RestartPoint:
-    """Return where a start continues behind so many entries; ``stages`` are proved in them."""
-    return RestartPoint(
-        step=STEPS * stages,
-        proved_step=STEPS * stages,
-        has_ledger=True,
-        ledger_entries=tuple(one.entries[:standing]),
-        stored_checkpoints=stages + 1,
-    )
-
-
-class Stage:
-    """Stage 1 of a forged run at its end, as its owner meets it. The stage before stands."""
-
-    def __init__(self, one: Forge, *, without_proof: int = 0) -> None:
-        standing = one.order.index_of("handoff", STAGE, 0)
-        self.world = FakeWorld(
-            {
-                segment: ProofMessage(
-                    one.envelopes[EntryId("handoff", STAGE, segment - 1)],
-                    None if segment == without_proof else self._proof(one, segment),
-                ).to_bytes()
-                for segment in range(1, SEGMENTS + 1)
-            }
-        )
-        self.writer = FakeWriter()
-        self.operator = operator_of(one, self.world, self.writer)
-        self.operator.begin(point_of(one, standing, stages=STAGE))
-        assert self.writer.rows == []
-        self.world.to_all.clear()
-
-    def _proof(self, one: Forge, segment: int) -> Envelope:
-        return one.envelopes[EntryId("stage", STAGE, segment)]
-
-    def log(self, samples: int = SAMPLES) -> None:
-        """Let the stage end in which so many samples were used."""
-        for _ in range(2):  # step by step, as a run counts them
-            self.operator.count_samples(samples // 2)
-        self.operator.log_stage(StageEnd(STAGE, STEPS, 2 * STEPS))
-
-    def refuse(self, says: str, samples: int = SAMPLES) -> None:
-        """Let the stage end; nothing of it may be stored or sent to anybody."""
-        with pytest.raises(EvidenceError, match=says):
-            self.log(samples)
-        assert self.writer.rows == []
-        assert self.world.to_all == []
 
 
 def test_an_honest_stage_is_stored_whole_and_sent_to_all() -> None:
@@ -206,7 +106,7 @@ def test_a_proof_of_the_samples_used_does_not_answer_a_ticket_of_others() -> Non
 
 def test_a_mark_of_another_chain_is_refused() -> None:
     mark = MarkClaim(chain=OTHER, leaf_index=STAGE, errors=0, statistic="36.000000")
-    Stage(forge({PROOF: changed(mark=mark)})).refuse("its mark has another chain value")
+    Stage(forge({PROOF: changed(mark=mark)})).refuse(f"{PROOF}: the chain value is")
 
 
 def test_a_missing_proof_is_refused() -> None:
@@ -228,13 +128,6 @@ def test_a_first_hand_off_of_other_messages_than_the_owner_sent_is_refused() -> 
     sent = Flow(messages=1, bytes=4, root=OTHER)
     lie = forge({EntryId("handoff", STAGE, 0): changed(forward=sent)})
     Stage(lie).refuse("trainer 1 signed another hand-off than the owner")
-
-
-def enrol(one: Forge) -> FakeWorld:
-    enrolments = [one.envelopes[EntryId("enrolment", 0, i)].to_bytes() for i in (1, 2, 3)]
-    world = FakeWorld(parts=enrolments)
-    operator_of(one, world, FakeWriter()).begin(RestartPoint.at_start())
-    return world
 
 
 ENROLMENT = EntryId("enrolment", 0, 2)

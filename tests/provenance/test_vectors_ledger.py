@@ -117,6 +117,7 @@ def evidence() -> Evidence:
     return Evidence(
         entries=[one["envelope"].encode() for one in ENTRIES],
         checkpoints=LEDGER["checkpoints"],
+        status="complete",
         run_id=LEDGER["run_id"],
         job_text=LEDGER["job"],
         job_digest=run["job_digest"],

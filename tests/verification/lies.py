@@ -57,8 +57,13 @@ def collector() -> tuple[list[Row], Callable[[set[int], str], Callable[[Lie], Li
     return rows, row
 
 
+#: What was forged last, for whoever wants to see it enter a ledger.
+FORGED: list[Forge] = []
+
+
 def forge(**settings: Any) -> Forge:
-    return Forge(identities=IDENTITIES, **settings)
+    FORGED[:] = [Forge(identities=IDENTITIES, **settings)]
+    return FORGED[0]
 
 
 def honest(**settings: Any) -> Evidence:

@@ -178,3 +178,67 @@ def fewer_trainers_than_the_user_knows() -> Evidence:
     assert evidence.trainer_keys is not None
     keys = [*evidence.trainer_keys, Identity.generate().public]
     return replace(evidence, trainer_keys=keys)
+
+
+# --- The index's own words, messages, outlines ----------------------------------------------------
+
+
+@row({5}, "its status is incomplete, must be complete")
+def run_that_does_not_say_it_is_complete() -> Evidence:
+    return replace(honest(), status="incomplete")
+
+
+@row({1}, "rows of table heads")
+def job_edited_to_say_that_there_are_no_proofs() -> Evidence:
+    return replace(honest(), denied_proofs="4 rows of table heads of rank 2")
+
+
+@row({1}, "file of the owner: the file is missing")
+def file_of_the_owner_lost() -> Evidence:
+    return replace(honest(), missing_ledger="the file is missing", entries=(), checkpoints=())
+
+
+def with_messages(rank: int, at: tuple[int, str], found: tuple[int, str] | None) -> Evidence:
+    evidence = honest()
+    mine = evidence.messages[rank]
+    assert not isinstance(mine, Unreadable)
+    changed_rows = {place: one for place, one in mine.items() if place != at}
+    if found is not None:
+        changed_rows[at] = found
+    return replace(evidence, messages={**evidence.messages, rank: changed_rows})
+
+
+@row({18}, "messages of rank 2, stage 1, forward_in: their root")
+def digest_of_one_message_changed() -> Evidence:
+    return with_messages(2, (1, "forward_in"), (40, h("other messages")))
+
+
+@row({18}, "messages of rank 3, stage 0, backward_out: their number is 39, must be 40")
+def digest_of_one_message_left_out() -> Evidence:
+    return with_messages(3, (0, "backward_out"), (39, h("backward", 0, 2)))
+
+
+@row({18}, "messages of rank 1, stage 1, backward_in: their number is 0")
+def digests_of_a_channel_left_out() -> Evidence:
+    return with_messages(1, (1, "backward_in"), None)
+
+
+@row({18}, "messages of rank 3, stage 1, forward_out: no hand-off speaks of them")
+def messages_behind_the_last_segment() -> Evidence:
+    return with_messages(3, (1, "forward_out"), (1, h("to somebody outside")))
+
+
+@row({18}, "messages of rank 2, stage 2, forward_in: no hand-off speaks of them")
+def messages_of_a_stage_that_never_was() -> Evidence:
+    return with_messages(2, (2, "forward_in"), (1, h("one more stage")))
+
+
+@row({18}, "messages of rank 2: the file is damaged")
+def messages_that_cannot_be_read() -> Evidence:
+    evidence = honest()
+    return replace(evidence, messages={**evidence.messages, 2: Unreadable("the file is damaged")})
+
+
+@row({19}, "run.h5: /metrics/loss@units is")
+def units_changed() -> Evidence:
+    return replace(honest(), outlines={"run.h5": ("/metrics/loss@units is 'm', must be 'nat'",)})

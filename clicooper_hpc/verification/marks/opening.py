@@ -20,10 +20,10 @@ from clicooper_hpc.provenance.canonical_json import (
     parse_canonical_json,
 )
 from clicooper_hpc.provenance.marks.mark_keys import MarkOpening, open_mark_key
-from clicooper_hpc.run.credentials import MARK_KEY
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.run_folder import MARK_KEY_FILE
 from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
 __all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
@@ -79,13 +79,13 @@ def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) ->
     if output.exists():
         raise UsageError("there is a file already", where=str(output), remedy="Choose another.")
     private = run.folder.private / f"rank-{segment:03d}"
-    if not (private / MARK_KEY).is_file():
+    if not (private / MARK_KEY_FILE).is_file():
         raise RunFolderError(
             f"the secret of segment {segment}'s marks is not here",
             where=str(private),
             remedy="Open the mark where its trainer keeps the run folder.",
         )
-    master = PrivateFolder(private).read_secret(MARK_KEY)
+    master = PrivateFolder(private).read_secret(MARK_KEY_FILE)
     opening = open_mark_key(statement.run_id, segment, master, statement.stages, stage)
     opened = OpenedMark(statement.run_id, segment, opening)
     try:

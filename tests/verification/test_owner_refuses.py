@@ -1,0 +1,58 @@
+"""What `verify` refuses of trainers their owner refuses before it enters the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lies_stages
+import pytest
+from forge import Forge
+from forged_owner import Stage, enrol
+from lies import FORGED, Row, forge
+
+from clicooper_hpc.errors import EvidenceError
+
+#: Statements that trainers sign, alone or with a neighbour.
+THEIRS = {"enrolment", "handoff", "stage"}
+
+
+def lies_of_trainers() -> Iterator[tuple[Row, Forge, bool | None]]:
+    """Yield every row that was built into what trainers sign, and the marks its job demands."""
+    for row in lies_stages.ROWS:
+        evidence = row.lie()
+        (one,) = FORGED
+        touched = {place.kind for place in [*one.alter, *one.sign_as]}
+        honest = not (touched or one.plans or one.marks != evidence.marks)
+        # Rows that change the stored bytes afterwards are those of strangers.
+        if not honest and touched <= THEIRS and list(evidence.entries) == one.entries:
+            yield row, one, evidence.marks
+
+
+CASES = list(lies_of_trainers())
+
+
+def logged(one: Forge, marks: bool | None) -> None:
+    """Let the trainers enrol, and every stage enter the ledger."""
+    enrol(one, marks=marks)
+    for stage in range(one.stages):
+        Stage(one, stage=stage).log()
+
+
+def test_an_honest_run_enters_the_ledger() -> None:
+    one = forge()
+    one.build()
+    logged(one, True)
+
+
+@pytest.mark.parametrize(("row", "one", "marks"), CASES, ids=[row.name for row, _, _ in CASES])
+def test_a_lie_of_trainers_never_enters_the_ledger(
+    row: Row, one: Forge, marks: bool | None
+) -> None:
+    with pytest.raises(EvidenceError):
+        logged(one, marks)
+
+
+def test_every_check_of_what_trainers_sign_is_among_them() -> None:
+    """Checks 6 to 12 without the tickets, which are the owner's."""
+    assert set().union(*(row.fails for row, _, _ in CASES)) >= {6, 8, 9, 10, 11, 12}
+    assert len(CASES) >= 30
