@@ -91,6 +91,14 @@ def readable(tables: Tables | MismatchError, name: str) -> Rows:
     return found
 
 
+def column(tables: Tables | MismatchError, table: str, name: str) -> list[bytes]:
+    """Texts of a column; none if the table cannot be read."""
+    try:
+        return [bytes(value) for value in readable(tables, table)[name]]
+    except MismatchError:
+        return []
+
+
 def _open_shard(path: Path) -> h5py.File:
     """A rank's file; what a killed rank left opens for a concurrent reader only."""
     try:
@@ -134,10 +142,13 @@ def _read_index(file: h5py.File) -> dict[str, Any]:
 def read_run_folder(folder: Path) -> RunFolder:
     """Read everything that is checked; `MismatchError` only where there is no run to look at."""
     run = RunFolder()
+    known = {"format": "clicooper-run", "format_version": 1}
     try:
         with h5py.File(folder / "run.h5", "r") as file:
             run.index = _read_index(file)
             run.attributes = {name: plain(value) for name, value in file.attrs.items()}
+            if any(run.attributes.get(name) != value for name, value in known.items()):
+                raise MismatchError("run.h5 is of another format")
             if run.attributes.get("layout") == "shards":
                 if "shard_digests" in file:
                     run.shard_digests = [plain(v) for v in _dataset(file, "shard_digests")]
@@ -159,12 +170,11 @@ def read_run_folder(folder: Path) -> RunFolder:
                 run.tables[rank] = read_tables(shard, docs.tables_of(rank))
         except (*DAMAGE, MismatchError) as error:
             run.tables[rank] = MismatchError(f"{path.name}: {error}")
-    try:
-        ledger, checkpoints = (readable(run.tables[0], name) for name in ("ledger", "checkpoints"))
-        run.envelopes = [bytes(text) for text in ledger["envelope"]]
-        run.notes = [bytes(note).decode(errors="replace") for note in checkpoints["note"]]
-    except MismatchError as error:
-        run.missing_ledger = str(error)
+    if isinstance(run.tables[0], MismatchError):
+        run.missing_ledger = str(run.tables[0])
+    run.envelopes = column(run.tables[0], "ledger", "envelope")
+    notes = column(run.tables[0], "checkpoints", "note")
+    run.notes = [note.decode(errors="replace") for note in notes]
     for segment in range(1, num_ranks):
         run.delivered[segment] = _safetensors(
             folder / "delivery" / f"segment-{segment:03d}.safetensors"
