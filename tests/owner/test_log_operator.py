@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
 
 import pytest
 from forge import SAMPLES, STEPS, Alter, Forge, changed, h, note_of, owner_and_trainers
 from forged_owner import FakeWorld, FakeWriter, Stage, enrol, operator_of, point_of
 
 from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
-from clicooper_hpc.provenance.envelope import Envelope
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.ledger_update import LedgerUpdate
-from clicooper_hpc.provenance.proof_message import ProofMessage
 from clicooper_hpc.provenance.statements import (
     Flow,
     MarkClaim,
-    RunStatement,
-    parse_statement,
 )
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
-from clicooper_hpc.runstore.tables.writer import TableWriter
-from clicooper_hpc.training.events import StageEnd
-from clicooper_hpc.training.message_digests import MessageLog
-from clicooper_hpc.training.restart_point import RestartPoint
-from clicooper_hpc.transport.world import World
 
 SEGMENTS, STAGE = 3, 1
 IDENTITIES = owner_and_trainers(SEGMENTS)

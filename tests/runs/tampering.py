@@ -124,30 +124,31 @@ def hdf5_tamperings(run: Path, name: str) -> Iterator[Tampering]:
     """Yield rows for every group, dataset, link, view and attribute of one HDF5 file."""
     with h5py.File(run / name, "r", locking=False) as file:
         places = list(_walk(file, ""))
-        kinds = {place: _kind_of(file, place) for place in places}
-        own = ["/", *(place for place in places if kinds[place] != "link")]
-        attributes = {place: list(file[place].attrs) for place in own}
-    for place, kind in kinds.items():
-        yield _row(name, place, "removed", lambda file, at=place: file.__delitem__(at))
-        if kind == "link":
-            yield _row(name, place, "led elsewhere", lambda file, at=place: _lead(file, at))
-        elif kind == "view":
-            yield _row(name, place, "led elsewhere", lambda file, at=place: _view(file, at))
-            yield _row(name, place, "copied", lambda file, at=place: _copy(file, at))
-        elif kind == "dataset":
-            yield _row(name, place, "changed", lambda file, at=place: _change(file[at]))
-            yield _row(name, place, "retyped", lambda file, at=place: _retype(file, at))
+        kinds = {"/": "group"} | {place: _kind_of(file, place) for place in places}
+        attributes = {
+            place: list(file[place].attrs) for place, kind in kinds.items() if kind != "link"
+        }
+    for place in places:
+        yield _row(name, place, "removed", _remove)
+        if kinds[place] == "link":
+            yield _row(name, place, "led elsewhere", _lead)
+        elif kinds[place] == "view":
+            yield _row(name, place, "led elsewhere", _view)
+            yield _row(name, place, "copied", _copy)
+        elif kinds[place] == "dataset":
+            yield _row(name, place, "changed", _change)
+            yield _row(name, place, "retyped", _retype)
     for place, names in attributes.items():
-        is_group = kinds.get(place, "group") == "group"
+        is_group = kinds[place] == "group"
         for one in names:
-            changes, at = _attribute_changes(place, one), f"{place}@{one}"
             # The others of a dataset are references between scales, made by HDF5.
-            plain = is_group or one in ("units", "long_name", "NAME")
-            yield _row(name, at, *(("changed", changes[0]) if plain else ("removed", changes[1])))
-        yield _row(name, f"{place}@note", "added", _attribute_changes(place, "note")[2])
+            if is_group or one in ("units", "long_name", "NAME"):
+                yield _row(name, f"{place}@{one}", "changed", _change_attribute)
+            else:
+                yield _row(name, f"{place}@{one}", "removed", _remove_attribute)
+        yield _row(name, f"{place}@note", "added", _add_attribute)
         if is_group:
-            at = f"{place.rstrip('/')}/extra"
-            yield _row(name, at, "added", lambda file, a=at: file.__setitem__(a, 1.5))
+            yield _row(name, f"{place.rstrip('/')}/extra", "added", _add_value)
 
 
 def folder_tamperings(run: Path) -> Iterator[Tampering]:
@@ -158,13 +159,13 @@ def folder_tamperings(run: Path) -> Iterator[Tampering]:
             continue
         # What nobody vouches for may be left out.
         if re.match(r"rank|delivery|checkpoints/stage", place):
-            yield ruled(place, "removed", lambda copy, at=place: (copy / at).unlink())
+            yield _file_row(place, "removed", Path.unlink)
         if path.suffix != ".h5":
-            yield ruled(place, "changed", lambda copy, at=place: _flip(copy / at))
+            yield _file_row(place, "changed", _flip)
         if re.match(r"delivery/|checkpoints/stage", place):
-            yield ruled(place, "text added", lambda copy, at=place: _add_text(copy / at))
+            yield _file_row(place, "text added", _add_text)
         if place.startswith("checkpoints/stage"):
-            yield ruled(place, "tensor added", lambda copy, at=place: _add_tensor(copy / at))
+            yield _file_row(place, "tensor added", _add_tensor)
     for place in (
         "notes.txt",
         "rank-007.h5",
@@ -176,26 +177,24 @@ def folder_tamperings(run: Path) -> Iterator[Tampering]:
         "private/attacks.h5",
         "wire/notes.txt",
     ):
-        yield ruled(place, "added", lambda copy, at=place: _write(copy / at))
+        yield _file_row(place, "added", _write)
 
 
-def _attribute_changes(place: str, name: str) -> list[Callable[[Any], object]]:
-    """Return what changes, removes and adds an attribute."""
-    return [
-        lambda file: _change_attribute(file[place], name),
-        lambda file: file[place].attrs.__delitem__(name),
-        lambda file: file[place].attrs.__setitem__(name, 1),
-    ]
-
-
-def _row(name: str, place: str, how: str, change: Callable[[Any], object]) -> Tampering:
+def _row(name: str, place: str, how: str, change: Callable[[Any, str], object]) -> Tampering:
     def act(run: Path) -> None:
         with h5py.File(run / name, "r+", locking=False) as file:
-            change(file)
+            change(file, place)
         if name != "run.h5":
             reseal(run)
 
     return ruled(f"{name}:{place}", how, act)
+
+
+def _file_row(place: str, how: str, change: Callable[[Path], object]) -> Tampering:
+    def act(run: Path) -> None:
+        change(run / place)
+
+    return ruled(place, how, act)
 
 
 def _walk(group: Any, path: str) -> Iterator[str]:
@@ -265,7 +264,16 @@ def _replace(file: Any, place: str, attrs: dict[str, Any], make: Callable[[], An
             new.attrs[name] = value
 
 
-def _change(dataset: Any) -> None:
+def _remove(file: Any, place: str) -> None:
+    del file[place]
+
+
+def _add_value(file: Any, place: str) -> None:
+    file[place] = 1.5
+
+
+def _change(file: Any, place: str) -> None:
+    dataset = file[place]
     values = np.array(dataset[()])
     flat = values.reshape(-1)
     if values.dtype.kind == "S":
@@ -280,16 +288,30 @@ def _change(dataset: Any) -> None:
     dataset[()] = values.astype(dataset.dtype) if values.ndim else flat[0]
 
 
-def _change_attribute(item: Any, name: str) -> None:
-    value = item.attrs[name]
+def _attribute(file: Any, place: str) -> tuple[Any, str]:
+    path, _, name = place.rpartition("@")
+    return file[path].attrs, name
+
+
+def _remove_attribute(file: Any, place: str) -> None:
+    attributes, name = _attribute(file, place)
+    del attributes[name]
+
+
+def _add_attribute(file: Any, place: str) -> None:
+    attributes, name = _attribute(file, place)
+    attributes[name] = 1
+
+
+def _change_attribute(file: Any, place: str) -> None:
+    attributes, name = _attribute(file, place)
+    value = attributes[name]
     if isinstance(value, bytes | np.bytes_):
         text = bytearray(value)
         text[len(text) // 2] ^= 1
-        item.attrs[name] = np.array(bytes(text), h5py.string_dtype("utf-8", len(text)))
-    elif isinstance(value, str):
-        item.attrs[name] = value + "x"
+        attributes[name] = np.array(bytes(text), h5py.string_dtype("utf-8", len(text)))
     else:
-        item.attrs[name] = np.asarray(value).dtype.type(1 - value)
+        attributes[name] = np.asarray(value).dtype.type(1 - value)
 
 
 def _flip(path: Path) -> None:
