@@ -17,6 +17,7 @@ from test_tampered_runs import JOB
 
 from clicooper_hpc.commands.keys import make_key_file
 from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.verification.marks.opening import write_mark_opening
 from clicooper_hpc.verification.verification_report import verification_report
 
 sys.path.append(str(Path(__file__).parents[1] / "verification" / "independent"))
@@ -210,6 +211,33 @@ def test_both_agree_on_every_object_of_a_run(honest: Path, tmp_path: Path, part:
         if not agree(theirs, mine):
             wrong.append(f"{one.name}: verify {theirs}, independent {mine} {text}")
     assert wrong == []
+
+
+def test_both_read_the_same_in_opened_marks(honest: Path, tmp_path: Path) -> None:
+    verifier = Verifier(facts_of(honest))
+    verifier.report()
+    for segment, stage in ((1, 0), (2, 1)):
+        opening = tmp_path / f"mark-{segment}.json"
+        write_mark_opening(honest, segment=segment, stage=stage, output=opening)
+        text, code = verification_report(
+            honest,
+            owner_key=None,
+            trainer_keys=[],
+            mark_keys=[opening],
+            segment_file=None,
+            as_json=True,
+        )
+        (theirs,) = json.loads(text)["marks"]
+        tensors, _ = read_safetensors((honest / DELIVERED(segment)).read_bytes())
+        mine = read_mark(opening.read_bytes(), verifier, tensors)
+        assert code == 0
+        assert mine.errors == theirs["errors"] == 0
+        assert mine.statistic == pytest.approx(theirs["statistic"])
+        assert mine.log2_p == pytest.approx(theirs["log2_p"])
+        # Another segment's key is not the one enrolled.
+        other = json.loads(opening.read_bytes()) | {"segment": 3 - segment}
+        with pytest.raises(MismatchError, match="not the key enrolled"):
+            read_mark(json.dumps(other, separators=(",", ":")).encode(), verifier, tensors)
 
 
 @pytest.mark.matrix

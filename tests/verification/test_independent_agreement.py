@@ -85,7 +85,7 @@ def test_it_imports_nothing_of_the_package() -> None:
     """In a process of its own, from the outside: the package cannot even be found."""
     code = (
         f"import sys; sys.path.append({str(INDEPENDENT)!r}); sys.modules['clicooper_hpc'] = None\n"
-        "import independent_verifier\n"
+        "import independent_marks, independent_verifier\n"
         "print([name for name in sys.modules if name.startswith('clicooper_hpc.')])"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
