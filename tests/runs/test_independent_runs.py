@@ -24,7 +24,8 @@ sys.path.append(str(Path(__file__).parents[1] / "verification" / "independent"))
 
 from independent_checks import Verifier
 from independent_facts import facts_of
-from independent_formats import MismatchError
+from independent_formats import MismatchError, read_safetensors
+from independent_marks import read_mark
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 

@@ -29,6 +29,8 @@ class RunFolder:
     """What a run folder holds; for what could not be read, the reason."""
 
     attributes: dict[str, Any] = field(default_factory=dict)
+    #: Length of `rank`; whether attribute `num_ranks` says the same is a matter of the checks.
+    num_ranks: int = 0
     index: dict[str, Any] = field(default_factory=dict)
     #: By rank: table name to columns, whole rows only.
     tables: dict[int, Tables | MismatchError] = field(default_factory=dict)
@@ -146,6 +148,7 @@ def read_run_folder(folder: Path) -> RunFolder:
     try:
         with h5py.File(folder / "run.h5", "r") as file:
             run.index = _read_index(file)
+            run.num_ranks = len(run.index["scales"][0])
             run.attributes = {name: plain(value) for name, value in file.attrs.items()}
             if any(run.attributes.get(name) != value for name, value in known.items()):
                 raise MismatchError("run.h5 is of another format")
@@ -153,12 +156,12 @@ def read_run_folder(folder: Path) -> RunFolder:
                 if "shard_digests" in file:
                     run.shard_digests = [plain(v) for v in _dataset(file, "shard_digests")]
             else:
-                for rank in range(int(run.attributes["num_ranks"])):
+                for rank in range(run.num_ranks):
                     group = file[f"ranks/{rank:03d}"]
                     run.tables[rank] = read_tables(group, docs.tables_of(rank))
     except DAMAGE as error:
         raise MismatchError(f"run.h5: {error}") from None
-    num_ranks = int(run.attributes["num_ranks"])
+    num_ranks = run.num_ranks
     for rank in range(num_ranks) if run.attributes["layout"] == "shards" else ():
         path = folder / f"rank-{rank:03d}.h5"
         try:

@@ -19,7 +19,7 @@ GROUPS = {"metrics", "pipeline", "privacy", "provenance", "ranks", "results"}
 def layout_problems(folder: Path, run: RunFolder, *, finished: bool) -> list[str]:
     """What departs from the page, in all files that are there (layout `shards`)."""
     found: list[str] = []
-    ranks = range(int(run.attributes["num_ranks"]))
+    ranks = range(run.num_ranks)
     try:
         with h5py.File(folder / "run.h5", "r") as file:
             found += [f"run.h5: {one}" for one in _index_problems(file, run, finished=finished)]
@@ -146,7 +146,9 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
         if isinstance(group, h5py.Group):
             bad = [name for name, value in attributes_of(group).items() if "no text" in str(value)]
             yield from (f"attribute {name} is no text" for name in bad)
-    count = int(run.attributes["num_ranks"])
+    count = run.num_ranks
+    if run.attributes.get("num_ranks") != count:
+        yield "attribute num_ranks is not the number of ranks"
     links: dict[str, tuple[str, str]] = {
         name: ("", f"/{to}") for name, to in docs.soft_links().items()
     }
