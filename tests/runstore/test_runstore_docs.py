@@ -50,7 +50,10 @@ def rows_of(group: Any, at: str = "") -> dict[str, str]:
             )
         else:
             string = h5py.check_string_dtype(item.dtype)
-            kind = "text" if string else str(item.dtype)
+            kind = str(item.dtype)
+            if string:
+                # Of the other texts the length follows from the longest.
+                kind = f"text of {string.length}" if place.startswith("ranks/") else "text"
             name = item.name.rsplit("/", 1)[-1]
             axes = ", ".join(dim.label or name for dim in item.dims)
             about = (item.attrs[key].decode() for key in ("units", "long_name"))
@@ -106,8 +109,8 @@ def test_the_page_lists_every_table_with_its_columns_in_order() -> None:
 
 
 def test_the_page_lists_every_result() -> None:
-    rows = [f"| `{name}` | {units} | {what} |\n" for name, (units, what) in RESULT_FIGURES.items()]
-    check(RESULTS, "| result | units | long name |\n|---|---|---|\n" + "".join(rows))
+    rows = [f"| `{name}` | {unit} | {about} |\n" for name, (unit, about) in RESULT_FIGURES.items()]
+    check(RESULTS, "| figure | units | long name |\n|---|---|---|\n" + "".join(rows))
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

@@ -24,7 +24,7 @@ _SHOWN: Final = 60
 #: Most bytes of an attribute that are read: those of HDF5's own object header, and some more.
 _MOST_BYTES: Final = 1 << 20
 #: Types whose values are shown.
-_PLAIN: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+_PLAIN: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 
 
 def hdf5_outline(file: Any) -> dict[str, str]:

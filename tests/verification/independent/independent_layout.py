@@ -110,9 +110,10 @@ def is_plain(dtype: Any) -> bool:
 
 def _dataset_problems(name: str, item: Any, described: docs.Described) -> Iterator[str]:
     """Problems of one dataset: type, dimensions, units, long name, other attributes."""
-    kind = "text" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
-    if described.kind not in (kind, "any") or not is_plain(item.dtype):
-        yield f"{name} is of type {kind}"
+    text = h5py.check_string_dtype(item.dtype)
+    kinds = ("text", f"text of {item.dtype.itemsize}") if text else (str(item.dtype),)
+    if described.kind not in (*kinds, "any") or not is_plain(item.dtype):
+        yield f"{name} is of type {kinds[-1]}"
     if item.ndim != len(described.axes):
         yield f"{name} has {item.ndim} dimensions"
     if attributes_of(item) != {"units": described.units, "long_name": described.long_name}:
