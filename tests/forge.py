@@ -258,6 +258,10 @@ class Forge:
             backward=NOTHING if none_back else backward,
         )
 
+    def first_handoff(self, stage: int) -> Handoff:
+        """Return what the owner sent in a stage, as it was, whatever is signed of it."""
+        return self._handoff(stage, 0)
+
     def chain(self, stage: int, segment: int) -> str:
         """Return the chain value of a mark, from what stands in the ledger before its stage."""
         run = self.digest("run")

@@ -13,7 +13,7 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.proof_message import ProofMessage
-from clicooper_hpc.provenance.statements import RunStatement, parse_statement
+from clicooper_hpc.provenance.statements import Flow, RunStatement, parse_statement
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.events import StageEnd
 from clicooper_hpc.training.message_digests import MessageLog
@@ -58,8 +58,39 @@ class FakeWriter:
         pass
 
 
+@dataclass
+class FakeRecord:
+    """What went over one of the owner's channels in a stage."""
+
+    said: Flow
+
+    def flow(self) -> Flow:
+        return self.said
+
+
+@dataclass
+class FakeLog:
+    """Digests of the messages that the owner of a forged run sent in ``stage``."""
+
+    one: Forge
+    stage: int = 0
+
+    def take_digests(self) -> tuple[dict[str, FakeRecord], None]:
+        honest = self.one.first_handoff(self.stage)
+        sent, came = FakeRecord(honest.forward), FakeRecord(honest.backward)
+        return {"forward_out": sent, "backward_in": came}, None
+
+    def close(self) -> None:
+        pass
+
+
 def operator_of(
-    one: Forge, world: FakeWorld, writer: FakeWriter, *, marks: bool | None = True
+    one: Forge,
+    world: FakeWorld,
+    writer: FakeWriter,
+    *,
+    marks: bool | None = True,
+    stage: int = 0,
 ) -> LogOperator:
     plan = plan_of(one)
     run = parse_statement(one.envelopes[EntryId("run")].payload)
@@ -67,7 +98,7 @@ def operator_of(
     return LogOperator(
         cast(World, world),
         plan,
-        log=MessageLog(plan.total_steps, helper=False),
+        log=cast(MessageLog, FakeLog(one, stage)),
         writer=cast(TableWriter, writer),
         settings=LogOperatorSettings(
             run=run,
@@ -117,7 +148,7 @@ class Stage:
             }
         )
         self.writer = FakeWriter()
-        self.operator = operator_of(one, self.world, self.writer)
+        self.operator = operator_of(one, self.world, self.writer, stage=stage)
         self.operator.begin(point_of(one, standing, stages=stage))
         assert self.writer.rows == []
         self.world.to_all.clear()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 from start import train
-from tampering import Tampering, copied, folder_tamperings, hdf5_tamperings
+from tampering import Tampering, copied, folder_tamperings, hdf5_tamperings, reseal
 
-from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.errors import ClicooperError, EvidenceError, ExitCode, RunFolderError
+from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
 from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.verification.evidence import JOB_TAG
 from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = pytest.mark.mpi
@@ -41,6 +47,7 @@ marks = "required"
 [output]
 record_wire = true
 """
+PROOF_TABLES = ("ledger", "checkpoints", "heads", "messages", "proving")
 #: So many parts has the whole table, each a test of its own.
 PARTS = 12
 
@@ -64,11 +71,11 @@ def rows_of(path: Path) -> list[Tampering]:
     return found
 
 
-def verified(path: Path) -> tuple[dict[int, str], str, ExitCode]:
+def verified(path: Path, **pinned: object) -> tuple[dict[int, str], str, ExitCode]:
     """Return the failed checks with details, what is not covered or kept, and the exit code."""
-    text, code = verification_report(
-        path, owner_key=None, trainer_keys=[], mark_keys=[], segment_file=None, as_json=True
-    )
+    options: dict[str, object] = {"owner_key": None, "trainer_keys": [], "mark_keys": []}
+    options["segment_file"] = None
+    text, code = verification_report(path, as_json=True, **{**options, **pinned})  # type: ignore[arg-type]
     found = json.loads(text)
     failed = {one["number"]: one["detail"] for one in found["checks"] if one["passed"] is False}
     kept = next(one["detail"] for one in found["checks"] if one["title"] == "Checkpoint files")
@@ -120,3 +127,95 @@ def test_every_tampering_is_noticed_or_named(
     honest: Run, rows: list[Tampering], tmp_path: Path, part: int
 ) -> None:
     assert missed(honest, rows[part::PARTS], tmp_path / "copy") == []
+
+
+# --- A run stripped of its proofs -----------------------------------------------------------------
+
+
+def without_proofs_in_the_job(run: Path) -> None:
+    """Have the job say that there are no proofs, and its digest beside it fit."""
+    with h5py.File(run / "run.h5", "r+", locking=False) as file:
+        job = json.loads(file.attrs["resolved_job"])
+        job["provenance"]["enabled"] = False
+        text = json.dumps(job, sort_keys=True, separators=(",", ":"))
+        digest = digest_bytes(JOB_TAG, text.encode()).hex
+        set_hdf5_attributes(file, {"resolved_job": text, "job_digest": digest})
+
+
+def without_rows(run: Path, ranks: range, *tables: str) -> None:
+    """Empty tables of some ranks."""
+    for rank in ranks:
+        with h5py.File(run / f"rank-{rank:03d}.h5", "r+", locking=False) as file:
+            for column in (one for name in tables if name in file for one in file[name].values()):
+                column.resize(0, axis=0)
+    reseal(run)
+
+
+STRIPPED: list[tuple[list[Callable[[Path], object]], str]] = [
+    ([], "10 rows of table ledger of rank 0"),
+    ([lambda run: without_rows(run, range(1), "ledger", "checkpoints")], "rows of table heads"),
+    (
+        [lambda run: without_rows(run, range(3), "ledger", "checkpoints", "heads")],
+        "rows of table messages of rank 1",
+    ),
+    (
+        [
+            lambda run: without_rows(run, range(3), "ledger", "checkpoints", "heads"),
+            lambda run: without_rows(run, range(3), "messages"),
+        ],
+        "2 rows of table proving of rank 1",
+    ),
+    ([lambda run: without_rows(run, range(3), *PROOF_TABLES)], "checkpoints/stage-00000"),
+    (
+        [
+            lambda run: without_rows(run, range(3), *PROOF_TABLES),
+            lambda run: shutil.rmtree(run / "checkpoints"),
+        ],
+        "private/rank-001/mark.key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("more", "trace"), STRIPPED)
+def test_a_job_that_denies_its_proofs_is_contradicted_by_each_trace_of_them(
+    honest: Run, tmp_path: Path, more: list[Callable[[Path], object]], trace: str
+) -> None:
+    copy = copied(honest.folder.path, tmp_path / "copy")
+    without_proofs_in_the_job(copy)
+    for one in more:
+        one(copy)
+    failed, _, code = verified(copy)
+    assert code == ExitCode.VERIFICATION
+    assert "job text: it says that the run has no proofs; there are " in failed[1]
+    assert trace in failed[1]
+
+
+def test_a_run_without_a_trace_of_proofs_fails_whoever_gives_a_key(
+    honest: Run, tmp_path: Path
+) -> None:
+    copy = copied(honest.folder.path, tmp_path / "copy")
+    without_proofs_in_the_job(copy)
+    without_rows(copy, range(3), *PROOF_TABLES)
+    shutil.rmtree(copy / "checkpoints")
+    shutil.rmtree(copy / "private")
+    with pytest.raises(RunFolderError, match="the run has no proofs"):
+        verified(copy)
+    key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    for pinned in ({"owner_key": key}, {"trainer_keys": [key]}):
+        with pytest.raises(EvidenceError, match="no proofs to hold against the keys given"):
+            verified(copy, **pinned)
+
+
+def test_a_name_of_a_file_cannot_write_to_the_terminal(honest: Run, tmp_path: Path) -> None:
+    copy = copied(honest.folder.path, tmp_path / "copy")
+    (copy / "a\x1b[2Jb").write_text("")
+    for number in range(20):
+        (copy / f"notes-{number}.txt").write_text("")
+    options: dict[str, object] = {"owner_key": None, "trainer_keys": [], "mark_keys": []}
+    options["segment_file"] = None
+    text, code = verification_report(copy, as_json=False, **options)  # type: ignore[arg-type]
+    assert code == ExitCode.DONE
+    assert "\x1b" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("not covered: ")]
+    assert "a?[2Jb" in line
+    assert line.endswith("and 15 more (--json names all)")

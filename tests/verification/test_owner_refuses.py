@@ -11,6 +11,7 @@ from forged_owner import Stage, enrol
 from lies import FORGED, Row, forge
 
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.ledger_order import EntryId
 
 #: Statements that trainers sign, alone or with a neighbour.
 THEIRS = {"enrolment", "handoff", "stage"}
@@ -48,8 +49,19 @@ def test_an_honest_run_enters_the_ledger() -> None:
 def test_a_lie_of_trainers_never_enters_the_ledger(
     row: Row, one: Forge, marks: bool | None
 ) -> None:
-    with pytest.raises(EvidenceError):
+    with pytest.raises(EvidenceError) as caught:
         logged(one, marks)
+    # For what it is, not for something else that a forged run lacks.
+    places = {*one.alter, *one.sign_as, *(EntryId("enrolment", 0, i) for i in one.plans)}
+    names = {
+        f"enrolment of rank {place.segment}"
+        if place.kind == "enrolment"
+        # Or by the next stage, which does not go on from what was signed.
+        else str(EntryId(place.kind, stage, place.segment))
+        for place in places or {EntryId("enrolment", 0, 1)}
+        for stage in range(one.stages)
+    }
+    assert caught.value.where in names
 
 
 def test_every_check_of_what_trainers_sign_is_among_them() -> None:

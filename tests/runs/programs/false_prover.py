@@ -80,6 +80,7 @@ def finish(self: ShardWriter) -> None:
 
 Marker.plan_claim, Marker.claim_mark = plan, claim  # type: ignore[method-assign]
 StageRecorder.seal_stage, StageRecorder.append_messages = seal, messages  # type: ignore[method-assign]
-StageRecorder.keep_state, ShardWriter.append = state, append  # type: ignore[method-assign]
+StageRecorder.keep_state = state  # type: ignore[method-assign]
+ShardWriter.append = append  # type: ignore[assignment, method-assign]
 ShardWriter._finish = finish  # type: ignore[method-assign]
 sys.exit(main())
