@@ -110,6 +110,15 @@ def is_plain(dtype: Any) -> bool:
 
 def _dataset_problems(name: str, item: Any, described: docs.Described) -> Iterator[str]:
     """Problems of one dataset: type, dimensions, units, long name, other attributes."""
+    own = name.rsplit("/", 1)[-1]
+    is_scale = described.axes == (own,)
+    scales = (
+        {"CLASS", "NAME", "REFERENCE_LIST"} if is_scale else {"DIMENSION_LABELS", "DIMENSION_LIST"}
+    )
+    if SCALES & set(item.attrs) != (scales if described.axes else set()):
+        yield f"{name} has not the attributes of a scale or of what hangs on one"
+    if is_scale and plain(item.attrs.get("NAME")) != own:
+        yield f"{name} is a scale under another name"
     text = h5py.check_string_dtype(item.dtype)
     kinds = ("text", f"text of {item.dtype.itemsize}") if text else (str(item.dtype),)
     if described.kind not in (*kinds, "any") or not is_plain(item.dtype):
@@ -148,6 +157,8 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
             bad = [name for name, value in attributes_of(group).items() if "no text" in str(value)]
             yield from (f"attribute {name} is no text" for name in bad)
     count = run.num_ranks
+    if run.attributes.get("layout") not in ("shards", "single"):
+        yield "attribute layout is neither shards nor single"
     if run.attributes.get("num_ranks") != count:
         yield "attribute num_ranks is not the number of ranks"
     links: dict[str, tuple[str, str]] = {
