@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clicooper_hpc.pipeline.runtime import SegmentRuntime
+from clicooper_hpc.provenance.proof_rules import MARKS_DEMANDED
 from clicooper_hpc.run.build import build_channel_plan, build_runtime
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.environment import replay_environment
@@ -118,5 +119,6 @@ def _assemble_prover(
             # Without states nothing can be audited; whoever has no room for them says so in the
             # job.
             run=context.folder.path if job.provenance.keep_checkpoints else None,
+            marks=MARKS_DEMANDED.get(job.provenance.marks),
         ),
     )

@@ -53,6 +53,7 @@ from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.training.run_plan import RunPlan, plan_stage_orders
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
+from clicooper_hpc.verification.own_ledger import verify_own_ledger
 
 __all__ = ["Prover", "ProverSettings"]
 
@@ -61,13 +62,15 @@ __all__ = ["Prover", "ProverSettings"]
 class ProverSettings:
     """Settings of a `Prover`.
 
-    ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits.
+    ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits;
+    ``marks`` whether the job asks for marks in all segments, None if it leaves that open.
     """
 
     participant: Participant
     job_digest: str
     environment: Mapping[str, str]
     run: Path | None
+    marks: bool | None
 
 
 @dataclass(slots=True)
@@ -296,10 +299,13 @@ class Prover:
             )
 
     def cosign_ledger(self) -> None:
-        """Take the last update and cosign the checkpoint of the finished ledger."""
+        """Take the last update and cosign the checkpoint of the finished ledger, if it holds."""
         checkpoint = self._exchange.last_checkpoint
         if checkpoint is None or checkpoint.checkpoint.size < self._order.size:
             checkpoint = self._exchange.take_update({})
+        # What all have signed must be what anybody can verify: the owner's own words included.
+        entries = self._exchange.ledger.entries
+        verify_own_ledger(entries, self._participant.run_id, marks=self._settings.marks)
         self._exchange.cosign(checkpoint)
         self._log.close()
 

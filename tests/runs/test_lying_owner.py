@@ -79,3 +79,15 @@ def test_a_ticket_of_other_samples_ends_the_run_before_anything_is_proved(tmp_pa
     run = open_run(tmp_path / "run")
     assert run.status == "incomplete"
     assert set(run.table("ledger", 0)["kind"]) == {"run", "enrolment", "ticket"}
+
+
+@pytest.mark.matrix
+def test_a_delivery_over_another_ledger_is_not_cosigned(tmp_path: Path) -> None:
+    """Nothing but the trainers' own copies shows it while the run lives."""
+    done = lied(tmp_path, "delivery")
+    says = r"the finished ledger: check 13 \(Delivery\) failed: delivery: the root of .*"
+    assert refusals(done, says)
+    run = open_run(tmp_path / "run")
+    assert run.status == "incomplete"
+    # The last checkpoint waits for its cosigners.
+    assert len(run.table("checkpoints", 0)) == 4

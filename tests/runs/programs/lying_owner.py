@@ -1,7 +1,8 @@
 """lying_owner.py LIE ARGUMENTS...: the command line, with an owner that signs something else.
 
-LIE is ``bounds``: a run statement with as many stages, one of which begins a step later; or
-``samples``: the last trainer's tickets order one sample more than the plan has.
+LIE is ``bounds``: a run statement with as many stages, one of which begins a step later;
+``samples``: the last trainer's tickets order one sample more than the plan has; or ``delivery``: a
+delivery over another ledger.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from clicooper_hpc.cli import main
 LIE = sys.argv.pop(1)
 owner_role: Any = import_module("clicooper_hpc.run.owner_role")
 ledger_writer: Any = import_module("clicooper_hpc.owner.ledger_writer")
+log_operator: Any = import_module("clicooper_hpc.owner.log_operator")
 true_statement, true_ticket = owner_role.RunStatement, ledger_writer.expected_ticket
+true_delivery = log_operator.DeliveryStatement
 
 
 def statement(**fields: Any) -> Any:
@@ -32,8 +35,15 @@ def ticket(run: Any, stage: int, segment: int, **options: Any) -> Mapping[str, o
     return ordered
 
 
+def delivery(**fields: Any) -> Any:
+    head = fields["ledger"]
+    return true_delivery(**{**fields, "ledger": head.model_copy(update={"root": "ab" * 32})})
+
+
 if LIE == "bounds":
     owner_role.RunStatement = statement
-else:
+elif LIE == "samples":
     ledger_writer.expected_ticket = ticket
+else:
+    log_operator.DeliveryStatement = delivery
 sys.exit(main())

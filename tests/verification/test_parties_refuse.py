@@ -1,9 +1,10 @@
-"""What `verify` refuses of trainers their owner refuses before it enters the ledger."""
+"""What `verify` refuses of one party the others refuse before the run is called complete."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import lies_files
 import lies_stages
 import pytest
 from forge import Forge
@@ -12,6 +13,7 @@ from lies import FORGED, Row, forge
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.ledger_order import EntryId
+from clicooper_hpc.verification.own_ledger import verify_own_ledger
 
 #: Statements that trainers sign, alone or with a neighbour.
 THEIRS = {"enrolment", "handoff", "stage"}
@@ -62,6 +64,43 @@ def test_a_lie_of_trainers_never_enters_the_ledger(
         for stage in range(one.stages)
     }
     assert caught.value.where in names
+
+
+def owners_too() -> Iterator[tuple[Row, Forge, bool | None]]:
+    """Yield every row that was built into the statements of anybody, the run statement left out."""
+    for row in [*lies_stages.ROWS, *lies_files.ROWS]:
+        evidence = row.lie()
+        (one,) = FORGED
+        touched = {place.kind for place in [*one.alter, *one.sign_as]}
+        if touched and "run" not in touched and list(evidence.entries) == one.entries:
+            yield row, one, evidence.marks
+
+
+OWNERS = list(owners_too())
+
+
+def test_an_honest_ledger_is_cosigned() -> None:
+    for marks in (True, False):
+        one = forge(marks=marks)
+        one.build()
+        verify_own_ledger(one.entries, one.run_id, marks=marks)
+
+
+@pytest.mark.parametrize(("row", "one", "marks"), OWNERS, ids=[row.name for row, *_ in OWNERS])
+def test_a_ledger_with_a_lie_is_not_cosigned(row: Row, one: Forge, marks: bool | None) -> None:
+    with pytest.raises(EvidenceError, match="is not cosigned"):
+        verify_own_ledger(one.entries, one.run_id, marks=marks)
+
+
+def test_lies_of_the_owner_are_among_them() -> None:
+    assert set().union(*(row.fails for row, *_ in OWNERS)) >= {6, 7, 8, 9, 10, 11, 12, 13}
+    assert {place.kind for _, one, _ in OWNERS for place in [*one.alter, *one.sign_as]} == {
+        "enrolment",
+        "ticket",
+        "handoff",
+        "stage",
+        "delivery",
+    }
 
 
 def test_every_check_of_what_trainers_sign_is_among_them() -> None:
