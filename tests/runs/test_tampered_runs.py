@@ -152,7 +152,7 @@ def without_rows(run: Path, ranks: range, *tables: str) -> None:
 
 
 STRIPPED: list[tuple[list[Callable[[Path], object]], str]] = [
-    ([], "10 rows of table ledger of rank 0"),
+    ([], "16 rows of table ledger of rank 0"),
     ([lambda run: without_rows(run, range(1), "ledger", "checkpoints")], "rows of table heads"),
     (
         [lambda run: without_rows(run, range(3), "ledger", "checkpoints", "heads")],
