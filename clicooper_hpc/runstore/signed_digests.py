@@ -1,7 +1,8 @@
 """Digests of a run's tables and of its index, for the statements that owner and trainers sign.
 
 Tables are digested row by row as they are written (`RowsDigest`), the index as a whole
-(`IndexContent`): together nothing a user reads in a run is unsigned.
+(`IndexContent`). Outside both are the status, digests of files, views, links, units, names, and the
+tables of the ledger, whose rows are signed themselves: checks of their own look at those.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _ledger_updates() -> list[bytes]:
     evidence = _ledger()[1]
     return [
         LedgerUpdate((), ()).to_bytes(),
-        LedgerUpdate(evidence.entries[:2], evidence.checkpoints[:1]).to_bytes(),
+        LedgerUpdate(tuple(evidence.entries[:2]), tuple(evidence.checkpoints[:1])).to_bytes(),
     ]
 
 

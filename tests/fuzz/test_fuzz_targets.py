@@ -37,7 +37,7 @@ def answer(content: bytes) -> None:
         case b"good":
             return
         case b"key":
-            {}["name"]
+            dict[str, str]()["name"]
         case b"long":
             raise UsageError("x" * 10**6, where="y" * 10**6, remedy="z" * 10**6)
         case b"done":

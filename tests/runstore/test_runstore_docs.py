@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import runstore_example as example
 
@@ -18,8 +19,8 @@ from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, T
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5.md"
 LIST = re.compile(r"(?<=<!-- datasets -->\n).*?(?=<!-- end -->)", re.DOTALL)
 ATTRIBUTES = re.compile(r"(?<=<!-- attributes -->\n).*?(?=<!-- end -->)", re.DOTALL)
-RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end -->)", re.DOTALL)
 TABLES = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end -->)", re.DOTALL)
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -85,20 +86,31 @@ def test_the_page_lists_every_root_attribute(runs: Path) -> None:
     check(ATTRIBUTES, ",\n".join(f"`{name}`" for name in dict.fromkeys(names)) + ".\n")
 
 
-def test_the_page_lists_every_figure_and_table() -> None:
-    rows = [f"| `{name}` | {unit} | {about} |" for name, (unit, about) in RESULT_FIGURES.items()]
-    check(RESULTS, "\n".join(["| figure | units | long name |", "|---|---|---|", *rows, ""]))
-    tables = dict.fromkeys((*OWNER_TABLES, *TRAINER_TABLES))
-    rows = [
-        f"| `{one.name}` | `{one.axis}` | {one.long_name} | {writers_of(one)} |" for one in tables
+def row_of(table: Table) -> str:
+    """One Markdown row: who writes the table, and its columns in the order of their digests."""
+    writers = [
+        name
+        for name, tables in (("owner", OWNER_TABLES), ("trainers", TRAINER_TABLES))
+        if table in tables
     ]
-    head = ["| table | `axis` | `long_name` | written by |", "|---|---|---|---|"]
-    check(TABLES, "\n".join([*head, *rows, ""]))
+    columns = ", ".join(f"`{column.name}` {numpy_type(column.dtype)}" for column in table.columns)
+    cells = [f"`{table.name}`", " and ".join(writers), f"`{table.axis}`", table.long_name, columns]
+    return f"| {' | '.join(cells)} |\n"
 
 
-def writers_of(table: Table) -> str:
-    owner, trainers = table in OWNER_TABLES, table in TRAINER_TABLES
-    return "all" if owner and trainers else "the owner" if owner else "trainers"
+def numpy_type(dtype: str) -> str:
+    return np.dtype(dtype).str.lstrip("<|=")
+
+
+def test_the_page_lists_every_table_with_its_columns_in_order() -> None:
+    tables = sorted({*OWNER_TABLES, *TRAINER_TABLES}, key=lambda table: table.name)
+    head = "| table | written by | axis | long name | columns |\n|---|---|---|---|---|\n"
+    check(TABLES, head + "".join(map(row_of, tables)))
+
+
+def test_the_page_lists_every_result() -> None:
+    rows = [f"| `{name}` | {unit} | {about} |\n" for name, (unit, about) in RESULT_FIGURES.items()]
+    check(RESULTS, "| figure | units | long name |\n|---|---|---|\n" + "".join(rows))
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
