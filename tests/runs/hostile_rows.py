@@ -84,15 +84,17 @@ MISSING = [
     _late("release: missing", 0, 1, "release of step 1, micro-batch 0"),
 ]
 MISSING += [
-    _late("gradient norm: missing", 1, 2, "gradient norm of step 0, micro-batch 0"),
-    _late("metrics: missing", 2, 0, "metrics of step 0, micro-batch 0"),
     _late("logits: missing", 2, 0, "logits of step 12, micro-batch 0"),
-    _late("segment: missing", 1, 0, "segment of step 4, chunk 0"),
-    _late("proof: missing", 1, 2, "proof of step 0, chunk 0"),
-    _late("control message: missing", 2, 0, r"control message of step \d+, chunk 0"),
     _late("stop token: missing", 0, 1, "control message of step 5, micro-batch 0"),
-    _late("hangs", 2, 1, "gradient of step 0, micro-batch 0"),
-    _late("sys.exit(0)", 2, 1, "gradient of step 0, micro-batch 0"),
+    _late("hangs", 2, 1, r"gradient of step 6, micro-batch \d"),
+    _late("sys.exit(0)", 2, 1, r"gradient of step 6, micro-batch \d"),
+    # Here every rank waits for another in the end, and the first to say so is not the one that
+    # waits for the liar; none is called at fault.
+    Row("gradient norm: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("metrics: missing", 2, -1, r"waited [\d.]+ s for"),
+    Row("segment: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("proof: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("control message: missing", 2, -1, r"waited [\d.]+ s for"),
 ]
 
 GRAD = "rank 1 expected the gradient of step 5, micro-batch 0, but what came "

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from start import SMALL, start
+from start import start
 
 pytestmark = pytest.mark.mpi
 

@@ -299,7 +299,7 @@ def labels(change: Callable[[Any], None]) -> Callable[[bytes], bytes]:
     return lie
 
 
-def at(moment: str, action: Callable[[], object], count: int = 2) -> Lie:
+def at(moment: str, action: Callable[[], object], count: int = 20) -> Lie:
     """Do ``action`` the ``count``-th time this rank comes to a moment of killed.py."""
 
     def arm(world: Any) -> None:
@@ -335,7 +335,7 @@ NESTED = b"[" * 12_000
 
 def stop_token(value: list[int], step: int) -> Lie:
     def change(tensor: Any) -> Any:
-        return torch.tensor(value, dtype=torch.int64) if tensor.numel() == 2 else tensor
+        return torch.tensor(value, dtype=torch.int64) if tensor.dtype == torch.int64 else tensor
 
     return reshaped("CONTROL", step, change)
 
@@ -404,7 +404,7 @@ for name in ("step before", "missing", "flipped bit"):
     LIES[f"release: {name}"] = on_wire(*REL, HEADER_LIES[name])
 for kind in ("NORM", "METRICS", "LOGITS"):
     for name in ("missing", "other dtype"):
-        LIES[f"{Kind[kind].words}: {name}"] = on_wire(kind, 0, HEADER_LIES[name])
+        LIES[f"{Kind[kind].words}: {name}"] = on_wire(kind, 5, HEADER_LIES[name])
 for kind in ("SEGMENT", "PROOF", "CONTROL"):
     for name in ("blob bytes", "missing", "64 MiB"):
         LIES[f"{Kind[kind].words}: {name}"] = on_wire(
@@ -552,10 +552,10 @@ LIES |= {
     "sys.exit(0)": at("forward", lambda: sys.exit(0)),
     "raises": at("backward", fail),
     "hangs": at("forward", lambda: time.sleep(10_000)),
-    "raises in stage 1": at("forward", fail, count=20),
+    "raises in stage 1": at("forward", fail),
     "killed in a step": at("forward", strike),
-    "killed in a checkpoint": at("checkpoint", strike),
-    "killed in a proof": at("proof", strike),
-    "killed in a delivery": at("delivery", strike),
+    "killed in a checkpoint": at("checkpoint", strike, count=2),
+    "killed in a proof": at("proof", strike, count=2),
+    "killed in a delivery": at("delivery", strike, count=2),
     "leaves with 0 in a delivery": at("delivery", lambda: os._exit(0), count=1),
 }
