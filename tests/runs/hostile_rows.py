@@ -140,9 +140,9 @@ STATEMENTS = [
     Row("release: flipped bit", 0, 1, f"hand-off 0 of stage 0: rank 0 {CHANGED}", 4),
     # The hand-off is the other end's, so it is the liar who disputes it.
     Row("gradient: flipped bit", 2, 2, f"hand-off 1 of stage 0: rank 1 {CHANGED}", 4),
-    Row("proof: garbage", 1, 2, "proof of rank 1, stage 0: ", 4),
-    Row("proof: nothing", 1, 2, "proof of rank 1, stage 0: ", 4),
-    Row("proof: nested", 1, 2, "proof of rank 1, stage 0: ", 4, always=True),
+    Row("proof: garbage", 1, -1, "proof of rank 1, stage 0: ", 4),
+    Row("proof: nothing", 1, -1, "proof of rank 1, stage 0: ", 4),
+    Row("proof: nested", 1, -1, "proof of rank 1, stage 0: ", 4, always=True),
     Row("proof: too long", 1, 2, "a longer message than agreed came in place of the proof"),
     Row("proof: blob bytes", 1, 2, f"the proof of step 0 has {2**62} bytes, more than the"),
     Row("proof: 64 MiB", 1, 2, "a longer message than agreed came in place of the proof"),

@@ -99,7 +99,7 @@ class FakeRun:
         self.status = status
         self.job = {"training": {"epochs": planned}}
         self._tables = {
-            "heads": pd.DataFrame({"root": [""] * len(heads)}, index=heads),
+            "heads": pd.DataFrame({"size": heads}),
             "steps": pd.DataFrame({"epoch": epochs}),
         }
 

@@ -30,12 +30,19 @@ LIES: dict[str, Lie] = {}
 KEPT: list[Any] = []  # MPI reads buffers after the call
 HONEST: list[tuple[Any, str, Any]] = []
 HUGE = 2**62
+#: Training steps of the job of the table; see `hostile_runs`.
+LAST_STEP = 12
 
 
 def peak_kb() -> int:
     """Return the most memory this process has held, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def is_due(number: int, step: int) -> bool:
+    """Whether ``number`` is ``step`` or later; validation steps count on behind the last one."""
+    return number >= step and (number < LAST_STEP) == (step < LAST_STEP)
 
 
 def replace_call(holder: Any, name: str, lie: Any) -> None:
@@ -62,7 +69,7 @@ def on_wire(kind: str, step: int, change: Callable[..., Any], *, stream: bool = 
             nonlocal done
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
             chunk = bool(raw[52:60].any())
-            if done or code != Kind[kind] or number < step or chunk != stream:
+            if done or code != Kind[kind] or not is_due(number, step) or chunk != stream:
                 return honest(link, raw)
             done = True
 
@@ -144,7 +151,7 @@ def in_place_of_next(kind: str, step: int) -> Lie:
         def isend(link: Any, raw: Any) -> Any:
             nonlocal done
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
-            if done or code != Kind[kind] or number < step:
+            if done or code != Kind[kind] or not is_due(number, step):
                 return honest(link, raw)
             if not held:
                 held.append(raw.copy())
@@ -170,7 +177,7 @@ def stale(kind: str, step: int) -> Lie:
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
             if code == Kind[kind]:
                 first.append(first[0] if first else raw.copy())
-                if number >= step:
+                if is_due(number, step):
                     return honest(link, first[0])
             return honest(link, raw)
 
@@ -187,7 +194,7 @@ def numbers(kind: str, step: int, change: Callable[[Any], None]) -> Lie:
         honest = sender_class._check_finite
 
         def check(self: Any, payload: Any, header: Any) -> None:
-            if header.kind == Kind[kind] and header.step >= step:
+            if header.kind == Kind[kind] and is_due(header.step, step):
                 change(payload)
             else:
                 honest(self, payload, header)
@@ -216,7 +223,7 @@ def reshaped(kind: str, step: int, change: Callable[[Any], Any]) -> Lie:
         honest = sender_class.send
 
         def send(self: Any, tensor: Any, sort: Any, number: int, part: int, **rest: Any) -> None:
-            if sort == Kind[kind] and number >= step:
+            if sort == Kind[kind] and is_due(number, step):
                 tensor = change(tensor)
             honest(self, tensor, sort, number, part, **rest)
 
@@ -404,7 +411,9 @@ for name in ("step before", "missing", "flipped bit"):
     LIES[f"release: {name}"] = on_wire(*REL, HEADER_LIES[name])
 for kind in ("NORM", "METRICS", "LOGITS"):
     for name in ("missing", "other dtype"):
-        LIES[f"{Kind[kind].words}: {name}"] = on_wire(kind, 5, HEADER_LIES[name])
+        LIES[f"{Kind[kind].words}: {name}"] = on_wire(
+            kind, 12 if kind == "LOGITS" else 5, HEADER_LIES[name]
+        )
 for kind in ("SEGMENT", "PROOF", "CONTROL"):
     for name in ("blob bytes", "missing", "64 MiB"):
         LIES[f"{Kind[kind].words}: {name}"] = on_wire(
@@ -423,7 +432,7 @@ for kind, step, name in (
     ("GRADIENT", 5, "gradient"),
     ("NORM", 5, "gradient norm"),
     ("METRICS", 5, "metrics"),
-    ("LOGITS", 0, "logits"),
+    ("LOGITS", 12, "logits"),
     ("RELEASE", 1, "release"),
 ):
     LIES[f"{name}: NaN"] = numbers(kind, step, put(float("nan")))
@@ -445,7 +454,7 @@ LIES |= {
     "gradient: a row less": reshaped(*GRAD, lambda tensor: tensor[:-1]),
     "gradient: bfloat16": reshaped(*GRAD, lambda tensor: tensor.bfloat16()),
     "release: a row less": reshaped(*REL, lambda tensor: tensor[:-1]),
-    "logits: a row less": reshaped("LOGITS", 0, lambda tensor: tensor[:-1]),
+    "logits: a row less": reshaped("LOGITS", 12, lambda tensor: tensor[:-1]),
     "stop token: neither": stop_token([2, 0], 5),
     "stop token: stop": stop_token([1, 1], 5),
     "stop token: missing": on_wire("CONTROL", 5, dropped),
