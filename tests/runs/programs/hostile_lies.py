@@ -277,7 +277,7 @@ def both(*lies: Lie) -> Lie:
     return arm
 
 
-def swapped(function: str) -> Lie:
+def swapped(function: str, to: int | None = None) -> Lie:
     """Send the byte string of the first time again the second time."""
 
     def arm(world: Any) -> None:
@@ -288,7 +288,7 @@ def swapped(function: str) -> Lie:
             return first[0]
 
         for count in (1, 2):
-            said(function, change, count=count)(world)
+            said(function, change, count=count, to=to)(world)
 
     return arm
 
@@ -488,7 +488,7 @@ LIES |= {
     "proof: nothing": said("send_proof", lambda _: b""),
     "proof: nested": said("send_proof", lambda _: NESTED),
     "proof: too long": said("send_proof", lambda payload: payload + b" " * 100_000),
-    "proof: of the stage before": swapped("send_proof"),
+    "proof: of the stage before": swapped("send_proof", to=2),
     "enrolment: garbage": said("send_to_gather", lambda _: GARBAGE),
     "enrolment: nested": said("send_to_gather", lambda _: NESTED),
     "cosignature: garbage": said("cosign", lambda _: GARBAGE),
@@ -551,7 +551,7 @@ LIES |= {
     "steps: garbage": said("_agree_on_checkpoint", lambda _: GARBAGE),
     "steps: not falling": said("_agree_on_checkpoint", lambda _: b"[1, 1, 1, 1, 1]"),
     "steps: none": said("_agree_on_checkpoint", lambda _: b"[]"),
-    "ledger size: garbage": said("search_restart_point", lambda _: GARBAGE, count=2),
+    "ledger size: garbage": said("search_restart_point", lambda _: GARBAGE[:4], count=2),
     "ledger size: too large": said("search_restart_point", lambda _: b"9" * 32, count=2),
     "ledger size: a stage more": said("search_restart_point", lambda _: b"15", count=2),
     "ledger size: 0": said("search_restart_point", lambda _: b"0", count=2),
