@@ -54,8 +54,7 @@ def completion_problem(run: Run, rank: int) -> str | None:
     """
     if run.status != "complete":
         return "the index does not say that the run is complete"
-    # The axes of the tables, which are the index of the frames.
-    heads = [int(size) for size in run.table(HEADS.name, rank).index]
+    heads = [int(size) for size in run.table(HEADS.name, rank)["size"]]
     if heads:
         segments, last = len(run.hosts) - 1, max(heads)
         # 1 run statement, an enrolment each, 3 entries a stage and segment, 1 delivery.

@@ -114,6 +114,8 @@ def _begin_start(
             # FRESH: the files before the sub-labels, so that a folder or disk that does not serve
             # is found while nothing about a sample has left.
             run_id = _share_run_id(world, job)
+            # Before the files, which bear the id: a false one would stand in a restart's way.
+            _compare_told(world, request, ready, run_id)
             writer = _create_files(world, job, folder, ready, run_id)  # (5)
             files.enter_context(writer)
     except AgreedFailure:
@@ -137,19 +139,14 @@ def _begin_start(
             proofs=ready.signers is not None,
             deadline_s=job.pipeline.startup_timeout_s,
         )
+        _compare_told(world, request, ready, run_id)
         writer = _continue_files(world, job, run, ready, point)  # (5)
         files.enter_context(writer)
         if owner is not None:
             owner.announce_owner_promise()
-    keys = () if ready.signers is None else ready.signers.keys
     check_told_alike(
         world,
         {
-            "job": request.encode_request(),
-            "contract": contract.encode_contract(),
-            "cuts": repr(network.layout.cuts).encode(),
-            "keys": b"".join(key.raw for key in keys),
-            "id of the run": run_id.encode(),
             "sub-labels": sub_labels.tobytes(),
             "where the run goes on": repr((point.step, point.proved_step)).encode(),
         },
@@ -270,6 +267,19 @@ def _share_run_id(world: World, job: Job) -> str:
     if re.fullmatch(rb"[0-9a-f]{32}", shared) is None:
         raise PeerError("the id of the run is not 32 hexadecimal digits", where=_FROM_OWNER)
     return shared.decode()
+
+
+def _compare_told(world: World, request: RunRequest, ready: _Preparation, run_id: str) -> None:
+    """Let trainers compare what the owner has told each of them in (1) to (4)."""
+    keys = () if ready.signers is None else ready.signers.keys
+    told = {
+        "job": request.encode_request(),
+        "contract": ready.contract.encode_contract(),
+        "cuts": repr(ready.network.layout.cuts).encode(),
+        "keys": b"".join(key.raw for key in keys),
+        "id of the run": run_id.encode(),
+    }
+    check_told_alike(world, told, deadline_s=request.job.pipeline.startup_timeout_s)
 
 
 def _share_sub_labels(

@@ -15,6 +15,7 @@ from torch import Tensor
 from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.runstore.checkpoints import rank_checkpoint_name, segment_checkpoint_name
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors
+from clicooper_hpc.trainer.proof_exchange import DisputedHandoffError
 from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.trainer.release_source import ReleaseSource
 from clicooper_hpc.training.checkpoint_writer import Stopped
@@ -160,7 +161,13 @@ class Trainer:
         if isinstance(event, StageStart):
             prover.start_stage(event)
         else:
-            prover.prove_stage(event, state, saved_s=self._saved_s)
+            try:
+                prover.prove_stage(event, state, saved_s=self._saved_s)
+            except DisputedHandoffError:
+                # No restart could prove this stage from its end: what it was trained on is in
+                # dispute, and in the digests the checkpoint holds. It has to be trained again.
+                self._checkpoints.forget_after(event.first)
+                raise
             self._saved_s = 0.0
 
     def _train_step(self, event: TrainStep) -> None:

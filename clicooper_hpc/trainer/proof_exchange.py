@@ -45,7 +45,7 @@ from clicooper_hpc.training.run_plan import RunPlan, StageOrder
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
-__all__ = ["Participant", "ProofExchange"]
+__all__ = ["DisputedHandoffError", "Participant", "ProofExchange"]
 
 Records = Mapping[Channel, ChannelRecord]
 
@@ -61,6 +61,10 @@ class Participant:
     identity: Identity
     keys: tuple[PublicIdentity, ...]
     wait_s: float
+
+
+class DisputedHandoffError(EvidenceError):
+    """Two neighbours do not agree on what went between them, so one trained on something else."""
 
 
 class ProofExchange:
@@ -173,7 +177,7 @@ class ProofExchange:
         mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
         # Compared as bytes and signed only then: the second signature says "these came here".
         if message.handoff.payload != mine.statement_bytes():
-            raise EvidenceError(
+            raise DisputedHandoffError(
                 f"rank {before} claims to have exchanged other messages than came here",
                 where=f"hand-off {before} of stage {stage}",
                 remedy="One of the two ranks, or the network between them, changed messages.",

@@ -12,6 +12,7 @@ from clicooper_hpc.errors import PeerError
 from clicooper_hpc.runstore.checkpoints import (
     FileDigest,
     commit_checkpoint,
+    drop_newer_checkpoints,
     rank_checkpoint_name,
     segment_checkpoint_name,
     store_checkpoint_file,
@@ -75,6 +76,10 @@ class CheckpointWriter:
     def restart_after(self, step: int, proved: int) -> None:
         """Note that the checkpoint after ``step`` steps exists, and ``proved`` steps are proved."""
         self._saved, self._proved = step, proved
+
+    def forget_after(self, step: int) -> None:
+        """Let no restart begin after more than ``step`` steps."""
+        drop_newer_checkpoints(self._run, step)
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write this rank's ``files`` (content by name); collective.

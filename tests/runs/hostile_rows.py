@@ -85,15 +85,17 @@ MISSING = [
     _late("release: missing", 0, 1, "release of step 1, micro-batch 0"),
 ]
 MISSING += [
-    _late("gradient norm: missing", 1, 2, "gradient norm of step 0, micro-batch 0"),
-    _late("metrics: missing", 2, 0, "metrics of step 0, micro-batch 0"),
     _late("logits: missing", 2, 0, "logits of step 12, micro-batch 0"),
-    _late("segment: missing", 1, 0, "segment of step 4, chunk 0"),
-    _late("proof: missing", 1, 2, "proof of step 0, chunk 0"),
-    _late("control message: missing", 2, 0, r"control message of step \d+, chunk 0"),
     _late("stop token: missing", 0, 1, "control message of step 5, micro-batch 0"),
-    _late("hangs", 2, 1, "gradient of step 0, micro-batch 0"),
-    _late("sys.exit(0)", 2, 1, "gradient of step 0, micro-batch 0"),
+    _late("hangs", 2, 1, r"gradient of step 6, micro-batch \d"),
+    _late("sys.exit(0)", 2, 1, r"gradient of step 6, micro-batch \d"),
+    # Here every rank waits for another in the end, and the first to say so is not the one that
+    # waits for the liar; none is called at fault.
+    Row("gradient norm: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("metrics: missing", 2, -1, r"waited [\d.]+ s for"),
+    Row("segment: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("proof: missing", 1, -1, r"waited [\d.]+ s for"),
+    Row("control message: missing", 2, -1, r"waited [\d.]+ s for"),
 ]
 
 GRAD = "rank 1 expected the gradient of step 5, micro-batch 0, but what came "
@@ -139,10 +141,10 @@ STATEMENTS = [
     Row("release: flipped bit", 0, 1, f"hand-off 0 of stage 0: rank 0 {CHANGED}", 4),
     # The hand-off is the other end's, so it is the liar who disputes it.
     Row("gradient: flipped bit", 2, 2, f"hand-off 1 of stage 0: rank 1 {CHANGED}", 4),
-    Row("proof: garbage", 1, 2, "proof of rank 1, stage 0: ", 4),
-    Row("proof: nothing", 1, 2, "proof of rank 1, stage 0: ", 4),
-    Row("proof: nested", 1, 2, "proof of rank 1, stage 0: ", 4, always=True),
-    Row("proof: too long", 1, 2, "a longer message than agreed came in place of the proof"),
+    Row("proof: garbage", 1, -1, "proof of rank 1, stage 0: ", 4),
+    Row("proof: nothing", 1, -1, "proof of rank 1, stage 0: ", 4),
+    Row("proof: nested", 1, -1, "proof of rank 1, stage 0: ", 4, always=True),
+    Row("proof: too long", 1, -1, "a longer message than agreed came in place of the proof"),
     Row("proof: blob bytes", 1, 2, f"the proof of step 0 has {2**62} bytes, more than the"),
     Row("proof: 64 MiB", 1, 2, "a longer message than agreed came in place of the proof"),
     Row("proof: of the stage before", 1, 2, f"hand-off 1 of stage 1: rank 1 {CHANGED}", 4),
@@ -217,8 +219,8 @@ START = [
     Row("sub-labels: odd bytes", 0, -1, f"{OWNER}the sub-labels have 239 bytes instead of 240"),
     Row("sub-labels: too many", 0, -1, f"{OWNER}a longer message than agreed came"),
     Row("sub-labels: others to one", 0, 2, f"{TOLD}sub-labels"),
-    Row("keys: garbage", 0, 0, "the owner passed on another key than this rank's", 4),
-    Row("keys: garbage, and all is well", 0, -1, "the owner passed on another key than this", 4),
+    Row("keys: garbage", 0, 1, "the Ed25519 public key has small order", 4),
+    Row("keys: garbage, and all is well", 0, -1, "the Ed25519 public key has small order", 4),
     Row("key: nothing", 2, 0, r"message from rank 2 \(control\): a public key of 0 bytes"),
     Row("verdict: short", 2, 0, "message from rank 2 .*: a verdict of 1 bytes"),
     Row("verdict: 2**31 bytes of reason", 2, 0, "a longer message than agreed came"),

@@ -23,9 +23,9 @@ def many(*case: object) -> object:
     ("lie", "rank", "by", "says", "code"),
     [
         # The launcher hears nothing of a rank that leaves in peace: its neighbour's deadline does.
-        ("leaves with 0", 2, 1, "for the gradient of step 0, micro-batch 0 from rank 2", 1),
+        ("leaves with 0", 2, 1, "for the gradient of step 6, micro-batch", 1),
         many("leaves with 0 in a delivery", 2, 0, "from rank 2", 1),
-        many("sys.exit(0)", 2, 1, "for the gradient of step 0, micro-batch 0 from rank 2", 1),
+        many("sys.exit(0)", 2, 1, "for the gradient of step 6, micro-batch", 1),
         many("activation: payload bytes", 1, 2, "rank 1 is at fault", 1),
         many("activation: flipped bit", 1, 2, "rank 1 claims to have exchanged other", 4),
         many("contract: others to one", 0, 2, "rank 1 was told something else than rank 2", 1),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from clicooper_hpc.errors import PeerError
+from clicooper_hpc.run.agreement import check_told_alike
 from clicooper_hpc.run.completion import check_nothing_to_do, completion_problem
 from clicooper_hpc.run.owner_counts import parse_owner_count, parse_owner_counts
 from clicooper_hpc.run.run_request import RunRequest
@@ -98,7 +99,7 @@ class FakeRun:
         self.status = status
         self.job = {"training": {"epochs": planned}}
         self._tables = {
-            "heads": pd.DataFrame({"root": [""] * len(heads)}, index=heads),
+            "heads": pd.DataFrame({"size": heads}),
             "steps": pd.DataFrame({"epoch": epochs}),
         }
 
@@ -129,3 +130,52 @@ def test_a_start_that_was_to_begin_a_run_has_something_to_do() -> None:
     with pytest.raises(PeerError, match="there is nothing to do, it says, but") as refused:
         check_nothing_to_do(None, 1)
     line_of(refused)
+
+
+class FakeWorld:
+    """One rank of four; what neighbours send lies in ``mail`` by sender."""
+
+    size = 4
+
+    def __init__(self, rank: int, mail: dict[int, bytes]) -> None:
+        self.rank = rank
+        self._mail = mail
+
+    def send_blob(self, peer: int, payload: bytes, **_: Any) -> None:
+        assert peer == self.rank + 1
+        self._mail[self.rank] = payload
+
+    def receive_blob(self, peer: int, *, limit_bytes: int, **_: Any) -> bytes:
+        return self._mail[peer][:limit_bytes]
+
+
+TOLD = {"job": b"a", "contract": b"b", "sub-labels": b"c"}
+
+
+def compare(*told: dict[str, bytes]) -> None:
+    """Let the owner and three trainers compare what they were told."""
+    mail: dict[int, bytes] = {}
+    for rank, one in enumerate([{}, *told]):
+        world: Any = FakeWorld(rank, mail)
+        check_told_alike(world, one, deadline_s=1.0)
+
+
+def test_trainers_that_were_told_the_same_go_on() -> None:
+    compare(TOLD, TOLD, TOLD)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [({"contract": b"B"}, "contract"), ({"job": b"A", "sub-labels": b"C"}, "job, sub-labels")],
+)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_a_trainer_that_was_told_otherwise_says_what(
+    rank: int, values: dict[str, bytes], says: str
+) -> None:
+    told = [TOLD, TOLD, TOLD]
+    told[rank - 1] = {**TOLD, **values}
+    with pytest.raises(PeerError) as refused:
+        compare(*told)
+    line = refused.value.line()
+    start = f"messages from rank 0 (control): rank {rank - 1} was told something else than rank "
+    assert line.startswith(f"{start}{rank}: {says}.")

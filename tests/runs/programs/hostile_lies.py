@@ -30,12 +30,19 @@ LIES: dict[str, Lie] = {}
 KEPT: list[Any] = []  # MPI reads buffers after the call
 HONEST: list[tuple[Any, str, Any]] = []
 HUGE = 2**62
+#: Training steps of the job of the table; see `hostile_runs`.
+LAST_STEP = 12
 
 
 def peak_kb() -> int:
     """Return the most memory this process has held, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def is_due(number: int, step: int) -> bool:
+    """Whether ``number`` is ``step`` or later; validation steps count on behind the last one."""
+    return number >= step and (number < LAST_STEP) == (step < LAST_STEP)
 
 
 def replace_call(holder: Any, name: str, lie: Any) -> None:
@@ -62,7 +69,7 @@ def on_wire(kind: str, step: int, change: Callable[..., Any], *, stream: bool = 
             nonlocal done
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
             chunk = bool(raw[52:60].any())
-            if done or code != Kind[kind] or number < step or chunk != stream:
+            if done or code != Kind[kind] or not is_due(number, step) or chunk != stream:
                 return honest(link, raw)
             done = True
 
@@ -144,7 +151,7 @@ def in_place_of_next(kind: str, step: int) -> Lie:
         def isend(link: Any, raw: Any) -> Any:
             nonlocal done
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
-            if done or code != Kind[kind] or number < step:
+            if done or code != Kind[kind] or not is_due(number, step):
                 return honest(link, raw)
             if not held:
                 held.append(raw.copy())
@@ -170,7 +177,7 @@ def stale(kind: str, step: int) -> Lie:
             code, number = int(raw[5]), int(raw[8:16].view(np.int64)[0])
             if code == Kind[kind]:
                 first.append(first[0] if first else raw.copy())
-                if number >= step:
+                if is_due(number, step):
                     return honest(link, first[0])
             return honest(link, raw)
 
@@ -187,7 +194,7 @@ def numbers(kind: str, step: int, change: Callable[[Any], None]) -> Lie:
         honest = sender_class._check_finite
 
         def check(self: Any, payload: Any, header: Any) -> None:
-            if header.kind == Kind[kind] and header.step >= step:
+            if header.kind == Kind[kind] and is_due(header.step, step):
                 change(payload)
             else:
                 honest(self, payload, header)
@@ -216,7 +223,7 @@ def reshaped(kind: str, step: int, change: Callable[[Any], Any]) -> Lie:
         honest = sender_class.send
 
         def send(self: Any, tensor: Any, sort: Any, number: int, part: int, **rest: Any) -> None:
-            if sort == Kind[kind] and number >= step:
+            if sort == Kind[kind] and is_due(number, step):
                 tensor = change(tensor)
             honest(self, tensor, sort, number, part, **rest)
 
@@ -270,7 +277,7 @@ def both(*lies: Lie) -> Lie:
     return arm
 
 
-def swapped(function: str) -> Lie:
+def swapped(function: str, to: int | None = None) -> Lie:
     """Send the byte string of the first time again the second time."""
 
     def arm(world: Any) -> None:
@@ -281,7 +288,7 @@ def swapped(function: str) -> Lie:
             return first[0]
 
         for count in (1, 2):
-            said(function, change, count=count)(world)
+            said(function, change, count=count, to=to)(world)
 
     return arm
 
@@ -299,7 +306,7 @@ def labels(change: Callable[[Any], None]) -> Callable[[bytes], bytes]:
     return lie
 
 
-def at(moment: str, action: Callable[[], object], count: int = 2) -> Lie:
+def at(moment: str, action: Callable[[], object], count: int = 20) -> Lie:
     """Do ``action`` the ``count``-th time this rank comes to a moment of killed.py."""
 
     def arm(world: Any) -> None:
@@ -335,7 +342,7 @@ NESTED = b"[" * 12_000
 
 def stop_token(value: list[int], step: int) -> Lie:
     def change(tensor: Any) -> Any:
-        return torch.tensor(value, dtype=torch.int64) if tensor.numel() == 2 else tensor
+        return torch.tensor(value, dtype=torch.int64) if tensor.dtype == torch.int64 else tensor
 
     return reshaped("CONTROL", step, change)
 
@@ -404,7 +411,9 @@ for name in ("step before", "missing", "flipped bit"):
     LIES[f"release: {name}"] = on_wire(*REL, HEADER_LIES[name])
 for kind in ("NORM", "METRICS", "LOGITS"):
     for name in ("missing", "other dtype"):
-        LIES[f"{Kind[kind].words}: {name}"] = on_wire(kind, 0, HEADER_LIES[name])
+        LIES[f"{Kind[kind].words}: {name}"] = on_wire(
+            kind, 12 if kind == "LOGITS" else 5, HEADER_LIES[name]
+        )
 for kind in ("SEGMENT", "PROOF", "CONTROL"):
     for name in ("blob bytes", "missing", "64 MiB"):
         LIES[f"{Kind[kind].words}: {name}"] = on_wire(
@@ -423,7 +432,7 @@ for kind, step, name in (
     ("GRADIENT", 5, "gradient"),
     ("NORM", 5, "gradient norm"),
     ("METRICS", 5, "metrics"),
-    ("LOGITS", 0, "logits"),
+    ("LOGITS", 12, "logits"),
     ("RELEASE", 1, "release"),
 ):
     LIES[f"{name}: NaN"] = numbers(kind, step, put(float("nan")))
@@ -445,7 +454,7 @@ LIES |= {
     "gradient: a row less": reshaped(*GRAD, lambda tensor: tensor[:-1]),
     "gradient: bfloat16": reshaped(*GRAD, lambda tensor: tensor.bfloat16()),
     "release: a row less": reshaped(*REL, lambda tensor: tensor[:-1]),
-    "logits: a row less": reshaped("LOGITS", 0, lambda tensor: tensor[:-1]),
+    "logits: a row less": reshaped("LOGITS", 12, lambda tensor: tensor[:-1]),
     "stop token: neither": stop_token([2, 0], 5),
     "stop token: stop": stop_token([1, 1], 5),
     "stop token: missing": on_wire("CONTROL", 5, dropped),
@@ -467,7 +476,9 @@ LIES |= {
     ),
     "checkpoint: no digest": said(
         "save_checkpoint",
-        lambda payload: payload.replace(b', "', b', "Z'),
+        lambda payload: json.dumps(
+            {name: [size, "Z" * 64] for name, (size, _) in json.loads(payload).items()}
+        ).encode(),
     ),
     "checkpoint: other digest": said(
         "save_checkpoint",
@@ -479,7 +490,7 @@ LIES |= {
     "proof: nothing": said("send_proof", lambda _: b""),
     "proof: nested": said("send_proof", lambda _: NESTED),
     "proof: too long": said("send_proof", lambda payload: payload + b" " * 100_000),
-    "proof: of the stage before": swapped("send_proof"),
+    "proof: of the stage before": swapped("send_proof", to=2),
     "enrolment: garbage": said("send_to_gather", lambda _: GARBAGE),
     "enrolment: nested": said("send_to_gather", lambda _: NESTED),
     "cosignature: garbage": said("cosign", lambda _: GARBAGE),
@@ -542,7 +553,7 @@ LIES |= {
     "steps: garbage": said("_agree_on_checkpoint", lambda _: GARBAGE),
     "steps: not falling": said("_agree_on_checkpoint", lambda _: b"[1, 1, 1, 1, 1]"),
     "steps: none": said("_agree_on_checkpoint", lambda _: b"[]"),
-    "ledger size: garbage": said("search_restart_point", lambda _: GARBAGE, count=2),
+    "ledger size: garbage": said("search_restart_point", lambda _: GARBAGE[:4], count=2),
     "ledger size: too large": said("search_restart_point", lambda _: b"9" * 32, count=2),
     "ledger size: a stage more": said("search_restart_point", lambda _: b"15", count=2),
     "ledger size: 0": said("search_restart_point", lambda _: b"0", count=2),
@@ -552,10 +563,10 @@ LIES |= {
     "sys.exit(0)": at("forward", lambda: sys.exit(0)),
     "raises": at("backward", fail),
     "hangs": at("forward", lambda: time.sleep(10_000)),
-    "raises in stage 1": at("forward", fail, count=20),
+    "raises in stage 1": at("forward", fail),
     "killed in a step": at("forward", strike),
-    "killed in a checkpoint": at("checkpoint", strike),
-    "killed in a proof": at("proof", strike),
-    "killed in a delivery": at("delivery", strike),
+    "killed in a checkpoint": at("checkpoint", strike, count=2),
+    "killed in a proof": at("proof", strike, count=2),
+    "killed in a delivery": at("delivery", strike, count=2),
     "leaves with 0 in a delivery": at("delivery", lambda: os._exit(0), count=1),
 }

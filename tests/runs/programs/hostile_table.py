@@ -120,6 +120,8 @@ def main() -> int:
     start: Any = import_module("clicooper_hpc.run.start")
     # The lock is a process's until it ends, and this one runs all rows.
     start.lock_run_folder = lambda folder: None
+    # Raised where Python cannot raise, as in a weak reference's callback: it is raised again.
+    sys.unraisablehook = lambda _: None
     watch = Watch()
     job = FOLDER / "job.toml"
     for number, row in enumerate(json.loads((FOLDER / "rows.json").read_text())):
