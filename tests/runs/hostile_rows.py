@@ -34,8 +34,10 @@ class Row:
     always: bool = False
 
 
-def _wire(lie: str, says: str, **more: bool) -> Row:
-    return Row(lie, 1, 2, rf"message from rank 1 \(forward\): {says}.*rank 1 is at fault", **more)
+def _wire(lie: str, says: str, *, always: bool = False) -> Row:
+    return Row(
+        lie, 1, 2, rf"message from rank 1 \(forward\): {says}.*rank 1 is at fault", always=always
+    )
 
 
 ACT = "rank 2 expected the activation of step 5, micro-batch 0, but what came "
