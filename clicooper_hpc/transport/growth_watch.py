@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 __all__ = ["GROWTH_LIMIT", "Growth", "GrowthWatch"]
 
-#: What counts as unbounded: so many times the largest of the first half. Shipped jobs reach 8.
+#: What counts as unbounded: so many times the largest of the first half.
 GROWTH_LIMIT = 1000.0
 #: Messages without which there is nothing to compare with.
 _SETTLING = 8

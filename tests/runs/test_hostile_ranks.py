@@ -51,7 +51,7 @@ def run_rows(folder: Path, rows: Sequence[Row]) -> list[Ends]:
         [json.loads((folder / str(number) / f"{rank}.json").read_text()) for rank in range(RANKS)]
         for number in range(len(listed))
     ]
-    honest_kb = max(rank[0]["peak_kb"] for rank in read[1])
+    honest_kb = max(rank[0]["more_kb"] for rank in read[1])
     return [
         Ends(
             [rank[0] for rank in ends],
@@ -91,7 +91,7 @@ def check_row(row: Row, ends: Ends) -> None:
         assert "Traceback" not in ends.first[rank]["said"]
         blamed = set(re.findall(r"rank (\d) is at fault", ends.first[rank]["said"]))
         assert blamed <= {str(row.rank)}, said
-        assert ends.first[rank]["peak_kb"] <= ends.honest_kb + _MORE_KB
+        assert ends.first[rank]["more_kb"] <= ends.honest_kb + _MORE_KB, "memory"
     if ends.again is None:
         # Nothing stands in the way of the next start.
         assert not ends.run.exists() or not (ends.run / "run.h5").exists()

@@ -3,7 +3,7 @@
 FOLDER/rows.json lists rank, lie and whether the run begins or is resumed. Row N is run in
 FOLDER/N, then, if it has begun, again with honest ranks by `clicooper run --resume`; RANK.json
 there says how this rank ended each time: its exit code (None: another rank ended it), what it wrote
-to standard error, the most memory it held meanwhile, in kB.
+to standard error, the most memory it took meanwhile besides what it held before, in kB.
 
 To start libraries once for all rows, ranks are not ended by MPI: `World.abort` leaves a file, on
 which the other ranks raise `Ended` wherever they are. What MPI's abort does is tested by
@@ -94,6 +94,7 @@ def run_once(watch: Watch, place: Path, words: list[str], rank: int, lie: str) -
     entry.start_mpi, world_module.abort_ranks = armed, noted_abort
     # From now on the most memory is counted anew.
     Path("/proc/self/clear_refs").write_text("5")
+    before_kb = peak_kb()
     output, begun = io.StringIO(), time.monotonic()
     code: int | None
     try:
@@ -109,7 +110,8 @@ def run_once(watch: Watch, place: Path, words: list[str], rank: int, lie: str) -
         entry.start_mpi, world_module.abort_ranks = start, abort
     took = time.monotonic() - begun
     gc.collect()
-    return {"code": code, "said": output.getvalue(), "peak_kb": peak_kb(), "took_s": took}
+    more_kb = peak_kb() - before_kb
+    return {"code": code, "said": output.getvalue(), "more_kb": more_kb, "took_s": took}
 
 
 def main() -> int:
