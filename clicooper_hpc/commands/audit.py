@@ -25,6 +25,9 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, metavar="X", help="other hardware: how far states may be apart"
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="bits count, whatever processor a trainer stated"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -37,6 +40,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         sample=arguments.sample,
         segment=arguments.segment,
         tolerance=arguments.tolerance,
+        exact=arguments.exact,
         as_json=arguments.json,
     )
     print(text)

@@ -43,12 +43,16 @@ class Findings:
 
     def __init__(self) -> None:
         self._problems: list[str] = []
+        #: Segments whose trainers' statements are wrong, where a single trainer signed them.
+        self.segments: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._problems)
 
     def add_problem(self, where: object, what: str) -> None:
         """Note that ``what`` is wrong at ``where``."""
+        if isinstance(where, EntryId) and where.kind in ("enrolment", "stage"):
+            self.segments.add(where.segment)
         # Evidence may hold anything; what reaches a terminal is one short printable line.
         text = f"{where}: {what}"[:_LENGTH]
         self._problems.append("".join(one if one.isprintable() else "?" for one in text))
