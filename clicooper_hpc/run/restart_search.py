@@ -50,7 +50,7 @@ from clicooper_hpc.training.segment_state import check_state_finite, check_state
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
-__all__ = ["search_restart_point"]
+__all__ = ["WantedCheckpoint", "check_checkpoint", "search_restart_point"]
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def search_restart_point(
     """
     tables = agree(world, lambda: _read_tables(run, world.rank), deadline_s=deadline_s)
     steps = len(_remaining_column(tables, STEPS.name, "step"))
-    wanted = _Wanted(world.rank, str(run.attrs["run_id"]), key, layers)
+    wanted = WantedCheckpoint(world.rank, str(run.attrs["run_id"]), key, layers)
     checkpoint = _agree_on_checkpoint(world, run, steps, wanted, deadline_s=deadline_s)
     order = None if key is None else LedgerOrder(plan.segments, len(plan.stage_bounds) - 1)
     entries = agree(world, lambda: _standing_entries(tables, order), deadline_s=deadline_s)
@@ -281,7 +281,7 @@ def _check_entries(entries: Sequence[bytes]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class WantedCheckpoint:
     """What a checkpoint must be for one rank to begin with it."""
 
     rank: int
@@ -291,7 +291,7 @@ class _Wanted:
 
 
 def _agree_on_checkpoint(
-    world: World, run: Run, steps: int, wanted: _Wanted, *, deadline_s: float
+    world: World, run: Run, steps: int, wanted: WantedCheckpoint, *, deadline_s: float
 ) -> RunCheckpoint | None:
     """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
@@ -310,7 +310,7 @@ def _agree_on_checkpoint(
             if int(step) not in mine:
                 raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
             # Each rank reads what it will need itself: one host may see a damaged or older copy.
-            _check_checkpoint(mine[int(step)], wanted)
+            check_checkpoint(mine[int(step)], wanted)
             # A checkpoint is of use only with the rows of all its steps: they are signed with it.
             if steps < int(step):
                 raise RunFolderError(
@@ -331,7 +331,7 @@ def _agree_on_checkpoint(
     return None
 
 
-def _check_checkpoint(checkpoint: RunCheckpoint, wanted: _Wanted) -> None:
+def check_checkpoint(checkpoint: RunCheckpoint, wanted: WantedCheckpoint) -> None:
     """Refuse a checkpoint that this rank did not write, or that it cannot go on from.
 
     Raises

@@ -21,6 +21,7 @@ from clicooper_hpc.provenance.envelope import Envelope, sign_envelope
 from clicooper_hpc.provenance.statement_fields import MarkClaim, MarkPlanClaim
 from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.run import trainer_role
+from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
 from clicooper_hpc.trainer.marker import Marker, marker_hook
 from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.trainer.stage_recorder import StageRecorder, StateRoots
@@ -174,9 +175,11 @@ def append_messages(self: StageRecorder, stage: int, records: Mapping[Any, Any])
 def keep_state(self: StageRecorder, stage: int, step: int, content: bytes) -> None:
     if stage >= STAGE and lies("no checkpoint files"):
         return
-    if stage >= STAGE and lies("false checkpoint file"):
-        content = content[:-4] + bytes(4)
     honest_keep(self, stage, step, content)
+    if stage >= STAGE and lies("false checkpoint file") and self._run is not None:
+        path = stage_checkpoint_path(self._run, stage, LIAR)
+        path.unlink()  # the checkpoint of this step may be the same file
+        path.write_bytes(content[:-4] + b"\x00\x00\x80\x3f")
 
 
 def seal_stage(self: StageRecorder) -> str:
