@@ -20,7 +20,7 @@ from clicooper_hpc.audit.stage_claim import (
 )
 from clicooper_hpc.audit.tolerance import StageWay, tolerance_verdict
 from clicooper_hpc.audit.verdict import StageFault, StageOutcome, StageVerdict, exact_verdict
-from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.provenance.statements import Handoff, StageProof
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.training.replay_conditions import differing_conditions, replay_conditions
@@ -165,6 +165,9 @@ class StageAuditor:
                 continue
             try:
                 found.append(self._proved.state_before(proof))
+            # Not kept, or lost: no fault of anybody's, and it can be made again.
+            except RunFolderError:
+                found.append(None)
             except ClicooperError as error:
                 found.append(None)
                 starts.add_note(None, error.line())

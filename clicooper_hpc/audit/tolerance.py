@@ -121,9 +121,9 @@ def tolerance_verdict(
 ) -> StageVerdict:
     """Compare within ``tolerance`` (0 < tolerance < 1); never EXACT.
 
-    Messages are not compared: their digests tell equal from unequal only. A wrong message also
-    leads the segments beside it astray, so of all that are too far the farthest is suspected, not
-    convicted, and the others are not judged. ``excuses`` and ``notes`` as of `exact_verdict`.
+    Messages are not compared: their digests tell equal from unequal only. A wrong message leads
+    the segments beside it astray, be they ever so honest, so a FAIL convicts nobody: it lists all
+    that are too far, the farthest first. ``excuses`` and ``notes`` as of `exact_verdict`.
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"a tolerance of {tolerance}")
@@ -131,7 +131,7 @@ def tolerance_verdict(
         raise ValueError(f"{len(claim.states)} claims for {len(replay.states)} segments")
     excuses = excuses or {}
     withheld: list[StageFault] = []
-    faults: list[tuple[float, StageFault]] = []
+    far: list[tuple[float, StageFault]] = []
     largest = 0.0
     for rank, (claimed, replayed, way) in enumerate(
         zip(claim.states, replay.states, ways, strict=True), start=1
@@ -140,16 +140,14 @@ def tolerance_verdict(
             withheld.append(StageFault(rank, "the state it signed is in no file"))
             continue
         distance = tensor_distances(claimed, replayed, way, tolerance)
-        if distance.value > tolerance:
-            fault = StageFault(rank, _distance_words(distance))
-            if rank in excuses:
-                withheld.append(StageFault(rank, f"{excuses[rank]}, and {fault.what}"))
-            else:
-                faults.append((distance.value, fault))
+        if distance.value > tolerance and rank in excuses:
+            words = f"{excuses[rank]}, and {_distance_words(distance)}"
+            withheld.append(StageFault(rank, words))
+        elif distance.value > tolerance:
+            far.append((distance.value, StageFault(rank, _distance_words(distance))))
         elif not distance.moves:
-            withheld.append(
-                StageFault(rank, "its weights move less than rounding: nothing can be measured")
-            )
+            words = "its weights move less than rounding: nothing can be measured"
+            withheld.append(StageFault(rank, words))
         else:
             largest = max(largest, distance.value)
     outcome = StageOutcome.TOL
@@ -157,28 +155,20 @@ def tolerance_verdict(
         f"the states of {len(ways)} segments are within {tolerance:g} of the replay "
         f"(largest {largest:.2g}); equality to the bit was not tested"
     )
-    if faults:
+    if far:
         outcome, detail = (
             StageOutcome.FAIL,
-            (
-                f"states are farther from the replay than {tolerance:g} of the way; compared "
-                "within a tolerance, so the segment below is suspected, not convicted"
-            ),
+            f"states are farther from the replay than {tolerance:g} of the way; compared within a "
+            "tolerance, so the first segment below is suspected, not convicted",
         )
     elif withheld:
         outcome, detail = StageOutcome.OPEN, "not all segments could be measured"
-    faults.sort(key=lambda one: -one[0])
-    withheld += [
-        StageFault(fault.rank, f"{fault.what}, which the one above may have led it to")
-        for _, fault in faults[1:]
-    ]
+    far.sort(key=lambda one: -one[0])
     return StageVerdict(
         outcome,
         detail,
-        tuple(fault for _, fault in faults[:1]),
-        (),
-        tuple(withheld),
-        tuple(notes),
+        withheld=(*(fault for _, fault in far), *withheld),
+        notes=tuple(notes),
         segments=len(ways),
         compared_bits=False,
     )

@@ -31,7 +31,7 @@ def recorded() -> tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]]:
     """Tables and hand-offs of a small stage, written as the ranks would."""
     case = Case()
     claim = claim_of(train(case, case.steps()[:2]))
-    digests = {stream: tuple(values) for stream, values in claim.digests.items()}
+    digests = {stream: tuple(values or ()) for stream, values in claim.digests.items()}
     digests[Stream(0, "backward")] = ()
     tables: Tables = {}
     for rank in (1, 2, 3):

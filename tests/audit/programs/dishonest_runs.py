@@ -20,8 +20,10 @@ from clicooper_hpc.pipeline.runtime import SegmentRuntime, StepReport
 from clicooper_hpc.provenance.envelope import Envelope, sign_envelope
 from clicooper_hpc.provenance.statement_fields import MarkClaim, MarkPlanClaim
 from clicooper_hpc.provenance.statements import parse_statement
+from clicooper_hpc.run import environment as environment_of_run
 from clicooper_hpc.run import trainer_role
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
+from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.marker import Marker, marker_hook
 from clicooper_hpc.trainer.prover import Prover
 from clicooper_hpc.trainer.stage_recorder import StageRecorder, StateRoots
@@ -42,7 +44,13 @@ honest_start_mark, honest_claim = Marker.start_mark, Marker.claim_mark
 honest_plan_claim = Marker.plan_claim
 honest_messages, honest_keep = StageRecorder.append_messages, StageRecorder.keep_state
 honest_seal, honest_sign = StageRecorder.seal_stage, Prover._sign_proof
-honest_environment = trainer_role.replay_environment
+honest_environment = environment_of_run.replay_environment
+honest_append = TableWriter.append
+_HALF = (
+    "half the steps",
+    "false processor and half the steps",
+    "false message rows and half the steps",
+)
 seen: dict[torch.Size, Tensor] = {}
 kept: dict[int, list[Tensor]] = {}
 
@@ -53,7 +61,7 @@ def lies(*names: str) -> bool:
 
 def update(self: SegmentRuntime, step: int, learning_rate: float, report: StepReport) -> None:
     odd = step >= FIRST
-    if odd and (lies("do nothing", "noise") or (lies("half the steps") and step % 2)):
+    if odd and (lies("do nothing", "noise") or (lies(*_HALF) and step % 2)):
         self._global_squared_norm(step)  # its neighbours wait for it
         if lies("noise"):
             with torch.no_grad():
@@ -115,7 +123,7 @@ def train_step(self: SegmentRuntime, step: int, lane: Any, **others: Any) -> Ste
     if step >= FIRST and lies("no dropout"):
         for layer in self.segment.layers:
             if hasattr(layer, "p"):
-                layer.p = 0.0
+                setattr(layer, "p", 0.0)  # noqa: B010 - no attribute a layer must have
     return honest_step(self, step, lane, **others)
 
 
@@ -162,7 +170,7 @@ def plan_claim(self: Marker) -> MarkPlanClaim:
 
 
 def append_messages(self: StageRecorder, stage: int, records: Mapping[Any, Any]) -> None:
-    if stage >= STAGE and lies("false message rows", "false message rows and work left out"):
+    if stage >= STAGE and lies("false message rows", "false message rows and half the steps"):
         records = {
             name: replace(record, digests=[bytes(32) for _ in record.digests])
             for name, record in records.items()
@@ -223,27 +231,34 @@ _REFUSED = {
 }
 
 
+def append(self: TableWriter, table: str, values: Mapping[str, Any]) -> None:
+    if table == "training" and lies("false losses"):
+        values = {**values, "gradient_norm": 0.5}
+    honest_append(self, table, values)
+
+
 def environment(world: Any, device: torch.device) -> Mapping[str, str]:
     found = dict(honest_environment(world, device))
     for name in ("processor", "threads", "torch"):
-        if lies(f"false {name}"):
+        if lies(f"false {name}", f"false {name} and half the steps"):
             found[name] = "7"
     return {**found, "host": "elsewhere"} if lies("false host") else found
 
 
+TableWriter.append = append  # type: ignore[method-assign]
 SegmentRuntime._update = update  # type: ignore[method-assign]
 SegmentRuntime._input = stale  # type: ignore[method-assign]
 SegmentRuntime._backward = backward  # type: ignore[method-assign]
 SegmentRuntime._send = send  # type: ignore[method-assign]
 SegmentRuntime.train_step = train_step  # type: ignore[method-assign]
 Marker.start_mark = start_mark  # type: ignore[method-assign]
-Marker.claim_mark = claim_mark  # type: ignore[method-assign]
+Marker.claim_mark = claim_mark  # type: ignore[method-assign, assignment]
 Marker.plan_claim = plan_claim  # type: ignore[method-assign]
 StageRecorder.append_messages = append_messages  # type: ignore[method-assign]
 StageRecorder.keep_state = keep_state  # type: ignore[method-assign]
 StageRecorder.seal_stage = seal_stage  # type: ignore[method-assign]
 Prover._sign_proof = sign_proof  # type: ignore[method-assign]
-trainer_role.replay_environment = environment  # type: ignore[assignment]
+trainer_role.replay_environment = environment  # type: ignore[attr-defined]
 
 job, folder, *names = sys.argv[1:]
 for lie in names:
