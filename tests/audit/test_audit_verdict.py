@@ -145,7 +145,9 @@ def test_messages_left_out_or_added_are_the_senders_doing() -> None:
     recorded = train(case, case.steps())
     stream = Stream(1, "forward")
     claim = claim_of(recorded)
-    shorter = StageClaim(claim.states, {**claim.digests, stream: (claim.digests[stream] or ())[:-2]})
+    shorter = StageClaim(
+        claim.states, {**claim.digests, stream: (claim.digests[stream] or ())[:-2]}
+    )
     verdict = exact_verdict(recorded, shorter)
     assert verdict.at_fault == (1,)
     assert "is missing" in verdict.faults[0].what
