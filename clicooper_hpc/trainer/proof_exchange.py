@@ -288,12 +288,14 @@ class ProofExchange:
             raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
 
     def _store_head(self, signed: SignedCheckpoint) -> None:
-        # In this rank's own file: check 16 holds the owner's ledger against it.
+        # In this rank's own file: check 16 holds the owner's ledger against it. With the owner's
+        # signature, or a second ledger of the owner's would be this rank's word alone.
         self._writer.append(
             "heads",
             {
                 "size": signed.checkpoint.size,
                 "root": signed.checkpoint.root.hex(),
+                "note": signed.to_text().encode(),
             },
         )
 

@@ -80,6 +80,11 @@ def collect_run_evidence(
             for rank, found in tables.items()
             if rank and not isinstance(found, Unreadable)
         },
+        trainer_notes={
+            rank: [_evidence_text(note) for note in _evidence_column(found, "heads", "note")]
+            for rank, found in tables.items()
+            if rank and not isinstance(found, Unreadable)
+        },
         owner_key=owner_key,
         trainer_keys=trainer_keys,
         allowed_keys=None

@@ -153,7 +153,7 @@ def test_an_edited_checkpoint_convicts_nobody_and_one_that_does_not_fit_is_passe
     whole = train(tmp_path / "whole", 3, text=RESTART_JOB)
     (tmp_path / "job.toml").write_text(RESTART_JOB)
     run = tmp_path / "run"
-    struck(tmp_path, 3, 1, "delivery", 1)
+    struck(tmp_path, 3, 1, "forward", 20)
     newest, older = find_checkpoints(run)
     for checkpoint, grows in ((newest, False), (older, True)):
         path = checkpoint.folder / segment_checkpoint_name(2)

@@ -23,6 +23,7 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.provenance.tree_checkpoint import (
     OWNER_NAME,
     SignedCheckpoint,
+    TreeCheckpoint,
     checkpoint_origin,
     checkpoint_signer,
 )
@@ -179,18 +180,42 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         # A run may die between the first checkpoint and the trainers' copies of it.
         if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
             findings.add_problem(where, "it stored no checkpoint")
-        for size, root in heads.get(segment, ()):
+        notes = view.evidence.trainer_notes.get(segment, ())
+        for place, (size, root) in enumerate(heads.get(segment, ())):
             if not 0 <= size <= view.size:
                 findings.add_problem(
                     where, f"it saw {size} entries; the ledger has only {view.size}"
                 )
-            # Such a head and the signed checkpoint of its size contradict each other.
             elif root != view.root_at(size):
-                findings.add_problem(where, f"it saw another ledger at size {size}: a fork")
+                note = notes[place] if place < len(notes) else ""
+                if _is_signed_head(view, note, size, root):
+                    # Two notes of one size under one key: whoever has it made both.
+                    findings.add_problem(
+                        "owner",
+                        f"it signed two ledgers of {size} entries, a fork: this one, and the one "
+                        f"in the note that {where} stored",
+                    )
+                else:
+                    findings.add_problem(
+                        where,
+                        f"it saw another ledger at size {size}, by its own word alone: the owner's "
+                        "signature is not under it",
+                    )
     # A file of a rank that the run does not have was put there afterwards.
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
         findings.add_problem(f"trainer {segment}", "there is no such trainer")
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
+
+
+def _is_signed_head(view: LedgerView, note: str, size: int, root: str) -> bool:
+    """Whether the owner signed that this run's ledger had this root at this size."""
+    try:
+        signed = SignedCheckpoint.parse(note)
+        signed.verify({OWNER_NAME: view.owner})
+    except EvidenceError:
+        return False
+    stated = TreeCheckpoint(checkpoint_origin(view.run.run_id), size, bytes.fromhex(root))
+    return signed.checkpoint == stated
 
 
 def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
