@@ -192,7 +192,7 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
             remedy="Bring back the file the run wrote.",
         )
     # Read back to be compared with the ledger the owner shows: it must be the one seen before.
-    heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
+    heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": (), "note": ()})
     return RestartPoint(
         step=step,
         proved_step=proved_step,
@@ -202,6 +202,7 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
             (int(size), bytes(root).decode("ascii"))
             for size, root in zip(heads["size"], heads["root"], strict=True)
         ],
+        notes=[bytes(note).decode("utf-8", "replace") for note in heads["note"]],
         messages=rows.count(MESSAGES.name),
         has_ledger=standing > 0,
         rows=rows,

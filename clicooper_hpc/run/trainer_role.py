@@ -118,5 +118,6 @@ def _assemble_prover(
             # Without states nothing can be audited; whoever has no room for them says so in the
             # job.
             run=context.folder.path if job.provenance.keep_checkpoints else None,
+            folder=context.folder,
         ),
     )

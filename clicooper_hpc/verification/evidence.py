@@ -51,6 +51,8 @@ class Evidence:
         Segment to (size, root) of every checkpoint its trainer stored on its own. Empty if unknown.
     trainer_notes
         Segment to the signed notes its trainer stored beside those, in the same order.
+    equivocations
+        Name to content of the files in which ranks say they found two ledgers of the owner's.
     owner_key, trainer_keys
         Keys the user knows and insists on; trainers' in segment order.
     allowed_keys
@@ -71,6 +73,7 @@ class Evidence:
     tables: Mapping[tuple[int, int], str | Unreadable] = field(default_factory=dict)
     trainer_heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
     trainer_notes: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    equivocations: Mapping[str, bytes] = field(default_factory=dict)
     # The rest is the word of whoever brings the evidence; these are the user's own.
     owner_key: PublicIdentity | None = None
     trainer_keys: Sequence[PublicIdentity] | None = None

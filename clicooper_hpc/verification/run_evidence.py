@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.equivocation import EQUIVOCATION_BYTES
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import RunStatement, parse_statement
@@ -27,6 +30,8 @@ from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
 __all__ = ["collect_run_evidence", "evidence_run_statement"]
 
+#: More evidence than a rank can find in one run.
+_MOST_FILES = 1024
 _Tables = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
 
 
@@ -85,6 +90,7 @@ def collect_run_evidence(
             for rank, found in tables.items()
             if rank and not isinstance(found, Unreadable)
         },
+        equivocations=_equivocation_files(run.folder.equivocation),
         owner_key=owner_key,
         trainer_keys=trainer_keys,
         allowed_keys=None
@@ -236,6 +242,21 @@ def _stage_rows(
             continue
         chosen[table] = {name: values[inside] for name, values in rows.items()}
     return chosen
+
+
+def _equivocation_files(folder: Path) -> dict[str, bytes]:
+    """Return what ranks kept as evidence; anybody may have put files there, of any kind."""
+    if not folder.is_dir() or folder.is_symlink():
+        return {}
+    found: dict[str, bytes] = {}
+    for path in sorted(islice(folder.iterdir(), _MOST_FILES)):
+        state = path.lstat()
+        # Neither a link nor a pipe, nor more than such a file can have.
+        if stat.S_ISREG(state.st_mode) and state.st_size <= EQUIVOCATION_BYTES:
+            found[path.name] = path.read_bytes()
+        else:
+            found[path.name] = b""
+    return found
 
 
 def _evidence_text(value: bytes) -> str:

@@ -15,6 +15,7 @@ from lies import (
     signed_by,
 )
 
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.statement_fields import DeliveredSegment, TreeHead
@@ -169,6 +170,15 @@ def trainer_that_forges_the_owners_signature_under_another_ledger() -> Evidence:
         trainer_heads={**evidence.trainer_heads, 2: shown.trainer_heads[2]},
         trainer_notes={**evidence.trainer_notes, 2: forged},
     )
+
+
+def two_notes() -> Equivocation:
+    return Equivocation(honest().trainer_notes[2][-1], shown_another_ledger().trainer_notes[2][-1])
+
+
+@row({16}, "owner: it signed two ledgers of 23 entries, a fork: rank-002.json")
+def evidence_a_trainer_kept_of_two_ledgers() -> Evidence:
+    return replace(honest(), equivocations={"rank-002.json": two_notes().to_bytes()})
 
 
 @row({16}, "the ledger has only")

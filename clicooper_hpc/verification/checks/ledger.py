@@ -7,6 +7,7 @@ from dataclasses import replace
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
 from clicooper_hpc.provenance.marks.mark_plan import LEAST_STATISTIC, MarkPlan
@@ -201,10 +202,21 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
                         f"it saw another ledger at size {size}, by its own word alone: the owner's "
                         "signature is not under it",
                     )
+    false = 0
+    for name, content in view.evidence.equivocations.items():
+        # Forged evidence accuses nobody, and fails nobody's run: anybody can write a file.
+        try:
+            found = Equivocation.from_bytes(content, where=name)
+            size = found.forked_size(view.owner, view.run.run_id, where=name)
+        except EvidenceError:
+            false += 1
+            continue
+        findings.add_problem("owner", f"it signed two ledgers of {size} entries, a fork: {name}")
     # A file of a rank that the run does not have was put there afterwards.
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
         findings.add_problem(f"trainer {segment}", "there is no such trainer")
-    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
+    empty = f", files of evidence that is none: {false}" if false else ""
+    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}{empty}"
 
 
 def _is_signed_head(view: LedgerView, note: str, size: int, root: str) -> bool:
