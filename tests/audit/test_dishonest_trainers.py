@@ -12,7 +12,8 @@ from mpirun import mpirun
 
 from clicooper_hpc.cli import main
 
-pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
+#: All runs of a session are made at once.
+pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "dishonest-trainers.md"
