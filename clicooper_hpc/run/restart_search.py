@@ -202,7 +202,7 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
             (int(size), bytes(root).decode("ascii"))
             for size, root in zip(heads["size"], heads["root"], strict=True)
         ],
-        notes=[bytes(note).decode("utf-8", "replace") for note in heads["note"]],
+        notes=[bytes(note).decode("utf-8", "replace") for note in heads.get("note", ())],
         messages=rows.count(MESSAGES.name),
         has_ledger=standing > 0,
         rows=rows,

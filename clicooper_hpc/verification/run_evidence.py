@@ -119,7 +119,8 @@ def _evidence_rows(run: Run, rank: int) -> _Tables | Unreadable:
 def _evidence_column(tables: _Tables, table: str, column: str) -> list[Any]:
     for found, rows in tables.items():
         if found.name == table:
-            return list(rows[column])
+            # A file of another version, or a changed one, may lack it: checks say what is missing.
+            return list(rows.get(column, ()))
     return []
 
 
