@@ -122,6 +122,8 @@ class Forge:
         self.envelopes: dict[EntryId, Envelope] = {}
         self.signed: dict[EntryId, Predicate] = {}
         self.notes: list[str] = []
+        #: Notes of the owner as trainers saw them: before anybody cosigned.
+        self.seen_notes: list[str] = []
         self.heads: dict[int, list[tuple[int, str]]] = {i + 1: [] for i in range(self.segments)}
         self._add(EntryId("run"), self._run(), 0)
         for segment in range(1, self.segments + 1):
@@ -156,6 +158,7 @@ class Forge:
             trainer_heads=self.heads,
             messages=self._messages(),
             outlines={"run.h5": (), "rank-000.h5": ()},
+            trainer_notes={i + 1: tuple(self.seen_notes) for i in range(self.segments)},
             owner_key=self.owner.public,
             trainer_keys=[one.public for one in self.trainers],
             allowed_keys={one.public for one in self.trainers},
@@ -201,6 +204,7 @@ class Forge:
 
     def _checkpoint(self, *, cosigned: bool = False) -> None:
         self.notes.append(note_of(self, self.tree, cosigned=cosigned))
+        self.seen_notes.append(note_of(self, self.tree, cosigned=False))
         for seen in self.heads.values():
             seen.append((self.tree.size, self.tree.root().hex()))
 

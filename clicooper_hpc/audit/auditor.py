@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.audit.proved_run import ProvedRun
+from clicooper_hpc.audit.repeatable_run import RepeatableRun
 from clicooper_hpc.audit.replay import StageReplay, replay_stage
-from clicooper_hpc.audit.replayed_mark import replayed_mark_hook
-from clicooper_hpc.audit.replayed_release import replayed_release_digests
-from clicooper_hpc.audit.stage_claim import StageClaim, claimed_root
-from clicooper_hpc.errors import EvidenceError
-from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
-from clicooper_hpc.owner.secrets import require_owner_secrets
-from clicooper_hpc.pipeline.device import choose_device
-from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime
+from clicooper_hpc.audit.replayed_mark import MarkRules, ReplayedMark, replayed_mark
+from clicooper_hpc.audit.stage_claim import (
+    StageClaim,
+    claimed_messages,
+    is_claimed_state,
+    unlike_tables,
+)
+from clicooper_hpc.audit.tolerance import StageWay, tolerance_verdict
+from clicooper_hpc.audit.verdict import StageFault, StageOutcome, StageVerdict, exact_verdict
+from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.provenance.identity import PublicIdentity
-from clicooper_hpc.run.build import build_layout, build_network, build_run_plan, build_runtime
-from clicooper_hpc.run.vouching import noted_owner_key, vouched_job
-from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.provenance.statements import Handoff, StageProof
+from clicooper_hpc.run.vouching import noted_owner_key
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import pack_safetensors
-from clicooper_hpc.training.events import StageStart, TrainStep
 from clicooper_hpc.training.replay_conditions import differing_conditions, replay_conditions
-from clicooper_hpc.training.run_plan import plan_stage_orders
 from clicooper_hpc.training.segment_state import export_segment_state
 
-__all__ = ["StageAudit", "StageAuditor"]
+__all__ = ["StageAuditor"]
 
 
-@dataclass(frozen=True, slots=True)
-class StageAudit:
-    """One stage: as replayed, as claimed, and the states it began with."""
+@dataclass(slots=True)
+class _Starts:
+    """States before a stage, and what was found of the files and statements they come from."""
 
-    replay: StageReplay
-    claim: StageClaim
-    starts: Sequence[Mapping[str, Tensor]]
+    states: Sequence[Mapping[str, Tensor]] = ()
+    excuses: dict[int, str] = field(default_factory=dict)
+    notes: tuple[StageFault, ...] = ()
+
+    def add_note(self, segment: int | None, words: str) -> None:
+        self.notes = (*self.notes, StageFault(segment, words))
 
 
 class StageAuditor:
@@ -68,132 +66,207 @@ class StageAuditor:
         self._proved = ProvedRun(run, owner_key=owner_key or noted_owner_key(run))
         self.view = self._proved.view
         self.stages = self.view.run.stages
-        self._run = run
-        # The signed cuts: with partition = "auto" the job finds them by times measured on the spot.
-        require_owner_secrets(self.private, "audit")
-        # Nothing the job names is read or imported before this.
-        job = vouched_job(run, owner_key=owner_key)
-        self.job = job.cut_at(self.view.run.cuts[1:])
-        # How many threads share a sum decides the order it is added in, and so its last bit.
-        torch.set_num_threads(job.training.threads)
-        self.device = choose_device(job.pipeline.device, 0)
-        self._preparation = _prepared(self)
-        contract = self._preparation.contract
-        self._model = build_network(self.job, contract)
-        segments = self.view.run.segments
-        self._layout = build_layout(self.job, self._model, contract, segments)
-        self.plan = build_run_plan(self.job, contract, self._preparation.sub_labels, segments)
-        self._sent_rows_agree = False
-        self._initial = [
-            pack_safetensors(export_segment_state(runtime), {}) for runtime in self._runtimes()
-        ]
+        self._repeatable = RepeatableRun(run, self._proved, owner_key=owner_key)
+        self.job = self._repeatable.job
+        self._initial = [export_segment_state(runtime) for runtime in self._repeatable.runtimes()]
+        provenance = self.job.provenance
+        self._marks = MarkRules(
+            provenance.marks != "off", provenance.mark_distortion, provenance.mark_every_steps
+        )
+        self._tables = self._proved.message_tables()
+        #: Steps trained so far, all segments at once.
+        self.trained_steps = 0
 
     @property
     def private(self) -> Path:
         """The owner's private folder."""
-        return self._run.folder.private
+        return self._repeatable.private
 
-    def other_conditions(self) -> list[str]:
-        """Say what keeps a replay from being equal to the bit; empty if nothing does."""
-        here = replay_conditions(self.device)
-        return [
-            f"segment {segment}: {difference}"
+    @property
+    def notes(self) -> Sequence[StageFault]:
+        """Checks of the ledger that failed by statements of trainers, whatever the training."""
+        return self._proved.notes
+
+    def other_conditions(self) -> dict[int, str]:
+        """Return the segments whose trainers stated other conditions than there are here, and what.
+
+        It is their word: what they compute may be equal to the bit all the same.
+        """
+        here = replay_conditions(self._repeatable.device)
+        found = {
+            segment: "; ".join(differing_conditions(self._enrolled(segment), here))
             for segment in range(1, self.view.run.segments + 1)
-            for difference in differing_conditions(
-                self._proved.enrolment(segment).environment, here
-            )
-        ]
+        }
+        return {segment: words for segment, words in found.items() if words}
 
-    def audit_stage(self, stage: int) -> StageAudit:
-        """Train ``stage`` again; read what its trainers claim.
+    def audit_stage(
+        self, stage: int, *, tolerance: float | None, ignores_conditions: bool
+    ) -> StageVerdict:
+        """Train ``stage`` again and compare it with what its trainers signed.
+
+        Parameters
+        ----------
+        tolerance
+            None: to the bit.
+        ignores_conditions
+            To the bit, whatever the trainers stated of their processors and libraries.
 
         Raises
         ------
         EvidenceError
-            What the run kept is not what was signed, or the owner's samples and released rows
-            are not those of the run.
+            A proof or hand-off of the stage is not signed by its ranks, or the owner's samples and
+            released rows are not those of the run.
         RunFolderError
-            A checkpoint or a mark key is missing.
+            The owner's private folder lacks something.
         """
-        starts = self._proved.start_states(stage, self._initial)
-        ends = self._proved.end_states(stage)
-        steps = self._stage_steps(stage)
-        self._check_owner_files(stage, steps)
-        claim = StageClaim(ends, self._proved.stage_messages(stage))
+        proofs, handoffs = self._proved.stage_proofs(stage), self._proved.stage_handoffs(stage)
+        self._repeatable.check_owner_files(stage)
+        starts = self._start_states(proofs)
+        try:
+            replay, marks = self._replay(proofs, starts.states)
+        except ClicooperError as error:
+            # A state somebody signed may be one no training goes on from.
+            every = tuple(range(1, len(proofs) + 1))
+            detail = f"the stage cannot be trained again from the states signed: {error.line()}"
+            return StageVerdict(
+                StageOutcome.OPEN, detail, unjudged=every, notes=starts.notes, segments=len(proofs)
+            )
+        states = [
+            self._claimed_end(proof, state)
+            for proof, state in zip(proofs, replay.states, strict=True)
+        ]
+        digests = claimed_messages(self._tables, handoffs, stage, replay.trace)
+        claim = StageClaim(states, digests)
+        notes = [*starts.notes, *self._false_statements(proofs, handoffs, states, marks)]
+        excuses = self._excuses(proofs, marks, ignores_conditions) | starts.excuses
+        if tolerance is None:
+            return exact_verdict(replay, claim, excuses, notes)
+        ways = [
+            StageWay(start, proof.steps, mark.carrier_masks())
+            for start, proof, mark in zip(starts.states, proofs, marks, strict=True)
+        ]
+        return tolerance_verdict(
+            replay, claim, ways, tolerance, excuses=starts.excuses, notes=notes
+        )
+
+    def _start_states(self, proofs: Sequence[StageProof]) -> _Starts:
+        """Return the state of every segment before a stage, as its trainer signed it.
+
+        Where the file with it is missing or another, training the stage before once more gives the
+        state, if that stage was trained as the job says.
+        """
+        stage = proofs[0].stage
+        found: list[Mapping[str, Tensor] | None] = []
+        starts = _Starts()
+        for proof, initial in zip(proofs, self._initial, strict=True):
+            if stage == 0:
+                # Job and seeds give this state, whatever a trainer says it began with.
+                found.append(initial)
+                if not is_claimed_state(
+                    initial, weights=proof.weights_in, training=proof.optimizer_in
+                ):
+                    words = "its proof begins with another state than the job's seed gives"
+                    starts.add_note(proof.segment, words)
+                continue
+            try:
+                found.append(self._proved.state_before(proof))
+            # Not kept, or lost: no fault of anybody's, and it can be made again.
+            except RunFolderError:
+                found.append(None)
+            except ClicooperError as error:
+                found.append(None)
+                starts.add_note(None, error.line())
+        if None in found:
+            # No other file is asked for: whoever spoilt one may have spoilt all.
+            before = self._proved.stage_proofs(stage - 1)
+            again, _ = self._replay(before, self._start_states(before).states)
+            for index, proof in enumerate(proofs):
+                if found[index] is not None:
+                    continue
+                found[index] = again.states[index]
+                if not is_claimed_state(
+                    again.states[index], weights=proof.weights_in, training=proof.optimizer_in
+                ):
+                    starts.excuses[proof.segment] = (
+                        "the state it signed before this stage is in no file, and training stage "
+                        f"{stage - 1} again gives another"
+                    )
+        starts.states = [state for state in found if state is not None]
+        return starts
+
+    def _replay(
+        self, proofs: Sequence[StageProof], starts: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[StageReplay, list[ReplayedMark]]:
         # Fresh ones for each stage: nothing of an optimizer or a generator may outlive a replay.
-        runtimes = self._runtimes()
-        for runtime, proof in zip(runtimes, self._proved.stage_proofs(stage), strict=True):
-            runtime.after_update = replayed_mark_hook(
+        runtimes = self._repeatable.runtimes()
+        marks = [
+            replayed_mark(
                 runtime,
                 proof,
                 self._proved.enrolment(proof.segment),
                 self.view,
                 private=self.private,
-                every_steps=self.job.provenance.mark_every_steps,
+                rules=self._marks,
             )
-        replay = replay_stage(runtimes, starts, self.plan, steps, self._released_rows)
-        return StageAudit(replay, claim, starts)
+            for runtime, proof in zip(runtimes, proofs, strict=True)
+        ]
+        steps = self._repeatable.stage_steps(proofs[0].stage)
+        self.trained_steps += len(steps)
+        run = self._repeatable
+        return replay_stage(runtimes, starts, run.plan, steps, run.released_rows), marks
 
-    def _check_owner_files(self, stage: int, steps: Sequence[TrainStep]) -> None:
-        """Refuse to judge trainers by other samples, sub-labels or rows than the owner gave them.
+    def _claimed_end(
+        self, proof: StageProof, replayed: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor] | None:
+        """Return the state a trainer signed after a stage; None if it is nowhere."""
+        roots = {"weights": proof.weights_out, "training": proof.optimizer_out}
+        # What was signed is equal to the replay, whatever the file says.
+        if is_claimed_state(replayed, **roots):
+            return replayed
+        try:
+            return self._proved.state_after(proof)
+        except ClicooperError:
+            return None
 
-        Rows that trainer 1 took from its cache are those of the first epoch: these must have the
-        digests that both signed.
-        """
-        order = next(islice(plan_stage_orders(self.plan), stage, None))
-        if (order.digest.hex, order.samples) != self._proved.ordered_samples(stage):
-            raise EvidenceError(
-                f"the owner's samples or sub-labels are not those it ordered in stage {stage}",
-                where=str(self.private),
-                remedy="Audit with the private folder and the data the run was made with.",
-            )
-        # Rows sent in this very stage are messages of its replay and are compared there.
-        if all(step.from_owner for step in steps) or self._sent_rows_agree:
-            return
-        for first in range(self.view.run.stages):
-            sent = [step for step in self._stage_steps(first) if step.from_owner]
-            digests = replayed_release_digests(self.plan, sent, self._released_rows)
-            if claimed_root(digests) != self._proved.release_root(first):
-                raise EvidenceError(
-                    f"the owner's rows are not those it sent in stage {first}",
-                    where=str(self.private),
-                    remedy="Audit with the private folder and the data the run was made with.",
-                )
-            # The first stage without a sent row ends the first epoch: later ones send none either.
-            if not sent:
-                break
-        self._sent_rows_agree = True
-
-    def _released_rows(self, ids: NDArray[np.int64]) -> Tensor:
-        # The gate hands out the bytes that left once, or nothing; it charges them only once.
-        return self._preparation.gate.release("train", ids)[0]
-
-    def _stage_steps(self, stage: int) -> list[TrainStep]:
-        now, found = -1, []
-        for event in self.plan.planned_events():
-            now = event.stage if isinstance(event, StageStart) else now
-            if now > stage:
-                break
-            if now == stage and isinstance(event, TrainStep):
-                found.append(event)
+    def _excuses(
+        self, proofs: Sequence[StageProof], marks: Sequence[ReplayedMark], ignores_conditions: bool
+    ) -> dict[int, str]:
+        """Return what trainers stated under which their bits may not be repeated here."""
+        found: dict[int, str] = {}
+        other = {} if ignores_conditions else self.other_conditions()
+        for proof, mark in zip(proofs, marks, strict=True):
+            reasons = [mark.excuse] if mark.excuse else []
+            if proof.segment in other:
+                reasons.append(f"its trainer stated {other[proof.segment]}")
+            if not ignores_conditions and self._proved.has_moved(proof):
+                reasons.append("its trainer stated another environment than it enrolled with")
+            if reasons:
+                found[proof.segment] = "; ".join(reasons)
         return found
 
-    def _runtimes(self) -> list[SegmentRuntime]:
-        return [
-            build_runtime(
-                self.job,
-                # A network each, as each rank has: runtimes that shared one would share weights.
-                build_network(self.job, self._preparation.contract),
-                self._layout,
-                segment=segment,
-                outputs=self._preparation.contract.outputs,
-                device=self.device,
-                edges=Edges(),
-            )
-            for segment in range(self.view.run.segments)
-        ]
+    def _false_statements(
+        self,
+        proofs: Sequence[StageProof],
+        handoffs: Sequence[Handoff],
+        states: Sequence[Mapping[str, Tensor] | None],
+        marks: Sequence[ReplayedMark],
+    ) -> list[StageFault]:
+        """Return what was stated of a stage that is not so, besides the training itself."""
+        notes = []
+        stage = proofs[0].stage
+        for rank, words in unlike_tables(self._tables, handoffs, stage).items():
+            signed = rank in self._tables and self._proved.has_signed_rows(proofs[rank - 1])
+            if signed:
+                notes.append(StageFault(rank, f"its table of messages, which it signed, {words}"))
+            else:
+                notes.append(
+                    StageFault(None, f"table messages of rank {rank}, changed or lost, {words}")
+                )
+        for proof, state, mark in zip(proofs, states, marks, strict=True):
+            notes += [StageFault(proof.segment, words) for words in mark.false]
+            if state is not None and (odd := mark.false_reading(proof.mark, dict(state))):
+                notes.append(StageFault(proof.segment, odd))
+        return notes
 
-
-def _prepared(auditor: StageAuditor) -> ReleaseSetup:
-    """Bring the owner's released rows and sub-labels back."""
-    return set_up_release(auditor.job, PrivateFolder(auditor.private))
+    def _enrolled(self, segment: int) -> Mapping[str, str]:
+        return self._proved.enrolment(segment).environment

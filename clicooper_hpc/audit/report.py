@@ -6,14 +6,13 @@ What only this shows: that the work was done. Signatures and marks say who, in w
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.audit.auditor import StageAuditor
 from clicooper_hpc.audit.challenge import challenge_detection_probability, draw_challenge
-from clicooper_hpc.audit.tolerance import tolerance_verdict
-from clicooper_hpc.audit.verdict import StageOutcome, StageVerdict, exact_verdict
+from clicooper_hpc.audit.verdict import StageFault, StageVerdict
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.printable import printable_json
@@ -41,17 +40,21 @@ def report_audit(
     segment: int | None,
     tolerance: float | None,
     owner_key: str | None = None,
+    exact: bool,
     as_json: bool,
 ) -> tuple[str, ExitCode]:
     """Audit ``stages`` of the run in ``path``, or ``sample`` of them drawn by chance.
 
-    States are compared to the bit, or within ``tolerance`` if one is given. With ``segment`` the
-    exit code speaks of that trainer alone. ``owner_key``: as `clicooper verify --owner-key`.
+    States are compared to the bit, or within ``tolerance`` if one is given. What a trainer stated
+    of its processor, libraries or threads is its own word: where it departs here, that is a reason
+    to withhold the verdict on it, unless ``exact`` says that the bits are to count whatever was
+    stated. With ``segment`` the exit code speaks of that trainer alone.
+    ``owner_key``: as `clicooper verify --owner-key`.
 
     Raises
     ------
     EnvironmentUnfitError
-        No tolerance is given, and processor, libraries or threads are not those of the run.
+        Neither is given, and no trainer at all stated what there is here.
     """
     if bool(stages) == (sample is not None):
         raise UsageError(
@@ -60,24 +63,32 @@ def report_audit(
         )
     if tolerance is not None and not 0 < tolerance < 1:
         raise UsageError(f"{tolerance} is not between 0 and 1", where="--tolerance")
+    if tolerance is not None and exact:
+        raise UsageError(
+            "to the bit and within a tolerance are two audits",
+            remedy="Give either --exact or --tolerance X.",
+        )
     auditor = StageAuditor(
         open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
     )
     _check_audit_options(auditor, stages, sample, segment)
-    # Before anything is trained: elsewhere an honest run would FAIL to the bit.
     other = auditor.other_conditions()
-    if other and tolerance is None:
+    # Before anything is trained. If only some say so, the others' bits can still be repeated.
+    if len(other) == auditor.view.run.segments and tolerance is None and not exact:
+        words = "; ".join(f"segment {one}: {what}" for one, what in list(other.items())[:3])
         raise EnvironmentUnfitError(
-            f"an honest run would not be equal to the bit here: {'; '.join(other[:3])}",
+            f"no trainer stated that it ran on what there is here: {words}",
             where="audit",
-            remedy="Audit on a machine like that of the run, or give --tolerance 0.02",
+            remedy="Audit on a machine like that of the run, give --tolerance 0.02, or --exact to "
+            "compare the bits whatever they stated.",
         )
     # A stage named twice is trained once; the order given is kept.
     chosen = (
         list(dict.fromkeys(stages)) if sample is None else _draw_audited_stages(auditor, sample)
     )
-    audited = [_audit_one_stage(auditor, stage, tolerance) for stage in chosen]
+    audited = [_audit_one_stage(auditor, stage, tolerance, exact) for stage in chosen]
     failed = any(_audit_failed(one.verdict, segment) for one in audited)
+    failed = failed or any(_counts_against(note, segment) for note in auditor.notes)
     text = (_report_json if as_json else _report_text)(auditor, audited, other)
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
@@ -97,10 +108,16 @@ def _check_audit_options(
 
 
 def _audit_failed(verdict: StageVerdict, segment: int | None) -> bool:
-    if verdict.outcome is not StageOutcome.FAIL:
-        return False
+    if any(_counts_against(note, segment) for note in verdict.notes):
+        return True
     # Who could not be judged did not pass.
-    return segment is None or segment in (*verdict.at_fault, *verdict.unjudged)
+    outcome = verdict.outcome if segment is None else verdict.outcome_of(segment)
+    return not outcome.passed
+
+
+def _counts_against(note: StageFault, segment: int | None) -> bool:
+    """Whether something false decides the exit code: of all, or of one trainer alone."""
+    return segment is None or note.rank == segment
 
 
 def _draw_audited_stages(auditor: StageAuditor, count: int) -> list[int]:
@@ -114,13 +131,11 @@ def _draw_audited_stages(auditor: StageAuditor, count: int) -> list[int]:
     )
 
 
-def _audit_one_stage(auditor: StageAuditor, stage: int, tolerance: float | None) -> _AuditedStage:
+def _audit_one_stage(
+    auditor: StageAuditor, stage: int, tolerance: float | None, exact: bool
+) -> _AuditedStage:
     begun = time.perf_counter()
-    found = auditor.audit_stage(stage)
-    if tolerance is None:
-        verdict = exact_verdict(found.replay, found.claim)
-    else:
-        verdict = tolerance_verdict(found.replay, found.claim, found.starts, tolerance)
+    verdict = auditor.audit_stage(stage, tolerance=tolerance, ignores_conditions=exact)
     # Stage bounds as signed, not as the job would give them.
     bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
@@ -128,18 +143,16 @@ def _audit_one_stage(auditor: StageAuditor, stage: int, tolerance: float | None)
 
 
 def _report_text(
-    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Mapping[int, str]
 ) -> str:
-    lines = []
-    if other:
-        lines.append(f"other conditions than in the run: {'; '.join(other[:3])}")
-        lines += [f"  and {len(other) - 3} more differences"] if len(other) > 3 else []
+    lines = [f"stated by the trainer of segment {one}: {words}" for one, words in other.items()]
+    lines += [f"false, whatever the training: {note}" for note in auditor.notes]
     for one in audited:
         head, *rest = one.verdict.lines()
         lines.append(f"stage {one.stage} (steps {one.first} to {one.last - 1})  {head}")
         lines += rest
     # The price beside the result: what share of the run was trained again.
-    steps = sum(one.last - one.first for one in audited)
+    steps = auditor.trained_steps
     total = auditor.view.run.total_steps
     lines.append(
         f"cost: {steps} of {total} steps of all segments trained again ({100 * steps / total:.1f} "
@@ -162,19 +175,24 @@ def _report_chances(auditor: StageAuditor, audited: Sequence[_AuditedStage]) -> 
 
 
 def _report_json(
-    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Sequence[str]
+    auditor: StageAuditor, audited: Sequence[_AuditedStage], other: Mapping[int, str]
 ) -> str:
+    segments = range(1, auditor.view.run.segments + 1)
     return printable_json(
         {
-            "other_conditions": list(other),
+            "stated_conditions": {str(one): words for one, words in other.items()},
+            "false_statements": _faults_json(auditor.notes),
             "stages": [
                 {
                     "stage": one.stage,
                     "outcome": one.verdict.outcome.value,
                     "detail": one.verdict.detail,
-                    "findings": [
-                        {"rank": fault.rank, "what": fault.what} for fault in one.verdict.faults
-                    ],
+                    "segments": {
+                        str(segment): one.verdict.outcome_of(segment).value for segment in segments
+                    },
+                    "findings": _faults_json(one.verdict.faults),
+                    "withheld": _faults_json(one.verdict.withheld),
+                    "false_statements": _faults_json(one.verdict.notes),
                     "unjudged": list(one.verdict.unjudged),
                 }
                 for one in audited
@@ -182,3 +200,7 @@ def _report_json(
             "stages_of_run": auditor.stages,
         }
     )
+
+
+def _faults_json(faults: Sequence[StageFault]) -> list[dict[str, object]]:
+    return [{"rank": fault.rank, "what": fault.what} for fault in faults]

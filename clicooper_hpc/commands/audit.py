@@ -30,6 +30,9 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="insist on this owner (default: the key noted in the private folder)",
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="bits count, whatever processor a trainer stated"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -43,6 +46,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         segment=arguments.segment,
         tolerance=arguments.tolerance,
         owner_key=arguments.owner_key,
+        exact=arguments.exact,
         as_json=arguments.json,
     )
     print_report(text)

@@ -75,6 +75,7 @@ class RunContext:
                 # Not the limit of a step: every rank writes to the same file system, which may take
                 # long.
                 wait_s=pipeline.startup_timeout_s,
+                identity=None if self.signers is None else self.signers.credentials.identity,
             ),
             stop_token=StopToken(
                 self.world, self.stops.is_stop_requested, deadline_s=pipeline.startup_timeout_s

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from clicooper_hpc.errors import (
     ClicooperError,
@@ -20,6 +20,7 @@ from clicooper_hpc.errors import (
     RunFolderError,
 )
 from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.run.agreement import agree
@@ -27,6 +28,7 @@ from clicooper_hpc.run.kept_rows import keep_owner_rows, keep_trainer_rows
 from clicooper_hpc.run.owner_counts import parse_owner_count, parse_owner_counts
 from clicooper_hpc.runstore.checkpoints import (
     RunCheckpoint,
+    checkpoint_seal_text,
     find_checkpoints,
     rank_checkpoint_name,
     read_checkpoint_file,
@@ -45,11 +47,11 @@ from clicooper_hpc.runstore.tables.schema import (
 )
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.training.run_plan import RunPlan
-from clicooper_hpc.training.segment_state import check_state_finite
+from clicooper_hpc.training.segment_state import check_state_finite, check_state_fits
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
-__all__ = ["search_restart_point"]
+__all__ = ["WantedCheckpoint", "check_checkpoint", "search_restart_point"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,13 @@ Tables = dict[Table, dict[str, np.ndarray[Any, Any]]]
 
 
 def search_restart_point(
-    world: World, run: Run, plan: RunPlan, *, proofs: bool, deadline_s: float
+    world: World,
+    run: Run,
+    plan: RunPlan,
+    *,
+    key: PublicIdentity | None,
+    layers: nn.Module | None,
+    deadline_s: float,
 ) -> RestartPoint:
     """Find, with all ranks, the point a restart begins at; collective.
 
@@ -65,8 +73,10 @@ def search_restart_point(
     ----------
     run
         As it was interrupted.
-    proofs
-        Whether the run has provenance.
+    key
+        Of this rank, which sealed its checkpoints; None without proofs.
+    layers
+        Of this rank's segment, which a checkpoint must fit; None on the owner.
     deadline_s
         Longest wait for a rank; of this start, for a restart may be given another.
 
@@ -77,8 +87,9 @@ def search_restart_point(
     """
     tables = agree(world, lambda: _read_tables(run, world.rank), deadline_s=deadline_s)
     steps = len(_remaining_column(tables, STEPS.name, "step"))
-    checkpoint = _agree_on_checkpoint(world, run, steps, deadline_s=deadline_s)
-    order = LedgerOrder(plan.segments, len(plan.stage_bounds) - 1) if proofs else None
+    wanted = WantedCheckpoint(world.rank, str(run.attrs["run_id"]), key, layers)
+    checkpoint = _agree_on_checkpoint(world, run, steps, wanted, deadline_s=deadline_s)
+    order = None if key is None else LedgerOrder(plan.segments, len(plan.stage_bounds) - 1)
     entries = agree(world, lambda: _standing_entries(tables, order), deadline_s=deadline_s)
     # The owner's ledger decides for all: what a trainer saw was stored there first.
     size = world.broadcast_bytes(
@@ -139,20 +150,11 @@ class _Remains:
         """Return what the checkpoint holds of the stage it lies in."""
         if self.checkpoint is None or self.order is None:
             return None
-        name = rank_checkpoint_name(self.rank)
-        path = self.checkpoint.folder / name
-        content, where = read_checkpoint_file(self.checkpoint, name), str(path)
-        tensors = unpack_safetensors(content, where=where)
-        texts = unpack_safetensors_texts(content, where=where)
-        return StageProgress.unpack_progress(tensors, texts, where=where)
+        return _read_progress(self.checkpoint, self.rank)
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Return the tensors of the segment in the checkpoint."""
-        if self.checkpoint is None:
-            return None
-        name = segment_checkpoint_name(self.rank)
-        where = str(self.checkpoint.folder / name)
-        return unpack_safetensors(read_checkpoint_file(self.checkpoint, name), where=where)
+        return None if self.checkpoint is None else _read_state(self.checkpoint, self.rank)
 
 
 def _owner_restart_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
@@ -196,7 +198,7 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
             "claims more than was proved.",
         )
     # Read back to be compared with the ledger the owner shows: it must be the one seen before.
-    heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": ()})
+    heads: Mapping[str, Any] = rows.kept.get(HEADS.name, {"size": (), "root": (), "note": ()})
     return RestartPoint(
         step=step,
         proved_step=proved_step,
@@ -206,6 +208,7 @@ def _trainer_restart_point(remains: _Remains) -> RestartPoint:
             (int(size), bytes(root).decode("ascii"))
             for size, root in zip(heads["size"], heads["root"], strict=True)
         ],
+        notes=[bytes(note).decode("utf-8", "replace") for note in heads.get("note", ())],
         messages=rows.count(MESSAGES.name),
         has_ledger=standing > 0,
         rows=rows,
@@ -284,30 +287,37 @@ def _check_entries(entries: Sequence[bytes]) -> None:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class WantedCheckpoint:
+    """What a checkpoint must be for one rank to begin with it."""
+
+    rank: int
+    run_id: str
+    key: PublicIdentity | None
+    layers: nn.Module | None
+
+
 def _agree_on_checkpoint(
-    world: World, run: Run, steps: int, *, deadline_s: float
+    world: World, run: Run, steps: int, wanted: WantedCheckpoint, *, deadline_s: float
 ) -> RunCheckpoint | None:
     """Return the newest checkpoint that is whole on every rank, and that its rows reach."""
     mine = {one.step: one for one in find_checkpoints(run.folder.path)}
     # A folder copied over from another run would fit in shape.
-    mine = {step: one for step, one in mine.items() if one.run_id == run.attrs["run_id"]}
+    mine = {step: one for step, one in mine.items() if one.run_id == wanted.run_id}
     listing = world.broadcast_bytes(
         None if world.rank else json.dumps(sorted(mine, reverse=True)).encode(),
         limit_bytes=2**16,
         deadline_s=deadline_s,
     )
-    names = [rank_checkpoint_name(0)]
-    if world.rank:
-        names = [segment_checkpoint_name(world.rank)]
-        if run.job_section("provenance").get("enabled"):
-            names.append(rank_checkpoint_name(world.rank))
     # From the owner's list, newest first, so that all ranks try the same step at the same time.
     for step in _parse_checkpoint_steps(listing):
         # Not `agree`: a checkpoint that does not serve ends nothing, the next one is tried.
         code, message = 0, ""
         try:
+            if int(step) not in mine:
+                raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
             # Each rank reads what it will need itself: one host may see a damaged or older copy.
-            _read_checkpoint(mine, step, names)
+            check_checkpoint(mine[int(step)], wanted)
             # A checkpoint is of use only with the rows of all its steps: they are signed with it.
             if steps < step:
                 raise RunFolderError(
@@ -338,10 +348,50 @@ def _parse_checkpoint_steps(listing: bytes) -> list[int]:
     return steps
 
 
-def _read_checkpoint(found: Mapping[int, RunCheckpoint], step: int, names: list[str]) -> None:
-    if step not in found:
-        raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
-    for name in names:
-        content = read_checkpoint_file(found[step], name)
-        # A rank that diverged or lied may have saved it; an older one can still be honest.
-        check_state_finite(unpack_safetensors(content, where=name), step=step)
+def check_checkpoint(checkpoint: RunCheckpoint, wanted: WantedCheckpoint) -> None:
+    """Refuse a checkpoint that this rank did not write, or that it cannot go on from.
+
+    Raises
+    ------
+    EvidenceError
+        It is not sealed by this rank's key: a list that anybody can write vouches for nothing.
+    RunFolderError
+        A file is missing or damaged, or does not fit this rank.
+    """
+    rank = wanted.rank
+    if wanted.key is not None:
+        seal = checkpoint.seals[rank] if rank < len(checkpoint.seals) else b""
+        text = checkpoint_seal_text(checkpoint.run_id, checkpoint.step, checkpoint.files)
+        try:
+            wanted.key.verify(seal, text)
+        except EvidenceError:
+            raise EvidenceError(
+                f"the list of files is not the one that rank {rank} signed when it wrote its own",
+                where=str(checkpoint.index),
+                remedy="Somebody changed the checkpoint: an older one is used if there is one.",
+            ) from None
+        _read_progress(checkpoint, rank)
+    if wanted.layers is None:
+        return
+    state = _read_state(checkpoint, rank)
+    where = f"{checkpoint.folder / segment_checkpoint_name(rank)}, written by rank {rank}"
+    # A rank that diverged or lied may have saved it; an older one can still be honest.
+    check_state_finite(state, step=checkpoint.step)
+    check_state_fits(state, wanted.layers, where=where)
+
+
+def _read_progress(checkpoint: RunCheckpoint, rank: int) -> StageProgress:
+    name = rank_checkpoint_name(rank)
+    where = f"{checkpoint.folder / name}, written by rank {rank}"
+    content = read_checkpoint_file(checkpoint, name)
+    return StageProgress.unpack_progress(
+        unpack_safetensors(content, where=where),
+        unpack_safetensors_texts(content, where=where),
+        where=where,
+    )
+
+
+def _read_state(checkpoint: RunCheckpoint, rank: int) -> dict[str, Tensor]:
+    name = segment_checkpoint_name(rank)
+    where = f"{checkpoint.folder / name}, written by rank {rank}"
+    return unpack_safetensors(read_checkpoint_file(checkpoint, name), where=where)

@@ -136,7 +136,8 @@ def _begin_start(
             world,
             run,
             plan,
-            proofs=ready.signers is not None,
+            key=None if ready.signers is None else ready.signers.credentials.identity.public,
+            layers=network.layout.layers_of(network.model, world.rank - 1) if world.rank else None,
             deadline_s=job.pipeline.startup_timeout_s,
         )
         _compare_told(world, request, ready, run_id)

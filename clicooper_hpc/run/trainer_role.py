@@ -120,5 +120,6 @@ def _assemble_prover(
             # job.
             run=context.folder.path if job.provenance.keep_checkpoints else None,
             marks=MARKS_DEMANDED.get(job.provenance.marks),
+            folder=context.folder,
         ),
     )

@@ -2,7 +2,8 @@
 
 ``checkpoints/step-00000123/`` is what all ranks know after 123 steps: ``segment-001.safetensors``,
 the state of a segment, and ``rank-001.safetensors``, what else its rank remembers. ``index.json``
-is written last, with the digest of every file: a folder without it is not whole.
+is written last, with the digest of every file and, in a run with proofs, every rank's signature
+over all of it (its seal): a folder without it is not whole.
 ``checkpoints/stage-00002/segment-001.safetensors`` is the state after a stage, kept for audits.
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "FileDigest",
     "RunCheckpoint",
     "checkpoint_index_path",
+    "checkpoint_seal_text",
     "commit_checkpoint",
     "drop_newer_checkpoints",
     "find_checkpoints",
@@ -38,12 +40,14 @@ __all__ = [
     "store_checkpoint_file",
 ]
 
-_FORMAT, _VERSION = "clicooper-checkpoint", 1
+_FORMAT, _VERSION = "clicooper-checkpoint", 2
 _INDEX = "index.json"
 # What text that is no index makes of the code that reads it.
 _NO_INDEX = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # Eight digits, so that names sort like numbers; more only behind step 99,999,999.
 _STEP = re.compile(r"step-(\d{8,})")
+# Rank i writes the state of segment i, and what else it remembers.
+_WRITER = re.compile(r"-(\d{3,})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,20 @@ class FileDigest:
 class RunCheckpoint:
     """A checkpoint whose index is there and sound; its files may still be damaged.
 
-    ``step`` is the number of steps done; ``files`` are those in ``folder``, by name.
+    ``step`` is the number of steps done; ``files`` are those in ``folder``, by name; ``seals`` the
+    signatures of all ranks over `checkpoint_seal_text`, none in a run without proofs.
     """
 
     folder: Path
     run_id: str
     step: int
     files: Mapping[str, FileDigest]
+    seals: tuple[bytes, ...] = ()
+
+    @property
+    def index(self) -> Path:
+        """The file with the digests and the seals."""
+        return self.folder / _INDEX
 
 
 def stage_checkpoint_path(run: Path, stage: int, segment: int) -> Path:
@@ -132,25 +143,38 @@ def keep_stage_checkpoint(
     _write_checkpoint_file(path, content)
 
 
+def checkpoint_seal_text(run_id: str, step: int, files: Mapping[str, FileDigest]) -> bytes:
+    """Return what every rank signs of a checkpoint: run, step, and all files of all ranks.
+
+    One text for all: files of two checkpoints cannot be mixed, each sealed by its writer.
+    """
+    content = _checkpoint_content(run_id, step, files)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    # Nothing else that a rank signs begins so.
+    return b"clicooper/v1/run-checkpoint\x00" + text.encode()
+
+
 def commit_checkpoint(
-    run: Path, *, run_id: str, step: int, files: Mapping[str, FileDigest], keep: int
+    run: Path,
+    *,
+    run_id: str,
+    step: int,
+    files: Mapping[str, FileDigest],
+    seals: Sequence[bytes] = (),
+    keep: int,
 ) -> None:
     """Make the checkpoint after ``step`` steps whole, then remove all but the newest ``keep``.
 
-    For one rank, once it knows that all files lie there.
+    For one rank, once it knows that all files lie there. ``seals`` are the ranks' signatures over
+    `checkpoint_seal_text`, in order.
 
     Raises
     ------
     EnvironmentUnfitError
         The index cannot be written.
     """
-    content: dict[str, Any] = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "run_id": run_id,
-        "step": step,
-        "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
-    }
+    content = _checkpoint_content(run_id, step, files)
+    content["seals"] = [seal.hex() for seal in seals]
     # The index vouches for the files; this is for the index itself, cut short or edited.
     content["sha256"] = _checkpoint_index_digest(content)
     folder = _step_checkpoint_folder(run, step)
@@ -213,8 +237,10 @@ def read_checkpoint_file(checkpoint: RunCheckpoint, name: str) -> bytes:
 
 
 def _damaged_checkpoint(path: Path, reason: str) -> RunFolderError:
+    writer = _WRITER.search(path.name)
+    by = "" if writer is None else f"; rank {int(writer[1])} wrote it"
     return RunFolderError(
-        f"the checkpoint is damaged ({reason})",
+        f"the checkpoint is damaged ({reason}{by})",
         where=str(path),
         remedy="An older one is used if there is one.",
     )
@@ -252,7 +278,18 @@ def _read_checkpoint_index(folder: Path) -> RunCheckpoint:
     # A folder copied under another name would restart the run at a wrong step.
     if folder.name != _step_checkpoint_folder(folder.parent.parent, int(content["step"])).name:
         raise ValueError("the index belongs to another folder")
-    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files)
+    seals = tuple(bytes.fromhex(seal) for seal in content["seals"])
+    return RunCheckpoint(folder, str(content["run_id"]), int(content["step"]), files, seals)
+
+
+def _checkpoint_content(run_id: str, step: int, files: Mapping[str, FileDigest]) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "run_id": run_id,
+        "step": step,
+        "files": {name: [one.size, one.sha256] for name, one in sorted(files.items())},
+    }
 
 
 def _checkpoint_index_digest(content: Mapping[str, Any]) -> str:

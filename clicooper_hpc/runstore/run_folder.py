@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 
 __all__ = [
     "IDENTITY_FILE",
@@ -60,6 +62,31 @@ class RunFolder:
     def delivery(self) -> Path:
         """Folder of the delivered segments, as safetensors."""
         return self.path / "delivery"
+
+    @property
+    def equivocation(self) -> Path:
+        """Folder of evidence, found by ranks, that a key signed two things of one place."""
+        return self.path / "equivocation"
+
+    def keep_equivocation(self, rank: int, content: bytes) -> Path:
+        """Keep evidence that ``rank`` has found; return its file, named by finder and content.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            It cannot be written.
+        """
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        path = self.equivocation / f"rank-{rank:03d}-{digest}.json"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with replace_atomically(path) as aside:
+                aside.write_bytes(content)
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"evidence cannot be written ({error.strerror})", where=str(path)
+            ) from error
+        return path
 
     @property
     def private(self) -> Path:

@@ -13,6 +13,7 @@ from clicooper_hpc.provenance.envelope import (
     require_envelope_signatures,
     sign_envelope,
 )
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.ledger_replica import LedgerReplica
@@ -81,6 +82,8 @@ class ProofExchange:
         self._segments = ledger.order.segments
         #: The newest checkpoint from before a restart, if there was one.
         self.last_checkpoint: SignedCheckpoint | None = None
+        #: What shows that the owner keeps two ledgers, once it is found.
+        self.equivocation: Equivocation | None = None
 
     def receive_broadcast(self, limit: int) -> bytes:
         """Receive what the owner sends to all, at most ``limit`` bytes."""
@@ -228,26 +231,34 @@ class ProofExchange:
             self._store_head(one)
         return signed[-1]
 
-    def take_whole_ledger(self, heads: Sequence[tuple[int, str]]) -> None:
+    def take_whole_ledger(
+        self, heads: Sequence[tuple[int, str]], notes: Sequence[str] = ()
+    ) -> None:
         """Take the ledger from before a restart over from the owner.
 
         Parameters
         ----------
         heads
             Size and root (hex) of the ledger as this rank saw and stored it then.
+        notes
+            The owner's signed notes behind them, in the same order.
 
         Raises
         ------
         EvidenceError
-            The owner's ledger is not the one this rank saw.
+            The owner's ledger is not the one this rank saw; `equivocation` is set if the owner has
+            signed both.
         """
         limit = whole_ledger_limit(self.ledger.order)
         update = LedgerUpdate.from_bytes(self.receive_broadcast(limit), limit=limit)
         signed = self.ledger.apply_update(update, self._participant.keys[0])
-        known = {one.checkpoint.size: one.checkpoint.root.hex() for one in signed}
-        for size, root in heads:
+        known = {one.checkpoint.size: one for one in signed}
+        for place, (size, root) in enumerate(heads):
+            now = known.get(size)
             # The stored head outlives the restart: an owner cannot present another past after it.
-            if known.get(size) != root:
+            if now is None or now.checkpoint.root.hex() != root:
+                if now is not None and place < len(notes):
+                    self.equivocation = Equivocation(notes[place], now.to_text())
                 raise EvidenceError(
                     f"the owner's ledger is not the one rank {self._segment} saw before",
                     where=f"the first {size} entries of the ledger",
@@ -292,12 +303,14 @@ class ProofExchange:
             raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
 
     def _store_head(self, signed: SignedCheckpoint) -> None:
-        # In this rank's own file: check 16 holds the owner's ledger against it.
+        # In this rank's own file: check 16 holds the owner's ledger against it. With the owner's
+        # signature, or a second ledger of the owner's would be this rank's word alone.
         self._writer.append(
             "heads",
             {
                 "size": signed.checkpoint.size,
                 "root": signed.checkpoint.root.hex(),
+                "note": signed.to_text().encode(),
             },
         )
 

@@ -43,6 +43,7 @@ from clicooper_hpc.provenance.statements import (
     parse_statement,
     statement_environment_digest,
 )
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.trainer.marker import Marker
 from clicooper_hpc.trainer.proof_exchange import Participant, ProofExchange
@@ -64,6 +65,7 @@ class ProverSettings:
 
     ``environment`` what this rank runs on; ``run`` the run folder if states are kept for audits;
     ``marks`` whether the job asks for marks in all segments, None if it leaves that open.
+    ``folder`` the run folder, for evidence.
     """
 
     participant: Participant
@@ -71,6 +73,7 @@ class ProverSettings:
     environment: Mapping[str, str]
     run: Path | None
     marks: bool | None
+    folder: RunFolder
 
 
 @dataclass(slots=True)
@@ -146,7 +149,19 @@ class Prover:
 
     def _restore_ledger(self, point: RestartPoint) -> None:
         """Compare the owner's ledger with what this rank saw; continue the stage it was in."""
-        self._exchange.take_whole_ledger(point.heads)
+        try:
+            self._exchange.take_whole_ledger(point.heads, point.notes)
+        except EvidenceError as error:
+            found = self._exchange.equivocation
+            if found is None:
+                raise
+            # Kept before the run ends: the owner's own copy of the second ledger may go.
+            path = self._settings.folder.keep_equivocation(self._segment, found.to_bytes())
+            raise EvidenceError(
+                f"{error.what}, and it signed both: see {path}",
+                where=error.where,
+                remedy="Show that file: `clicooper verify` tells what it proves.",
+            ) from error
         self._recorder.messages = point.messages
         where = "run statement of the owner"
         entry = self._exchange.ledger.entry("run")

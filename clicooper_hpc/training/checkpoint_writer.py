@@ -1,4 +1,9 @@
-"""Writes checkpoints: every rank its own files, then the owner the list that makes them valid."""
+"""Writes checkpoints: every rank its own files, then the owner the list that makes them valid.
+
+In a run with proofs every rank signs that list, so that a restart takes nothing for its own that it
+did not write: whoever edits a checkpoint would otherwise have its rank train on from a state of
+another's making, and an audit would blame the rank.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clicooper_hpc.errors import PeerError
+from clicooper_hpc.errors import EvidenceError, PeerError
+from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.runstore.checkpoints import (
     FileDigest,
+    checkpoint_seal_text,
     commit_checkpoint,
     drop_newer_checkpoints,
     rank_checkpoint_name,
@@ -23,6 +30,7 @@ __all__ = ["CheckpointWriter", "Stopped"]
 
 # Names and digests of a rank's files, two at most.
 _LIMIT = 4096
+_SEAL_BYTES = 64
 _WHOLE = b"saved"
 
 
@@ -49,14 +57,26 @@ class CheckpointWriter:
         Of the run; how many checkpoints stay.
     wait_s
         Longest wait for a rank.
+    identity
+        Signs the checkpoints of this rank; None without proofs.
     """
 
-    def __init__(self, world: World, run: Path, *, run_id: str, keep: int, wait_s: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        run: Path,
+        *,
+        run_id: str,
+        keep: int,
+        wait_s: float,
+        identity: Identity | None,
+    ) -> None:
         self._world = world
         self._run = run
         self._run_id = run_id
         self._keep = keep
         self._wait_s = wait_s
+        self._identity = identity
         # State after 0 steps is never saved: every rank builds it from the seed.
         self._saved = self._proved = 0
 
@@ -90,6 +110,8 @@ class CheckpointWriter:
         ------
         EnvironmentUnfitError
             A file cannot be written; the older checkpoints are as they were.
+        EvidenceError
+            The owner lists other files than this rank has written.
         PeerError
             A rank does not take part, or its message cannot be read.
         """
@@ -105,19 +127,49 @@ class CheckpointWriter:
             listing.encode(), limit_bytes=_LIMIT, deadline_s=self._wait_s
         )
         self._saved = step
+        every: dict[str, FileDigest] = {}
+        for rank, part in enumerate(parts or ()):
+            every |= _parse_checkpoint_digests(part, rank)
+        seals = [] if self._identity is None else self._seal(self._identity, step, digests, every)
         if parts is not None:
-            self._commit_checkpoint(step, parts)
+            commit_checkpoint(
+                self._run,
+                run_id=self._run_id,
+                step=step,
+                files=every,
+                seals=seals,
+                keep=self._keep,
+            )
         # All wait until the owner has committed it: a slow file system must not count against the
         # deadline of a step's message.
         self._world.broadcast_bytes(
             None if self._world.rank else _WHOLE, limit_bytes=16, deadline_s=self._wait_s
         )
 
-    def _commit_checkpoint(self, step: int, parts: list[bytes]) -> None:
-        every: dict[str, FileDigest] = {}
-        for rank, part in enumerate(parts):
-            every |= _parse_checkpoint_digests(part, rank)
-        commit_checkpoint(self._run, run_id=self._run_id, step=step, files=every, keep=self._keep)
+    def _seal(
+        self,
+        identity: Identity,
+        step: int,
+        mine: Mapping[str, FileDigest],
+        every: Mapping[str, FileDigest],
+    ) -> list[bytes]:
+        """Have every rank sign the list of all files; return the signatures, on the owner alone."""
+        content = {name: [one.size, one.sha256] for name, one in every.items()}
+        listing = self._world.broadcast_bytes(
+            None if self._world.rank else json.dumps(content).encode(),
+            limit_bytes=_LIMIT * self._world.size,
+            deadline_s=self._wait_s,
+        )
+        files = _parse_checkpoint_digests(listing, 0)
+        # Signed only with this rank's own files in it, which it has written itself.
+        if any(files.get(name) != one for name, one in mine.items()):
+            raise EvidenceError(
+                "the owner lists other files than this rank has written",
+                where=f"checkpoint after {step} steps",
+            )
+        seal = identity.sign(checkpoint_seal_text(self._run_id, step, files))
+        seals = self._world.gather_bytes(seal, limit_bytes=_SEAL_BYTES, deadline_s=self._wait_s)
+        return seals or []
 
 
 def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:

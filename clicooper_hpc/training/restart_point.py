@@ -35,6 +35,8 @@ class RestartPoint:
         Owner: how many signed checkpoints of the ledger are stored with them.
     heads
         Trainers: size and root (hex) of the ledger each time this rank saw it grow.
+    notes
+        Trainers: the owner's signed notes behind them, in the same order.
     messages
         Trainers: rows of the table ``messages`` that stay.
     has_ledger
@@ -53,6 +55,7 @@ class RestartPoint:
     ledger_entries: tuple[bytes, ...] = ()
     stored_checkpoints: int = 0
     heads: Sequence[tuple[int, str]] = ()
+    notes: Sequence[str] = ()
     messages: int = 0
     has_ledger: bool = False
     is_closed: bool = False

@@ -20,6 +20,7 @@ __all__ = [
     "TRAINING",
     "WEIGHTS",
     "check_state_finite",
+    "check_state_fits",
     "export_segment_state",
     "import_segment_state",
     "segment_weights",
@@ -69,6 +70,28 @@ def check_state_finite(state: Mapping[str, Tensor], *, step: int) -> None:
                 where=f"state after {step} steps",
                 remedy="Lower training.learning_rate, or set training.clip_norm",
             )
+
+
+def check_state_fits(state: Mapping[str, Tensor], layers: torch.nn.Module, *, where: str) -> None:
+    """Refuse a state that a segment of ``layers`` cannot go on from.
+
+    Looked at are the weights, and the moments of the segment's own parameters; a local head comes
+    behind them.
+
+    Raises
+    ------
+    RunFolderError
+        A tensor is missing, not known, or of another shape or dtype; names ``where``.
+    """
+    _segment_part(layers, state, WEIGHTS, where)
+    shapes = [parameter.shape for parameter in layers.parameters()]
+    for name, value in state.items():
+        index = name.removeprefix(_OPTIMIZER).partition("/")[0]
+        if not name.startswith(_OPTIMIZER) or not index.isdecimal() or int(index) >= len(shapes):
+            continue
+        # A counter has no dimensions, a moment has those of its parameter.
+        if value.ndim and value.shape != shapes[int(index)]:
+            raise _unfit_tensor(name, where)
 
 
 def import_segment_state(

@@ -61,6 +61,10 @@ class Evidence:
     outlines
         Name of every HDF5 file to how it departs from the one that this version writes for the
         values it holds. Empty if there are no files.
+    trainer_notes
+        Segment to the signed notes its trainer stored beside those, in the same order.
+    equivocations
+        Name to content of the files in which ranks say they found two ledgers of the owner's.
     owner_key, trainer_keys
         Keys the user knows and insists on; trainers' in segment order.
     allowed_keys
@@ -87,6 +91,8 @@ class Evidence:
         default_factory=dict
     )
     outlines: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    trainer_notes: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    equivocations: Mapping[str, bytes] = field(default_factory=dict)
     # The rest is the word of whoever brings the evidence; these are the user's own.
     owner_key: PublicIdentity | None = None
     trainer_keys: Sequence[PublicIdentity] | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.provenance.envelope import Envelope, envelope_digest
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
@@ -15,7 +16,7 @@ from clicooper_hpc.provenance.merkle import MerkleTree
 from clicooper_hpc.provenance.statements import Predicate, RunStatement
 from clicooper_hpc.verification.evidence import Evidence
 
-__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError", "printable_line"]
+__all__ = ["Findings", "LedgerEntry", "LedgerView", "NotApplicableError"]
 
 _P = TypeVar("_P", bound=Predicate)
 #: Problems of one check that are spelt out.
@@ -43,13 +44,17 @@ class Findings:
 
     def __init__(self) -> None:
         self._problems: list[str] = []
+        #: Segments whose trainers' statements are wrong, where a single trainer signed them.
+        self.segments: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._problems)
 
     def add_problem(self, where: object, what: str) -> None:
         """Note that ``what`` is wrong at ``where``."""
-        self._problems.append(printable_line(f"{where}: {what}"))
+        if isinstance(where, EntryId) and where.kind in ("enrolment", "stage"):
+            self.segments.add(where.segment)
+        self._problems.append(printable_text(f"{where}: {what}"[:_LENGTH]))
 
     def expect(self, where: object, name: str, found: object, wanted: object) -> None:
         """Note a problem unless ``found`` equals ``wanted``; digests are shown shortened."""
@@ -150,12 +155,6 @@ class LedgerView:
         for entry in self.entries:
             if isinstance(entry.statement, kind):
                 yield self.order.entry_at(entry.index), entry, entry.statement
-
-
-def printable_line(text: str) -> str:
-    """Return the beginning of ``text`` in one line that a terminal shows and does not obey."""
-    # Evidence may hold anything, names of files included.
-    return "".join(one if one.isprintable() else "?" for one in text[:_LENGTH])
 
 
 def _short(value: object) -> str:

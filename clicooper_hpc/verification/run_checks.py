@@ -54,12 +54,16 @@ __all__ = ["CHECKS", "CheckResult", "has_failed_checks", "run_checks", "run_chec
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """Outcome of one check. ``passed`` is None when it did not apply or was not run."""
+    """Outcome of one check. ``passed`` is None when it did not apply or was not run.
+
+    ``segments`` are those whose trainers' own statements failed it.
+    """
 
     number: int
     title: str
     passed: bool | None
     detail: str
+    segments: tuple[int, ...] = ()
 
 
 def run_checks(evidence: Evidence) -> list[CheckResult]:
@@ -96,7 +100,9 @@ def _check_result(number: int, check: Check, view: LedgerView) -> CheckResult:
     except NotApplicableError as reason:
         return CheckResult(number, check.title, None, f"not applicable: {reason}")
     if findings:
-        return CheckResult(number, check.title, False, findings.text())
+        return CheckResult(
+            number, check.title, False, findings.text(), tuple(sorted(findings.segments))
+        )
     return CheckResult(number, check.title, True, detail)
 
 

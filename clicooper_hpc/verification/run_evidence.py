@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.provenance.envelope import parse_envelope
+from clicooper_hpc.provenance.equivocation import EQUIVOCATION_BYTES
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.proof_rules import MARKS_DEMANDED
 from clicooper_hpc.provenance.safetensors_layout import (
@@ -45,6 +47,8 @@ _PROOF_FILES: Final = (
 )
 #: Tensors of a checkpoint file; nothing else may be in it.
 _PREFIXES: Final = ("weights/", "training/")
+#: More evidence than a rank can find in one run.
+_MOST_FILES = 1024
 
 
 def collect_run_evidence(
@@ -109,6 +113,8 @@ def collect_run_evidence(
             if rank
         },
         outlines=_outlines(run, finished=ended),
+        trainer_notes={rank: _head_notes(found) for rank, found in trainers.items()},
+        equivocations=_equivocation_files(run),
         owner_key=owner_key,
         trainer_keys=trainer_keys,
         allowed_keys=_allowed_keys(section),
@@ -244,6 +250,27 @@ def _file_roots(
         return Unreadable(f"the file cannot be read ({error.strerror})")
     except (EvidenceError, RunFolderError) as error:
         return Unreadable(error.what)
+
+
+def _head_notes(tables: StoredTables) -> list[str]:
+    return [_evidence_text(note) for note in table_column(tables, HEADS.name, "note")]
+
+
+def _equivocation_files(run: Run) -> dict[str, bytes]:
+    """Return what ranks kept as evidence; anybody may have put files there, of any kind."""
+    folder = run.folder.equivocation
+    if not folder.is_dir() or folder.is_symlink():
+        return {}
+    found: dict[str, bytes] = {}
+    for path in sorted(islice(folder.iterdir(), _MOST_FILES)):
+        try:
+            found[path.name] = read_regular_file(
+                path, within=run.folder.path, most=EQUIVOCATION_BYTES
+            )
+        # Neither a link nor a pipe, nor more than such a file can have: no evidence.
+        except (OSError, RunFolderError):
+            found[path.name] = b""
+    return found
 
 
 def _evidence_text(value: bytes) -> str:

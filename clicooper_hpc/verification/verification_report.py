@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clicooper_hpc.errors import EvidenceError, ExitCode, RunFolderError, UsageError
-from clicooper_hpc.printable import printable_json
+from clicooper_hpc.printable import printable_json, printable_text
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.verification.export import export_proofs
-from clicooper_hpc.verification.ledger_view import printable_line
 from clicooper_hpc.verification.marks.search import MarkResult, search_marks
 from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
@@ -59,7 +58,7 @@ def verification_report(
     results = run_checks(evidence)
     marks = search_marks(run, evidence, mark_keys, segment_file)
     failed = has_failed_checks(results) or any(not mark.found for mark in marks)
-    uncovered = [printable_line(one) for one in uncovered_parts(run, evidence)]
+    uncovered = [printable_text(one) for one in uncovered_parts(run, evidence)]
     text = (
         _report_json(results, marks, uncovered)
         if as_json

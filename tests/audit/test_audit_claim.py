@@ -10,8 +10,8 @@ import torch
 from cheats import claim_of
 from stage import Case, train
 
-from clicooper_hpc.audit.message_trace import Stream
-from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state
+from clicooper_hpc.audit.message_trace import MessageTrace, Stream
+from clicooper_hpc.audit.stage_claim import claimed_messages, claimed_state, unlike_tables
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.statements import Handoff
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
@@ -31,7 +31,7 @@ def recorded() -> tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]]:
     """Tables and hand-offs of a small stage, written as the ranks would."""
     case = Case()
     claim = claim_of(train(case, case.steps()[:2]))
-    digests = {stream: tuple(values) for stream, values in claim.digests.items()}
+    digests = {stream: tuple(values or ()) for stream, values in claim.digests.items()}
     digests[Stream(0, "backward")] = ()
     tables: Tables = {}
     for rank in (1, 2, 3):
@@ -61,40 +61,74 @@ def recorded() -> tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]]:
     return tables, handoffs, digests
 
 
-def test_signed_messages_come_back_as_they_were_sent(
-    recorded: tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]],
-) -> None:
+#: A replay of which no message is the claimed one, so that only tables can tell what was signed.
+ELSEWHERE = MessageTrace((), {})
+Recorded = tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]]
+
+
+def test_signed_messages_come_back_as_they_were_sent(recorded: Recorded) -> None:
     tables, handoffs, digests = recorded
-    assert claimed_messages(tables, handoffs, STAGE) == digests
+    assert claimed_messages(tables, handoffs, STAGE, ELSEWHERE) == digests
+    assert unlike_tables(tables, handoffs, STAGE) == {}
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("how", ["changed", "left out", "exchanged", "missing"])
-def test_other_messages_than_the_signed_ones_are_refused(
-    recorded: tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]], rank: int, how: str
-) -> None:
-    tables, handoffs, _ = recorded
+def test_a_replay_with_the_signed_root_needs_no_table(recorded: Recorded) -> None:
+    _, handoffs, digests = recorded
+    case = Case()
+    trace = train(case, case.steps()[:2]).trace
+    assert claimed_messages({}, handoffs, STAGE, trace) == digests
+
+
+def spoil(tables: Tables, rank: int, how: str) -> None:
     table = tables[rank]
     if how == "changed":
         table["digest"][-1] = b"0" * 64
+    elif how == "no digest":
+        table["digest"][-1] = b"no digest"
     elif how == "left out":
         tables[rank] = {name: values[:-1] for name, values in table.items()}
     elif how == "exchanged":
         table["digest"][[1, 2]] = table["digest"][[2, 1]]
     else:
         del tables[rank]
-    with pytest.raises(EvidenceError, match=f"rank {rank}, stage {STAGE}"):
-        claimed_messages(tables, handoffs, STAGE)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("how", ["changed", "no digest", "left out", "exchanged", "missing"])
+def test_a_table_unlike_what_was_signed_is_its_ranks_own_and_stands_in_nobodys_way(
+    recorded: Recorded, rank: int, how: str
+) -> None:
+    tables, handoffs, digests = recorded
+    spoil(tables, rank, how)
+    assert set(unlike_tables(tables, handoffs, STAGE)) == {rank}
+    found = claimed_messages(tables, handoffs, STAGE, ELSEWHERE)
+    # The other end of each stream has the same list; the owner, behind boundary 0, keeps none.
+    assert all(
+        one == digests[stream]
+        for stream, one in found.items()
+        if stream.boundary or one is not None
+    )
+
+
+def test_a_stream_of_which_both_ends_lie_is_known_to_differ_and_no_more(
+    recorded: Recorded,
+) -> None:
+    tables, handoffs, digests = recorded
+    spoil(tables, 1, "missing")
+    spoil(tables, 2, "missing")
+    found = claimed_messages(tables, handoffs, STAGE, ELSEWHERE)
+    assert found[Stream(1, "forward")] is None
+    assert found[Stream(2, "forward")] == digests[Stream(2, "forward")]
 
 
 def test_handoffs_of_another_stage_or_order_are_refused(
-    recorded: tuple[Tables, list[Handoff], dict[Stream, tuple[bytes, ...]]],
+    recorded: Recorded,
 ) -> None:
     tables, handoffs, _ = recorded
     with pytest.raises(EvidenceError, match="hand-off 0 of stage 3"):
-        claimed_messages(tables, handoffs, 3)
+        claimed_messages(tables, handoffs, 3, ELSEWHERE)
     with pytest.raises(EvidenceError, match="hand-off 0 of stage 2"):
-        claimed_messages(tables, handoffs[::-1], STAGE)
+        claimed_messages(tables, handoffs[::-1], STAGE, ELSEWHERE)
 
 
 def test_only_the_proved_state_is_taken() -> None:

@@ -17,8 +17,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from clicooper_hpc.audit import auditor
 from clicooper_hpc.cli import main
 from clicooper_hpc.owner.release_gate import ReleaseGate
+from clicooper_hpc.training.replay_conditions import CONDITIONS
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread")]
 
@@ -101,7 +103,7 @@ def test_an_honest_run_with_marks_is_exact_and_stays_as_it_is(
     assert "marks: 5" in verified.out
     drawn = [clicooper("audit", str(honest), "--sample", "2", "--json") for _ in range(2)]
     assert [one.code for one in drawn] == [0, 0], drawn[0].err
-    assert drawn[0].out.count('"EXACT"') == 2
+    assert drawn[0].out.count('"outcome": "EXACT"') == 2
     json.loads(drawn[0].out)
     assert content(honest) == before
 
@@ -130,19 +132,47 @@ def test_a_free_rider_has_proofs_and_marks_in_order_and_fails_the_audit(
     assert "segment 2: " not in found.out
 
 
-def test_a_changed_checkpoint_or_list_of_messages_is_no_basis(
+def test_a_changed_or_lost_checkpoint_is_made_again_and_accuses_nobody(
     honest: Path, tmp_path: Path, clicooper: Callable[..., Done]
 ) -> None:
+    """It once ended the audit of all: whoever spoilt one file kept everybody's work from sight."""
     run = tmp_path / "run"
     shutil.copytree(honest, run)
     victim = run / "checkpoints" / "stage-00001" / "segment-002.safetensors"
     changed = bytearray(victim.read_bytes())
     changed[-1] ^= 1
     victim.write_bytes(changed)
-    refused = clicooper("audit", str(run), "--stage", "2")
-    assert refused.code == 4, refused.out
-    assert "segment 2" in refused.err
-    assert "Traceback" not in refused.err
+    done = clicooper("audit", str(run), "--stage", "2")
+    assert done.code == 4, done.err
+    assert "EXACT  " in done.out
+    assert "nobody is accused: " in done.out
+    assert f"{victim}: weights are not those that were proved" in done.out
+    # The stage before was trained too, for the state.
+    assert "cost: 4 of 10 steps" in done.out
+    victim.unlink()
+    done = clicooper("audit", str(run), "--stage", "2", "--segment", "1")
+    assert done.code == 0, done.err + done.out
+    assert "EXACT  " in done.out
+
+
+def other_conditions(device: object) -> dict[str, str]:
+    return dict.fromkeys(CONDITIONS, "elsewhere")
+
+
+def test_a_machine_that_is_nobodys_is_said_to_be_and_bits_count_if_asked_for(
+    honest: Path, clicooper: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "replay_conditions", other_conditions)
+    refused = clicooper("audit", str(honest), "--stage", "1")
+    assert (refused.code, refused.out) == (5, "")
+    assert "no trainer stated that it ran on what there is here" in refused.err
+    done = clicooper("audit", str(honest), "--stage", "1", "--exact")
+    assert done.code == 0, done.err + done.out
+    assert "EXACT  " in done.out
+    assert "stated by the trainer of segment 1: " in done.out
+    both = clicooper("audit", str(honest), "--stage", "1", "--exact", "--tolerance", "0.02")
+    assert both.code == 2
+    assert "two audits" in both.err
 
 
 def test_an_owner_with_other_sub_labels_accuses_nobody(

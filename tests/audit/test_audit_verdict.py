@@ -145,12 +145,14 @@ def test_messages_left_out_or_added_are_the_senders_doing() -> None:
     recorded = train(case, case.steps())
     stream = Stream(1, "forward")
     claim = claim_of(recorded)
-    shorter = StageClaim(claim.states, {**claim.digests, stream: claim.digests[stream][:-2]})
+    shorter = StageClaim(
+        claim.states, {**claim.digests, stream: (claim.digests[stream] or ())[:-2]}
+    )
     verdict = exact_verdict(recorded, shorter)
     assert verdict.at_fault == (1,)
     assert "is missing" in verdict.faults[0].what
     longer = StageClaim(
-        claim.states, {**claim.digests, stream: [*claim.digests[stream], bytes(32)]}
+        claim.states, {**claim.digests, stream: [*(claim.digests[stream] or ()), bytes(32)]}
     )
     verdict = exact_verdict(recorded, longer)
     assert verdict.at_fault == (1,)
@@ -205,3 +207,45 @@ def test_states_are_compared_as_bytes() -> None:
     scalar = {"step": torch.tensor(3.0)}
     assert first_verdict_difference(scalar, {"step": torch.tensor(4.0)}) == "1 of 1 numbers of step"
     assert first_verdict_difference({"a": torch.zeros(0, 4)}, {"a": torch.zeros(0, 4)}) is None
+
+
+def test_an_excuse_withholds_its_own_segment_and_nobody_else() -> None:
+    case = Case()
+    steps = case.steps()
+    starts = train(case, steps[:6]).states
+    replayed = train(case, steps[6:], starts)
+    claim = claim_of(train(case, steps[6:], starts, {2: SkipsUpdates}))
+    stated = {2: "its trainer stated another processor"}
+    verdict = exact_verdict(replayed, claim, stated)
+    assert verdict.outcome is StageOutcome.OPEN
+    assert verdict.at_fault == ()
+    assert [one.rank for one in verdict.withheld] == [2]
+    assert "another processor, and the " in verdict.withheld[0].what
+    assert verdict.outcome_of(2) is StageOutcome.OPEN
+    # Another one's statement excuses nothing, and equal bits need no excuse.
+    assert exact_verdict(replayed, claim, {1: "it stated much"}).at_fault == (2,)
+    equal = exact_verdict(replayed, claim_of(replayed), stated)
+    assert (equal.outcome, equal.withheld) == (StageOutcome.EXACT, ())
+
+
+def test_a_stream_that_differs_at_an_unknown_place_accuses_no_receiver() -> None:
+    """Both ends spoilt their lists: the root differs, and nobody knows where."""
+    case = Case(coupling="one-way")
+    steps = case.steps()
+    starts = train(case, steps[:6]).states
+    replayed = train(case, steps[6:], starts)
+    claim = claim_of(train(case, steps[6:], starts, {1: SkipsUpdates}))
+    hidden = StageClaim(claim.states, {**claim.digests, Stream(1, "forward"): None})
+    verdict = exact_verdict(replayed, hidden)
+    assert verdict.at_fault == (1,)
+    assert verdict.unjudged == (2, 3)
+    assert "until the last one agrees" in verdict.faults[0].what
+
+
+def test_a_state_in_no_file_is_still_known_not_to_be_the_one_that_was_signed() -> None:
+    recorded = train(Case(), Case().steps())
+    states = [*recorded.states[:2], None]
+    verdict = exact_verdict(recorded, StageClaim(states, claim_of(recorded).digests))
+    assert verdict.at_fault == (3,)
+    assert "is not the one it signed" in verdict.faults[0].what
+    assert [verdict.outcome_of(one) for one in (1, 2)] == [StageOutcome.EXACT] * 2

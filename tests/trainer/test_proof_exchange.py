@@ -38,6 +38,7 @@ from clicooper_hpc.provenance.statements import (
     TreeHead,
     parse_statement,
 )
+from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint
 
 HONEST = forge()
 PLAN = plan_of(HONEST)
@@ -286,3 +287,22 @@ def test_after_a_restart_another_ledger_than_was_seen_is_refused(
     exchange = exchange_of(HONEST, updates=[WHOLE], has_ledger=False)
     with pytest.raises(EvidenceError, match=f"is not the one rank {SEGMENT} saw before"):
         exchange.take_whole_ledger(heads)
+
+
+def test_after_a_restart_both_notes_of_an_owner_with_two_ledgers_are_kept() -> None:
+    """The owner shows another past: with the note stored then, its own key shows that."""
+    other = forge({TICKET: changed(nonce=OTHER)})
+    seen = [
+        (one.checkpoint.size, one.checkpoint.root.hex()) for one in map(parsed, other.seen_notes)
+    ]
+    exchange = exchange_of(HONEST, updates=[WHOLE], has_ledger=False)
+    with pytest.raises(EvidenceError, match="is not the one"):
+        exchange.take_whole_ledger(seen[: len(HEADS)], other.seen_notes[: len(HEADS)])
+    found = exchange.equivocation
+    assert found is not None
+    size = found.forked_size(HONEST.owner.public, HONEST.run_id, where="here")
+    assert size in dict(HEADS)
+
+
+def parsed(note: str) -> SignedCheckpoint:
+    return SignedCheckpoint.parse(note)

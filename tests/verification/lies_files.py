@@ -7,6 +7,7 @@ from dataclasses import replace
 from forge import Forge, changed, h
 from lies import (
     DELIVERY,
+    IDENTITIES,
     collector,
     forge,
     forged,
@@ -14,9 +15,11 @@ from lies import (
     signed_by,
 )
 
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.statement_fields import DeliveredSegment, TreeHead
+from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
 
 ROWS, row = collector()
@@ -128,13 +131,54 @@ def metric_rows_added() -> Evidence:
 # --- What only comparing copies, or knowing keys, can show ----------------------------------------
 
 
-@row({16}, "a fork")
+def shown_another_ledger() -> Evidence:
+    """Return what trainer 2 was shown: another run of the same stage."""
+    return honest(alter={EntryId("ticket", 1, 1): changed(nonce=h("the other ledger"))})
+
+
+@row({16}, "owner: it signed two ledgers of")
 def owner_with_two_ledgers() -> Evidence:
-    """Everything is consistent, but trainer 2 was shown another run of the same stage."""
-    shown = honest(alter={EntryId("ticket", 1, 1): changed(nonce=h("the other ledger"))})
+    """Everything is consistent, and trainer 2 has the owner's signature under the other one."""
+    shown = shown_another_ledger()
     evidence = honest()
-    heads = {**evidence.trainer_heads, 2: shown.trainer_heads[2]}
+    return replace(
+        evidence,
+        trainer_heads={**evidence.trainer_heads, 2: shown.trainer_heads[2]},
+        trainer_notes={**evidence.trainer_notes, 2: shown.trainer_notes[2]},
+    )
+
+
+@row({16}, "trainer 2: it saw another ledger at size 22, by its own word alone")
+def trainer_that_makes_up_another_ledger_of_the_owners() -> Evidence:
+    """Heads are any trainer's to write: without the owner's signature they accuse nobody else."""
+    evidence = honest()
+    heads = {**evidence.trainer_heads, 2: shown_another_ledger().trainer_heads[2]}
     return replace(evidence, trainer_heads=heads)
+
+
+@row({16}, "trainer 2: it saw another ledger at size 22, by its own word alone")
+def trainer_that_forges_the_owners_signature_under_another_ledger() -> Evidence:
+    shown = shown_another_ledger()
+    evidence = honest()
+    forged = []
+    for note in shown.trainer_notes[2]:
+        unsigned = replace(SignedCheckpoint.parse(note), signatures=())
+        # Under the owner's name, by the trainer's own key.
+        forged.append(unsigned.cosign(IDENTITIES[1][1], OWNER_NAME).to_text())
+    return replace(
+        evidence,
+        trainer_heads={**evidence.trainer_heads, 2: shown.trainer_heads[2]},
+        trainer_notes={**evidence.trainer_notes, 2: forged},
+    )
+
+
+def two_notes() -> Equivocation:
+    return Equivocation(honest().trainer_notes[2][-1], shown_another_ledger().trainer_notes[2][-1])
+
+
+@row({16}, "owner: it signed two ledgers of 23 entries, a fork: rank-002.json")
+def evidence_a_trainer_kept_of_two_ledgers() -> Evidence:
+    return replace(honest(), equivocations={"rank-002.json": two_notes().to_bytes()})
 
 
 @row({16}, "the ledger has only")

@@ -223,6 +223,7 @@ HEADS = Table(
     (
         Column("size", "int64", "1", "Entries of the ledger"),
         Column("root", "S64", "text", "RFC 9162 root of the ledger, hexadecimal"),
+        Column("note", "S512", "text", "Note with the owner's signature that says so"),
     ),
 )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
 from clicooper_hpc.provenance.proof_rules import enrolled_mark_problems
@@ -184,18 +185,55 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         # A run may die between the first checkpoint and the trainers' copies of it.
         if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
             findings.add_problem(where, "it stored no checkpoint")
-        for size, root in heads.get(segment, ()):
+        notes = view.evidence.trainer_notes.get(segment, ())
+        for place, (size, root) in enumerate(heads.get(segment, ())):
             if not 0 <= size <= view.size:
                 findings.add_problem(
                     where, f"it saw {size} entries; the ledger has only {view.size}"
                 )
-            # Such a head and the signed checkpoint of its size contradict each other.
             elif root != view.root_at(size):
-                findings.add_problem(where, f"it saw another ledger at size {size}: a fork")
+                note = notes[place] if place < len(notes) else ""
+                if _is_signed_head(view, note, size, root):
+                    # Two notes of one size under one key: whoever has it made both.
+                    findings.add_problem(
+                        "owner",
+                        f"it signed two ledgers of {size} entries, a fork: this one, and the one "
+                        f"in the note that {where} stored",
+                    )
+                else:
+                    findings.add_problem(
+                        where,
+                        f"it saw another ledger at size {size}, by its own word alone: the owner's "
+                        "signature is not under it",
+                    )
+    false = 0
+    for name, content in view.evidence.equivocations.items():
+        # Forged evidence accuses nobody, and fails nobody's run: anybody can write a file.
+        try:
+            found = Equivocation.from_bytes(content, where=name)
+            size = found.forked_size(view.owner, view.run.run_id, where=name)
+        except EvidenceError:
+            false += 1
+            continue
+        findings.add_problem("owner", f"it signed two ledgers of {size} entries, a fork: {name}")
     # A file of a rank that the run does not have was put there afterwards.
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
         findings.add_problem(f"trainer {segment}", "there is no such trainer")
-    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}"
+    empty = f", files of evidence that is none: {false}" if false else ""
+    return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}{empty}"
+
+
+def _is_signed_head(view: LedgerView, note: str, size: int, root: str) -> bool:
+    """Whether the owner signed that this run's ledger had this root at this size."""
+    try:
+        signed = SignedCheckpoint.parse(note)
+        signed.verify({OWNER_NAME: view.owner})
+    except EvidenceError:
+        return False
+    found = signed.checkpoint
+    # As texts: what a trainer stored as a root may be anything.
+    wanted = (checkpoint_origin(view.run.run_id), size, root)
+    return (found.origin, found.size, found.root.hex()) == wanted
 
 
 def check_ledger_keys(view: LedgerView, findings: Findings) -> str:
