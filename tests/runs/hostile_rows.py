@@ -77,15 +77,22 @@ def _late(lie: str, rank: int, by: int, due: str) -> Row:
     return Row(lie, rank, by, rf"rank {by} waited [\d.]+ s for the {due} from rank {rank} ")
 
 
+def _lost(lie: str, rank: int, by: int, due: str) -> Row:
+    """Say that one is missing while the next ones come."""
+    return Row(
+        lie, rank, by, rf"rank {by} expected the {due}, but .*: out of order.*rank {rank} is"
+    )
+
+
 MISSING = [
-    _late("activation: missing", 1, 2, "activation of step 5, micro-batch 0"),
-    _late("activation: other tag", 1, 2, "activation of step 5, micro-batch 0"),
-    _late("activation: to the owner", 1, 2, "activation of step 5, micro-batch 0"),
-    _late("gradient: missing", 2, 1, "gradient of step 5, micro-batch 0"),
-    _late("release: missing", 0, 1, "release of step 1, micro-batch 0"),
+    _lost("activation: missing", 1, 2, "activation of step 5, micro-batch 0"),
+    _lost("activation: other tag", 1, 2, "activation of step 5, micro-batch 0"),
+    _lost("activation: to the owner", 1, 2, "activation of step 5, micro-batch 0"),
+    _lost("gradient: missing", 2, 1, "gradient of step 5, micro-batch 0"),
+    _lost("release: missing", 0, 1, "release of step 1, micro-batch 0"),
 ]
 MISSING += [
-    _late("logits: missing", 2, 0, "logits of step 12, micro-batch 0"),
+    _lost("logits: missing", 2, 0, "logits of step 12, micro-batch 0"),
     _late("stop token: missing", 0, 1, "control message of step 5, micro-batch 0"),
     _late("hangs", 2, 1, r"gradient of step 6, micro-batch \d"),
     _late("sys.exit(0)", 2, 1, r"gradient of step 6, micro-batch \d"),
