@@ -24,18 +24,19 @@ from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
 from clicooper_hpc.provenance.statements import parse_statement
 from clicooper_hpc.run.agreement import agree
+from clicooper_hpc.run.checkpoint_check import (
+    WantedCheckpoint,
+    check_checkpoint,
+    read_checkpoint_progress,
+    read_checkpoint_state,
+)
 from clicooper_hpc.run.kept_rows import keep_owner_rows, keep_trainer_rows
 from clicooper_hpc.run.owner_counts import parse_owner_count, parse_owner_counts
 from clicooper_hpc.runstore.checkpoints import (
     RunCheckpoint,
-    checkpoint_seal_text,
     find_checkpoints,
-    rank_checkpoint_name,
-    read_checkpoint_file,
-    segment_checkpoint_name,
 )
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import unpack_safetensors, unpack_safetensors_texts
 from clicooper_hpc.runstore.tables.schema import (
     CHECKPOINTS,
     HEADS,
@@ -47,11 +48,10 @@ from clicooper_hpc.runstore.tables.schema import (
 )
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.training.run_plan import RunPlan
-from clicooper_hpc.training.segment_state import check_state_finite, check_state_fits
 from clicooper_hpc.training.stage_progress import StageProgress
 from clicooper_hpc.transport.world import World
 
-__all__ = ["WantedCheckpoint", "check_checkpoint", "search_restart_point"]
+__all__ = ["search_restart_point"]
 
 _log = logging.getLogger(__name__)
 
@@ -150,11 +150,13 @@ class _Remains:
         """Return what the checkpoint holds of the stage it lies in."""
         if self.checkpoint is None or self.order is None:
             return None
-        return _read_progress(self.checkpoint, self.rank)
+        return read_checkpoint_progress(self.checkpoint, self.rank)
 
     def state(self) -> Mapping[str, Tensor] | None:
         """Return the tensors of the segment in the checkpoint."""
-        return None if self.checkpoint is None else _read_state(self.checkpoint, self.rank)
+        return (
+            None if self.checkpoint is None else read_checkpoint_state(self.checkpoint, self.rank)
+        )
 
 
 def _owner_restart_point(remains: _Remains, entries: tuple[bytes, ...]) -> RestartPoint:
@@ -287,16 +289,6 @@ def _check_entries(entries: Sequence[bytes]) -> None:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class WantedCheckpoint:
-    """What a checkpoint must be for one rank to begin with it."""
-
-    rank: int
-    run_id: str
-    key: PublicIdentity | None
-    layers: nn.Module | None
-
-
 def _agree_on_checkpoint(
     world: World, run: Run, steps: int, wanted: WantedCheckpoint, *, deadline_s: float
 ) -> RunCheckpoint | None:
@@ -314,10 +306,10 @@ def _agree_on_checkpoint(
         # Not `agree`: a checkpoint that does not serve ends nothing, the next one is tried.
         code, message = 0, ""
         try:
-            if int(step) not in mine:
+            if step not in mine:
                 raise RunFolderError(f"this rank does not see the checkpoint after {step} steps")
             # Each rank reads what it will need itself: one host may see a damaged or older copy.
-            check_checkpoint(mine[int(step)], wanted)
+            check_checkpoint(mine[step], wanted)
             # A checkpoint is of use only with the rows of all its steps: they are signed with it.
             if steps < step:
                 raise RunFolderError(
@@ -346,52 +338,3 @@ def _parse_checkpoint_steps(listing: bytes) -> list[int]:
     if steps != sorted(set(steps), reverse=True):
         raise PeerError(f"{what} do not fall", where="message from rank 0 (control)")
     return steps
-
-
-def check_checkpoint(checkpoint: RunCheckpoint, wanted: WantedCheckpoint) -> None:
-    """Refuse a checkpoint that this rank did not write, or that it cannot go on from.
-
-    Raises
-    ------
-    EvidenceError
-        It is not sealed by this rank's key: a list that anybody can write vouches for nothing.
-    RunFolderError
-        A file is missing or damaged, or does not fit this rank.
-    """
-    rank = wanted.rank
-    if wanted.key is not None:
-        seal = checkpoint.seals[rank] if rank < len(checkpoint.seals) else b""
-        text = checkpoint_seal_text(checkpoint.run_id, checkpoint.step, checkpoint.files)
-        try:
-            wanted.key.verify(seal, text)
-        except EvidenceError:
-            raise EvidenceError(
-                f"the list of files is not the one that rank {rank} signed when it wrote its own",
-                where=str(checkpoint.index),
-                remedy="Somebody changed the checkpoint: an older one is used if there is one.",
-            ) from None
-        _read_progress(checkpoint, rank)
-    if wanted.layers is None:
-        return
-    state = _read_state(checkpoint, rank)
-    where = f"{checkpoint.folder / segment_checkpoint_name(rank)}, written by rank {rank}"
-    # A rank that diverged or lied may have saved it; an older one can still be honest.
-    check_state_finite(state, step=checkpoint.step)
-    check_state_fits(state, wanted.layers, where=where)
-
-
-def _read_progress(checkpoint: RunCheckpoint, rank: int) -> StageProgress:
-    name = rank_checkpoint_name(rank)
-    where = f"{checkpoint.folder / name}, written by rank {rank}"
-    content = read_checkpoint_file(checkpoint, name)
-    return StageProgress.unpack_progress(
-        unpack_safetensors(content, where=where),
-        unpack_safetensors_texts(content, where=where),
-        where=where,
-    )
-
-
-def _read_state(checkpoint: RunCheckpoint, rank: int) -> dict[str, Tensor]:
-    name = segment_checkpoint_name(rank)
-    where = f"{checkpoint.folder / name}, written by rank {rank}"
-    return unpack_safetensors(read_checkpoint_file(checkpoint, name), where=where)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clicooper_hpc.errors import ClicooperError, EvidenceError, RunFolderError
 from clicooper_hpc.provenance.identity import Identity
-from clicooper_hpc.run.restart_search import WantedCheckpoint, check_checkpoint
+from clicooper_hpc.run.checkpoint_check import WantedCheckpoint, check_checkpoint
 from clicooper_hpc.runstore.checkpoints import (
     FileDigest,
     RunCheckpoint,
