@@ -341,7 +341,7 @@ def compose_index_end(
 
 def complete_index(path: Path) -> None:
     """Write that the run of a finished index is complete; rank 0 only. Errors as `finish_index`."""
-    attrs = read_hdf5_file(path, read_hdf5_attributes)
+    attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
     with create_hdf5_file(path, _index_libver(layout), start=path) as file:
         set_hdf5_attributes(file, {"status": "complete"})

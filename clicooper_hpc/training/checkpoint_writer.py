@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,7 @@ class CheckpointWriter:
         self._saved = step
         every: dict[str, FileDigest] = {}
         for rank, part in enumerate(parts or ()):
-            every |= _parse_checkpoint_digests(part, rank)
+            every |= _parse_checkpoint_digests(part, rank, [rank])
         seals = [] if self._identity is None else self._seal(self._identity, step, digests, every)
         if parts is not None:
             commit_checkpoint(
@@ -160,7 +160,7 @@ class CheckpointWriter:
             limit_bytes=_LIMIT * self._world.size,
             deadline_s=self._wait_s,
         )
-        files = _parse_checkpoint_digests(listing, 0)
+        files = _parse_checkpoint_digests(listing, 0, range(self._world.size))
         # Signed only with this rank's own files in it, which it has written itself.
         if any(files.get(name) != one for name, one in mine.items()):
             raise EvidenceError(
@@ -172,9 +172,12 @@ class CheckpointWriter:
         return seals or []
 
 
-def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
-    where = f"checkpoint message from rank {rank}"
-    remedy = f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault"
+def _parse_checkpoint_digests(
+    part: bytes, sender: int, writers: Iterable[int]
+) -> dict[str, FileDigest]:
+    """Return the digests that ``sender`` names of files of ``writers``, and of no others."""
+    where = f"checkpoint message from rank {sender}"
+    remedy = f"Run one clicooper_hpc version on all ranks; else rank {sender} is at fault"
     try:
         digests = {
             str(name): FileDigest(int(size), str(sha256))
@@ -185,9 +188,14 @@ def _parse_checkpoint_digests(part: bytes, rank: int) -> dict[str, FileDigest]:
         problem = f"names its files in a way that cannot be read ({error})"
         raise PeerError(problem, where=where, remedy=remedy) from None
     # A digest of another rank's file would make the checkpoint look damaged there.
-    strange = digests.keys() - {rank_checkpoint_name(rank), segment_checkpoint_name(rank)}
+    known = {
+        name
+        for rank in writers
+        for name in (rank_checkpoint_name(rank), segment_checkpoint_name(rank))
+    }
+    strange = digests.keys() - known
     if strange:
-        problem = f"names {sorted(strange)[0]!r}, which is no file of that rank"
+        problem = f"names {sorted(strange)[0]!r}, which it has no file of"
         raise PeerError(problem, where=where, remedy=remedy)
     for name, digest in digests.items():
         if digest.size < 0 or re.fullmatch("[0-9a-f]{64}", digest.sha256) is None:

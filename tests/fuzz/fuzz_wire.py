@@ -93,7 +93,7 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget(
         "checkpoint-digests",
         _digest_lists,
-        lambda content: _parse_checkpoint_digests(content, 1),
+        lambda content: _parse_checkpoint_digests(content, 1, [1]),
         form="json",
     ),
     FuzzTarget("layer-costs", lambda: [bytes(48)], _costs),

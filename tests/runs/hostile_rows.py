@@ -183,7 +183,7 @@ STATEMENTS = [
         "checkpoint: another rank's",
         2,
         0,
-        "names 'segment-001.safetensors', which is no file of that rank.*rank 2 is at fault",
+        "names 'segment-001.safetensors', which it has no file of.*rank 2 is at fault",
         always=True,
     ),
     Row("checkpoint: no digest", 2, 0, "checkpoint message from rank 2: says of .* no size and"),
