@@ -35,7 +35,7 @@ def many(*case: object) -> object:
     ("lie", "says", "ended"),
     [
         many("unenrolled", "enrolment of rank 2: it names no mark", False),
-        ("unmarked", "proof of segment 2, stage 0: it has no mark", False),
+        many("unmarked", "proof of segment 2, stage 0: it has no mark", False),
         ("tables", "check 15 (Metric tables) failed: rows of rank 2, stage 0: ", True),
         many("messages", "check 18 (Messages) failed: messages of rank 2, stage 0, ", True),
         many("heads", "check 16 (Trainers' view) failed: trainer 2: it saw another ledger", True),
