@@ -26,6 +26,7 @@ from independent_checks import Verifier
 from independent_facts import facts_of
 from independent_formats import MismatchError, read_safetensors
 from independent_marks import read_mark
+from independent_restart import look_at_restart
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
