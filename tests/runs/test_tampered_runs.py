@@ -122,6 +122,7 @@ def test_one_tampering_of_each_kind_is_noticed_or_named(
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_tampering_is_noticed_or_named(
     honest: Run, rows: list[Tampering], tmp_path: Path, part: int

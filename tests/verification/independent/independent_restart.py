@@ -16,7 +16,7 @@ SEALED = FIELDS - {"seals", "sha256"}
 
 
 def read_restart_index(folder: Path) -> dict[str, Any]:
-    """Fields of the index of a folder `step-NNNNNNNN`; `MismatchError` if a reader passes over it."""
+    """Fields of the index of a checkpoint; `MismatchError` if a reader passes over it."""
     try:
         index = json.loads((folder / "index.json").read_bytes())
     except (OSError, ValueError) as error:
