@@ -218,5 +218,5 @@ def test_a_name_of_a_file_cannot_write_to_the_terminal(honest: Run, tmp_path: Pa
     assert code == ExitCode.DONE
     assert "\x1b" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("not covered: ")]
-    assert "a?[2Jb" in line
+    assert r"a\x1b[2Jb" in line
     assert line.endswith("and 15 more (--json names all)")
