@@ -70,8 +70,9 @@ def evidence_that_is_none(folder: Path) -> None:
         "name": note.replace("owner", "trainer-1"),
         "unsigned": note.rpartition("\u2014")[0],
     }.items():
-        found = {"first": changed, "format": EVIDENCE, "second": other}
-        contents[name] = encode_canonical_json(found)
+        contents[name] = encode_canonical_json(
+            {"first": changed, "format": EVIDENCE, "second": other}
+        )
     for name, content in contents.items():
         (folder / "equivocation" / f"{name}.json").write_bytes(content)
     (folder / "equivocation" / "link.json").symlink_to(folder / "run.h5")

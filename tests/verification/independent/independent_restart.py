@@ -18,7 +18,7 @@ SEALED = FIELDS - {"seals", "sha256"}
 def read_restart_index(folder: Path) -> dict[str, Any]:
     """Fields of the index of a checkpoint; `MismatchError` if a reader passes over it."""
     try:
-        index = json.loads((folder / "index.json").read_bytes())
+        index: dict[str, Any] = json.loads((folder / "index.json").read_bytes())
     except (OSError, ValueError) as error:
         raise MismatchError(f"no index: {error}") from None
     need(isinstance(index, dict) and set(index) == FIELDS, "an index with other fields")
