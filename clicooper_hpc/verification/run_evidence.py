@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any, Final
 
@@ -262,7 +262,7 @@ def _equivocation_files(run: Run) -> dict[str, bytes]:
     if not folder.is_dir() or folder.is_symlink():
         return {}
     found: dict[str, bytes] = {}
-    for path in sorted(islice(folder.iterdir(), _MOST_FILES)):
+    for path in nsmallest(_MOST_FILES, folder.iterdir()):
         try:
             found[path.name] = read_regular_file(
                 path, within=run.folder.path, most=EQUIVOCATION_BYTES

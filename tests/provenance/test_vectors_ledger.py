@@ -127,6 +127,7 @@ def evidence() -> Evidence:
         checkpoint_roots={(0, 1): (proof["weights_out"], proof["optimizer_out"])},
         tables={(1, 0): proof["tables"], (0, 1): VECTORS["index"]["owner_tables"]},
         trainer_heads={1: [(2, ENTRIES[1]["root"]), (5, ENTRIES[4]["root"])]},
+        trainer_notes={1: LEDGER["checkpoints"][:2]},
         messages={1: {(0, "forward_in"): (flow["messages"], flow["root"])}},
     )
 

@@ -67,7 +67,8 @@ RULES: tuple[tuple[str, set[int], str | None], ...] = (
     (r"run\.h5:/@\w+ changed", {15}, "rows of rank 0"),
     (r"run\.h5:/@\w+ removed", {1, 2, 5, 15, 19}, ""),
     (r"run\.h5:/privacy/promised changed", {2}, "privacy card"),
-    (r"run\.h5:/privacy@[\w.]+ changed", {15}, "rows of rank 0"),
+    # Which entries a card has is the run's matter: its owner signed them all.
+    (r"run\.h5:/privacy@[\w.]+ (changed|added)", {15}, "rows of rank 0"),
     (r"run\.h5:/shard_digests changed", {15}, "not the one the finished run left"),
     (r"run\.h5:/(hosts|rank|privacy/card) changed", {15}, "rows of rank 0"),
     (r"run\.h5:/(pipeline|results)/\w+ changed", {15}, "rows of rank 0"),
@@ -78,7 +79,8 @@ RULES: tuple[tuple[str, set[int], str | None], ...] = (
     (r"rank-\d+\.h5:/.*@.* (changed|removed|added)", {15, 19}, None),
     (r"rank-\d+\.h5:/ledger/envelope changed", {1, 4}, "entry"),
     (r"rank-\d+\.h5:/checkpoints/note changed", {4, 5}, "checkpoint"),
-    (r"rank-\d+\.h5:/heads/root changed", {16}, "a fork"),
+    (r"rank-\d+\.h5:/heads/root changed", {16}, "another ledger at size"),
+    (r"rank-\d+\.h5:/heads/note changed", {16}, "is not the owner's"),
     (r"rank-\d+\.h5:/(heads|checkpoints|ledger)/\w+ changed", {15}, "rows of rank"),
     (r"rank-\d+\.h5:/messages/digest changed", {15, 18}, "messages of rank"),
     (rf"rank-\d+\.h5:/({ALL_TABLES})/\w+ changed", {15}, "rows of rank"),
@@ -96,7 +98,7 @@ RULES: tuple[tuple[str, set[int], str | None], ...] = (
     (r"rank-\d+\.h5 removed", {15, 16, 18}, "missing"),
     (r"(private|wire|checkpoints/step-\d+)/.* (changed|removed|added)", set(), None),
     (r"[^/]+ added", set(), None),
-    (r"(delivery|checkpoints/stage-\d+)/[^/]+ added", set(), None),
+    (r"(delivery|equivocation|checkpoints/stage-\d+)/[^/]+ added", set(), None),
     (r"\.lock changed", set(), None),
 )
 
@@ -174,6 +176,7 @@ def folder_tamperings(run: Path) -> Iterator[Tampering]:
         "delivery/segment-009.safetensors",
         "delivery/labels.json",
         "checkpoints/stage-00000/notes.txt",
+        "equivocation/rank-001-0123456789abcdef.json",
         "private/attacks.h5",
         "wire/notes.txt",
     ):

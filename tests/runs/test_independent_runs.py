@@ -14,9 +14,15 @@ import pytest
 from start import train
 from tampering import Tampering, folder_tamperings, hdf5_tamperings, reseal
 from test_tampered_runs import JOB
+from two_ledgers import evidence_of_notes, evidence_that_is_none, other_note_beside_a_head
 
 from clicooper_hpc.commands.keys import make_key_file
 from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.runstore.checkpoints import (
+    commit_checkpoint,
+    find_checkpoints,
+    store_checkpoint_file,
+)
 from clicooper_hpc.verification.marks.opening import write_mark_opening
 from clicooper_hpc.verification.verification_report import verification_report
 
@@ -26,6 +32,7 @@ from independent_checks import Verifier
 from independent_facts import facts_of
 from independent_formats import MismatchError, read_safetensors
 from independent_marks import read_mark
+from independent_restart import look_at_restart, read_restart_index
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -129,7 +136,8 @@ def cut_short(folder: Path) -> None:
 DELIVERED = "delivery/segment-{:03d}.safetensors".format
 KEPT = "checkpoints/stage-{:05d}/segment-{:03d}.safetensors".format
 
-#: What is done to a run folder without any key, and the checks that fail. Every object of the
+#: What is done to a run folder, and the checks that fail: without any key but for two signatures of
+#: the owner's. Every object of the
 #: folder changed, removed or added is the matter of the walk below.
 TOUCHED: dict[str, tuple[Callable[[Path], Any], set[int]]] = {
     "private folder left out": (lambda run: shutil.rmtree(run / "private"), set()),
@@ -144,6 +152,11 @@ TOUCHED: dict[str, tuple[Callable[[Path], Any], set[int]]] = {
     "channel of a message": (row(2, "messages/channel", b"forward_out", at=0), {15, 18}),
     "stage of a message": (row(2, "messages/stage", 1, at=0), {15, 18}),
     "root in a head": (row(1, "heads/root", b"0" * 64), {16}),
+    "note beside a head": (row(1, "heads/note", b"0" * 64), {16}),
+    "owner's note of another ledger": (other_note_beside_a_head, {16}),
+    "evidence of two ledgers": (evidence_of_notes(bytes(32), b"1" * 32), {16}),
+    "evidence of one ledger": (evidence_of_notes(bytes(32), bytes(32)), set()),
+    "evidence that is none": (evidence_that_is_none, set()),
     "row marked as not written": (row(1, "training/complete", 0), {15, 19}),
     "row in the middle marked as not written": (row(1, "steps/complete", 0, at=3), {15, 19}),
     "last envelope not written": (row(0, "ledger/complete", 0), {4, 5, 16, 19}),
@@ -161,7 +174,8 @@ CHEAP = {
     "delivered file of another segment",
     "kept state of another stage",
     "channel of a message",
-    "root in a head",
+    "evidence of two ledgers",
+    "evidence that is none",
     "last envelope not written",
     "job that denies its proofs",
     "view replaced by other values",
@@ -212,6 +226,39 @@ def test_both_agree_on_every_object_of_a_run(honest: Path, tmp_path: Path, part:
         if not agree(theirs, mine):
             wrong.append(f"{one.name}: verify {theirs}, independent {mine} {text}")
     assert wrong == []
+
+
+def test_a_restart_and_the_page_take_the_same_checkpoints(honest: Path, tmp_path: Path) -> None:
+    """The seals hold as docs/provenance.md says; what one passes over, the other does too."""
+    verifier = Verifier(facts_of(honest))
+    verifier.report()
+    said = verifier.statement
+    keys, run_id = [said["owner"], *said["trainers"]], said["run_id"]
+    one, other = sorted(Path(shutil.copytree(honest, tmp_path / "run")).glob("checkpoints/step-*"))
+    assert [look_at_restart(folder, keys, run_id) for folder in (one, other)] == [5, 5]
+    with pytest.raises(MismatchError, match="rank 1 sealed something else"):
+        look_at_restart(one, [keys[0], keys[2], keys[1]], run_id)
+    # A state put in by somebody without keys, with a list made to fit.
+    (found,) = (each for each in find_checkpoints(tmp_path / "run") if each.folder == one)
+    state = store_checkpoint_file(tmp_path / "run", found.step, "segment-001.safetensors", b"other")
+    files = {**found.files, "segment-001.safetensors": state}
+    commit_checkpoint(
+        tmp_path / "run", run_id=run_id, step=found.step, files=files, seals=found.seals, keep=9
+    )
+    with pytest.raises(MismatchError, match="rank 0 sealed something else"):
+        look_at_restart(one, keys, run_id)
+    # No checkpoint at all to a restart.
+    index = other / "index.json"
+    content = json.loads(index.read_bytes())
+    for changed in (
+        {**content, "version": 1},
+        {**content, "step": content["step"] + 1},
+        {**content, "seals": []},
+    ):
+        index.write_text(json.dumps(changed))
+        assert all(each.folder != other for each in find_checkpoints(tmp_path / "run"))
+        with pytest.raises(MismatchError, match=r"another version|a changed index"):
+            read_restart_index(other)
 
 
 def test_both_read_the_same_in_opened_marks(honest: Path, tmp_path: Path) -> None:

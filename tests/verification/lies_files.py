@@ -172,6 +172,27 @@ def trainer_that_forges_the_owners_signature_under_another_ledger() -> Evidence:
     )
 
 
+@row({16}, "owner: it signed two ledgers of")
+def note_under_another_ledger_beside_the_head_of_this_one() -> Evidence:
+    """The trainer's head was put right afterwards; the owner's signature says what it saw."""
+    evidence = honest()
+    shown = shown_another_ledger().trainer_notes[2]
+    return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: shown})
+
+
+@row({16}, "trainer 2: the note beside its head of 4 entries is not the owner's")
+def notes_of_the_owner_in_another_order() -> Evidence:
+    evidence = honest()
+    notes = evidence.trainer_notes[2][::-1]
+    return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: notes})
+
+
+@row({16}, "trainer 2: the note beside its head of 4 entries is not the owner's")
+def heads_without_notes() -> Evidence:
+    evidence = honest()
+    return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: ()})
+
+
 def two_notes() -> Equivocation:
     return Equivocation(honest().trainer_notes[2][-1], shown_another_ledger().trainer_notes[2][-1])
 

@@ -51,13 +51,22 @@ def facts_of_evidence(evidence: Evidence) -> Facts:
         delivered=None if segments is None else [plain(one) for one in segments],  # type: ignore[misc]
         kept={at: plain(one) for at, one in evidence.checkpoint_roots.items()},  # type: ignore[misc]
         tables={at: plain(one) for at, one in evidence.tables.items()},  # type: ignore[misc]
-        heads=evidence.trainer_heads,
+        heads={segment: heads_of(evidence, segment) for segment in evidence.trainer_heads},
+        evidence=evidence.equivocations,
         messages={rank: plain(one) for rank, one in evidence.messages.items()},  # type: ignore[misc]
         layout=[*chain(*evidence.outlines.values())] if evidence.outlines else None,
         job_trainers=None if allowed is None else {key.raw.hex() for key in allowed},
         owner_key=None if owner is None else owner.raw.hex(),
         trainer_keys=None if pinned is None else [key.raw.hex() for key in pinned],
     )
+
+
+def heads_of(evidence: Evidence, segment: int) -> list[tuple[int, str, str]]:
+    """Heads of a trainer with the notes beside them; no text where there is none."""
+    notes = [*evidence.trainer_notes.get(segment, ())]
+    heads = evidence.trainer_heads[segment]
+    notes += [""] * (len(heads) - len(notes))
+    return [(*head, note) for head, note in zip(heads, notes, strict=False)]
 
 
 def both(evidence: Evidence) -> tuple[Outcome, Outcome, str]:

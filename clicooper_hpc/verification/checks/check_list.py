@@ -163,7 +163,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "Trainers' view",
-        "every ledger head a trainer stored on its own is a beginning of this ledger.",
+        "every ledger head a trainer stored on its own is a beginning of this ledger, signed by "
+        "the owner; nobody kept the owner's signature under another.",
         check_ledger_replicas,
         (2,),
     ),

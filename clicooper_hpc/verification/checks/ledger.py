@@ -24,6 +24,7 @@ from clicooper_hpc.provenance.statements import (
 from clicooper_hpc.provenance.tree_checkpoint import (
     OWNER_NAME,
     SignedCheckpoint,
+    TreeCheckpoint,
     checkpoint_origin,
     checkpoint_signer,
 )
@@ -187,25 +188,28 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
             findings.add_problem(where, "it stored no checkpoint")
         notes = view.evidence.trainer_notes.get(segment, ())
         for place, (size, root) in enumerate(heads.get(segment, ())):
-            if not 0 <= size <= view.size:
+            signed = _owner_head(view, notes[place] if place < len(notes) else "")
+            if signed is not None and _contradicts(view, signed):
+                # Two notes of one size under one key: whoever has it made both.
+                findings.add_problem(
+                    "owner",
+                    f"it signed two ledgers of {signed.size} entries, a fork: this one, and the "
+                    f"one in the note that {where} stored",
+                )
+            elif not 0 <= size <= view.size:
                 findings.add_problem(
                     where, f"it saw {size} entries; the ledger has only {view.size}"
                 )
             elif root != view.root_at(size):
-                note = notes[place] if place < len(notes) else ""
-                if _is_signed_head(view, note, size, root):
-                    # Two notes of one size under one key: whoever has it made both.
-                    findings.add_problem(
-                        "owner",
-                        f"it signed two ledgers of {size} entries, a fork: this one, and the one "
-                        f"in the note that {where} stored",
-                    )
-                else:
-                    findings.add_problem(
-                        where,
-                        f"it saw another ledger at size {size}, by its own word alone: the owner's "
-                        "signature is not under it",
-                    )
+                findings.add_problem(
+                    where,
+                    f"it saw another ledger at size {size}, by its own word alone: the owner's "
+                    "signature is not under it",
+                )
+            elif signed is None or signed.size != size:
+                findings.add_problem(
+                    where, f"the note beside its head of {size} entries is not the owner's"
+                )
     false = 0
     for name, content in view.evidence.equivocations.items():
         # Forged evidence accuses nobody, and fails nobody's run: anybody can write a file.
@@ -223,17 +227,20 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
     return f"trainers: {len(heads)}, heads: {sum(map(len, heads.values()))}{empty}"
 
 
-def _is_signed_head(view: LedgerView, note: str, size: int, root: str) -> bool:
-    """Whether the owner signed that this run's ledger had this root at this size."""
+def _owner_head(view: LedgerView, note: str) -> TreeCheckpoint | None:
+    """Return what a note says of this run's ledger, if the owner alone signed it."""
     try:
         signed = SignedCheckpoint.parse(note)
         signed.verify({OWNER_NAME: view.owner})
     except EvidenceError:
-        return False
+        return None
     found = signed.checkpoint
-    # As texts: what a trainer stored as a root may be anything.
-    wanted = (checkpoint_origin(view.run.run_id), size, root)
-    return (found.origin, found.size, found.root.hex()) == wanted
+    return found if found.origin == checkpoint_origin(view.run.run_id) else None
+
+
+def _contradicts(view: LedgerView, head: TreeCheckpoint) -> bool:
+    """Whether the ledger had another root at the size of ``head``."""
+    return head.size <= view.size and head.root.hex() != view.root_at(head.size)
 
 
 def check_ledger_keys(view: LedgerView, findings: Findings) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from independent_folder import MOST_EVIDENCE_BYTES
 from independent_formats import (
     MismatchError,
+    Note,
     canonical,
+    read_canonical,
     read_envelope,
     read_note,
     tagged,
@@ -346,10 +349,44 @@ class Verifier(Ledger):
         for segment in range(1, self.segments + 1):
             mine = heads.get(segment, ())
             need(bool(mine) or len(self.facts.notes) <= 1, f"trainer {segment} stored no head")
-            for size, root in mine:
+            for size, root, text in mine:
                 inside = 0 <= size <= len(self.entries) and self.root(size).hex() == root
                 need(inside, f"trainer {segment} saw another ledger of {size} entries")
+                note = self.owners_note(text)
+                need(
+                    note is not None and (note.size, note.root.hex()) == (size, root),
+                    f"the note beside the head of {size} entries of trainer {segment}",
+                )
+        for name, data in self.facts.evidence.items():
+            forked = self.two_ledgers(data)
+            need(forked is None, f"{name}: the owner signed two ledgers of {forked} entries")
         return f"heads: {sum(map(len, heads.values()))}"
+
+    def owners_note(self, text: str) -> Note | None:
+        """A note of this run that the owner signed, and nobody else."""
+        try:
+            note = read_note(text)
+        except MismatchError:
+            return None
+        mine = note.origin == self.statement["run_id"] and len(note.signatures) == 1
+        return note if mine and note.signed_by("owner", self.statement["owner"]) else None
+
+    def two_ledgers(self, data: bytes) -> int | None:
+        """Size of which a file of evidence proves two ledgers; None if it proves nothing."""
+        try:
+            said = read_canonical(data) if len(data) <= MOST_EVIDENCE_BYTES else None
+        except MismatchError:
+            return None
+        if not isinstance(said, dict) or set(said) != {"first", "format", "second"}:
+            return None
+        if said["format"] != "clicooper-equivocation/v1":
+            return None
+        if not isinstance(said["first"], str) or not isinstance(said["second"], str):
+            return None
+        first, second = self.owners_note(said["first"]), self.owners_note(said["second"])
+        if first is None or second is None:
+            return None
+        return first.size if first.size == second.size and first.root != second.root else None
 
     def check_17(self) -> str:
         facts = self.facts

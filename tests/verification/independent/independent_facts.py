@@ -48,8 +48,10 @@ class Facts:
     kept: Mapping[tuple[int, int], tuple[str, str] | MismatchError] = field(default_factory=dict)
     #: (rank, stage) to the digest of rows; (0, number of stages) for the owner's.
     tables: Mapping[tuple[int, int], str | MismatchError] = field(default_factory=dict)
-    #: Segment to (size, root) of every head its trainer stored.
-    heads: Mapping[int, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    #: Segment to (size, root, note) of every head its trainer stored.
+    heads: Mapping[int, Sequence[tuple[int, str, str]]] = field(default_factory=dict)
+    #: Name to content of every file in the folder of evidence of two ledgers.
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
     #: Rank to (stage, channel) to number and root of the message digests a trainer stored.
     messages: Mapping[int, Mapping[tuple[int, str], tuple[int, str]] | MismatchError] = field(
         default_factory=dict
@@ -92,18 +94,21 @@ def facts_of(
         tables={} if bounds is None else _table_digests(run, bounds),
         heads={rank: _heads(tables) for rank, tables in run.tables.items() if rank},
         job_trainers=job.get("trainers"),
+        evidence=run.evidence,
         owner_key=owner_key,
         trainer_keys=trainer_keys,
     )
 
 
-def _heads(tables: Tables | MismatchError) -> list[tuple[int, str]]:
+def _heads(tables: Tables | MismatchError) -> list[tuple[int, str, str]]:
     try:
         heads = readable(tables, "heads")
     except MismatchError:
         return []
-    roots = [bytes(root).decode(errors="replace") for root in heads["root"]]
-    return list(zip(heads["size"].tolist(), roots, strict=True))
+    roots, notes = (
+        [bytes(text).decode(errors="replace") for text in heads[name]] for name in ("root", "note")
+    )
+    return list(zip(heads["size"].tolist(), roots, notes, strict=True))
 
 
 def _digests(
@@ -142,14 +147,21 @@ def message_roots(
 
 def denied_proofs(run: RunFolder) -> str | None:
     """What there is of proofs in a run whose job says that there are none."""
-    rows = [name for name in ("ledger", "checkpoints") if _rows(run.tables[0], name)]
-    return ", ".join(rows) or None
+    tables = ("ledger", "checkpoints", "heads", "messages", "proving")
+    rows = [
+        f"{name} of rank {rank}"
+        for rank, found in run.tables.items()
+        for name in tables
+        if _rows(found, name)
+    ]
+    return ", ".join([*rows, *run.proof_files]) or None
 
 
 def _rows(tables: Tables | MismatchError, name: str) -> bool:
     try:
         return any(len(values) for values in readable(tables, name).values())
-    except MismatchError:
+    # A table that this rank does not write, or that cannot be read.
+    except (MismatchError, KeyError):
         return False
 
 

@@ -17,6 +17,9 @@ from independent_formats import MismatchError, read_safetensors, tagged
 #: What h5py raises at damage.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
+#: So many files of evidence of two ledgers are looked at, and so many bytes of one.
+MOST_EVIDENCE, MOST_EVIDENCE_BYTES = 1024, 16384
+
 Rows = dict[str, np.ndarray]
 Tables = dict[str, "Rows | MismatchError"]
 Tensors = dict[str, tuple[str, list[int], bytes]]
@@ -41,6 +44,10 @@ class RunFolder:
     shard_digests: list[str] = field(default_factory=list)
     file_digests: dict[int, str] = field(default_factory=dict)
     delivered: dict[int, Delivered | MismatchError] = field(default_factory=dict)
+    #: Names of files that only a run with proofs has.
+    proof_files: list[str] = field(default_factory=list)
+    #: By name: files of evidence of two ledgers, unchecked.
+    evidence: dict[str, bytes] = field(default_factory=dict)
     #: By (stage, segment).
     kept: dict[tuple[int, int], Delivered | MismatchError] = field(default_factory=dict)
 
@@ -186,7 +193,21 @@ def read_run_folder(folder: Path) -> RunFolder:
         at = path.parent.name.removeprefix("stage-"), path.stem.removeprefix("segment-")
         if at[0].isdigit() and at[1].isdigit():
             run.kept[int(at[0]), int(at[1])] = _safetensors(path)
+    run.evidence = _evidence(folder / "equivocation")
+    of_proofs = ("checkpoints/stage-*", "private/rank-*/identity.pem", "private/rank-*/mark.key")
+    run.proof_files = [str(path) for pattern in of_proofs for path in sorted(folder.glob(pattern))]
     return run
+
+
+def _evidence(folder: Path) -> dict[str, bytes]:
+    """Regular files of the folder of evidence, no longer than such a file can be."""
+    if folder.is_symlink() or not folder.is_dir():
+        return {}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())[:MOST_EVIDENCE]
+        if not path.is_symlink() and path.is_file() and path.stat().st_size <= MOST_EVIDENCE_BYTES
+    }
 
 
 def rows_digest(tables: Mapping[str, Rows]) -> str:

@@ -255,6 +255,8 @@ def read_note(text: str) -> Note:
     match = NOTE.fullmatch(text)
     if not match:
         raise MismatchError("no signed note of three lines")
+    if len(match[3]) > 16 or int(match[3]) > 2**53 - 1:
+        raise MismatchError("a ledger of more than 2^53 - 1 entries")
     root = unbase64(match[4])
     signatures = []
     for line in match[5].splitlines():
@@ -262,6 +264,8 @@ def read_note(text: str) -> Note:
         signatures.append((name, unbase64(data)))
     if len(root) != 32 or any(len(data) != 68 for _, data in signatures):
         raise MismatchError("a root or signature of another size")
+    if len({name for name, _ in signatures}) < len(signatures):
+        raise MismatchError("a name twice")
     return Note(match[1].encode(), match[2], int(match[3]), root, tuple(signatures))
 
 
