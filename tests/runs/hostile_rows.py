@@ -254,7 +254,7 @@ RESTARTS = [
     Row("whole ledger: empty", 0, -1, "0 checkpoints of 0 are there", 4, True),
 ]
 
-GROWS = r"is \d\.\de\+0[56] times as large as any up to step \d+: training diverges, or rank "
+GROWS = r"is \d\.\de\+0[56] times as large as any of the first \d+: training diverges, or rank "
 GROWTH = [
     Row("activation: x 1e6", 1, 2, rf"\(forward\): the activation of step 5.* {GROWS}1", 0),
     Row("gradient: x 1e6", 2, 1, r"\(backward\): the gradient of step 5.* is .* times as large", 0),
