@@ -67,7 +67,7 @@ def run_selected(
     request: pytest.FixtureRequest, folder: Path, test: str, rows: Sequence[Row]
 ) -> dict[int, Ends]:
     """Run those of ``rows`` that are selected (``-k``, a test's id), by number."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    items: list[Any] = [one for one in request.session.items if isinstance(one, pytest.Function)]
     numbers = sorted(item.callspec.params["number"] for item in items if item.originalname == test)
     return dict(zip(numbers, run_rows(folder, [rows[one] for one in numbers]), strict=True))
 
