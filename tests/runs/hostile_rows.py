@@ -178,7 +178,7 @@ STATEMENTS = [
     Row("delivery: bfloat16", 2, 0, "delivered by rank 2 .*: tensor .* is torch.bfloat16"),
     Row("checkpoint: garbage", 2, 0, "checkpoint message from rank 2: names its files in a way"),
     Row("checkpoint: nested", 2, 0, "checkpoint message from rank 2: names its files in a way"),
-    Row("checkpoint: other names", 2, 0, "names '../../private/master.key', which is no file"),
+    Row("checkpoint: other names", 2, 0, "names '../../private/master.key', which it has no file"),
     Row(
         "checkpoint: another rank's",
         2,
