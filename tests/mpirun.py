@@ -76,4 +76,8 @@ def finish(
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             pytest.fail(f"ranks still ran after {timeout_s} s\n{out[-2000:]}\n{err[-4000:]}")
+        except BaseException:
+            # The tests were interrupted: ranks, in a session of their own, hear nothing of it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

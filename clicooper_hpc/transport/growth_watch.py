@@ -21,10 +21,15 @@ _SETTLING = 8
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Numbers ``factor`` times as large as the largest of all messages up to step ``since``."""
+    """Numbers ``factor`` times as large as the largest of the ``first`` messages.
+
+    Messages of zeros are not counted. ``since``: step of the last of them; where validation steps
+    are among them that says little, for they count on behind the last training step.
+    """
 
     factor: float
     since: int
+    first: int
 
 
 class GrowthWatch:
@@ -36,14 +41,15 @@ class GrowthWatch:
         Messages before the first comparison.
     """
 
-    __slots__ = ("_count", "_half", "_largest", "_largest_since", "_since")
+    __slots__ = ("_count", "_first", "_half", "_largest", "_largest_since", "_since")
 
     def __init__(self, settling: int = _SETTLING) -> None:
         #: Messages so far, and those among the first half.
         self._count, self._half = 0, settling
-        # Largest magnitude of the first half, and of what came since; the last step of the first.
+        # Largest magnitude of the first messages, and of what came since; how many are the first,
+        # and the step of the last of them.
         self._largest, self._largest_since = 0.0, 0.0
-        self._since = 0
+        self._first, self._since = 0, 0
 
     def note_magnitude(self, magnitude: float, step: int) -> Growth | None:
         """Add a message of ``magnitude`` (finite, >= 0); return how far it has grown, if it has."""
@@ -53,16 +59,19 @@ class GrowthWatch:
         self._count += 1
         if self._count <= self._half:
             # Only the first messages get here: later, the first half ends where they double.
-            self._largest, self._since = max(self._largest, magnitude), step
+            self._largest = max(self._largest, magnitude)
+            self._first, self._since = self._count, step
             return None
         largest = self._largest
         self._largest_since = max(self._largest_since, magnitude)
-        since = self._since
         if magnitude > GROWTH_LIMIT * largest:
+            growth = Growth(magnitude / largest, self._since, self._first)
             # From here on only what grows as much again is told: one line for one lie.
-            self._largest, self._largest_since, self._since = magnitude, 0.0, step
-            return Growth(magnitude / largest, since)
+            self._largest, self._largest_since = magnitude, 0.0
+            self._first, self._since = self._count, step
+            return growth
         if self._count >= 2 * self._half:
-            self._half, self._since = self._count, step
+            self._half = self._first = self._count
+            self._since = step
             self._largest, self._largest_since = max(largest, self._largest_since), 0.0
         return None

@@ -304,7 +304,7 @@ class _ExpectedMessage(NamedTuple):
         what = self.waiting()
         return (
             f"message from rank {what.peer} ({what.direction}): the {what.message} is "
-            f"{growth.factor:.1e} times as large as any up to step {growth.since}: training "
+            f"{growth.factor:.1e} times as large as any of the first {growth.first}: training "
             f"diverges, or rank {what.peer} or one before it on this way sends false numbers"
         )
 

@@ -63,14 +63,27 @@ def run_rows(folder: Path, rows: Sequence[Row]) -> list[Ends]:
     ][len(before) :]
 
 
-@pytest.fixture(scope="module")
-def some(tmp_path_factory: pytest.TempPathFactory) -> list[Ends]:
-    return run_rows(tmp_path_factory.mktemp("some"), SOME)
+def run_selected(
+    request: pytest.FixtureRequest, folder: Path, test: str, rows: Sequence[Row]
+) -> dict[int, Ends]:
+    """Run those of ``rows`` that are selected (``-k``, a test's id), by number."""
+    items: list[Any] = [one for one in request.session.items if isinstance(one, pytest.Function)]
+    numbers = sorted(item.callspec.params["number"] for item in items if item.originalname == test)
+    return dict(zip(numbers, run_rows(folder, [rows[one] for one in numbers]), strict=True))
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> list[Ends]:
-    return run_rows(tmp_path_factory.mktemp("others"), OTHERS)
+def some(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Ends]:
+    return run_selected(request, tmp_path_factory.mktemp("some"), "test_one_of_each_kind", SOME)
+
+
+@pytest.fixture(scope="module")
+def others(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Ends]:
+    return run_selected(request, tmp_path_factory.mktemp("others"), "test_all_others", OTHERS)
 
 
 def check_row(row: Row, ends: Ends) -> None:
@@ -104,7 +117,7 @@ def check_row(row: Row, ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(SOME)), ids=[row.lie for row in SOME])
-def test_one_of_each_kind(some: list[Ends], number: int) -> None:
+def test_one_of_each_kind(some: dict[int, Ends], number: int) -> None:
     check_row(SOME[number], some[number])
 
 
@@ -114,7 +127,7 @@ def test_one_of_each_kind(some: list[Ends], number: int) -> None:
     range(len(OTHERS)),
     ids=[f"{row.lie}{', resumed' * row.restart}" for row in OTHERS],
 )
-def test_all_others(others: list[Ends], number: int) -> None:
+def test_all_others(others: dict[int, Ends], number: int) -> None:
     check_row(OTHERS[number], others[number])
 
 

@@ -17,7 +17,7 @@ def noticed(magnitudes: Iterable[float]) -> list[tuple[int, Growth]]:
 
 def test_a_jump_is_noticed_at_once_and_told_once() -> None:
     said = noticed([1.0] * 20 + [1e6] * 200)
-    assert said == [(20, Growth(1e6, 15))]
+    assert said == [(20, Growth(1e6, since=15, first=16))]
 
 
 def test_a_second_jump_is_told_again() -> None:
@@ -55,4 +55,4 @@ def test_the_first_messages_have_nothing_to_be_compared_with() -> None:
     assert not noticed([1.0, 1e9, 1.0])
     watch = GrowthWatch(settling=1)
     assert watch.note_magnitude(1.0, 0) is None
-    assert watch.note_magnitude(1e6, 4) == Growth(1e6, 0)
+    assert watch.note_magnitude(1e6, 4) == Growth(1e6, since=0, first=1)

@@ -375,6 +375,19 @@ def scaled(state: Any) -> Any:
     return {name: value * 1e6 for name, value in state.items()}
 
 
+def falsely_digested(world: Any) -> None:
+    """Store one's files honestly, and say and seal other digests of them."""
+    from dataclasses import replace
+
+    writer: Any = import_module("clicooper_hpc.training.checkpoint_writer")
+    honest = writer.store_checkpoint_file
+    replace_call(
+        writer,
+        "store_checkpoint_file",
+        lambda *args: replace(honest(*args), sha256="0" * 64),
+    )
+
+
 ACT, GRAD, REL = ("ACTIVATION", 5), ("GRADIENT", 5), ("RELEASE", 1)
 HEADER_LIES: dict[str, Callable[..., Any]] = {
     "magic": written(0, 0, 4),
@@ -486,6 +499,15 @@ LIES |= {
             {name: [size, "0" * 64] for name, (size, _) in json.loads(payload).items()}
         ).encode(),
     ),
+    "checkpoint: false digest, sealed": falsely_digested,
+    "checkpoint list: garbage": said("_seal", lambda _: GARBAGE),
+    "checkpoint list: nested": said("_seal", lambda _: NESTED[:4000]),
+    "checkpoint list: nothing": said("_seal", lambda _: b"{}"),
+    "checkpoint list: other name": said(
+        "_seal", lambda _: json.dumps({"../../private/master.key": [1, "0" * 64]}).encode()
+    ),
+    "checkpoint seal: garbage": said("_seal", lambda payload: bytes(len(payload))),
+    "checkpoint seal: longer": said("_seal", lambda payload: payload * 2),
     "proof: garbage": said("send_proof", lambda _: GARBAGE),
     "proof: nothing": said("send_proof", lambda _: b""),
     "proof: nested": said("send_proof", lambda _: NESTED),
