@@ -121,7 +121,15 @@ class StageEvidence:
         )
         expected = expected_proof(run, ticket, facts, digest_of)
         for difference in proof_differences(proof, expected):
-            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
+            raise EvidenceError(
+                f"its {difference.field} is not what it must be",
+                where=where,
+                # One trainer alone may have sent its neighbour another proof than the owner.
+                remedy=f"Either rank {segment} names a proof it was not sent, or rank "
+                f"{segment - 1} signed two."
+                if difference.field == "upstream" and segment > 1
+                else None,
+            )
         enrolled = ledger.read_entry(Enrolment, EntryId("enrolment", 0, segment)).mark
         problems = mark_problems(proof, enrolled, digest_of, weights=weights, public_key=key.raw)
         refuse_problems(where, problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import (
@@ -49,6 +50,8 @@ from clicooper_hpc.transport.world import World
 __all__ = ["DisputedHandoffError", "Participant", "ProofExchange"]
 
 Records = Mapping[Channel, ChannelRecord]
+#: What a neighbour's proof says of the owner's ledger, as this rank was sent it.
+_LEDGER_FIELDS: Final = {"ticket", "samples", "previous", "weights_in", "optimizer_in"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +303,13 @@ class ProofExchange:
         expected = expected_proof(run, ticket, facts, self.ledger.digest_of)
         for difference in proof_differences(proof, expected):
             # Here and not only at the owner: this rank is about to sign a proof that builds on it.
-            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
+            raise EvidenceError(
+                f"its {difference.field} is not what it must be",
+                where=where,
+                remedy=f"Either rank {proof.segment} lies, or rank 0 sent it another ledger."
+                if difference.field in _LEDGER_FIELDS
+                else None,
+            )
 
     def _store_head(self, signed: SignedCheckpoint) -> None:
         # In this rank's own file: check 16 holds the owner's ledger against it. With the owner's

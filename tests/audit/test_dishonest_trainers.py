@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mpirun import mpirun
 from clicooper_hpc.cli import main
 
 #: All runs of a session are made at once.
-pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "dishonest-trainers.md"
@@ -67,9 +68,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     done = mpirun(
         4,
         [str(PROGRAM), str(folder / "job.toml"), str(folder), "honest", *lies],
-        timeout_s=900.0,
+        timeout_s=1500.0,
     )
     assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
     return folder
 
 
@@ -105,27 +107,39 @@ def test_a_dishonest_trainer_is_named_and_nobody_else(
     runs: Path, row: Accepted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(runs / row.lie)
+    assert int((runs / f"{row.lie}.code").read_text()) == (4 if row.verify else 0)
     code, text = called(capsys, "verify", run, "--json")
-    failed = [one["number"] for one in json.loads(text)["checks"] if one["passed"] is False]
-    assert (code, tuple(failed)) == (4 if row.verify else 0, row.verify), text
+    failed = {one["number"] for one in json.loads(text)["checks"] if one["passed"] is False}
+    # What the owner finds at the end keeps it from marking the run complete: check 5.
+    wanted = {5, *row.verify} if row.verify else set()
+    assert (code, failed) == (4 if row.verify else 0, wanted), text
     stage = "0" if row.lie == "false first optimizer" else str(STAGE)
-    for wanted, options in ((row.exact, []), (row.tol, ["--tolerance", "0.02"])):
+    for outcome, options in ((row.exact, []), (row.tol, ["--tolerance", "0.02"])):
         code, text = called(capsys, "audit", run, "--stage", stage, "--json", *options)
         report = json.loads(text)
-        assert judged(report, code) == wanted, text
+        assert judged(report, code) == outcome, text
         assert named(report) <= {LIAR}, text
         # What it said or did not say of others' work is no reason not to look at it.
         outcomes = report["stages"][0]["segments"]
         assert all(outcomes[str(other)] != "FAIL" for other in (1, 3)), text
-        if wanted in (FALSE, PASS):
+        if outcome in (FALSE, PASS):
             assert {outcomes["1"], outcomes["3"]} <= {"EXACT", "TOL"}, text
-        if wanted == OPEN:
+        if outcome == OPEN:
             assert [one["rank"] for one in report["stages"][0]["withheld"]] == [LIAR], text
-        elif wanted == FALSE or (wanted == FAIL and not options):
+        elif outcome == FALSE or (outcome == FAIL and not options):
             assert named(report) == {LIAR}, text
         # Within a tolerance nobody is convicted.
         if options:
             assert report["stages"][0]["findings"] == [], text
+
+
+def test_the_owner_names_the_liar_alone_when_a_run_has_ended(runs: Path) -> None:
+    lines = (runs / "stderr").read_text().splitlines()
+    refused = [line for line in lines if line.startswith("clicooper:")]
+    assert len(refused) == sum(path.read_text() == "4" for path in runs.glob("*.code")), lines
+    for line in refused:
+        assert line.startswith("clicooper: 0/4 owner: "), line
+        assert {one[-1] for one in re.findall(r"of (?:rank|segment) [0-9]", line)} == {"2"}, line
 
 
 def test_the_run_in_which_nobody_lies_passes_both_audits(
@@ -134,7 +148,7 @@ def test_the_run_in_which_nobody_lies_passes_both_audits(
     run = str(runs / "honest")
     assert called(capsys, "verify", run)[0] == 0
     assert called(capsys, "audit", run, "--stage", "0", "1", "2")[0] == 0
-    assert called(capsys, "audit", run, "--stage", "0", "1", "2", "--tolerance", "0.02")[0] == 0
+    assert called(capsys, "audit", run, "--stage", "1", "--tolerance", "0.02")[0] == 0
 
 
 @pytest.mark.parametrize("row", some(REFUSED))

@@ -74,6 +74,13 @@ def test_the_proofs_of_the_first_and_the_last_trainer_are_held_too(segment: int)
     Stage(forge({place: changed(upstream=OTHER)})).refuse(f"{place}: its upstream is not")
 
 
+def test_a_trainer_with_two_proofs_does_not_lay_the_blame_on_the_next() -> None:
+    """A neighbour names the proof it got; the owner, who got another, cannot tell who lies."""
+    place = EntryId("stage", STAGE, 3)
+    says = "must be. Either rank 3 names a proof it was not sent, or rank 2 signed two."
+    Stage(forge({place: changed(upstream=OTHER)})).refuse(says)
+
+
 def test_a_hand_off_behind_the_last_segment_is_refused() -> None:
     place = EntryId("stage", STAGE, SEGMENTS)
     Stage(forge({place: changed(handoff_out=OTHER)})).refuse(f"{place}: its handoff_out is not")

@@ -201,6 +201,16 @@ def test_a_neighbours_proof_that_breaks_a_rule_is_refused(name: str) -> None:
         receive(lie)
 
 
+@pytest.mark.parametrize("name", PROOF_LIES)
+def test_what_the_owner_may_have_caused_is_not_laid_on_the_neighbour_alone(name: str) -> None:
+    """Ticket and proof before it are compared with a ledger that the owner may have forked."""
+    with pytest.raises(EvidenceError) as caught:
+        receive(forge({PROOF: changed(**{name: PROOF_LIES[name]})}))
+    shared = name in ("ticket", "samples", "previous", "weights_in", "optimizer_in")
+    says = f"Either rank {SEGMENT - 1} lies, or rank 0 sent it another ledger."
+    assert (says in caught.value.line()) == shared
+
+
 def test_a_neighbours_proof_of_no_handoff_is_refused() -> None:
     with pytest.raises(EvidenceError, match="its handoff_out is not what it must be"):
         receive(forge({PROOF: changed(handoff_out=None)}))

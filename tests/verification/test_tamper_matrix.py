@@ -28,6 +28,22 @@ def test_every_lie_fails_its_checks_and_no_others(one: Row) -> None:
     assert any(one.says in detail for detail in problems.values()), problems
 
 
+@pytest.mark.parametrize(
+    ("lie", "named"),
+    [
+        # Its trainer, or the one before, which may have signed two proofs.
+        ("proof_that_names_another_neighbour", ()),
+        ("proof_of_segment_1_without_the_owners_release", (1,)),
+    ],
+)
+def test_a_trainer_is_named_only_for_what_it_alone_can_have_caused(
+    lie: str, named: tuple[int, ...]
+) -> None:
+    (one,) = (row for row in ROWS if row.name.replace(" ", "_") == lie)
+    (found,) = (result for result in run_checks(one.lie()) if result.passed is False)
+    assert (found.number, found.segments) == (11, named)
+
+
 def test_the_matrix_reaches_every_check() -> None:
     assert len(ROWS) >= 90
     assert set().union(*(one.fails for one in ROWS)) == set(range(1, 20))
