@@ -23,7 +23,11 @@ from clicooper_hpc.owner.evaluation import (
 from clicooper_hpc.pipeline.layout import Layout
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
-from clicooper_hpc.transport.finite_payload import describe_non_finite, root_mean_square
+from clicooper_hpc.transport.finite_payload import (
+    describe_non_finite,
+    flat_numbers,
+    root_mean_square,
+)
 from clicooper_hpc.transport.growth_watch import GrowthWatch
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
@@ -178,6 +182,6 @@ def _weights_magnitude(layers: nn.Module) -> float:
     squares = count = 0.0
     for value in layers.state_dict().values():
         if value.is_floating_point():
-            squares += root_mean_square(value.double()) ** 2 * value.numel()
+            squares += root_mean_square(flat_numbers(value)) ** 2 * value.numel()
             count += value.numel()
     return math.sqrt(squares / count) if count else 0.0

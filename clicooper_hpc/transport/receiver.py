@@ -14,7 +14,7 @@ import torch
 
 from clicooper_hpc.errors import PeerError
 from clicooper_hpc.transport.channel import ChannelEnd, Message
-from clicooper_hpc.transport.finite_payload import describe_non_finite, root_mean_square
+from clicooper_hpc.transport.finite_payload import name_non_finite, root_mean_square
 from clicooper_hpc.transport.growth_watch import Growth, GrowthWatch
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, unpack_header
 from clicooper_hpc.transport.link import Link
@@ -160,8 +160,7 @@ class Receiver(ChannelEnd):
             _check_message_form(header, want, dtype, shape)
             # Detached: a leaf of its own, so that it can gather a gradient and be told apart later.
             tensor = cell.slot.payload_view(torch_dtype_of(header.dtype), header.shape).detach()
-            if tensor.is_floating_point():
-                self._check_numbers(tensor, want)
+            self._check_numbers(cell.slot, header, want)
         except PeerError:
             # The refused message is dropped, but its slot goes back: the caller may ask again.
             if cell.arrived:
@@ -252,20 +251,18 @@ class Receiver(ChannelEnd):
             )
         return header
 
-    def _check_numbers(self, tensor: torch.Tensor, want: _ExpectedMessage) -> None:
+    def _check_numbers(self, slot: Slot, header: Header, want: _ExpectedMessage) -> None:
         """Refuse what is not finite; say so if finite numbers grow without bound."""
-        magnitude = root_mean_square(tensor)
-        if not math.isfinite(magnitude):
-            odd = describe_non_finite(tensor)
-            # Before anything is computed from it: NaN would spread into weights, checkpoints and
-            # the messages of ranks that did nothing wrong.
-            if odd is not None:
-                # Not "its training diverged": an honest rank looks before it sends, see
-                # `Sender.send`.
-                raise want.refused(
-                    f"holds {odd}", remedy="Run one clicooper_hpc version on all ranks"
-                )
-            magnitude = float(tensor.abs().max())
+        numbers = slot.payload_numbers(torch_dtype_of(header.dtype), header.shape)
+        if numbers is None:
+            return
+        magnitude = root_mean_square(numbers)
+        odd = name_non_finite(magnitude)
+        # Before anything is computed from it: NaN would spread into weights, checkpoints and the
+        # messages of ranks that did nothing wrong.
+        if odd is not None:
+            # Not "its training diverged": an honest rank looks before it sends, see `Sender.send`.
+            raise want.refused(f"holds {odd}", remedy="Run one clicooper_hpc version on all ranks")
         # What travels as a norm is its square.
         if want.kind == Kind.NORM:
             magnitude = math.sqrt(magnitude)

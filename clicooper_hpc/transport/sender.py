@@ -9,13 +9,13 @@ import torch
 
 from clicooper_hpc.errors import ClicooperError, DivergedError
 from clicooper_hpc.transport.channel import ChannelEnd
-from clicooper_hpc.transport.finite_payload import describe_non_finite
+from clicooper_hpc.transport.finite_payload import name_non_finite, root_mean_square
 from clicooper_hpc.transport.header import HEADER_BYTES, Header, pack_header_into
 from clicooper_hpc.transport.link import Link
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.pending_request import PendingMessage, request_error, wait_for_request
 from clicooper_hpc.transport.slot import Slot
-from clicooper_hpc.transport.wire_dtype import wire_dtype_of
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of, wire_dtype_of
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -110,7 +110,7 @@ class Sender(ChannelEnd):
             # MPI reads the slot from the host: the copy must have landed before it starts.
             torch.cuda.current_stream(source.device).synchronize()
         # Of the copy, which lies in host memory: no second transfer from a GPU.
-        self._check_finite(view, header)
+        self._check_finite(slot, header)
         raw = slot.raw[: HEADER_BYTES + size]
         # Before it leaves: once MPI has the buffer, nothing else may touch it.
         if self.observer is not None:
@@ -138,9 +138,10 @@ class Sender(ChannelEnd):
         self._free.clear()
         self.closed = True
 
-    def _check_finite(self, payload: torch.Tensor, header: Header) -> None:
+    def _check_finite(self, slot: Slot, header: Header) -> None:
         """Refuse to send what is not finite: the rank that computed it says so, not its peer."""
-        odd = describe_non_finite(payload)
+        numbers = slot.payload_numbers(torch_dtype_of(header.dtype), header.shape)
+        odd = None if numbers is None else name_non_finite(root_mean_square(numbers))
         if odd is None:
             return
         what = self._pending_send(header)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.transport.header import HEADER_BYTES
@@ -15,6 +18,13 @@ __all__ = ["MAX_PAYLOAD_BYTES", "Slot", "check_slot_capacity"]
 MAX_PAYLOAD_BYTES = 2**31 - 1 - HEADER_BYTES
 # Bounds the memory of a channel that does carry many shapes.
 _MOST_VIEWS = 8
+# numpy has no bfloat16: its bits are the upper half of those of a float32.
+_FLOATS = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.float16: np.float16,
+    torch.bfloat16: np.uint16,
+}
 
 
 def check_slot_capacity(capacity_bytes: int, peer: int) -> None:
@@ -36,6 +46,13 @@ def check_slot_capacity(capacity_bytes: int, peer: int) -> None:
         )
 
 
+class _View(NamedTuple):
+    """A payload as a tensor and, if it is floating-point, flat as an array."""
+
+    tensor: torch.Tensor
+    array: NDArray[Any] | None
+
+
 class Slot:
     """Header and payload of one message in one piece of memory.
 
@@ -55,23 +72,46 @@ class Slot:
         self.capacity_bytes = capacity_bytes
         self.raw = memory.numpy()
         self.header = self.raw.data[:HEADER_BYTES]
-        self._views: dict[tuple[torch.dtype, tuple[int, ...]], torch.Tensor] = {}
+        self._views: dict[tuple[torch.dtype, tuple[int, ...]], _View] = {}
 
     def payload_view(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         """View the payload as a tensor of ``dtype`` and ``shape``, without a copy.
 
-        The caller has checked that it fits. Views are kept, as making one takes microseconds and
-        a channel carries the same few shapes all along.
+        The caller has checked that it fits.
         """
+        return self._view(dtype, shape).tensor
+
+    def payload_numbers(self, dtype: torch.dtype, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """Return the same payload flat, float32 or float64 [n]; None for integers.
+
+        Without a copy, but for 16-bit floats, which become float32.
+        """
+        array = self._view(dtype, shape).array
+        if array is None or dtype is torch.float32 or dtype is torch.float64:
+            return array
+        if dtype is torch.bfloat16:
+            wide: NDArray[Any] = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
+            return wide
+        return array.astype(np.float32)
+
+    def _view(self, dtype: torch.dtype, shape: tuple[int, ...]) -> _View:
+        # Kept, as making one takes microseconds and a channel carries the same few shapes all
+        # along.
         view = self._views.get((dtype, shape))
         if view is None:
-            count = math.prod(shape)
-            # torch.frombuffer refuses a count of 0.
-            if count == 0:
-                return torch.empty(shape, dtype=dtype)
-            flat = torch.frombuffer(self.raw, dtype=dtype, count=count, offset=HEADER_BYTES)
-            view = flat.view(shape)
+            view = self._new_view(dtype, shape)
             if len(self._views) >= _MOST_VIEWS:
                 self._views.clear()
             self._views[dtype, shape] = view
         return view
+
+    def _new_view(self, dtype: torch.dtype, shape: tuple[int, ...]) -> _View:
+        count = math.prod(shape)
+        array = None
+        if dtype in _FLOATS:
+            array = np.frombuffer(self.raw, _FLOATS[dtype], count, HEADER_BYTES)
+        # torch.frombuffer refuses a count of 0.
+        if count == 0:
+            return _View(torch.empty(shape, dtype=dtype), array)
+        flat = torch.frombuffer(self.raw, dtype=dtype, count=count, offset=HEADER_BYTES)
+        return _View(flat.view(shape), array)

@@ -193,11 +193,13 @@ def numbers(kind: str, step: int, change: Callable[[Any], None]) -> Lie:
         sender_class: Any = import_module("clicooper_hpc.transport.sender").Sender
         honest = sender_class._check_finite
 
-        def check(self: Any, payload: Any, header: Any) -> None:
+        torch_dtype_of: Any = import_module("clicooper_hpc.transport.wire_dtype").torch_dtype_of
+
+        def check(self: Any, slot: Any, header: Any) -> None:
             if header.kind == Kind[kind] and is_due(header.step, step):
-                change(payload)
+                change(slot.payload_view(torch_dtype_of(header.dtype), header.shape))
             else:
-                honest(self, payload, header)
+                honest(self, slot, header)
 
         replace_call(sender_class, "_check_finite", check)
 

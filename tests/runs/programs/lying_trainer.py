@@ -27,6 +27,8 @@ from clicooper_hpc.training.checkpoint_writer import CheckpointWriter
 from clicooper_hpc.transport.header import Header
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.sender import Sender
+from clicooper_hpc.transport.slot import Slot
+from clicooper_hpc.transport.wire_dtype import torch_dtype_of
 
 RANK, WHAT, STEP, LIE = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 sys.argv[1:] = sys.argv[6:]
@@ -46,12 +48,13 @@ def poisoned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
-def check_finite(self: Sender, payload: Tensor, header: Header) -> None:
+def check_finite(self: Sender, slot: Slot, header: Header) -> None:
     """Put the lie in where an honest rank looks for it: before it is digested and sent."""
     if lies() and header.kind.name == KIND and header.step >= STEP and LIE.endswith(("nan", "inf")):
+        payload = slot.payload_view(torch_dtype_of(header.dtype), header.shape)
         payload.view(-1)[0] = float(LIE)
     else:
-        honest_check(self, payload, header)
+        honest_check(self, slot, header)
 
 
 def send(
