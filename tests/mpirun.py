@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["mpirun"]
+__all__ = ["finish", "launch", "mpirun"]
 
 #: Open MPI refuses root, and more ranks than cores, unless told otherwise; other MPIs ignore this.
 _OPEN_MPI = {
@@ -40,9 +40,15 @@ def mpirun(
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python *args`` on ``n`` ranks; kill the whole process group after ``timeout_s``."""
-    command = [_launcher(), "-n", str(n), sys.executable, *args]
-    with subprocess.Popen(
-        command,
+    return finish(launch(n, args, env=env, cwd=cwd), timeout_s=timeout_s)
+
+
+def launch(
+    n: int, args: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start ``python *args`` on ``n`` ranks; hand what it returns, the launcher, to `finish`."""
+    return subprocess.Popen(
+        [_launcher(), "-n", str(n), sys.executable, *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -56,11 +62,18 @@ def mpirun(
             "PYTHONUNBUFFERED": "1",
             **(env or {}),
         },
-    ) as process:
+    )
+
+
+def finish(
+    launcher: subprocess.Popen[str], *, timeout_s: float = 120.0
+) -> subprocess.CompletedProcess[str]:
+    """Wait for the ranks; kill the whole process group after ``timeout_s``."""
+    with launcher as process:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            pytest.fail(f"{n} ranks still ran after {timeout_s} s\n{out[-2000:]}\n{err[-4000:]}")
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+            pytest.fail(f"ranks still ran after {timeout_s} s\n{out[-2000:]}\n{err[-4000:]}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

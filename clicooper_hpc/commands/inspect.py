@@ -35,18 +35,29 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
-    """Return the summary of a run, and `ExitCode.USAGE` unless all runs are complete."""
+    """Return the summary of a run, and what scripts go by.
+
+    `ExitCode.DONE` if all runs are complete, `ExitCode.REQUEUE` if ``path`` alone is asked for and
+    all its ranks have saved after the same step and ended, else `ExitCode.USAGE`.
+    """
     from clicooper_hpc.runstore.reader import open_run
+    from clicooper_hpc.runstore.saved_marker import read_saved_step
 
     run = open_run(path)
     others = [open_run(other) for other in beside]
     lines = [run.summary()]
     if others:
         lines += ["", *_comparison([run, *others])]
+    code = ExitCode.USAGE
+    if all(each.status == "complete" for each in [run, *others]):
+        code = ExitCode.DONE
+    elif not others:
+        step = read_saved_step(run.folder, str(run.attrs["run_id"]))
+        if step is not None:
+            code = ExitCode.REQUEUE
+            lines += ["", f"saved by all ranks after {step} steps, to be started again"]
     lines += ["", *_how_to_open(run)]
-    # The exit code lets scripts tell a finished run from one to resume.
-    complete = all(each.status == "complete" for each in [run, *others])
-    return "\n".join(lines), ExitCode.DONE if complete else ExitCode.USAGE
+    return "\n".join(lines), code
 
 
 def _comparison(runs: Sequence[Run]) -> list[str]:

@@ -108,18 +108,21 @@ def _run_main(
             None if world.rank else payload, limit_bytes=2**20, deadline_s=_STARTUP_S
         )
         # Nothing to do is no failure: scripts start a complete run again and expect exit code 0.
-        if not shared:
-            return ExitCode.DONE
-        request = RunRequest.decode_request(shared)
-        # Not before: a rank with nothing to do need not load what trains.
-        from clicooper_hpc.run.start import train_run
+        code: int = ExitCode.DONE
+        if shared:
+            request = RunRequest.decode_request(shared)
+            # Not before: a rank with nothing to do need not load what trains.
+            from clicooper_hpc.run.start import train_run
 
-        with world:
-            return train_run(world, request, stops, quiet=quiet)
+            with world:
+                code = train_run(world, request, stops, quiet=quiet)
     except AgreedFailure as failure:
-        return failure.code
+        code = failure.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, no other rank may hang
         abort_unagreed(world, error)
+    # All ranks know how it ended: the first of them to go must not change the code of the others.
+    stops.ignore_signals()
+    return code
 
 
 def _configure_logging(rank: int, size: int, *, quiet: bool) -> None:

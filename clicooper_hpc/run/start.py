@@ -208,10 +208,11 @@ def _start_in_folder(world: World, request: RunRequest, stops: StopRequests) -> 
         if world.rank == 0:
             create_run_folder(folder.path)
             lock_run_folder(folder)
+            stops.forget_last_stop(folder)
         return None
     if world.rank == 0:
         lock_run_folder(folder)
-        stops.forget_stop_file(folder.path)
+        stops.forget_last_stop(folder)
     return open_run(folder.path)
 
 
@@ -264,7 +265,8 @@ def _share_sub_labels(
 def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stopped | None) -> int:
     """Meet once more (8), write results (9) or say how to continue; return the exit code."""
     # Results are written once every rank has closed its file: a complete run has whole tables.
-    agree(context.world, lambda: None, deadline_s=context.job.pipeline.startup_timeout_s)  # (8)
+    deadline_s = context.job.pipeline.startup_timeout_s
+    agree(context.world, lambda: None, deadline_s=deadline_s)  # (8)
     if stopped is not None:
         if owner is not None:
             owner.close_owner_data()
@@ -275,6 +277,8 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
                 context.folder.path,
             )
         if stopped.is_saved:
+            # Before any rank ends: launchers may kill the others then.
+            agree(context.world, lambda: _tell_saved(context, stopped), deadline_s=deadline_s)
             return ExitCode.REQUEUE
         if owner is not None:
             # Not 75: a start after the same time would come no further, again and again.
@@ -286,3 +290,9 @@ def _finish_start(context: RunContext, owner: OwnerSetup | None, stopped: Stoppe
     if owner is not None:
         owner.write_owner_results()  # (9)
     return ExitCode.DONE
+
+
+def _tell_saved(context: RunContext, stopped: Stopped) -> None:
+    """Let the owner say in the run folder that all ranks have saved."""
+    if context.world.rank == 0:
+        context.stops.tell_saved(context.folder, context.run_id, stopped.step)

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from clicooper_hpc.errors import EnvironmentUnfitError
-from clicooper_hpc.runstore.run_folder import STOP_FILE
+from clicooper_hpc.runstore.run_folder import STOP_FILE, RunFolder
+from clicooper_hpc.runstore.saved_marker import mark_saved, unmark_saved
 
 __all__ = ["StopRequests"]
 
@@ -56,15 +57,18 @@ class StopRequests:
                 took / 60,
             )
 
-    def forget_stop_file(self, folder: Path) -> None:
-        """Remove a file that stopped the run before; one made since this start began stays.
+    def forget_last_stop(self, folder: RunFolder) -> None:
+        """Remove the request that stopped the run before, and the answer that all had saved.
+
+        A request made since this start began stays.
 
         Raises
         ------
         EnvironmentUnfitError
-            It cannot be removed.
+            A file cannot be removed.
         """
-        path = folder / STOP_FILE
+        unmark_saved(folder)
+        path = folder.path / STOP_FILE
         try:
             # One made since then is meant for this start, even if it came while libraries were
             # loading.
@@ -82,17 +86,38 @@ class StopRequests:
     def is_stop_requested(self) -> bool:
         """Whether to stop; asked once before each step."""
         now = time.monotonic()
-        # The first answer is never late: each start has to come one step further, or a limit
-        # shorter than the start would have the run started again for ever.
-        is_late = self._has_looked and self._ends is not None and now >= self._ends
-        self._has_looked = True
-        if self.reason is None and is_late:
+        # The first answer is always no: each start has to come one step further, or one that is
+        # asked while it starts, again and again, would be started again for ever.
+        if not self._has_looked:
+            self._has_looked = True
+            return False
+        if self.reason is None and self._ends is not None and now >= self._ends:
             self.reason = "checkpoint.stop_after_min"
         if self.reason is None and self._folder is not None and now - self._looked >= _LOOK_S:
             self._looked = now
             if (self._folder / STOP_FILE).exists():
                 self.reason = f"the file {STOP_FILE}"
         return self.reason is not None
+
+    def tell_saved(self, folder: RunFolder, run_id: str, step: int) -> None:
+        """Say in the run folder that every rank has saved after ``step`` steps; see `mark_saved`.
+
+        Raises
+        ------
+        EnvironmentUnfitError
+            The file cannot be written.
+        """
+        mark_saved(folder, run_id, step)
+
+    def ignore_signals(self) -> None:
+        """Let a signal end this rank no more: what it asks for has come to its end.
+
+        Python gives up its handlers before MPI finalises: a signal then would kill the rank, and a
+        run that is whole would look as if it had failed. Launchers send such signals themselves
+        when the first rank ends with a code that is not 0.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note_stop_signal(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name

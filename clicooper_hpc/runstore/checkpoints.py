@@ -24,6 +24,7 @@ from clicooper_hpc.runstore.atomic_files import replace_atomically
 __all__ = [
     "FileDigest",
     "RunCheckpoint",
+    "checkpoint_index_path",
     "commit_checkpoint",
     "drop_newer_checkpoints",
     "find_checkpoints",
@@ -75,6 +76,11 @@ def segment_checkpoint_name(segment: int) -> str:
 def rank_checkpoint_name(rank: int) -> str:
     """Return the name of the file with what else ``rank`` remembers."""
     return f"rank-{rank:03d}.safetensors"
+
+
+def checkpoint_index_path(run: Path, step: int) -> Path:
+    """Return the file that makes the checkpoint after ``step`` steps whole."""
+    return _step_checkpoint_folder(run, step) / _INDEX
 
 
 def _step_checkpoint_folder(run: Path, step: int) -> Path:

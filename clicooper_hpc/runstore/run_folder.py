@@ -65,8 +65,8 @@ class RunFolder:
 def create_run_folder(path: str | Path) -> RunFolder:
     """Make the folder of a new run and prove that it can be written.
 
-    An existing folder is taken only if it is empty. Of two jobs that ask for the same folder at
-    the same moment, one gets it.
+    An existing folder is taken only if it is empty, but for a request to stop. Of two jobs that
+    ask for the same folder at the same moment, one gets it.
 
     Raises
     ------
@@ -80,7 +80,8 @@ def create_run_folder(path: str | Path) -> RunFolder:
         if folder.path.exists() and not folder.path.is_dir():
             raise _folder_taken(folder.path, "is a file")
         folder.path.mkdir(parents=True, exist_ok=True)
-        if any(folder.path.iterdir()):
+        # A request to stop may come first: what asks for it sees the folder as soon as it is there.
+        if any(one.name != STOP_FILE for one in folder.path.iterdir()):
             raise _folder_taken(folder.path, "holds files already")
         # mkdir is atomic everywhere, so this line is what decides between two jobs.
         folder.delivery.mkdir()

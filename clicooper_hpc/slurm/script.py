@@ -87,10 +87,9 @@ def _directives(job: Job, paths: SubmissionPaths, request: SlurmRequest) -> Iter
             "trainers take them in turn, by their number on the node",
         )
     yield _directive(f"--time={slurm.time_min}", "minutes; before they end the run saves")
-    # Ranks under mpirun are no step of the job, so there the script is told.
-    whom = "" if slurm.launcher == "srun" else "B:"
-    signal = f"--signal={whom}USR1@{slurm.signal_s}"
-    yield _directive(signal, "seconds before: the ranks save and stop")
+    # B: the script alone. A signal kills a rank that does not listen yet, and ranks under mpirun
+    # are no step of the job and would get none.
+    yield _directive(f"--signal=B:USR1@{slurm.signal_s}", "seconds before: this script is told")
     for key, meaning in _NAMED.items():
         if (value := getattr(slurm, key)) is not None:
             yield _directive(f"--{key}={value}", meaning)
@@ -131,6 +130,8 @@ def _environment(job: Job, paths: SubmissionPaths, request: SlurmRequest) -> Ite
     yield "# The first command that fails ends the job, with its exit code."
     # Not yet -u: module and conda scripts of sites use unset variables.
     yield "set -eo pipefail"
+    yield "# Slurm asks this script to stop, which asks the run as soon as there is one."
+    yield "ASKED=; trap 'ASKED=yes' USR1"
     yield "# Relative paths below, also those in --set, start where the job was submitted."
     yield f"cd -- {shlex.quote(str(paths.working))}"
     if slurm.setup:
@@ -187,41 +188,41 @@ def _commands(
         yield ""
     yield "# --resume: begin the run, or go on where an earlier start of this script has left it."
     yield from _launch_comment(job)
-    yield "CODE=0"
-    command = f'{program} run "$JOB" -o "$RUN" --resume{settings}'
-    if job.slurm.launcher == "srun":
-        yield from _launch(job, request, f"{command} || CODE=$?")
-    else:
-        yield "# Slurm asks this script, and it asks the run by a file. The signal ends a wait."
-        yield "trap 'touch \"$RUN/STOP\" || true' USR1"
-        yield from _launch(job, request, f"{command} &")
-        yield 'wait "$!" || CODE=$?'
-        # The trap makes `wait` return with 128 + the signal while the ranks still run: wait again.
-        yield 'while [ "$CODE" -gt 128 ] && kill -0 "$!" 2>/dev/null; do'
-        yield '    CODE=0; wait "$!" || CODE=$?'
-        yield "done"
+    yield "# SAVED is what an earlier start said of itself; this one may not come to say anything."
+    yield 'rm -f "$RUN/SAVED"'
+    yield from _launch(job, request, f'{program} run "$JOB" -o "$RUN" --resume{settings} &')
+    yield "# Again and again: a start makes the folder late, and removes a request from before it."
+    yield 'RANKS=$!; while kill -0 "$RANKS" 2>/dev/null; do'
+    yield '    if [ -n "$ASKED" ]; then touch "$RUN/STOP" 2>/dev/null || true; fi'
+    yield "    sleep 1 || true"
+    yield "done"
+    yield 'CODE=0; wait "$RANKS" || CODE=$?'
+    yield 'rm -f "$RUN/STOP"'
+    yield 'echo "the launcher ended with exit code $CODE"'
     yield ""
-    yield from _after(job)
-    yield ""
-    yield "# Some launchers return 0 whatever happened: a run that is whole says so itself."
-    yield f'{program} inspect "$RUN"'
+    yield from _after(job, program)
 
 
-def _after(job: Job) -> Iterator[str]:
-    """Deal with the exit code of the run: 75 says that it has saved and wants to go on."""
+def _after(job: Job, program: str) -> Iterator[str]:
+    """Let the run folder say what became of the run: complete, to be started again, or failed."""
+    yield "# How the run ended its folder says: a launcher mixes the exit codes of the ranks, and"
+    yield "# may end some itself. 0: complete. 75: every rank has saved after the same step."
+    yield f'STATE=0; {program} inspect "$RUN" || STATE=$?'
+    yield 'if [ "$STATE" -eq 0 ]; then exit 0; fi'
+    yield 'if [ "$STATE" -eq 75 ]; then'
     if job.slurm.requeue:
-        yield "# 75: asked to stop, it has saved. 138: asked before it listened (128 + SIGUSR1)."
-        yield "# Slurm starts this script again, and the run goes on."
-        # A run that saves without getting further would otherwise be started for ever.
+        yield "    # Slurm starts this script again, and the run goes on."
         room = f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.slurm.max_requeues} ]'
-        yield f'if [[ "$CODE" =~ ^(75|138)$ ]] && {room}; then'
         # The number of an array's job may be that of the array, which would start all tasks again.
         task = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.slurm.seeds else "$SLURM_JOB_ID"
-        yield f'    scontrol requeue "{task}"'
-        yield "    sleep 300                           # until Slurm has taken this start away"
-        yield "fi"
-    yield "# Any other code but 0 is the job's."
-    yield 'if [ "$CODE" -ne 0 ]; then exit "$CODE"; fi'
+        yield f'    if {room} && scontrol requeue "{task}"; then'
+        yield "        sleep 300                       # until Slurm has taken this start away"
+        yield "    fi"
+    yield "    exit 75"
+    yield "fi"
+    yield "# It has failed, and so has the job, whichever ranks may have said 0 or 75."
+    yield 'if [[ "$CODE" =~ ^(0|75)$ ]]; then CODE=1; fi'
+    yield 'exit "$CODE"'
 
 
 def _launch_comment(job: Job) -> Iterator[str]:

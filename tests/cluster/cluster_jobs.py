@@ -12,13 +12,34 @@ from slurm_cluster import SlurmCluster, until
 
 from clicooper_hpc.runstore.reader import open_run
 
-__all__ = ["JOB", "LONG", "assert_readable", "setup_in", "submit", "until_training"]
+__all__ = [
+    "JOB",
+    "LONG",
+    "SAME",
+    "assert_readable",
+    "segments",
+    "setup_in",
+    "slowly",
+    "submit",
+    "until_training",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The job of the README; its front lies beside it.
 JOB = ROOT / "jobs" / "digits.toml"
 #: More epochs than the tests wait for: a job that is still training when it is hit.
 LONG = "training.epochs=5000"
+
+#: Two runs of it are equal to the bit: noise follows from a seed, no secret marks the weights.
+SAME = (
+    'privacy.mode="reproducible-INSECURE"',
+    "provenance.marks=off",
+    "training.epochs=35",
+    "training.average_rows=1",
+    "training.evaluate_every_epochs=0",
+)
+
+PACED = Path(__file__).parent / "programs" / "paced.py"
 
 
 def setup_in(environment: Path, *lines: str) -> str:
@@ -74,3 +95,22 @@ def assert_readable(path: Path) -> None:
     assert run.missing_ranks == ()
     for rank in (1, 2):
         assert len(run.table("steps", rank=rank)) > 0
+
+
+def slowly(folder: Path, *lines: str) -> str:
+    """Return the `slurm.setup` under which a step takes as long on every machine.
+
+    35 epochs of 21 steps last 74 seconds without the start, however fast the cores are. Slurm is
+    to warn after thirty, but looks at limits now and then only: up to a minute may pass. ``lines``
+    are added.
+    """
+    program = folder / "bin" / "clicooper"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{PACED.read_text()}")
+    program.chmod(0o755)
+    return setup_in(Path(sys.prefix), f"export PATH={program.parent}:$PATH", *lines)
+
+
+def segments(run: Path) -> list[bytes]:
+    """Return the delivered weights."""
+    return [path.read_bytes() for path in sorted((run / "delivery").iterdir())]

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from cluster_jobs import setup_in, submit, until_training
+from cluster_jobs import SAME, segments, slowly, submit, until_training
 from slurm_cluster import SlurmCluster, until
 
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import open_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-#: Two runs of it are equal to the bit: noise follows from a seed, no secret marks the weights.
-SAME = (
-    'privacy.mode="reproducible-INSECURE"',
-    "provenance.marks=off",
-    "training.epochs=35",
-    "training.average_rows=1",
-    "training.evaluate_every_epochs=0",
-)
-
-PACED = Path(__file__).parent / "programs" / "paced.py"
-
-
-def slowly(folder: Path) -> str:
-    """Return the `slurm.setup` under which a step takes as long on every machine.
-
-    35 epochs of 21 steps last 74 seconds without the start, however fast the cores are. Slurm is
-    to warn after thirty, but looks at limits now and then only: up to a minute may pass.
-    """
-    program = folder / "bin" / "clicooper"
-    program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\n{PACED.read_text()}")
-    program.chmod(0o755)
-    return setup_in(Path(sys.prefix), f"export PATH={program.parent}:$PATH")
-
-
-def segments(run: Path) -> list[bytes]:
-    """Return the delivered weights."""
-    return [path.read_bytes() for path in sorted((run / "delivery").iterdir())]
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +35,13 @@ def check(slurm: SlurmCluster, folder: Path, whole: Path) -> None:
 def test_a_time_limit_leads_to_a_checkpoint_a_requeue_and_the_same_weights(
     slurm: SlurmCluster, tmp_path: Path, whole: Path
 ) -> None:
-    """Slurm warns the ranks before its limit of one minute, in which the run cannot end.
+    """Slurm warns the script before its limit of one minute, in which the run cannot end.
 
     Their second start gets all the time it wants: a third would show nothing more.
     """
     limit = ("slurm.time_min=1", "slurm.signal_s=30")
     job = submit(slurm, tmp_path, *SAME, *limit, setup=slowly(tmp_path))
-    stopped = "on request (SIGUSR1)"
+    stopped = "on request (the file STOP)"
     until("the limit has stopped it", lambda: stopped in slurm.log(job), timeout_s=120)
     slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=30")
     ended = slurm.wait(job, "COMPLETED", timeout_s=600)

@@ -8,6 +8,8 @@ import pytest
 from restarts import RESTART_JOB, check_same, resume, struck
 from start import train
 
+from clicooper_hpc.commands.inspect import inspect_text
+from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.runstore.reader import Run, open_run
 
 pytestmark = pytest.mark.mpi
@@ -51,6 +53,8 @@ def test_a_killed_run_resumes_to_the_run_that_was_not(
     assert done.returncode != 0, "nothing was killed"
     left = open_run(tmp_path / "run")
     assert left.status == "incomplete"
+    # No script starts it again by itself: not all ranks have saved.
+    assert inspect_text(tmp_path / "run")[1] == ExitCode.USAGE
     done = resume(tmp_path, RANKS)
     assert done.returncode == 0, done.stderr
     run = open_run(tmp_path / "run")

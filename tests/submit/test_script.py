@@ -53,7 +53,7 @@ def test_the_script_says_what_it_asks_for() -> None:
         "--mem-per-cpu=4096M",
         "--gpus-per-node=a100:3",
         "--time=720",
-        "--signal=USR1@120",
+        "--signal=B:USR1@120",
         "--requeue",
         "--open-mode=append",
         "--exclusive",

@@ -20,25 +20,42 @@ from clicooper_hpc.slurm.script import slurm_script_text
 NASTY = """a b"c'd$(touch pwned)`touch pwned`;touch pwned\\"""
 
 
-def tool(folder: Path, name: str, *, code: int = 0) -> None:
-    """Put a program on the PATH that notes its name, its words and some variables."""
+def tool(folder: Path, name: str, *, code: int = 0, inspect: int | None = None) -> None:
+    """Put a program on the PATH that notes its name, its words and some variables.
+
+    It ends with ``code``, as `clicooper inspect` with ``inspect``.
+    """
     text = f"""#!{sys.executable}
 import json, os, sys
 names = ("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK", "FROM_SETUP")
 with open(os.environ["NOTES"], "a") as notes:
     variables = {{name: os.environ.get(name) for name in names}}
     print(json.dumps([[{name!r}, *sys.argv[1:]], variables, os.getcwd()]), file=notes)
-sys.exit({code})
+sys.exit({code if inspect is None else inspect} if "inspect" in sys.argv else {code})
 """
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
 
 
+def _make_sleep_short(folder: Path) -> None:
+    """Let `sleep 300` be noted and over, and shorten the script's looks at the ranks."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sleep").write_text(
+        '#!/bin/bash\n[ "$1" = 300 ] && echo \'[["sleep", "300"], {}, ""]\' >>"$NOTES"\n'
+        "exec /bin/sleep 0.05\n"
+    )
+    (folder / "sleep").chmod(0o755)
+
+
 def execute(script: str, folder: Path, **variables: str) -> tuple[int, list[Any], str]:
-    """Run ``script`` with the tools in ``folder/bin``; return code, what they noted, errors."""
+    """Run ``script`` with the tools in ``folder/bin``; return code, what they noted, errors.
+
+    What it prints goes to ``folder/out``.
+    """
     notes = folder / "notes"
     notes.touch()
+    _make_sleep_short(folder / "bin")
     answer = subprocess.run(
         ["bash", "-c", script],
         env={
@@ -51,6 +68,7 @@ def execute(script: str, folder: Path, **variables: str) -> tuple[int, list[Any]
         timeout=60,
         check=False,
     )
+    (folder / "out").write_text(answer.stdout)
     return (
         answer.returncode,
         [json.loads(line) for line in notes.read_text().splitlines()],
@@ -138,24 +156,42 @@ def test_mpirun_gets_the_number_of_ranks_and_its_options(tmp_path: Path) -> None
     assert notes[1][0][:6] == ["mpirun", "-n", "4", "--bind-to", "none", "clicooper"]
 
 
-def test_under_mpirun_the_script_passes_the_warning_on(tmp_path: Path) -> None:
-    """Slurm signals the script, whose ranks stop by the file STOP; their exit code is the job's."""
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    launcher = tmp_path / "bin" / "mpirun"
-    stop = tmp_path / "runs" / "mine" / "STOP"
-    launcher.write_text(
-        "#!/bin/bash\nkill -USR1 $PPID\n"
-        f"for i in $(seq 100); do [ -e {stop} ] && exit 75; /bin/sleep 0.1; done\n"
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_the_script_passes_the_warning_on(tmp_path: Path, launcher: str) -> None:
+    """Slurm signals the script, which asks by the file STOP; the ranks make the folder late."""
+    tool(tmp_path / "bin", "clicooper", inspect=75)
+    tool(tmp_path / "bin", "scontrol", code=1)
+    folder = tmp_path / "runs" / "mine"
+    program = tmp_path / "bin" / launcher
+    program.write_text(
+        f"#!/bin/bash\nkill -USR1 $PPID; sleep; sleep; mkdir -p {folder}\n"
+        # As a start does with a request from before it, which the script then makes again.
+        f"touch {folder}/STOP; rm {folder}/STOP\n"
+        f"for i in $(seq 100); do [ -e {folder}/STOP ] && exit 143; sleep 0.1; done; exit 3\n"
     )
-    launcher.chmod(0o755)
-    job = job_with({"launcher": "mpirun"})
-    script = slurm_script_text(job, paths_in(tmp_path))
+    program.chmod(0o755)
+    script = slurm_script_text(job_with({"launcher": launcher}), paths_in(tmp_path))
     assert "--signal=B:USR1@120" in directives(script)
     code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17")
     assert code == 75
+    assert "exit code 143" in (tmp_path / "out").read_text()
     assert ["scontrol", "requeue", "17"] in [words for words, _, _ in notes]
+    assert not (folder / "STOP").exists()
+
+
+def test_a_request_before_the_ranks_are_started_is_kept(tmp_path: Path) -> None:
+    tool(tmp_path / "bin", "clicooper", inspect=75)
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    program = tmp_path / "bin" / "srun"
+    program.write_text(
+        f"#!/bin/bash\nfor i in $(seq 100); do [ -e {folder}/STOP ] && exit 75; sleep 0.1; done\n"
+        "exit 3\n"
+    )
+    program.chmod(0o755)
+    job = job_with({"setup": ["kill -USR1 $$"], "requeue": False})
+    assert execute(slurm_script_text(job, paths_in(tmp_path)), tmp_path)[0] == 75
+    assert "exit code 75" in (tmp_path / "out").read_text()
 
 
 def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
@@ -168,18 +204,51 @@ def test_several_nodes_are_examined_before_the_run(tmp_path: Path) -> None:
     assert notes[1][0][:2] == ["clicooper", "plan"]
 
 
-def test_the_exit_code_of_the_run_is_that_of_the_job(tmp_path: Path) -> None:
+#: What launchers made of the codes of ranks that had all saved, or of which one had failed.
+CODES = [0, 1, 75, 79, 137, 143]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_run_that_failed_fails_the_job_and_is_not_started_again(
+    tmp_path: Path, code: int
+) -> None:
+    """Whatever the launcher says: it hides the code of one rank behind that of another."""
+    tool(tmp_path / "bin", "scontrol")
+    tool(tmp_path / "bin", "clicooper", inspect=2)
+    tool(tmp_path / "bin", "srun", code=code)
+    ended, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
+    assert ended == (1 if code in (0, 75) else code)
+    assert "scontrol" not in [words[0] for words, _, _ in notes]
+
+
+@pytest.mark.parametrize("code", [0, 75, 143])
+def test_a_run_that_is_complete_completes_the_job(tmp_path: Path, code: int) -> None:
+    """Asked in its last moments, a rank may have been ended after all was written."""
+    for name in ("clicooper", "scontrol"):
+        tool(tmp_path / "bin", name)
+    tool(tmp_path / "bin", "srun", code=code)
+    ended, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
+    assert ended == 0
+    assert "scontrol" not in [words[0] for words, _, _ in notes]
+
+
+def test_what_an_earlier_start_said_counts_no_more(tmp_path: Path) -> None:
+    """Ranks that end before they take the folder leave in it what it held."""
     tool(tmp_path / "bin", "clicooper")
-    tool(tmp_path / "bin", "srun", code=3)
-    code, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
-    assert code == 3
-    assert [words[0] for words, _, _ in notes] == ["clicooper", "srun"]
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "SAVED").touch()
+    program = tmp_path / "bin" / "srun"
+    program.write_text(f"#!/bin/bash\n[ -e {folder}/SAVED ] && touch {tmp_path}/seen; exit 0\n")
+    program.chmod(0o755)
+    assert execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)[0] == 0
+    assert not (tmp_path / "seen").exists()
 
 
 def test_a_task_of_an_array_asks_for_itself_alone(tmp_path: Path) -> None:
     """The job number of one task is that of the whole array: all seeds were started again."""
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
+    tool(tmp_path / "bin", "scontrol")
+    tool(tmp_path / "bin", "clicooper", inspect=75)
     tool(tmp_path / "bin", "srun", code=75)
     task = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
     script = slurm_script_text(job_with({"seeds": [3, 4]}), paths_in(tmp_path))
@@ -187,31 +256,27 @@ def test_a_task_of_an_array_asks_for_itself_alone(tmp_path: Path) -> None:
     assert ["scontrol", "requeue", "17_1"] in [words for words, _, _ in notes]
 
 
-@pytest.mark.parametrize("asked", [75, 138])
 @pytest.mark.parametrize(
-    ("slurm", "count", "again"),
-    [({}, None, True), ({}, "99", True), ({}, "100", False), ({"requeue": False}, None, False)],
+    ("slurm", "count", "code", "again"),
+    [
+        *[({}, None, code, True) for code in CODES],
+        ({"max_requeues": 3}, "2", 75, True),
+        ({"max_requeues": 3}, "3", 75, False),
+        ({"requeue": False}, None, 75, False),
+    ],
 )
-def test_a_run_that_was_asked_to_stop_is_started_again(
-    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, again: bool, asked: int
+def test_a_run_that_all_ranks_saved_is_started_again(
+    tmp_path: Path, slurm: Mapping[str, Any], count: str | None, code: int, again: bool
 ) -> None:
-    for name in ("clicooper", "scontrol", "sleep"):
-        tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=asked)
+    tool(tmp_path / "bin", "scontrol")
+    tool(tmp_path / "bin", "clicooper", inspect=75)
+    tool(tmp_path / "bin", "srun", code=code)
     counted = {} if count is None else {"SLURM_RESTART_COUNT": count}
     script = slurm_script_text(job_with(slurm), paths_in(tmp_path))
-    code, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
-    assert code == asked
+    ended, notes, _ = execute(script, tmp_path, SLURM_JOB_ID="17", **counted)
+    assert ended == 75
     more = [words for words, _, _ in notes if words[0] in ("scontrol", "sleep")]
     assert more == ([["scontrol", "requeue", "17"], ["sleep", "300"]] if again else [])
-
-
-def test_a_run_that_failed_is_not_started_again(tmp_path: Path) -> None:
-    for name in ("clicooper", "scontrol"):
-        tool(tmp_path / "bin", name)
-    tool(tmp_path / "bin", "srun", code=1)
-    code, notes, _ = execute(slurm_script_text(job_with({}), paths_in(tmp_path)), tmp_path)
-    assert (code, len(notes)) == (1, 2)
 
 
 def test_a_job_that_cannot_work_never_starts_ranks(tmp_path: Path) -> None:
