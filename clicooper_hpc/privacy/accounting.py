@@ -109,7 +109,7 @@ def compose_charges(
     # Each mechanism with a delta of its own uses up a part of the total; what is left states the
     # Gaussian part.
     left = delta - spent
-    if left < 0 or (mu > 0 and left == 0) or math.isinf(epsilon):
+    if left < 0 or (mu > 0 and left == 0) or math.isinf(epsilon) or math.isinf(mu):
         return math.inf, max(delta, spent)
     if mu == 0:
         return epsilon, spent

@@ -32,6 +32,9 @@ _BRACKET = _CTX.mpf(2) ** -80
 # more than the epsilon that sigma was solved for.
 _SIGMA_SLACK = 1 + _CTX.mpf(2) ** -40
 
+# Epsilon is about mu^2 / 2, which is beyond a float soon after; mpmath's erfc overflows there too.
+_MOST_MU = _CTX.mpf(10) ** 150
+
 
 def gaussian_mu(sigma: float, sensitivity: float) -> float:
     """Return mu of Gaussian differential privacy: ``sensitivity / sigma``, rounded up.
@@ -65,6 +68,8 @@ def gaussian_delta(epsilon: float, sigma: float, sensitivity: float) -> float:
 def gaussian_epsilon(sigma: float, delta: float, sensitivity: float) -> float:
     """Return the smallest epsilon at ``delta`` for noise ``sigma``, rounded up to float64.
 
+    Infinite where that would be beyond 1e300.
+
     Parameters
     ----------
     sigma, sensitivity
@@ -75,6 +80,8 @@ def gaussian_epsilon(sigma: float, delta: float, sensitivity: float) -> float:
     _check_positive(sigma=sigma, sensitivity=sensitivity)
     _check_delta(delta)
     mu, target = _CTX.mpf(sensitivity) / _CTX.mpf(sigma), _CTX.mpf(delta)
+    if mu > _MOST_MU:
+        return math.inf
     low = _CTX.mpf(0)
     if _delta(low, mu) <= target:
         return 0.0

@@ -85,3 +85,10 @@ def test_impossible_charges_are_refused() -> None:
     for mu, epsilon, delta in ((-1.0, 0.0, 0.0), (0.0, math.nan, 0.0), (0.0, 0.0, 2.0)):
         with pytest.raises(ValueError, match="no such charge"):
             Charge(mu, epsilon, delta)
+
+
+@pytest.mark.parametrize("mu", [math.inf, 1e200, 1e151])
+def test_what_no_noise_hides_costs_an_infinite_epsilon(mu: float) -> None:
+    # 1e200 squared is beyond a float, and so would be the epsilon.
+    charge = Charge.gaussian(mu)
+    assert compose_charges([charge, charge], 1e-5) == (math.inf, 1e-5)
