@@ -155,8 +155,12 @@ def replay_in_stages(recorded: Recorded, stages: int) -> list[tuple[list[TrainSt
 @pytest.mark.parametrize(
     ("ranks", "overrides"),
     [
-        (3, ["training.average_rows=3"]),
-        (4, ["pipeline.schedule=gpipe", "training.optimizer=adamw", "release.cache=none"]),
+        pytest.param(3, ["training.average_rows=3"], marks=pytest.mark.matrix),
+        pytest.param(
+            4,
+            ["pipeline.schedule=gpipe", "training.optimizer=adamw", "release.cache=none"],
+            marks=pytest.mark.matrix,
+        ),
         (4, ["pipeline.coupling=one-way", "pipeline.wire_dtype=bfloat16"]),
     ],
     ids=["1f1b", "gpipe", "one-way"],

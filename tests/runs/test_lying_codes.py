@@ -39,13 +39,15 @@ def check_ends(folder: Path, done: subprocess.CompletedProcess[str], code: int) 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("code", [0, 75, 256, -1, 2**31])
+@pytest.mark.parametrize(
+    "code", [0, *(pytest.param(code, marks=pytest.mark.matrix) for code in (75, 256, -1, 2**31))]
+)
 def test_a_run_that_has_not_begun_ends_on_all_ranks(tmp_path: Path, code: int) -> None:
     check_ends(tmp_path, lied(tmp_path, "begin", code), code)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("code", [75, 256])
+@pytest.mark.parametrize("code", [75, pytest.param(256, marks=pytest.mark.matrix)])
 def test_a_run_that_had_begun_ends_and_honest_ranks_resume_it(tmp_path: Path, code: int) -> None:
     check_ends(tmp_path, lied(tmp_path, "end", code), code)
     assert open_run(tmp_path / "run").status == "incomplete"

@@ -67,7 +67,7 @@ def test_the_rank_that_sent_nan_gradients_is_named_and_honest_ranks_resume(
 @pytest.mark.parametrize(
     ("rank", "what", "step", "lie", "by", "said"),
     [
-        (
+        many(
             1,
             "ACTIVATION",
             6,
@@ -107,7 +107,9 @@ def test_the_rank_that_sent_it_is_named_by_the_rank_that_got_it(
     assert line.endswith(f"else rank {rank} is at fault")
 
 
-@pytest.mark.parametrize("lie", ["nan", "inf", "-1"])
+@pytest.mark.parametrize(
+    "lie", ["nan", *(pytest.param(lie, marks=pytest.mark.matrix) for lie in ("inf", "-1"))]
+)
 def test_measured_costs_that_cannot_be_end_the_start(tmp_path: Path, lie: str) -> None:
     line = one_line(lied(tmp_path, 2, "COSTS", 0, lie, 'pipeline.partition="auto"'))
     costs = "message from rank 2 (control): the measured costs say"

@@ -70,7 +70,9 @@ def test_measured_cuts_are_stored_and_hold(tmp_path: Path) -> None:
     assert 0 < cuts[1] < len(run.pipeline["layer_names"])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.matrix), "bfloat16"]
+)
 def test_wire_dtype_is_what_travels(tmp_path: Path, precision: str) -> None:
     settings = ["pipeline.wire_dtype=bfloat16", f"training.precision={precision}"]
     # Without noise: with it, a run of two epochs may end above where it began.
@@ -102,7 +104,9 @@ def test_no_gradient_ever_reaches_the_owner(tmp_path: Path) -> None:
             assert not (peer == 0 and header.kind in (Kind.GRADIENT, Kind.ACTIVATION))
 
 
-@pytest.mark.parametrize("relation", ["replace-one", "zero-out"])
+@pytest.mark.parametrize(
+    "relation", [pytest.param("replace-one", marks=pytest.mark.matrix), "zero-out"]
+)
 def test_recorded_epsilon_is_the_jobs(tmp_path: Path, relation: str) -> None:
     run = train(tmp_path, 2, f"privacy.relation={relation}")
     events = run.table("releases", rank=0)

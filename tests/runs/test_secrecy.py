@@ -94,7 +94,10 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     "labels",
     [
         ["labels.method=random"],
-        ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
+        pytest.param(
+            ["labels.method=anchors", "labels.expansion=8", "data.train_rows=180"],
+            marks=pytest.mark.matrix,
+        ),
         # 12 of the 60 training samples are spent: nothing of them may leave in any form.
         ['front.projection="private-lda"', 'front.public_data="public.h5"'],
     ],
