@@ -12,7 +12,7 @@ from typing import Literal
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.fronts.dpsgd import DpSgdSettings, PrivateRows, train_dpsgd_front
+from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows
 from clicooper_hpc.fronts.front import Front, assemble_front
 from clicooper_hpc.fronts.operations import Operation, Scale
 from clicooper_hpc.fronts.origin import FrontOrigin
@@ -169,6 +169,8 @@ def _train_base(base: FrontBase, training: DpSgdTraining | None) -> _Made:
     settings = training.settings
     if settings.layers is None and base.dim is None:
         raise UsageError("this kind of front needs a number of features", where="front.dim")
+    from clicooper_hpc.fronts.dpsgd import train_dpsgd_front  # late: Opacus takes seconds
+
     network, cost = train_dpsgd_front(
         training.private,
         settings,

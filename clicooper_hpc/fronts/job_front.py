@@ -11,7 +11,7 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.build_front import DpSgdTraining, FrontBase, ProjectionData, build_front
-from clicooper_hpc.fronts.dpsgd import DpSgdSettings, PrivateRows, default_dpsgd_layers
+from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource

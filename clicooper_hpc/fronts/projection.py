@@ -16,8 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
@@ -91,6 +89,8 @@ def _row_key(row: NDArray[np.float32]) -> bytes:
 
 
 def _pca(features: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
+    from sklearn.decomposition import PCA  # late: scikit-learn takes a second
+
     exact = features.shape[1] <= _EXACT_WIDTH
     solver = "covariance_eigh" if exact else "randomized"
     model = PCA(n_components=dim, svd_solver=solver, random_state=0).fit(features)
@@ -109,6 +109,8 @@ def _lda(
             f"LDA on {classes} public classes gives at most {classes - 1} coordinates, not {dim}",
             where="front.projection_dim",
         )
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # late, as PCA
+
     # Ledoit-Wolf shrinkage keeps constant pixels from making the covariance singular.
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=dim)
     model.fit(features, labels)

@@ -350,7 +350,12 @@ def parse_statement(payload: bytes, *, where: str | None = None) -> Predicate:
     named = value.get("predicateType")
     # Other versions land here too: their fields may mean something else.
     if not isinstance(named, str) or named not in _KINDS:
-        raise _damaged_statement("the statement is of no kind known here", where)
+        raise EvidenceError(
+            "the statement is of no kind known here",
+            where=where,
+            remedy="If another version of clicooper began the run, go on with that one; otherwise "
+            "get an unchanged copy from its author.",
+        )
     kind = _KINDS[named]
     try:
         # From JSON, so that arrays become tuples although nothing else is converted.

@@ -115,7 +115,7 @@ def test_who_received_something_wrong_is_not_judged() -> None:
     verdict = audit(Case(coupling="one-way"), {1: SkipsUpdates, 2: SkipsUpdates, 3: SkipsUpdates})
     assert verdict.at_fault == (1,)
     assert verdict.unjudged == (2, 3)
-    assert verdict.lines()[-1].endswith("segment 2, 3")
+    assert verdict.lines()[-1].endswith("1 FAIL, 2 OPEN, 3 OPEN")
 
 
 @settings(max_examples=12, deadline=None)

@@ -10,13 +10,8 @@ from sklearn.datasets import load_digits
 
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.build_front import DpSgdTraining, FrontBase, build_front
-from clicooper_hpc.fronts.dpsgd import (
-    DpSgdRandom,
-    DpSgdSettings,
-    PrivateRows,
-    default_dpsgd_layers,
-    train_dpsgd_front,
-)
+from clicooper_hpc.fronts.dpsgd import DpSgdRandom, train_dpsgd_front
+from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.front import restore_front
 from clicooper_hpc.fronts.layer_spec import parse_layers, trace_layer_shapes
 from clicooper_hpc.fronts.weights import WeightsDescription

@@ -122,9 +122,18 @@ def assigned(function: ast.FunctionDef, name: str) -> list[ast.expr]:
 def test_sub_labels_leave_through_the_gate() -> None:
     (place,) = places(ReleaseGate.release_sub_labels.__name__)
     assert place.startswith("run/")
-    # Nobody else makes bytes of them.
+    # Nobody else makes bytes of them; but trainers compare a digest of what each was sent.
+    compared = [
+        node
+        for call in calls(ast.parse(texts()["run/start.py"]), "check_told_alike")
+        for node in ast.walk(call)
+    ]
+    compared_texts = {ast.unparse(node) for node in compared if isinstance(node, ast.Call)}
     for file, tree in trees("tobytes"):
         for call in calls(tree, "tobytes"):
             text = ast.unparse(call)
-            if "sub_labels" in text and file.startswith(("owner/", "run/")):
-                assert "gate.release_sub_labels()" in text, f"{file}: {text}"
+            if "sub_labels" not in text or not file.startswith(("owner/", "run/")):
+                continue
+            if file == "run/start.py" and text in compared_texts:
+                continue
+            assert "gate.release_sub_labels()" in text, f"{file}: {text}"

@@ -348,6 +348,7 @@ def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> 
 @pytest.mark.parametrize(
     ("index", "what", "version"),
     [
+        # The first of all is read before anything acts on the job it vouches for.
         pytest.param(0, "run", 2, id="run"),
         pytest.param(-1, "ticket", 1, id="ticket"),
     ],
@@ -372,7 +373,8 @@ def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(
     done = resume(copy, RANKS)
     assert done.returncode == 4, done.stderr
     line = one_line(done.stderr)
-    assert f"0/{RANKS} owner: ledger entry {entry}: the statement is of no kind known here" in line
+    place = "run statement of the ledger" if index == 0 else f"ledger entry {entry}"
+    assert f"{place}: the statement is of no kind known here" in line
     assert "If another version of clicooper began the run, go on with that one" in line
     assert files(copy / "run") == before
 

@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+# A program of its own: helpers of the tests lie one folder up.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import runstore_example as example
 
 from clicooper_hpc.errors import ClicooperError

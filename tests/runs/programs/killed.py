@@ -25,9 +25,9 @@ MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
     from clicooper_hpc.owner import composed_model
-    from clicooper_hpc.owner.log_operator import LogOperator
     from clicooper_hpc.owner.loop import Owner
     from clicooper_hpc.owner.release_gate import ReleaseGate
+    from clicooper_hpc.owner.stage_evidence import StageEvidence
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
     from clicooper_hpc.trainer.loop import Trainer
     from clicooper_hpc.trainer.proof_exchange import ProofExchange
@@ -43,7 +43,7 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
             # The owner computes nothing in a step: between two tokens, and between two reports.
             "forward": (StopToken, "pass_stop_token"),
             "backward": (Owner, "_take_report"),
-            "proof": (LogOperator, "_check_proof"),
+            "proof": (StageEvidence, "_check_proof"),
             "delivery": (composed_model, "accept_delivery"),
         }[moment]
     return {
