@@ -64,14 +64,13 @@ ACCEPTED = (
     Accepted("no mark and a false reading", "puts no mark in, claims a good one"),
     Accepted("weak mark", "mark with half the margin"),
     Accepted("false reading", "claims a stronger mark than there is", exact=FALSE, tol=FALSE),
-    Accepted("false mark root", "enrols a root of no keys", exact=FALSE, tol=FALSE, default=True),
+    Accepted("false mark root", "enrols a root of no keys", exact=FALSE, tol=FALSE),
     Accepted("plan of its own", "enrols another mark than the job's", exact=FALSE, tol=FALSE),
     Accepted("false processor", "states another processor", (), PASS, PASS, _BITS),
     Accepted(
         "false processor and half the steps",
         "states another processor, leaves updates out",
         exact=OPEN,
-        default=True,
     ),
     Accepted("false threads", "states another number of threads", (), PASS, PASS, _BITS),
     Accepted("false torch", "states another version of torch", (), PASS, PASS, _BITS),
@@ -103,7 +102,6 @@ ACCEPTED = (
         (18,),
         FALSE,
         FALSE,
-        default=True,
     ),
     Accepted("message rows left out", "lists no messages", (18,), FALSE, FALSE),
     Accepted(
@@ -119,7 +117,6 @@ ACCEPTED = (
         PASS,
         PASS,
         "none is needed: the stage before is trained again",
-        default=True,
     ),
     Accepted("false checkpoint file", "keeps another state than it signed", (14,), PASS, PASS),
     Accepted(

@@ -161,7 +161,11 @@ def replay_in_stages(recorded: Recorded, stages: int) -> list[tuple[list[TrainSt
             ["pipeline.schedule=gpipe", "training.optimizer=adamw", "release.cache=none"],
             marks=pytest.mark.matrix,
         ),
-        (4, ["pipeline.coupling=one-way", "pipeline.wire_dtype=bfloat16"]),
+        pytest.param(
+            4,
+            ["pipeline.coupling=one-way", "pipeline.wire_dtype=bfloat16"],
+            marks=pytest.mark.matrix,
+        ),
     ],
     ids=["1f1b", "gpipe", "one-way"],
 )

@@ -108,6 +108,7 @@ def test_an_honest_run_with_marks_is_exact_and_stays_as_it_is(
     assert content(honest) == before
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("cheat", ["noise", "half", "stale"])
 def test_a_free_rider_has_proofs_and_marks_in_order_and_fails_the_audit(
     tmp_path: Path, clicooper: Callable[..., Done], cheat: str

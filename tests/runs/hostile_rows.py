@@ -142,9 +142,7 @@ LIES_ON_THE_WIRE = [
 
 CHANGED = "claims to have exchanged other messages than came here"
 STATEMENTS = [
-    Row(
-        "activation: flipped bit", 1, 2, f"hand-off 1 of stage 0: rank 1 {CHANGED}", 4, always=True
-    ),
+    Row("activation: flipped bit", 1, 2, f"hand-off 1 of stage 0: rank 1 {CHANGED}", 4),
     Row("release: flipped bit", 0, 1, f"hand-off 0 of stage 0: rank 0 {CHANGED}", 4),
     # The hand-off is the other end's, so it is the liar who disputes it.
     Row("gradient: flipped bit", 2, 2, f"hand-off 1 of stage 0: rank 1 {CHANGED}", 4),
@@ -163,7 +161,7 @@ STATEMENTS = [
     Row("ledger: garbage", 0, -1, "ledger update of the owner: ", 4),
     Row("ledger: nested", 0, -1, "ledger update of the owner: ", 4),
     Row("ledger: no growth", 0, -1, "0 checkpoints of 0 are there", 4),
-    Row("ledger: an entry more", 0, -1, "an update cannot end at 12 entries", 4, always=True),
+    Row("ledger: an entry more", 0, -1, "an update cannot end at 12 entries", 4),
     Row("ledger: of the stage before", 0, -1, "an update cannot end at 10 entries", 4),
     Row("ledger: to one alone", 0, 2, "0 checkpoints of 0 are there", 4),
     Row("evaluated: longer", 0, -1, "a longer message than agreed came in place of the control"),
@@ -221,11 +219,11 @@ START = [
     Row("request: garbage", 0, -1, f"{OWNER}the request to run cannot be read"),
     Row("request: nested", 0, -1, f"{OWNER}the request to run cannot be read"),
     Row("request: numbers", 0, -1, f"{OWNER}the request to run holds something else than texts"),
-    Row("request: nothing", 0, -1, NOTHING, always=True),
+    Row("request: nothing", 0, -1, NOTHING),
     Row("request: nothing, to one", 0, 1, NOTHING),
     Row("contract: garbage", 0, -1, f"{OWNER}the owner's contract cannot be read"),
     # A row that ends before the first step costs next to nothing.
-    Row("contract: nested", 0, -1, f"{OWNER}the owner's contract cannot be read", always=True),
+    Row("contract: nested", 0, -1, f"{OWNER}the owner's contract cannot be read"),
     Row("contract: huge rows", 0, -1, f"{OWNER}the owner's contract says {2**40} numbers"),
     Row("contract: huge samples", 0, -1, f"{OWNER}the owner's contract says {2**40} samples"),
     Row("contract: huge outputs", 0, -1, f"{OWNER}the owner's contract says {2**50} sub-labels"),

@@ -26,8 +26,6 @@ COUNTS = {
     "delivery": (5, 2),
 }
 CELLS = [(rank, moment) for rank in range(RANKS) for moment in COUNTS]
-#: What every test run does: two ranks, two moments. `make kill-matrix` runs all.
-FEW = [(0, "proof"), (1, "checkpoint")]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("whole"), RANKS, text=RESTART_JOB)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("rank", "moment"),
-    [
-        pytest.param(
-            *cell, marks=[] if cell in FEW else pytest.mark.matrix, id=f"{cell[0]}-{cell[1]}"
-        )
-        for cell in CELLS
-    ],
+    [pytest.param(*cell, id=f"{cell[0]}-{cell[1]}") for cell in CELLS],
 )
 def test_a_killed_run_resumes_to_the_run_that_was_not(
     tmp_path: Path, whole: Run, rank: int, moment: str

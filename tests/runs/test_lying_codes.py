@@ -47,7 +47,8 @@ def test_a_run_that_has_not_begun_ends_on_all_ranks(tmp_path: Path, code: int) -
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("code", [75, pytest.param(256, marks=pytest.mark.matrix)])
+@pytest.mark.matrix
+@pytest.mark.parametrize("code", [75, 256])
 def test_a_run_that_had_begun_ends_and_honest_ranks_resume_it(tmp_path: Path, code: int) -> None:
     check_ends(tmp_path, lied(tmp_path, "end", code), code)
     assert open_run(tmp_path / "run").status == "incomplete"

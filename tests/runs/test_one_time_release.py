@@ -52,6 +52,7 @@ def rows_by_sample(run: Run) -> tuple[dict[int, set[bytes]], int]:
     return found, messages
 
 
+@pytest.mark.matrix
 @pytest.mark.mpi
 def test_epochs_and_cache_modes_put_the_same_bytes_on_the_wire(tmp_path: Path) -> None:
     seen = {}

@@ -80,6 +80,7 @@ def test_an_honest_run_verifies(honest: Run) -> None:
     assert checks(honest.folder.path) == ([], ExitCode.DONE)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("coupling", ["backprop", "one-way"])
 def test_every_coupling_verifies_without_marks_too(tmp_path: Path, coupling: str) -> None:
     run = train(tmp_path, 4, f"pipeline.coupling={coupling}", "release.cache=none")

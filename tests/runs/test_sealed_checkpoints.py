@@ -144,6 +144,7 @@ def test_a_rotten_file_is_named_with_its_writer(tmp_path: Path) -> None:
         check_checkpoint(found, wanted())
 
 
+@pytest.mark.matrix
 @pytest.mark.mpi
 def test_an_edited_checkpoint_convicts_nobody_and_one_that_does_not_fit_is_passed_over(
     tmp_path: Path,

@@ -99,11 +99,15 @@ def needles(run: Run) -> dict[str, list[bytes]]:
             marks=pytest.mark.matrix,
         ),
         # 12 of the 60 training samples are spent: nothing of them may leave in any form.
-        ['front.projection="private-lda"', 'front.public_data="public.h5"'],
+        pytest.param(
+            ['front.projection="private-lda"', 'front.public_data="public.h5"'],
+            marks=pytest.mark.matrix,
+        ),
     ],
     ids=["random", "anchors", "private-lda"],
 )
 def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[str]) -> None:
+@pytest.mark.matrix
     public = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     classes = np.arange(200) % 5
     np.savez(
@@ -125,8 +129,6 @@ def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[st
         for kind, secrets in wanted.items():
             assert not any(needle in content for needle in secrets), f"{kind} in {name}"
     assert searched > 100_000
-
-
 def test_the_search_finds_a_row_that_leaves_clean(tmp_path: Path) -> None:
     run = train(tmp_path, 2, "privacy.enabled=false")
     clean = needles(run)["clean rows"]
