@@ -48,7 +48,6 @@ def signed_kinds(folder: Path) -> set[str]:
 
 
 def refusals(done: subprocess.CompletedProcess[str], says: str) -> list[int]:
-@pytest.mark.matrix
     """Return the trainers that refused, which is all that may be said; each says it once."""
     assert done.returncode == 4, done.stderr
     assert "Traceback" not in done.stderr
@@ -61,6 +60,9 @@ def refusals(done: subprocess.CompletedProcess[str], says: str) -> list[int]:
             ranks.append(int(found[1]))
     assert len(ranks) == len(set(ranks)), done.stderr
     return ranks
+
+
+@pytest.mark.matrix
 def test_other_stages_than_agreed_end_the_run_before_anybody_enrols(tmp_path: Path) -> None:
     done = lied(tmp_path, "bounds")
     says = "run statement of the owner: has other stages than the agreed job"

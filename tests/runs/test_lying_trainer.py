@@ -42,13 +42,15 @@ def lied(
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
-@pytest.mark.matrix
     """Return the only line of ours; all ranks have ended with the code of a rank at fault."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+@pytest.mark.matrix
 def test_the_rank_that_sent_nan_gradients_is_named_and_honest_ranks_resume(
     tmp_path: Path, whole: Run
 ) -> None:

@@ -110,7 +110,6 @@ def test_a_request_to_any_rank_stops_all_at_one_step_and_loses_nothing(
 
 
 def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
-@pytest.mark.matrix
     (tmp_path / "job.toml").write_text(RESTART_JOB)
     stop = tmp_path / "run" / "STOP"
     done = struck(tmp_path, RANKS, 0, "forward", 1, what=str(stop))
@@ -122,6 +121,9 @@ def test_the_file_stop_stops_a_run_once(tmp_path: Path, whole: Run) -> None:
     assert len(find_checkpoints(tmp_path / "run")) == 2
     assert not stop.exists()
     check_same(open_run(tmp_path / "run"), whole)
+
+
+@pytest.mark.matrix
 def test_the_jobs_own_time_limit_stops_it_and_run_resume_continues(tmp_path: Path) -> None:
     limit = "checkpoint.stop_after_min=0.0001"
     done = start(tmp_path, 2, limit, text=RESTART_JOB)
@@ -199,13 +201,15 @@ def test_another_number_of_ranks_is_refused(copy: Path) -> None:
 
 
 def test_a_changed_job_is_refused_with_the_key_that_differs(copy: Path) -> None:
-@pytest.mark.matrix
     words = ["run", str(copy / "job.toml"), "-o", str(copy / "run"), "--resume"]
     done = mpirun(RANKS, ["-m", "clicooper_hpc", *words, "--set", "training.epochs=3"], cwd=copy)
     assert done.returncode == 2
     line = one_line(done.stderr)
     assert "training.epochs" in line
     assert "begun with 2" in line
+
+
+@pytest.mark.matrix
 def test_another_key_is_refused_with_its_rank(copy: Path) -> None:
     (copy / "run" / "private" / "rank-002" / "identity.pem").write_bytes(
         Identity.generate().to_pem()
@@ -236,11 +240,13 @@ def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["master.key", "rank-001/mark.key"])
 def test_a_lost_secret_is_named(copy: Path, name: str) -> None:
-@pytest.mark.matrix
     (copy / "run" / "private" / name).unlink()
     done = resume(copy, RANKS)
     assert done.returncode == 2
     assert Path(name).name in one_line(done.stderr)
+
+
+@pytest.mark.matrix
 def test_a_machine_that_computes_other_rows_is_refused(copy: Path) -> None:
     probe = copy / "run" / "private" / "front.probe"
     probe.write_text("0" * 64)
@@ -318,7 +324,6 @@ def test_other_kinds_of_run_resume_to_the_bit_too(
 
 @pytest.mark.matrix
 def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole: Run) -> None:
-@pytest.mark.matrix
     (tmp_path / "job.toml").write_text(RESTART_JOB)
     run = tmp_path / "run"
     (run / "delivery").mkdir(parents=True)
@@ -331,6 +336,9 @@ def test_a_start_killed_before_anything_left_is_begun_anew(tmp_path: Path, whole
     done = mpirun(RANKS, [*words, "--resume"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     check_same(open_run(run), whole)
+
+
+@pytest.mark.matrix
 def test_an_owner_with_an_older_ledger_than_was_shown_is_refused(copy: Path) -> None:
     """A restored backup would begin a second ledger; nobody takes part in that."""
     run = open_run(copy / "run")

@@ -35,6 +35,8 @@ class Slow(nn.Module):
 def network(*, input_shape, outputs):
     return nn.Sequential(nn.Linear(input_shape[0], 8), Slow(), nn.Linear(8, outputs))
 '''
+
+
 @pytest.mark.matrix
 def test_evaluations_during_the_run_are_in_the_file(tmp_path: Path) -> None:
     run = train(tmp_path, 3, "training.evaluate_every_epochs=1", "training.epochs=3")
@@ -47,7 +49,6 @@ def test_evaluations_during_the_run_are_in_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.matrix
 def test_an_owner_that_evaluates_longer_than_a_step_may_take_is_waited_for(tmp_path: Path) -> None:
-@pytest.mark.matrix
     (tmp_path / "slow.py").write_text(SLOW)
     settings = [
         "model.name=slow:network",
@@ -60,6 +61,9 @@ def test_an_owner_that_evaluates_longer_than_a_step_may_take_is_waited_for(tmp_p
     done = start(tmp_path, 3, *settings)
     assert done.returncode == 0, done.stderr
     assert open_run(tmp_path / "run").status == "complete"
+
+
+@pytest.mark.matrix
 def test_measured_cuts_are_stored_and_hold(tmp_path: Path) -> None:
     run = train(tmp_path, 3, "pipeline.partition=auto", "training.optimizer=adamw")
     cuts = run.pipeline["cuts"]
@@ -72,7 +76,6 @@ def test_measured_cuts_are_stored_and_hold(tmp_path: Path) -> None:
     "precision", [pytest.param("float32", marks=pytest.mark.matrix), "bfloat16"]
 )
 def test_wire_dtype_is_what_travels(tmp_path: Path, precision: str) -> None:
-@pytest.mark.matrix
     settings = ["pipeline.wire_dtype=bfloat16", f"training.precision={precision}"]
     # Without noise: with it, a run of two epochs may end above where it began.
     run = train(tmp_path, 3, *settings, "privacy.enabled=false", "training.epochs=6")
@@ -84,8 +87,10 @@ def test_wire_dtype_is_what_travels(tmp_path: Path, precision: str) -> None:
             assert len(payload) == 2 * np.prod(shape)
     losses = run.table("training", rank=2)["loss"]
     assert losses.iloc[-1] < losses.iloc[0]
-def test_one_way_sends_no_gradient_at_all(tmp_path: Path) -> None:
+
+
 @pytest.mark.matrix
+def test_one_way_sends_no_gradient_at_all(tmp_path: Path) -> None:
     run = train(tmp_path, 4, "pipeline.coupling=one-way")
     for rank in range(4):
         kinds = {
@@ -93,6 +98,9 @@ def test_one_way_sends_no_gradient_at_all(tmp_path: Path) -> None:
             for header, _, _ in read_tap(run.folder.path / "wire" / f"rank-{rank:03d}.wire")
         }
         assert Kind.GRADIENT not in kinds
+
+
+@pytest.mark.matrix
 def test_no_gradient_ever_reaches_the_owner(tmp_path: Path) -> None:
     run = train(tmp_path, 3)
     for rank in (1, 2):
@@ -101,9 +109,7 @@ def test_no_gradient_ever_reaches_the_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(
-    "relation", ["replace-one", "zero-out"]
-)
+@pytest.mark.parametrize("relation", ["replace-one", "zero-out"])
 def test_recorded_epsilon_is_the_jobs(tmp_path: Path, relation: str) -> None:
     run = train(tmp_path, 2, f"privacy.relation={relation}")
     events = run.table("releases", rank=0)
@@ -113,7 +119,6 @@ def test_recorded_epsilon_is_the_jobs(tmp_path: Path, relation: str) -> None:
 
 
 def test_a_budget_counts_whole_samples_whatever_the_unit(tmp_path: Path) -> None:
-@pytest.mark.matrix
     done = start(
         tmp_path,
         2,
@@ -123,6 +128,9 @@ def test_a_budget_counts_whole_samples_whatever_the_unit(tmp_path: Path) -> None
     )
     assert done.returncode == 3
     assert "per sample" in done.stderr
+
+
+@pytest.mark.matrix
 def test_a_file_sorted_by_class_says_nothing_about_the_label_map(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), 20)

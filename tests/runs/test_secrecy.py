@@ -107,7 +107,6 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     ids=["random", "anchors", "private-lda"],
 )
 def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[str]) -> None:
-@pytest.mark.matrix
     public = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     classes = np.arange(200) % 5
     np.savez(
@@ -129,6 +128,9 @@ def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[st
         for kind, secrets in wanted.items():
             assert not any(needle in content for needle in secrets), f"{kind} in {name}"
     assert searched > 100_000
+
+
+@pytest.mark.matrix
 def test_the_search_finds_a_row_that_leaves_clean(tmp_path: Path) -> None:
     run = train(tmp_path, 2, "privacy.enabled=false")
     clean = needles(run)["clean rows"]

@@ -101,8 +101,10 @@ def test_backprop_is_one_process_to_the_bit(tmp_path: Path, ranks: int, schedule
 @pytest.mark.matrix
 @pytest.mark.parametrize("ranks", [3, 5])
 def test_backprop_of_a_convnet_is_one_process_to_the_bit(tmp_path: Path, ranks: int) -> None:
-@pytest.mark.matrix
     assert_same(run(tmp_path, ranks, VGG))
+
+
+@pytest.mark.matrix
 def test_averaged_rows_are_one_process_to_the_bit(tmp_path: Path) -> None:
     assert_same(run(tmp_path, 3, MLP, average=4))
 

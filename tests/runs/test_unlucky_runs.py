@@ -67,7 +67,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def remount(place: Path, options: str) -> None:
-@pytest.mark.matrix
     """Mount anew; ranks that were just ended may hold files open for a moment."""
     command = ["mount", "-o", f"remount,{options}", str(place)]
     for _ in range(40):
@@ -75,6 +74,9 @@ def remount(place: Path, options: str) -> None:
             return
         time.sleep(0.25)
     pytest.fail(f"cannot remount {place} as {options}")
+
+
+@pytest.mark.matrix
 def test_a_full_disk_costs_nothing_that_was_saved(small_disk: Path, tmp_path: Path) -> None:
     whole = train(tmp_path, 3, text=LARGE, name="whole")
     (tmp_path / "job.toml").write_text(LARGE)
