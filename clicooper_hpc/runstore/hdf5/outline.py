@@ -55,7 +55,7 @@ def _differences(file: Any, expected: Mapping[str, str]) -> Iterator[str]:
 def _outline_lines(file: Any, known: Collection[str] | None) -> Iterator[tuple[str, str]]:
     """Yield place and line; below groups that are not ``known`` (None: all are) nothing."""
     # Everything by the identifiers of HDF5: objects of h5py cost three times as much to make.
-    waiting: list[tuple[str, Any]] = [("", file.id)]
+    waiting: list[tuple[str, Any]] = [("", file["/"].id)]
     seen: dict[int, str] = {}
     while waiting:
         path, group = waiting.pop()

@@ -34,7 +34,7 @@ __all__ = [
 
 def read_hdf5_attributes(target: Any) -> dict[str, Attribute]:
     """Return all attributes of ``target`` as plain Python values; each must be a plain scalar."""
-    count = h5a.get_num_attrs(target.id)
+    count = h5a.get_num_attrs(_object_id(target))
     if count > MOST_ATTRIBUTES:
         raise UnexpectedContentError(
             _place(target), f"has {count} attributes; at most {MOST_ATTRIBUTES} are read"
@@ -46,9 +46,9 @@ def read_hdf5_attribute(target: Any, name: str) -> Attribute:
     """Return one attribute as a plain Python value."""
     place = f"{_place(target)} (attribute {name})"
     raw = name.encode("utf-8", "surrogateescape")
-    if not h5a.exists(target.id, raw):
+    if not h5a.exists(_object_id(target), raw):
         raise UnexpectedContentError(place, "is missing")
-    attribute = h5a.open(target.id, raw)
+    attribute = h5a.open(_object_id(target), raw)
     # Before it is read: its type and shape could be anything.
     vet_hdf5_type(attribute.get_type(), place)
     if attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
@@ -164,6 +164,11 @@ def _text(value: bytes, place: str) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         raise UnexpectedContentError(place, "is a text that is not UTF-8") from None
+
+
+def _object_id(target: Any) -> Any:
+    # HDF5 1.10 takes a file for an object with attributes in some calls and refuses it in others.
+    return target["/"].id if isinstance(target, h5py.File) else target.id
 
 
 def _place(target: Any) -> str:

@@ -100,8 +100,8 @@ def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS, *, below:
         A link to elsewhere, external storage, a filter, type or shape that is not ours, or more
         of something than `clicooper_hpc.runstore.limits` allows.
     """
-    vetting = _Vetting(rules, FREE_BYTES + MOST_UNFOLDING * stored, h5o.get_info(file.id).addr)
-    group, at = file.id, "/"
+    group, at = file["/"].id, "/"
+    vetting = _Vetting(rules, FREE_BYTES + MOST_UNFOLDING * stored, h5o.get_info(group).addr)
     for name in filter(None, below.split("/")):
         group, at = _step_into(group, name.encode(), at), f"{at}{name}/"
     vetting.vet_group(group, at, 0)
