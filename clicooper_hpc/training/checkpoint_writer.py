@@ -179,10 +179,7 @@ def _parse_checkpoint_digests(
     where = f"checkpoint message from rank {sender}"
     remedy = f"Run one clicooper_hpc version on all ranks; else rank {sender} is at fault"
     try:
-        digests = {
-            str(name): FileDigest(int(size), str(sha256))
-            for name, (size, sha256) in json.loads(part).items()
-        }
+        named = {name: (size, sha256) for name, (size, sha256) in json.loads(part).items()}
     # RecursionError: of lists nested too deep.
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = f"names its files in a way that cannot be read ({error})"
@@ -193,12 +190,14 @@ def _parse_checkpoint_digests(
         for rank in writers
         for name in (rank_checkpoint_name(rank), segment_checkpoint_name(rank))
     }
-    strange = digests.keys() - known
+    strange = named.keys() - known
     if strange:
         problem = f"names {sorted(strange)[0]!r}, which it has no file of"
         raise PeerError(problem, where=where, remedy=remedy)
-    for name, digest in digests.items():
-        if digest.size < 0 or re.fullmatch("[0-9a-f]{64}", digest.sha256) is None:
+    for name, (size, sha256) in named.items():
+        # Taken as they are: a number made of a text, a fraction or an infinity is another one.
+        plain = type(size) is int and isinstance(sha256, str)
+        if not plain or size < 0 or re.fullmatch("[0-9a-f]{64}", sha256) is None:
             problem = f"says of {name} what is no size and digest"
             raise PeerError(problem, where=where, remedy=remedy)
-    return digests
+    return {name: FileDigest(size, sha256) for name, (size, sha256) in named.items()}

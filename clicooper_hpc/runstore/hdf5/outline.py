@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import h5py
@@ -48,8 +48,19 @@ def _differences(file: Any, expected: Mapping[str, str]) -> Iterator[str]:
         if wanted is None:
             yield f"{place} must not be there ({line})"
         elif line != wanted:
-            yield f"{place} is {line}, must be {wanted}"
+            found, due = _without_common_start(line, wanted)
+            yield f"{place} is {found}, must be {due}"
     yield from (f"{place} is missing" for place in missing)
+
+
+def _without_common_start(found: str, due: str) -> tuple[str, str]:
+    """Return two lines from where they part, if they share more than would be shown."""
+    parts = [found.split(" "), due.split(" ")]
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*parts, strict=False)))
+    if len(" ".join(parts[0][:same])) <= _SHOWN:
+        return found, due
+    rest = [" ".join(part[same:]) for part in parts]
+    return f"... {rest[0]}", f"... {rest[1]}"
 
 
 def _outline_lines(file: Any, known: Collection[str] | None) -> Iterator[tuple[str, str]]:
@@ -135,7 +146,17 @@ def _selection(space: Any) -> str:
         return "all"
     if kind != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
         return "scattered places"
-    return " ".join(str(list(map(int, part))) for part in space.get_regular_hyperslab())
+    # One block of 4 and 4 blocks of 1 are the same places; versions of HDF5 store either.
+    return " ".join(map(_stretch, *(map(int, part) for part in space.get_regular_hyperslab())))
+
+
+def _stretch(start: int, stride: int, count: int, block: int) -> str:
+    """Return the places that a selection has along one axis, adjoining blocks as one."""
+    unlimited = h5py.h5s.UNLIMITED
+    if count == 1 or stride == block:
+        length = "*" if unlimited in (count, block) else count * block
+        return f"{start}+{length}"
+    return f"{start}+{block} every {stride}, {'*' if count == unlimited else count} times"
 
 
 def _attribute_lines(path: str, item: Any) -> Iterator[tuple[str, str]]:
