@@ -39,7 +39,7 @@ def test_other_rows_are_another_view(other: dict[str, str]) -> None:
 
 def test_a_difference_far_behind_is_shown_without_what_both_begin_with() -> None:
     with h5py.File("memory", "w", driver="core", backing_store=False) as file:
-        file.create_dataset("rows", (3, 4), maxshape=(5, 600_000), fillvalue=1.5)
+        file.create_dataset("rows", (3, 4), "f4", maxshape=(5, 600_000), fillvalue=1.5)
         outline = hdf5_outline(file)
         assert outline_differences(file, outline) == []
         due = outline["/rows"].replace("1.5", "2.5")
