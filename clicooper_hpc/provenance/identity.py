@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -85,7 +85,7 @@ class PublicIdentity:
         """Read a PEM file; `UsageError` unless it holds one Ed25519 public key."""
         try:
             key = load_pem_public_key(content)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, InternalError) as error:
             raise _bad_identity_pem("public", "is not PEM, or damaged") from error
         if not isinstance(key, Ed25519PublicKey):
             raise _bad_identity_pem("public", "is of another kind than Ed25519")
@@ -141,7 +141,8 @@ class Identity:
         """Read `to_pem`; `UsageError` if the file is damaged or the password does not open it."""
         try:
             key = load_pem_private_key(content, password)
-        except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        # InternalError: of a key of another length than its kind has.
+        except (TypeError, ValueError, UnsupportedAlgorithm, InternalError) as error:
             raise _bad_identity_pem(
                 "private", "is not PEM, damaged, or not opened by this password"
             ) from error

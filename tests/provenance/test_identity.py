@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import pickle
 
@@ -158,6 +159,21 @@ def test_other_files_are_the_users_mistake() -> None:
     for content in (b"", b"no key", identity.public.to_pem(), identity.to_pem(None)[:60]):
         with pytest.raises(UsageError, match="private key file"):
             Identity.from_pem(content, None)
+
+
+@pytest.mark.parametrize("kind", ["2b6570", "2b656e", "2b6571", "2b656f"])
+def test_a_key_of_another_length_than_its_kind_has_is_the_users_mistake(kind: str) -> None:
+    """Ed25519, X25519, Ed448, X448 (RFC 8410), of 0 to 59 bytes; only one is a key of ours."""
+    for size in range(60):
+        inner = bytes([4, size, *range(size)])
+        whole = bytes.fromhex(f"02010030050603{kind}") + bytes([4, len(inner)]) + inner
+        content = base64.encodebytes(bytes([0x30, len(whole)]) + whole)
+        content = b"-----BEGIN PRIVATE KEY-----\n" + content + b"-----END PRIVATE KEY-----\n"
+        if (kind, size) == ("2b6570", 32):
+            Identity.from_pem(content)
+        else:
+            with pytest.raises(UsageError):
+                Identity.from_pem(content)
 
 
 def test_the_secret_is_nowhere_to_be_seen() -> None:
