@@ -57,6 +57,8 @@ ENVIRONMENT = {"torch": "2.9.0", "device": "cpu"}
 NOTHING = Flow(messages=0, bytes=0, root=merkle_root([]).hex())
 STEPS = 10
 SAMPLES = STEPS * 128
+#: The start of the run in which everything is signed.
+START = hashlib.sha256(b"start").hexdigest()
 
 Alter = Callable[[Predicate], Predicate]
 
@@ -296,6 +298,7 @@ class Forge:
             run_id=self.run_id,
             segment=segment,
             stage=stage,
+            start=START,
             ticket=self.digest("ticket", stage, segment),
             previous=self._before(stage, segment),
             upstream=upstream,

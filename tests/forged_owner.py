@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from forge import SAMPLES, STEPS, Forge, plan_of
+from forge import SAMPLES, START, STEPS, Forge, plan_of
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
+from clicooper_hpc.provenance.envelope import Envelope
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.proof_message import ProofMessage
 from clicooper_hpc.provenance.statements import Flow, RunStatement, parse_statement
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.tables.writer import TableWriter
 from clicooper_hpc.training.events import StageEnd
 from clicooper_hpc.training.message_digests import MessageLog
@@ -91,6 +95,7 @@ def operator_of(
     *,
     marks: bool | None = True,
     stage: int = 0,
+    folder: Path | None = None,
 ) -> LogOperator:
     plan = plan_of(one)
     run = parse_statement(one.envelopes[EntryId("run")].payload)
@@ -104,6 +109,8 @@ def operator_of(
             run=run,
             identity=one.owner,
             trainers=tuple(identity.public for identity in one.trainers),
+            start=START,
+            keep_evidence=partial(RunFolder(folder or Path("nowhere")).keep_equivocation, 0),
             wait_s=1.0,
             marks=marks,
         ),
@@ -133,8 +140,21 @@ def enrol(one: Forge, *, marks: bool | None = True) -> FakeWorld:
 class Stage:
     """A stage of a forged run at its end, as its owner meets it. The stages before stand."""
 
-    def __init__(self, one: Forge, *, stage: int = 1, without_proof: int = 0) -> None:
+    def __init__(
+        self,
+        one: Forge,
+        *,
+        stage: int = 1,
+        without_proof: int = 0,
+        presented: Mapping[int, Envelope | None] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """``presented``: segment to what its trainer presents as the proof of the one before."""
         self.stage = stage
+        came = {
+            segment: one.envelopes[EntryId("stage", stage, segment - 1)] if segment > 1 else None
+            for segment in range(1, one.segments + 1)
+        } | dict(presented or {})
         standing = one.order.index_of("handoff", stage, 0)
         self.world = FakeWorld(
             {
@@ -143,12 +163,13 @@ class Stage:
                     None
                     if segment == without_proof
                     else one.envelopes[EntryId("stage", stage, segment)],
+                    None if segment == without_proof else came[segment],
                 ).to_bytes()
                 for segment in range(1, one.segments + 1)
             }
         )
         self.writer = FakeWriter()
-        self.operator = operator_of(one, self.world, self.writer, stage=stage)
+        self.operator = operator_of(one, self.world, self.writer, stage=stage, folder=folder)
         self.operator.begin(point_of(one, standing, stages=stage))
         assert self.writer.rows == []
         self.world.to_all.clear()
@@ -159,9 +180,10 @@ class Stage:
             self.operator.count_samples(samples // 2)
         self.operator.log_stage(StageEnd(self.stage, STEPS * self.stage, STEPS * (self.stage + 1)))
 
-    def refuse(self, says: str, samples: int = SAMPLES) -> None:
-        """Let the stage end; nothing of it may be stored or sent to anybody."""
-        with pytest.raises(EvidenceError, match=says):
+    def refuse(self, says: str, samples: int = SAMPLES) -> str:
+        """Let the stage end; nothing of it may be stored or sent to anybody. Return the line."""
+        with pytest.raises(EvidenceError, match=says) as refused:
             self.log(samples)
         assert self.writer.rows == []
         assert self.world.to_all == []
+        return refused.value.line()

@@ -1,19 +1,20 @@
 """The owner as operator of the ledger: no proof enters that breaks a rule.
 
 (1) run statement -> all; enrolments <- trainers; at a restart: the whole ledger -> all
-(2) per stage: hand-off 0 -> trainer 1; hand-off i-1 and proof <- every trainer i, checked
+(2) per stage: hand-off 0 -> trainer 1; hand-off i-1, proofs i and i-1 <- trainer i, checked
 (3) ledger update -> all: new entries, signed checkpoint, tickets of the next stage
 (4) at the end: delivery statement, last update, checkpoint cosigned by all trainers
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.ledger_writer import LedgerWriter
-from clicooper_hpc.owner.stage_evidence import StageEvidence, refuse_problems
+from clicooper_hpc.owner.stage_evidence import EquivocationError, StageEvidence, refuse_problems
 from clicooper_hpc.provenance.envelope import (
     Envelope,
     sign_envelope,
@@ -50,12 +51,16 @@ __all__ = ["LogOperator", "LogOperatorSettings"]
 class LogOperatorSettings:
     """Settings of a `LogOperator`. ``wait_s`` is the longest wait for a trainer in seconds.
 
+    ``start``: this start of the run (64 hex digits). ``keep_evidence``: stores what the owner found
+    and returns its file.
     ``marks``: whether the job asks for marks in all segments; None if it leaves that open.
     """
 
     run: RunStatement
     identity: Identity
     trainers: tuple[PublicIdentity, ...]
+    start: str
+    keep_evidence: Callable[[bytes], Path]
     wait_s: float
     marks: bool | None
 
@@ -170,11 +175,20 @@ class LogOperator:
             deadline_s=self._settings.wait_s,
         )
         received = [self._receive_proof(segment, stage) for segment in range(1, segments + 1)]
-        handoffs, proofs = zip(*received, strict=True)
-        sent = StageEvidence(stage, handoffs, proofs)
+        handoffs, proofs, upstream = zip(*received, strict=True)
+        sent = StageEvidence(stage, self._settings.start, handoffs, proofs, upstream)
         # All are checked before the first is appended: the ledger never holds a part of a stage.
         keys = [self._settings.identity.public, *self._settings.trainers]
-        sent.check_stage(self._run, self._ledger, keys, samples=self._samples)
+        try:
+            sent.check_stage(self._run, self._ledger, keys, samples=self._samples)
+        except EquivocationError as error:
+            # Kept before the run ends: nobody else has both.
+            path = self._settings.keep_evidence(error.evidence.to_bytes())
+            raise EvidenceError(
+                f"{error.what}: see {path}",
+                where=error.where,
+                remedy="Show that file: `clicooper verify` tells what it proves.",
+            ) from error
         # Rules say what a proof names; only the owner knows what it sent to trainer 1.
         if handoffs[0].payload != mine.payload:
             raise EvidenceError(
@@ -245,20 +259,22 @@ class LogOperator:
         self._ledger.store_checkpoint(signed)
         self._log.close()
 
-    def _receive_proof(self, segment: int, stage: int) -> tuple[Envelope, Envelope]:
-        """Return the hand-off before ``segment`` and its proof, as its trainer sends them."""
+    def _receive_proof(
+        self, segment: int, stage: int
+    ) -> tuple[Envelope, Envelope, Envelope | None]:
+        """Return what a trainer sends: hand-off before it, its proof, that of the one before."""
         where = f"proof of rank {segment}, stage {stage}"
         content = self._world.receive_blob(
             segment,
             kind=Kind.PROOF,
             step=stage,
-            limit_bytes=proof_message_limit(2),
+            limit_bytes=proof_message_limit(3),
             deadline_s=self._settings.wait_s,
         )
         message = ProofMessage.from_bytes(bytes(content), where=where)
         if message.proof is None:
             raise EvidenceError("is missing", where=where)
-        return message.handoff, message.proof
+        return message.handoff, message.proof, message.upstream
 
     def _publish(self, *, next_stage: int | None) -> SignedCheckpoint:
         """(3) Let all copies of the ledger grow."""

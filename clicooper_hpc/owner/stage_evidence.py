@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.owner.ledger_writer import LedgerWriter
 from clicooper_hpc.provenance.envelope import Envelope, require_envelope_signatures
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.proof_rules import (
@@ -32,16 +33,30 @@ from clicooper_hpc.provenance.statements import (
     parse_statement,
 )
 
-__all__ = ["StageEvidence", "refuse_problems"]
+__all__ = ["EquivocationError", "StageEvidence", "refuse_problems"]
+
+
+class EquivocationError(EvidenceError):
+    """A trainer signed two proofs of one stage; ``evidence`` shows it to anybody."""
+
+    def __init__(self, what: str, *, where: str, evidence: Equivocation) -> None:
+        super().__init__(what, where=where)
+        self.evidence = evidence
 
 
 @dataclass(frozen=True, slots=True)
 class StageEvidence:
-    """Hand-off before every segment, and its proof, as the trainers sent them; in segment order."""
+    """What the trainers sent of a stage, in segment order.
+
+    ``handoffs`` before every segment, its proof, and in ``upstream`` the proof of the segment
+    before as that trainer was sent it. ``start`` is this start of the run (64 hex digits).
+    """
 
     stage: int
+    start: str
     handoffs: Sequence[Envelope]
     proofs: Sequence[Envelope]
+    upstream: Sequence[Envelope | None]
 
     def check_stage(
         self,
@@ -63,11 +78,12 @@ class StageEvidence:
         Raises
         ------
         EvidenceError
-            Naming the first statement that breaks a rule.
+            Naming the first statement that breaks a rule; `EquivocationError` if a trainer sent the
+            next one another proof than the owner.
         """
         for segment in range(1, run.segments + 1):
             self._check_handoff(run, keys, segment - 1)
-            self._check_proof(run, ledger, keys[segment], segment, samples)
+            self._check_proof(run, ledger, keys, segment, samples)
 
     def entries(self) -> Iterator[Envelope]:
         """Yield the entries of the ledger that this becomes, in its order."""
@@ -94,13 +110,15 @@ class StageEvidence:
         self,
         run: RunStatement,
         ledger: LedgerWriter,
-        key: PublicIdentity,
+        keys: Sequence[PublicIdentity],
         segment: int,
         samples: int,
     ) -> None:
         where = str(EntryId("stage", self.stage, segment))
+        key = keys[segment]
         content = self.proofs[segment - 1].to_bytes()
         _, proof = parse_signed_statement(content, StageProof, key, where=where)
+        self._check_upstream(run, keys[segment - 1], segment, proof)
         digest_of = ledger.ledger.digest_of
         ticket_id = EntryId("ticket", self.stage, segment)
         ticket = ledger.read_entry(Ticket, ticket_id)
@@ -118,21 +136,51 @@ class StageEvidence:
             proof_before=self.proofs[segment - 2].digest().hex if segment > 1 else None,
             start_weights=weights,
             start_optimizer=optimizer,
+            run_start=self.start,
         )
         expected = expected_proof(run, ticket, facts, digest_of)
         for difference in proof_differences(proof, expected):
-            raise EvidenceError(
-                f"its {difference.field} is not what it must be",
-                where=where,
-                # One trainer alone may have sent its neighbour another proof than the owner.
-                remedy=f"Either rank {segment} names a proof it was not sent, or rank "
-                f"{segment - 1} signed two."
-                if difference.field == "upstream" and segment > 1
-                else None,
-            )
+            raise EvidenceError(f"its {difference.field} is not what it must be", where=where)
         enrolled = ledger.read_entry(Enrolment, EntryId("enrolment", 0, segment)).mark
         problems = mark_problems(proof, enrolled, digest_of, weights=weights, public_key=key.raw)
         refuse_problems(where, problems)
+
+    def _check_upstream(
+        self, run: RunStatement, key: PublicIdentity, segment: int, proof: StageProof
+    ) -> None:
+        """Decide who lies if a trainer names another proof of the one before than the owner got.
+
+        ``key`` is that of the one before. What only it can have signed, in this very start, is its
+        doing; whatever else a trainer presents, it should never have accepted.
+        """
+        where = str(EntryId("stage", self.stage, segment))
+        presented, before = self.upstream[segment - 1], segment - 1
+        if before == 0:
+            # The owner, which has no proof.
+            if presented is not None:
+                raise EvidenceError("comes with a proof of nobody before it", where=where)
+            return
+        if presented is None:
+            raise EvidenceError("comes without the proof it builds on", where=where)
+        false = f"it comes with what is no proof of rank {before} of this stage and start"
+        try:
+            content = presented.to_bytes()
+            _, theirs = parse_signed_statement(content, StageProof, key, where=where)
+        except EvidenceError as error:
+            raise EvidenceError(f"{false} ({error.what})", where=where) from error
+        place = (theirs.run_id, theirs.stage, theirs.segment, theirs.start)
+        # An old one is signed as validly: after a kill honest trainers prove a stage again.
+        if place != (run.run_id, self.stage, before, self.start):
+            raise EvidenceError(false, where=where)
+        if proof.upstream != presented.digest().hex:
+            raise EvidenceError("its upstream is not the proof it comes with", where=where)
+        other = self.proofs[before - 1]
+        if presented.digest() != other.digest():
+            raise EquivocationError(
+                f"rank {before} signed two, this one and one for its neighbour",
+                where=str(EntryId("stage", self.stage, before)),
+                evidence=Equivocation.of_proofs(other, presented),
+            )
 
 
 def refuse_problems(where: str, problems: Iterable[str]) -> None:

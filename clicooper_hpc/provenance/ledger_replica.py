@@ -8,7 +8,12 @@ from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_order import EntryId, LedgerOrder
 from clicooper_hpc.provenance.ledger_update import LedgerUpdate
 from clicooper_hpc.provenance.merkle import MerkleTree
-from clicooper_hpc.provenance.statements import StatementKind, TreeHead
+from clicooper_hpc.provenance.statements import (
+    Predicate,
+    StatementKind,
+    TreeHead,
+    parse_statement,
+)
 from clicooper_hpc.provenance.tree_checkpoint import (
     OWNER_NAME,
     SignedCheckpoint,
@@ -62,6 +67,11 @@ class LedgerReplica:
     def digest_of(self, entry: EntryId) -> bytes:
         """Return the envelope digest of an entry (32 bytes)."""
         return envelope_digest(self.entry(entry.kind, entry.stage, entry.segment)).value
+
+    def read_entry(self, entry: EntryId) -> Predicate:
+        """Return the statement of an entry. No signature is checked."""
+        content, where = self.entry(entry.kind, entry.stage, entry.segment), str(entry)
+        return parse_statement(parse_envelope(content, where=where).payload, where=where)
 
     def append(self, envelope: Envelope) -> bytes:
         """Add an envelope and return it as stored."""

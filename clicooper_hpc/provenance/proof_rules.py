@@ -58,6 +58,7 @@ _PROOF: Final[Mapping[str, tuple[str, ProofPart]]] = {
     "run_id": ("the run id", "work"),
     "segment": ("the segment", "work"),
     "stage": ("the stage", "work"),
+    "start": ("the start of the run", "work"),
     "ticket": ("the ticket", "work"),
     "steps": ("the number of steps", "work"),
     "samples": ("the number of samples", "work"),
@@ -105,6 +106,8 @@ class StageFacts:
         Envelope digest of this stage's proof of the segment before; segment 1 has none.
     start_weights, start_optimizer
         Tensor roots of the state the stage starts from, see `proof_state_before`.
+    run_start
+        The start of the run that is under way. Of one that is over no ledger knows it.
     """
 
     entering: str | None = None
@@ -112,6 +115,7 @@ class StageFacts:
     proof_before: str | None = None
     start_weights: str | None = None
     start_optimizer: str | None = None
+    run_start: str | None = None
 
 
 def expected_ticket(
@@ -173,6 +177,7 @@ def expected_proof(
     stage, segment = ticket.stage, ticket.segment
     first, last = run.stage_bounds[stage : stage + 2]
     known: dict[str, object] = {
+        "start": facts.run_start,
         "ticket": digest_of(EntryId("ticket", stage, segment)).hex(),
         # One proof has one successor: a stage cannot be proved twice or left out.
         "previous": digest_of(ledger_entry_before(stage, segment)).hex(),

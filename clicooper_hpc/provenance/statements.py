@@ -246,6 +246,9 @@ class StageProof(Predicate):
 
     Parameters
     ----------
+    start
+        The same of all ranks from one start of the run to its end or kill. An honest trainer signs
+        one proof of a stage in a start; after a kill it may have to sign the stage again.
     ticket, previous, upstream
         Envelope digests: ticket; own proof of the stage before (enrolment in stage 0); proof of
         segment - 1 in this stage (for segment 1 the payload digest of hand-off 0).
@@ -260,8 +263,11 @@ class StageProof(Predicate):
     """
 
     kind: ClassVar[StatementKind] = "stage"
+    version: ClassVar[int] = 2
     segment: SegmentNumber
     stage: StageNumber
+    # Two proofs of one stage contradict each other only within a start.
+    start: Hex32
     ticket: Hex32
     previous: Hex32
     upstream: Hex32

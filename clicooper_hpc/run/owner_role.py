@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from clicooper_hpc import __version__
 from clicooper_hpc.fronts.operations import TEMPERATURE
@@ -76,6 +77,8 @@ def assemble_owner_role(
                 run=_assemble_run_statement(context, context.signers, documents),
                 identity=context.signers.credentials.identity,
                 trainers=context.signers.keys[1:],
+                start=context.signers.start,
+                keep_evidence=partial(context.folder.keep_equivocation, 0),
                 wait_s=job.pipeline.startup_timeout_s,
                 marks=MARKS_DEMANDED.get(job.provenance.marks),
             ),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import EvidenceError, PeerError, UsageError
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.provenance.identity import KEY_BYTES, PublicIdentity
@@ -24,13 +27,23 @@ __all__ = ["Signers", "agree_on_signers", "check_own_note", "check_recorded_sign
 
 _log = logging.getLogger(__name__)
 
+#: Bytes that each rank draws at every start, and of what it shows: its public key, and these.
+_NONCE_BYTES: Final = 32
+_PART_BYTES: Final = KEY_BYTES + _NONCE_BYTES
+_START_TAG: Final = "clicooper/v1/start"
+
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Secrets of one rank, everybody's public keys (owner first), and how this rank marks."""
+    """Secrets of one rank, everybody's public keys (owner first), and how this rank marks.
+
+    ``start`` (64 hex digits) tells this start of the run from every other: each rank has put random
+    bytes into it, so nobody can make a start that another rank takes for an earlier one.
+    """
 
     credentials: Credentials
     keys: tuple[PublicIdentity, ...]
+    start: str
     mark: MarkPlan | None
 
 
@@ -42,7 +55,9 @@ def agree_on_signers(
     *,
     is_restart: bool,
 ) -> Signers | None:
-    """Obtain keys on all ranks and let all know all public ones; None without provenance.
+    """Obtain keys on all ranks, let all know all public ones and name the start of the run.
+
+    None without provenance.
 
     ``is_restart``: the run has begun before, so no key is made.
 
@@ -62,35 +77,43 @@ def agree_on_signers(
         return credentials, plan
 
     credentials, plan = agree(world, mine, deadline_s=startup_s)
+    nonce = secrets.token_bytes(_NONCE_BYTES)
     parts = world.gather_bytes(
-        credentials.identity.public.raw, limit_bytes=KEY_BYTES, deadline_s=startup_s
+        credentials.identity.public.raw + nonce, limit_bytes=_PART_BYTES, deadline_s=startup_s
     )
     for rank, part in enumerate(parts or []):
         # Here, where it is known whose it is: behind the others it would shift their keys.
-        if len(part) != KEY_BYTES:
+        if len(part) != _PART_BYTES:
             raise PeerError(
-                f"a public key of {len(part)} bytes instead of {KEY_BYTES}",
+                f"a public key and a nonce of {len(part)} bytes instead of {_PART_BYTES}",
                 where=f"message from rank {rank} (control)",
                 remedy=f"Run one clicooper_hpc version on all ranks; else rank {rank} is at fault",
             )
     shared = world.broadcast_bytes(
         None if parts is None else b"".join(parts),
-        limit_bytes=KEY_BYTES * world.size,
+        limit_bytes=_PART_BYTES * world.size,
         deadline_s=startup_s,
     )
 
     def checked() -> tuple[PublicIdentity, ...]:
         keys = tuple(
-            PublicIdentity.from_raw(shared[start : start + KEY_BYTES])
-            for start in range(0, len(shared), KEY_BYTES)
+            PublicIdentity.from_raw(shared[place : place + KEY_BYTES])
+            for place in range(0, len(shared), _PART_BYTES)
         )
         # The owner passes the keys on; each rank at least finds its own among them.
-        if len(keys) != world.size or keys[world.rank] != credentials.identity.public:
+        if (
+            len(shared) != _PART_BYTES * world.size
+            or keys[world.rank] != credentials.identity.public
+        ):
             raise EvidenceError("the owner passed on another key than this rank's")
+        # Or the owner could let a trainer prove a stage twice in what looks like one start.
+        if shared[_PART_BYTES * world.rank :][KEY_BYTES:_PART_BYTES] != nonce:
+            raise EvidenceError("the owner passed on another nonce than this rank's")
         check_credentials(job, keys)
         return keys
 
-    return Signers(credentials, agree(world, checked, deadline_s=startup_s), plan)
+    keys = agree(world, checked, deadline_s=startup_s)
+    return Signers(credentials, keys, digest_bytes(_START_TAG, shared).hex, plan)
 
 
 def check_own_note(folder: RunFolder, rank: int, job_digest: str) -> None:

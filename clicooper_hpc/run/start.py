@@ -273,11 +273,13 @@ def _share_run_id(world: World, job: Job) -> str:
 def _compare_told(world: World, request: RunRequest, ready: _Preparation, run_id: str) -> None:
     """Let trainers compare what the owner has told each of them in (1) to (4)."""
     keys = () if ready.signers is None else ready.signers.keys
+    start = "" if ready.signers is None else ready.signers.start
     told = {
         "job": request.encode_request(),
         "contract": ready.contract.encode_contract(),
         "cuts": repr(ready.network.layout.cuts).encode(),
         "keys": b"".join(key.raw for key in keys),
+        "start": start.encode(),
         "id of the run": run_id.encode(),
     }
     check_told_alike(world, told, deadline_s=request.job.pipeline.startup_timeout_s)

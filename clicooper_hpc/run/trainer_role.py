@@ -112,6 +112,7 @@ def _assemble_prover(
                 context.run_id,
                 signers.credentials.identity,
                 signers.keys,
+                start=signers.start,
                 wait_s=job.pipeline.startup_timeout_s,
             ),
             job_digest=context.job_digest,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance.envelope import (
@@ -16,7 +15,7 @@ from clicooper_hpc.provenance.envelope import (
 )
 from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
-from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
+from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.ledger_replica import LedgerReplica
 from clicooper_hpc.provenance.ledger_update import (
     LedgerUpdate,
@@ -24,14 +23,7 @@ from clicooper_hpc.provenance.ledger_update import (
     whole_ledger_limit,
 )
 from clicooper_hpc.provenance.proof_message import ProofMessage, proof_message_limit
-from clicooper_hpc.provenance.proof_rules import (
-    StageFacts,
-    expected_proof,
-    expected_ticket,
-    proof_differences,
-    proof_state_before,
-    ticket_differences,
-)
+from clicooper_hpc.provenance.proof_rules import expected_ticket, ticket_differences
 from clicooper_hpc.provenance.statements import (
     Handoff,
     Predicate,
@@ -42,6 +34,7 @@ from clicooper_hpc.provenance.statements import (
 )
 from clicooper_hpc.provenance.tree_checkpoint import SignedCheckpoint, checkpoint_signer
 from clicooper_hpc.runstore.tables.writer import TableWriter
+from clicooper_hpc.trainer.neighbour_proof import check_neighbour_proof
 from clicooper_hpc.training.message_digests import Channel, ChannelRecord
 from clicooper_hpc.training.run_plan import RunPlan, StageOrder
 from clicooper_hpc.transport.message_kind import Kind
@@ -50,20 +43,20 @@ from clicooper_hpc.transport.world import World
 __all__ = ["DisputedHandoffError", "Participant", "ProofExchange"]
 
 Records = Mapping[Channel, ChannelRecord]
-#: What a neighbour's proof says of the owner's ledger, as this rank was sent it.
-_LEDGER_FIELDS: Final = {"ticket", "samples", "previous", "weights_in", "optimizer_in"}
 
 
 @dataclass(frozen=True, slots=True)
 class Participant:
     """One rank among the others.
 
-    ``keys`` public keys of all ranks, owner first; ``wait_s`` longest wait for one of them.
+    ``keys`` public keys of all ranks, owner first; ``start`` this start of the run (64 hex digits);
+    ``wait_s`` longest wait for a rank.
     """
 
     run_id: str
     identity: Identity
     keys: tuple[PublicIdentity, ...]
+    start: str
     wait_s: float
 
 
@@ -178,6 +171,8 @@ class ProofExchange:
         )
         where = f"proof of rank {before}, stage {stage}"
         message = ProofMessage.from_bytes(bytes(content), where=where)
+        if message.upstream is not None:
+            raise EvidenceError("comes with a proof that only the owner is sent", where=where)
         sender = self._participant.keys[before]
         require_envelope_signatures(message.handoff, [sender], where=where)
         mine = self._handoff(stage, before, records["forward_in"], records["backward_out"])
@@ -198,7 +193,9 @@ class ProofExchange:
         proof = parse_statement(message.proof.payload, where=where)
         if not isinstance(proof, StageProof) or (proof.segment, proof.stage) != (before, stage):
             raise EvidenceError("is a proof of something else", where=where)
-        self._check_neighbour(run, proof, message.handoff, where)
+        # Before this rank signs a proof that builds on it.
+        start = self._participant.start
+        check_neighbour_proof(proof, message.handoff, run, self.ledger, start=start)
         return signed, message.proof
 
     def sign_handoff(self, stage: int, records: Records) -> Envelope | None:
@@ -282,34 +279,6 @@ class ProofExchange:
         envelope = parse_envelope(content, where=where)
         require_envelope_signatures(envelope, [self._participant.keys[0]], where=where)
         return envelope
-
-    def read_entry(self, entry: EntryId) -> Predicate:
-        """Return the statement of an entry of the ledger. No signature is checked."""
-        content = self.ledger.entry(entry.kind, entry.stage, entry.segment)
-        return parse_statement(parse_envelope(content, where=str(entry)).payload, where=str(entry))
-
-    def _check_neighbour(
-        self, run: RunStatement, proof: StageProof, handoff: Envelope, where: str
-    ) -> None:
-        """Hold the proof of the segment before against the rules, as far as this rank can."""
-        ticket = self.read_entry(EntryId("ticket", proof.stage, proof.segment))
-        if not isinstance(ticket, Ticket):
-            raise EvidenceError("answers no ticket", where=where)
-        last = self.read_entry(ledger_entry_before(proof.stage, proof.segment))
-        weights, optimizer = proof_state_before(run, proof.segment, last)
-        facts = StageFacts(
-            leaving=handoff.payload_digest().hex, start_weights=weights, start_optimizer=optimizer
-        )
-        expected = expected_proof(run, ticket, facts, self.ledger.digest_of)
-        for difference in proof_differences(proof, expected):
-            # Here and not only at the owner: this rank is about to sign a proof that builds on it.
-            raise EvidenceError(
-                f"its {difference.field} is not what it must be",
-                where=where,
-                remedy=f"Either rank {proof.segment} lies, or rank 0 sent it another ledger."
-                if difference.field in _LEDGER_FIELDS
-                else None,
-            )
 
     def _store_head(self, signed: SignedCheckpoint) -> None:
         # In this rank's own file: check 16 holds the owner's ledger against it. With the owner's

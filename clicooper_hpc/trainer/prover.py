@@ -5,7 +5,7 @@ per stage, trainer i; a stage proved before a restart is compared, not proved ag
 (2) training: the mark goes in every M steps and after the last
 (3) end: state digested and kept; message digests taken from the helper thread
 (4) <- hand-off i-1 signed by the sender, and its proof; both checked; countersigned
-(5) proof signed; -> trainer i+1 (own hand-off, proof); -> owner (hand-off i-1, proof)
+(5) proof signed; -> trainer i+1 (own hand-off, proof); -> owner (hand-off i-1, proofs i and i-1)
 (6) <- ledger update: entries, checkpoint, tickets; own copy grows, is compared, its head stored
 """
 
@@ -262,13 +262,15 @@ class Prover:
             proof_before=None if before is None else before.digest().hex,
             start_weights=self._roots.weights.hex(),
             start_optimizer=self._roots.training.hex(),
+            run_start=self._participant.start,
         )
         signed = self._sign_proof(now, facts, roots, tables)  # (5)
         if handoff_out is not None:
             message = ProofMessage(handoff_out, signed)
             self._exchange.send_proof(self._segment + 1, event.stage, message)
         # The neighbour first: it waits for this proof, the owner for all of them.
-        self._exchange.send_proof(0, event.stage, ProofMessage(handoff_in, signed))
+        # With the proof it names: the rank before may have sent the owner another.
+        self._exchange.send_proof(0, event.stage, ProofMessage(handoff_in, signed, before))
         self._roots = roots
         index = self._order.index_of("stage", event.stage, self._segment)
         # The owner must have stored this very proof, or its ledger is not this rank's.
@@ -301,7 +303,7 @@ class Prover:
     def _compare_with_proof(self, stage: int, roots: StateRoots) -> None:
         """Compare the state after training a stage again with the proof from before the restart."""
         entry = EntryId("stage", stage, self._segment)
-        proof = self._exchange.read_entry(entry)
+        proof = self._exchange.ledger.read_entry(entry)
         if not isinstance(proof, StageProof) or (proof.weights_out, proof.optimizer_out) != (
             roots.weights.hex(),
             roots.training.hex(),

@@ -64,7 +64,8 @@ class Evidence:
     trainer_notes
         Segment to the signed notes its trainer stored beside those, in the same order.
     equivocations
-        Name to content of the files in which ranks say they found two ledgers of the owner's.
+        Name to content of the files in which ranks say they found two ledgers of the owner's, or
+        two proofs of a trainer's.
     owner_key, trainer_keys
         Keys the user knows and insists on; trainers' in segment order.
     allowed_keys

@@ -29,7 +29,8 @@
     its file.
 15. Metric tables: the rows every rank wrote are the ones it signed.
 16. Trainers' view: every ledger head a trainer stored on its own is a beginning of this ledger,
-    signed by the owner; nobody kept the owner's signature under another.
+    signed by the owner; nobody kept the owner's signature under another, or two proofs of one stage
+    and start.
 17. Pinned keys: owner and trainers hold the keys you gave.
 18. Messages: the message digests every trainer stored are, in number and root, those of the signed
     hand-offs.

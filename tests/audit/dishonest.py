@@ -35,13 +35,17 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Refused:
-    """A lie that ends the run: who refuses it, and words of its line."""
+    """A lie that ends the run: who refuses it, and words of its line.
+
+    ``evidence``: the run leaves a file that shows the lie to anybody.
+    """
 
     lie: str
     does: str
     by: str
     says: str
     default: bool = False
+    evidence: bool = False
 
 
 _BITS = "equal bits are the work, wherever they were computed; what was stated is shown as stated"
@@ -140,8 +144,21 @@ REFUSED = (
     Refused("no mark", "puts no mark in", "owner", "its mark reads"),
     Refused("no mark and says so", "puts no mark in, claims none", "owner", "it has no mark"),
     Refused("false mark index", "claims another key's index", "owner", "the index of the mark key"),
-    Refused("two proofs", "signs one proof for rank 3, one for the owner", "owner", "signed two"),
+    Refused(
+        "two proofs",
+        "signs one proof for rank 3, one for the owner",
+        "owner",
+        "rank 2 signed two",
+        evidence=True,
+    ),
     Refused("false neighbour", "proof names another neighbour's", "owner", "its upstream"),
+    Refused(
+        "forged neighbour",
+        "presents a proof of rank 1 that it signed itself",
+        "owner",
+        "no proof of rank 1 of this stage and start",
+    ),
+    Refused("neighbour left out", "presents no proof of rank 1", "owner", "without the proof"),
 )
 
 

@@ -152,7 +152,9 @@ def test_the_run_in_which_nobody_lies_passes_both_audits(
 
 
 @pytest.mark.parametrize("row", some(REFUSED))
-def test_a_lie_that_ends_the_run_names_the_liar(tmp_path: Path, row: Refused) -> None:
+def test_a_lie_that_ends_the_run_names_the_liar(
+    tmp_path: Path, row: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "job.toml").write_text(JOB)
     done = mpirun(4, [str(PROGRAM), str(tmp_path / "job.toml"), str(tmp_path), row.lie])
     assert done.returncode == 4, done.stderr
@@ -162,6 +164,15 @@ def test_a_lie_that_ends_the_run_names_the_liar(tmp_path: Path, row: Refused) ->
     assert lines[0].startswith(f"clicooper: {rank}: proof of "), lines[0]
     assert "rank 2" in lines[0] or "segment 2" in lines[0]
     assert row.says in lines[0]
+    kept = list((tmp_path / row.lie / "equivocation").glob("rank-000-*.json"))
+    assert len(kept) == row.evidence
+    if kept:
+        assert str(kept[0]) in lines[0]
+        assert set(re.findall(r"(?:rank|segment) ([0-9])", lines[0])) == {str(LIAR)}
+        _, text = called(capsys, "verify", str(tmp_path / row.lie), "--json")
+        (check,) = (one for one in json.loads(text)["checks"] if one["number"] == 16)
+        says = f"trainer {LIAR}: it signed two proofs of stage {STAGE} in one start of the run: "
+        assert check["detail"] == says + kept[0].name
 
 
 def test_the_page_shows_these_rows() -> None:

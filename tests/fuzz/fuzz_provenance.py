@@ -95,7 +95,12 @@ def _proof_message(content: bytes) -> None:
 
 def _proof_messages() -> list[bytes]:
     envelopes = [parse_envelope(entry) for entry in _envelopes()]
-    return [ProofMessage(envelopes[5], None).to_bytes(), ProofMessage(*envelopes[5:7]).to_bytes()]
+    messages = (
+        ProofMessage(envelopes[5], None),
+        ProofMessage(*envelopes[5:7]),
+        ProofMessage(*envelopes[5:8]),
+    )
+    return [message.to_bytes() for message in messages]
 
 
 def _ledger_update(content: bytes) -> None:

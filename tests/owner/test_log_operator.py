@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from forge import SAMPLES, STEPS, Alter, Forge, changed, h, note_of, owner_and_trainers
 from forged_owner import FakeWorld, FakeWriter, Stage, enrol, operator_of, point_of
 
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.provenance.envelope import Envelope
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.ledger_order import EntryId
 from clicooper_hpc.provenance.ledger_update import LedgerUpdate
@@ -22,6 +27,7 @@ SEGMENTS, STAGE = 3, 1
 IDENTITIES = owner_and_trainers(SEGMENTS)
 OTHER = h("something else")
 PROOF = EntryId("stage", STAGE, 2)
+NEXT = EntryId("stage", STAGE, 3)
 HANDOFF = EntryId("handoff", STAGE, 1)
 
 
@@ -50,9 +56,9 @@ PROOF_LIES: dict[str, object] = {
     "run_id": "f" * 32,
     "segment": 3,
     "stage": 0,
+    "start": OTHER,
     "ticket": OTHER,
     "previous": OTHER,
-    "upstream": OTHER,
     "handoff_in": OTHER,
     "handoff_out": OTHER,
     "weights_in": OTHER,
@@ -68,17 +74,78 @@ def test_a_proof_with_another_field_is_refused(name: str) -> None:
     Stage(lie).refuse(f"{PROOF}: its {name} is not what it must be")
 
 
-@pytest.mark.parametrize("segment", [1, 3])
-def test_the_proofs_of_the_first_and_the_last_trainer_are_held_too(segment: int) -> None:
-    place = EntryId("stage", STAGE, segment)
+def test_the_proof_of_the_first_trainer_builds_on_the_owners_hand_off() -> None:
+    place = EntryId("stage", STAGE, 1)
     Stage(forge({place: changed(upstream=OTHER)})).refuse(f"{place}: its upstream is not")
 
 
-def test_a_trainer_with_two_proofs_does_not_lay_the_blame_on_the_next() -> None:
-    """A neighbour names the proof it got; the owner, who got another, cannot tell who lies."""
-    place = EntryId("stage", STAGE, 3)
-    says = "must be. Either rank 3 names a proof it was not sent, or rank 2 signed two."
+@pytest.mark.parametrize("segment", [2, 3])
+def test_a_proof_that_names_another_than_it_comes_with_is_its_trainers_fault(segment: int) -> None:
+    place = EntryId("stage", STAGE, segment)
+    says = f"{place}: its upstream is not the proof it comes with"
     Stage(forge({place: changed(upstream=OTHER)})).refuse(says)
+
+
+def shown(values: Mapping[str, object] | None = None, ranks: Sequence[int] = (2,)) -> Envelope:
+    """Return a proof of rank 2 with other values, by these signers."""
+    one = forge({PROOF: changed(**values or {})}, {PROOF: ranks})
+    return one.envelopes[PROOF]
+
+
+def building_on(presented: Envelope, folder: Path) -> Stage:
+    """A stage in which rank 3 names this as the proof of rank 2, and presents it."""
+    one = forge({NEXT: changed(upstream=presented.digest().hex)})
+    return Stage(one, presented={3: presented}, folder=folder)
+
+
+@pytest.mark.parametrize("values", [{"environment": OTHER}, {"weights_out": OTHER}, {"mark": None}])
+def test_of_a_trainer_with_two_proofs_both_are_kept_and_it_alone_is_named(
+    tmp_path: Path, values: Mapping[str, object]
+) -> None:
+    stage = building_on(shown(values), tmp_path)
+    line = stage.refuse(f"{PROOF}: rank 2 signed two, this one and one for its neighbour: see ")
+    (path,) = (tmp_path / "equivocation").iterdir()
+    assert path.name.startswith("rank-000-")
+    assert str(path) in line
+    assert set(re.findall(r"(?:rank|segment) ([0-9])", line)) == {"2"}
+    found = Equivocation.from_bytes(path.read_bytes(), where="file")
+    keys = [one.public for one in IDENTITIES[1]]
+    assert found.doubled_proof(keys, forge().run_id, where="file") == (2, STAGE)
+
+
+#: What rank 3 names and presents as the proof of rank 2, although no honest rank 2 has sent it.
+PRESENTED: dict[str, Callable[[], Envelope]] = {
+    "signed by rank 3": lambda: shown(ranks=(3,)),
+    "signed by rank 3 too": lambda: shown(ranks=(2, 3)),
+    "signed by a stranger": lambda: shown({"weights_out": OTHER}, (-1,)),
+    "signed by the owner": lambda: shown(ranks=(0,)),
+    # Rank 2 has signed all of these, and none of them is its second proof of this stage.
+    "of an earlier start": lambda: shown({"start": OTHER}),
+    "of the stage before": lambda: forge().envelopes[EntryId("stage", STAGE - 1, 2)],
+    "of another run": lambda: shown({"run_id": "f" * 32}),
+    "of another segment": lambda: shown({"segment": 1}),
+    "no proof": lambda: forge().envelopes[EntryId("enrolment", 0, 2)],
+    "changed afterwards": lambda: replace(
+        shown(), payload=shown().payload.replace(b'"errors":0', b'"errors":1')
+    ),
+}
+
+
+@pytest.mark.parametrize("present", PRESENTED.values(), ids=PRESENTED)
+def test_what_no_honest_neighbour_sent_accuses_whoever_presents_it(
+    tmp_path: Path, present: Callable[[], Envelope]
+) -> None:
+    says = f"{NEXT}: it comes with what is no proof of rank 2 of this stage and start"
+    building_on(present(), tmp_path).refuse(says)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_trainer_presents_the_proof_it_builds_on_and_the_first_none() -> None:
+    one = forge()
+    says = f"{NEXT}: comes without the proof it builds on"
+    Stage(one, presented={3: None}).refuse(says)
+    says = f"{EntryId('stage', STAGE, 1)}: comes with a proof of nobody before"
+    Stage(one, presented={1: one.envelopes[PROOF]}).refuse(says)
 
 
 def test_a_hand_off_behind_the_last_segment_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from forge import SAMPLES, Forge, h
+from forge import SAMPLES, START, Forge, h
 
 from clicooper_hpc.provenance.ledger_order import EntryId, ledger_entry_before
 from clicooper_hpc.provenance.proof_rules import (
@@ -39,7 +39,7 @@ def digest_of(entry: EntryId) -> bytes:
 
 
 def facts(stage: int, segment: int) -> StageFacts:
-    """Return all that the ledger knows of a stage of a segment."""
+    """Return all that the owner knows of a stage of a segment."""
     last: Predicate = statement(*_parts(ledger_entry_before(stage, segment)))
     weights, optimizer = proof_state_before(statement("run"), segment, last)
     leaving = None
@@ -51,6 +51,7 @@ def facts(stage: int, segment: int) -> StageFacts:
         proof_before=FORGE.digest("stage", stage, segment - 1) if segment > 1 else None,
         start_weights=weights,
         start_optimizer=optimizer,
+        run_start=START,
     )
 
 
@@ -77,6 +78,7 @@ def test_an_honest_proof_says_what_is_expected(stage: int, segment: int) -> None
         ("run_id", "work"),
         ("segment", "work"),
         ("stage", "work"),
+        ("start", "work"),
         ("ticket", "work"),
         ("steps", "work"),
         ("samples", "work"),
@@ -115,7 +117,7 @@ def test_what_a_party_does_not_know_is_not_held_against_anybody() -> None:
     proof: StageProof = statement("stage", 1, 2)
     leaving = facts(1, 2).leaving
     wanted = expected(1, 2, StageFacts(leaving=leaving))
-    unknown = {"upstream", "handoff_in", "weights_in", "optimizer_in"}
+    unknown = {"upstream", "handoff_in", "weights_in", "optimizer_in", "start"}
     assert set(expected(1, 2)) - set(wanted) == unknown
     assert proof_differences(proof.model_copy(update=dict.fromkeys(unknown, h("x"))), wanted) == []
     assert proof_differences(proof.model_copy(update={"samples": 1}), wanted) != []

@@ -42,7 +42,7 @@ def test_every_entry(entry: dict[str, Any]) -> None:
     statement = STATEMENTS[entry["kind"]]
     assert canonical(statement) == payload
     assert sorted(statement) == ["_type", "predicate", "predicateType", "subject"]
-    version = 2 if entry["kind"] == "ticket" else 1
+    version = 2 if entry["kind"] in ("ticket", "stage") else 1
     assert statement["predicateType"] == f"urn:clicooper:{entry['kind']}:v{version}"
     kind = b"application/vnd.in-toto+json"
     pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)

@@ -173,6 +173,7 @@ def ledger(parts: Parts) -> dict[str, Vector]:
             run_id=RUN_ID,
             segment=1,
             stage=0,
+            start=hashlib.sha256(b"start").hexdigest(),
             ticket=ticket.digest().hex,
             previous=enrolment.digest().hex,
             upstream=handoff.payload_digest().hex,

@@ -14,7 +14,12 @@ import pytest
 from start import train
 from tampering import Tampering, folder_tamperings, hdf5_tamperings, reseal
 from test_tampered_runs import JOB
-from two_ledgers import evidence_of_notes, evidence_that_is_none, other_note_beside_a_head
+from two_ledgers import (
+    evidence_of_notes,
+    evidence_of_proofs,
+    evidence_that_is_none,
+    other_note_beside_a_head,
+)
 
 from clicooper_hpc.commands.keys import make_key_file
 from clicooper_hpc.errors import ClicooperError
@@ -156,6 +161,8 @@ TOUCHED: dict[str, tuple[Callable[[Path], Any], set[int]]] = {
     "owner's note of another ledger": (other_note_beside_a_head, {16}),
     "evidence of two ledgers": (evidence_of_notes(bytes(32), b"1" * 32), {16}),
     "evidence of one ledger": (evidence_of_notes(bytes(32), bytes(32)), set()),
+    "evidence of two proofs": (evidence_of_proofs(weights_out="12" * 32), {16}),
+    "evidence of proofs of two starts": (evidence_of_proofs(start="12" * 32), set()),
     "evidence that is none": (evidence_that_is_none, set()),
     "row marked as not written": (row(1, "training/complete", 0), {15, 19}),
     "row in the middle marked as not written": (row(1, "steps/complete", 0, at=3), {15, 19}),
@@ -175,6 +182,7 @@ CHEAP = {
     "kept state of another stage",
     "channel of a message",
     "evidence of two ledgers",
+    "evidence of two proofs",
     "evidence that is none",
     "last envelope not written",
     "job that denies its proofs",

@@ -1,4 +1,4 @@
-"""Notes and evidence of two ledgers in a finished run, signed with the owner's own key or false."""
+"""Notes and evidence of two ledgers or proofs in a finished run, signed with own keys or false."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import h5py
 from tampering import reseal
 
 from clicooper_hpc.provenance.canonical_json import encode_canonical_json
+from clicooper_hpc.provenance.envelope import Envelope, parse_envelope, sign_envelope
 from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.provenance.statements import StageProof, parse_statement
 from clicooper_hpc.provenance.tree_checkpoint import OWNER_NAME, SignedCheckpoint
 from clicooper_hpc.runstore.reader import open_run
 
-__all__ = ["evidence_of_notes", "evidence_that_is_none", "other_note_beside_a_head"]
+__all__ = [
+    "evidence_of_notes",
+    "evidence_of_proofs",
+    "evidence_that_is_none",
+    "other_note_beside_a_head",
+]
 
 EVIDENCE = "clicooper-equivocation/v1"
 
@@ -47,6 +54,28 @@ def evidence_of_notes(first: bytes, second: bytes) -> Callable[[Path], None]:
     return act
 
 
+def proofs_of(folder: Path, **values: object) -> tuple[Envelope, Envelope]:
+    """The last trainer's last proof, and one with these values, under its own key."""
+    envelopes = open_run(folder).table("ledger", rank=0)["envelope"]
+    proof = parse_envelope(bytes(envelopes[-2]))
+    statement = parse_statement(proof.payload)
+    assert isinstance(statement, StageProof)
+    pem = folder / f"private/rank-{statement.segment:03d}/identity.pem"
+    other = statement.model_copy(update=values)
+    return proof, sign_envelope(other.statement_bytes(), Identity.from_pem(pem.read_bytes()))
+
+
+def evidence_of_proofs(**values: object) -> Callable[[Path], None]:
+    """Keep the last proof, and one with these values, as evidence of two."""
+
+    def act(folder: Path) -> None:
+        found = Equivocation.of_proofs(*proofs_of(folder, **values))
+        (folder / "equivocation").mkdir()
+        (folder / "equivocation" / "rank-000-0.json").write_bytes(found.to_bytes())
+
+    return act
+
+
 def evidence_that_is_none(folder: Path) -> None:
     """Notes and files of evidence that are none, each by another rule."""
     (folder / "equivocation").mkdir()
@@ -73,6 +102,19 @@ def evidence_that_is_none(folder: Path) -> None:
         contents[name] = encode_canonical_json(
             {"first": changed, "format": EVIDENCE, "second": other}
         )
+    proof, again = proofs_of(folder, weights_out="12" * 32)
+    stranger = sign_envelope(again.payload, Identity.generate())
+    for name, found in {
+        "same-proof": Equivocation.of_proofs(proof, proof),
+        "stranger": Equivocation.of_proofs(proof, stranger),
+        "starts": Equivocation.of_proofs(*proofs_of(folder, start="12" * 32)),
+        "stages": Equivocation.of_proofs(*proofs_of(folder, stage=0)),
+        "segments": Equivocation.of_proofs(*proofs_of(folder, segment=1)),
+        "runs": Equivocation.of_proofs(*proofs_of(folder, run_id="12" * 16)),
+        "notes": Equivocation(note, other, kind="proofs"),
+        "proofs": replace(Equivocation.of_proofs(proof, again), kind="ledgers"),
+    }.items():
+        contents[name] = found.to_bytes()
     for name, content in contents.items():
         (folder / "equivocation" / f"{name}.json").write_bytes(content)
     (folder / "equivocation" / "link.json").symlink_to(folder / "run.h5")

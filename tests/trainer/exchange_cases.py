@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, cast
 
-from forge import SAMPLES, STEPS, Alter, Forge, changed, h, owner_and_trainers
+from forge import SAMPLES, START, STEPS, Alter, Forge, changed, h, owner_and_trainers
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.provenance.envelope import Envelope, parse_envelope, sign_envelope
@@ -131,7 +131,7 @@ def exchange_of(
     keys = (one.owner.public, *(identity.public for identity in one.trainers))
     return ProofExchange(
         cast(World, world),
-        Participant(one.run_id, one.identity(SEGMENT), keys, wait_s=1.0),
+        Participant(one.run_id, one.identity(SEGMENT), keys, start=START, wait_s=1.0),
         ledger,
         cast(TableWriter, writer or FakeWriter()),
     )

@@ -176,6 +176,18 @@ def test_only_the_rank_before_signs_what_it_sends(place: EntryId, rank: int) -> 
         receive(forge(sign_as={place: ranks}))
 
 
+def test_a_neighbours_proof_of_another_start_is_refused() -> None:
+    """As the owner will ask for it: a rank that took it would be taken for its maker."""
+    with pytest.raises(EvidenceError, match="its start is not what it must be"):
+        receive(forge({PROOF: changed(start=OTHER)}))
+
+
+def test_what_only_the_owner_is_sent_is_refused_from_a_neighbour() -> None:
+    message = replace(message_of(HONEST), upstream=HONEST.envelopes[PROOF])
+    with pytest.raises(EvidenceError, match="comes with a proof that only the owner is sent"):
+        receive(HONEST, message)
+
+
 def test_a_neighbour_without_proof_is_refused() -> None:
     with pytest.raises(EvidenceError, match="is missing"):
         receive(HONEST, message_of(HONEST, proof=False))

@@ -7,7 +7,9 @@ from dataclasses import replace
 from forge import Forge, changed, h
 from lies import (
     DELIVERY,
+    FORGED,
     IDENTITIES,
+    PROOF,
     collector,
     forge,
     forged,
@@ -200,6 +202,19 @@ def two_notes() -> Equivocation:
 @row({16}, "owner: it signed two ledgers of 23 entries, a fork: rank-002.json")
 def evidence_a_trainer_kept_of_two_ledgers() -> Evidence:
     return replace(honest(), equivocations={"rank-002.json": two_notes().to_bytes()})
+
+
+def two_proofs() -> Equivocation:
+    """Return proofs of one stage by one trainer: of the run, and of one of other numbers."""
+    honest()
+    first = FORGED[0].envelopes[PROOF]
+    forged(PROOF, weights_out=h("other weights"))
+    return Equivocation.of_proofs(first, FORGED[0].envelopes[PROOF])
+
+
+@row({16}, "trainer 2: it signed two proofs of stage 1 in one start of the run: rank-000.json")
+def evidence_the_owner_kept_of_two_proofs() -> Evidence:
+    return replace(honest(), equivocations={"rank-000.json": two_proofs().to_bytes()})
 
 
 @row({16}, "the ledger has only")

@@ -103,7 +103,7 @@ def last_entry_cut_short() -> Evidence:
 @row({1}, "no kind known")
 def statement_of_another_kind() -> Evidence:
     return with_entry(
-        PROOF, signed_again(lambda payload: payload.replace(b":stage:v1", b":stage:v2"), 2)
+        PROOF, signed_again(lambda payload: payload.replace(b":stage:v2", b":stage:v3"), 2)
     )
 
 

@@ -164,7 +164,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "Trainers' view",
         "every ledger head a trainer stored on its own is a beginning of this ledger, signed by "
-        "the owner; nobody kept the owner's signature under another.",
+        "the owner; nobody kept the owner's signature under another, or two proofs of one stage "
+        "and start.",
         check_ledger_replicas,
         (2,),
     ),

@@ -215,11 +215,11 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         # Forged evidence accuses nobody, and fails nobody's run: anybody can write a file.
         try:
             found = Equivocation.from_bytes(content, where=name)
-            size = found.forked_size(view.owner, view.run.run_id, where=name)
+            rank, what = found.accuse(view.owner, view.trainers, view.run.run_id, where=name)
         except EvidenceError:
             false += 1
             continue
-        findings.add_problem("owner", f"it signed two ledgers of {size} entries, a fork: {name}")
+        findings.add_problem(f"trainer {rank}" if rank else "owner", f"{what}: {name}")
     # A file of a rank that the run does not have was put there afterwards.
     for segment in sorted(heads.keys() - set(range(1, view.run.segments + 1))):
         findings.add_problem(f"trainer {segment}", "there is no such trainer")

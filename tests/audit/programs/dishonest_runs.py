@@ -229,6 +229,12 @@ def send_proof(self: ProofExchange, peer: int, stage: int, message: ProofMessage
         )
         other = sign_envelope(proof.statement_bytes(), self._participant.identity)
         message = replace(message, proof=other)
+    if not peer and stage >= STAGE and message.upstream is not None:
+        if lies("forged neighbour"):
+            forged = sign_envelope(message.upstream.payload, self._participant.identity)
+            message = replace(message, upstream=forged)
+        if lies("neighbour left out"):
+            message = replace(message, upstream=None)
     honest_send_proof(self, peer, stage, message)
 
 

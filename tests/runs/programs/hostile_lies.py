@@ -549,6 +549,10 @@ LIES |= {
         "_share_sub_labels", labels(lambda a: a.put(0, (a[0] + 1) % 20)), to=2
     ),
     "keys: garbage": said("agree_on_signers", lambda payload: bytes(len(payload))),
+    "keys: other nonce": said("agree_on_signers", lambda payload: payload[:-32] + bytes(32)),
+    "keys: other nonce to one": said(
+        "agree_on_signers", lambda payload: payload[:96] + bytes(32) + payload[128:], to=2
+    ),
     "keys: garbage, and all is well": both(
         said("agree_on_signers", lambda payload: bytes(len(payload))),
         said("agree", lambda _: struct.pack("<ii", 0, -1), count=0),

@@ -358,8 +358,8 @@ class Verifier(Ledger):
                     f"the note beside the head of {size} entries of trainer {segment}",
                 )
         for name, data in self.facts.evidence.items():
-            forked = self.two_ledgers(data)
-            need(forked is None, f"{name}: the owner signed two ledgers of {forked} entries")
+            liar = self.signed_two(data)
+            need(liar is None, f"{name}: {liar}")
         return f"heads: {sum(map(len, heads.values()))}"
 
     def owners_note(self, text: str) -> Note | None:
@@ -371,22 +371,48 @@ class Verifier(Ledger):
         mine = note.origin == self.statement["run_id"] and len(note.signatures) == 1
         return note if mine and note.signed_by("owner", self.statement["owner"]) else None
 
-    def two_ledgers(self, data: bytes) -> int | None:
-        """Size of which a file of evidence proves two ledgers; None if it proves nothing."""
+    def signed_two(self, data: bytes) -> str | None:
+        """What a file of evidence proves, and of whom; None if it proves nothing."""
         try:
             said = read_canonical(data) if len(data) <= MOST_EVIDENCE_BYTES else None
         except MismatchError:
             return None
         if not isinstance(said, dict) or set(said) != {"first", "format", "second"}:
             return None
-        if said["format"] != "clicooper-equivocation/v1":
+        form, texts = said["format"], (said["first"], said["second"])
+        if not all(isinstance(text, str) for text in texts):
             return None
-        if not isinstance(said["first"], str) or not isinstance(said["second"], str):
-            return None
-        first, second = self.owners_note(said["first"]), self.owners_note(said["second"])
+        if form == "clicooper-equivocation/v1":
+            return self.two_ledgers(*texts)
+        return self.two_proofs(*texts) if form == "clicooper-equivocation-proofs/v1" else None
+
+    def two_ledgers(self, one: str, other: str) -> str | None:
+        """What two notes prove of the owner."""
+        first, second = self.owners_note(one), self.owners_note(other)
         if first is None or second is None:
             return None
-        return first.size if first.size == second.size and first.root != second.root else None
+        if first.size != second.size or first.root == second.root:
+            return None
+        return f"the owner signed two ledgers of {first.size} entries"
+
+    def two_proofs(self, one: str, other: str) -> str | None:
+        """What two envelopes prove of a trainer."""
+        try:
+            envelopes = [read_envelope(text.encode()) for text in (one, other)]
+            kinds = {statement_kind(envelope.statement) for envelope in envelopes}
+        except MismatchError:
+            return None
+        first, second = (envelope.predicate for envelope in envelopes)
+        if kinds != {"stage"} or envelopes[0].digest == envelopes[1].digest:
+            return None
+        if any(first[name] != second[name] for name in ("run_id", "segment", "stage", "start")):
+            return None
+        segment = first["segment"]
+        if first["run_id"] != self.statement["run_id"] or segment > self.segments:
+            return None
+        if not all(envelope.signed_by(self.trainer(segment)) for envelope in envelopes):
+            return None
+        return f"trainer {segment} signed two proofs of stage {first['stage']} in one start"
 
     def check_17(self) -> str:
         facts = self.facts

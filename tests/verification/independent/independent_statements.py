@@ -177,12 +177,13 @@ PREDICATES: dict[str, tuple[int, Rule]] = {
         ),
     ),
     "stage": (
-        1,
+        2,
         fields(
             {
                 "run_id": RUN_ID,
                 "segment": SEGMENT,
                 "stage": STAGE,
+                "start": HEX,
                 "ticket": HEX,
                 "previous": HEX,
                 "upstream": HEX,
