@@ -177,6 +177,12 @@ def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(
     check_same(run, whole)
     # What was proved before stands as it was: no stage was proved again.
     assert statements(run)[: len(before)] == before
+    # What is proved since names another start than the proofs before, on all ranks the same one.
+    starts = [said["start"] for kind, said in statements(run) if kind == "stage"]
+    old = sum(kind == "stage" for kind, _ in before)
+    assert 0 < old < len(starts)
+    assert len(set(starts[:old])) == len(set(starts[old:])) == 1
+    assert starts[0] != starts[-1]
 
 
 @pytest.mark.matrix

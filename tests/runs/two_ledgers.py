@@ -56,8 +56,8 @@ def evidence_of_notes(first: bytes, second: bytes) -> Callable[[Path], None]:
 
 def proofs_of(folder: Path, **values: object) -> tuple[Envelope, Envelope]:
     """The last trainer's last proof, and one with these values, under its own key."""
-    envelopes = open_run(folder).table("ledger", rank=0)["envelope"]
-    proof = parse_envelope(bytes(envelopes[-2]))
+    rows = {table.name: found for table, found in open_run(folder).stored_rows(0).items()}
+    proof = parse_envelope(bytes(rows["ledger"]["envelope"][-2]))
     statement = parse_statement(proof.payload)
     assert isinstance(statement, StageProof)
     pem = folder / f"private/rank-{statement.segment:03d}/identity.pem"
