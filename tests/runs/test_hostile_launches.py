@@ -37,7 +37,7 @@ def many(*case: object) -> object:
         many("killed in a checkpoint", 1, -1, "", None),
         many("killed in a proof", 2, -1, "", None),
         many("killed in a delivery", 1, -1, "", None),
-        many("killed in a step", 0, -1, "", None),
+        many("killed before a step", 0, -1, "", None),
     ],
 )
 def test_all_ranks_end_and_honest_ones_go_on(
@@ -48,6 +48,8 @@ def test_all_ranks_end_and_honest_ones_go_on(
     for other in range(RANKS):
         if other != rank:
             assert ended.codes[other] in (None, code), ended.codes
+    if code is None:
+        assert ended.codes[rank] is None, "nobody was killed"
     # Where it does hear of it, it kills the others, who say nothing; its own code may then be 0.
     heard = lie.startswith(("leaves", "sys.exit")) and ended.codes[by] is None
     if code is not None and not heard:
