@@ -593,6 +593,8 @@ LIES |= {
     "hangs": at("forward", lambda: time.sleep(10_000)),
     "raises in stage 1": at("forward", fail),
     "killed in a step": at("forward", strike),
+    # The owner comes to this moment once a step.
+    "killed before a step": at("forward", strike, count=6),
     "killed in a checkpoint": at("checkpoint", strike, count=2),
     "killed in a proof": at("proof", strike, count=2),
     "killed in a delivery": at("delivery", strike, count=2),
