@@ -513,7 +513,7 @@ LIES |= {
     "proof: garbage": said("send_proof", lambda _: GARBAGE),
     "proof: nothing": said("send_proof", lambda _: b""),
     "proof: nested": said("send_proof", lambda _: NESTED),
-    "proof: too long": said("send_proof", lambda payload: payload + b" " * 100_000),
+    "proof: too long": said("send_proof", lambda payload: payload + b" " * 200_000),
     "proof: of the stage before": swapped("send_proof", to=2),
     "enrolment: garbage": said("send_to_gather", lambda _: GARBAGE),
     "enrolment: nested": said("send_to_gather", lambda _: NESTED),
