@@ -16,6 +16,7 @@ from fuzz_target import FuzzTarget
 from clicooper_hpc.errors import EvidenceError, UsageError
 from clicooper_hpc.provenance.canonical_json import encode_canonical_json, parse_canonical_json
 from clicooper_hpc.provenance.envelope import parse_envelope, require_envelope_signatures
+from clicooper_hpc.provenance.equivocation import Equivocation
 from clicooper_hpc.provenance.identity import Identity, PublicIdentity
 from clicooper_hpc.provenance.ledger_update import LedgerUpdate
 from clicooper_hpc.provenance.marks.mark_keys import open_mark_key
@@ -87,6 +88,26 @@ def _read_note(content: bytes) -> None:
     except EvidenceError:
         return
     assert content in _notes(), "a forged checkpoint was taken"
+
+
+def _equivocations() -> list[bytes]:
+    # Honest signers: of each place there is one note and one proof.
+    notes = [note.decode() for note in _notes()]
+    proof = parse_envelope(_envelopes()[-2])
+    found = [Equivocation(note, note) for note in notes]
+    return [one.to_bytes() for one in (*found, Equivocation.of_proofs(proof, proof))]
+
+
+def _read_equivocation(content: bytes) -> None:
+    found = Equivocation.from_bytes(content, where="input")
+    assert found.to_bytes() == content
+    forge = _ledger()[0]
+    trainers = [one.public for one in forge.trainers]
+    try:
+        found.accuse(forge.owner.public, trainers, RUN_ID, where="input")
+    except EvidenceError:
+        return
+    raise AssertionError("who signed nothing twice was accused")
 
 
 def _proof_message(content: bytes) -> None:
@@ -199,6 +220,7 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("statement", _statements, _read_statement, form="json"),
     FuzzTarget("envelope", _envelopes, _read_envelope, form="json"),
     FuzzTarget("tree-checkpoint", _notes, _read_note),
+    FuzzTarget("equivocation", _equivocations, _read_equivocation, form="json"),
     FuzzTarget("proof-message", _proof_messages, _proof_message, form="json"),
     FuzzTarget("ledger-update", _ledger_updates, _ledger_update, form="json"),
     FuzzTarget("checked-ledger", _checked_ledgers, _check_ledger, files=True),
