@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 
@@ -55,7 +55,7 @@ def read_hdf5_file(
 ) -> T:
     """Open ``path`` for reading, hand it to ``action``, and return what that returns.
 
-    ``action`` runs again from the start if a live file changed under it; it must keep nothing.
+    ``action`` runs again from the start if the file changed under it; it must keep nothing.
     ``rules`` are the links the file may have, none of which is followed here; ``below`` is the
     path of the one group that ``action`` reads, if it is not the whole file.
 
@@ -64,23 +64,24 @@ def read_hdf5_file(
     RunFolderError
         The file is missing, no regular file, damaged or not HDF5, or holds what no run writes.
     """
-    for attempt in range(_ATTEMPTS):
-        live = False
+    for _ in range(_ATTEMPTS):
         # Opened anew in every attempt: a writer may have closed or replaced the file meanwhile.
         descriptor = _open(path)
         try:
-            live = is_superblock_live(os.pread(descriptor, SUPERBLOCK_BYTES, 0))
-            with _hdf5_of(descriptor, path, live=live) as file:
+            state = _state(descriptor)
+            with _hdf5_of(descriptor, path, live=state.live) as file:
                 vet_hdf5_file(file, stored_file_bytes(descriptor), rules, below=below)
                 return action(file)
         except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
-            # A closed file does not get better by waiting.
-            if not live or attempt + 1 == _ATTEMPTS:
-                raise _unreadable(str(path), error) from None
+            refusal = _unreadable(str(path), error)
         finally:
             os.close(descriptor)
         time.sleep(_PAUSE_S)
-    raise AssertionError("unreachable")
+        # A closed file does not get better by waiting; one that looked closed, and was opened by
+        # its writer before HDF5 had read it, does.
+        if not state.live and _state_of(path) == state:
+            break
+    raise refusal
 
 
 def read_hdf5_bytes(content: bytes, action: Callable[[Any], T], *, where: str) -> T:
@@ -102,6 +103,34 @@ def _open(path: Path) -> int:
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
         ) from None
+
+
+class _State(NamedTuple):
+    """What shows that a file was written to or replaced."""
+
+    head: bytes
+    size: int
+    changed_ns: int
+    inode: int
+
+    @property
+    def live(self) -> bool:
+        """Whether the file is marked as open for writing."""
+        return is_superblock_live(self.head)
+
+
+def _state(descriptor: int) -> _State:
+    facts = os.fstat(descriptor)
+    head = os.pread(descriptor, SUPERBLOCK_BYTES, 0)
+    return _State(head, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+def _state_of(path: Path) -> _State:
+    descriptor = _open(path)
+    try:
+        return _state(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
