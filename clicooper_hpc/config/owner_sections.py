@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from clicooper_hpc.config.read_out import parse_read_out
 from clicooper_hpc.config.section import Section
 
 __all__ = [
@@ -76,6 +77,16 @@ class FrontSection(Section):
     cut: int | None = Field(default=None, ge=1)
     """Keep the layers before this index (`kind = "weights"`). Default: all layers."""
 
+    read_outs: tuple[str, ...] = Field(default=(), max_length=16)
+    """What to take from inside the network instead of its output (`kind = "weights"`), as
+    `"LAYERS:POOL"`, such as `["9:2x2", "12:2x2", "12:rms"]`: the output behind so many layers,
+    pooled to its `mean`, to the means of `2x2` (to `8x8`) parts, to its root mean square `rms`, or
+    `all` of it. One after the other they make one vector."""
+
+    mirror: bool = False
+    """Take the mean of what the network gives for an image and for its mirror image
+    (`kind = "weights"`)."""
+
     dim: int | None = Field(default=None, ge=1)
     """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection; `private-lda` has one
     number a class and takes none."""
@@ -86,6 +97,10 @@ class FrontSection(Section):
     `private_share` of the training samples, which are never released; they pay `privacy.epsilon`
     for it, once, instead. Everything else is fitted on `public_data`. Needs
     `privacy.unit = "sample"`."""
+
+    directions: int | None = Field(default=None, ge=1)
+    """Principal directions of the public rows that `private-lda` keeps before its class sums.
+    Default: all in which they vary, at most 512. Noise grows with their number."""
 
     private_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training samples, drawn in secret, that is spent on `private-lda`."""
@@ -113,6 +128,18 @@ class FrontSection(Section):
     def _consistent(self) -> FrontSection:
         if self.kind == "weights" and self.weights is None:
             raise ValueError('front.kind = "weights" needs front.weights')
+        if self.kind != "weights" and (self.read_outs or self.mirror):
+            key = "read_outs" if self.read_outs else "mirror"
+            raise ValueError(f'front.{key} needs front.kind = "weights"')
+        for text in self.read_outs:
+            read_out = parse_read_out(text)
+            if self.cut is not None and read_out.after > self.cut:
+                raise ValueError(
+                    f"front.read_outs: {text!r} lies behind front.cut = {self.cut}, where the "
+                    "network ends"
+                )
+        if self.directions is not None and self.projection != "private-lda":
+            raise ValueError('front.directions needs front.projection = "private-lda"')
         # These make their features; the others have the size of the row or of the network.
         if self.kind in ("random", "dct", "dp-sgd") and self.dim is None:
             raise ValueError(f'front.kind = "{self.kind}" needs front.dim')

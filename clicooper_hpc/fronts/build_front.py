@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from clicooper_hpc.config.read_out import ReadOut
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows
@@ -50,9 +51,9 @@ class FrontBase:
     Parameters
     ----------
     kind
-        ``"identity"`` (``flatten``), ``"weights"`` (``weights``, ``cut`` = number of layers kept),
-        ``"random"`` (``seed``, ``dim``), ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``,
-        and a `DpSgdTraining`).
+        ``"identity"`` (``flatten``), ``"weights"`` (``weights``, and ``cut`` = number of layers
+        kept or ``read_outs``, perhaps ``mirror``), ``"random"`` (``seed``, ``dim``), ``"dct"``
+        (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``, and a `DpSgdTraining`).
     input_shape
         Shape of one raw row.
     """
@@ -62,6 +63,8 @@ class FrontBase:
     seed: int = 0
     weights: Path | None = None
     cut: int | None = None
+    read_outs: tuple[ReadOut, ...] = ()
+    mirror: bool = False
     dim: int | None = None
     flatten: bool = True
 
@@ -152,9 +155,13 @@ def _make_base(base: FrontBase) -> _Made:
 def _load_base(base: FrontBase) -> _Made:
     if base.weights is None:
         raise UsageError("this kind of front needs a weights file", where="front.weights")
-    file = load_weights(base.weights, base.cut)
+    file = load_weights(base.weights, base.cut, read_outs=base.read_outs, mirror=base.mirror)
     last = len(file.network.layers) - 1
     text = f"{file.name}, layers 0 to {last} of {file.layers_in_file}"
+    if base.read_outs:
+        text += f", read out at {' '.join(map(str, base.read_outs))}"
+    if base.mirror:
+        text += ", mean of an image and its mirror image"
     if file.trained_on is not None:
         text = f"{text}, trained on {file.trained_on}"
         return (file.network,), FrontOrigin("public-weights", text)
@@ -199,11 +206,11 @@ def _append_projection(
     )
     private = wanted.method == "private-lda"
     linear = fit_projection(
-        # The private directions come from the class sums; before them only coordinates without
+        # The private directions come from the class sums; before them coordinates of little
         # variance are dropped.
         features,
         public.labels,
-        Projection("pca", None, wanted.whiten) if private else wanted,
+        Projection("pca", wanted.dim, wanted.whiten) if private else wanted,
     )
     # Reasons add up: what was doubtful of the base stays doubtful behind the projection.
     reasons = [origin.reason] if origin.reason else []

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.owner_sections import FrontSection
+from clicooper_hpc.config.read_out import parse_read_out
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.build_front import DpSgdTraining, FrontBase, ProjectionData, build_front
@@ -31,7 +33,7 @@ def build_job_front(
     projection, training = None, None
     if section.projection != "none" and section.public_data is not None:
         projection = ProjectionData(
-            wanted=Projection(section.projection, section.dim, section.whiten),
+            wanted=_wanted_projection(section),
             public=_public_rows(section.public_data, section.public_rows, data),
             private_fingerprint=data.split("train").fingerprint(),
             class_means=class_means,
@@ -71,6 +73,14 @@ def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, 
     return front.output_shape, front.non_negative
 
 
+def _wanted_projection(section: FrontSection) -> Projection:
+    if section.projection == "none":
+        raise ValueError("this job has no projection")
+    private = section.projection == "private-lda"
+    dim = section.directions if private else section.dim
+    return Projection(section.projection, dim, section.whiten)
+
+
 def _job_base(job: Job, train: Split) -> FrontBase:
     section = job.front
     return FrontBase(
@@ -79,6 +89,8 @@ def _job_base(job: Job, train: Split) -> FrontBase:
         seed=section.seed,
         weights=section.weights,
         cut=section.cut,
+        read_outs=tuple(parse_read_out(text) for text in section.read_outs),
+        mirror=section.mirror,
         dim=section.dim,
         # Rows keep the shape of images, which segments with convolutions need.
         flatten=False,

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from clicooper_hpc.config.read_out import ReadOut, longest_read_out, parse_read_out
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
@@ -25,6 +26,7 @@ from clicooper_hpc.fronts.layer_spec import (
     parse_layers,
     trace_layer_shapes,
 )
+from clicooper_hpc.fronts.pooling import pool_read_out, pooled_size, pooling_keeps_sign
 
 __all__ = [
     "TEMPERATURE",
@@ -93,7 +95,7 @@ class Clamp:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """``network((x - mean) / std)`` in evaluation mode.
+    """``network((x - mean) / std)`` in evaluation mode, read at its end or at several places.
 
     Parameters
     ----------
@@ -105,6 +107,10 @@ class Network:
         One number, or one per channel (first axis of ``shape``).
     weights
         State by name (``"0.weight"``), float32.
+    read_outs
+        If given, a row becomes these, one after the other in one vector, instead of the output.
+    mirror
+        Take the mean of what comes out for an image and for its mirror image (last axis).
     """
 
     layers: tuple[Layer, ...]
@@ -112,6 +118,8 @@ class Network:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: Mapping[str, Tensor] = field(repr=False)
+    read_outs: tuple[ReadOut, ...] = ()
+    mirror: bool = False
     _module: nn.Sequential = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +129,8 @@ class Network:
         missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
         if missing or found.unexpected_keys:
             raise ValueError("weights do not belong to these layers")
+        if self.read_outs and longest_read_out(self.read_outs) > len(self.layers):
+            raise ValueError("a read-out lies behind the last layer")
         object.__setattr__(self, "_module", module)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -129,21 +139,37 @@ class Network:
             raise DataError(
                 f"rows have shape {input_shape}, the front takes {self.shape}", where="front"
             )
-        return trace_layer_shapes(self.layers, self.shape, where="front")[-1]
+        if self.mirror and len(self.shape) != 3:
+            raise DataError(f"rows of shape {self.shape} have no mirror image", where="front")
+        shapes = trace_layer_shapes(self.layers, self.shape, where="front")
+        if not self.read_outs:
+            return shapes[-1]
+        return (sum(pooled_size(one, shapes[one.after - 1]) for one in self.read_outs),)
 
     def non_negative(self, before: bool) -> bool:
         """See `Operation`."""
-        return layers_stay_non_negative(self.layers)
+        if not self.read_outs:
+            return layers_stay_non_negative(self.layers)
+        return all(
+            pooling_keeps_sign(one, layers_stay_non_negative(self.layers[: one.after]))
+            for one in self.read_outs
+        )
 
     def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
-        return {
+        settings: dict[str, object] = {
             "stage": "network",
             "layers": layers_to_objects(self.layers),
             "shape": list(self.shape),
             "mean": list(self.mean),
             "std": list(self.std),
         }
+        # Only where there are any: the digest of a front without them is what it always was.
+        if self.read_outs:
+            settings["read_outs"] = [str(one) for one in self.read_outs]
+        if self.mirror:
+            settings["mirror"] = True
+        return settings
 
     def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
@@ -154,9 +180,26 @@ class Network:
         rest = (1,) * (len(self.shape) - 1)
         mean = torch.tensor(self.mean, dtype=torch.float32).reshape(1, -1, *rest)
         std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
-        y: Tensor = self._module((x.reshape(-1, *self.shape) - mean) / std)
+        images = (x.reshape(-1, *self.shape) - mean) / std
+        y = self._read(images)
+        if self.mirror:
+            # A sum of two and a half are the same in either order: an image and its mirror image
+            # get the same bits.
+            y = (y + self._read(images.flip(-1))) / 2
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return y.clamp(min=0.0) if layers_stay_non_negative(self.layers) else y
+        return y.clamp(min=0.0) if self.non_negative(False) else y
+
+    def _read(self, images: Tensor) -> Tensor:
+        if not self.read_outs:
+            whole: Tensor = self._module(images)
+            return whole
+        outputs: dict[int, Tensor] = {}
+        wanted = {one.after for one in self.read_outs}
+        for index, layer in enumerate(self._module, start=1):
+            images = layer(images)
+            if index in wanted:
+                outputs[index] = images
+        return torch.cat([pool_read_out(one, outputs[one.after]) for one in self.read_outs], dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +313,18 @@ def _numbers(given: object) -> tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
+def _read_outs(given: object) -> tuple[ReadOut, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ValueError("read-outs must be a list of texts")
+    return tuple(parse_read_out(one) for one in given)
+
+
+def _yes(given: object) -> bool:
+    if not isinstance(given, bool):
+        raise ValueError("'mirror' must be true or false")
+    return given
+
+
 def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Operation:
     """Rebuild an operation from its stored settings and tensors.
 
@@ -301,6 +356,8 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
                 _numbers(settings["mean"]),
                 _numbers(settings["std"]),
                 dict(tensors),
+                read_outs=_read_outs(settings.get("read_outs", [])),
+                mirror=_yes(settings.get("mirror", False)),
             )
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error

@@ -36,7 +36,8 @@ _MOST_USABLE = 512  # more coordinates than this add noise to class sums and no 
 class Projection:
     """What to fit, to ``dim`` coordinates, with ``whiten`` in [0, 1].
 
-    ``dim`` None: all usable coordinates for ``"pca"``; without meaning for ``"private-lda"``.
+    ``dim`` None: all usable coordinates. For ``"private-lda"`` it counts the principal directions
+    before the class sums; LDA needs it.
     """
 
     method: Literal["pca", "lda", "private-lda"]

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clicooper_hpc.config.read_out import ReadOut, longest_read_out
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.layer_spec import (
     Layer,
@@ -178,15 +179,24 @@ def _read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[s
     return tensors
 
 
-def load_weights(path: Path, cut: int | None) -> WeightsFile:
+def load_weights(
+    path: Path,
+    cut: int | None = None,
+    *,
+    read_outs: tuple[ReadOut, ...] = (),
+    mirror: bool = False,
+) -> WeightsFile:
     """Read a weights file and keep the layers before index ``cut`` (all of them when None).
+
+    With ``read_outs``, which lie before ``cut``, the layers they need are kept; see `Network` for
+    them and for ``mirror``.
 
     Raises
     ------
     DataError
         If the file is missing, damaged or not what it describes (names tensor and shape).
     UsageError
-        If ``cut`` is not between 1 and the number of layers.
+        If ``cut`` or a read-out is not between 1 and the number of layers.
     """
     if not path.is_file():
         raise DataError("no such weights file", where=str(path))
@@ -206,9 +216,25 @@ def load_weights(path: Path, cut: int | None) -> WeightsFile:
             f"the cut {end} is not between 1 and {count}, the number of layers in {path.name}",
             where="front.cut",
         )
+    if read_outs:
+        last = longest_read_out(read_outs)
+        if last > end:
+            raise UsageError(
+                f"there are only {end} layers in {path.name}, a read-out lies behind {last}",
+                where="front.read_outs",
+            )
+        end = last
     layers = description.layers[:end]
     kept = {name: tensors[name] for name in expected_layer_tensors(layers, where=path.name)}
-    network = Network(layers, description.input_shape, description.mean, description.std, kept)
+    network = Network(
+        layers,
+        description.input_shape,
+        description.mean,
+        description.std,
+        kept,
+        read_outs=read_outs,
+        mirror=mirror,
+    )
     return WeightsFile(network, path.name, description.trained_on, count)
 
 
