@@ -8,8 +8,9 @@ from torch import nn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.job_front import outline_job_front
+from clicooper_hpc.fronts.job_front import open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
+from clicooper_hpc.owner.moments_release import check_moment_numbers
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
@@ -29,6 +30,7 @@ from clicooper_hpc.privacy.label_forecast import (
     forecast_labels,
     forecast_signal,
 )
+from clicooper_hpc.privacy.moments import add_remove_epsilon, solve_moments_spec
 from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.run.build import (
     build_channel_plan,
@@ -58,16 +60,24 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
         shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
-        spent = count_set_aside_samples(job, len(splits["train"]), data.num_classes)
+        private = len(splits["train"])
+        spent = count_set_aside_samples(job, private, data.num_classes)
+        # Samples spent on the front's class sums are never released.
+        leaving = private - spent
+        if job.release.mode == "moments":
+            check_moment_numbers(int(np.prod(shape)))
+            leaving = _count_public_rows(job)
         contract = Contract(
             release_shape=shape,
-            # Samples spent on the front's class sums are never released.
-            samples=len(splits["train"]) - spent,
+            samples=leaving,
             validation_samples=len(splits.get("validation", ())),
             outputs=data.num_classes * job.labels.expansion,
         )
         classes = data.num_classes
         names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
+        if job.release.mode == "moments":
+            # They are drawn from what the run measures; as many of each class is near enough.
+            names = (np.arange(leaving) % classes).astype(np.int32)
     model = build_network(job, contract)
     costs = None
     if job.pipeline.partition == "auto":
@@ -86,7 +96,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         [
             f"job {job.digest().hex[:16]}: {ranks} ranks, 1 owner and {segments} trainers, "
             f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
-            f"data {job.data.path}: {contract.samples} training samples, "
+            f"data {job.data.path}: {private - spent} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
@@ -100,11 +110,39 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             "per channel",
             render_schedule_grid(simulation),
             "",
-            *_privacy(job, shape, non_negative=non_negative, classes=classes),
-            *_spent(job, spent),
-            *_labels(job, contract, non_negative=non_negative, classes=classes),
+            *(
+                _moments(job, contract, private)
+                if job.release.mode == "moments"
+                else [
+                    *_privacy(job, shape, non_negative=non_negative, classes=classes),
+                    *_spent(job, spent),
+                    *_labels(job, contract, non_negative=non_negative, classes=classes),
+                ]
+            ),
         ]
     )
+
+
+def _count_public_rows(job: Job) -> int:
+    public, rows = open_public_rows(job)
+    public.close()
+    return len(rows)
+
+
+def _moments(job: Job, contract: Contract, samples: int) -> list[str]:
+    """Return what is said of a release of moments instead of privacy and labels of rows."""
+    sent = f"{contract.samples} public rows, recoloured and named by the moments"
+    what = f"class sums, second moment and class sizes of {samples} samples"
+    if not job.privacy.enabled:
+        return [f"NO PRIVACY: {what} leave the owner without noise, as {sent}"]
+    privacy, numbers = job.privacy, int(np.prod(contract.release_shape))
+    spec = solve_moments_spec(numbers, epsilon=privacy.epsilon, delta=privacy.delta)
+    return [
+        f"privacy: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per sample, replace-one; "
+        f"add-remove {add_remove_epsilon(spec):.3g}; labels are covered",
+        f"         of {what}: sensitivity {spec.sensitivity:.6g}, sigma {spec.sigma:.6g}, once",
+        f"         trainers get {sent}, and no row of a sample",
+    ]
 
 
 def _names_like(classes: NDArray[np.int64], spent: int, expansion: int) -> NDArray[np.int32]:

@@ -68,6 +68,7 @@ class Job(Section):
                 'front.projection = "private-lda" spends whole samples: it needs privacy.unit = '
                 f'"sample", not "{self.privacy.unit}"'
             )
+        self._check_moments()
         cuts = self.pipeline.partition
         if isinstance(cuts, list) and self.pipeline.segments not in (None, len(cuts) + 1):
             raise ValueError(
@@ -75,6 +76,38 @@ class Job(Section):
                 f"but pipeline.segments = {self.pipeline.segments}"
             )
         return self
+
+    def _check_moments(self) -> None:
+        """Refuse what `release.mode = "moments"` has no meaning for."""
+        if self.release.mode != "moments":
+            return
+        wanted: tuple[tuple[str, object, object, str], ...] = (
+            ("front.projection", self.front.projection, "pca", "its public rows are sent"),
+            ("front.normalise", self.front.normalise, True, "moments are those of rows of norm 1"),
+            ("privacy.clip", self.privacy.clip, 1.0, "moments are those of rows of norm 1"),
+            ("privacy.unit", self.privacy.unit, "sample", "they cover whole samples"),
+            ("privacy.relation", self.privacy.relation, "replace-one", "2 C bounds this one"),
+            ("labels.expansion", self.labels.expansion, 1, "there are no samples to group"),
+            (
+                "labels.randomized_response_epsilon",
+                self.labels.randomized_response_epsilon,
+                None,
+                "the noise covers labels already",
+            ),
+            ("data.validation_rows", self.data.validation_rows, 0, "no sample leaves"),
+        )
+        for key, value, needed, why in wanted:
+            if value != needed:
+                given, must = (json.dumps(one) for one in (value, needed))
+                # TOML has no null: an absent key is the default.
+                must = "no value" if needed is None else must
+                raise ValueError(
+                    f'release.mode = "moments" needs {key} = {must}, not {given}: {why}'
+                )
+        if self.front.kind == "dp-sgd":
+            raise ValueError(
+                'release.mode = "moments" needs a public front, not front.kind = "dp-sgd"'
+            )
 
     def canonical(self) -> str:
         """Return the resolved job as sorted JSON: stored in every run, and what is digested."""

@@ -221,7 +221,13 @@ class PrivacySection(Section):
 
 
 class ReleaseSection(Section):
-    """How the one-time release travels."""
+    """What leaves the owner, once, and how it travels."""
+
+    mode: Literal["rows", "moments"] = "rows"
+    """`rows`: a row for every sample, each with its own noise. `moments`: class sums, second moment
+    and class sizes of all samples together, noised once; trainers get public rows with these
+    moments, and no row of a sample. Needs `front.projection = "pca"`, whose public rows they are,
+    `privacy.unit = "sample"` and one name a class."""
 
     cache: Literal["none", "memory", "disk"] = "memory"
     """Where trainer 1 keeps released rows after their first pass. `none`: the owner sends the very

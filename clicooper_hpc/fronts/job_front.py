@@ -19,7 +19,7 @@ from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource
 from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
 
-__all__ = ["build_job_front", "outline_job_front"]
+__all__ = ["build_job_front", "open_public_rows", "outline_job_front"]
 
 
 def build_job_front(
@@ -55,6 +55,19 @@ def build_job_front(
         training=training,
         normalise=job.privacy.clip if section.normalise else None,
     )
+
+
+def open_public_rows(job: Job) -> tuple[DataSet, Split]:
+    """Open ``front.public_data``; return it, and the samples that serve as public rows.
+
+    The caller closes the data set.
+    """
+    section = job.front
+    if section.public_data is None:
+        raise ValueError("this job has no public data")
+    data = open_dataset(section.public_data)
+    split = data.split("train")
+    return data, split.subset(range(min(section.public_rows or len(split), len(split))))
 
 
 def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, ...], bool]:

@@ -69,6 +69,7 @@ class RunCosts:
         """
         # With privacy off nothing is promised for any unit, so costs are stated for samples.
         unit = "sample" if spec is None else spec.guarantee.unit_label
+        moments = job.release.mode == "moments"
         training = front.origin.summarise_origin().charge()
         made = [_class_sums_event(front)]
         if front.origin.kind == "dp-sgd":
@@ -80,7 +81,7 @@ class RunCosts:
         return cls(
             front=tuple(event for event in made if event is not None),
             rows={
-                name: _rows_event(name, count, spec, contexts[name], unit)
+                name: _rows_event(name, count, spec, contexts[name], unit, moments=moments)
                 for name, count in samples.items()
             },
             labels=_labels_event(job, samples["train"], contexts["train"], unit),
@@ -172,18 +173,31 @@ def _class_sums_event(front: Front) -> PrivacyEvent | None:
 
 
 def _rows_event(
-    name: str, samples: int, spec: ReleaseSpec | None, context: Digest, unit: str
+    name: str,
+    samples: int,
+    spec: ReleaseSpec | None,
+    context: Digest,
+    unit: str,
+    *,
+    moments: bool,
 ) -> PrivacyEvent:
     kind: EventKind = "training-release" if name == "train" else "validation-release"
     charge = sample = Charge.unbounded()
-    mechanism = "none: rows as they are"
+    what = "moments" if moments else "rows"
+    mechanism = f"none: {what} as they are"
     if spec is not None:
         charge, sample = spec.charge(), spec.sample_charge()
-        mechanism = f"rounded Gaussian, sigma {spec.sigma:.6g}"
+        mechanism = f"{what}, rounded Gaussian, sigma {spec.sigma:.6g}"
     return PrivacyEvent(kind, name, samples, context.hex, mechanism, unit, charge, sample)
 
 
 def _labels_event(job: Job, samples: int, context: Digest, unit: str) -> PrivacyEvent:
+    if job.release.mode == "moments":
+        # Drawn from what the event of the rows has paid for.
+        drawn = "drawn from the released moments"
+        return PrivacyEvent(
+            "labels", "train", samples, context.hex, drawn, unit, Charge(), Charge()
+        )
     epsilon = job.labels.randomized_response_epsilon
     # No charge: a secret map is not differential privacy, and the card says so in words.
     charge = None if epsilon is None else Charge.pure(epsilon)

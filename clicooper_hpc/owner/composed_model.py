@@ -138,6 +138,7 @@ class ComposedModel:
             self._held_out.clean_batches(),
             self._label_map,
             temperature=self._temperature,
+            baselines=self._held_out.baselines,
         )
 
     def add_released_logits(self, logits: Tensor, classes: NDArray[np.int64]) -> None:

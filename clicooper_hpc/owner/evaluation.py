@@ -20,12 +20,15 @@ from torch import Tensor, nn
 
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.operations import Scores
+from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.row_releaser import RowReleaser
 
 __all__ = [
     "CleanScores",
     "HeldOutSamples",
+    "MomentBaselines",
     "Score",
     "evaluate_clean",
     "evaluate_logits",
@@ -65,13 +68,29 @@ def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MomentBaselines:
+    """What noised moments give the owner without any trainer, to compare the trainers' work with.
+
+    ``class_sums``: linear discriminants of the class sums; ``moments``: the model that names are
+    drawn from.
+    """
+
+    class_sums: Scores
+    moments: MomentModel
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOutSamples:
-    """Clean rows of a split that never leaves, as the segments should see them."""
+    """Clean rows of a split that never leaves, as the segments should see them.
+
+    ``baselines``: what is scored on them beside the delivered model, if there is anything.
+    """
 
     split: Split
     front: Front
     releaser: RowReleaser
+    baselines: MomentBaselines | None = None
 
     def clean_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
         """Yield clean rows of all samples, float32 [n, ...], and their classes, int64 [n]."""
@@ -90,12 +109,15 @@ class CleanScores:
     """Quality on clean held-out samples.
 
     ``model``: of what the owner gets. Where the front ends in class scores, ``front`` is what these
-    reach alone, and ``network`` what the trainers' network reaches alone; else None.
+    reach alone, and ``network`` what the trainers' network reaches alone; else None. Where moments
+    were released, ``class_sums`` and ``moments`` are what the owner reaches with them alone.
     """
 
     model: Score
     front: Score | None = None
     network: Score | None = None
+    class_sums: Score | None = None
+    moments: Score | None = None
 
 
 @torch.no_grad()
@@ -105,6 +127,7 @@ def evaluate_clean(
     label_map: LabelMap,
     *,
     temperature: float | None,
+    baselines: MomentBaselines | None = None,
 ) -> CleanScores:
     """Evaluate on clean held-out activations that never leave the owner.
 
@@ -112,15 +135,26 @@ def evaluate_clean(
     up to a factor a row; None where they are anything else.
     """
     model.eval()
-    networks, fronts, truths = [], [], []
+    networks, fronts, truths, flat = [], [], [], []
     for rows, classes in batches:
         networks.append(evaluate_logits(model(rows).float(), label_map))
         truths.append(classes)
+        if baselines is not None:
+            flat.append(rows.flatten(1))
         if temperature is not None:
             # Probabilities to the power of the temperature: the softmax as it was before it was
             # softened.
             fronts.append(_normalised(rows.double().numpy() ** temperature))
     network, classes = np.concatenate(networks), np.concatenate(truths)
+    if baselines is not None:
+        clean = torch.cat(flat)
+        sums = baselines.class_sums.apply(clean).double().numpy()
+        moments = baselines.moments.class_probabilities(clean.double().numpy())
+        return CleanScores(
+            model=evaluate_probabilities(network, classes),
+            class_sums=evaluate_probabilities(sums, classes),
+            moments=evaluate_probabilities(moments, classes),
+        )
     if temperature is None:
         return CleanScores(evaluate_probabilities(network, classes))
     front = np.concatenate(fronts)

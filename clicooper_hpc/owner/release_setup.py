@@ -5,7 +5,6 @@ Nothing in here talks to another rank. When it fails, nothing has been sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,23 +12,19 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet, open_dataset
-from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import build_job_front
 from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_means
 from clicooper_hpc.owner.budget import (
-    RunCosts,
-    budget_for_run,
     check_budget_for_front,
-    check_budget_for_run,
 )
 from clicooper_hpc.owner.evaluation import HeldOutSamples
-from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
-from clicooper_hpc.owner.release_mechanism import ReleaseMechanism, solve_release_mechanism
+from clicooper_hpc.owner.moments_setup import open_moments_release
+from clicooper_hpc.owner.release_gate import ReleaseGate
+from clicooper_hpc.owner.rows_setup import open_rows_release
 from clicooper_hpc.owner.samples import Samples, draw_samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.sub_labels import (
-    answer_for_sub_labels,
     assign_sub_labels,
     make_sub_label_map,
 )
@@ -44,9 +39,13 @@ __all__ = ["ReleaseSetup", "set_up_release"]
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSetup:
-    """What the owner starts a run with; ``samples`` are numbered as they leave."""
+    """What the owner starts a run with; ``samples`` are numbered as they leave.
+
+    ``public``: the data set whose rows leave in place of those of samples, if they do.
+    """
 
     data: DataSet
+    public: DataSet | None
     samples: Samples
     front: Front
     spec: ReleaseSpec | None
@@ -57,9 +56,15 @@ class ReleaseSetup:
     contract: Contract
     mode: RngMode
 
+    def close_data(self) -> None:
+        """Close the data sets."""
+        for one in (self.data, self.public):
+            if one is not None:
+                one.close()
+
 
 def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
-    """Open the data, build the front, solve the noise, ask the budget, name the samples.
+    """Open the data, build the front, solve the noise, ask the budget, name what leaves.
 
     What ``private`` holds of an earlier start of the run is taken from there.
 
@@ -77,12 +82,10 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     master = secrets.secret_master_key(job)
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
-    splits, train = samples.splits, samples.splits["train"]
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
-    mechanism = solve_release_mechanism(job, front, splits, master)
-    # The budget is asked for the whole run now: naming the samples below takes long.
-    gate = _set_up_gate(job, front, splits, mechanism, master, secrets)
-    classes = answer_for_sub_labels(job, data, train, master, mechanism.contexts["train"])
+    open_release = open_moments_release if job.release.mode == "moments" else open_rows_release
+    opened = open_release(job, data, samples, front, master, secrets)
+    gate, classes = opened.gate, opened.classes
     # Stored before a sub-label leaves: linear algebra differs between machines in its last bits, a
     # stored map does not.
     label_map = secrets.secret_label_map(
@@ -93,17 +96,18 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     gate.set_sub_labels(sub_labels)
     return ReleaseSetup(
         data=data,
+        public=opened.public,
         samples=samples,
         front=front,
-        spec=mechanism.spec,
+        spec=opened.spec,
         label_map=label_map,
         sub_labels=sub_labels,
         gate=gate,
-        held_out=HeldOutSamples(splits["test"], front, mechanism.releasers["test"]),
+        held_out=opened.held_out,
         contract=Contract(
             release_shape=front.output_shape,
-            samples=len(train),
-            validation_samples=len(splits.get("validation", ())),
+            samples=len(classes),
+            validation_samples=opened.validation_samples,
             outputs=label_map.num_sub_labels,
         ),
         mode=master.mode,
@@ -124,32 +128,3 @@ def _build_front(job: Job, data: DataSet, samples: Samples, master: MasterKey) -
         )
 
     return build_job_front(job, data, samples.splits["train"], class_means=class_means)
-
-
-def _set_up_gate(
-    job: Job,
-    front: Front,
-    splits: Mapping[str, Split],
-    mechanism: ReleaseMechanism,
-    master: MasterKey,
-    secrets: OwnerSecrets,
-) -> ReleaseGate:
-    """Ask the budget for the whole run, then open the gate; the test split has no way out."""
-    # The test split has no receipts and no way out: it is for the owner's evaluation alone.
-    leaving = {name: splits[name] for name in ("train", "validation") if name in splits}
-    released = {
-        name: ReleasedSplit(
-            split,
-            mechanism.releasers[name],
-            # Keyed by the release: receipts of another one are refused when they are read.
-            secrets.secret_receipts(
-                name, len(split), master.derive_key("receipts", mechanism.contexts[name].value)
-            ),
-        )
-        for name, split in leaving.items()
-    }
-    counts = {name: len(split) for name, split in leaving.items()}
-    costs = RunCosts.costs_of_job(job, front, mechanism.spec, counts, mechanism.contexts)
-    ledger = secrets.secret_ledger(budget_for_run(job, mechanism.spec))
-    check_budget_for_run(costs, ledger)
-    return ReleaseGate(front, released, costs, ledger, secrets)

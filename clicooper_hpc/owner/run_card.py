@@ -9,7 +9,12 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.evaluation import Score
 from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.privacy.accounting import cross_check_accounting
-from clicooper_hpc.privacy.privacy_card import LabelSummary, MeasuredFigures, PrivacyCard
+from clicooper_hpc.privacy.privacy_card import (
+    LabelSummary,
+    MeasuredFigures,
+    MomentsSummary,
+    PrivacyCard,
+)
 
 __all__ = ["flatten_run_card", "make_run_card"]
 
@@ -38,6 +43,9 @@ def make_run_card(
             accuracy_clean=_known(clean),
             accuracy_released=_known(released),
         ),
+        moments=None
+        if job.release.mode == "rows"
+        else MomentsSummary(len(setup.samples.splits["train"]), setup.contract.samples),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
+from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyLedger
@@ -29,6 +30,7 @@ _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
+_MOMENTS = "moments.safetensors"
 #: What must be there to bring released rows back: preparing makes anew what is not, and charges it.
 _NEEDED = (_KEY, _FRONT_SETTINGS, _FRONT, _LABEL_MAP)
 
@@ -92,6 +94,17 @@ class OwnerSecrets:
         label_map = build()
         self._folder.write_secret(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
+
+    def secret_moments(self, build: Callable[[], MomentsRelease]) -> MomentsRelease:
+        """Return what was made of the noised moments, or make it once."""
+        if _MOMENTS in self._folder:
+            where = str(self._folder.path / _MOMENTS)
+            return self._read_sound(
+                _MOMENTS, lambda stored: MomentsRelease.from_private_bytes(stored, where=where)
+            )
+        release = build()
+        self._folder.write_secret(_MOMENTS, release.to_private_bytes())
+        return release
 
     def secret_receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
         """Return what is known to have left of ``split``, or empty receipts if nothing can have.

@@ -16,9 +16,16 @@ from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose_charges
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
 from clicooper_hpc.privacy.label_map import LabelMethod
 from clicooper_hpc.privacy.master_key import INSECURE, RngMode
+from clicooper_hpc.privacy.moments import add_remove_epsilon
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["FrontSummary", "LabelSummary", "MeasuredFigures", "PrivacyCard"]
+__all__ = [
+    "FrontSummary",
+    "LabelSummary",
+    "MeasuredFigures",
+    "MomentsSummary",
+    "PrivacyCard",
+]
 
 #: Rate of false positives at which the ceiling of membership inference is stated.
 _MEMBER_FALSE_POSITIVES = 0.01
@@ -114,6 +121,17 @@ class MeasuredFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class MomentsSummary:
+    """Moments that were released together instead of rows (`clicooper_hpc.privacy.moments`).
+
+    ``samples``: how many samples they are of; ``rows``: public rows sent in their place.
+    """
+
+    samples: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class PrivacyCard:
     """What a run promises.
 
@@ -129,6 +147,8 @@ class PrivacyCard:
         Of the master key.
     measured
         What is known of the finished run.
+    moments
+        What is released instead of rows, if it is.
     """
 
     spec: ReleaseSpec | None
@@ -137,6 +157,7 @@ class PrivacyCard:
     labels: LabelSummary
     rng_mode: RngMode
     measured: MeasuredFigures = field(default_factory=MeasuredFigures)
+    moments: MomentsSummary | None = None
 
     def __post_init__(self) -> None:
         if (self.spec is None) != (self.check is None):
@@ -150,7 +171,7 @@ class PrivacyCard:
             ("front", self.front.line()),
             ("normalisation", self.front.normalisation),
             ("random numbers", self._rng_line()),
-            ("labels", self.labels.line()),
+            ("labels", self._label_line()),
             *self._measured(),
         ]
         return [f"{name:<16} {text}" for name, text in rows]
@@ -171,6 +192,7 @@ class PrivacyCard:
             "labels": _texts(asdict(self.labels)),
             "rng_mode": self.rng_mode,
             "measured": _texts(asdict(self.measured)),
+            "moments": self.moments and asdict(self.moments),
             "lines": self.lines(),
         }
         return {key: value for key, value in stored.items() if value is not None}
@@ -202,7 +224,12 @@ class PrivacyCard:
 
     def _off(self) -> list[tuple[str, str]]:
         return [
-            ("NO PRIVACY", "rows leave the owner as the front made them"),
+            (
+                "NO PRIVACY",
+                "rows leave the owner as the front made them"
+                if self.moments is None
+                else f"moments of {self.moments.samples} samples leave the owner without noise",
+            ),
             ("guarantee", "none: epsilon is infinite for every sample"),
         ]
 
@@ -220,8 +247,11 @@ class PrivacyCard:
                 f"rounded Gaussian, sigma {_n(spec.sigma)}, grid {_n(spec.grid)}, "
                 f"mu {_n(spec.mu)}, exact sampler",
             ),
-            ("releases", "1 per sample, the same bits every time; no augmented views"),
+            ("releases", self._releases()),
         ]
+        if self.moments is not None:
+            both = f"epsilon {_n(add_remove_epsilon(spec))}, delta {_n(g.delta)} per sample"
+            rows.insert(1, ("add-remove", f"{both}: the same release, one sample more or less"))
         if check is not None:
             text = f"epsilon at most {_n(check.rdp)} (RDP), {_n(check.prv)} (PRV)"
             rows.append(("cross-check", text))
@@ -256,12 +286,30 @@ class PrivacyCard:
         if k >= 2:
             epsilon, delta = compose_charges([charge], g.delta)
             any_dp = local_dp_ceiling(k, epsilon, delta)
+        if k >= 2 and self.moments is not None:
+            text = f"{_p(any_dp)}, chance {_p(1 / k)}, with all else known, {k} balanced classes"
+            rows.append(("label ceiling", text))
+        elif k >= 2:
             gauss = gaussian_ceiling(k, radius, spec.sigma)
             text = f"{_p(gauss)} (Gaussian), {_p(any_dp)} (any mechanism), chance {_p(1 / k)}"
             rows.append(("label ceiling", f"{text}, from a released row, {k} balanced classes"))
         tpr = membership_ceiling(fpr, charge.mu)
         rows.append(("member ceiling", f"true positives {_p(tpr)} at {_p(fpr)} false positives"))
         return rows
+
+    def _releases(self) -> str:
+        if self.moments is None:
+            return "1 per sample, the same bits every time; no augmented views"
+        return (
+            f"1 in all: class sums, second moment and class sizes of {self.moments.samples} "
+            f"samples; no row of a sample; {self.moments.rows} public rows recoloured to them"
+        )
+
+    def _label_line(self) -> str:
+        if self.moments is None:
+            return self.labels.line()
+        how = self.labels.method
+        return f"names of public rows drawn from the moments, secret label map {how!r}"
 
     def _rng_line(self) -> str:
         if self.rng_mode == INSECURE:

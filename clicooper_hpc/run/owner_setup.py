@@ -128,7 +128,7 @@ class OwnerSetup:
 
     def close_owner_data(self) -> None:
         """Close the data set."""
-        self._preparation.data.close()
+        self._preparation.close_data()
 
     def write_owner_results(self, signers: Signers | None) -> None:
         """Finish the index of a run that has come to its end, and log its results.

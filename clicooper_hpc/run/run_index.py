@@ -164,6 +164,9 @@ def index_results(final: FinalScores) -> dict[str, RunResult]:
     if clean.front is not None and clean.network is not None:
         figures["front_accuracy"] = clean.front.accuracy
         figures["network_accuracy"] = clean.network.accuracy
+    if clean.class_sums is not None and clean.moments is not None:
+        figures["class_sums_accuracy"] = clean.class_sums.accuracy
+        figures["moments_accuracy"] = clean.moments.accuracy
     if released.samples:
         figures["released_accuracy"] = released.accuracy
         figures["released_samples"] = released.samples
@@ -174,6 +177,16 @@ def log_index_results(results: Mapping[str, RunResult]) -> None:
     """Log the accuracy of the delivered model and, where the front has scores, of its parts."""
     accuracy = float(results["clean_accuracy"].value)
     _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
+    if "moments_accuracy" in results:
+        sums, moments = (
+            100 * float(results[name].value) for name in ("class_sums_accuracy", "moments_accuracy")
+        )
+        _log.info(
+            "the released moments alone, without trainers: %.2f %% by class sums, %.2f %% by a "
+            "linear model of all of them",
+            sums,
+            moments,
+        )
     if "front_accuracy" in results:
         front, network = (
             100 * float(results[name].value) for name in ("front_accuracy", "network_accuracy")

@@ -15,6 +15,8 @@ RESULT_FIGURES: Final[Mapping[str, tuple[str, str]]] = {
     "wall_s": ("s", "Wall time of the run, from the agreed job on"),
     "front_accuracy": ("1", "Class scores of the front alone, without trainers"),
     "network_accuracy": ("1", "Trainers' network alone, without the front's scores"),
+    "class_sums_accuracy": ("1", "Released class sums alone, without trainers"),
+    "moments_accuracy": ("1", "Linear model of all released moments, without trainers"),
     "released_accuracy": ("1", "Released validation samples, by the logits the last trainer sent"),
     "released_samples": ("1", "Released validation samples"),
 }

@@ -67,9 +67,10 @@ def test_one_line_of_the_package_turns_rows_into_released_ones() -> None:
     assert {file for file in passed if not file.startswith(AUDIT)} == {GATE}
 
 
-def test_noise_is_drawn_for_released_rows_and_class_sums_alone() -> None:
+def test_noise_is_drawn_for_released_rows_class_sums_and_moments_alone() -> None:
     assert places(NoiseStream.draw_noise.__name__) == {
         "privacy/class_sums.py": 1,
+        "privacy/moments.py": 1,
         "privacy/row_releaser.py": 1,
     }
 

@@ -38,7 +38,7 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_mechanism,
 )
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
 from clicooper_hpc.owner.delivery import delivery_file
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import require_owner_secrets
@@ -87,6 +87,14 @@ class RecordedRun:
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
         _require_recorded_run(run)
         job = vouched_job(run)
+        if job.release.mode == "moments":
+            raise UsageError(
+                "no row of a sample was released in this run, and attacks on released moments "
+                "are not built yet",
+                where=str(run.folder.path),
+                remedy='Attack a run of release.mode = "rows"; what moments hold against is the '
+                "epsilon on the privacy card.",
+            )
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.

@@ -1,0 +1,73 @@
+"""Opens a release of ``release.mode = "moments"``: public rows in place of those of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import DataSet
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.job_front import open_public_rows
+from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
+from clicooper_hpc.owner.evaluation import HeldOutSamples
+from clicooper_hpc.owner.moments_release import (
+    check_moment_numbers,
+    make_moments_release,
+    moments_digest,
+)
+from clicooper_hpc.owner.opened_release import OpenedRelease
+from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
+from clicooper_hpc.owner.samples import Samples
+from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.moments import solve_moments_spec
+from clicooper_hpc.privacy.receipts import ReleaseChangedError
+from clicooper_hpc.privacy.row_releaser import PlainReleaser
+
+__all__ = ["open_moments_release"]
+
+
+def open_moments_release(
+    job: Job,
+    data: DataSet,
+    samples: Samples,
+    front: Front,
+    master: MasterKey,
+    secrets: OwnerSecrets,
+) -> OpenedRelease:
+    """Solve the noise, ask the budget, make or restore the release, open the gate."""
+    train, privacy = samples.splits["train"], job.privacy
+    numbers = int(np.prod(front.output_shape))
+    check_moment_numbers(numbers)
+    spec = None
+    if privacy.enabled:
+        spec = solve_moments_spec(numbers, epsilon=privacy.epsilon, delta=privacy.delta)
+    name = moments_digest(front, train, spec)
+    costs = RunCosts.costs_of_job(job, front, spec, {"train": len(train)}, {"train": name})
+    ledger = secrets.secret_ledger(budget_for_run(job, spec))
+    # Before the sums are made, which takes minutes.
+    check_budget_for_run(costs, ledger)
+    public, rows = open_public_rows(job)
+    release = secrets.secret_moments(
+        lambda: make_moments_release(front, train, rows, data.num_classes, spec=spec, master=master)
+    )
+    if len(release.names) != len(rows):
+        raise ReleaseChangedError(
+            f"{len(release.names)} public rows were named, and there are {len(rows)} now",
+            where="front.public_data",
+            remedy="Bring back the public data the run began with; a new run is a second release.",
+        )
+    receipts = secrets.secret_receipts(
+        "train", len(rows), master.derive_key("receipts", name.value)
+    )
+    # Public rows need no noise of their own: what is private in them has been noised.
+    leaving = ReleasedSplit(rows, PlainReleaser(), receipts)
+    return OpenedRelease(
+        spec=spec,
+        gate=ReleaseGate(
+            release.recoloured_front(front), {"train": leaving}, costs, ledger, secrets
+        ),
+        classes=release.names,
+        held_out=HeldOutSamples(samples.splits["test"], front, PlainReleaser(), release.baselines),
+        public=public,
+    )

@@ -1,0 +1,187 @@
+"""A release of moments: what leaves, what it costs, and that it is the same every time."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from private_lda_cases import CLASSES, TRAIN, private_lda_job
+
+from clicooper_hpc.commands.plan_report import plan_report
+from clicooper_hpc.config.job import Job
+from clicooper_hpc.errors import BudgetExceededError, RunFolderError, UsageError
+from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
+from clicooper_hpc.owner.run_card import make_run_card
+from clicooper_hpc.privacy.receipts import ReleaseChangedError
+from clicooper_hpc.runstore.private_folder import PrivateFolder
+
+PUBLIC = 800
+JOB = """
+[data]
+path = "private.h5"
+[front]
+kind = "identity"
+projection = "pca"
+dim = 20
+public_data = "public.h5"
+normalise = true
+[privacy]
+epsilon = 8.0
+mode = "reproducible-INSECURE"
+seed = 5
+[release]
+mode = "moments"
+[labels]
+expansion = 1
+[model]
+options = { stem = [16], widths = [] }
+"""
+
+
+def job_of(folder: Path, *overrides: str) -> Job:
+    return private_lda_job(folder, *overrides, text=JOB)
+
+
+def set_up(folder: Path, *overrides: str, name: str = "private") -> ReleaseSetup:
+    return set_up_release(job_of(folder, *overrides), PrivateFolder(folder / name))
+
+
+def ids(count: int = PUBLIC) -> np.ndarray:
+    return np.arange(count, dtype=np.int64)
+
+
+def test_what_leaves_are_public_rows_recoloured_and_nothing_of_a_sample(tmp_path: Path) -> None:
+    made = set_up(tmp_path)
+    assert made.public is not None
+    assert made.contract.samples == len(made.sub_labels) == PUBLIC
+    assert made.contract.validation_samples == 0
+    rows, new = made.gate.release("train", ids())
+    assert new == PUBLIC
+    public = made.front.apply(made.public.split("train").read(ids()))
+    # An affine map of the public rows, all of it: 20 directions and a shift explain every number.
+    known = np.concatenate([public, np.ones((PUBLIC, 1), np.float32)], axis=1).astype(np.float64)
+    rest = rows.numpy() - known @ np.linalg.lstsq(known, rows.numpy(), rcond=None)[0]
+    assert np.abs(rest).max() < 1e-5
+    private = made.front.apply(made.samples.splits["train"].read(ids(TRAIN)))
+    assert {row.tobytes() for row in private}.isdisjoint({row.tobytes() for row in rows.numpy()})
+
+
+def test_the_names_say_what_the_private_labels_say(tmp_path: Path) -> None:
+    """Classes of the public set are seven others, and play no part in the names."""
+    made = set_up(tmp_path, "privacy.epsilon=100.0")
+    assert made.held_out.baselines is not None
+    assert made.label_map.num_sub_labels == CLASSES
+    rows = np.concatenate([part.numpy() for part, _ in made.held_out.clean_batches()])
+    classes = np.concatenate([labels for _, labels in made.held_out.clean_batches()])
+    found = made.held_out.baselines.moments.class_probabilities(rows.astype(np.float64)).argmax(
+        axis=1
+    )
+    assert float((found == classes).mean()) > 0.6
+
+
+def test_every_sample_pays_once_and_labels_and_rows_are_paid_with_it(tmp_path: Path) -> None:
+    made = set_up(tmp_path)
+    assert not made.gate.ledger.entries
+    made.gate.release_sub_labels()
+    made.gate.release("train", ids(10))
+    made.gate.release("train", ids())
+    kinds = {entry.kind: entry for entry in made.gate.ledger.entries}
+    assert set(kinds) == {"training-release", "labels"}
+    assert kinds["training-release"].samples == TRAIN
+    assert "moments" in kinds["training-release"].mechanism
+    epsilon, delta = made.gate.ledger.spent_epsilon(1e-5, "sample", "replace-one")
+    assert epsilon == pytest.approx(8.0, rel=1e-6)
+    assert delta == 1e-5
+
+
+def test_the_card_says_what_was_released(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    text = make_run_card(job, set_up(tmp_path)).text()
+    assert "epsilon 8, delta 1e-05 per sample (unit sample, replace-one)" in text
+    assert re.search(r"add-remove +epsilon 5\.(29|30)\d*, delta 1e-05 per sample", text)
+    assert f"class sums, second moment and class sizes of {TRAIN} samples" in text
+    assert f"no row of a sample; {PUBLIC} public rows" in text
+    assert "from a released row" not in text
+    assert "no differential privacy of labels" not in text
+    off = make_run_card(
+        job_of(tmp_path, "privacy.enabled=false"),
+        set_up(tmp_path, "privacy.enabled=false", name="off"),
+    ).text()
+    assert f"moments of {TRAIN} samples leave the owner without noise" in off
+
+
+def test_a_restart_releases_the_same_bits_without_noising_again(tmp_path: Path) -> None:
+    first = set_up(tmp_path)
+    rows, _ = first.gate.release("train", ids())
+    first.gate.release_sub_labels()
+    first.gate.keep_receipts()
+    again = set_up(tmp_path)
+    assert np.array_equal(again.sub_labels, first.sub_labels)
+    same, new = again.gate.release("train", ids())
+    assert new == 0
+    assert np.array_equal(same.numpy(), rows.numpy())
+    assert len(again.gate.ledger.entries) == 2
+    # Even without what was made of the moments: the noise is keyed, so it is the same noise.
+    (tmp_path / "private" / "moments.safetensors").unlink()
+    anew, new = set_up(tmp_path).gate.release("train", ids())
+    assert new == 0
+    assert np.array_equal(anew.numpy(), rows.numpy())
+
+
+def test_other_data_are_refused_after_a_release(tmp_path: Path) -> None:
+    first = set_up(tmp_path)
+    first.gate.release("train", ids())
+    first.gate.keep_receipts()
+    with pytest.raises(ReleaseChangedError, match="made of other data"):
+        set_up(tmp_path, f"data.train_rows={TRAIN - 1}")
+    with pytest.raises(ReleaseChangedError, match="made of other data"):
+        set_up(tmp_path, "privacy.epsilon=4.0")
+    with pytest.raises(ReleaseChangedError, match="799 now"):
+        set_up(tmp_path, "front.public_rows=799")
+
+
+def test_a_damaged_file_of_the_moments_is_named(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    path = tmp_path / "private" / "moments.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunFolderError, match=re.escape(str(path))):
+        set_up(tmp_path)
+
+
+def test_a_budget_below_the_release_stops_before_anything_is_summed(tmp_path: Path) -> None:
+    with pytest.raises(BudgetExceededError):
+        set_up(tmp_path, "privacy.budget_epsilon=7.9", "privacy.budget_delta=1e-5")
+    assert not (tmp_path / "private" / "moments.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("front.projection=none", 'needs front.projection = "pca", not "none"'),
+        ("front.normalise=false", "needs front.normalise = true"),
+        ("privacy.clip=2.0", "needs privacy.clip = 1.0, not 2.0"),
+        ("privacy.unit=element", 'needs privacy.unit = "sample"'),
+        ("privacy.relation=zero-out", 'needs privacy.relation = "replace-one"'),
+        ("labels.expansion=4", "needs labels.expansion = 1, not 4"),
+        ("labels.randomized_response_epsilon=1.0", "randomized_response_epsilon = no value"),
+        ("data.validation_rows=10", "needs data.validation_rows = 0, not 10"),
+    ],
+)
+def test_settings_without_meaning_are_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        job_of(tmp_path, override)
+
+
+def test_plan_says_the_same_as_the_run(tmp_path: Path) -> None:
+    report = plan_report(job_of(tmp_path), ranks=3)
+    made = set_up(tmp_path)
+    assert made.spec is not None
+    assert f"data private.h5: {TRAIN} training samples" in report.replace(f"{tmp_path}/", "")
+    assert f"class sizes of {TRAIN} samples: sensitivity 2, sigma {made.spec.sigma:.6g}" in report
+    assert f"{PUBLIC} public rows, recoloured and named by the moments" in report
+    assert "replace-one; add-remove 5.3" in report
+    steps = math.ceil(PUBLIC / job_of(tmp_path).training.batch_size)
+    assert f"{steps * job_of(tmp_path).training.epochs} steps" in report
