@@ -193,11 +193,9 @@ def _rows_event(
 
 def _labels_event(job: Job, samples: int, context: Digest, unit: str) -> PrivacyEvent:
     if job.release.mode == "moments":
-        # Drawn from what the event of the rows has paid for.
-        drawn = "drawn from the released moments"
-        return PrivacyEvent(
-            "labels", "train", samples, context.hex, drawn, unit, Charge(), Charge()
-        )
+        # Of what the event of the rows has paid for.
+        made = "made of the released moments"
+        return PrivacyEvent("labels", "train", samples, context.hex, made, unit, Charge(), Charge())
     epsilon = job.labels.randomized_response_epsilon
     # No charge: a secret map is not differential privacy, and the card says so in words.
     charge = None if epsilon is None else Charge.pure(epsilon)

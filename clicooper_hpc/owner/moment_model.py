@@ -1,4 +1,4 @@
-"""The linear model that noised moments determine, and names for public rows drawn from it.
+"""The linear model that noised moments determine, and names for public rows by it.
 
 Logistic regression needs of the private rows their class sums alone, once the marginal distribution
 of the rows is known: the mean of lse(W x + b) over all rows, less the mean of the true class's
@@ -6,8 +6,8 @@ score, which is linear in the class sums. Here recoloured public rows stand for 
 sums for the true ones, and a ridge for what the noise makes uncertain.
 
 At its minimum, the expected class sums of the public rows under the model's own probabilities are
-the noised ones (less the ridge). So public rows with names drawn from these probabilities are a
-data set of those very moments, on which any network can be trained: that is what trainers get.
+the noised ones (less the ridge). So public rows with names that have these sums are a data set of
+those very moments, on which any network can be trained: that is what trainers get.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
-from clicooper_hpc.privacy.keyed_stream import KeyedStream
 from clicooper_hpc.privacy.moments import Moments
 
-__all__ = ["MomentModel", "draw_names", "fit_moment_model"]
+__all__ = ["MomentModel", "choose_names", "fit_moment_model"]
 
 #: Ridge in units of the variance of the error in a class mean (docs/accuracy.md).
 _RIDGE = 100.0
@@ -71,12 +70,31 @@ def fit_moment_model(rows: NDArray[np.float64], moments: Moments) -> MomentModel
     return MomentModel(found.x[:-classes].reshape(width, classes), found.x[-classes:])
 
 
-def draw_names(probabilities: NDArray[np.float64], key: bytes) -> NDArray[np.int64]:
-    """Draw a class for every row from its ``probabilities`` [n, K]: int64 [n], keyed by ``key``."""
-    words = KeyedStream(key).draw_words(np.arange(len(probabilities)), 1)[:, 0]
-    uniform = words.astype(np.float64) * 2.0**-64
-    reached = probabilities.cumsum(axis=1) > uniform[:, np.newaxis]
-    # Rounding may leave the last sum below a uniform number of nearly 1.
-    reached[:, -1] = True
-    drawn: NDArray[np.int64] = reached.argmax(axis=1).astype(np.int64)
-    return drawn
+def choose_names(
+    rows: NDArray[np.float64], probabilities: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Name every row such that the sums of rows by name are those that the probabilities expect.
+
+    One row after the other gets the class that keeps the sums so far closest to the expected ones
+    (herding: Welling, "Herding dynamical weights to learn", ICML 2009). Names drawn at random would
+    be off by the root of the number of rows; these are off by about as much as one row.
+
+    Parameters
+    ----------
+    rows, probabilities
+        float64 [n, p] and [n, K].
+
+    Returns
+    -------
+    NDArray[np.int64]
+        [n], classes.
+    """
+    off = np.zeros((probabilities.shape[1], rows.shape[1]))
+    names = np.empty(len(rows), dtype=np.int64)
+    for index, (row, expected) in enumerate(zip(rows, probabilities, strict=True)):
+        # The squared distance after this row, as far as it depends on the class.
+        worse = 2.0 * (off @ row) + (row @ row) * (1.0 - 2.0 * expected)
+        names[index] = worse.argmin()
+        off -= np.outer(expected, row)
+        off[names[index]] += row
+    return names

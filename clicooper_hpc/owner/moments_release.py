@@ -2,7 +2,7 @@
 
 The private samples enter here and nowhere else: their rows behind the public front are summed up
 (`clicooper_hpc.privacy.moments`) and noised once. From the noised moments alone come the map that
-recolours public rows, a linear model, and the names drawn from it for those rows: post-processing.
+recolours public rows, a linear model, and the names it gives those rows: post-processing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clicooper_hpc.fronts.operations import Linear, Scores
 from clicooper_hpc.fronts.private_lda import fit_private_lda
 from clicooper_hpc.fronts.recolouring import fit_recolouring
 from clicooper_hpc.owner.evaluation import MomentBaselines
-from clicooper_hpc.owner.moment_model import MomentModel, draw_names, fit_moment_model
+from clicooper_hpc.owner.moment_model import MomentModel, choose_names, fit_moment_model
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import (
     MOST_MOMENT_NUMBERS,
@@ -177,7 +177,6 @@ def make_moments_release(
     recolouring = fit_recolouring(marginal, moments)
     recoloured = (marginal - recolouring.offset.numpy()) @ recolouring.matrix.numpy()
     model = fit_moment_model(recoloured, moments)
-    key = master.derive_key("moment-names", moments_digest(front, train, spec).value)
     each = moments.samples / classes
     scores = fit_private_lda(
         moments.sums / each,
@@ -188,7 +187,7 @@ def make_moments_release(
     )
     return MomentsRelease(
         recolouring,
-        draw_names(model.class_probabilities(recoloured), key),
+        choose_names(recoloured, model.class_probabilities(recoloured)),
         MomentBaselines(scores, model),
     )
 

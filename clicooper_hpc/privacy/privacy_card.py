@@ -309,7 +309,7 @@ class PrivacyCard:
         if self.moments is None:
             return self.labels.line()
         how = self.labels.method
-        return f"names of public rows drawn from the moments, secret label map {how!r}"
+        return f"names of public rows made of the moments, secret label map {how!r}"
 
     def _rng_line(self) -> str:
         if self.rng_mode == INSECURE:

@@ -1,13 +1,12 @@
-"""The model that moments determine, and the names drawn from it."""
+"""The model that moments determine, and the names it gives."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from clicooper_hpc.owner.moment_model import MomentModel, draw_names, fit_moment_model
+from clicooper_hpc.owner.moment_model import MomentModel, choose_names, fit_moment_model
 from clicooper_hpc.privacy.moments import Moments
 
 K, P, N = 3, 5, 3000
@@ -72,22 +71,28 @@ def test_sizes_that_noise_made_negative_do_no_harm() -> None:
     assert model.class_probabilities(rows)[:, 1].mean() < 0.01
 
 
-def test_names_are_drawn_as_often_as_their_probabilities_say() -> None:
-    probabilities = np.tile([[0.7, 0.2, 0.1]], (20_000, 1))
-    names = draw_names(probabilities, bytes(32))
+def test_rows_summed_by_name_are_what_the_probabilities_expect() -> None:
+    rows, labels = example()
+    probabilities = fit_moment_model(rows, moments_of(rows, labels)).class_probabilities(rows)
+    names = choose_names(rows, probabilities)
     assert names.dtype == np.int64
-    shares = np.bincount(names, minlength=3) / len(names)
-    # Five standard errors of the most uncertain share.
-    assert np.allclose(shares, [0.7, 0.2, 0.1], atol=5 * 0.5 / np.sqrt(len(names)))
-    assert np.array_equal(names, draw_names(probabilities, bytes(32)))
-    assert not np.array_equal(names, draw_names(probabilities, bytes(31) + b"1"))
+    expected = probabilities.T @ rows
+    chosen = np.linalg.norm(np.eye(K)[names].T @ rows - expected)
+    rng = np.random.default_rng(0)
+    drawn = [
+        np.linalg.norm(
+            np.eye(K)[[rng.choice(K, p=row) for row in probabilities]].T @ rows - expected
+        )
+        for _ in range(5)
+    ]
+    assert chosen < 0.1 * min(drawn)
+    # And they are names of rows, not of sums alone: the likely ones are the frequent ones.
+    assert probabilities[np.arange(N), names].mean() > 1.2 / K
 
 
-@pytest.mark.parametrize("sure", range(K))
-def test_a_sure_name_is_the_one_drawn(sure: int) -> None:
-    probabilities = np.tile(np.eye(K)[sure], (500, 1))
-    # Sums that rounding left a little short of 1 must still give the last name.
-    assert set(draw_names(probabilities * (1 - 1e-16), bytes(32))) == {sure}
+def test_a_sure_name_is_the_one_chosen() -> None:
+    rows, labels = example()
+    assert np.array_equal(choose_names(rows, np.eye(K)[labels]), labels)
 
 
 def test_the_model_is_a_softmax_of_a_linear_map() -> None:
