@@ -2,7 +2,7 @@
 
 import sys
 
-from clicooper_hpc.cli import main
+from clicooper_hpc.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

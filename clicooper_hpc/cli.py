@@ -26,15 +26,35 @@ from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
 from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "main", "program"]
+
+
+def program() -> int:
+    """Run the command that the process was started for; return its exit code.
+
+    A command that reads files of others runs in a process of its own.
+    """
+    arguments = build_parser().parse_args()
+    if arguments.guarded:
+        from clicooper_hpc.commands.reading_guard import run_guarded
+
+        return _exit_code_of(lambda: run_guarded(lambda: _run_command(arguments)))
+    return _run_command(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    call: Callable[[argparse.Namespace], int] = arguments.call
+    """Run one command in this process and return its exit code."""
+    return _run_command(build_parser().parse_args(argv))
+
+
+def _run_command(arguments: argparse.Namespace) -> int:
+    return _exit_code_of(lambda: int(arguments.call(arguments)))
+
+
+def _exit_code_of(call: Callable[[], int]) -> int:
+    """Return what ``call`` returns, or tell the error it ended with and return its code."""
     try:
-        return int(call(arguments))
+        return call()
     except ClicooperError as error:
         print(f"clicooper: {error.line()}", file=sys.stderr)
         return int(error.exit_code)

@@ -54,5 +54,9 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 AUDIT = Command(
-    "audit", "replay training stages and compare; for the owner", _add_audit_options, _audit
+    "audit",
+    "replay training stages and compare; for the owner",
+    _add_audit_options,
+    _audit,
+    guarded=True,
 )

@@ -26,12 +26,15 @@ class Command:
         Adds arguments and options to the command's own parser.
     call
         Runs it on the parsed arguments and returns the exit code.
+    guarded
+        Whether it reads files that may be made to break what reads them (`reading_guard`).
     """
 
     name: str
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
     call: Callable[[argparse.Namespace], int]
+    guarded: bool = False
 
 
 def add_command(
@@ -42,7 +45,7 @@ def add_command(
     parser = parsers.add_parser(
         command.name, help=text, description=text[0].upper() + text[1:] + "."
     )
-    parser.set_defaults(call=command.call)
+    parser.set_defaults(call=command.call, guarded=command.guarded)
     command.add_options(parser)
 
 

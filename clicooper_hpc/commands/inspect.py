@@ -119,4 +119,4 @@ def _how_to_open(run: Run) -> list[str]:
     ]
 
 
-INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect)
+INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect, guarded=True)

@@ -97,5 +97,9 @@ def _password() -> bytes:
 
 KEYS_NEW = Command("new", "make an Ed25519 identity", _add_new_options, _new_key)
 KEYS_OPEN_MARK = Command(
-    "open-mark", "show the key of one stage's mark", _add_open_mark_options, _open_mark
+    "open-mark",
+    "show the key of one stage's mark",
+    _add_open_mark_options,
+    _open_mark,
+    guarded=True,
 )

@@ -61,5 +61,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 VERIFY = Command(
-    "verify", "check the proofs of a run; needs no MPI, no secrets", _add_verify_options, _verify
+    "verify",
+    "check the proofs of a run; needs no MPI, no secrets",
+    _add_verify_options,
+    _verify,
+    guarded=True,
 )

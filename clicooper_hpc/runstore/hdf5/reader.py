@@ -25,6 +25,7 @@ import h5py
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import hdf5_error_line
+from clicooper_hpc.runstore.hdf5.reading_note import note_reading
 from clicooper_hpc.runstore.hdf5.superblock import (
     SUPERBLOCK_BYTES,
     closed_superblock,
@@ -69,7 +70,10 @@ def read_hdf5_file(
         descriptor = _open(path)
         try:
             state = _state(descriptor)
-            with _hdf5_of(descriptor, path, live=state.live) as file:
+            with (
+                note_reading(path, state.size),
+                _hdf5_of(descriptor, path, live=state.live) as file,
+            ):
                 vet_hdf5_file(file, stored_file_bytes(descriptor), rules, below=below)
                 return action(file)
         except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:

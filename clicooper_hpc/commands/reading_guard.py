@@ -1,0 +1,121 @@
+"""Guard of commands that read files of others: whatever HDF5 does with them, the user gets a line.
+
+The command runs in a child process; this one waits. If the child is ended by a fault of C code, or
+does not come back from a file for far longer than its size explains, the file is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from clicooper_hpc.errors import ExitCode, RunFolderError
+from clicooper_hpc.runstore.hdf5.reading_note import ReadingNote, share_reading_note
+
+__all__ = ["run_guarded"]
+
+#: Seconds that reading any file may take, and bytes a second beyond that: below a slow disk's.
+PATIENCE_S = 120.0
+_BYTES_PER_S = 1 << 20
+_PAUSE_S = 0.02
+#: What a fault of C code ends a process with.
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
+#: What is meant for the child, whoever it was sent to.
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> int:
+    """Run ``call`` in a child and return its exit code.
+
+    Raises
+    ------
+    RunFolderError
+        A file broke HDF5.
+    """
+    note = share_reading_note()
+    # Nothing may be in a buffer that both processes would write.
+    _flush()
+    child = os.fork()
+    if child == 0:
+        _run_child(call)
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        # What was typed at a terminal has reached the child already.
+        if signum != signal.SIGINT or not _is_foreground():
+            os.kill(child, signum)
+
+    for one in _PASSED_ON:
+        signal.signal(one, pass_on)
+    return _await_child(child, note, patience_s)
+
+
+def _run_child(call: Callable[[], int]) -> NoReturn:
+    """Run ``call`` and end this process with its code, whatever happens."""
+    code = int(ExitCode.INTERNAL)
+    try:
+        code = call()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else code
+    except BaseException:  # noqa: BLE001
+        # A bug: told as Python tells it, but the frames below are the parent's.
+        traceback.print_exc()
+    finally:
+        _flush()
+        # Not sys.exit: what the parent cleans up at its end is not the child's.
+        os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or its reader gone: whoever writes the text has dealt with that.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _is_foreground() -> bool:
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _await_child(child: int, note: ReadingNote, patience_s: float) -> int:
+    """Return the exit code of ``child``; raises as `run_guarded`."""
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        reading = note.read_note()
+        if reading is not None:
+            path, seconds, size = reading
+            if seconds > patience_s + size / _BYTES_PER_S:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise _broken(f"HDF5 did not come back within {seconds:.0f} s", path)
+        time.sleep(_PAUSE_S)
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code
+    reading = note.read_note()
+    if reading is not None and -code in _FAULTS:
+        raise _broken(f"HDF5 ended the process ({signal.Signals(-code).name})", reading[0])
+    # As if this process had been ended so: callers look at how, not only that.
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+    return 128 - code
+
+
+def _broken(what: str, path: str) -> RunFolderError:
+    return RunFolderError(
+        f"{what} while reading it: it is damaged, or made to do that",
+        where=path,
+        remedy="Restore it from a copy.",
+    )
