@@ -1,0 +1,128 @@
+"""Whole runs of ``release.mode = "moments"``: proofs, audits and restarts are those of any run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from mpirun import mpirun
+from restarts import resume, struck
+from start import SMALL, train
+
+from clicooper_hpc.data.importers.import_dataset import import_dataset
+from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.verification.verification_report import verification_report
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 3
+JOB = (
+    SMALL.replace('kind = "random"\ndim = 12', 'kind = "identity"\nprojection = "pca"\ndim = 12')
+    .replace("[front]", '[front]\npublic_data = "public.h5"')
+    .replace("epsilon = 8.0", 'epsilon = 8.0\nmode = "reproducible-INSECURE"')
+    .replace("validation_rows = 20\n", "")
+    .replace("expansion = 2", "expansion = 1")
+    .replace("record_wire = true", "")
+    + '[release]\nmode = "moments"\n[provenance]\nstages = 3\n'
+)
+
+
+def public_data(folder: Path) -> None:
+    """Write 100 images that have nothing to do with digits into ``folder``."""
+    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    classes = np.arange(100) % 5
+    np.savez(folder / "p.npz", x_train=images, x_test=images, y_train=classes, y_test=classes)
+    import_dataset("npz", folder / "p.npz", folder / "public.h5")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that is not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    public_data(folder)
+    return train(folder, RANKS, text=JOB)
+
+
+def check_verified(run: Run) -> None:
+    text, code = verification_report(
+        run.folder.path,
+        owner_key=None,
+        trainer_keys=[],
+        mark_keys=[],
+        segment_file=None,
+        as_json=False,
+    )
+    assert code == 0, text
+
+
+def test_it_is_verified_and_says_what_the_owner_reaches_alone(whole: Run) -> None:
+    check_verified(whole)
+    assert {"clean_accuracy", "class_sums_accuracy", "moments_accuracy"} <= set(whole.results)
+    assert "front_accuracy" not in whole.results
+    text = str(whole.privacy["text"])
+    assert "class sums, second moment and class sizes of 80 samples" in text
+    released = whole.table("releases", 0)
+    # Public rows, in the units of the table: each once.
+    assert released["samples_new"].sum() == 100
+    assert np.allclose(released["epsilon_sample"], 8.0)
+
+
+def test_a_stage_is_replayed_to_the_byte(whole: Run) -> None:
+    words = ["-m", "clicooper_hpc", "audit", str(whole.folder.path), "--stage", "0", "2", "--exact"]
+    done = mpirun(1, words, cwd=whole.folder.path.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("EXACT") == 2
+
+
+@pytest.mark.parametrize(
+    ("rank", "moment", "count"),
+    [
+        (0, "release", 1),
+        pytest.param(0, "release", 5, marks=pytest.mark.matrix),
+        pytest.param(0, "checkpoint", 1, marks=pytest.mark.matrix),
+        (1, "forward", 9),
+        pytest.param(2, "backward", 20, marks=pytest.mark.matrix),
+        pytest.param(2, "proof", 2, marks=pytest.mark.matrix),
+        pytest.param(1, "delivery", 1, marks=pytest.mark.matrix),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_end_and_pays_once(
+    tmp_path: Path, whole: Run, rank: int, moment: str, count: int
+) -> None:
+    public_data(tmp_path)
+    (tmp_path / "job.toml").write_text(JOB)
+    done = struck(tmp_path, RANKS, rank, moment, count)
+    assert done.returncode != 0
+    assert open_run(tmp_path / "run").status != "complete"
+    done = resume(tmp_path, RANKS)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    check_verified(run)
+    for segment in whole.folder.delivery.iterdir():
+        assert (run.folder.delivery / segment.name).read_bytes() == segment.read_bytes()
+    for name in ("clean_accuracy", "class_sums_accuracy", "moments_accuracy"):
+        assert run.results[name] == whole.results[name]
+    charged = [json.loads((one.folder.private / "ledger.json").read_text()) for one in (run, whole)]
+    assert charged[0] == charged[1]
+    assert [entry["kind"] for entry in charged[0]["entries"]] == ["labels", "training-release"]
+
+
+def test_attacks_on_it_are_said_not_to_be_there_yet(whole: Run) -> None:
+    words = ["-m", "clicooper_hpc", "attack", str(whole.folder.path)]
+    done = mpirun(1, words, cwd=whole.folder.path.parent)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]
+    assert "attacks on released moments are not built yet" in line
+
+
+def test_no_file_outside_private_holds_the_noised_moments_or_the_model(whole: Run) -> None:
+    # They cost nothing more to show, but they are the owner's to show.
+    assert (whole.folder.private / "moments.safetensors").stat().st_mode & 0o777 == 0o600
+    for path in whole.folder.path.glob("*.h5"):
+        with h5py.File(path) as file:
+            names: list[str] = []
+            file.visit(names.append)
+        assert not any("moment" in name and "accuracy" not in name for name in names)
