@@ -103,8 +103,19 @@ def needles(run: Run) -> dict[str, list[bytes]]:
             ['front.projection="private-lda"', 'front.public_data="public.h5"'],
             marks=pytest.mark.matrix,
         ),
+        # No row of a sample may leave at all.
+        pytest.param(
+            [
+                'front.projection="pca"',
+                'front.public_data="public.h5"',
+                'release.mode="moments"',
+                "labels.expansion=1",
+                "data.validation_rows=0",
+            ],
+            marks=pytest.mark.matrix,
+        ),
     ],
-    ids=["random", "anchors", "private-lda"],
+    ids=["random", "anchors", "private-lda", "moments"],
 )
 def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[str]) -> None:
     public = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
