@@ -51,7 +51,13 @@ def index_differences(run: Run, *, finished: bool) -> list[str]:
     """
 
     def compare(file: Any) -> list[str]:
-        rows = _stored_lengths(file) if run.attrs.get("layout") == "single" else None
+        rows = None
+        if run.attrs.get("layout") == "single":
+            # Before tables of so many ranks are composed: the file may name more than it has.
+            for rank in run.ranks:
+                if lacking := _lacking_tables(file, rank):
+                    return lacking
+            rows = _stored_lengths(file)
         try:
             expected = _expected_index(run, rows, finished=finished)
         # A text or number of the header that is not there, or is none.
@@ -164,9 +170,36 @@ def _stored_lengths(file: Any) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for rank, tables in ((0, OWNER_TABLES), (1, TRAINER_TABLES)):
         for table in tables:
-            place = file.get(f"ranks/{rank:03d}/{table.name}/{table.axis}")
-            lengths[table.name] = len(place) if isinstance(place, h5py.Dataset) else 0
+            place = _own_item(file, f"ranks/{rank:03d}/{table.name}/{table.axis}")
+            shape = place.shape if isinstance(place, h5py.Dataset) else None
+            lengths[table.name] = shape[0] if shape else 0
     return lengths
+
+
+def _lacking_tables(file: Any, rank: int) -> list[str]:
+    """Return what a single file lacks of the tables of ``rank``, seen by their numbers of names."""
+    lacking = []
+    for table in TRAINER_TABLES if rank else OWNER_TABLES:
+        place = f"ranks/{rank:03d}/{table.name}"
+        group = _own_item(file, place)
+        if not isinstance(group, h5py.Group):
+            lacking.append(f"/{place} is missing")
+        elif len(group) <= len(table.columns):
+            lacking.append(f"/{place} lacks columns")
+    return lacking
+
+
+def _own_item(file: Any, path: str) -> Any:
+    """Return what lies at ``path`` in the very file, or None: no link of the index is followed."""
+    found = file
+    for name in path.split("/"):
+        is_own = isinstance(found, h5py.Group) and isinstance(
+            found.get(name, getlink=True), h5py.HardLink
+        )
+        if not is_own:
+            return None
+        found = found[name]
+    return found
 
 
 @contextmanager

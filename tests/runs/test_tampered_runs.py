@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,81 @@ def test_every_tampering_is_noticed_or_named(
     honest: Run, rows: list[Tampering], tmp_path: Path, part: int
 ) -> None:
     assert missed(honest, rows[part::PARTS], tmp_path / "copy") == []
+
+
+# --- A file that cannot be read as what it should be ---------------------------------------------
+
+
+def link_out(path: Path) -> None:
+    os.mkfifo(path.parent.parent / "pipe")
+    with h5py.File(path, "r+", locking=False) as file:
+        del file["steps/step_s"]
+        file["steps/step_s"] = h5py.ExternalLink("../pipe", "/x")
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def put_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+SPOILT: list[tuple[Callable[[Path], None], str]] = [
+    (link_out, "is a link to '/x' in the file '../pipe'"),
+    (put_pipe, "no regular file"),
+    (put_link, "no regular file"),
+    (put_device, "no regular file"),
+    (put_folder, "no regular file"),
+    (cut, "damaged or not HDF5"),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("spoil", "words"), SPOILT)
+def test_a_trainers_file_that_cannot_be_read_fails_checks_and_is_named_alone(
+    honest: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    words: str,
+) -> None:
+    copy = copied(honest.folder.path, tmp_path / "copy")
+    # HDF5 would look for the sources of views here, too.
+    monkeypatch.chdir(copy)
+    spoil(copy / "rank-002.h5")
+    for digests in ("old", "fitting", "none"):
+        if digests == "fitting":
+            reseal(copy)
+        elif digests == "none":
+            with h5py.File(copy / "run.h5", "r+", locking=False) as file:
+                del file["shard_digests"]
+        failed, _, code = verified(copy)
+        assert code == ExitCode.VERIFICATION
+        assert "rows of rank 2" in failed[15]
+        assert "rank 1" not in failed[15]
+        if digests == "none":
+            assert "run.h5: /shard_digests is missing" in failed[19]
+        else:
+            assert failed[19].startswith("rank-002.h5: ")
+            assert words in failed[19]
+            assert "run.h5" not in failed[19]
 
 
 # --- A run stripped of its proofs -----------------------------------------------------------------

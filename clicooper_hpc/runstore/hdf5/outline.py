@@ -105,9 +105,13 @@ def _link_words(value: Any) -> str:
 
 
 def _dataset_line(dataset: Any) -> str:
-    kind, space, plan = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
+    kind, plan = dataset.get_type(), dataset.get_create_plist()
     parts = [f"a dataset of {_type_words(kind)}"]
     is_view = plan.get_layout() == h5py.h5d.VIRTUAL
+    # A view is not asked for its space: to say how far it grew HDF5 would open its sources, and
+    # follow whatever link lies in them. The space that was stored stands with every source.
+    sources = plan.get_virtual_count() if is_view else 0
+    space = plan.get_virtual_vspace(0) if sources else dataset.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         parts.append("without extent")
     else:

@@ -103,6 +103,12 @@ def _open(path: Path) -> int:
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
         ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"the file cannot be opened ({error.strerror})",
+            where=str(path),
+            remedy="Have whoever owns it let you read it.",
+        ) from None
 
 
 class _State(NamedTuple):
