@@ -29,7 +29,13 @@ from clicooper_hpc.runstore.index import (
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
-from clicooper_hpc.runstore.tables.schema import COMPLETE, OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.schema import (
+    COMPLETE,
+    OWNER_TABLES,
+    STEPS,
+    TRAINER_TABLES,
+    Table,
+)
 from clicooper_hpc.runstore.tables.shard_writer import SHARD_FORMAT, SHARD_VERSION
 from clicooper_hpc.runstore.tables.storage import create_stored_table
 
@@ -37,6 +43,8 @@ __all__ = ["index_differences", "shard_differences"]
 
 #: As long as a digest; which one it must be, the files say.
 _ANY_DIGEST: Final = "0" * 64
+#: Above, an index is composed only if the file is as large as that of so many ranks.
+_MANY_RANKS: Final = 64
 
 
 def index_differences(run: Run, *, finished: bool) -> list[str]:
@@ -58,6 +66,8 @@ def index_differences(run: Run, *, finished: bool) -> list[str]:
                 if lacking := _lacking_tables(file, rank):
                     return lacking
             rows = _stored_lengths(file)
+        elif len(run.ranks) > _MANY_RANKS and (lacking := _lacking_ranks(file, len(run.ranks))):
+            return lacking
         try:
             expected = _expected_index(run, rows, finished=finished)
         # A text or number of the header that is not there, or is none.
@@ -186,6 +196,23 @@ def _lacking_tables(file: Any, rank: int) -> list[str]:
             lacking.append(f"/{place} is missing")
         elif len(group) <= len(table.columns):
             lacking.append(f"/{place} lacks columns")
+    return lacking
+
+
+def _lacking_ranks(file: Any, count: int) -> list[str]:
+    """Return what an index lacks of ``count`` ranks with shards, seen by its numbers of names."""
+    links = _own_item(file, "ranks")
+    if not isinstance(links, h5py.Group) or len(links) < count:
+        return [f"/ranks names fewer than {count} ranks"]
+    lacking = []
+    for column in (*STEPS.columns, COMPLETE):
+        # Views of these two are of one rank.
+        if column.name not in (STEPS.axis, "epoch"):
+            view = _own_item(file, f"metrics/{column.name}")
+            made = view.id.get_create_plist() if isinstance(view, h5py.Dataset) else None
+            is_view = made is not None and made.get_layout() == h5py.h5d.VIRTUAL
+            if not is_view or made.get_virtual_count() < count:
+                lacking.append(f"/metrics/{column.name} is no view of {count} ranks")
     return lacking
 
 

@@ -201,7 +201,7 @@ def _attribute_line(item: Any, name: str, attribute: Any, names: _Names) -> str:
         attribute.read(values)
         users = [(names.target(item, one), int(axis)) for one, axis in values.ravel().tolist()]
         return f"{head} the scale of {sorted(users)}"
-    return f"{head} of something else"
+    return f"{head} that no run has"
 
 
 def _is_variable_text(kind: Any) -> bool:
@@ -263,8 +263,9 @@ class _Names:
 
 def _type_words(kind: Any) -> str:
     if not _is_text(kind):
-        code = kind.get_class()
-        return str(kind.dtype) if is_plain_hdf5_type(kind) else f"class {code}"
+        if is_plain_hdf5_type(kind):
+            return str(kind.dtype)
+        return f"HDF5 class {kind.get_class()}, {kind.get_size()} bytes"
     size = "variable" if kind.is_variable_str() else kind.get_size()
     return f"text[{size}] of character set {kind.get_cset()}, padding {kind.get_strpad()}"
 
