@@ -209,9 +209,9 @@ def _lacking_ranks(file: Any, count: int) -> list[str]:
         # Views of these two are of one rank.
         if column.name not in (STEPS.axis, "epoch"):
             view = _own_item(file, f"metrics/{column.name}")
-            made = view.id.get_create_plist() if isinstance(view, h5py.Dataset) else None
-            is_view = made is not None and made.get_layout() == h5py.h5d.VIRTUAL
-            if not is_view or made.get_virtual_count() < count:
+            is_view = isinstance(view, h5py.Dataset) and view.is_virtual
+            # Not by `virtual_sources`: that asks for the space.
+            if not is_view or view.id.get_create_plist().get_virtual_count() < count:
                 lacking.append(f"/metrics/{column.name} is no view of {count} ranks")
     return lacking
 
