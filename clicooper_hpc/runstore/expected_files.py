@@ -29,7 +29,13 @@ from clicooper_hpc.runstore.index import (
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
-from clicooper_hpc.runstore.tables.schema import COMPLETE, OWNER_TABLES, TRAINER_TABLES, Table
+from clicooper_hpc.runstore.tables.schema import (
+    COMPLETE,
+    OWNER_TABLES,
+    STEPS,
+    TRAINER_TABLES,
+    Table,
+)
 from clicooper_hpc.runstore.tables.shard_writer import SHARD_FORMAT, SHARD_VERSION
 from clicooper_hpc.runstore.tables.storage import create_stored_table
 
@@ -37,6 +43,8 @@ __all__ = ["index_differences", "shard_differences"]
 
 #: As long as a digest; which one it must be, the files say.
 _ANY_DIGEST: Final = "0" * 64
+#: Above, an index is composed only if the file is as large as that of so many ranks.
+_MANY_RANKS: Final = 64
 
 
 def index_differences(run: Run, *, finished: bool) -> list[str]:
@@ -51,7 +59,15 @@ def index_differences(run: Run, *, finished: bool) -> list[str]:
     """
 
     def compare(file: Any) -> list[str]:
-        rows = _stored_lengths(file) if run.attrs.get("layout") == "single" else None
+        rows = None
+        if run.attrs.get("layout") == "single":
+            # Before tables of so many ranks are composed: the file may name more than it has.
+            for rank in run.ranks:
+                if lacking := _lacking_tables(file, rank):
+                    return lacking
+            rows = _stored_lengths(file)
+        elif len(run.ranks) > _MANY_RANKS and (lacking := _lacking_ranks(file, len(run.ranks))):
+            return lacking
         try:
             expected = _expected_index(run, rows, finished=finished)
         # A text or number of the header that is not there, or is none.
@@ -164,9 +180,53 @@ def _stored_lengths(file: Any) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for rank, tables in ((0, OWNER_TABLES), (1, TRAINER_TABLES)):
         for table in tables:
-            place = file.get(f"ranks/{rank:03d}/{table.name}/{table.axis}")
-            lengths[table.name] = len(place) if isinstance(place, h5py.Dataset) else 0
+            place = _own_item(file, f"ranks/{rank:03d}/{table.name}/{table.axis}")
+            shape = place.shape if isinstance(place, h5py.Dataset) else None
+            lengths[table.name] = shape[0] if shape else 0
     return lengths
+
+
+def _lacking_tables(file: Any, rank: int) -> list[str]:
+    """Return what a single file lacks of the tables of ``rank``, seen by their numbers of names."""
+    lacking = []
+    for table in TRAINER_TABLES if rank else OWNER_TABLES:
+        place = f"ranks/{rank:03d}/{table.name}"
+        group = _own_item(file, place)
+        if not isinstance(group, h5py.Group):
+            lacking.append(f"/{place} is missing")
+        elif len(group) <= len(table.columns):
+            lacking.append(f"/{place} lacks columns")
+    return lacking
+
+
+def _lacking_ranks(file: Any, count: int) -> list[str]:
+    """Return what an index lacks of ``count`` ranks with shards, seen by its numbers of names."""
+    links = _own_item(file, "ranks")
+    if not isinstance(links, h5py.Group) or len(links) < count:
+        return [f"/ranks names fewer than {count} ranks"]
+    lacking = []
+    for column in (*STEPS.columns, COMPLETE):
+        # Views of these two are of one rank.
+        if column.name not in (STEPS.axis, "epoch"):
+            view = _own_item(file, f"metrics/{column.name}")
+            is_view = isinstance(view, h5py.Dataset) and view.is_virtual
+            # Not by `virtual_sources`: that asks for the space.
+            if not is_view or view.id.get_create_plist().get_virtual_count() < count:
+                lacking.append(f"/metrics/{column.name} is no view of {count} ranks")
+    return lacking
+
+
+def _own_item(file: Any, path: str) -> Any:
+    """Return what lies at ``path`` in the very file, or None: no link of the index is followed."""
+    found = file
+    for name in path.split("/"):
+        is_own = isinstance(found, h5py.Group) and isinstance(
+            found.get(name, getlink=True), h5py.HardLink
+        )
+        if not is_own:
+            return None
+        found = found[name]
+    return found
 
 
 @contextmanager

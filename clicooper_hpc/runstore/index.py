@@ -348,13 +348,14 @@ def complete_index(path: Path) -> None:
 
 
 def index_shard_digest(path: Path) -> str:
-    """Return the digest of a shard as hex, or "" if the shard is missing.
+    """Return the digest of a shard as hex, or "" if no regular file is there.
 
-    `RunFolderError` if it is no regular file.
+    What lies there instead (a link, a pipe) is named by whoever reads the shard; here it must not
+    keep the other ranks' files from being looked at.
     """
     try:
         descriptor = open_regular_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, RunFolderError):
         return ""
     with os.fdopen(descriptor, "rb") as file:
         # By the megabyte: a shard may be larger than memory.

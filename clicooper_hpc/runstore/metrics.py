@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.view_scales import ViewScales
 from clicooper_hpc.runstore.run_folder import shard_file_name
 from clicooper_hpc.runstore.tables.schema import COMPLETE, STEPS, TRAINING, Column, Table
 
@@ -46,20 +47,21 @@ def add_metrics(
     # Nothing to show, and `max` of no ranks.
     if not walking:
         return
+    scales = ViewScales()
+    name_axes = scales.name_axes
     step = maker.line(group, STEPS, STEPS.column("step"), max(walking))
     step.make_scale("step")
     for column in (*STEPS.columns, COMPLETE):
         if column.name == "epoch":
-            _attach_metric_scales(maker.line(group, STEPS, column, max(walking)), step)
+            name_axes(maker.line(group, STEPS, column, max(walking)), step)
         elif column.name != "step":
-            _attach_metric_scales(
-                maker.grid(group, column.name, STEPS, column, walking), step, file["rank"]
-            )
+            name_axes(maker.grid(group, column.name, STEPS, column, walking), step, file["rank"])
     for column in TRAINING.columns if training else ():
         if column.name != TRAINING.axis:
-            _attach_metric_scales(maker.line(group, TRAINING, column, max(training)), step)
+            name_axes(maker.line(group, TRAINING, column, max(training)), step)
             by_rank = maker.grid(group, f"{column.name}_by_rank", TRAINING, column, training)
-            _attach_metric_scales(by_rank, step, file["rank"])
+            name_axes(by_rank, step, file["rank"])
+    scales.write()
 
 
 class _MetricsMaker:
@@ -106,9 +108,3 @@ class _MetricsMaker:
         dataset = group.create_virtual_dataset(name, view, fillvalue=np.array(column.fill))
         set_hdf5_attributes(dataset, {"units": column.units, "long_name": long_name})
         return dataset
-
-
-def _attach_metric_scales(dataset: Any, *scales: Any) -> None:
-    for place, scale in enumerate(scales):
-        dataset.dims[place].attach_scale(scale)
-        dataset.dims[place].label = scale.name.rsplit("/", 1)[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from heapq import nsmallest
 from pathlib import Path
 from typing import Any, Final
@@ -178,15 +179,20 @@ def _heads(tables: StoredTables) -> list[tuple[int, str]]:
 def _outlines(run: Run, *, finished: bool) -> dict[str, list[str]]:
     """Return how every HDF5 file of the run departs from what it must look like."""
     found: dict[str, list[str]] = {}
-    try:
-        found[run.folder.index.name] = index_differences(run, finished=finished)
-        for rank in run.ranks if run.attrs.get("layout") != "single" else ():
-            path = run.folder.shard(rank)
-            # A missing one fails the checks of what was in it.
-            if path.exists():
-                found[path.name] = shard_differences(run, rank, finished=finished)
-    except RunFolderError as error:
-        found[Path(error.where or "").name] = [error.what]
+    compared = [(run.folder.index, partial(index_differences, run, finished=finished))]
+    for rank in run.ranks if run.attrs.get("layout") != "single" else ():
+        path = run.folder.shard(rank)
+        # A missing one fails the checks of what was in it; what is no file is named here.
+        if os.path.lexists(path):
+            compared.append((path, partial(shard_differences, run, rank, finished=finished)))
+    for path, compare in compared:
+        # Each by itself: a file that cannot be read says nothing about the others.
+        try:
+            found[path.name] = compare()
+        except RunFolderError as error:
+            # Behind the file there may be the place in it.
+            place = (error.where or "").removeprefix(str(path)).removeprefix(", ")
+            found[path.name] = [f"{place}: {error.what}" if place else error.what]
     return found
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
+from h5py import h5a, h5s, h5t
 from start import train
 from tampering import Tampering, copied, folder_tamperings, hdf5_tamperings, reseal
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import ClicooperError, EvidenceError, ExitCode, RunFolderError
+from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.run.finished_run import verify_finished_run
 from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
-from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.index import RunResult, finish_index
+from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.verification.evidence import JOB_TAG
+from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = pytest.mark.mpi
@@ -128,6 +136,115 @@ def test_every_tampering_is_noticed_or_named(
     honest: Run, rows: list[Tampering], tmp_path: Path, part: int
 ) -> None:
     assert missed(honest, rows[part::PARTS], tmp_path / "copy") == []
+
+
+# --- A file that cannot be read as what it should be ---------------------------------------------
+
+
+def link_out(path: Path) -> None:
+    os.mkfifo(path.parent.parent / "pipe")
+    with h5py.File(path, "r+", locking=False) as file:
+        del file["steps/step_s"]
+        file["steps/step_s"] = h5py.ExternalLink("../pipe", "/x")
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def put_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+SPOILT: list[tuple[Callable[[Path], None], str]] = [
+    (link_out, "is a link to '/x' in the file '../pipe'"),
+    (put_pipe, "no regular file"),
+    (put_link, "no regular file"),
+    (put_device, "no regular file"),
+    (put_folder, "no regular file"),
+    (cut, "damaged or not HDF5"),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("spoil", "words"), SPOILT)
+def test_a_trainers_file_that_cannot_be_read_fails_checks_and_is_named_alone(
+    honest: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    words: str,
+) -> None:
+    copy = copied(honest.folder.path, tmp_path / "copy")
+    # HDF5 would look for the sources of views here, too.
+    monkeypatch.chdir(copy)
+    spoil(copy / "rank-002.h5")
+    for digests in ("old", "fitting", "none"):
+        if digests == "fitting":
+            reseal(copy)
+        elif digests == "none":
+            with h5py.File(copy / "run.h5", "r+", locking=False) as file:
+                del file["shard_digests"]
+        failed, _, code = verified(copy)
+        assert code == ExitCode.VERIFICATION
+        assert "rows of rank 2" in failed[15]
+        assert "rank 1" not in failed[15]
+        if digests == "none":
+            assert "run.h5: /shard_digests is missing" in failed[19]
+        else:
+            assert failed[19].startswith("rank-002.h5: ")
+            assert words in failed[19]
+            assert "run.h5" not in failed[19]
+
+
+def odd_number(path: Path) -> None:
+    kind = h5t.STD_I32LE.copy()
+    kind.set_size(3)
+    with h5py.File(path, "r+", locking=False) as file:
+        h5a.create(file["steps"].id, b"extra", kind, h5s.create(h5s.SCALAR))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("spoil", "words"), [*SPOILT, (odd_number, "/steps@extra must not be there")]
+)
+def test_the_owner_names_the_file_before_it_calls_a_run_complete(
+    honest: Run, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    copy = RunFolder(copied(honest.folder.path, tmp_path / "copy"))
+    spoil(copy.shard(2))
+    results = {
+        name: RunResult(value, *RESULT_FIGURES[name]) for name, value in honest.results.items()
+    }
+    finish_index(copy.index, results=results, status="incomplete")
+    evidence = collect_run_evidence(open_run(copy.path), finished=True)
+    signed = evidence_run_statement(evidence.entries)
+    assert signed is not None
+    keys = [PublicIdentity.from_raw(bytes.fromhex(key)) for key in (signed.owner, *signed.trainers)]
+    with pytest.raises(EvidenceError) as caught:
+        verify_finished_run(copy, keys)
+    assert caught.value.exit_code == ExitCode.VERIFICATION
+    assert "check 19 (HDF5 files) failed: rank-002.h5: " in str(caught.value)
+    assert words in str(caught.value)
+    failed, _, code = verified(copy.path)
+    assert code == ExitCode.VERIFICATION
+    assert failed[19].startswith("rank-002.h5: ")
 
 
 # --- A run stripped of its proofs -----------------------------------------------------------------

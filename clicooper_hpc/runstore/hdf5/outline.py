@@ -8,12 +8,16 @@ How HDF5 stores what it shows (chunks, filters, order, comments, unused bytes) i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice, takewhile
+from math import prod
 from typing import Any, Final
 
 import h5py
 import numpy as np
+
+from clicooper_hpc.runstore.hdf5.vetting import is_plain_hdf5_type
+from clicooper_hpc.runstore.limits import MOST_DIMENSIONS
 
 __all__ = ["hdf5_outline", "outline_differences"]
 
@@ -23,8 +27,7 @@ _MOST_DIFFERENCES: Final = 20
 _SHOWN: Final = 60
 #: Most bytes of an attribute that are read: those of HDF5's own object header, and some more.
 _MOST_BYTES: Final = 1 << 20
-#: Types whose values are shown.
-_PLAIN: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
+_GROUP: Final = "a group"
 
 
 def hdf5_outline(file: Any) -> dict[str, str]:
@@ -63,14 +66,16 @@ def _without_common_start(found: str, due: str) -> tuple[str, str]:
     return f"... {rest[0]}", f"... {rest[1]}"
 
 
-def _outline_lines(file: Any, known: Collection[str] | None) -> Iterator[tuple[str, str]]:
+def _outline_lines(file: Any, known: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
     """Yield place and line; below groups that are not ``known`` (None: all are) nothing."""
     # Everything by the identifiers of HDF5: objects of h5py cost three times as much to make.
-    waiting: list[tuple[str, Any]] = [("", file["/"].id)]
+    root = file["/"].id
+    names = _Names(root, known)
+    waiting: list[tuple[str, Any]] = [("", root)]
     seen: dict[int, str] = {}
     while waiting:
         path, group = waiting.pop()
-        yield from _attribute_lines(path or "/", group)
+        yield from _attribute_lines(path or "/", group, names)
         for name in group:
             place = f"{path}/{_text(name)}"
             kind = group.links.get_info(name).type
@@ -85,12 +90,12 @@ def _outline_lines(file: Any, known: Collection[str] | None) -> Iterator[tuple[s
                 continue
             seen[address] = place
             if isinstance(item, h5py.h5g.GroupID):
-                yield place, "a group"
+                yield place, _GROUP
                 if known is None or place in known:
                     waiting.append((place, item))
             elif isinstance(item, h5py.h5d.DatasetID):
                 yield place, _dataset_line(item)
-                yield from _attribute_lines(place, item)
+                yield from _attribute_lines(place, item, names)
             else:
                 yield place, "a named type"
 
@@ -105,9 +110,13 @@ def _link_words(value: Any) -> str:
 
 
 def _dataset_line(dataset: Any) -> str:
-    kind, space, plan = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
+    kind, plan = dataset.get_type(), dataset.get_create_plist()
     parts = [f"a dataset of {_type_words(kind)}"]
     is_view = plan.get_layout() == h5py.h5d.VIRTUAL
+    # A view is not asked for its space: to say how far it grew HDF5 would open its sources, and
+    # follow whatever link lies in them. The space that was stored stands with every source.
+    sources = plan.get_virtual_count() if is_view else 0
+    space = plan.get_virtual_vspace(0) if sources else dataset.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         parts.append("without extent")
     else:
@@ -126,7 +135,7 @@ def _dataset_line(dataset: Any) -> str:
 
 
 def _fill_words(kind: Any, plan: Any) -> str:
-    if kind.get_class() not in _PLAIN or (_is_text(kind) and kind.is_variable_str()):
+    if not is_plain_hdf5_type(kind):
         return "something of its type"
     value = np.zeros((), kind.dtype)
     plan.get_fill_value(value)
@@ -159,14 +168,14 @@ def _stretch(start: int, stride: int, count: int, block: int) -> str:
     return f"{start}+{block} every {stride}, {'*' if count == unlimited else count} times"
 
 
-def _attribute_lines(path: str, item: Any) -> Iterator[tuple[str, str]]:
+def _attribute_lines(path: str, item: Any, names: _Names) -> Iterator[tuple[str, str]]:
     for number in range(h5py.h5a.get_num_attrs(item)):
         attribute = h5py.h5a.open(item, index=number)
         name = _text(attribute.name)
-        yield f"{path}@{name}", _attribute_line(item, name, attribute)
+        yield f"{path}@{name}", _attribute_line(item, name, attribute, names)
 
 
-def _attribute_line(item: Any, name: str, attribute: Any) -> str:
+def _attribute_line(item: Any, name: str, attribute: Any, names: _Names) -> str:
     kind, space = attribute.get_type(), attribute.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         return "an attribute without extent"
@@ -174,32 +183,89 @@ def _attribute_line(item: Any, name: str, attribute: Any) -> str:
     head = f"{_type_words(kind)} {list(shape)}"
     if attribute.get_storage_size() > _MOST_BYTES:
         return f"{head} of {attribute.get_storage_size()} bytes"
-    if kind.get_class() in _PLAIN:
+    # What is of variable length has one value an axis; each of many could be as long as the file.
+    is_short = prod(shape) <= MOST_DIMENSIONS
+    if is_plain_hdf5_type(kind) or (is_short and _is_variable_text(kind)):
         values = np.empty(shape, kind.dtype)
         attribute.read(values)
         raw = values.tobytes() if values.dtype.kind == "S" else repr(values.tolist())
         return f"{head} {_shown(raw)}"
     # Scales: HDF5 stores them as references, whose bytes differ from file to file.
-    if name in ("DIMENSION_LIST", "REFERENCE_LIST"):
+    if name == "DIMENSION_LIST" and is_short and _is_scale_list(kind):
         values = np.empty(shape, attribute.dtype)
         attribute.read(values)
-        if name == "DIMENSION_LIST":
-            axes = [[_target(item, one) for one in axis] for axis in values.tolist()]
-            return f"{head} the scales {axes}"
-        users = sorted((_target(item, one), int(axis)) for one, axis in values.tolist())
-        return f"{head} the scale of {users}"
-    return f"{head} of references"
+        axes = [[names.target(item, one) for one in axis] for axis in values.ravel().tolist()]
+        return f"{head} the scales {axes}"
+    if name == "REFERENCE_LIST" and _is_user_list(kind):
+        values = np.empty(shape, attribute.dtype)
+        attribute.read(values)
+        users = [(names.target(item, one), int(axis)) for one, axis in values.ravel().tolist()]
+        return f"{head} the scale of {sorted(users)}"
+    return f"{head} that no run has"
 
 
-def _target(item: Any, reference: Any) -> str:
-    found = h5py.h5r.get_name(reference, item) if reference else None
-    return "nothing" if found is None else _text(found)
+def _is_variable_text(kind: Any) -> bool:
+    known = (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8)
+    return _is_text(kind) and kind.is_variable_str() and kind.get_cset() in known
+
+
+def _is_scale_list(kind: Any) -> bool:
+    return bool(kind.get_class() == h5py.h5t.VLEN and kind.get_super().equal(h5py.h5t.STD_REF_OBJ))
+
+
+def _is_user_list(kind: Any) -> bool:
+    """Tell whether a type is a reference to a dataset and the number of its axis."""
+    if kind.get_class() != h5py.h5t.COMPOUND or kind.get_nmembers() != 2:
+        return False
+    dataset, axis = (kind.get_member_type(number) for number in range(2))
+    is_number = axis.get_class() == h5py.h5t.INTEGER and is_plain_hdf5_type(axis)
+    return bool(is_number and dataset.equal(h5py.h5t.STD_REF_OBJ))
+
+
+class _Names:
+    """Names of what references lead to; HDF5 would walk through the file again for each."""
+
+    def __init__(self, root: Any, known: Mapping[str, str] | None) -> None:
+        self._root = root
+        self._known = known
+        self._places: dict[int, str] = {}
+
+    def target(self, item: Any, reference: Any) -> str:
+        """Return the path of what ``reference``, stored with ``item``, leads to."""
+        if not reference:
+            return "nothing"
+        if not self._places:
+            self._list_places()
+        try:
+            found = h5py.h5r.dereference(reference, item)
+            return self._places.get(h5py.h5o.get_info(found).addr, "nothing")
+        # Its bytes are an address, which can be any number; h5py has many errors for that.
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+            return "nothing"
+
+    def _list_places(self) -> None:
+        self._places[h5py.h5o.get_info(self._root).addr] = "/"
+        waiting = [("", self._root)]
+        while waiting:
+            path, group = waiting.pop()
+            links = group.links
+            for name in group:
+                link, place = links.get_info(name), f"{path}/{_text(name)}"
+                if link.type != h5py.h5l.TYPE_HARD or link.u in self._places:
+                    continue
+                self._places[link.u] = place
+                # In groups that are not expected nothing is looked at.
+                if self._known is None or self._known.get(place) == _GROUP:
+                    item = h5py.h5o.open(group, name)
+                    if isinstance(item, h5py.h5g.GroupID):
+                        waiting.append((place, item))
 
 
 def _type_words(kind: Any) -> str:
     if not _is_text(kind):
-        code = kind.get_class()
-        return str(kind.dtype) if code in _PLAIN else f"class {code}"
+        if is_plain_hdf5_type(kind):
+            return str(kind.dtype)
+        return f"HDF5 class {kind.get_class()}, {kind.get_size()} bytes"
     size = "variable" if kind.is_variable_str() else kind.get_size()
     return f"text[{size}] of character set {kind.get_cset()}, padding {kind.get_strpad()}"
 

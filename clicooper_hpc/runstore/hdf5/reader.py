@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import h5py
 
@@ -44,11 +44,22 @@ __all__ = ["read_hdf5_bytes", "read_hdf5_file"]
 
 T = TypeVar("T")
 
+#: h5py turns what HDF5 says of a damaged file into any of these, by HDF5's innermost code.
+_REFUSALS: Final = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    UnexpectedContentError,
+)
 # Where a live file is said to end: the stored end is from when it was opened for writing.
 _BEYOND = 1 << 40
 # 0.4 s in all, for a writer that is in the middle of something.
 _ATTEMPTS = 20
 _PAUSE_S = 0.02
+# A file that takes long to refuse is not refused twenty times; but any is tried once more.
+_PATIENCE_S = 2.0
 
 
 def read_hdf5_file(
@@ -65,7 +76,8 @@ def read_hdf5_file(
     RunFolderError
         The file is missing, no regular file, damaged or not HDF5, or holds what no run writes.
     """
-    for _ in range(_ATTEMPTS):
+    start = time.monotonic()
+    for attempt in range(_ATTEMPTS):
         # Opened anew in every attempt: a writer may have closed or replaced the file meanwhile.
         descriptor = _open(path)
         try:
@@ -76,7 +88,7 @@ def read_hdf5_file(
             ):
                 vet_hdf5_file(file, stored_file_bytes(descriptor), rules, below=below)
                 return action(file)
-        except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
+        except _REFUSALS as error:
             refusal = _unreadable(str(path), error)
         finally:
             os.close(descriptor)
@@ -84,6 +96,8 @@ def read_hdf5_file(
         # A closed file does not get better by waiting; one that looked closed, and was opened by
         # its writer before HDF5 had read it, does.
         if not state.live and _state_of(path) == state:
+            break
+        if attempt and time.monotonic() - start > _PATIENCE_S:
             break
     raise refusal
 
@@ -94,7 +108,7 @@ def read_hdf5_bytes(content: bytes, action: Callable[[Any], T], *, where: str) -
         with h5py.File(io.BytesIO(content), "r") as file:
             vet_hdf5_file(file, len(content))
             return action(file)
-    except (OSError, RuntimeError, KeyError, UnexpectedContentError) as error:
+    except _REFUSALS as error:
         raise _unreadable(where, error) from None
 
 
@@ -106,6 +120,12 @@ def _open(path: Path) -> int:
             "the file is missing",
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
+        ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"the file cannot be opened ({error.strerror})",
+            where=str(path),
+            remedy="Have whoever owns it let you read it.",
         ) from None
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any, Final
 
+import numpy as np
 from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
 from clicooper_hpc.runstore.limits import (
@@ -25,10 +27,28 @@ from clicooper_hpc.runstore.limits import (
     MOST_UNFOLDING,
 )
 
-__all__ = ["NO_LINKS", "LinkRules", "UnexpectedContentError", "vet_hdf5_file", "vet_hdf5_type"]
+__all__ = [
+    "NO_LINKS",
+    "LinkRules",
+    "UnexpectedContentError",
+    "is_plain_hdf5_type",
+    "vet_hdf5_file",
+    "vet_hdf5_type",
+]
 
 _FILTERS: Final = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32)
 _LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
+_NUMBERS: Final = tuple(
+    getattr(h5t, f"{form}{bits}{order}")
+    for order in ("LE", "BE")
+    for form, bits in (
+        *product(("STD_I", "STD_U"), (64, 32, 16, 8)),
+        *product(("IEEE_F",), (64, 32, 16)),
+    )
+)
+_TRUTH: Final = h5t.py_create(np.dtype(np.bool_), logical=True)
+_CHARACTERS: Final = (h5t.CSET_ASCII, h5t.CSET_UTF8)
+_PADDINGS: Final = (h5t.STR_NULLTERM, h5t.STR_NULLPAD, h5t.STR_SPACEPAD)
 _KINDS: Final = {
     h5t.TIME: "a time",
     h5t.BITFIELD: "a bit field",
@@ -109,25 +129,36 @@ def vet_hdf5_file(file: Any, stored: int, rules: LinkRules = NO_LINKS, *, below:
 
 def vet_hdf5_type(kind: Any, place: str) -> None:
     """Refuse a type (`h5py.h5t.TypeID`) that is no number, truth value or text of fixed length."""
+    if is_plain_hdf5_type(kind):
+        return
     code = kind.get_class()
-    if code in (h5t.INTEGER, h5t.FLOAT) and kind.get_size() <= 8:
-        return
-    if code == h5t.STRING and not kind.is_variable_str() and kind.get_size() <= MOST_TEXT_BYTES:
-        return
-    # h5py's truth values; an enumeration of anything else has no meaning here.
-    if code == h5t.ENUM and kind.get_nmembers() == 2 and kind.get_size() == 1:
-        return
     if code == h5t.STRING:
         found = (
             "text of variable length"
             if kind.is_variable_str()
-            else f"text of {kind.get_size()} bytes"
+            else f"text of {kind.get_size()} bytes, or of no known character set"
         )
     else:
-        found = _KINDS.get(code, f"a number of {kind.get_size()} bytes")
+        found = _KINDS.get(code, f"a number of {kind.get_size()} bytes, of no standard form")
     raise UnexpectedContentError(
         place, f"its type is {found}; expected are numbers or text of fixed length"
     )
+
+
+def is_plain_hdf5_type(kind: Any) -> bool:
+    """Tell whether a type is a number, truth value or text that NumPy has as well.
+
+    HDF5 has numbers of any width, with the sign, exponent or unused bits anywhere; asked for the
+    like of such a one, h5py fails in many ways.
+    """
+    code = kind.get_class()
+    if code in (h5t.INTEGER, h5t.FLOAT):
+        return any(kind.equal(one) for one in _NUMBERS)
+    if code == h5t.STRING:
+        sized = not kind.is_variable_str() and kind.get_size() <= MOST_TEXT_BYTES
+        return sized and kind.get_cset() in _CHARACTERS and kind.get_strpad() in _PADDINGS
+    # An enumeration of anything else has no meaning here.
+    return bool(code == h5t.ENUM and kind.equal(_TRUTH))
 
 
 def _step_into(group: Any, name: bytes, at: str) -> Any:
@@ -197,14 +228,14 @@ class _Vetting:
 
     def _vet_dataset(self, dataset: h5d.DatasetID, place: str) -> None:
         made = dataset.get_create_plist()
+        kind = dataset.get_type()
+        vet_hdf5_type(kind, place)
         if made.get_layout() == h5d.VIRTUAL:
             # Not asked for its shape: that would open the files it is made from.
             self._vet_sources(made, place)
             return
         if made.get_layout() not in _LAYOUTS or made.get_external_count():
             raise UnexpectedContentError(place, "its data lies in another file, as no run has it")
-        kind = dataset.get_type()
-        vet_hdf5_type(kind, place)
         space = dataset.get_space()
         if space.get_simple_extent_ndims() > MOST_DIMENSIONS:
             raise UnexpectedContentError(place, f"has more than {MOST_DIMENSIONS} dimensions")
