@@ -7,7 +7,6 @@ MPI starts only in commands that use it.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 from clicooper_hpc import __version__
@@ -24,30 +23,38 @@ from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
+from clicooper_hpc.errors import ClicooperError, no_access_error
+from clicooper_hpc.standard_streams import (
+    fill_standard_streams,
+    settle_standard_streams,
+    write_error_line,
+)
 
 __all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    call: Callable[[argparse.Namespace], int] = arguments.call
+    fill_standard_streams()
+    try:
+        arguments = build_parser().parse_args(argv)
+        return _call_command(arguments.call, arguments)
+    finally:
+        settle_standard_streams()
+
+
+def _call_command(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
         return int(call(arguments))
     except ClicooperError as error:
-        print(f"clicooper: {error.line()}", file=sys.stderr)
+        write_error_line(f"clicooper: {error.line()}")
         return int(error.exit_code)
     except PermissionError as error:
         unfit = no_access_error(error)
-        print(f"clicooper: {unfit.line()}", file=sys.stderr)
+        write_error_line(f"clicooper: {unfit.line()}")
         return int(unfit.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: not our error.
-        sys.stderr.close()
-        return int(ExitCode.DONE)
     except KeyboardInterrupt:
-        print("clicooper: interrupted", file=sys.stderr)
+        write_error_line("clicooper: interrupted")
         # 128 + SIGINT, as shells report a process that Ctrl-C has ended.
         return 130
 

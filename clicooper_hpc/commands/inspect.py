@@ -30,8 +30,7 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     text, code = inspect_text(arguments.run, beside=arguments.beside)
-    print_report(text)
-    return code
+    return print_report(text, code)
 
 
 def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:

@@ -6,13 +6,13 @@ What the owner told every trainer by itself, trainers compare among themselves a
 from __future__ import annotations
 
 import hashlib
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
 from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, no_access_error
 from clicooper_hpc.printable import printable_text
+from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
@@ -44,7 +44,7 @@ def print_agreement_failure(rank: int, size: int, message: str) -> None:
     role = "owner" if rank == 0 else f"trainer {rank}"
     # Not through logging: a rank's failure must show even before it is configured, and with -q.
     line = printable_text(f"clicooper: {rank}/{size} {role}: {message}")
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    write_error_line(line)
 
 
 def agree(
