@@ -23,7 +23,7 @@ from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
-from clicooper_hpc.errors import ClicooperError, no_access_error
+from clicooper_hpc.errors import ClicooperError, error_of_path
 from clicooper_hpc.standard_streams import (
     fill_standard_streams,
     settle_standard_streams,
@@ -49,8 +49,10 @@ def _call_command(call: Callable[[argparse.Namespace], int], arguments: argparse
     except ClicooperError as error:
         write_error_line(f"clicooper: {error.line()}")
         return int(error.exit_code)
-    except PermissionError as error:
-        unfit = no_access_error(error)
+    except OSError as error:
+        unfit = error_of_path(error)
+        if unfit is None:
+            raise
         write_error_line(f"clicooper: {unfit.line()}")
         return int(unfit.exit_code)
     except KeyboardInterrupt:

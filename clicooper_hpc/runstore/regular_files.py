@@ -17,6 +17,7 @@ from clicooper_hpc.runstore.limits import FREE_BYTES, MOST_FILE_BYTES, MOST_UNFO
 
 __all__ = [
     "open_regular_file",
+    "read_named_file",
     "read_regular_file",
     "refuse_irregular_entries",
     "stored_file_bytes",
@@ -99,6 +100,12 @@ def read_regular_file(
                 where=str(path),
                 remedy="Read it on a machine with more memory.",
             ) from None
+
+
+def read_named_file(path: Path, *, most: int = MOST_FILE_BYTES) -> bytes:
+    """Return the content of a file that the user named, wherever links lead; else as above."""
+    # Not Path.resolve: it raises RuntimeError where links lead in a circle.
+    return read_regular_file(Path(os.path.realpath(path)), most=most)
 
 
 def stored_file_bytes(descriptor: int) -> int:

@@ -103,6 +103,15 @@ def _open(path: Path) -> int:
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
         ) from None
+    except PermissionError:
+        raise
+    # A circle of links, a name too long, a disk that fails: none of it is the file of a run.
+    except OSError as error:
+        raise RunFolderError(
+            f"the file cannot be opened ({error.strerror})",
+            where=str(path),
+            remedy="Name the folder of a run.",
+        ) from None
 
 
 class _State(NamedTuple):
