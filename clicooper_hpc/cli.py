@@ -7,7 +7,6 @@ MPI starts only in commands that use it.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 from clicooper_hpc import __version__
@@ -24,7 +23,12 @@ from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
-from clicooper_hpc.errors import ClicooperError, ExitCode, no_access_error
+from clicooper_hpc.errors import ClicooperError, error_of_path
+from clicooper_hpc.standard_streams import (
+    fill_standard_streams,
+    settle_standard_streams,
+    write_error_line,
+)
 
 __all__ = ["build_parser", "main", "program"]
 
@@ -34,17 +38,25 @@ def program() -> int:
 
     A command that reads files of others runs in a process of its own.
     """
-    arguments = build_parser().parse_args()
-    if arguments.guarded:
+    fill_standard_streams()
+    try:
+        arguments = build_parser().parse_args()
+        if not arguments.guarded:
+            return _run_command(arguments)
         from clicooper_hpc.commands.reading_guard import run_guarded
 
         return _exit_code_of(lambda: run_guarded(lambda: _run_command(arguments)))
-    return _run_command(arguments)
+    finally:
+        settle_standard_streams()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command in this process and return its exit code."""
-    return _run_command(build_parser().parse_args(argv))
+    fill_standard_streams()
+    try:
+        return _run_command(build_parser().parse_args(argv))
+    finally:
+        settle_standard_streams()
 
 
 def _run_command(arguments: argparse.Namespace) -> int:
@@ -56,18 +68,16 @@ def _exit_code_of(call: Callable[[], int]) -> int:
     try:
         return call()
     except ClicooperError as error:
-        print(f"clicooper: {error.line()}", file=sys.stderr)
+        write_error_line(f"clicooper: {error.line()}")
         return int(error.exit_code)
-    except PermissionError as error:
-        unfit = no_access_error(error)
-        print(f"clicooper: {unfit.line()}", file=sys.stderr)
+    except OSError as error:
+        unfit = error_of_path(error)
+        if unfit is None:
+            raise
+        write_error_line(f"clicooper: {unfit.line()}")
         return int(unfit.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: not our error.
-        sys.stderr.close()
-        return int(ExitCode.DONE)
     except KeyboardInterrupt:
-        print("clicooper: interrupted", file=sys.stderr)
+        write_error_line("clicooper: interrupted")
         # 128 + SIGINT, as shells report a process that Ctrl-C has ended.
         return 130
 

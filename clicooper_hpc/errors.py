@@ -7,6 +7,7 @@ a bug and exits with `ExitCode.INTERNAL`.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 from clicooper_hpc.printable import printable_text
@@ -131,10 +132,24 @@ def _line_part(text: str) -> str:
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
 
 
-def no_access_error(error: PermissionError) -> EnvironmentUnfitError:
-    """Return what to say of a file or folder that this user may not reach."""
-    return EnvironmentUnfitError(
-        "permission denied",
-        where=None if error.filename is None else str(error.filename),
-        remedy="Run as the user it belongs to, or ask that user for access.",
-    )
+def error_of_path(error: BaseException) -> ClicooperError | None:
+    """Return what to say of a path that cannot be reached; None if ``error`` is another.
+
+    The one place for what any file operation can meet on the way to a path that a user has named.
+    """
+    if not isinstance(error, OSError):
+        return None
+    where = None if error.filename is None else str(error.filename)
+    if isinstance(error, PermissionError):
+        return EnvironmentUnfitError(
+            "permission denied",
+            where=where,
+            remedy="Run as the user it belongs to, or ask that user for access.",
+        )
+    if where is not None and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return UsageError(
+            f"no file can be there ({error.strerror})",
+            where=where,
+            remedy="Give another path.",
+        )
+    return None

@@ -17,6 +17,10 @@ import numpy as np
 import pytest
 
 from clicooper_hpc.cli import main
+from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.verification.marks.opening import read_mark_opening
+from clicooper_hpc.verification.marks.search import load_search_tensors
+from clicooper_hpc.verification.verification_report import read_public_key
 
 DATA = '[data]\npath = "{path}"\n'
 
@@ -75,6 +79,10 @@ def text_file(name: str, content: bytes) -> Callable[[Path], None]:
         (folder / name).write_bytes(content)
 
     return make
+
+
+def loop(folder: Path) -> None:
+    (folder / "loop").symlink_to("loop")
 
 
 PLAN = ("plan", "job.toml", "--ranks", "3")
@@ -144,6 +152,25 @@ CASES: dict[str, Case] = {
     "inspect of a damaged run": Case(
         text_file("run.h5", b"\x89HDF but no more"), ("inspect", "."), ("run.h5",)
     ),
+    "plan of a pipe": Case(lambda f: os.mkfifo(f / "job.toml"), PLAN, ("job.toml", "is a pipe")),
+    "plan of a circle of links": Case(loop, ("plan", "loop", "--ranks", "3"), ("loop", "links")),
+    "data behind a circle of links": Case(
+        lambda f: (loop(f), job("", path="loop")(f))[0], PLAN, ("loop", "leads nowhere")
+    ),
+    **{
+        f"{name} of {what}": Case(make, (*words, place), (place, said))
+        for what, make, place, said in (
+            ("a circle of links", loop, "loop", "symbolic links"),
+            ("a name that is too long", lambda f: None, "n" * 300, "name too long"),
+        )
+        for name, words in {
+            "inspect": ("inspect",),
+            "verify": ("verify",),
+            "audit": ("audit", "--sample", "1"),
+            "attacks": ("attack", "--list"),
+            "open-mark": ("keys", "open-mark", "--segment", "1", "--stage", "0", "-o", "key"),
+        }.items()
+    },
     "init over a job": Case(job(""), ("init", "."), ("job.toml", "already exists")),
 }
 
@@ -181,3 +208,24 @@ def test_a_run_of_another_user_is_one_line(
     monkeypatch.setattr(os, "open", refused)
     assert main(["inspect", "runs/theirs"]) == 5
     assert "runs/theirs: permission denied. Run as" in capfd.readouterr().err
+
+
+def test_a_key_that_is_a_circle_of_links_is_one_line(tmp_path: Path) -> None:
+    loop(tmp_path)
+    with pytest.raises(UsageError, match="the mark key cannot be read"):
+        read_mark_opening(tmp_path / "loop")
+    with pytest.raises(UsageError, match="no public key"):
+        read_public_key(str(tmp_path / "loop"))
+    with pytest.raises(DataError, match="no regular file"):
+        load_search_tensors(tmp_path / "loop")
+
+
+def test_what_any_file_operation_says_of_a_path_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def list_files(path: Path) -> str:
+        return str(list((path.parent / ("n" * 300)).iterdir()))
+
+    monkeypatch.setattr("clicooper_hpc.attacks.harness.run.list_attacks", list_files)
+    assert main(["attack", "runs", "--list"]) == 2
+    assert "no file can be there (File name too long)" in capfd.readouterr().err

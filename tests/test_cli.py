@@ -1,7 +1,8 @@
-"""The parser of all commands: quick to build, and every command answers --help."""
+"""The command line: quick to build, every command answers --help, exit codes need no reader."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,67 @@ def test_every_file_of_a_command_is_one_on_the_command_line(
         main([command, "--help"])
     assert ended.value.code == 0
     assert f"usage: clicooper {command}" in capsys.readouterr().out
+
+
+# One report each, with a code that is to come through whatever becomes of the text.
+REPORTED = {
+    "verify": "clicooper_hpc.verification.verification_report.verification_report",
+    "audit": "clicooper_hpc.audit.report.report_audit",
+    "inspect": "clicooper_hpc.commands.inspect.inspect_text",
+    "attack": "clicooper_hpc.attacks.harness.run.attack_run",
+}
+SCRIPT = """
+import importlib, sys
+name, command, code = sys.argv[1:]
+module, _, function = name.rpartition(".")
+setattr(importlib.import_module(module), function, lambda *a, **k: ("line\\n" * 50000, int(code)))
+from clicooper_hpc.cli import main
+sys.exit(main([command, "RUN"]))
+"""
+
+
+def reported(command: str, code: int, output: str) -> tuple[int, str]:
+    """Return exit code and standard error of a command whose output goes to ``output``."""
+    arguments = [sys.executable, "-c", SCRIPT, REPORTED[command], command, str(code)]
+    if output == "closed":
+        arguments = ["sh", "-c", 'exec "$@" >&-', "sh", *arguments]
+    if output == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full" if output == "full" else os.devnull, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            arguments, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("verify", 0), ("verify", 4), ("audit", 4), ("inspect", 75), ("attack", 5)],
+)
+def test_an_exit_code_does_not_depend_on_a_reader(command: str, code: int) -> None:
+    assert reported(command, code, "pipe") == (code, "")
+
+
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_output_that_is_full_or_closed_hides_no_verdict(output: str) -> None:
+    assert reported("verify", 4, output) == (4, "")
+
+
+def test_a_good_report_that_cannot_be_written_is_an_error_of_the_environment() -> None:
+    code, said = reported("verify", 0, "full")
+    assert code == 5
+    assert said.count("\n") == 1
+    assert "standard output: the report cannot be written" in said
+    # Whoever closes it asks for no text.
+    assert reported("verify", 0, "closed") == (0, "")
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_an_error_keeps_its_code_where_its_line_cannot_be_written(redirection: str) -> None:
+    call = f'"{sys.executable}" -m clicooper_hpc inspect /nowhere {redirection}'
+    assert subprocess.run(["sh", "-c", call], check=False, timeout=60).returncode == 2

@@ -55,8 +55,7 @@ def attack(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.attacks.harness.tasks import TaskShare, parse_task_share
 
     if arguments.list:
-        print_report(list_attacks(arguments.run))
-        return 0
+        return print_report(list_attacks(arguments.run))
     if arguments.run is None:
         raise UsageError("it is not said which run to attack", remedy="Give a run folder.")
     options = AttackOptions(
@@ -73,9 +72,7 @@ def attack(arguments: argparse.Namespace) -> int:
         every=arguments.all,
     )
     text, code = (merge_shares if arguments.merge else attack_run)(arguments.run, options)
-    if text:
-        print_report(text)
-    return code
+    return print_report(text, code) if text else code
 
 
 ATTACK = Command(

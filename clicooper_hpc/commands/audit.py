@@ -49,8 +49,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         exact=arguments.exact,
         as_json=arguments.json,
     )
-    print_report(text)
-    return code
+    return print_report(text, code)
 
 
 AUDIT = Command(

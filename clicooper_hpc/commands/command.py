@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clicooper_hpc.printable import printable_lines
+from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode
+from clicooper_hpc.standard_streams import write_report
 
 __all__ = ["Command", "add_command", "add_set_option", "print_report"]
 
@@ -49,12 +49,23 @@ def add_command(
     command.add_options(parser)
 
 
-def print_report(text: str) -> None:
-    """Print the result of a command to standard output, texts of others made printable."""
-    # A terminal may lack a letter of a text; that is no reason to end in a traceback.
-    encoding = sys.stdout.encoding or "utf-8"
-    shown = printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
-    print(shown, flush=True)
+def print_report(text: str, code: int = ExitCode.DONE) -> int:
+    """Print the result of a command to standard output; return ``code``, the exit code it gives.
+
+    Raises
+    ------
+    EnvironmentUnfitError
+        It cannot be written, and ``code`` says that all is well.
+    """
+    failure = write_report(text)
+    # A verdict that is not good stays what it is: that must not depend on who reads the text.
+    if failure is not None and code == ExitCode.DONE:
+        raise EnvironmentUnfitError(
+            f"the report cannot be written ({failure.strerror})",
+            where="standard output",
+            remedy="Free space there, or write it elsewhere.",
+        )
+    return code
 
 
 def add_set_option(parser: argparse.ArgumentParser) -> None:

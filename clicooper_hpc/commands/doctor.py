@@ -26,7 +26,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.doctor.examine_environment import examine_environment
 
     # Flushed at once: a rank that ends with exit code 5 may take rank 0 with it.
-    return examine_environment(arguments.output, print_report, json=arguments.json)
+    return examine_environment(arguments.output, _say, json=arguments.json)
+
+
+def _say(text: str) -> None:
+    print_report(text)
 
 
 DOCTOR = Command(

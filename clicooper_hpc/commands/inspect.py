@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +31,7 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     text, code = inspect_text(arguments.run, beside=arguments.beside)
-    print_report(text)
-    return code
+    return print_report(text, code)
 
 
 def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
@@ -111,12 +111,15 @@ def _differences(
 
 
 def _how_to_open(run: Run) -> list[str]:
-    folder = run.folder.path
-    return [
-        f"HDF5: {run.folder.index}",
-        f"open it: python -c \"import clicooper_hpc as c; r = c.open_run('{folder}'); "
-        "print(r.table('training', rank=r.ranks[-1]).tail())\"",
-    ]
+    # A literal of Python in one word of the shell: a folder's name may be any text.
+    folder = ascii(str(run.folder.path))
+    if '"' not in folder:
+        folder = f'"{folder[1:-1]}"'
+    code = (
+        f"import clicooper_hpc as c; r = c.open_run({folder}); "
+        'print(r.table("training", rank=r.ranks[-1]).tail())'
+    )
+    return [f"HDF5: {run.folder.index}", f"open it: python -c {shlex.quote(code)}"]
 
 
 INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect, guarded=True)

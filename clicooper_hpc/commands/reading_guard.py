@@ -6,10 +6,8 @@ does not come back from a file for far longer than its size explains, the file i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from typing import NoReturn
 
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.runstore.hdf5.reading_note import ReadingNote, share_reading_note
+from clicooper_hpc.standard_streams import settle_standard_streams
 
 __all__ = ["run_guarded"]
 
@@ -41,7 +40,7 @@ def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> i
     """
     note = share_reading_note()
     # Nothing may be in a buffer that both processes would write.
-    _flush()
+    settle_standard_streams()
     child = os.fork()
     if child == 0:
         _run_child(call)
@@ -67,16 +66,9 @@ def _run_child(call: Callable[[], int]) -> NoReturn:
         # A bug: told as Python tells it, but the frames below are the parent's.
         traceback.print_exc()
     finally:
-        _flush()
+        settle_standard_streams()
         # Not sys.exit: what the parent cleans up at its end is not the child's.
         os._exit(code)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # Closed, or its reader gone: whoever writes the text has dealt with that.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
 
 
 def _is_foreground() -> bool:

@@ -56,8 +56,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         export=arguments.export,
         as_json=arguments.json,
     )
-    print_report(text)
-    return code
+    return print_report(text, code)
 
 
 VERIFY = Command(

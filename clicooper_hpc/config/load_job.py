@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     for text in overrides:
         _apply_override(table, sources, text)
     # Modules of the user's own are looked for beside the job file.
-    table["folder"] = str(path.parent.resolve())
+    table["folder"] = os.path.realpath(path.parent)
     try:
         return Job.model_validate(table)
     except ValidationError as error:

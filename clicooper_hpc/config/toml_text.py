@@ -6,6 +6,8 @@ is merged, validated and printed by code that walks tables, so both are bounded 
 
 from __future__ import annotations
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +41,13 @@ def read_toml_file(path: Path) -> dict[str, Any]:
     OSError
         It cannot be read.
     """
-    with path.open("rb") as file:
+    # A pipe without a writer, or a device, answers at once instead of waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            raise UsageError(
+                "is a pipe, not a file", where=str(path), remedy="Write the job to a file."
+            )
         # Never more than is allowed: a name may lead to a device that does not end.
         content = file.read(MAX_TOML_BYTES + 1)
     if len(content) > MAX_TOML_BYTES:

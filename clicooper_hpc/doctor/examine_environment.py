@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from clicooper_hpc.doctor.rank_facts import FACTS, RankFacts, collect_facts, rea
 from clicooper_hpc.doctor.run_folder import judge_run_folders
 from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError
 from clicooper_hpc.printable import printable_text
+from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.launcher import Launcher, read_launcher
 from clicooper_hpc.transport.mpi_library import check_mpi_world, find_mpi_library, start_mpi
 from clicooper_hpc.transport.world import World
@@ -85,8 +85,7 @@ def examine_environment(folder: Path, say: Callable[[str], None], *, json: bool 
 
 
 def _write_error(text: str) -> None:
-    sys.stderr.write(printable_text(f"clicooper: {text}") + "\n")
-    sys.stderr.flush()
+    write_error_line(printable_text(f"clicooper: {text}"))
 
 
 def _warn_of_launcher(launcher: Launcher, library: str) -> None:

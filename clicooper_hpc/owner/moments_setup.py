@@ -48,6 +48,9 @@ def open_moments_release(
     # Before the sums are made, which takes minutes.
     check_budget_for_run(costs, ledger)
     public, rows = open_public_rows(job)
+    receipts = secrets.secret_receipts(
+        "train", len(rows), master.derive_key("receipts", name.value)
+    )
     release = secrets.secret_moments(
         lambda: make_moments_release(front, train, rows, data.num_classes, spec=spec, master=master)
     )
@@ -57,9 +60,6 @@ def open_moments_release(
             where="front.public_data",
             remedy="Bring back the public data the run began with; a new run is a second release.",
         )
-    receipts = secrets.secret_receipts(
-        "train", len(rows), master.derive_key("receipts", name.value)
-    )
     # Public rows need no noise of their own: what is private in them has been noised.
     leaving = ReleasedSplit(rows, PlainReleaser(), receipts)
     return OpenedRelease(

@@ -79,6 +79,8 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     # First of all: training a front takes hours, and its cost is known beforehand.
     check_budget_for_front(job)
     secrets = OwnerSecrets(private)
+    # Read for its refusals, before anything is made anew.
+    secrets.secret_ledger(None)
     master = secrets.secret_master_key(job)
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)

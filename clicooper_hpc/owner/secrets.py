@@ -15,12 +15,13 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
 from clicooper_hpc.owner.moments_release import MomentsRelease
+from clicooper_hpc.owner.release_trace import find_release_trace
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.runstore.run_folder import LEDGER_FILE
+from clicooper_hpc.runstore.run_folder import LEDGER_FILE, RunFolder
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
 __all__ = ["OwnerSecrets", "missing_owner_secrets", "require_owner_secrets"]
@@ -40,13 +41,16 @@ def missing_owner_secrets(private: Path, *more: str) -> list[str]:
     return [name for name in (*_NEEDED, *more) if not (private / name).is_file()]
 
 
-def require_owner_secrets(private: Path, doing: str, *more: str) -> None:
-    """Raise `RunFolderError` unless the secrets and ``more`` are there; ``doing``: the command."""
-    missing = missing_owner_secrets(private, *more)
+def require_owner_secrets(private: Path, doing: str) -> None:
+    """Raise `RunFolderError` unless all secrets of a run that has released rows are there.
+
+    ``doing``: the command.
+    """
+    missing = missing_owner_secrets(private, LEDGER_FILE, _receipts("train"))
     if missing:
         raise RunFolderError(
             "the owner's secrets are not there, and with them the released rows "
-            f"({missing[0]} is missing)",
+            f"({missing[0]} is missing or no file)",
             where=str(private),
             remedy=f"{doing.capitalize()} where the owner keeps the run folder.",
         )
@@ -112,14 +116,20 @@ class OwnerSecrets:
         Raises
         ------
         RunFolderError
-            They are damaged, of another key, or gone although the ledger says that rows left.
+            They are damaged, of another key, or gone although the ledger says that rows left; or
+            they speak of rows that the ledger knows nothing of.
         """
         name = _receipts(split)
+        charged = any(entry.split == split for entry in self.secret_ledger(None).entries)
         if name in self._folder:
-            return self._read_sound(name, lambda stored: ReleaseReceipts.from_bytes(stored, key))
+            receipts = self._read_sound(name, lambda kept: ReleaseReceipts.from_bytes(kept, key))
+            # Charging comes first: such a ledger has lost what was paid.
+            if receipts.released and not charged:
+                raise self._lost_ledger(f"{name} has receipts of {receipts.released} samples")
+            return receipts
         # Without its receipts a released sample could leave again with other bytes, and nobody
         # would notice.
-        if any(entry.split == split for entry in self.secret_ledger(None).entries):
+        if charged:
             raise RunFolderError(
                 f"the receipts of split {split!r} are missing, and the ledger says that it was "
                 "released",
@@ -134,17 +144,37 @@ class OwnerSecrets:
         self._folder.write_secret(_receipts(split), receipts.to_bytes())
 
     def secret_ledger(self, budget: PrivacyBudget | None) -> PrivacyLedger:
-        """Return what the run was charged so far, or an empty ledger."""
-        # Not there means that nothing was ever charged: it is stored before the first row leaves.
-        if LEDGER_FILE not in self._folder:
-            return PrivacyLedger(budget)
-        return self._read_sound(
-            LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored))
-        )
+        """Return what the run was charged so far, or an empty ledger if nothing can have left.
+
+        Raises
+        ------
+        RunFolderError
+            It is damaged, or charges nothing although the run folder shows that samples left.
+        """
+        ledger = PrivacyLedger(budget)
+        if LEDGER_FILE in self._folder:
+            ledger = self._read_sound(
+                LEDGER_FILE, lambda stored: PrivacyLedger.from_dict(json.loads(stored))
+            )
+        # It is stored before the first row leaves. Empty behind that, all would be paid anew, and
+        # what was paid be forgotten.
+        if not ledger.entries:
+            trace = find_release_trace(RunFolder(self._folder.path.parent))
+            if trace is not None:
+                raise self._lost_ledger(trace)
+        return ledger
 
     def store_ledger(self, ledger: PrivacyLedger) -> None:
         """Store the ledger; done before anything it has just allowed is sent."""
         self._folder.write_secret(LEDGER_FILE, json.dumps(ledger.to_dict()).encode())
+
+    def _lost_ledger(self, trace: str) -> RunFolderError:
+        return RunFolderError(
+            f"the privacy ledger is missing or empty, although samples have left ({trace})",
+            where=str(self._folder.path / LEDGER_FILE),
+            remedy="Bring back the private folder as the run left it; without the ledger nobody "
+            "can tell what was paid for.",
+        )
 
     def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:

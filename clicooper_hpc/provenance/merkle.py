@@ -17,6 +17,7 @@ from clicooper_hpc.errors import EvidenceError
 __all__ = [
     "EMPTY_ROOT",
     "MerkleTree",
+    "RunningMerkleRoot",
     "merkle_consistency_proof",
     "merkle_inclusion_proof",
     "merkle_leaf_hash",
@@ -131,6 +132,35 @@ class MerkleTree:
             root = part if root is None else _merkle_node(part, root)
             size &= size - 1
         return EMPTY_ROOT if root is None else root
+
+
+class RunningMerkleRoot:
+    """Root of leaves that come one by one and are not kept: O(log n) memory."""
+
+    __slots__ = ("_peaks", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        # Roots of the full subtrees, one per set bit of the size, the largest first.
+        self._peaks: list[bytes] = []
+
+    def append(self, leaf: bytes) -> None:
+        """Append a leaf hash."""
+        self.size += 1
+        node, bits = leaf, self.size
+        while bits % 2 == 0:
+            node = _merkle_node(self._peaks.pop(), node)
+            bits //= 2
+        self._peaks.append(node)
+
+    def root(self) -> bytes:
+        """Root of all leaves so far."""
+        if not self._peaks:
+            return EMPTY_ROOT
+        root = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            root = _merkle_node(peak, root)
+        return root
 
 
 def merkle_leaf_hash(content: bytes | memoryview) -> bytes:

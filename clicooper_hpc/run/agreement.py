@@ -6,13 +6,13 @@ What the owner told every trainer by itself, trainers compare among themselves a
 from __future__ import annotations
 
 import hashlib
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
-from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, no_access_error
+from clicooper_hpc.errors import ClicooperError, ExitCode, PeerError, error_of_path
 from clicooper_hpc.printable import printable_text
+from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.message_kind import Kind
 from clicooper_hpc.transport.world import World
 
@@ -44,7 +44,7 @@ def print_agreement_failure(rank: int, size: int, message: str) -> None:
     role = "owner" if rank == 0 else f"trainer {rank}"
     # Not through logging: a rank's failure must show even before it is configured, and with -q.
     line = printable_text(f"clicooper: {rank}/{size} {role}: {message}")
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    write_error_line(line)
 
 
 def agree(
@@ -67,13 +67,14 @@ def agree(
         result = action()
     except ClicooperError as error:
         failure, code, message = error, int(error.exit_code), error.line()
-    # A folder or file of the user's that may not be read is no internal error of the package.
-    except PermissionError as error:
-        unfit = no_access_error(error)
-        failure, code, message = error, int(unfit.exit_code), unfit.line()
     except Exception as error:  # noqa: BLE001 - a bug of ours: reported like an error, with its trace
-        traceback.print_exc()
-        failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
+        # A folder or file of the user's that may not be read is no internal error of the package.
+        unfit = error_of_path(error)
+        if unfit is None:
+            traceback.print_exc()
+            failure, code, message = error, int(ExitCode.INTERNAL), f"internal error: {error!r}"
+        else:
+            failure, code, message = error, int(unfit.exit_code), unfit.line()
     # Every rank takes part, failed or not: one that left here would leave the others waiting until
     # their deadline.
     verdict = world.allreduce_failure(code, message, deadline_s=deadline_s)
@@ -92,8 +93,7 @@ def abort_unagreed(
     world: World, error: BaseException, *, report: FailureReporter = print_agreement_failure
 ) -> NoReturn:
     """Report a failure that the ranks have not agreed on, once, and end every rank."""
-    if isinstance(error, PermissionError):
-        error = no_access_error(error)
+    error = error_of_path(error) or error
     if isinstance(error, ClicooperError):
         report(world.rank, world.size, error.line())
         world.abort(int(error.exit_code))

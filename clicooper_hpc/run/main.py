@@ -8,6 +8,7 @@ with `World.abort`, after its one line.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def run_job(
 
     ``resume``: restart the run in ``output`` if it has begun.
     """
-    folder = (output or Path("runs") / path.stem).resolve()
+    folder = Path(os.path.realpath(output or Path("runs") / path.stem))
 
     def find(world: World) -> RunRequest | None:
         job = load_job(path, overrides)
@@ -65,11 +66,12 @@ def resume_run(path: Path, stops: StopRequests, *, overrides: Sequence[str], qui
 
     ``overrides`` may change how it is carried out (`EXECUTION_KEYS`), nothing else.
     """
+    whole = Path(os.path.realpath(path))
 
     def find(world: World) -> RunRequest | None:
-        return _request_restart(path.resolve(), world, lambda began: reload_job(began, overrides))
+        return _request_restart(whole, world, lambda began: reload_job(began, overrides))
 
-    return _run_main(find, stops, quiet=quiet, again=path.resolve())
+    return _run_main(find, stops, quiet=quiet, again=whole)
 
 
 def _request_restart(path: Path, world: World, given: Callable[[Job], Job]) -> RunRequest | None:

@@ -16,6 +16,7 @@ __all__ = [
     "MOST_DEPTH",
     "MOST_DIMENSIONS",
     "MOST_FILE_BYTES",
+    "MOST_FOLDERS",
     "MOST_LINKS",
     "MOST_RANKS",
     "MOST_SMALL_FILE_BYTES",
@@ -29,6 +30,8 @@ MOST_RANKS: Final = 4096
 MOST_LINKS: Final = 250_000
 #: Groups within groups. Findings of attacks have five levels, all else has fewer.
 MOST_DEPTH: Final = 8
+#: Folders within folders of a run folder. A run makes two levels; paths have a bound of the system.
+MOST_FOLDERS: Final = 8
 #: Dimensions of a dataset. Pictures of attacks have four.
 MOST_DIMENSIONS: Final = 8
 #: Attributes of one object that are read as a whole. The root of an index has about 20.

@@ -76,20 +76,33 @@ class PrivateFolder:
             _require_closed(place, "600")
             return read_regular_file(place)
         except OSError as error:
-            raise RunFolderError(
-                f"the owner's private file cannot be read ({error.strerror})",
-                where=str(place),
-                remedy="Use the run folder as its owner left it; secrets cannot be made again.",
-            ) from error
+            raise _unreadable(place, error) from error
 
     def __contains__(self, name: str) -> bool:
-        return self._place(name).is_file()
+        # What is there but no file must not be taken for something never made: it is refused, with
+        # its reason, when it is read.
+        place = self._place(name)
+        try:
+            place.lstat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _unreadable(place, error) from error
+        return True
 
     def _place(self, name: str) -> Path:
         # Names come from code, but one with a slash would leave the folder.
         if not name or name in {".", ".."} or os.sep in name or "\0" in name:
             raise ValueError(f"{name!r} is not a plain file name")
         return self.path / name
+
+
+def _unreadable(place: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"the owner's private file cannot be read ({error.strerror})",
+        where=str(place),
+        remedy="Use the run folder as its owner left it; secrets cannot be made again.",
+    )
 
 
 def _require_closed(path: Path, mode: str) -> None:

@@ -22,7 +22,11 @@ from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.printable import printable_lines, printable_text
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
-from clicooper_hpc.runstore.hdf5.typed import hdf5_group, read_hdf5_text_attribute
+from clicooper_hpc.runstore.hdf5.typed import (
+    hdf5_group,
+    read_hdf5_attribute,
+    read_hdf5_text_attribute,
+)
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
@@ -296,11 +300,10 @@ class Run:
         def read(file: Any) -> dict[str, Any]:
             # A shard of another run under this name would be shown as this run's.
             if not single and read_hdf5_text_attribute(file, "run_id") != self.attrs["run_id"]:
-                raise RunFolderError(
-                    "the shard belongs to another run",
-                    where=str(path),
-                    remedy="Bring back the shard this run wrote.",
-                )
+                raise self._wrong_shard("the shard belongs to another run", path)
+            # And one of another rank as this rank's.
+            if not single and read_hdf5_attribute(file, "rank") != rank:
+                raise self._wrong_shard("the shard is that of another rank", path)
             place = hdf5_group(file, below) if single else file
             return {
                 name: (stored_table(group), read_stored_rows(group))
@@ -311,6 +314,11 @@ class Run:
 
         # The rest of a single file was looked at by `open_run`.
         return read_hdf5_file(path, read, below=below)
+
+    def _wrong_shard(self, what: str, path: Path) -> RunFolderError:
+        return RunFolderError(
+            what, where=str(path), remedy="Bring back the shard this run wrote under this name."
+        )
 
     def _no_job(self, why: str) -> RunFolderError:
         return RunFolderError(

@@ -13,10 +13,16 @@ import stat
 from pathlib import Path
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.runstore.limits import FREE_BYTES, MOST_FILE_BYTES, MOST_UNFOLDING
+from clicooper_hpc.runstore.limits import (
+    FREE_BYTES,
+    MOST_FILE_BYTES,
+    MOST_FOLDERS,
+    MOST_UNFOLDING,
+)
 
 __all__ = [
     "open_regular_file",
+    "read_named_file",
     "read_regular_file",
     "refuse_irregular_entries",
     "stored_file_bytes",
@@ -25,6 +31,9 @@ __all__ = [
 # Not following links; a FIFO or a device answers at once instead of waiting for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+# PATH_MAX of Linux, less the name of a file.
+_MOST_PATH_BYTES = 4096 - 256
 
 
 def open_regular_file(path: Path, *, within: Path | None = None) -> int:
@@ -101,6 +110,12 @@ def read_regular_file(
             ) from None
 
 
+def read_named_file(path: Path, *, most: int = MOST_FILE_BYTES) -> bytes:
+    """Return the content of a file that the user named, wherever links lead; else as above."""
+    # Not Path.resolve: it raises RuntimeError where links lead in a circle.
+    return read_regular_file(Path(os.path.realpath(path)), most=most)
+
+
 def stored_file_bytes(descriptor: int) -> int:
     """Return how many bytes of an open file are really stored; holes are not counted.
 
@@ -131,16 +146,24 @@ def refuse_irregular_entries(folder: Path) -> None:
     Raises
     ------
     RunFolderError
-        Naming the first one.
+        Naming the first one; or folders are nested deeper than any run nests them.
     OSError
         A folder cannot be read.
     """
-    waiting = [folder]
+    waiting = [(folder, 0)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        place, depth = waiting.pop()
+        # Before the system refuses the path: how long one may be differs between systems.
+        if depth > MOST_FOLDERS or len(os.fsencode(place)) > _MOST_PATH_BYTES:
+            raise RunFolderError(
+                "folders are nested too deeply or named too long for a run folder",
+                where=str(place),
+                remedy="Take out what the run did not write.",
+            )
+        with os.scandir(place) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
+                    waiting.append((Path(entry.path), depth + 1))
                 elif not entry.is_file(follow_symlinks=False):
                     raise _irregular(Path(entry.path))
 

@@ -19,7 +19,7 @@ from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.tables.schema import Table
 
-__all__ = ["IndexContent", "RowsDigest", "card_digest", "owner_tables_digest", "table_rows_digest"]
+__all__ = ["IndexContent", "RowsDigest", "card_digest", "owner_tables_digest"]
 
 ROWS_TAG = "clicooper/v1/rows"
 INDEX_TAG = "clicooper/v1/index"
@@ -51,7 +51,8 @@ class RowsDigest:
             # Little-endian whatever the machine: the reader may have another.
             dtype = np.dtype(column.dtype).newbyteorder("<")
             values = np.ascontiguousarray(rows[column.name]).astype(dtype, copy=False)
-            self._hashes[table.name, column.name].update(values.tobytes())
+            # Its own memory, not a copy: a column may be large.
+            self._hashes[table.name, column.name].update(values.data)
         self._rows[table.name] += len(rows[table.axis])
 
     def digest(self) -> Digest:
@@ -63,14 +64,6 @@ class RowsDigest:
             for column in table.columns
         ]
         return digest_bytes(ROWS_TAG, "".join(lines).encode("ascii"))
-
-
-def table_rows_digest(content: Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]) -> Digest:
-    """Digest whole tables at once."""
-    running = RowsDigest(content)
-    for table, rows in content.items():
-        running.add(table, rows)
-    return running.digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

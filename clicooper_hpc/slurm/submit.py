@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -45,7 +46,7 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
     """
     job = load_job(path, overrides)
     # Resolved here: the job starts in a folder and on a machine of its own.
-    run = (output or Path("runs") / path.stem).resolve()
+    run = Path(os.path.realpath(output or Path("runs") / path.stem))
     paths = SubmissionPaths(job=path.absolute(), run=run, working=Path.cwd())
     # Made before sbatch is looked for: a mistake in the job is told on any machine.
     script = slurm_script_text(job, paths, overrides)

@@ -88,6 +88,7 @@ def collect_run_evidence(
     entries = [bytes(entry) for entry in table_column(shown, LEDGER.name, "envelope")]
     notes = [_evidence_text(note) for note in table_column(shown, CHECKPOINTS.name, "note")]
     statement = evidence_run_statement(entries)
+    stages = 0 if statement is None else statement.stages
     trainers = {
         rank: found for rank, found in tables.items() if rank and not isinstance(found, Unreadable)
     }
@@ -109,7 +110,7 @@ def collect_run_evidence(
         else row_digests(run, tables, statement.stage_bounds, finished=ended),
         trainer_heads={rank: _heads(found) for rank, found in trainers.items()},
         messages={
-            rank: found if isinstance(found, Unreadable) else message_roots(found)
+            rank: found if isinstance(found, Unreadable) else message_roots(found, stages)
             for rank, found in tables.items()
             if rank
         },
@@ -147,10 +148,12 @@ def _proof_traces(run: Run, tables: Mapping[int, StoredTables | Unreadable]) -> 
     for rank, found in tables.items():
         for table in _PROOF_TABLES:
             rows = (
-                [] if isinstance(found, Unreadable) else table_column(found, table.name, table.axis)
+                0
+                if isinstance(found, Unreadable)
+                else len(table_column(found, table.name, table.axis))
             )
             if rows:
-                traces.append(f"{len(rows)} rows of table {table.name} of rank {rank}")
+                traces.append(f"{rows} rows of table {table.name} of rank {rank}")
     folder = run.folder
     for kept in _PROOF_FILES:
         traces += [str(path.relative_to(folder.path)) for path in sorted(folder.path.glob(kept))]

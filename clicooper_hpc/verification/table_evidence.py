@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
-from clicooper_hpc.provenance.merkle import merkle_leaf_hash, merkle_root
+from clicooper_hpc.provenance.merkle import RunningMerkleRoot, merkle_leaf_hash
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.signed_digests import owner_tables_digest, table_rows_digest
+from clicooper_hpc.runstore.signed_digests import RowsDigest, owner_tables_digest
 from clicooper_hpc.runstore.tables.schema import (
     DIGESTED_TABLES,
     MESSAGES,
@@ -22,8 +22,16 @@ from clicooper_hpc.verification.evidence import Unreadable
 
 __all__ = ["StoredTables", "message_roots", "read_tables", "row_digests", "table_column"]
 
-StoredTables: TypeAlias = Mapping[Table, Mapping[str, np.ndarray[Any, Any]]]
+StoredRows: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+
+StoredTables: TypeAlias = Mapping[Table, StoredRows]
 """Every table of one rank as stored, one array per column."""
+
+#: Rows looked at together. A table may unfold to gigabytes: nothing but the table has its size.
+_BLOCK: Final = 1 << 16
+#: Places of messages beyond the expected ones that are told apart; any at all is a fault.
+_MORE_PLACES: Final = 16
+_CHANNELS: Final = 4
 
 
 def read_tables(run: Run, rank: int) -> StoredTables | Unreadable:
@@ -34,34 +42,45 @@ def read_tables(run: Run, rank: int) -> StoredTables | Unreadable:
         return Unreadable(error.what)
 
 
-def table_column(tables: StoredTables, table: str, column: str) -> list[Any]:
-    """Return one column as a list; empty if there is no such table."""
+def table_column(tables: StoredTables, table: str, column: str) -> np.ndarray[Any, Any]:
+    """Return one column; empty if there is no such table."""
     for found, rows in tables.items():
         if found.name == table:
-            return list(rows.get(column, ()))
-    return []
+            return rows.get(column, np.empty(0))
+    return np.empty(0)
 
 
-def message_roots(tables: StoredTables) -> dict[tuple[int, str], tuple[int, str]]:
+def message_roots(tables: StoredTables, stages: int) -> dict[tuple[int, str], tuple[int, str]]:
     """Return number and RFC 9162 root (hex) of the digests of every stage and channel.
 
-    A root that cannot be taken, because a digest is none, is no hexadecimal text.
+    A root that cannot be taken, because a digest is none, is no hexadecimal text. Of places that a
+    run of so many ``stages`` does not have, only some are kept.
     """
-    names = ("stage", "channel", "digest")
-    columns = (table_column(tables, MESSAGES.name, name) for name in names)
-    digests: dict[tuple[int, str], list[bytes]] = {}
-    for stage, channel, digest in zip(*columns, strict=True):
-        place = int(stage), bytes(channel).decode("utf-8", "replace")
-        digests.setdefault(place, []).append(bytes(digest))
-    return {place: (len(found), _root(found)) for place, found in digests.items()}
-
-
-def _root(digests: Sequence[bytes]) -> str:
-    try:
-        raw = [bytes.fromhex(one.decode("ascii")) for one in digests]
-    except ValueError:
-        return "not a root: a digest is not hexadecimal"
-    return merkle_root([merkle_leaf_hash(one) for one in raw]).hex()
+    columns = [table_column(tables, MESSAGES.name, name) for name in ("stage", "channel", "digest")]
+    most = _CHANNELS * stages + _MORE_PLACES
+    roots: dict[tuple[int, bytes], RunningMerkleRoot] = {}
+    broken: set[tuple[int, bytes]] = set()
+    for start in range(0, len(columns[0]), _BLOCK):
+        block = (column[start : start + _BLOCK].tolist() for column in columns)
+        for stage, channel, digest in zip(*block, strict=True):
+            place = stage, channel
+            if place not in roots:
+                if len(roots) == most:
+                    continue
+                roots[place] = RunningMerkleRoot()
+            try:
+                raw = bytes.fromhex(digest.decode("ascii"))
+            except ValueError:
+                broken.add(place)
+                raw = b""
+            roots[place].append(merkle_leaf_hash(raw))
+    return {
+        (place[0], place[1].decode("utf-8", "replace")): (
+            found.size,
+            "not a root: a digest is not hexadecimal" if place in broken else found.root().hex(),
+        )
+        for place, found in roots.items()
+    }
 
 
 def row_digests(
@@ -86,7 +105,7 @@ def row_digests(
             elif not _sizes_fit(content, sizes, finished=finished):
                 found[rank, stage] = Unreadable("its checkpoints are not those of the stages")
             elif rank:
-                found[rank, stage] = _sealed_rows_digest(_stage_rows(content, stage, bounds)).hex
+                found[rank, stage] = _sealed_rows_digest(content, stage, bounds).hex
             # Nor are these columns; whoever reads the table should be able to rely on them.
             elif not _describes_its_entries(content, run, stages):
                 found[rank, stage] = Unreadable("the ledger's columns do not fit its entries")
@@ -98,12 +117,10 @@ def row_digests(
 
 def _sizes_fit(content: StoredTables, sizes: Sequence[int], *, finished: bool) -> bool:
     """Tell whether the owner's checkpoints, or a trainer's copies, have the sizes they must."""
-    found = [
-        int(size)
-        for name in ("checkpoints", "heads")
-        for size in table_column(content, name, "size")
-    ]
-    return found == list(sizes if finished else sizes[: len(found)])
+    found = np.concatenate(
+        [table_column(content, name, "size") for name in ("checkpoints", "heads")]
+    )
+    return np.array_equal(found, sizes if finished else sizes[: len(found)])
 
 
 def _describes_its_entries(content: StoredTables, run: Run, stages: int) -> bool:
@@ -129,28 +146,36 @@ def _describes_its_entries(content: StoredTables, run: Run, stages: int) -> bool
     return True
 
 
-def _sealed_rows_digest(content: StoredTables) -> Digest:
-    names = {table.name: table for table in DIGESTED_TABLES}
-    # The tables as this version knows them: a column added to a file must not go unnoticed.
-    return table_rows_digest(
-        {table: rows for table, rows in content.items() if table.name in names}
-    )
+def _sealed_rows_digest(
+    content: StoredTables, stage: int | None = None, bounds: Sequence[int] = ()
+) -> Digest:
+    """Digest all rows, or those of one stage."""
+    names = {table.name for table in DIGESTED_TABLES}
+    # With the columns the file has: one added to it must not go unnoticed.
+    chosen = {
+        table: rows
+        for table, rows in content.items()
+        if table.name in names and (stage is None or "stage" in rows or "step" in rows)
+    }
+    running = RowsDigest(chosen)
+    for table, rows in chosen.items():
+        for block in _row_blocks(table, rows):
+            running.add(table, block if stage is None else _stage_rows(block, stage, bounds))
+    return running.digest()
 
 
-def _stage_rows(
-    content: StoredTables, stage: int, bounds: Sequence[int]
-) -> dict[Table, dict[str, np.ndarray[Any, Any]]]:
-    chosen: dict[Table, dict[str, np.ndarray[Any, Any]]] = {}
-    for table, rows in content.items():
-        if "stage" in rows:
-            # A row of no stage must not go unnoticed either.
-            inside = np.clip(rows["stage"], 0, len(bounds) - 2) == stage
-        elif "step" in rows:
-            # A row outside all steps goes to the first or last stage, or it would be in no digest.
-            last = bounds[stage + 1] if stage + 2 < len(bounds) else np.iinfo(np.int64).max
-            first = bounds[stage] if stage else np.iinfo(np.int64).min
-            inside = (rows["step"] >= first) & (rows["step"] < last)
-        else:
-            continue
-        chosen[table] = {name: values[inside] for name, values in rows.items()}
-    return chosen
+def _row_blocks(table: Table, rows: StoredRows) -> Iterator[StoredRows]:
+    for start in range(0, len(rows[table.axis]), _BLOCK):
+        yield {name: values[start : start + _BLOCK] for name, values in rows.items()}
+
+
+def _stage_rows(rows: StoredRows, stage: int, bounds: Sequence[int]) -> StoredRows:
+    if "stage" in rows:
+        # A row of no stage must not go unnoticed either.
+        inside = np.clip(rows["stage"], 0, len(bounds) - 2) == stage
+    else:
+        # A row outside all steps goes to the first or last stage, or it would be in no digest.
+        last = bounds[stage + 1] if stage + 2 < len(bounds) else np.iinfo(np.int64).max
+        first = bounds[stage] if stage else np.iinfo(np.int64).min
+        inside = (rows["step"] >= first) & (rows["step"] < last)
+    return {name: values[inside] for name, values in rows.items()}

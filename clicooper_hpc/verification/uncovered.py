@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from clicooper_hpc.runstore.checkpoints import stage_checkpoint_path
+from clicooper_hpc.runstore.limits import MOST_FOLDERS
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verification.evidence import Evidence
 
@@ -29,7 +30,7 @@ def uncovered_parts(run: Run, evidence: Evidence) -> list[str]:
     Nothing but names is read: what lies there may be anything.
     """
     covered = _covered_paths(run, evidence)
-    found = list(_uncovered_names(run.folder.path, run.folder.path, covered))
+    found = list(_uncovered_names(run.folder.path, covered))
     if run.attrs.get("layout") == "single":
         found.append("rows of tables that are not marked complete")
     # First, so that no number of files hides it.
@@ -47,15 +48,24 @@ def _covered_paths(run: Run, evidence: Evidence) -> set[Path]:
     return covered
 
 
-def _uncovered_names(root: Path, folder: Path, covered: set[Path]) -> Iterator[str]:
-    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+def _uncovered_names(root: Path, covered: set[Path], folder: str = "") -> Iterator[str]:
+    try:
+        entries = sorted(os.scandir(root / folder), key=lambda one: one.name)
+    except OSError:
+        # Of the run folder itself the caller has to know; what cannot be listed is named whole.
+        if not folder:
+            raise
+        yield f"{folder}/"
+        return
+    for entry in entries:
         path = Path(entry.path)
-        name = str(path.relative_to(root))
+        name = f"{folder}/{entry.name}" if folder else entry.name
         # A link to a folder is one thing; what lies behind it is no part of the run.
         if not entry.is_dir(follow_symlinks=False):
             if path not in covered:
                 yield name
-        elif name in _WHOLE or entry.name.startswith(_STEPS):
+        # No run nests folders so deeply: nothing below is covered, and paths have an end.
+        elif name in _WHOLE or entry.name.startswith(_STEPS) or name.count("/") + 1 >= MOST_FOLDERS:
             yield f"{name}/"
         else:
-            yield from _uncovered_names(root, path, covered)
+            yield from _uncovered_names(root, covered, name)

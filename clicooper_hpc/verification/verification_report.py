@@ -9,7 +9,7 @@ from clicooper_hpc.errors import EvidenceError, ExitCode, RunFolderError, UsageE
 from clicooper_hpc.printable import printable_json, printable_text
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.regular_files import read_regular_file
+from clicooper_hpc.runstore.regular_files import read_named_file
 from clicooper_hpc.verification.export import export_proofs
 from clicooper_hpc.verification.marks.search import MarkResult, search_marks
 from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
@@ -71,7 +71,7 @@ def read_public_key(text: str) -> PublicIdentity:
     """Read a public key: 64 hexadecimal digits, or a PEM file; `UsageError` if it is neither."""
     try:
         if Path(text).is_file():
-            return PublicIdentity.from_pem(read_regular_file(Path(text).resolve(), most=_PEM_BYTES))
+            return PublicIdentity.from_pem(read_named_file(Path(text), most=_PEM_BYTES))
         return PublicIdentity.from_raw(bytes.fromhex(text))
     except (ValueError, OSError, EvidenceError, RunFolderError) as error:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -189,25 +190,31 @@ def test_an_owner_with_other_sub_labels_accuses_nobody(
     labels["permutation"] = labels["permutation"][::-1].copy()
     save_file(labels, path, notes)
     path.chmod(0o600)
-    for name in ("receipts-train.bin", "receipts-validation.bin", "ledger.json"):
-        (private / name).unlink(missing_ok=True)
     done = clicooper("audit", str(place), "--stage", "1")
     assert (done.code, done.out) == (4, "")
     assert "samples or sub-labels are not those it ordered in stage 1" in done.err
 
 
-def test_an_audit_without_the_front_makes_no_other(
+def test_an_audit_makes_no_owners_file_anew(
     honest: Path, tmp_path: Path, clicooper: Callable[..., Done]
 ) -> None:
-    """It once prepared the run anew: another front, written into the private folder."""
-    place = Path(shutil.copytree(honest, tmp_path / "copy"))
-    private = place / "private"
-    (private / "front.json").unlink()
-    before = sorted(path.name for path in private.iterdir())
-    done = clicooper("audit", str(place), "--stage", "1")
-    assert (done.code, done.out) == (2, "")
-    assert "front.json is missing" in done.err
-    assert sorted(path.name for path in private.iterdir()) == before
+    """It once prepared the run anew: another front, or ledger, written into the private folder."""
+    private = Path(shutil.copytree(honest, tmp_path / "copy")) / "private"
+    for name in ("front.json", "ledger.json", "receipts-train.bin"):
+        content = (private / name).read_bytes()
+        (private / name).unlink()
+        before = sorted(path.name for path in private.iterdir())
+        done = clicooper("audit", str(private.parent), "--stage", "1")
+        assert (done.code, done.out) == (2, "")
+        assert f"{name} is missing" in done.err
+        assert sorted(path.name for path in private.iterdir()) == before
+        os.mkfifo(private / name, 0o600)
+        done = clicooper("audit", str(private.parent), "--stage", "1")
+        assert (done.code, done.out) == (2, "")
+        assert f"{name} is missing or no file" in done.err
+        (private / name).unlink()
+        (private / name).write_bytes(content)
+        (private / name).chmod(0o600)
 
 
 def test_an_owner_with_other_rows_accuses_nobody(

@@ -14,6 +14,7 @@ from clicooper_hpc.provenance import merkle
 from clicooper_hpc.provenance.merkle import (
     EMPTY_ROOT,
     MerkleTree,
+    RunningMerkleRoot,
     merkle_consistency_proof,
     merkle_inclusion_proof,
     merkle_leaf_hash,
@@ -216,6 +217,15 @@ def test_a_fork_has_no_consistency_proof(size: int, more: int, data: st.DataObje
     for proof in (merkle_consistency_proof(honest, size), merkle_consistency_proof(forked, size)):
         with pytest.raises(EvidenceError):
             verify_merkle_consistency(size, mth(honest[:size]), len(forked), mth(forked), proof)
+
+
+@pytest.mark.parametrize("size", range(18))
+def test_a_running_root_is_that_of_the_tree(size: int) -> None:
+    leaves = [merkle_leaf_hash(bytes([index])) for index in range(size)]
+    running = RunningMerkleRoot()
+    for leaf in leaves:
+        running.append(leaf)
+    assert (running.size, running.root()) == (size, merkle_root(leaves))
 
 
 def test_the_empty_ledger() -> None:

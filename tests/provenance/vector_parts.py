@@ -16,7 +16,7 @@ from clicooper_hpc.provenance.identity import Identity
 from clicooper_hpc.provenance.merkle import MerkleTree
 from clicooper_hpc.provenance.statements import statement_environment_digest
 from clicooper_hpc.provenance.tensor_digest import CHUNK_BYTES, digest_tensors
-from clicooper_hpc.runstore.signed_digests import IndexContent, table_rows_digest
+from clicooper_hpc.runstore.signed_digests import IndexContent, RowsDigest
 from clicooper_hpc.runstore.tables.schema import TRAINING
 from clicooper_hpc.training.events import TrainStep
 from clicooper_hpc.training.learning_rate import LearningRateSchedule
@@ -219,11 +219,13 @@ def _rows() -> Vector:
     arrays = {
         column.name: np.array(values[column.name], column.dtype) for column in TRAINING.columns
     }
+    running = RowsDigest([TRAINING])
+    running.add(TRAINING, arrays)
     return {
         "table": TRAINING.name,
         "columns": [[column.name, column.dtype] for column in TRAINING.columns],
         "values": values,
-        "digest": table_rows_digest({TRAINING: arrays}).hex,
+        "digest": running.digest().hex,
     }
 
 

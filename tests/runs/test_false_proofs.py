@@ -38,7 +38,11 @@ def many(*case: object) -> object:
         many("unmarked", "proof of segment 2, stage 0: it has no mark", False),
         ("tables", "check 15 (Metric tables) failed: rows of rank 2, stage 0: ", True),
         many("messages", "check 18 (Messages) failed: messages of rank 2, stage 0, ", True),
-        many("heads", "check 16 (Trainers' view) failed: trainer 2: it saw another ledger", True),
+        many(
+            "heads",
+            "check 16 (Trainers' view) failed: trainer 2: its file says that it saw another ledger",
+            True,
+        ),
         many("checkpoint", "(Checkpoint files) failed: checkpoint of segment 2, stage 0: ", True),
         many("units", "check 19 (HDF5 files) failed: rank-002.h5: /training/loss@units", True),
     ],

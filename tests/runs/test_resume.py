@@ -244,6 +244,20 @@ def test_signed_rows_that_are_gone_are_named(copy: Path) -> None:
     assert "rows are missing that rank 1 has signed" in one_line(done.stderr)
 
 
+@pytest.mark.parametrize(
+    "names", [["ledger.json"], ["ledger.json", "receipts-train.bin", "receipts-validation.bin"]]
+)
+def test_a_lost_privacy_ledger_is_not_begun_anew(copy: Path, names: list[str]) -> None:
+    """It once was, without a word: what had been paid was forgotten."""
+    private = copy / "run" / "private"
+    for name in names:
+        (private / name).unlink()
+    done = resume(copy, RANKS)
+    assert done.returncode == 2
+    assert "privacy ledger is missing or empty" in one_line(done.stderr)
+    assert not any((private / name).exists() for name in names)
+
+
 @pytest.mark.parametrize("name", ["master.key", "rank-001/mark.key"])
 def test_a_lost_secret_is_named(copy: Path, name: str) -> None:
     (copy / "run" / "private" / name).unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from clicooper_hpc.runstore.regular_files import (
     stored_file_bytes,
 )
 from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.verification.uncovered import _uncovered_names
 
 SECRET = b"a line of another file of the reader\n" * 100
 
@@ -276,6 +278,56 @@ def test_files_read_as_a_whole_are_regular_files_too(
     if make is not folder:
         with pytest.raises(RunFolderError, match="no regular file"):
             refuse_irregular_entries(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("depth", "name"), [(1500, "a"), (30, "n" * 200), (9, "a")])
+def test_a_restart_refuses_folders_that_no_path_reaches(
+    depth: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They once ended in a traceback: neither recursion nor a path goes so deep."""
+    nest(tmp_path, depth, name)
+    with pytest.raises(RunFolderError, match=r"nested too deeply .* Take out what"):
+        refuse_irregular_entries(tmp_path)
+    covered = tmp_path / "a" / "file"
+    covered.parent.mkdir(exist_ok=True)
+    covered.touch()
+    found = list(_uncovered_names(tmp_path, {covered}))
+    assert found == ["/".join([name] * 8) + "/"]
+    clear(tmp_path, name)
+
+
+def test_the_folders_of_a_run_are_not_nested_too_deeply(tmp_path: Path) -> None:
+    nest(tmp_path, 8, "a")
+    refuse_irregular_entries(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_whole(tmp_path: Path) -> None:
+    root = tmp_path
+    # A run that lies deep itself: what fits below it is less.
+    while len(str(root)) < 3000:
+        root = root / ("r" * 200)
+    root.mkdir(parents=True)
+    nest(root, 6, "n" * 200)
+    assert [one[-2:] for one in _uncovered_names(root, set())] == ["n/"]
+    with pytest.raises(RunFolderError, match="named too long"):
+        refuse_irregular_entries(root)
+    clear(root, "n" * 200)
+
+
+def nest(folder: Path, depth: int, name: str) -> None:
+    """Make ``depth`` folders within each other, by descriptor: a path could not name them."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+
+
+def clear(folder: Path, name: str) -> None:
+    """Remove what `nest` made: pytest itself cannot."""
+    subprocess.run(["rm", "-rf", name], cwd=folder, check=True)
 
 
 def test_folders_on_the_way_are_no_links(tmp_path: Path) -> None:

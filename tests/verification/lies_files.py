@@ -150,7 +150,7 @@ def owner_with_two_ledgers() -> Evidence:
     )
 
 
-@row({16}, "trainer 2: it saw another ledger at size 22, by its own word alone")
+@row({16}, "trainer 2: its file says that it saw another ledger at size 22; the owner's")
 def trainer_that_makes_up_another_ledger_of_the_owners() -> Evidence:
     """Heads are any trainer's to write: without the owner's signature they accuse nobody else."""
     evidence = honest()
@@ -158,7 +158,7 @@ def trainer_that_makes_up_another_ledger_of_the_owners() -> Evidence:
     return replace(evidence, trainer_heads=heads)
 
 
-@row({16}, "trainer 2: it saw another ledger at size 22, by its own word alone")
+@row({16}, "trainer 2: its file says that it saw another ledger at size 22; the owner's")
 def trainer_that_forges_the_owners_signature_under_another_ledger() -> Evidence:
     shown = shown_another_ledger()
     evidence = honest()
@@ -182,14 +182,14 @@ def note_under_another_ledger_beside_the_head_of_this_one() -> Evidence:
     return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: shown})
 
 
-@row({16}, "trainer 2: the note beside its head of 4 entries is not the owner's")
+@row({16}, "trainer 2: the note beside the head of 4 entries in its file is not the owner's")
 def notes_of_the_owner_in_another_order() -> Evidence:
     evidence = honest()
     notes = evidence.trainer_notes[2][::-1]
     return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: notes})
 
 
-@row({16}, "trainer 2: the note beside its head of 4 entries is not the owner's")
+@row({16}, "trainer 2: the note beside the head of 4 entries in its file is not the owner's")
 def heads_without_notes() -> Evidence:
     evidence = honest()
     return replace(evidence, trainer_notes={**evidence.trainer_notes, 2: ()})
@@ -217,16 +217,25 @@ def evidence_the_owner_kept_of_two_proofs() -> Evidence:
     return replace(honest(), equivocations={"rank-000.json": two_proofs().to_bytes()})
 
 
-@row({16}, "the ledger has only")
+@row({16}, "trainer 3: its file says that it saw 40 entries; the ledger has only")
 def ledger_rolled_back_and_ended_differently() -> Evidence:
     evidence = honest()
     return replace(evidence, trainer_heads={**evidence.trainer_heads, 3: [(40, h("head"))]})
 
 
-@row({16}, "stored no checkpoint")
+@row({16}, "its file holds no checkpoint")
 def heads_of_one_trainer_deleted() -> Evidence:
     evidence = honest()
     return replace(evidence, trainer_heads={**evidence.trainer_heads, 3: []})
+
+
+@row({16, 18}, "trainer 3: its file cannot be read: the file is missing")
+def file_of_one_trainer_lost() -> Evidence:
+    """Anybody can take a file away: that is not charged to the trainer."""
+    evidence = honest()
+    heads = {rank: found for rank, found in evidence.trainer_heads.items() if rank != 3}
+    lost = {**evidence.messages, 3: Unreadable("the file is missing")}
+    return replace(evidence, trainer_heads=heads, messages=lost)
 
 
 @row({16}, "no such trainer")

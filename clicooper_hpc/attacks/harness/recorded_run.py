@@ -225,7 +225,7 @@ def _require_recorded_run(run: Run) -> None:
             where=str(run.folder.path),
             remedy="Attack a complete run.",
         )
-    require_owner_secrets(run.folder.private, "attack", "ledger.json", "receipts-train.bin")
+    require_owner_secrets(run.folder.private, "attack")
 
 
 def _delivered_segments(

@@ -46,6 +46,7 @@ from clicooper_hpc.runstore.attack_record import (
 )
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.launcher import launcher_size
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
@@ -246,4 +247,4 @@ def _gather_attack_records(world: World, record: AttackRecord) -> list[AttackRec
 def _print_attack_message(rank: int, size: int, message: str) -> None:
     """Print one line to standard error; ranks have no roles here."""
     del rank, size
-    print(printable_text(f"clicooper: {message}"), file=sys.stderr, flush=True)  # noqa: T201
+    write_error_line(printable_text(f"clicooper: {message}"))

@@ -121,11 +121,12 @@ def _open(path: Path) -> int:
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
         ) from None
+    # No right to it, a circle of links, a name too long, a disk that fails.
     except OSError as error:
         raise RunFolderError(
             f"the file cannot be opened ({error.strerror})",
             where=str(path),
-            remedy="Have whoever owns it let you read it.",
+            remedy="Name the folder of a run that you may read.",
         ) from None
 
 

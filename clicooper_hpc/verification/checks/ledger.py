@@ -28,7 +28,7 @@ from clicooper_hpc.provenance.tree_checkpoint import (
     checkpoint_origin,
     checkpoint_signer,
 )
-from clicooper_hpc.verification.evidence import JOB_TAG
+from clicooper_hpc.verification.evidence import JOB_TAG, Unreadable
 from clicooper_hpc.verification.ledger_view import Findings, LedgerView, NotApplicableError
 
 __all__ = [
@@ -182,10 +182,17 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
     if not heads:
         raise NotApplicableError("no trainer's own copies of checkpoints are at hand")
     for segment in range(1, view.run.segments + 1):
+        # What is not signed is the file's word, not the trainer's: anybody can write it.
         where = f"trainer {segment}"
         # A run may die between the first checkpoint and the trainers' copies of it.
         if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
-            findings.add_problem(where, "it stored no checkpoint")
+            content = view.evidence.messages.get(segment)
+            findings.add_problem(
+                where,
+                f"its file cannot be read: {content.reason}"
+                if isinstance(content, Unreadable)
+                else "its file holds no checkpoint",
+            )
         notes = view.evidence.trainer_notes.get(segment, ())
         for place, (size, root) in enumerate(heads.get(segment, ())):
             signed = _owner_head(view, notes[place] if place < len(notes) else "")
@@ -194,21 +201,23 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
                 findings.add_problem(
                     "owner",
                     f"it signed two ledgers of {signed.size} entries, a fork: this one, and the "
-                    f"one in the note that {where} stored",
+                    f"one in the note in the file of {where}",
                 )
             elif not 0 <= size <= view.size:
                 findings.add_problem(
-                    where, f"it saw {size} entries; the ledger has only {view.size}"
+                    where,
+                    f"its file says that it saw {size} entries; the ledger has only {view.size}",
                 )
             elif root != view.root_at(size):
                 findings.add_problem(
                     where,
-                    f"it saw another ledger at size {size}, by its own word alone: the owner's "
-                    "signature is not under it",
+                    f"its file says that it saw another ledger at size {size}; the owner's "
+                    "signature is not under that",
                 )
             elif signed is None or signed.size != size:
                 findings.add_problem(
-                    where, f"the note beside its head of {size} entries is not the owner's"
+                    where,
+                    f"the note beside the head of {size} entries in its file is not the owner's",
                 )
     false = 0
     for name, content in view.evidence.equivocations.items():

@@ -23,7 +23,7 @@ from clicooper_hpc.provenance.marks.mark_keys import MarkOpening, open_mark_key
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.regular_files import read_regular_file
+from clicooper_hpc.runstore.regular_files import read_named_file
 from clicooper_hpc.runstore.run_folder import MARK_KEY_FILE
 from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
@@ -107,7 +107,7 @@ def read_mark_opening(path: Path) -> OpenedMark:
         It is missing or nothing of that kind.
     """
     try:
-        content = read_regular_file(path.resolve(), most=_LIMIT)
+        content = read_named_file(path, most=_LIMIT)
         value = parse_canonical_json(content, limit=_LIMIT)
         if not isinstance(value, dict) or value.pop("format", None) != _FORMAT:
             raise ValueError("it is no mark key")

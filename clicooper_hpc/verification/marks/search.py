@@ -15,7 +15,7 @@ from clicooper_hpc.errors import DataError, EvidenceError, RunFolderError
 from clicooper_hpc.provenance.marks.channel_alignment import align_channels
 from clicooper_hpc.provenance.safetensors_layout import read_safetensors_layout
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.regular_files import read_regular_file
+from clicooper_hpc.runstore.regular_files import read_named_file, read_regular_file
 from clicooper_hpc.verification.evidence import Evidence
 from clicooper_hpc.verification.marks.claim import read_mark_claim
 from clicooper_hpc.verification.marks.opening import OpenedMark, read_mark_opening
@@ -135,7 +135,10 @@ def load_search_tensors(path: Path, *, within: Path | None = None) -> _Arrays:
         The file is missing, no regular file or not safetensors.
     """
     try:
-        content = read_regular_file(path.resolve() if within is None else path, within=within)
+        if within is None:
+            content = read_named_file(path)
+        else:
+            content = read_regular_file(path, within=within)
         layout = read_safetensors_layout(content, where=str(path))
     except OSError as error:
         raise DataError(

@@ -1,0 +1,77 @@
+"""Standard streams that nobody reads, that are full or closed: they never change an exit code.
+
+Scripts go by exit codes. A verdict that ended in a traceback, or as 0 because ``head`` was done
+with its lines, would be a wrong one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from clicooper_hpc.printable import printable_lines
+
+__all__ = ["fill_standard_streams", "settle_standard_streams", "write_error_line", "write_report"]
+
+
+def fill_standard_streams() -> None:
+    """Open the null device in place of every standard stream that was closed (``>&-``).
+
+    Else the next file that is opened gets its number, and whatever a library prints lands in it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            # As standard streams are: a process started from here would lack it again.
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
+def write_report(text: str) -> OSError | None:
+    """Print ``text`` to standard output, texts of others made printable; return why it failed.
+
+    That the reader of a pipe (head, less) went away is no failure.
+    """
+    # A terminal may lack a letter of a text; that is no reason to end in a traceback.
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(shown, flush=True)  # noqa: T201
+    except OSError as error:
+        _discard(sys.stdout)
+        return None if isinstance(error, BrokenPipeError) else error
+    return None
+
+
+def write_error_line(line: str) -> None:
+    """Print ``line`` to standard error if that can be written to."""
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        _discard(sys.stderr)
+
+
+def settle_standard_streams() -> None:
+    """Write out what is still held back, and let go of what nobody takes.
+
+    The interpreter does the same at its exit, and replaces the exit code by 120 if it fails.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
+        except ValueError:  # closed
+            continue
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead ``stream`` to the null device: what it holds back would be tried again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, stream.fileno())
+    except OSError:  # not a stream of the system's, so nothing is tried at exit
+        pass
+    finally:
+        os.close(null)
