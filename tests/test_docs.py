@@ -10,6 +10,7 @@ import pytest
 
 from clicooper_hpc.cli import build_parser, main
 from clicooper_hpc.commands.init import init_sbatch_script
+from clicooper_hpc.config.load_job import load_job
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,3 +76,12 @@ def test_plan_of_the_first_job_shows_cuts_grid_and_epsilon(
     out = capsys.readouterr().out
     for part in ("4 ranks", "segment 3", "owner", "S0", "epsilon 8", "no deadlock"):
         assert part in out
+
+
+def test_the_readme_begins_with_jobs_that_need_no_import() -> None:
+    readme = (ROOT / "README.md").read_text()
+    jobs = re.findall(r"^.*clicooper (?:run|plan|submit) (\S+\.toml)", readme, re.MULTILINE)
+    assert len(jobs) >= 3
+    assert {load_job(ROOT / job).data.path for job in jobs} == {"digits"}
+    # And with the environment that these commands need.
+    assert readme.index(".venv/bin/activate") < readme.index("clicooper run")

@@ -16,8 +16,8 @@ from clicooper_hpc.errors import EvidenceError
 
 __all__ = [
     "EMPTY_ROOT",
+    "MerkleDigest",
     "MerkleTree",
-    "RunningMerkleRoot",
     "merkle_consistency_proof",
     "merkle_inclusion_proof",
     "merkle_leaf_hash",
@@ -134,7 +134,7 @@ class MerkleTree:
         return EMPTY_ROOT if root is None else root
 
 
-class RunningMerkleRoot:
+class MerkleDigest:
     """Root of leaves that come one by one and are not kept: O(log n) memory."""
 
     __slots__ = ("_peaks", "size")

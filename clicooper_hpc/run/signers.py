@@ -72,9 +72,11 @@ def agree_on_signers(
 
     def mine() -> tuple[Credentials, MarkPlan | None]:
         credentials = obtain_credentials(job, folder.private, world.rank, is_restart=is_restart)
-        # The owner holds no segment that could carry a mark.
-        plan = None if world.rank == 0 else _plan_signer_mark(job, world.rank, network)
-        return credentials, plan
+        if world.rank:
+            return credentials, _plan_signer_mark(job, world.rank, network)
+        # The owner holds no segment that could carry a mark; it says once which cannot.
+        warn_of_unmarked_segments(job, network, world.size - 1)
+        return credentials, None
 
     credentials, plan = agree(world, mine, deadline_s=startup_s)
     nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -157,17 +159,35 @@ def check_recorded_signers(signers: Signers | None, point: RestartPoint) -> None
             )
 
 
+def warn_of_unmarked_segments(job: Job, network: RunNetwork, segments: int) -> None:
+    """Log in one line which segments of a job that lets them do without carry no mark."""
+    if job.provenance.marks != "auto":
+        return
+    unmarked, reason = [], ""
+    for segment in range(1, segments + 1):
+        try:
+            _segment_mark(job, segment, network)
+        except UsageError as error:
+            unmarked.append(segment)
+            reason = reason or error.what
+    if unmarked:
+        named = ", ".join(map(str, unmarked))
+        _log.warning("without a mark: segment %s (segment %d: %s)", named, unmarked[0], reason)
+
+
 def _plan_signer_mark(job: Job, rank: int, network: RunNetwork) -> MarkPlan | None:
-    wish = job.provenance.marks
-    if wish == "off":
+    if job.provenance.marks == "off":
         return None
-    state = network.layout.layers_of(network.model, rank - 1).state_dict()
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
     try:
-        return plan_mark(shapes, distortion=job.provenance.mark_distortion)
+        return _segment_mark(job, rank, network)
     except UsageError as error:
         # Proofs do not depend on marks, so a segment too small for one only loses the mark.
-        if wish == "required":
+        if job.provenance.marks == "required":
             raise UsageError(f"segment {rank}: {error.what}", remedy=error.remedy) from None
-        _log.warning("segment %d carries no mark: %s", rank, error.what)
         return None
+
+
+def _segment_mark(job: Job, segment: int, network: RunNetwork) -> MarkPlan:
+    state = network.layout.layers_of(network.model, segment - 1).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    return plan_mark(shapes, distortion=job.provenance.mark_distortion)

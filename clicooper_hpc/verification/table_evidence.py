@@ -10,7 +10,7 @@ import numpy as np
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.provenance.ledger_order import LedgerOrder
-from clicooper_hpc.provenance.merkle import RunningMerkleRoot, merkle_leaf_hash
+from clicooper_hpc.provenance.merkle import MerkleDigest, merkle_leaf_hash
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.signed_digests import RowsDigest, owner_tables_digest
 from clicooper_hpc.runstore.tables.schema import (
@@ -58,7 +58,7 @@ def message_roots(tables: StoredTables, stages: int) -> dict[tuple[int, str], tu
     """
     columns = [table_column(tables, MESSAGES.name, name) for name in ("stage", "channel", "digest")]
     most = _CHANNELS * stages + _MORE_PLACES
-    roots: dict[tuple[int, bytes], RunningMerkleRoot] = {}
+    roots: dict[tuple[int, bytes], MerkleDigest] = {}
     broken: set[tuple[int, bytes]] = set()
     for start in range(0, len(columns[0]), _BLOCK):
         block = (column[start : start + _BLOCK].tolist() for column in columns)
@@ -67,7 +67,7 @@ def message_roots(tables: StoredTables, stages: int) -> dict[tuple[int, str], tu
             if place not in roots:
                 if len(roots) == most:
                     continue
-                roots[place] = RunningMerkleRoot()
+                roots[place] = MerkleDigest()
             try:
                 raw = bytes.fromhex(digest.decode("ascii"))
             except ValueError:

@@ -13,8 +13,8 @@ from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.provenance import merkle
 from clicooper_hpc.provenance.merkle import (
     EMPTY_ROOT,
+    MerkleDigest,
     MerkleTree,
-    RunningMerkleRoot,
     merkle_consistency_proof,
     merkle_inclusion_proof,
     merkle_leaf_hash,
@@ -222,7 +222,7 @@ def test_a_fork_has_no_consistency_proof(size: int, more: int, data: st.DataObje
 @pytest.mark.parametrize("size", range(18))
 def test_a_running_root_is_that_of_the_tree(size: int) -> None:
     leaves = [merkle_leaf_hash(bytes([index])) for index in range(size)]
-    running = RunningMerkleRoot()
+    running = MerkleDigest()
     for leaf in leaves:
         running.append(leaf)
     assert (running.size, running.root()) == (size, merkle_root(leaves))

@@ -186,11 +186,11 @@ def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
         where = f"trainer {segment}"
         # A run may die between the first checkpoint and the trainers' copies of it.
         if not heads.get(segment) and len(view.evidence.checkpoints) > 1:
-            content = view.evidence.messages.get(segment)
+            rows = view.evidence.messages.get(segment)
             findings.add_problem(
                 where,
-                f"its file cannot be read: {content.reason}"
-                if isinstance(content, Unreadable)
+                f"its file cannot be read: {rows.reason}"
+                if isinstance(rows, Unreadable)
                 else "its file holds no checkpoint",
             )
         notes = view.evidence.trainer_notes.get(segment, ())
