@@ -17,7 +17,7 @@ import numpy as np
 
 from clicooper_hpc.runstore.hdf5.files import LIBVER, Attribute, set_hdf5_attributes
 from clicooper_hpc.runstore.hdf5.outline import hdf5_outline, outline_differences
-from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file, unopened_file
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
@@ -105,7 +105,11 @@ def shard_differences(run: Run, rank: int, *, finished: bool) -> list[str]:
             expected |= _expected_table(table, lengths)
         return outline_differences(file, expected)
 
-    return read_hdf5_file(run.folder.shard(rank), compare)
+    path = run.folder.shard(rank)
+    try:
+        return read_hdf5_file(path, compare)
+    except PermissionError as error:
+        raise unopened_file(path, error) from None
 
 
 def _expected_index(run: Run, rows: Mapping[str, int] | None, *, finished: bool) -> dict[str, str]:

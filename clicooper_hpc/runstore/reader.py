@@ -21,7 +21,7 @@ import numpy as np
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.printable import printable_lines, printable_text
 from clicooper_hpc.runstore.hdf5.files import Attribute
-from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file, unopened_file
 from clicooper_hpc.runstore.hdf5.typed import (
     hdf5_group,
     read_hdf5_attribute,
@@ -313,7 +313,11 @@ class Run:
             }
 
         # The rest of a single file was looked at by `open_run`.
-        return read_hdf5_file(path, read, below=below)
+        try:
+            return read_hdf5_file(path, read, below=below)
+        except PermissionError as error:
+            # One rank's file, not the run: the others are read all the same.
+            raise unopened_file(path, error) from None
 
     def _wrong_shard(self, what: str, path: Path) -> RunFolderError:
         return RunFolderError(

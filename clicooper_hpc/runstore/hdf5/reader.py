@@ -40,7 +40,7 @@ from clicooper_hpc.runstore.hdf5.vetting import (
 )
 from clicooper_hpc.runstore.regular_files import open_regular_file, stored_file_bytes
 
-__all__ = ["read_hdf5_bytes", "read_hdf5_file"]
+__all__ = ["read_hdf5_bytes", "read_hdf5_file", "unopened_file"]
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ def read_hdf5_file(
     ------
     RunFolderError
         The file is missing, no regular file, damaged or not HDF5, or holds what no run writes.
+    PermissionError
+        This user may not read it.
     """
     start = time.monotonic()
     for attempt in range(_ATTEMPTS):
@@ -112,6 +114,15 @@ def read_hdf5_bytes(content: bytes, action: Callable[[Any], T], *, where: str) -
         raise _unreadable(where, error) from None
 
 
+def unopened_file(path: Path, error: OSError) -> RunFolderError:
+    """Return what to say of a file that the system does not open."""
+    return RunFolderError(
+        f"the file cannot be opened ({error.strerror})",
+        where=str(path),
+        remedy="Name the folder of a run that you may read.",
+    )
+
+
 def _open(path: Path) -> int:
     try:
         return open_regular_file(path)
@@ -121,13 +132,11 @@ def _open(path: Path) -> int:
             where=str(path),
             remedy="Name the folder of a run, or bring the file back from where it was moved.",
         ) from None
-    # No right to it, a circle of links, a name too long, a disk that fails.
+    except PermissionError:
+        raise
+    # A circle of links, a name too long, a disk that fails: none of it is the file of a run.
     except OSError as error:
-        raise RunFolderError(
-            f"the file cannot be opened ({error.strerror})",
-            where=str(path),
-            remedy="Name the folder of a run that you may read.",
-        ) from None
+        raise unopened_file(path, error) from None
 
 
 class _State(NamedTuple):
