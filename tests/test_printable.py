@@ -26,11 +26,7 @@ BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 OTHERS = "\u2028\u2029\u200b\ufeff\ud800\U000e0041"
 #: Modules that may write to a standard stream, and what makes their text printable there.
 WRITERS = {
-    "cli": "errors are lines of ClicooperError",
-    "commands.command": "print_report",
-    "run.agreement": "printable_text",
-    "attacks.harness.run": "printable_text",
-    "doctor.examine_environment": "printable_text",
+    "standard_streams": "errors are lines of ClicooperError, reports go through printable_lines",
 }
 
 

@@ -20,6 +20,9 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.commands.reading_guard import run_guarded
 from clicooper_hpc.runstore.hdf5.reading_note import note_reading
 
+# Whoever starts this in the background has it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def command():
     {before}
     with note_reading(Path("run/rank-002.h5"), 1000):

@@ -6,6 +6,7 @@ does not come back from a file for far longer than its size explains, the file i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.runstore.hdf5.reading_note import ReadingNote, share_reading_note
-from clicooper_hpc.standard_streams import settle_standard_streams
+from clicooper_hpc.standard_streams import settle_standard_streams, write_error_line
 
 __all__ = ["run_guarded"]
 
@@ -64,7 +65,7 @@ def _run_child(call: Callable[[], int]) -> NoReturn:
         code = end.code if isinstance(end.code, int) else code
     except BaseException:  # noqa: BLE001
         # A bug: told as Python tells it, but the frames below are the parent's.
-        traceback.print_exc()
+        write_error_line(traceback.format_exc())
     finally:
         settle_standard_streams()
         # Not sys.exit: what the parent cleans up at its end is not the child's.
@@ -72,11 +73,11 @@ def _run_child(call: Callable[[], int]) -> NoReturn:
 
 
 def _is_foreground() -> bool:
-    try:
-        with open("/dev/tty", "rb") as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
+    for descriptor in range(3):
+        # A standard stream that is no terminal, or closed, says nothing.
+        with contextlib.suppress(OSError):
+            return os.tcgetpgrp(descriptor) == os.getpgrp()
+    return False
 
 
 def _await_child(child: int, note: ReadingNote, patience_s: float) -> int:

@@ -30,6 +30,7 @@ CALLS = {
 ALLOWED = {
     "runstore.regular_files": "the one opening of files that others may have made",
     "runstore.hdf5.reader": "HDF5 by the descriptor that regular_files opened",
+    "runstore.hdf5.reading_note": "memory without a file",
     "runstore.hdf5.files": "writes: files in memory, and the writer's own file",
     "runstore.hdf5.parallel": "/proc/self/maps",
     "runstore.tables.single_writer": "writes: the file that rank 0 made",

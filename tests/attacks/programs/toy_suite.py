@@ -21,5 +21,6 @@ if __name__ == "__main__":
             lines[-1].append(argument)
     with patch("clicooper_hpc.attacks.harness.run.SUITE", TOYS):
         for line in lines[:-1]:
-            print(f"exit code {main(line)}", flush=True)
+            # In one write: ranks share the stream.
+            print(f"exit code {main(line)}\n", end="", flush=True)
         sys.exit(main(lines[-1]))
