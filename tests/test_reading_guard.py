@@ -107,6 +107,29 @@ def test_a_signal_for_the_program_reaches_the_command(
     assert program.returncode != 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of that")
+def test_nothing_is_left_behind_when_the_program_is_killed(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    inside = f"Path({str(mark)!r}).write_text(str(os.getpid())); ctypes.PyDLL(None).sleep(3600)"
+    code = PROGRAM.format(before="pass", inside=inside, after="return 0").replace(
+        "patience_s=0.5", "patience_s=3600"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as program:
+        end = time.monotonic() + 30
+        while not (mark.exists() and mark.read_text()) and time.monotonic() < end:
+            time.sleep(0.02)
+        child = int(mark.read_text())
+        program.kill()
+    while Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < end:
+        state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        # Dead, and only not yet collected by whoever is left to do that.
+        if state == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        assert not Path(f"/proc/{child}").exists()
+
+
 @pytest.mark.parametrize("command", [["inspect"], ["verify"], ["audit"], ["keys", "open-mark"]])
 def test_commands_that_read_files_of_others_run_in_a_process_of_their_own(
     tmp_path: Path, command: list[str]

@@ -76,7 +76,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         classes = data.num_classes
         names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
         if job.release.mode == "moments":
-            # They are drawn from what the run measures; as many of each class is near enough.
+            # Which they are depends on the data; for counting steps as many of each class will do.
             names = (np.arange(leaving) % classes).astype(np.int32)
     model = build_network(job, contract)
     costs = None

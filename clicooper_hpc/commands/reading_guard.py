@@ -7,6 +7,7 @@ does not come back from a file for far longer than its size explains, the file i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -25,6 +26,8 @@ __all__ = ["run_guarded"]
 PATIENCE_S = 120.0
 _BYTES_PER_S = 1 << 20
 _PAUSE_S = 0.02
+# Of linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 #: What a fault of C code ends a process with.
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 #: What is meant for the child, whoever it was sent to.
@@ -59,6 +62,7 @@ def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> i
 def _run_child(call: Callable[[], int]) -> NoReturn:
     """Run ``call`` and end this process with its code, whatever happens."""
     code = int(ExitCode.INTERNAL)
+    _end_with_parent()
     try:
         code = call()
     except SystemExit as end:
@@ -70,6 +74,16 @@ def _run_child(call: Callable[[], int]) -> NoReturn:
         settle_standard_streams()
         # Not sys.exit: what the parent cleans up at its end is not the child's.
         os._exit(code)
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when the waiting one is killed; Linux alone can do that.
+
+    One that HDF5 keeps busy would else be left behind.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _is_foreground() -> bool:

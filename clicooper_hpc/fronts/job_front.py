@@ -34,7 +34,7 @@ def build_job_front(
     if section.projection != "none" and section.public_data is not None:
         projection = ProjectionData(
             wanted=_wanted_projection(section),
-            public=_public_rows(section.public_data, section.public_rows, data),
+            public=_public_rows(job, data),
             private_fingerprint=data.split("train").fingerprint(),
             class_means=class_means,
         )
@@ -110,17 +110,17 @@ def _job_base(job: Job, train: Split) -> FrontBase:
     )
 
 
-def _public_rows(path: str, limit: int | None, private: DataSet) -> PublicRows:
-    with open_dataset(path) as data:
-        split = data.split("train")
-        ids = np.arange(min(limit or len(split), len(split)))
-        rows = split.read(ids)
+def _public_rows(job: Job, private: DataSet) -> PublicRows:
+    data, split = open_public_rows(job)
+    with data:
+        rows = split.read(np.arange(len(split)))
         shared = 0
         # Row by row, since equal fingerprints only show equal data sets: a part, or another order,
         # counts too.
         if private.split("train").input_shape == split.input_shape:
             shared = count_shared_rows(rows, _blocks(private))
-        return PublicRows(rows, split.labels(ids), split.fingerprint(), data.name, shared)
+        whole = data.split("train").fingerprint()
+        return PublicRows(rows, split.labels(), whole, data.name, shared)
 
 
 def _blocks(data: DataSet) -> Iterator[NDArray[np.float32]]:

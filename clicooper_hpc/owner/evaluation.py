@@ -72,8 +72,8 @@ def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[
 class MomentBaselines:
     """What noised moments give the owner without any trainer, to compare the trainers' work with.
 
-    ``class_sums``: linear discriminants of the class sums; ``moments``: the model that names are
-    drawn from.
+    ``class_sums``: linear discriminants of the class sums; ``moments``: the model that names the
+    public rows.
     """
 
     class_sums: Scores
@@ -132,7 +132,8 @@ def evaluate_clean(
     """Evaluate on clean held-out activations that never leave the owner.
 
     ``temperature``: rows are [n, K], probabilities of the classes to the power 1 / ``temperature``,
-    up to a factor a row; None where they are anything else.
+    up to a factor a row; None where they are anything else. ``baselines`` are scored on the same
+    rows.
     """
     model.eval()
     networks, fronts, truths, flat = [], [], [], []

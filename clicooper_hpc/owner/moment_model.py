@@ -21,10 +21,10 @@ from scipy.special import logsumexp, softmax
 
 from clicooper_hpc.privacy.moments import Moments
 
-__all__ = ["MomentModel", "choose_names", "fit_moment_model"]
+__all__ = ["RIDGE", "MomentModel", "choose_names", "fit_moment_model"]
 
-#: Ridge in units of the variance of the error in a class mean (docs/accuracy.md).
-_RIDGE = 100.0
+#: In units of the variance of the error in a class mean: docs/decisions.md.
+RIDGE = 100.0
 _MOST_ITERATIONS = 300
 
 
@@ -41,8 +41,13 @@ class MomentModel:
         return probabilities
 
 
-def fit_moment_model(rows: NDArray[np.float64], moments: Moments) -> MomentModel:
-    """Fit the model to ``moments``, with public ``rows`` float64 [n, p] for the marginal."""
+def fit_moment_model(
+    rows: NDArray[np.float64], moments: Moments, *, ridge: float = RIDGE
+) -> MomentModel:
+    """Fit the model to ``moments``, with public ``rows`` float64 [n, p] for the marginal.
+
+    ``ridge``: how much is made of what the noise makes uncertain, as `RIDGE`.
+    """
     classes, width = moments.sums.shape
     targets = moments.sums.T / moments.samples
     # Noised sizes may be small or negative; every class has at least a sample.
@@ -51,16 +56,16 @@ def fit_moment_model(rows: NDArray[np.float64], moments: Moments) -> MomentModel
     # What is known of the error in each number of a class mean: noise, and few samples.
     samples = moments.samples / classes
     spread = float(rows.var(axis=0).mean())
-    ridge = _RIDGE * ((moments.sigma / samples) ** 2 + spread / samples) / classes
+    penalty = ridge * ((moments.sigma / samples) ** 2 + spread / samples) / classes
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         matrix, bias = flat[:-classes].reshape(width, classes), flat[-classes:]
         scores = rows @ matrix + bias
         total = logsumexp(scores, axis=1)
         value = total.mean() - (targets * matrix).sum() - shares @ bias
-        value += ridge * np.square(matrix).sum()
+        value += penalty * np.square(matrix).sum()
         probabilities = np.exp(scores - total[:, np.newaxis]) / len(rows)
-        slope = rows.T @ probabilities - targets + 2 * ridge * matrix
+        slope = rows.T @ probabilities - targets + 2 * penalty * matrix
         return float(value), np.concatenate([slope.reshape(-1), probabilities.sum(axis=0) - shares])
 
     start = np.concatenate([np.zeros(width * classes), np.log(shares)])

@@ -110,7 +110,8 @@ class MomentsRelease:
             and scores.bias.shape == (classes,)
             and names.ndim == 1
         )
-        if not fit or names.dtype != np.int64:
+        kinds = {name: tensor.dtype for name, tensor in tensors.items() if name != "names"}
+        if not fit or names.dtype != np.int64 or set(kinds.values()) != {torch.float64}:
             raise ValueError("its tensors do not fit together")
         return cls(
             Linear(offset, matrix),

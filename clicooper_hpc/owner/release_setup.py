@@ -15,19 +15,14 @@ from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import build_job_front
 from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_means
-from clicooper_hpc.owner.budget import (
-    check_budget_for_front,
-)
+from clicooper_hpc.owner.budget import check_budget_for_front
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.moments_setup import open_moments_release
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.rows_setup import open_rows_release
 from clicooper_hpc.owner.samples import Samples, draw_samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
-from clicooper_hpc.owner.sub_labels import (
-    assign_sub_labels,
-    make_sub_label_map,
-)
+from clicooper_hpc.owner.sub_labels import assign_sub_labels, make_sub_label_map
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey, RngMode
 from clicooper_hpc.privacy.release_spec import ReleaseSpec

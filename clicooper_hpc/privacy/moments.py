@@ -136,7 +136,8 @@ def solve_moments_spec(dimension: int, *, epsilon: float, delta: float) -> Relea
         There is no such mechanism.
     """
     spec = solve_release_spec(_guarantee(dimension, epsilon, delta))
-    # A power of two: values stay exact. Products have a grid of g^2, see the head of this file.
+    # A power of two: values stay exact. Products have a grid of g^2, see the head of this file. It
+    # stays below 1: noise above 1,700 has been refused by now.
     least = math.sqrt(spec.sigma / _MOST_STEPS)
     grid = max(spec.grid, math.ldexp(1.0, math.ceil(math.log2(least))))
     reason = "2 C: class sums, second moment and sizes together (docs/privacy.md)"

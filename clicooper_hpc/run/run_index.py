@@ -37,6 +37,18 @@ __all__ = ["RunIndex", "index_results", "log_index_results"]
 
 _log = logging.getLogger(__name__)
 
+#: Figures that show what the trainers have added, and the line they are told in.
+_COMPARED = {
+    ("front_accuracy", "network_accuracy"): (
+        "of its parts: the front's class scores alone, without trainers, %.2f %%; the trainers' "
+        "network alone %.2f %%"
+    ),
+    ("class_sums_accuracy", "moments_accuracy"): (
+        "the released moments alone, without trainers: %.2f %% by class sums, %.2f %% by a linear "
+        "model of all of them"
+    ),
+}
+
 
 class RunIndex:
     """The owner's index of one run; nothing is written before one of the first two methods."""
@@ -174,26 +186,9 @@ def index_results(final: FinalScores) -> dict[str, RunResult]:
 
 
 def log_index_results(results: Mapping[str, RunResult]) -> None:
-    """Log the accuracy of the delivered model and, where the front has scores, of its parts."""
+    """Log the accuracy of the delivered model and of what it is to be compared with."""
     accuracy = float(results["clean_accuracy"].value)
     _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
-    if "moments_accuracy" in results:
-        sums, moments = (
-            100 * float(results[name].value) for name in ("class_sums_accuracy", "moments_accuracy")
-        )
-        _log.info(
-            "the released moments alone, without trainers: %.2f %% by class sums, %.2f %% by a "
-            "linear model of all of them",
-            sums,
-            moments,
-        )
-    if "front_accuracy" in results:
-        front, network = (
-            100 * float(results[name].value) for name in ("front_accuracy", "network_accuracy")
-        )
-        _log.info(
-            "of its parts: the front's class scores alone, without trainers, %.2f %%; the "
-            "trainers' network alone %.2f %%",
-            front,
-            network,
-        )
+    for names, text in _COMPARED.items():
+        if all(name in results for name in names):
+            _log.info(text, *(100 * float(results[name].value) for name in names))

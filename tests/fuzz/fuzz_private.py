@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import torch
 from fuzz_target import FuzzTarget
 
 from clicooper_hpc.fronts.front import Front, assemble_front
+from clicooper_hpc.fronts.operations import Linear, Scores
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.untrained import untrained_dct
-from clicooper_hpc.owner.evaluation import CleanScores, Score
+from clicooper_hpc.owner.evaluation import CleanScores, MomentBaselines, Score
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
+from clicooper_hpc.owner.moment_model import MomentModel
+from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.label_map import LabelMap
@@ -111,6 +115,28 @@ def _read_label_map(content: bytes) -> None:
         assert np.array_equal(label_map.map_to_classes(names), classes)
 
 
+def _moments() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    scores = Scores(*(torch.from_numpy(rng.normal(size=shape)) for shape in (4, (4, 3), 3)))
+    release = MomentsRelease(
+        Linear(torch.from_numpy(rng.normal(size=4)), torch.from_numpy(rng.normal(size=(4, 4)))),
+        np.arange(9) % 3,
+        MomentBaselines(scores, MomentModel(rng.normal(size=(4, 3)), rng.normal(size=3))),
+    )
+    return [release.to_private_bytes()]
+
+
+def _read_moments(content: bytes) -> None:
+    release = _place("moments.safetensors", content).secret_moments(_never)
+    # What is taken can be used.
+    rows = torch.zeros((2, release.recolouring.matrix.shape[0]))
+    baselines = release.baselines
+    assert release.recolouring.apply(rows).shape == rows.shape
+    classes = baselines.moments.class_probabilities(rows.double().numpy()).shape
+    assert baselines.class_sums.apply(rows).shape == classes
+    assert release.names.ndim == 1
+
+
 def _receipts() -> list[bytes]:
     receipts = ReleaseReceipts(20, _SEAL_KEY)
     rows = np.ones((3, 4), dtype=np.float32)
@@ -160,6 +186,7 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("front-settings", _fronts, _read_front, form="json", files=True),
     FuzzTarget("front-tensors", _front_tensor_files, _read_front_tensors, files=True),
     FuzzTarget("label-map", _label_maps, _read_label_map, files=True),
+    FuzzTarget("moments", _moments, _read_moments, files=True),
     FuzzTarget("receipts", _receipts, _read_receipts),
     FuzzTarget(
         "sealed-receipts",

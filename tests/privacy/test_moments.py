@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clicooper_hpc.digests import digest_bytes
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import (
     Moments,
@@ -141,6 +142,12 @@ def test_noise_stands_on_the_lattice_of_the_sums_in_few_enough_steps(epsilon: fl
     assert 0.5 <= spec.sigma / spec.grid**2 <= 2.0**18
     assert spec.sigma / spec.grid >= 0.5
     assert float(1 / spec.grid).is_integer()
+
+
+def test_noise_that_leaves_nothing_of_a_row_is_refused() -> None:
+    assert spec_of(3e-3).grid < 1
+    with pytest.raises(UsageError, match="do not fit one float32 grid"):
+        spec_of(1e-6)
 
 
 def test_sums_are_exact_whatever_the_blocks_and_whatever_the_order() -> None:

@@ -9,12 +9,21 @@ from pathlib import Path
 from mpirun import mpirun
 from start import SMALL
 
+from clicooper_hpc.errors import ExitCode
 from clicooper_hpc.provenance.envelope import parse_envelope
 from clicooper_hpc.runstore.checkpoints import find_checkpoints, read_checkpoint_file
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.verification.verification_report import verification_report
 
-__all__ = ["RESTART_JOB", "check_same", "resume", "statements", "struck"]
+__all__ = [
+    "RESTART_JOB",
+    "check_same",
+    "check_verified",
+    "plain_verdict",
+    "resume",
+    "statements",
+    "struck",
+]
 
 PROGRAM = Path(__file__).with_name("programs") / "killed.py"
 #: Three stages, two epochs with an evaluation after each; the noise follows from a seed.
@@ -64,6 +73,24 @@ def statements(run: Run) -> list[tuple[str, dict[str, object]]]:
     ]
 
 
+def plain_verdict(run: Run) -> tuple[str, ExitCode]:
+    """Return what `verify` says of a run, without keys given, and its exit code."""
+    return verification_report(
+        run.folder.path,
+        owner_key=None,
+        trainer_keys=[],
+        mark_keys=[],
+        segment_file=None,
+        as_json=False,
+    )
+
+
+def check_verified(run: Run) -> None:
+    """Hold that `verify` finds nothing."""
+    text, code = plain_verdict(run)
+    assert code == 0, text
+
+
 def check_same(run: Run, whole: Run) -> None:
     """Compare a run that was killed and resumed with one that was not."""
     assert run.status == "complete"
@@ -72,15 +99,7 @@ def check_same(run: Run, whole: Run) -> None:
     for name in segments:
         ours, theirs = (one.folder.delivery / name for one in (run, whole))
         assert ours.read_bytes() == theirs.read_bytes(), name
-    text, code = verification_report(
-        run.folder.path,
-        owner_key=None,
-        trainer_keys=[],
-        mark_keys=[],
-        segment_file=None,
-        as_json=False,
-    )
-    assert code == 0, text
+    check_verified(run)
     kinds = [kind for kind, _ in statements(run)]
     assert kinds == [kind for kind, _ in statements(whole)]
     for result in ("clean_accuracy", "released_accuracy"):

@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 import pytest
 from mpirun import mpirun
-from restarts import resume, struck
+from restarts import check_verified, resume, struck
 from start import SMALL, train
 
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = pytest.mark.mpi
 
@@ -44,18 +43,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("whole")
     public_data(folder)
     return train(folder, RANKS, text=JOB)
-
-
-def check_verified(run: Run) -> None:
-    text, code = verification_report(
-        run.folder.path,
-        owner_key=None,
-        trainer_keys=[],
-        mark_keys=[],
-        segment_file=None,
-        as_json=False,
-    )
-    assert code == 0, text
 
 
 def test_it_is_verified_and_says_what_the_owner_reaches_alone(whole: Run) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import h5py
 import pytest
+from restarts import plain_verdict
 from start import start, train
 
 from clicooper_hpc.errors import ExitCode
-from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.verification.verification_report import verification_report
 
 pytestmark = [
     pytest.mark.mpi,
@@ -52,27 +51,16 @@ def test_one_file_is_the_same_run_as_shards(tmp_path: Path) -> None:
 
 def test_its_proofs_verify_and_a_row_of_no_stage_fails_them(tmp_path: Path) -> None:
     run = train(tmp_path, 3, "output.layout=single")
-    text, code = verified(run)
+    text, code = plain_verdict(run)
     assert code == ExitCode.DONE, text
     with h5py.File(run.folder.index, "r+", locking=False) as file:
         marks = file["ranks/001/messages/complete"]
         rows = int(marks[:].sum())
         assert rows < len(marks)
         marks[rows] = 1
-    text, code = verified(run)
+    text, code = plain_verdict(run)
     assert code == ExitCode.VERIFICATION
     assert "NOT verified: check 15 failed" in text
-
-
-def verified(run: Run) -> tuple[str, ExitCode]:
-    return verification_report(
-        run.folder.path,
-        owner_key=None,
-        trainer_keys=[],
-        mark_keys=[],
-        segment_file=None,
-        as_json=False,
-    )
 
 
 def test_a_rank_without_parallel_hdf5_ends_all_before_any_waits_for_it(tmp_path: Path) -> None:
