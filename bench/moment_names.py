@@ -149,9 +149,9 @@ def by_moments(known: Known, rows: Rows, moments: Moments, decay: float) -> tupl
     network, all_classes = layers(rows.shape[1], known.count), torch.arange(known.count)
 
     def loss(made: nn.Sequential, ids: NDArray[np.int64]) -> torch.Tensor:
-        scores = made(torch.cat([wide[ids], targets]))
-        drawn_up: torch.Tensor = torch.logsumexp(scores[: len(ids)], 1).mean()
-        return drawn_up - scores[len(ids) :][all_classes, all_classes].mean()
+        scores: torch.Tensor = made(torch.cat([wide[ids], targets]))
+        named = scores[len(ids) :][all_classes, all_classes]
+        return torch.logsumexp(scores[: len(ids)], 1).mean() - named.mean()
 
     trained(network, len(rows), BATCH - known.count, decay, loss)
     with torch.no_grad():
