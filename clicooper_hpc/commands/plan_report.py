@@ -66,7 +66,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         leaving = private - spent
         if job.release.mode == "moments":
             check_moment_numbers(int(np.prod(shape)))
-            leaving = _count_public_rows(job)
+            leaving = _count_public_rows(job) * (1 + job.release.mixes)
         contract = Contract(
             release_shape=shape,
             samples=leaving,
@@ -131,7 +131,9 @@ def _count_public_rows(job: Job) -> int:
 
 def _moments(job: Job, contract: Contract, samples: int) -> list[str]:
     """Return what is said of a release of moments instead of privacy and labels of rows."""
-    sent = f"{contract.samples} public rows, recoloured and named by the moments"
+    mixes = job.release.mixes
+    each = f" ({1 + mixes} for each: {mixes} are mixes of two)" if mixes else ""
+    sent = f"{contract.samples} public rows{each}, recoloured and named by the moments"
     what = f"class sums, second moment and class sizes of {samples} samples"
     if not job.privacy.enabled:
         return [f"NO PRIVACY: {what} leave the owner without noise, as {sent}"]

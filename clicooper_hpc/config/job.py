@@ -80,6 +80,9 @@ class Job(Section):
     def _check_moments(self) -> None:
         """Refuse what `release.mode = "moments"` has no meaning for."""
         if self.release.mode != "moments":
+            for key, off in (("mixes", 0), ("sharpness", 1.0)):
+                if getattr(self.release, key) != off:
+                    raise ValueError(f'release.{key} needs release.mode = "moments"')
             return
         wanted: tuple[tuple[str, object, object, str], ...] = (
             ("front.projection", self.front.projection, "pca", "its public rows are sent"),

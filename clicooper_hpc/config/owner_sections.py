@@ -229,6 +229,15 @@ class ReleaseSection(Section):
     moments, and no row of a sample. Needs `front.projection = "pca"`, whose public rows they are,
     `privacy.unit = "sample"` and one name a class."""
 
+    mixes: int = Field(default=0, ge=0, le=255)
+    """With `moments`: mixes of two public rows that trainers get beside each public row. They have
+    the same moments, so they cost nothing; many classes need many rows."""
+
+    sharpness: float = Field(default=1.0, ge=1, le=1000)
+    """With `moments`: the exponent of the class probabilities by which rows are named. 1: rows
+    summed by name are the released sums. Above, names are surer: a network learns the same classes
+    from fewer rows, but its probabilities are too sure as well."""
+
     cache: Literal["none", "memory", "disk"] = "memory"
     """Where trainer 1 keeps released rows after their first pass. `none`: the owner sends the very
     same bits again in every epoch."""

@@ -23,8 +23,8 @@ from clicooper_hpc.privacy.moments import Moments
 
 __all__ = ["RIDGE", "MomentModel", "choose_names", "fit_moment_model"]
 
-#: In units of the variance of the error in a class mean: docs/decisions.md.
-RIDGE = 100.0
+#: For a single class, in units of the variance of the error in a class mean: docs/decisions.md.
+RIDGE = 300.0
 _MOST_ITERATIONS = 300
 
 
@@ -35,9 +35,15 @@ class MomentModel:
     matrix: NDArray[np.float64]
     bias: NDArray[np.float64]
 
-    def class_probabilities(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return float64 [n, K] of ``rows`` float64 [n, p]."""
-        probabilities: NDArray[np.float64] = softmax(rows @ self.matrix + self.bias, axis=1)
+    def class_probabilities(
+        self, rows: NDArray[np.float64], *, sharpness: float = 1.0
+    ) -> NDArray[np.float64]:
+        """Return float64 [n, K] of ``rows`` float64 [n, p].
+
+        ``sharpness``: of the probabilities to this power, made to add up to 1 again.
+        """
+        scores = sharpness * (rows @ self.matrix + self.bias)
+        probabilities: NDArray[np.float64] = softmax(scores, axis=1)
         return probabilities
 
 
@@ -53,10 +59,12 @@ def fit_moment_model(
     # Noised sizes may be small or negative; every class has at least a sample.
     sizes = np.maximum(moments.sizes, 1.0)
     shares = sizes / sizes.sum()
-    # What is known of the error in each number of a class mean: noise, and few samples.
+    # What is known of the error in each number of a class mean: noise, and few samples. The more
+    # classes, the less there is to be lost in each.
     samples = moments.samples / classes
     spread = float(rows.var(axis=0).mean())
-    penalty = ridge * ((moments.sigma / samples) ** 2 + spread / samples) / classes
+    error = (moments.sigma / samples) ** 2 + spread / samples
+    penalty = ridge * error / classes**1.5
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         matrix, bias = flat[:-classes].reshape(width, classes), flat[-classes:]

@@ -18,12 +18,13 @@ from torch import Tensor
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.fronts.front import Front, assemble_front
-from clicooper_hpc.fronts.operations import Linear, Scores
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.operations import Scores
 from clicooper_hpc.fronts.private_lda import fit_private_lda
 from clicooper_hpc.fronts.recolouring import fit_recolouring
 from clicooper_hpc.owner.evaluation import MomentBaselines
 from clicooper_hpc.owner.moment_model import MomentModel, choose_names, fit_moment_model
+from clicooper_hpc.owner.synthetic_rows import SyntheticRows, mixed_rows
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import (
     MOST_MOMENT_NUMBERS,
@@ -35,9 +36,27 @@ from clicooper_hpc.privacy.moments import (
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
-__all__ = ["MomentsRelease", "check_moment_numbers", "make_moments_release", "moments_digest"]
+__all__ = [
+    "MomentsRelease",
+    "Naming",
+    "check_moment_numbers",
+    "make_moments_release",
+    "moments_digest",
+]
 
 _BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How many rows are made of the moments, and how surely they are named.
+
+    ``mixes``: as in `SyntheticRows`. ``sharpness``: exponent of the class probabilities that names
+    are chosen by; at 1 the rows summed by name have the moments' class sums.
+    """
+
+    mixes: int = 0
+    sharpness: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,31 +65,22 @@ class MomentsRelease:
 
     Attributes
     ----------
-    recolouring
-        Behind the front, of public rows alone.
-    names
-        Class of each public row, int64 [rows].
+    rows
+        What trainers get.
     baselines
         What the owner reaches with the moments alone, without any trainer.
     """
 
-    recolouring: Linear
-    names: NDArray[np.int64]
+    rows: SyntheticRows
     baselines: MomentBaselines
-
-    def recoloured_front(self, front: Front) -> Front:
-        """Return what turns public rows into those that are released."""
-        return assemble_front(
-            front.input_shape, (*front.operations, self.recolouring), front.origin
-        )
 
     def to_private_bytes(self) -> bytes:
         """Return the release for ``private/``: a restart releases the same bits anywhere."""
         scores, model = self.baselines.class_sums, self.baselines.moments
         tensors: dict[str, Tensor] = {
-            "recolouring.offset": self.recolouring.offset,
-            "recolouring.matrix": self.recolouring.matrix,
-            "names": torch.from_numpy(self.names),
+            "rows.table": torch.from_numpy(self.rows.table),
+            "rows.centre": torch.from_numpy(self.rows.centre),
+            "rows.names": torch.from_numpy(self.rows.names),
             "class-sums.offset": scores.offset,
             "class-sums.matrix": scores.matrix,
             "class-sums.bias": scores.bias,
@@ -92,8 +102,8 @@ class MomentsRelease:
         """
         tensors = unpack_safetensors(stored, where=where)
         try:
-            names = tensors["names"].numpy()
-            matrix, offset = tensors["recolouring.matrix"], tensors["recolouring.offset"]
+            table, names = tensors["rows.table"], tensors["rows.names"]
+            centre = tensors["rows.centre"]
             linear, bias = tensors["moments.matrix"], tensors["moments.bias"]
             scores = Scores(
                 *(tensors[f"class-sums.{part}"] for part in ("offset", "matrix", "bias"))
@@ -102,20 +112,27 @@ class MomentsRelease:
             raise ValueError(f"tensor {error} is missing") from None
         p, classes = linear.shape if linear.ndim == 2 else (0, 0)
         fit = (
-            matrix.shape == (p, p)
-            and offset.shape == (p,)
+            table.ndim == 2
+            and table.shape[1] == p
+            and centre.shape == (p,)
             and bias.shape == (classes,)
             and scores.matrix.shape == (p, classes)
             and scores.offset.shape == (p,)
             and scores.bias.shape == (classes,)
             and names.ndim == 1
+            and len(table) > 0
+            and len(names) > 0
+            and len(names) % len(table) == 0
         )
-        kinds = {name: tensor.dtype for name, tensor in tensors.items() if name != "names"}
-        if not fit or names.dtype != np.int64 or set(kinds.values()) != {torch.float64}:
+        kinds = {"rows.table": torch.float32, "rows.names": torch.int64}
+        typed = all(
+            tensor.dtype == kinds.get(name, torch.float64) for name, tensor in tensors.items()
+        )
+        # A name that is no class would be one more output of the network.
+        if not fit or not typed or not 0 <= int(names.min()) <= int(names.max()) < classes:
             raise ValueError("its tensors do not fit together")
         return cls(
-            Linear(offset, matrix),
-            names,
+            SyntheticRows(table.numpy(), centre.numpy(), names.numpy()),
             MomentBaselines(scores, MomentModel(linear.numpy(), bias.numpy())),
         )
 
@@ -150,6 +167,7 @@ def make_moments_release(
     train: Split,
     public: Split,
     classes: int,
+    naming: Naming,
     *,
     spec: ReleaseSpec | None,
     master: MasterKey,
@@ -178,6 +196,7 @@ def make_moments_release(
     recolouring = fit_recolouring(marginal, moments)
     recoloured = (marginal - recolouring.offset.numpy()) @ recolouring.matrix.numpy()
     model = fit_moment_model(recoloured, moments)
+    table, centre = recoloured.astype(np.float32), recoloured.mean(axis=0)
     each = moments.samples / classes
     scores = fit_private_lda(
         moments.sums / each,
@@ -186,10 +205,16 @@ def make_moments_release(
         noise=moments.sigma / each,
         samples=each,
     )
+    names = []
+    for mix in range(1 + naming.mixes):
+        # Round by round: all mixes at once need not fit into memory.
+        part = mixed_rows(table, centre, np.arange(len(table)) + mix * len(table))
+        mixed = part.astype(np.float64)
+        names.append(
+            choose_names(mixed, model.class_probabilities(mixed, sharpness=naming.sharpness))
+        )
     return MomentsRelease(
-        recolouring,
-        choose_names(recoloured, model.class_probabilities(recoloured)),
-        MomentBaselines(scores, model),
+        SyntheticRows(table, centre, np.concatenate(names)), MomentBaselines(scores, model)
     )
 
 

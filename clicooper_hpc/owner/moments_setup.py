@@ -6,11 +6,14 @@ import numpy as np
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet
+from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import open_public_rows
 from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.moments_release import (
+    MomentsRelease,
+    Naming,
     check_moment_numbers,
     make_moments_release,
     moments_digest,
@@ -21,7 +24,7 @@ from clicooper_hpc.owner.samples import Samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import solve_moments_spec
-from clicooper_hpc.privacy.receipts import ReleaseChangedError
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.row_releaser import PlainReleaser
 
 __all__ = ["open_moments_release"]
@@ -47,27 +50,33 @@ def open_moments_release(
     ledger = secrets.secret_ledger(budget_for_run(job, spec))
     # Before the sums are made, which takes minutes.
     check_budget_for_run(costs, ledger)
-    public, rows = open_public_rows(job)
+    release = secrets.secret_moments(lambda: _make_release(job, data, train, front, spec, master))
     receipts = secrets.secret_receipts(
-        "train", len(rows), master.derive_key("receipts", name.value)
+        "train", len(release.rows), master.derive_key("receipts", name.value)
     )
-    release = secrets.secret_moments(
-        lambda: make_moments_release(front, train, rows, data.num_classes, spec=spec, master=master)
-    )
-    if len(release.names) != len(rows):
-        raise ReleaseChangedError(
-            f"{len(release.names)} public rows were named, and there are {len(rows)} now",
-            where="front.public_data",
-            remedy="Bring back the public data the run began with; a new run is a second release.",
-        )
     # Public rows need no noise of their own: what is private in them has been noised.
-    leaving = ReleasedSplit(rows, PlainReleaser(), receipts)
+    leaving = ReleasedSplit(release.rows, PlainReleaser(), receipts)
     return OpenedRelease(
         spec=spec,
-        gate=ReleaseGate(
-            release.recoloured_front(front), {"train": leaving}, costs, ledger, secrets
-        ),
-        classes=release.names,
+        gate=ReleaseGate({"train": leaving}, costs, ledger, secrets),
+        classes=release.rows.names,
         held_out=HeldOutSamples(samples.splits["test"], front, PlainReleaser(), release.baselines),
-        public=public,
     )
+
+
+def _make_release(
+    job: Job,
+    data: DataSet,
+    train: Split,
+    front: Front,
+    spec: ReleaseSpec | None,
+    master: MasterKey,
+) -> MomentsRelease:
+    naming = Naming(job.release.mixes, job.release.sharpness)
+    public, rows = open_public_rows(job)
+    try:
+        return make_moments_release(
+            front, train, rows, data.num_classes, naming, spec=spec, master=master
+        )
+    finally:
+        public.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.data.dataset import DataSet
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
@@ -31,8 +30,6 @@ class OpenedRelease:
         For the owner's evaluation.
     validation_samples
         How many are released for validation.
-    public
-        The data set whose rows leave in place of those of samples, if they do; open.
     """
 
     spec: ReleaseSpec | None
@@ -40,4 +37,3 @@ class OpenedRelease:
     classes: NDArray[np.int64]
     held_out: HeldOutSamples
     validation_samples: int = 0
-    public: DataSet | None = None

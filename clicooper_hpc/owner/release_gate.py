@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clicooper_hpc.data.split import Split
-from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.owner.budget import RunCosts
+from clicooper_hpc.owner.row_source import RowSource
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.privacy_ledger import PrivacyEvent, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
@@ -30,9 +29,9 @@ __all__ = ["ReleaseGate", "ReleasedSplit"]
 
 @dataclass(frozen=True, slots=True)
 class ReleasedSplit:
-    """A split whose samples leave: its rows, what noises them, and what left of it before."""
+    """What leaves as a split: its rows, what noises them, and what left of it before."""
 
-    split: Split
+    rows: RowSource
     releaser: RowReleaser
     receipts: ReleaseReceipts
 
@@ -42,8 +41,6 @@ class ReleaseGate:
 
     Parameters
     ----------
-    front
-        Maps rows to those that are noised and released.
     splits
         What may leave, by split: ``"train"`` and, if asked for, ``"validation"``.
     costs
@@ -56,29 +53,27 @@ class ReleaseGate:
 
     def __init__(
         self,
-        front: Front,
         splits: Mapping[str, ReleasedSplit],
         costs: RunCosts,
         ledger: PrivacyLedger,
         secrets: OwnerSecrets,
     ) -> None:
         self.ledger = ledger
-        self._front = front
         self._splits = splits
         self._costs = costs
         self._secrets = secrets
         self._sub_labels: NDArray[np.int32] | None = None
-        self._tabled = {name: np.zeros(len(one.split), np.bool_) for name, one in splits.items()}
+        self._tabled = {name: np.zeros(len(one.rows), np.bool_) for name, one in splits.items()}
 
     def compute_released_rows(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Compute released rows, float32 [n, *front.output_shape], without handing them out.
+        """Compute released rows, float32 [n, *row_shape], without handing them out.
 
         For the owner's own use, such as naming the samples: nothing is charged or noted.
         """
         one = self._splits[split]
-        rows = self._front.apply(one.split.read(ids))
+        rows = one.rows.compute_rows(ids)
         flat = one.releaser.release_rows(rows.reshape(len(ids), -1), ids)
-        return flat.reshape(len(ids), *self._front.output_shape)
+        return flat.reshape(len(ids), *one.rows.row_shape)
 
     def release(self, split: str, ids: NDArray[np.int64]) -> tuple[Tensor, int]:
         """Return released rows for the wire and the number of samples among them that are new.
@@ -108,7 +103,7 @@ class ReleaseGate:
     def set_sub_labels(self, sub_labels: NDArray[np.int32]) -> None:
         """Take the sub-labels int32 [samples] of the training split; they leave with its rows."""
         # One too few would pair the rest with the labels of other samples.
-        if len(sub_labels) != len(self._splits["train"].split):
+        if len(sub_labels) != len(self._splits["train"].rows):
             raise ValueError(f"{len(sub_labels)} sub-labels are not one for each training sample")
         self._sub_labels = sub_labels
 
@@ -131,7 +126,7 @@ class ReleaseGate:
 
     def true_classes(self, split: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return true classes, int64 [n], for the owner's own evaluation; they must not leave."""
-        return self._splits[split].split.labels(ids)
+        return self._splits[split].rows.true_classes(ids)
 
     def note_tabled_release(self, split: str, ids: NDArray[np.int64]) -> None:
         """Note samples that kept rows of the table ``releases`` speak of, after a restart."""

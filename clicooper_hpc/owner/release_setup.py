@@ -40,7 +40,6 @@ class ReleaseSetup:
     """
 
     data: DataSet
-    public: DataSet | None
     samples: Samples
     front: Front
     spec: ReleaseSpec | None
@@ -52,10 +51,8 @@ class ReleaseSetup:
     mode: RngMode
 
     def close_data(self) -> None:
-        """Close the data sets."""
-        for one in (self.data, self.public):
-            if one is not None:
-                one.close()
+        """Close the data set."""
+        self.data.close()
 
 
 def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
@@ -93,7 +90,6 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     gate.set_sub_labels(sub_labels)
     return ReleaseSetup(
         data=data,
-        public=opened.public,
         samples=samples,
         front=front,
         spec=opened.spec,

@@ -13,6 +13,7 @@ from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.opened_release import OpenedRelease
 from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
 from clicooper_hpc.owner.release_mechanism import ReleaseMechanism, solve_release_mechanism
+from clicooper_hpc.owner.row_source import FrontRows
 from clicooper_hpc.owner.samples import Samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.sub_labels import answer_for_sub_labels
@@ -56,7 +57,7 @@ def _set_up_gate(
     leaving = {name: splits[name] for name in ("train", "validation") if name in splits}
     released = {
         name: ReleasedSplit(
-            split,
+            FrontRows(front, split),
             mechanism.releasers[name],
             # Keyed by the release: receipts of another one are refused when they are read.
             secrets.secret_receipts(
@@ -69,4 +70,4 @@ def _set_up_gate(
     costs = RunCosts.costs_of_job(job, front, mechanism.spec, counts, mechanism.contexts)
     ledger = secrets.secret_ledger(budget_for_run(job, mechanism.spec))
     check_budget_for_run(costs, ledger)
-    return ReleaseGate(front, released, costs, ledger, secrets)
+    return ReleaseGate(released, costs, ledger, secrets)

@@ -15,7 +15,7 @@ import torch
 from fuzz_target import FuzzTarget
 
 from clicooper_hpc.fronts.front import Front, assemble_front
-from clicooper_hpc.fronts.operations import Linear, Scores
+from clicooper_hpc.fronts.operations import Scores
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.untrained import untrained_dct
 from clicooper_hpc.owner.evaluation import CleanScores, MomentBaselines, Score
@@ -23,6 +23,7 @@ from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.owner.synthetic_rows import SyntheticRows
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
@@ -119,8 +120,9 @@ def _moments() -> list[bytes]:
     rng = np.random.default_rng(0)
     scores = Scores(*(torch.from_numpy(rng.normal(size=shape)) for shape in (4, (4, 3), 3)))
     release = MomentsRelease(
-        Linear(torch.from_numpy(rng.normal(size=4)), torch.from_numpy(rng.normal(size=(4, 4)))),
-        np.arange(9) % 3,
+        SyntheticRows(
+            rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=4), np.arange(9) % 3
+        ),
         MomentBaselines(scores, MomentModel(rng.normal(size=(4, 3)), rng.normal(size=3))),
     )
     return [release.to_private_bytes()]
@@ -129,12 +131,12 @@ def _moments() -> list[bytes]:
 def _read_moments(content: bytes) -> None:
     release = _place("moments.safetensors", content).secret_moments(_never)
     # What is taken can be used.
-    rows = torch.zeros((2, release.recolouring.matrix.shape[0]))
+    ids = np.array([0, len(release.rows) - 1])
+    rows = torch.from_numpy(release.rows.compute_rows(ids))
     baselines = release.baselines
-    assert release.recolouring.apply(rows).shape == rows.shape
     classes = baselines.moments.class_probabilities(rows.double().numpy()).shape
     assert baselines.class_sums.apply(rows).shape == classes
-    assert release.names.ndim == 1
+    assert release.rows.true_classes(ids).max() < classes[1]
 
 
 def _receipts() -> list[bytes]:
