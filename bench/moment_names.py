@@ -1,4 +1,4 @@
-"""What a release of moments leaves to learn: the ridge, how names are chosen, the moments' loss.
+"""What a release of moments leaves to learn: the ridge, names and mixes, the moments' loss.
 
     python bench/moment_names.py jobs/strict-moments-cifar10.toml [--set SECTION.KEY=VALUE ...]
 
@@ -8,8 +8,11 @@ score on (no test row is seen). For each epsilon and each draw of the noise, acc
 ``class sums``, ``model``
     what the owner has without a trainer, as in a run; the model also with other ridges;
 ``chosen``, ``drawn``
-    three linear layers trained by cross-entropy on recoloured rows, named as a run names them, or
-    by chance with the model's probabilities;
+    three linear layers trained by cross-entropy on recoloured rows, named as a run names them with
+    neither mixes nor sharpness, or by chance with the model's probabilities;
+``mixes M, sharpness S``
+    the same on what the job asks for, where that is something else, and with either alone; as many
+    steps in all;
 ``moment loss``
     the same layers trained on the moments themselves: the mean of lse(z) over public rows, less the
     mean score of each class at its noised mean; with the norm of the product of its layers.
@@ -20,7 +23,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from clicooper_hpc.fronts.job_front import build_job_front, open_public_rows
 from clicooper_hpc.fronts.private_lda import fit_private_lda
 from clicooper_hpc.fronts.recolouring import fit_recolouring
 from clicooper_hpc.owner.moment_model import choose_names, fit_moment_model
+from clicooper_hpc.owner.synthetic_rows import mixed_rows
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import (
     Moments,
@@ -49,8 +53,7 @@ from clicooper_hpc.privacy.moments import (
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-EPOCHS, BATCH, RATE = 8, 128, 1e-3
-RIDGES = (30.0, 100.0, 300.0, 1000.0)
+RIDGES = (100.0, 300.0, 1000.0, 3000.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,12 +116,23 @@ def layers(width: int, classes: int) -> nn.Sequential:
 Loss = Callable[[nn.Sequential, NDArray[np.int64]], torch.Tensor]
 
 
-def trained(network: nn.Sequential, rows: int, batch: int, decay: float, loss: Loss) -> None:
-    """Train with AdamW and a cosine to zero; ``loss`` takes the public rows of each batch."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=decay)
-    steps = EPOCHS * (rows // batch)
+@dataclass(frozen=True, slots=True)
+class Training:
+    """AdamW with a cosine to zero."""
+
+    epochs: int
+    batch: int
+    rate: float
+    decay: float
+
+
+def trained(network: nn.Sequential, rows: int, how: Training, loss: Loss) -> None:
+    """Train; ``loss`` takes the public rows of each batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay)
+    batch = how.batch
+    steps = how.epochs * (rows // batch)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for epoch in range(EPOCHS):
+    for epoch in range(how.epochs):
         order = np.random.default_rng(epoch).permutation(rows)
         for start in range(0, rows - batch + 1, batch):
             optimizer.zero_grad()
@@ -127,22 +141,21 @@ def trained(network: nn.Sequential, rows: int, batch: int, decay: float, loss: L
             cosine.step()
 
 
-def by_names(known: Known, rows: Rows, names: Labels) -> float:
+def by_names(known: Known, rows: Rows, names: Labels, how: Training) -> float:
     """Train on named rows; return the accuracy."""
     wide, wanted = torch.from_numpy(rows).float(), torch.from_numpy(names)
     network = layers(rows.shape[1], known.count)
     trained(
         network,
         len(rows),
-        BATCH,
-        0.3,
+        how,
         lambda made, ids: nn.functional.cross_entropy(made(wide[ids]), wanted[ids]),
     )
     with torch.no_grad():
         return known.accuracy(network(torch.from_numpy(known.held_rows).float()).numpy())
 
 
-def by_moments(known: Known, rows: Rows, moments: Moments, decay: float) -> tuple[float, float]:
+def by_moments(known: Known, rows: Rows, moments: Moments, how: Training) -> tuple[float, float]:
     """Train on the moments themselves; return accuracy and norm of the product of all layers."""
     means = moments.sums / (moments.samples / known.count)
     wide, targets = torch.from_numpy(rows).float(), torch.from_numpy(means).float()
@@ -153,7 +166,7 @@ def by_moments(known: Known, rows: Rows, moments: Moments, decay: float) -> tupl
         named = scores[len(ids) :][all_classes, all_classes]
         return torch.logsumexp(scores[: len(ids)], 1).mean() - named.mean()
 
-    trained(network, len(rows), BATCH - known.count, decay, loss)
+    trained(network, len(rows), how, loss)
     with torch.no_grad():
         product = torch.eye(rows.shape[1])
         for weight in (value for name, value in network.state_dict().items() if "weight" in name):
@@ -183,12 +196,39 @@ def lines(known: Known, job: Job, epsilon: float, seed: int) -> Iterator[str]:
         other = fit_moment_model(rows, moments, ridge=ridge)
         yield f"ridge {ridge:g}: {known.accuracy(other.class_probabilities(known.held_rows)):.1f}"
     probabilities = model.class_probabilities(rows)
-    yield f"chosen {by_names(known, rows, choose_names(rows, probabilities)):.1f}"
+    wanted, naming = job.training, job.release
+    how = Training(
+        # As many rows in all, mixed or not.
+        wanted.epochs * (1 + naming.mixes),
+        wanted.batch_size,
+        wanted.learning_rate,
+        wanted.weight_decay,
+    )
+    yield f"chosen {by_names(known, rows, choose_names(rows, probabilities), how):.1f}"
+    table, centre = rows.astype(np.float32), rows.mean(axis=0)
+    for mixes, sharpness in sorted(
+        {(naming.mixes, naming.sharpness), (0, naming.sharpness), (naming.mixes, 1.0)} - {(0, 1.0)}
+    ):
+        each_round = [
+            mixed_rows(table, centre, np.arange(len(rows)) + mix * len(rows)).astype(np.float64)
+            for mix in range(1 + mixes)
+        ]
+        names = [
+            choose_names(part, model.class_probabilities(part, sharpness=sharpness))
+            for part in each_round
+        ]
+        shorter = replace(how, epochs=how.epochs // (1 + mixes))
+        found = by_names(known, np.concatenate(each_round), np.concatenate(names), shorter)
+        yield f"mixes {mixes}, sharpness {sharpness:g}: {found:.1f}"
     uniform = np.random.default_rng(seed).random((len(rows), 1))
     drawn = (probabilities.cumsum(axis=1) > uniform).argmax(axis=1).astype(np.int64)
-    yield f"drawn {by_names(known, rows, drawn):.1f}"
+    yield f"drawn {by_names(known, rows, drawn, how):.1f}"
+    if wanted.batch_size <= 2 * known.count:
+        # Half of each batch are the means of the classes.
+        return
     for decay in (0.0, 1.0):
-        accuracy, norm = by_moments(known, rows, moments, decay)
+        trial = replace(how, batch=how.batch - known.count, decay=decay)
+        accuracy, norm = by_moments(known, rows, moments, trial)
         words = f"{norm:.3g}" if math.isfinite(norm) else "not finite"
         yield f"moment loss, weight decay {decay:g}: {accuracy:.1f}, norm {words}"
 

@@ -10,7 +10,7 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.job_front import open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
-from clicooper_hpc.owner.moments_release import check_moment_numbers
+from clicooper_hpc.owner.make_moments import check_moment_numbers, solve_summed_spec
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
@@ -30,7 +30,8 @@ from clicooper_hpc.privacy.label_forecast import (
     forecast_labels,
     forecast_signal,
 )
-from clicooper_hpc.privacy.moments import add_remove_epsilon, solve_moments_spec
+from clicooper_hpc.privacy.moments import add_remove_epsilon
+from clicooper_hpc.privacy.privacy_card import MomentsSummary
 from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.run.build import (
     build_channel_plan,
@@ -66,6 +67,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         leaving = private - spent
         if job.release.mode == "moments":
             check_moment_numbers(int(np.prod(shape)))
+        if job.release.mode != "rows":
             leaving = _count_public_rows(job) * (1 + job.release.mixes)
         contract = Contract(
             release_shape=shape,
@@ -75,7 +77,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         )
         classes = data.num_classes
         names = _names_like(splits["train"].labels(), spent, job.labels.expansion)
-        if job.release.mode == "moments":
+        if job.release.mode != "rows":
             # Which they are depends on the data; for counting steps as many of each class will do.
             names = (np.arange(leaving) % classes).astype(np.int32)
     model = build_network(job, contract)
@@ -112,7 +114,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             "",
             *(
                 _moments(job, contract, private)
-                if job.release.mode == "moments"
+                if job.release.mode != "rows"
                 else [
                     *_privacy(job, shape, non_negative=non_negative, classes=classes),
                     *_spent(job, spent),
@@ -133,15 +135,18 @@ def _moments(job: Job, contract: Contract, samples: int) -> list[str]:
     """Return what is said of a release of moments instead of privacy and labels of rows."""
     mixes = job.release.mixes
     each = f" ({1 + mixes} for each: {mixes} are mixes of two)" if mixes else ""
-    sent = f"{contract.samples} public rows{each}, recoloured and named by the moments"
-    what = f"class sums, second moment and class sizes of {samples} samples"
+    sent = f"{contract.samples} public rows{each}, recoloured and named by them"
+    alone = job.release.mode == "sums"
+    what = MomentsSummary(samples, contract.samples, sums_alone=alone).what()
     if not job.privacy.enabled:
         return [f"NO PRIVACY: {what} leave the owner without noise, as {sent}"]
     privacy, numbers = job.privacy, int(np.prod(contract.release_shape))
-    spec = solve_moments_spec(numbers, epsilon=privacy.epsilon, delta=privacy.delta)
+    spec = solve_summed_spec(
+        job.release.mode, numbers, epsilon=privacy.epsilon, delta=privacy.delta
+    )
     return [
         f"privacy: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per sample, replace-one; "
-        f"add-remove {add_remove_epsilon(spec):.3g}; labels are covered",
+        f"add-remove {add_remove_epsilon(spec, sums_alone=alone):.3g}; labels are covered",
         f"         of {what}: sensitivity {spec.sensitivity:.6g}, sigma {spec.sigma:.6g}, once",
         f"         trainers get {sent}, and no row of a sample",
     ]

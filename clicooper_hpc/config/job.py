@@ -68,7 +68,7 @@ class Job(Section):
                 'front.projection = "private-lda" spends whole samples: it needs privacy.unit = '
                 f'"sample", not "{self.privacy.unit}"'
             )
-        self._check_moments()
+        self._check_summed_release()
         cuts = self.pipeline.partition
         if isinstance(cuts, list) and self.pipeline.segments not in (None, len(cuts) + 1):
             raise ValueError(
@@ -77,17 +77,21 @@ class Job(Section):
             )
         return self
 
-    def _check_moments(self) -> None:
-        """Refuse what `release.mode = "moments"` has no meaning for."""
-        if self.release.mode != "moments":
+    def _check_summed_release(self) -> None:
+        """Refuse what the modes that sum up all samples have no meaning for."""
+        mode = self.release.mode
+        if mode == "rows":
             for key, off in (("mixes", 0), ("sharpness", 1.0)):
                 if getattr(self.release, key) != off:
-                    raise ValueError(f'release.{key} needs release.mode = "moments"')
+                    raise ValueError(
+                        f'release.{key} needs release.mode = "sums" or "moments", whose public '
+                        "rows it is about"
+                    )
             return
         wanted: tuple[tuple[str, object, object, str], ...] = (
             ("front.projection", self.front.projection, "pca", "its public rows are sent"),
-            ("front.normalise", self.front.normalise, True, "moments are those of rows of norm 1"),
-            ("privacy.clip", self.privacy.clip, 1.0, "moments are those of rows of norm 1"),
+            ("front.normalise", self.front.normalise, True, "sums are those of rows of norm 1"),
+            ("privacy.clip", self.privacy.clip, 1.0, "sums are those of rows of norm 1"),
             ("privacy.unit", self.privacy.unit, "sample", "they cover whole samples"),
             ("privacy.relation", self.privacy.relation, "replace-one", "2 C bounds this one"),
             ("labels.expansion", self.labels.expansion, 1, "there are no samples to group"),
@@ -105,11 +109,11 @@ class Job(Section):
                 # TOML has no null: an absent key is the default.
                 must = "no value" if needed is None else must
                 raise ValueError(
-                    f'release.mode = "moments" needs {key} = {must}, not {given}: {why}'
+                    f'release.mode = "{mode}" needs {key} = {must}, not {given}: {why}'
                 )
         if self.front.kind == "dp-sgd":
             raise ValueError(
-                'release.mode = "moments" needs a public front, not front.kind = "dp-sgd"'
+                f'release.mode = "{mode}" needs a public front, not front.kind = "dp-sgd"'
             )
 
     def canonical(self) -> str:

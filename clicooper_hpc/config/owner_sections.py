@@ -19,6 +19,7 @@ __all__ = [
     "FrontSection",
     "LabelsSection",
     "PrivacySection",
+    "ReleaseMode",
     "ReleaseSection",
 ]
 
@@ -220,23 +221,28 @@ class PrivacySection(Section):
         return self
 
 
+#: What of the private data leaves: `ReleaseSection.mode`.
+ReleaseMode = Literal["rows", "sums", "moments"]
+
+
 class ReleaseSection(Section):
     """What leaves the owner, once, and how it travels."""
 
-    mode: Literal["rows", "moments"] = "rows"
+    mode: ReleaseMode = "rows"
     """`rows`: a row for every sample, each with its own noise. `moments`: class sums, second moment
     and class sizes of all samples together, noised once; trainers get public rows with these
-    moments, and no row of a sample. Needs `front.projection = "pca"`, whose public rows they are,
-    `privacy.unit = "sample"` and one name a class."""
+    moments, and no row of a sample. `sums`: of the class sums alone. The last two need
+    `front.projection = "pca"`, whose public rows they are, `privacy.unit = "sample"` and one name a
+    class."""
 
     mixes: int = Field(default=0, ge=0, le=255)
-    """With `moments`: mixes of two public rows that trainers get beside each public row. They have
-    the same moments, so they cost nothing; many classes need many rows."""
+    """With `sums` and `moments`: mixes of two public rows that trainers get beside each public row.
+    They have the same moments, so they cost nothing; many classes need many rows."""
 
     sharpness: float = Field(default=1.0, ge=1, le=1000)
-    """With `moments`: the exponent of the class probabilities by which rows are named. 1: rows
-    summed by name are the released sums. Above, names are surer: a network learns the same classes
-    from fewer rows, but its probabilities are too sure as well."""
+    """With `sums` and `moments`: the exponent of the class probabilities by which rows are named.
+    1: rows summed by name are what the model of the released sums expects. Above, names are surer:
+    a network learns the same classes from fewer rows, but its probabilities are too sure too."""
 
     cache: Literal["none", "memory", "disk"] = "memory"
     """Where trainer 1 keeps released rows after their first pass. `none`: the owner sends the very

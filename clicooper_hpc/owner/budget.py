@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.owner_sections import ReleaseMode
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.privacy.accounting import Charge
@@ -69,7 +70,6 @@ class RunCosts:
         """
         # With privacy off nothing is promised for any unit, so costs are stated for samples.
         unit = "sample" if spec is None else spec.guarantee.unit_label
-        moments = job.release.mode == "moments"
         training = front.origin.summarise_origin().charge()
         made = [_class_sums_event(front)]
         if front.origin.kind == "dp-sgd":
@@ -81,7 +81,7 @@ class RunCosts:
         return cls(
             front=tuple(event for event in made if event is not None),
             rows={
-                name: _rows_event(name, count, spec, contexts[name], unit, moments=moments)
+                name: _rows_event(name, count, spec, contexts[name], unit, job.release.mode)
                 for name, count in samples.items()
             },
             labels=_labels_event(job, samples["train"], contexts["train"], unit),
@@ -178,12 +178,11 @@ def _rows_event(
     spec: ReleaseSpec | None,
     context: Digest,
     unit: str,
-    *,
-    moments: bool,
+    mode: ReleaseMode,
 ) -> PrivacyEvent:
     kind: EventKind = "training-release" if name == "train" else "validation-release"
     charge = sample = Charge.unbounded()
-    what = "moments" if moments else "rows"
+    what = "class sums" if mode == "sums" else mode
     mechanism = f"none: {what} as they are"
     if spec is not None:
         charge, sample = spec.charge(), spec.sample_charge()
@@ -192,9 +191,9 @@ def _rows_event(
 
 
 def _labels_event(job: Job, samples: int, context: Digest, unit: str) -> PrivacyEvent:
-    if job.release.mode == "moments":
+    if job.release.mode != "rows":
         # Of what the event of the rows has paid for.
-        made = "made of the released moments"
+        made = "made of the released sums"
         return PrivacyEvent("labels", "train", samples, context.hex, made, unit, Charge(), Charge())
     epsilon = job.labels.randomized_response_epsilon
     # No charge: a secret map is not differential privacy, and the card says so in words.

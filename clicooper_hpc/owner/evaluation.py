@@ -73,11 +73,11 @@ class MomentBaselines:
     """What noised moments give the owner without any trainer, to compare the trainers' work with.
 
     ``class_sums``: linear discriminants of the class sums; ``moments``: the model that names the
-    public rows.
+    public rows, None where these discriminants do.
     """
 
     class_sums: Scores
-    moments: MomentModel
+    moments: MomentModel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,14 @@ def evaluate_clean(
     if baselines is not None:
         clean = torch.cat(flat)
         sums = baselines.class_sums.apply(clean).double().numpy()
-        moments = baselines.moments.class_probabilities(clean.double().numpy())
+        moments = None
+        if baselines.moments is not None:
+            said = baselines.moments.class_probabilities(clean.double().numpy())
+            moments = evaluate_probabilities(said, classes)
         return CleanScores(
             model=evaluate_probabilities(network, classes),
             class_sums=evaluate_probabilities(sums, classes),
-            moments=evaluate_probabilities(moments, classes),
+            moments=moments,
         )
     if temperature is None:
         return CleanScores(evaluate_probabilities(network, classes))

@@ -1,4 +1,4 @@
-"""Opens a release of ``release.mode = "moments"``: public rows in place of those of samples."""
+"""Opens a release of sums over all samples: public rows leave in place of those of samples."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import open_public_rows
 from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
 from clicooper_hpc.owner.evaluation import HeldOutSamples
-from clicooper_hpc.owner.moments_release import (
-    MomentsRelease,
+from clicooper_hpc.owner.make_moments import (
     Naming,
+    SummedSamples,
     check_moment_numbers,
-    make_moments_release,
-    moments_digest,
+    make_summed_release,
+    solve_summed_spec,
+    summed_digest,
 )
+from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.opened_release import OpenedRelease
 from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
 from clicooper_hpc.owner.samples import Samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.privacy.moments import solve_moments_spec
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.row_releaser import PlainReleaser
 
@@ -39,13 +40,14 @@ def open_moments_release(
     secrets: OwnerSecrets,
 ) -> OpenedRelease:
     """Solve the noise, ask the budget, make or restore the release, open the gate."""
-    train, privacy = samples.splits["train"], job.privacy
+    train, privacy, mode = samples.splits["train"], job.privacy, job.release.mode
     numbers = int(np.prod(front.output_shape))
-    check_moment_numbers(numbers)
+    if mode == "moments":
+        check_moment_numbers(numbers)
     spec = None
     if privacy.enabled:
-        spec = solve_moments_spec(numbers, epsilon=privacy.epsilon, delta=privacy.delta)
-    name = moments_digest(front, train, spec)
+        spec = solve_summed_spec(mode, numbers, epsilon=privacy.epsilon, delta=privacy.delta)
+    name = summed_digest(mode, front, train, spec)
     costs = RunCosts.costs_of_job(job, front, spec, {"train": len(train)}, {"train": name})
     ledger = secrets.secret_ledger(budget_for_run(job, spec))
     # Before the sums are made, which takes minutes.
@@ -75,8 +77,7 @@ def _make_release(
     naming = Naming(job.release.mixes, job.release.sharpness)
     public, rows = open_public_rows(job)
     try:
-        return make_moments_release(
-            front, train, rows, data.num_classes, naming, spec=spec, master=master
-        )
+        both = SummedSamples(train, rows, data.num_classes)
+        return make_summed_release(job.release.mode, front, both, naming, spec=spec, master=master)
     finally:
         public.close()

@@ -77,7 +77,7 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
-    open_release = open_moments_release if job.release.mode == "moments" else open_rows_release
+    open_release = open_rows_release if job.release.mode == "rows" else open_moments_release
     opened = open_release(job, data, samples, front, master, secrets)
     gate, classes = opened.gate, opened.classes
     # Stored before a sub-label leaves: linear algebra differs between machines in its last bits, a

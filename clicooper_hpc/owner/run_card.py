@@ -45,7 +45,11 @@ def make_run_card(
         ),
         moments=None
         if job.release.mode == "rows"
-        else MomentsSummary(len(setup.samples.splits["train"]), setup.contract.samples),
+        else MomentsSummary(
+            len(setup.samples.splits["train"]),
+            setup.contract.samples,
+            sums_alone=job.release.mode == "sums",
+        ),
     )
 
 

@@ -17,6 +17,7 @@ rows of norm r and s, |T(x, y) - T(x', y')|^2 is, for y = y',
 and otherwise r^2 + s^2 + (r^4 + s^4 - 2 t^2) / 2 + 1 <= 4. (Equal at r = s = 1: opposite rows of
 one class, t = -1, or orthogonal rows of two.) So the second moment and the sizes are free. Labels
 are covered as rows are. Adding or removing a sample moves it by at most sqrt(1 + 1/2 + 1/2).
+Class sums alone (`clicooper_hpc.privacy.class_sums`) move by 2 and by 1.
 
 **On integers.** x is a multiple of the grid g, so sums are multiples of g, products of g^2, and
 sizes of g = 1 / 2^k too: all are summed as integers. Noise is rounded to the lattice of its block:
@@ -144,9 +145,13 @@ def solve_moments_spec(dimension: int, *, epsilon: float, delta: float) -> Relea
     return replace(spec, grid=grid, sensitivity_reason=reason)
 
 
-def add_remove_epsilon(spec: ReleaseSpec) -> float:
-    """Return epsilon of the same release if a sample is added or removed, at the same delta."""
-    return gaussian_epsilon(spec.sigma, spec.guarantee.delta, math.sqrt(2) * (1 + 2.0**-50))
+def add_remove_epsilon(spec: ReleaseSpec, *, sums_alone: bool = False) -> float:
+    """Return epsilon of the same release if a sample is added or removed, at the same delta.
+
+    ``sums_alone``: of class sums without second moment and sizes.
+    """
+    moved = 1.0 if sums_alone else math.sqrt(2)
+    return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved * (1 + 2.0**-50))
 
 
 def moments_context(front: Digest, data: Digest, spec: ReleaseSpec) -> ReleaseContext:

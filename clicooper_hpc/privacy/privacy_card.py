@@ -124,11 +124,18 @@ class MeasuredFigures:
 class MomentsSummary:
     """Moments that were released together instead of rows (`clicooper_hpc.privacy.moments`).
 
-    ``samples``: how many samples they are of; ``rows``: public rows sent in their place.
+    ``samples``: how many samples they are of; ``rows``: public rows sent in their place;
+    ``sums_alone``: class sums without second moment and sizes.
     """
 
     samples: int
     rows: int
+    sums_alone: bool = False
+
+    def what(self) -> str:
+        """Return what was released, in words."""
+        parts = "class sums" if self.sums_alone else "class sums, second moment and class sizes"
+        return f"{parts} of {self.samples} samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +235,7 @@ class PrivacyCard:
                 "NO PRIVACY",
                 "rows leave the owner as the front made them"
                 if self.moments is None
-                else f"moments of {self.moments.samples} samples leave the owner without noise",
+                else f"{self.moments.what()} leave the owner without noise",
             ),
             ("guarantee", "none: epsilon is infinite for every sample"),
         ]
@@ -250,7 +257,8 @@ class PrivacyCard:
             ("releases", self._releases()),
         ]
         if self.moments is not None:
-            both = f"epsilon {_n(add_remove_epsilon(spec))}, delta {_n(g.delta)} per sample"
+            other = add_remove_epsilon(spec, sums_alone=self.moments.sums_alone)
+            both = f"epsilon {_n(other)}, delta {_n(g.delta)} per sample"
             rows.insert(1, ("add-remove", f"{both}: the same release, one sample more or less"))
         if check is not None:
             text = f"epsilon at most {_n(check.rdp)} (RDP), {_n(check.prv)} (PRV)"
@@ -301,15 +309,15 @@ class PrivacyCard:
         if self.moments is None:
             return "1 per sample, the same bits every time; no augmented views"
         return (
-            f"1 in all: class sums, second moment and class sizes of {self.moments.samples} "
-            f"samples; no row of a sample; {self.moments.rows} public rows recoloured to them"
+            f"1 in all: {self.moments.what()}; no row of a sample; "
+            f"{self.moments.rows} public rows recoloured to them"
         )
 
     def _label_line(self) -> str:
         if self.moments is None:
             return self.labels.line()
         how = self.labels.method
-        return f"names of public rows made of the moments, secret label map {how!r}"
+        return f"names of public rows made of them, secret label map {how!r}"
 
     def _rng_line(self) -> str:
         if self.rng_mode == INSECURE:

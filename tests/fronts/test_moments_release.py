@@ -74,6 +74,7 @@ def test_the_names_say_what_the_private_labels_say(tmp_path: Path) -> None:
     """Classes of the public set are seven others, and play no part in the names."""
     made = set_up(tmp_path, "privacy.epsilon=100.0")
     assert made.held_out.baselines is not None
+    assert made.held_out.baselines.moments is not None
     assert made.label_map.num_sub_labels == CLASSES
     rows = np.concatenate([part.numpy() for part, _ in made.held_out.clean_batches()])
     classes = np.concatenate([labels for _, labels in made.held_out.clean_batches()])
@@ -114,12 +115,14 @@ def test_the_card_says_what_was_released(tmp_path: Path) -> None:
     assert f"moments of {TRAIN} samples leave the owner without noise" in off
 
 
-def test_a_restart_releases_the_same_bits_without_noising_again(tmp_path: Path) -> None:
-    first = set_up(tmp_path)
+@pytest.mark.parametrize("mode", ["sums", "moments"])
+def test_a_restart_releases_the_same_bits_without_noising_again(tmp_path: Path, mode: str) -> None:
+    wanted = f"release.mode={mode}"
+    first = set_up(tmp_path, wanted)
     rows, _ = first.gate.release("train", ids())
     first.gate.release_sub_labels()
     first.gate.keep_receipts()
-    again = set_up(tmp_path)
+    again = set_up(tmp_path, wanted)
     assert np.array_equal(again.sub_labels, first.sub_labels)
     same, new = again.gate.release("train", ids())
     assert new == 0
@@ -127,13 +130,13 @@ def test_a_restart_releases_the_same_bits_without_noising_again(tmp_path: Path) 
     assert len(again.gate.ledger.entries) == 2
     # The rows are kept: nothing is asked of the public data any more.
     (tmp_path / "public.h5").rename(tmp_path / "elsewhere.h5")
-    kept, new = set_up(tmp_path).gate.release("train", ids())
+    kept, new = set_up(tmp_path, wanted).gate.release("train", ids())
     assert new == 0
     assert np.array_equal(kept.numpy(), rows.numpy())
     (tmp_path / "elsewhere.h5").rename(tmp_path / "public.h5")
     # Even without what was made of the moments: the noise is keyed, so it is the same noise.
     (tmp_path / "private" / "moments.safetensors").unlink()
-    anew, new = set_up(tmp_path).gate.release("train", ids())
+    anew, new = set_up(tmp_path, wanted).gate.release("train", ids())
     assert new == 0
     assert np.array_equal(anew.numpy(), rows.numpy())
 
@@ -146,6 +149,8 @@ def test_other_data_are_refused_after_a_release(tmp_path: Path) -> None:
         set_up(tmp_path, f"data.train_rows={TRAIN - 1}")
     with pytest.raises(ReleaseChangedError, match="made of other data"):
         set_up(tmp_path, "privacy.epsilon=4.0")
+    with pytest.raises(ReleaseChangedError, match="made of other data"):
+        set_up(tmp_path, "release.mode=sums")
 
 
 def test_a_damaged_file_of_the_moments_is_named(tmp_path: Path) -> None:
@@ -176,6 +181,7 @@ def test_mixes_and_sharper_names_are_for_more_rows_of_the_same_moments(tmp_path:
     assert len(np.unique(rows.numpy(), axis=0)) == 3 * PUBLIC
     model = made.held_out.baselines
     assert model is not None
+    assert model.moments is not None
     # Surer names are those the model thinks likeliest, more often.
     best = model.moments.class_probabilities(one.astype(np.float64)).argmax(axis=1)
     sure = np.mean(made.label_map.map_to_classes(made.sub_labels[:PUBLIC]) == best)
@@ -199,8 +205,61 @@ def test_mixes_and_sharper_names_are_for_more_rows_of_the_same_moments(tmp_path:
     ],
 )
 def test_settings_without_meaning_are_refused(tmp_path: Path, override: str, message: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(message)):
-        job_of(tmp_path, override)
+    for mode in ("moments", "sums"):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            job_of(tmp_path, f"release.mode={mode}", override)
+
+
+@pytest.mark.parametrize("override", ["release.mixes=1", "release.sharpness=2.0"])
+def test_rows_of_samples_are_neither_mixed_nor_sharpened(tmp_path: Path, override: str) -> None:
+    rows = "release.mode=rows"
+    job_of(tmp_path, rows, "release.mixes=0", "release.sharpness=1.0")
+    with pytest.raises(UsageError, match=re.escape('needs release.mode = "sums" or')):
+        job_of(tmp_path, rows, override)
+
+
+def test_class_sums_alone_are_noised_once_and_name_the_rows(tmp_path: Path) -> None:
+    job = job_of(tmp_path, "release.mode=sums")
+    made = set_up(tmp_path, "release.mode=sums")
+    baselines = made.held_out.baselines
+    assert baselines is not None
+    assert baselines.moments is None
+    with open_dataset(tmp_path / "public.h5") as data:
+        public = made.front.apply(data.split("train").read(ids()))
+    rows, _ = made.gate.release("train", ids())
+    # Of the private rows' moments the mean alone is given to the public rows: all move alike.
+    assert np.abs(np.ptp(rows.numpy() - public, axis=0)).max() < 1e-5
+    private = made.front.apply(made.samples.splits["train"].read(ids(TRAIN)))
+    # Per number sigma / n times the root of the number of classes.
+    assert made.spec is not None
+    error = made.spec.sigma * math.sqrt(CLASSES) / TRAIN
+    assert np.abs(rows.numpy().mean(axis=0) - private.mean(axis=0)).max() < 5 * error
+    best = baselines.class_sums.apply(rows).argmax(dim=1).numpy()
+    named = made.label_map.map_to_classes(made.sub_labels)
+    assert float((named == best).mean()) > 1.5 / CLASSES
+    made.gate.release_sub_labels()
+    (rows_event,) = [one for one in made.gate.ledger.entries if one.kind == "training-release"]
+    assert rows_event.mechanism.startswith("class sums, rounded Gaussian")
+    assert made.gate.ledger.spent_epsilon(1e-5, "sample", "replace-one")[0] == pytest.approx(8.0)
+    text = make_run_card(job, made).text()
+    assert f"1 in all: class sums of {TRAIN} samples; no row of a sample" in text
+    # Half the distance of a replaced sample, so about half the epsilon: less than for all moments.
+    assert re.search(r"add-remove +epsilon 3\.5\d*, delta 1e-05 per sample", text)
+    assert "add-remove 3.5" in plan_report(job, ranks=3)
+
+
+def test_class_sums_and_moments_have_noise_of_their_own(tmp_path: Path) -> None:
+    """The same key and the same noise would show the difference of what is below it."""
+    first = set_up(tmp_path, "release.mode=sums", name="sums")
+    second = set_up(tmp_path, name="moments")
+    means = []
+    for made in (first, second):
+        assert made.spec is not None
+        rows, _ = made.gate.release("train", ids())
+        private = made.front.apply(made.samples.splits["train"].read(ids(TRAIN)))
+        means.append(rows.numpy().mean(axis=0) - private.mean(axis=0))
+    assert np.linalg.norm(means[0] - means[1]) > 0.5 * np.linalg.norm(means[0])
+    assert abs(np.corrcoef(means)[0, 1]) < 0.7
 
 
 def test_plan_says_the_same_as_the_run(tmp_path: Path) -> None:
@@ -209,7 +268,7 @@ def test_plan_says_the_same_as_the_run(tmp_path: Path) -> None:
     assert made.spec is not None
     assert f"data private.h5: {TRAIN} training samples" in report.replace(f"{tmp_path}/", "")
     assert f"class sizes of {TRAIN} samples: sensitivity 2, sigma {made.spec.sigma:.6g}" in report
-    assert f"{PUBLIC} public rows, recoloured and named by the moments" in report
+    assert f"{PUBLIC} public rows, recoloured and named by them" in report
     assert "replace-one; add-remove 5.3" in report
     steps = math.ceil(PUBLIC / job_of(tmp_path).training.batch_size)
     assert f"{steps * job_of(tmp_path).training.epochs} steps" in report

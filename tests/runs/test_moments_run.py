@@ -64,6 +64,21 @@ def test_a_stage_is_replayed_to_the_byte(whole: Run) -> None:
     assert done.stdout.count("EXACT") == 2
 
 
+def test_a_run_of_class_sums_alone_is_verified_too(tmp_path: Path) -> None:
+    public_data(tmp_path)
+    text = JOB.replace('mode = "moments"', 'mode = "sums"\nmixes = 1\nsharpness = 2.0')
+    run = train(tmp_path, RANKS, text=text)
+    check_verified(run)
+    assert "class_sums_accuracy" in run.results
+    assert "moments_accuracy" not in run.results
+    assert "class sums of 80 samples" in str(run.privacy["text"])
+    assert run.table("releases", 0)["samples_new"].sum() == 200
+    words = ["-m", "clicooper_hpc", "audit", str(run.folder.path), "--stage", "1", "--exact"]
+    done = mpirun(1, words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("EXACT") == 1
+
+
 @pytest.mark.parametrize(
     ("rank", "moment", "count"),
     [

@@ -87,7 +87,7 @@ class RecordedRun:
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
         _require_recorded_run(run)
         job = vouched_job(run)
-        if job.release.mode == "moments":
+        if job.release.mode != "rows":
             raise UsageError(
                 "no row of a sample was released in this run, and attacks on released moments "
                 "are not built yet",

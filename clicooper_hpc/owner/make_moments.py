@@ -1,0 +1,238 @@
+"""Makes what leaves in the release modes that sum up all samples: ``"sums"`` and ``"moments"``.
+
+The private samples enter here and nowhere else: their rows behind the public front are summed up
+and noised once. From the noised sums alone come public rows in their likeness, a linear model, and
+the names it gives those rows: post-processing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clicooper_hpc.config.owner_sections import ReleaseMode
+from clicooper_hpc.data.split import Split
+from clicooper_hpc.digests import Digest, digest_bytes
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.fronts.operations import Scores
+from clicooper_hpc.fronts.private_lda import fit_private_lda
+from clicooper_hpc.fronts.recolouring import fit_recolouring
+from clicooper_hpc.owner.evaluation import MomentBaselines
+from clicooper_hpc.owner.moment_model import MomentModel, choose_names, fit_moment_model
+from clicooper_hpc.owner.moments_release import MomentsRelease
+from clicooper_hpc.owner.synthetic_rows import SyntheticRows, mixed_rows
+from clicooper_hpc.privacy.class_sums import (
+    class_sums_guarantee,
+    exact_class_sums,
+    grid_class_sums,
+    noised_class_sums,
+)
+from clicooper_hpc.privacy.master_key import MasterKey
+from clicooper_hpc.privacy.moments import (
+    MOST_MOMENT_NUMBERS,
+    Moments,
+    MomentSums,
+    moments_context,
+    noised_moments,
+    solve_moments_spec,
+)
+from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
+from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
+
+__all__ = [
+    "Naming",
+    "SummedSamples",
+    "check_moment_numbers",
+    "make_summed_release",
+    "solve_summed_spec",
+    "summed_digest",
+]
+
+_BLOCK = 4096
+_SUMS_REASON = "2 C: class sums of all samples (docs/privacy.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class SummedSamples:
+    """Private samples that are summed up, and public ones whose rows leave in their place.
+
+    ``classes``: of the private ones; those of the public ones need not be the same.
+    """
+
+    train: Split
+    public: Split
+    classes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoisedClassSums:
+    """Class sums float64 [K, p] of ``samples`` samples; ``sigma``: the noise in each number."""
+
+    sums: NDArray[np.float64]
+    samples: int
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How many rows are made of the moments, and how surely they are named.
+
+    ``mixes``: as in `SyntheticRows`. ``sharpness``: exponent of the class probabilities that names
+    are chosen by; at 1 the rows summed by name have the moments' class sums.
+    """
+
+    mixes: int = 0
+    sharpness: float = 1.0
+
+
+def check_moment_numbers(numbers: int) -> None:
+    """Refuse rows of so many numbers that their second moment would be mostly noise and memory.
+
+    Raises
+    ------
+    UsageError
+        More than `MOST_MOMENT_NUMBERS`.
+    """
+    if numbers > MOST_MOMENT_NUMBERS:
+        raise UsageError(
+            f'release.mode = "moments" takes at most {MOST_MOMENT_NUMBERS} numbers a row, '
+            f"not {numbers}",
+            where="front.dim",
+            remedy=f"Set front.dim to at most {MOST_MOMENT_NUMBERS}.",
+        )
+
+
+def solve_summed_spec(
+    mode: ReleaseMode, dimension: int, *, epsilon: float, delta: float
+) -> ReleaseSpec:
+    """Solve the promise to every sample, replace-one, for rows of ``dimension`` numbers.
+
+    Raises
+    ------
+    UsageError
+        There is no such mechanism.
+    """
+    if mode == "moments":
+        return solve_moments_spec(dimension, epsilon=epsilon, delta=delta)
+    promise = class_sums_guarantee(dimension, epsilon=epsilon, delta=delta, relation="replace-one")
+    return replace(solve_release_spec(promise), sensitivity_reason=_SUMS_REASON)
+
+
+def summed_context(
+    mode: ReleaseMode, front: Front, train: Split, spec: ReleaseSpec
+) -> ReleaseContext:
+    """Return what the release is: of these rows behind this front, with this mechanism."""
+    if mode == "moments":
+        return moments_context(front.digest, train.fingerprint(), spec)
+    return ReleaseContext("class sums of all", front.digest, train.fingerprint(), spec)
+
+
+def summed_digest(
+    mode: ReleaseMode, front: Front, train: Split, spec: ReleaseSpec | None
+) -> Digest:
+    """Return what names the release; ``spec`` is None with privacy off."""
+    if spec is None:
+        named = f"{front.digest} {train.fingerprint()}".encode()
+        return digest_bytes(f"clicooper/v1/plain-{mode}", named)
+    return summed_context(mode, front, train, spec).digest()
+
+
+def make_summed_release(
+    mode: ReleaseMode,
+    front: Front,
+    data: SummedSamples,
+    naming: Naming,
+    *,
+    spec: ReleaseSpec | None,
+    master: MasterKey,
+) -> MomentsRelease:
+    """Sum up the private rows, noise the sums once, and make of them what leaves."""
+    context = None if spec is None else summed_context(mode, front, data.train, spec)
+    sum_up = _moments if mode == "moments" else _class_sums
+    moments: Moments | NoisedClassSums = sum_up(front, data, context, master)
+    # From here on private samples are only in the moments.
+    parts = list(_row_blocks(front, data.public))
+    marginal = np.concatenate([part[0].astype(np.float64) for part in parts])
+    each = moments.samples / data.classes
+    scores = fit_private_lda(
+        moments.sums / each,
+        marginal,
+        np.concatenate([part[1] for part in parts]),
+        noise=moments.sigma / each,
+        samples=each,
+    )
+    fitted = None
+    if isinstance(moments, Moments):
+        recolouring = fit_recolouring(marginal, moments)
+        recoloured = (marginal - recolouring.offset.numpy()) @ recolouring.matrix.numpy()
+        fitted = fit_moment_model(recoloured, moments)
+    else:
+        # Of their moments the mean alone is known.
+        recoloured = marginal - marginal.mean(axis=0) + moments.sums.sum(axis=0) / moments.samples
+    model = _discriminant(scores) if fitted is None else fitted
+    table, centre = recoloured.astype(np.float32), recoloured.mean(axis=0)
+    names = []
+    for mix in range(1 + naming.mixes):
+        # Round by round: all mixes at once need not fit into memory.
+        part = mixed_rows(table, centre, np.arange(len(table)) + mix * len(table))
+        mixed = part.astype(np.float64)
+        names.append(
+            choose_names(mixed, model.class_probabilities(mixed, sharpness=naming.sharpness))
+        )
+    return MomentsRelease(
+        SyntheticRows(table, centre, np.concatenate(names)), MomentBaselines(scores, fitted)
+    )
+
+
+def _moments(
+    front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
+) -> Moments:
+    width = int(np.prod(front.output_shape))
+    sums = MomentSums(data.classes, width, None if context is None else context.spec)
+    for rows, labels in _row_blocks(front, data.train):
+        sums.add_rows(rows, labels)
+    if context is not None:
+        return noised_moments(sums, context, master)
+    return Moments(
+        sums.sums.astype(np.float64),
+        sums.second.astype(np.float64),
+        sums.sizes.astype(np.float64),
+        sums.samples,
+        0.0,
+    )
+
+
+def _class_sums(
+    front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
+) -> NoisedClassSums:
+    shape = (data.classes, int(np.prod(front.output_shape)))
+    if context is None:
+        plain = np.zeros(shape)
+        for rows, labels in _row_blocks(front, data.train):
+            plain += exact_class_sums(rows, labels, data.classes)
+        return NoisedClassSums(plain, len(data.train), 0.0)
+    whole = np.zeros(shape, dtype=np.int64)
+    for rows, labels in _row_blocks(front, data.train):
+        whole += grid_class_sums(rows, labels, data.classes, context.spec)
+    # Once, for the sums of all blocks: noise for each block would have to be paid for each time.
+    noised = noised_class_sums(whole, NoiseStream(master, context))
+    return NoisedClassSums(noised, len(data.train), context.spec.sigma)
+
+
+def _discriminant(scores: Scores) -> MomentModel:
+    """Return linear discriminants as a model of rows that are not centred."""
+    matrix = scores.matrix.numpy()
+    return MomentModel(matrix, scores.bias.numpy() - scores.offset.numpy() @ matrix)
+
+
+def _row_blocks(
+    front: Front, split: Split
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Yield rows behind the front, float32 [n, p], and classes, int64 [n], some thousand a time."""
+    for start in range(0, len(split), _BLOCK):
+        ids = np.arange(start, min(start + _BLOCK, len(split)))
+        yield front.apply(split.read(ids)).reshape(len(ids), -1), split.labels(ids)
