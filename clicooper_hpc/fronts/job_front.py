@@ -103,6 +103,7 @@ def _job_base(job: Job, train: Split) -> FrontBase:
         weights=section.weights,
         cut=section.cut,
         read_outs=tuple(parse_read_out(text) for text in section.read_outs),
+        resize=section.resize,
         mirror=section.mirror,
         dim=section.dim,
         # Rows keep the shape of images, which segments with convolutions need.

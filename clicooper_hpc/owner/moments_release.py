@@ -18,7 +18,7 @@ from torch import Tensor
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.fronts.front import Front, assemble_front
+from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.operations import Linear, Scores
 from clicooper_hpc.fronts.private_lda import fit_private_lda
 from clicooper_hpc.fronts.recolouring import fit_recolouring
@@ -60,9 +60,7 @@ class MomentsRelease:
 
     def recoloured_front(self, front: Front) -> Front:
         """Return what turns public rows into those that are released."""
-        return assemble_front(
-            front.input_shape, (*front.operations, self.recolouring), front.origin
-        )
+        return front.append_operation(self.recolouring)
 
     def to_private_bytes(self) -> bytes:
         """Return the release for ``private/``: a restart releases the same bits anywhere."""
