@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
-from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.errors import ExitCode, UsageError
 
 __all__ = ["FRONT_IMPORT"]
 
@@ -34,9 +34,14 @@ def _add_front_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import_front(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.config.owner_sections import MOST_PIXELS
     from clicooper_hpc.fronts.import_weights import import_weights
     from clicooper_hpc.fronts.published_weights import PUBLISHED
 
+    if not 1 <= arguments.side <= MOST_PIXELS:
+        raise UsageError(f"must be between 1 and {MOST_PIXELS}", where="--side")
+    if arguments.rows < 1:
+        raise UsageError("must be at least 1", where="--rows")
     path = arguments.output or Path("data") / f"{arguments.name}.safetensors"
     lines = []
     if arguments.check is None or not path.exists() or arguments.name not in PUBLISHED:
@@ -79,7 +84,7 @@ def _check_front(arguments: argparse.Namespace, path: Path) -> tuple[list[str], 
     if rival.behind < -2 * rival.error:
         lines.append(f"WRONG: {rival.preprocessing.name} wins over the declared one by {gap}")
         return lines, ExitCode.VERIFICATION
-    if rival.behind < 2 * rival.error:
+    if rival.behind <= 2 * rival.error:
         lines.append(f"no difference to {rival.preprocessing.name} beyond chance: {gap}")
     else:
         lines.append(f"the declared one wins over {rival.preprocessing.name} by {gap}")

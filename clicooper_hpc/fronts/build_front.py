@@ -38,6 +38,7 @@ __all__ = [
     "FrontKind",
     "ProjectionData",
     "build_front",
+    "front_base_origin",
 ]
 
 FrontKind = Literal["identity", "weights", "random", "dct", "dp-sgd"]
@@ -143,6 +144,17 @@ def build_front(
     if projection is None or projection.public is None or features is None:
         return front
     return front.remember_rows(projection.public.rows, features, before)
+
+
+def front_base_origin(base: FrontBase) -> FrontOrigin:
+    """Return where the front before any projection comes from, of every kind but ``"dp-sgd"``.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `build_front`.
+    """
+    return _make_base(base)[1]
 
 
 def _make_base(base: FrontBase) -> _Made:

@@ -85,7 +85,7 @@ def test_an_operation_behind_it_sees_what_it_would_have_seen(front: Front) -> No
 
 def test_rows_it_cannot_take_are_refused_as_ever(front: Front) -> None:
     with pytest.raises(DataError, match="rows are float64"):
-        front.apply(PUBLIC.astype(np.float64))  # type: ignore[arg-type]
+        front.apply(PUBLIC.astype(np.float64))
     broken = PUBLIC.copy()
     broken[4, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match="front input"):
