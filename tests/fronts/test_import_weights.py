@@ -78,8 +78,9 @@ def unfolded(state: dict[str, Tensor], x: Tensor) -> Tensor:
         zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         sides = (zeros // 2, zeros - zeros // 2) * 2
         y = conv2d(pad(x, sides), weight, stride=stride, groups=groups)
-        parts = [state[f"{norm}.{part}"] for part in ("running_mean", "running_var")]
-        return batch_norm(y, *parts, state[f"{norm}.weight"], state[f"{norm}.bias"], eps=1e-3)
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, factor, shift = (state[f"{norm}.{part}"] for part in names)
+        return batch_norm(y, mean, variance, factor, shift, eps=1e-3)
 
     x = relu6(unit(x, "_conv_stem", "_bn0", 2))
     for i, (_, stride, expansion, inside, outside) in enumerate(BLOCKS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a front, and images whose first channel alone tells their class."""
     folder = tmp_path_factory.mktemp("check")
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in (("train", 300), ("test", 200)):
         y = rng.integers(0, 2, count)
         x = rng.uniform(0.4, 1.0, (count, 4, 4, 3))
