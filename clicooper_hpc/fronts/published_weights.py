@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,8 @@ PUBLISHED: Mapping[str, PublishedWeights] = {
 def how_to_import(path: Path) -> str | None:
     """Return the command that makes a missing weights file ``path``, if it has a known name."""
     known = path.suffix == ".safetensors" and path.stem in PUBLISHED
-    return f"Make it: clicooper front import {path.stem} -o {path}" if known else None
+    command = f"clicooper front import {path.stem} -o {shlex.quote(str(path))}"
+    return f"Make it: {command}" if known else None
 
 
 def find_published_file(wanted: PublishedWeights) -> Path:
