@@ -15,6 +15,7 @@ from clicooper_hpc.commands.audit import AUDIT
 from clicooper_hpc.commands.command import add_command
 from clicooper_hpc.commands.data import DATA_IMPORT
 from clicooper_hpc.commands.doctor import DOCTOR
+from clicooper_hpc.commands.front import FRONT_IMPORT
 from clicooper_hpc.commands.init import INIT
 from clicooper_hpc.commands.inspect import INSPECT
 from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
@@ -103,5 +104,10 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="prepare data sets", description="Prepare data sets.")
     data_commands = data.add_subparsers(title="data commands", required=True, metavar="COMMAND")
     add_command(data_commands, DATA_IMPORT)
+    front = commands.add_parser(
+        "front", help="prepare public fronts", description="Prepare fronts."
+    )
+    front_commands = front.add_subparsers(title="front commands", required=True, metavar="COMMAND")
+    add_command(front_commands, FRONT_IMPORT)
     add_command(commands, INIT)
     return parser

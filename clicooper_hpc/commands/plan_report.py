@@ -8,7 +8,7 @@ from torch import nn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.job_front import open_public_rows, outline_job_front
+from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
 from clicooper_hpc.owner.make_moments import check_moment_numbers, solve_summed_spec
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
@@ -61,6 +61,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
         shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
+        origin = describe_job_front(job, splits["train"])
         private = len(splits["train"])
         spent = count_set_aside_samples(job, private, data.num_classes)
         # Samples spent on the front's class sums are never released.
@@ -100,6 +101,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
             f"data {job.data.path}: {private - spent} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
+            *([] if origin is None else [f"front {origin}"]),
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
             f"{run_plan.total_steps} steps of {job.training.batch_size} rows "

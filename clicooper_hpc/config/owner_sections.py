@@ -14,6 +14,7 @@ from clicooper_hpc.config.read_out import parse_read_out
 from clicooper_hpc.config.section import Section
 
 __all__ = [
+    "MOST_PIXELS",
     "DataSection",
     "DpSgd",
     "FrontSection",
@@ -22,6 +23,10 @@ __all__ = [
     "ReleaseMode",
     "ReleaseSection",
 ]
+
+
+#: Most pixels a side that images may be scaled to.
+MOST_PIXELS = 1024
 
 
 class DataSection(Section):
@@ -84,6 +89,11 @@ class FrontSection(Section):
     pooled to its `mean`, to the means of `2x2` (to `8x8`) parts, to its root mean square `rms`, or
     `all` of it. One after the other they make one vector."""
 
+    resize: int | None = Field(default=None, ge=1, le=MOST_PIXELS)
+    """Scale images to so many pixels a side before the network (`kind = "weights"`), bilinear with
+    half-pixel centres, and averaged where they get smaller. The network must take that size.
+    Default: as its file says."""
+
     mirror: bool = False
     """Take the mean of what the network gives for an image and for its mirror image
     (`kind = "weights"`)."""
@@ -129,9 +139,9 @@ class FrontSection(Section):
     def _consistent(self) -> FrontSection:
         if self.kind == "weights" and self.weights is None:
             raise ValueError('front.kind = "weights" needs front.weights')
-        if self.kind != "weights" and (self.read_outs or self.mirror):
-            key = "read_outs" if self.read_outs else "mirror"
-            raise ValueError(f'front.{key} needs front.kind = "weights"')
+        for key in ("read_outs", "resize", "mirror"):
+            if self.kind != "weights" and getattr(self, key):
+                raise ValueError(f'front.{key} needs front.kind = "weights"')
         for text in self.read_outs:
             read_out = parse_read_out(text)
             if self.cut is not None and read_out.after > self.cut:

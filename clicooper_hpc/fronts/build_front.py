@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clicooper_hpc.config.read_out import ReadOut
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows
 from clicooper_hpc.fronts.front import Front, assemble_front
-from clicooper_hpc.fronts.operations import Operation, Scale
+from clicooper_hpc.fronts.operations import Operation, Resize, Scale
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.private_lda import ClassMeansSource, append_private_lda
 from clicooper_hpc.fronts.projection import Projection, PublicRows, fit_projection
@@ -35,6 +38,7 @@ __all__ = [
     "FrontKind",
     "ProjectionData",
     "build_front",
+    "front_base_origin",
 ]
 
 FrontKind = Literal["identity", "weights", "random", "dct", "dp-sgd"]
@@ -52,8 +56,8 @@ class FrontBase:
     ----------
     kind
         ``"identity"`` (``flatten``), ``"weights"`` (``weights``, and ``cut`` = number of layers
-        kept or ``read_outs``, perhaps ``mirror``), ``"random"`` (``seed``, ``dim``), ``"dct"``
-        (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``, and a `DpSgdTraining`).
+        kept or ``read_outs``, perhaps ``resize``, ``mirror``), ``"random"`` (``seed``, ``dim``),
+        ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``, and a `DpSgdTraining`).
     input_shape
         Shape of one raw row.
     """
@@ -64,6 +68,7 @@ class FrontBase:
     weights: Path | None = None
     cut: int | None = None
     read_outs: tuple[ReadOut, ...] = ()
+    resize: int | None = None
     mirror: bool = False
     dim: int | None = None
     flatten: bool = True
@@ -127,14 +132,29 @@ def build_front(
         # The pooled maps go into the fitted projection whole, not through a random one first.
         base = replace(base, dim=None)
     made = _train_base(base, training) if base.kind == "dp-sgd" else _make_base(base)
+    before, features = len(made[0]), None
     if projection is not None:
-        made = _append_projection(made, projection, base.input_shape, block_rows)
+        made, features = _append_projection(made, projection, base.input_shape, block_rows)
     operations, origin = made
     if normalise is not None:
         if not 0 < normalise < float("inf"):
             raise UsageError("the norm must be positive", where="front.normalise")
         operations = (*operations, Scale(float(normalise)))
-    return assemble_front(base.input_shape, operations, origin, block_rows=block_rows)
+    front = assemble_front(base.input_shape, operations, origin, block_rows=block_rows)
+    if projection is None or projection.public is None or features is None:
+        return front
+    return front.remember_rows(projection.public.rows, features, before)
+
+
+def front_base_origin(base: FrontBase) -> FrontOrigin:
+    """Return where the front before any projection comes from, of every kind but ``"dp-sgd"``.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `build_front`.
+    """
+    return _make_base(base)[1]
 
 
 def _make_base(base: FrontBase) -> _Made:
@@ -155,19 +175,25 @@ def _make_base(base: FrontBase) -> _Made:
 def _load_base(base: FrontBase) -> _Made:
     if base.weights is None:
         raise UsageError("this kind of front needs a weights file", where="front.weights")
-    file = load_weights(base.weights, base.cut, read_outs=base.read_outs, mirror=base.mirror)
+    file = load_weights(
+        base.weights, base.cut, read_outs=base.read_outs, side=base.resize, mirror=base.mirror
+    )
     last = len(file.network.layers) - 1
-    text = f"{file.name}, layers 0 to {last} of {file.layers_in_file}"
+    text = f"{file.label}, layers 0 to {last} of {file.layers_in_file}"
+    operations: tuple[Operation, ...] = (file.network,)
+    if base.resize is not None:
+        operations = (Resize(base.resize), file.network)
+        text += f", images of {base.resize} pixels a side"
     if base.read_outs:
         text += f", read out at {' '.join(map(str, base.read_outs))}"
     if base.mirror:
         text += ", mean of an image and its mirror image"
     if file.trained_on is not None:
         text = f"{text}, trained on {file.trained_on}"
-        return (file.network,), FrontOrigin("public-weights", text)
+        return operations, FrontOrigin("public-weights", text)
     # It may have been trained on the very samples that are to be protected.
     reason = f"{file.name} does not say what it was trained on"
-    return (file.network,), FrontOrigin("public-weights", text, conditional=True, reason=reason)
+    return operations, FrontOrigin("public-weights", text, conditional=True, reason=reason)
 
 
 def _train_base(base: FrontBase, training: DpSgdTraining | None) -> _Made:
@@ -195,8 +221,11 @@ def _train_base(base: FrontBase, training: DpSgdTraining | None) -> _Made:
 
 def _append_projection(
     made: _Made, data: ProjectionData, input_shape: tuple[int, ...], block_rows: int
-) -> _Made:
-    """Append the fitted projection and say what it was fitted on."""
+) -> tuple[_Made, NDArray[np.float32]]:
+    """Append the fitted projection and say what it was fitted on.
+
+    Also return the public rows as they come out before it.
+    """
     (operations, origin), wanted, public = made, data.wanted, data.public
     if public is None:
         raise UsageError("a projection is fitted on public data", where="front.public_data")
@@ -227,7 +256,7 @@ def _append_projection(
         reason="; ".join(reasons) or None,
     )
     if not private:
-        return (*operations, linear), projected
+        return ((*operations, linear), projected), features
     if data.class_means is None or public.labels is None:
         raise UsageError(
             "this projection needs private samples to spend and public labels",
@@ -240,7 +269,7 @@ def _append_projection(
     rows = evaluate_row_blocks(
         before.operations[-2:], features, input_shape=features.shape[1:], block_rows=block
     )
-    return append_private_lda(before, rows, public.labels, data.class_means)
+    return append_private_lda(before, rows, public.labels, data.class_means), features
 
 
 def _dependence(public: PublicRows, private_fingerprint: Digest | None) -> list[str]:

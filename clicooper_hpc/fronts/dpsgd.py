@@ -34,7 +34,7 @@ from torch import nn
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.layer_spec import build_layers, trace_layer_shapes
-from clicooper_hpc.fronts.operations import Network
+from clicooper_hpc.fronts.network import Network
 
 __all__ = [
     "DpSgdCost",

@@ -19,18 +19,21 @@ from torch import Tensor
 
 from clicooper_hpc.digests import Digest, digest_bytes, digest_chunks
 from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.layer_spec import walk_layers
+from clicooper_hpc.fronts.network import Network
 from clicooper_hpc.fronts.operations import (
-    Network,
     Operation,
     restore_operation,
     trace_operation_shapes,
 )
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.row_blocks import (
+    check_front_rows,
     evaluate_row_blocks,
     probe_rows,
     safe_row_block,
 )
+from clicooper_hpc.fronts.row_memory import RowMemory
 
 __all__ = ["Front", "assemble_front", "restore_front"]
 
@@ -56,6 +59,9 @@ class Front:
         another value means other bits for the same row.
     block_rows
         Rows a kernel sees at once.
+    memory
+        Outputs of public rows, so that these are not computed again; None where there are none.
+        Never stored.
     """
 
     input_shape: tuple[int, ...]
@@ -66,6 +72,7 @@ class Front:
     probe: Digest
     block_rows: int
     operations: tuple[Operation, ...] = field(repr=False, compare=False)
+    memory: RowMemory | None = field(default=None, repr=False, compare=False)
 
     @property
     def normalisation(self) -> str:
@@ -83,9 +90,35 @@ class Front:
         DataError
             If shape or type differ, or a number in or out is not finite.
         """
-        return evaluate_row_blocks(
-            self.operations, x, input_shape=self.input_shape, block_rows=self.block_rows
-        )
+        if self.memory is None:
+            return self._evaluate(self.operations, x, self.input_shape)
+        check_front_rows(x, self.input_shape)
+        places = self.memory.recall(x)
+        known = places >= 0
+        out = np.empty((len(x), *self.output_shape), dtype=np.float32)
+        if not known.all():
+            out[~known] = self._evaluate(self.operations, x[~known], self.input_shape)
+        if known.any():
+            seen = self.memory.outputs[places[known]]
+            rest = self.operations[self.memory.operations :]
+            out[known] = self._evaluate(rest, seen, seen.shape[1:])
+        return out
+
+    def remember_rows(
+        self, rows: NDArray[np.float32], outputs: NDArray[np.float32], operations: int
+    ) -> Front:
+        """Return this front with a memory of public ``rows``, float32 ``[n, *input_shape]``.
+
+        ``outputs``: what the first ``operations`` operations give for them.
+        """
+        rest = self.operations[operations:]
+        ends = self._evaluate(rest, outputs, outputs.shape[1:])
+        return replace(self, memory=RowMemory.remember(rows, ends, len(self.operations)))
+
+    def _evaluate(
+        self, operations: Sequence[Operation], x: NDArray[np.float32], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        return evaluate_row_blocks(operations, x, input_shape=shape, block_rows=self.block_rows)
 
     def front_tensors(self) -> dict[str, Tensor]:
         """Return all constants by name, for ``private/``; `front_settings` completes them."""
@@ -146,7 +179,7 @@ def assemble_front(
     # says which it was.
     frozen = any(
         isinstance(operation, Network)
-        and any(layer.type == "BatchNorm2d" for layer in operation.layers)
+        and any(layer.type == "BatchNorm2d" for layer in walk_layers(operation.layers))
         for operation in operations
     )
     normalisation = "frozen statistics" if frozen else "none"

@@ -12,14 +12,20 @@ from clicooper_hpc.config.owner_sections import FrontSection
 from clicooper_hpc.config.read_out import parse_read_out
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.fronts.build_front import DpSgdTraining, FrontBase, ProjectionData, build_front
+from clicooper_hpc.fronts.build_front import (
+    DpSgdTraining,
+    FrontBase,
+    ProjectionData,
+    build_front,
+    front_base_origin,
+)
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource
 from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
 
-__all__ = ["build_job_front", "open_public_rows", "outline_job_front"]
+__all__ = ["build_job_front", "describe_job_front", "open_public_rows", "outline_job_front"]
 
 
 def build_job_front(
@@ -86,6 +92,19 @@ def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, 
     return front.output_shape, front.non_negative
 
 
+def describe_job_front(job: Job, train: Split) -> str | None:
+    """Return where public weights of the front come from, for `plan`; None for other kinds.
+
+    Raises
+    ------
+    DataError
+        The weights file is missing, or no such file.
+    """
+    if job.front.kind != "weights":
+        return None
+    return front_base_origin(_job_base(job, train)).text
+
+
 def _wanted_projection(section: FrontSection) -> Projection:
     if section.projection == "none":
         raise ValueError("this job has no projection")
@@ -103,6 +122,7 @@ def _job_base(job: Job, train: Split) -> FrontBase:
         weights=section.weights,
         cut=section.cut,
         read_outs=tuple(parse_read_out(text) for text in section.read_outs),
+        resize=section.resize,
         mirror=section.mirror,
         dim=section.dim,
         # Rows keep the shape of images, which segments with convolutions need.

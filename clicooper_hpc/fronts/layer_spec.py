@@ -5,15 +5,21 @@ A list of objects such as ``{"type": "Conv2d", "in_channels": 3, "out_channels":
 settings are taken, each checked for kind and range before anything is built, so a description
 can neither run code nor reserve memory: shapes are traced without storage. All layers treat the
 rows of a batch one by one; BatchNorm does so because a front always runs on stored statistics.
+
+``{"type": "Residual", "layers": [...]}`` adds what its layers give to what it was given (He, Zhang,
+Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016); they are named
+``<layer>.<inner layer>.<tensor>``. ``{"type": "ZeroPad2d", "before": 0, "after": 1}`` puts zeros
+above and left of a map, and below and right of it: the "SAME" padding of TensorFlow, which is not
+the same on both sides where a stride is 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clicooper_hpc.errors import DataError
 
@@ -26,18 +32,36 @@ __all__ = [
     "layers_to_objects",
     "parse_layers",
     "trace_layer_shapes",
+    "walk_layers",
 ]
 
-_MAX_LAYERS = 512
+_MAX_LAYERS = 512  # with those inside of others
+_MAX_DEPTH = 3  # of Residual in Residual
 _MAX_INT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its type and every setting, defaults filled in."""
+    """One layer: its type, every setting with defaults filled in, and the layers inside it."""
 
     type: str
     settings: tuple[tuple[str, int | float | bool], ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+
+class _ResidualModule(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for layer in self:
+            y = layer(y)
+        # Addition would stretch a map of one place over all of them.
+        if y.shape != x.shape:
+            raise ValueError("the layers of a Residual change the shape of a row")
+        return y + x
+
+
+def _zero_pad(before: int, after: int) -> nn.Module:
+    return nn.ZeroPad2d((before, after, before, after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +69,13 @@ class _Setting:
     kind: type[int] | type[float] | type[bool]
     default: int | float | bool | None = None
     low: float = 1
+    high: int = _MAX_INT
 
 
 _COUNT = _Setting(int)
 _PADDING = _Setting(int, 0, low=0)
 _EPS = _Setting(float, 1e-5, low=1e-12)
+_ZEROS = _Setting(int, low=0, high=64)
 
 _SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
     "Conv2d": {
@@ -64,16 +90,25 @@ _SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
     "BatchNorm2d": {"num_features": _COUNT, "eps": _EPS},
     "GroupNorm": {"num_groups": _COUNT, "num_channels": _COUNT, "eps": _EPS},
     "ReLU": {},
+    "ReLU6": {},
     "GELU": {},
+    "ZeroPad2d": {"before": _ZEROS, "after": _ZEROS},
     "MaxPool2d": {"kernel_size": _COUNT, "stride": _COUNT, "padding": _PADDING},
     "AvgPool2d": {"kernel_size": _COUNT, "stride": _COUNT, "padding": _PADDING},
     "AdaptiveAvgPool2d": {"output_size": _COUNT},
     "Flatten": {},
     "Linear": {"in_features": _COUNT, "out_features": _COUNT, "bias": _Setting(bool, True)},
+    "Residual": {},
 }
 
 LAYER_TYPES: tuple[str, ...] = tuple(_SETTINGS)
-_MODULES: Mapping[str, Callable[..., nn.Module]] = {name: getattr(nn, name) for name in LAYER_TYPES}
+_OWN_MODULES: Mapping[str, Callable[..., nn.Module]] = {
+    "ZeroPad2d": _zero_pad,
+    "Residual": _ResidualModule,
+}
+_MODULES: Mapping[str, Callable[..., nn.Module]] = {
+    name: _OWN_MODULES.get(name) or getattr(nn, name) for name in LAYER_TYPES
+}
 
 
 def _value(given: object, rule: _Setting, name: str, where: str) -> int | float | bool:
@@ -85,13 +120,13 @@ def _value(given: object, rule: _Setting, name: str, where: str) -> int | float 
     if rule.kind is float and isinstance(given, int | float) and not isinstance(given, bool):
         if rule.low <= given <= 1:
             return float(given)
-    elif isinstance(given, int) and not isinstance(given, bool) and rule.low <= given <= _MAX_INT:
+    elif isinstance(given, int) and not isinstance(given, bool) and rule.low <= given <= rule.high:
         return given
-    limit = 1 if rule.kind is float else _MAX_INT
+    limit = 1 if rule.kind is float else rule.high
     raise DataError(f"{name} must be a number from {rule.low} to {limit}", where=where)
 
 
-def _layer(given: object, where: str) -> Layer:
+def _layer(given: object, where: str, depth: int) -> Layer:
     if not isinstance(given, Mapping):
         raise DataError("a layer must be an object with a 'type'", where=where)
     kind = given.get("type")
@@ -100,11 +135,15 @@ def _layer(given: object, where: str) -> Layer:
             f"unknown layer type {kind!r}", where=where, remedy=f"Use one of {list(LAYER_TYPES)}"
         )
     rules = _SETTINGS[kind]
+    nested = kind == "Residual"
+    known = {"type", *rules, *(["layers"] if nested else [])}
     # Refused, not ignored: a misspelt setting would build another network in silence.
-    unknown = sorted(str(name) for name in given if name != "type" and name not in rules)
+    unknown = sorted(str(name) for name in given if name not in known)
     if unknown:
         raise DataError(
-            f"{kind} has no setting {unknown[0]!r}", where=where, remedy=f"It has {list(rules)}"
+            f"{kind} has no setting {unknown[0]!r}",
+            where=where,
+            remedy=f"It has {sorted(known - {'type'})}",
         )
     settings: list[tuple[str, int | float | bool]] = []
     for name, rule in rules.items():
@@ -114,7 +153,21 @@ def _layer(given: object, where: str) -> Layer:
             raise DataError(f"{kind} needs {name!r}", where=where)
         else:
             settings.append((name, rule.default))
-    return Layer(kind, tuple(settings))
+    inner: tuple[Layer, ...] = ()
+    if nested:
+        # Before the list is looked at: a file may nest thousands.
+        if depth == _MAX_DEPTH:
+            raise DataError(f"more than {_MAX_DEPTH} layers inside each other", where=where)
+        inner = _layer_list(given.get("layers"), f"{where} ({kind})", depth + 1)
+    return Layer(kind, tuple(settings), inner)
+
+
+def _layer_list(given: object, where: str, depth: int) -> tuple[Layer, ...]:
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
+        raise DataError("'layers' must be a list of layers", where=where)
+    if len(given) > _MAX_LAYERS:
+        raise DataError(f"more than {_MAX_LAYERS} layers", where=where)
+    return tuple(_layer(item, f"{where}: layer {i}", depth) for i, item in enumerate(given))
 
 
 def parse_layers(given: object, *, where: str) -> tuple[Layer, ...]:
@@ -125,16 +178,29 @@ def parse_layers(given: object, *, where: str) -> tuple[Layer, ...]:
     DataError
         For anything but a non-empty list of whitelisted layers with valid settings.
     """
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
-        raise DataError("'layers' must be a list of layers", where=where)
-    if len(given) > _MAX_LAYERS:
+    layers = _layer_list(given, where, 0)
+    if sum(1 for _ in walk_layers(layers)) > _MAX_LAYERS:
         raise DataError(f"more than {_MAX_LAYERS} layers", where=where)
-    return tuple(_layer(item, f"{where}: layer {i}") for i, item in enumerate(given))
+    return layers
+
+
+def walk_layers(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield every layer, and behind it those inside it."""
+    for layer in layers:
+        yield layer
+        yield from walk_layers(layer.layers)
 
 
 def layers_to_objects(layers: Sequence[Layer]) -> list[dict[str, object]]:
     """Return the JSON form that `parse_layers` reads back unchanged."""
-    return [{"type": layer.type, **dict(layer.settings)} for layer in layers]
+    return [
+        {
+            "type": layer.type,
+            **dict(layer.settings),
+            **({"layers": layers_to_objects(layer.layers)} if layer.layers else {}),
+        }
+        for layer in layers
+    ]
 
 
 def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
@@ -146,8 +212,11 @@ def build_layers(layers: Sequence[Layer]) -> nn.Sequential:
         Where torch refuses a combination of settings (groups that do not divide channels).
     """
     # Evaluation mode, or BatchNorm would mix the rows of a batch.
-    modules = [_MODULES[layer.type](**dict(layer.settings)) for layer in layers]
-    return nn.Sequential(*modules).eval().requires_grad_(False)
+    return nn.Sequential(*map(_module, layers)).eval().requires_grad_(False)
+
+
+def _module(layer: Layer) -> nn.Module:
+    return _MODULES[layer.type](*map(_module, layer.layers), **dict(layer.settings))
 
 
 def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
@@ -196,11 +265,23 @@ def trace_layer_shapes(
     return tuple(shapes)
 
 
-def layers_stay_non_negative(layers: Sequence[Layer]) -> bool:
-    """Whether the outputs are provably >= 0: a ReLU, then only pooling or flattening."""
-    sure = False
+def layers_stay_non_negative(layers: Sequence[Layer], before: bool = False) -> bool:
+    """Whether the outputs are provably >= 0: a ReLU, then only pooling, zeros or flattening.
+
+    ``before``: whether the input is.
+    """
+    sure = before
     for layer in layers:
+        if layer.type == "Residual":
+            sure = sure and layers_stay_non_negative(layer.layers, sure)
+            continue
         # Pooling takes means and maxima of what is there, so no sign changes.
-        keeps = layer.type in {"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten"}
-        sure = layer.type == "ReLU" or (sure and keeps)
+        keeps = layer.type in {
+            "MaxPool2d",
+            "AvgPool2d",
+            "AdaptiveAvgPool2d",
+            "Flatten",
+            "ZeroPad2d",
+        }
+        sure = layer.type in {"ReLU", "ReLU6"} or (sure and keeps)
     return sure

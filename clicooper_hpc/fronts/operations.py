@@ -1,4 +1,4 @@
-"""The parts a front is made of: clamp, network, linear map, class scores, scaling to one norm.
+"""The parts a front is made of, but for its network: clamp, resizing, linear map, scores, one norm.
 
 Each is a frozen value that maps a block of rows to a block of rows, one row at a time in the
 mathematical sense. `restore_operation` rebuilds any of them from its stored settings and tensors:
@@ -13,27 +13,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from clicooper_hpc.config.read_out import ReadOut, longest_read_out, parse_read_out
+from clicooper_hpc.config.owner_sections import MOST_PIXELS
+from clicooper_hpc.config.read_out import ReadOut, parse_read_out
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.fronts.layer_spec import (
-    Layer,
-    build_layers,
-    expected_layer_tensors,
-    layers_stay_non_negative,
-    layers_to_objects,
-    parse_layers,
-    trace_layer_shapes,
-)
-from clicooper_hpc.fronts.pooling import pool_read_out, pooled_size, pooling_keeps_sign
+from clicooper_hpc.fronts.layer_spec import expected_layer_tensors, parse_layers
+from clicooper_hpc.fronts.network import Network
 
 __all__ = [
     "TEMPERATURE",
     "Clamp",
     "Linear",
-    "Network",
     "Operation",
+    "Resize",
     "Scale",
     "Scores",
     "restore_operation",
@@ -94,112 +88,39 @@ class Clamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """``network((x - mean) / std)`` in evaluation mode, read at its end or at several places.
+class Resize:
+    """Scale an image ``[C, H, W]`` to ``side`` x ``side`` places, bilinear.
 
-    Parameters
-    ----------
-    layers
-        The network's layer list.
-    shape
-        Shape of one row as the network wants it; rows of equal size are reshaped.
-    mean, std
-        One number, or one per channel (first axis of ``shape``).
-    weights
-        State by name (``"0.weight"``), float32.
-    read_outs
-        If given, a row becomes these, one after the other in one vector, instead of the output.
-    mirror
-        Take the mean of what comes out for an image and for its mirror image (last axis).
+    Corners of the outermost pixels lie on each other, not their centres (``align_corners=False`` of
+    torch, half-pixel centres), and where the image gets smaller each place is a mean over all
+    pixels it covers (antialias).
     """
 
-    layers: tuple[Layer, ...]
-    shape: Shape
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    weights: Mapping[str, Tensor] = field(repr=False)
-    read_outs: tuple[ReadOut, ...] = ()
-    mirror: bool = False
-    _module: nn.Sequential = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        with torch.random.fork_rng(devices=[]):  # starting weights are drawn, then replaced
-            module = build_layers(self.layers)
-        found = module.load_state_dict(dict(self.weights), strict=False)
-        missing = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
-        if missing or found.unexpected_keys:
-            raise ValueError("weights do not belong to these layers")
-        if self.read_outs and longest_read_out(self.read_outs) > len(self.layers):
-            raise ValueError("a read-out lies behind the last layer")
-        object.__setattr__(self, "_module", module)
+    side: int
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """See `Operation`."""
-        if math.prod(input_shape) != math.prod(self.shape):
-            raise DataError(
-                f"rows have shape {input_shape}, the front takes {self.shape}", where="front"
-            )
-        if self.mirror and len(self.shape) != 3:
-            raise DataError(f"rows of shape {self.shape} have no mirror image", where="front")
-        shapes = trace_layer_shapes(self.layers, self.shape, where="front")
-        if not self.read_outs:
-            return shapes[-1]
-        return (sum(pooled_size(one, shapes[one.after - 1]) for one in self.read_outs),)
+        if len(input_shape) != 3:
+            raise DataError(f"rows of shape {input_shape} are no images to resize", where="front")
+        return (input_shape[0], self.side, self.side)
 
     def non_negative(self, before: bool) -> bool:
-        """See `Operation`."""
-        if not self.read_outs:
-            return layers_stay_non_negative(self.layers)
-        return all(
-            pooling_keeps_sign(one, layers_stay_non_negative(self.layers[: one.after]))
-            for one in self.read_outs
-        )
+        """See `Operation`: weighted means."""
+        return before
 
     def operation_settings(self) -> dict[str, object]:
         """See `Operation`."""
-        settings: dict[str, object] = {
-            "stage": "network",
-            "layers": layers_to_objects(self.layers),
-            "shape": list(self.shape),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
-        # Only where there are any: the digest of a front without them is what it always was.
-        if self.read_outs:
-            settings["read_outs"] = [str(one) for one in self.read_outs]
-        if self.mirror:
-            settings["mirror"] = True
-        return settings
+        return {"stage": "resize", "side": self.side}
 
     def operation_tensors(self) -> dict[str, Tensor]:
         """See `Operation`."""
-        return dict(self.weights)
+        return {}
 
     def apply(self, x: Tensor) -> Tensor:
         """See `Operation`."""
-        rest = (1,) * (len(self.shape) - 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32).reshape(1, -1, *rest)
-        std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
-        images = (x.reshape(-1, *self.shape) - mean) / std
-        y = self._read(images)
-        if self.mirror:
-            # A sum of two and a half are the same in either order: an image and its mirror image
-            # get the same bits.
-            y = (y + self._read(images.flip(-1))) / 2
-        # The clamp changes no value; it makes the claim hold whatever a kernel does.
-        return y.clamp(min=0.0) if self.non_negative(False) else y
-
-    def _read(self, images: Tensor) -> Tensor:
-        if not self.read_outs:
-            whole: Tensor = self._module(images)
-            return whole
-        outputs: dict[int, Tensor] = {}
-        wanted = {one.after for one in self.read_outs}
-        for index, layer in enumerate(self._module, start=1):
-            images = layer(images)
-            if index in wanted:
-                outputs[index] = images
-        return torch.cat([pool_read_out(one, outputs[one.after]) for one in self.read_outs], dim=1)
+        return interpolate(
+            x, size=(self.side, self.side), mode="bilinear", align_corners=False, antialias=True
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +240,12 @@ def _read_outs(given: object) -> tuple[ReadOut, ...]:
     return tuple(parse_read_out(one) for one in given)
 
 
+def _side(given: object) -> int:
+    if type(given) is not int or not 1 <= given <= MOST_PIXELS:
+        raise ValueError(f"'side' must be a whole number from 1 to {MOST_PIXELS}")
+    return given
+
+
 def _yes(given: object) -> bool:
     if not isinstance(given, bool):
         raise ValueError("'mirror' must be true or false")
@@ -338,6 +265,8 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
     try:
         if name == "clamp":
             return Clamp(flatten=bool(settings["flatten"]))
+        if name == "resize":
+            return Resize(_side(settings["side"]))
         if name == "scale":
             return Scale(_numbers([settings["norm"]])[0])
         if name == "linear":
@@ -361,7 +290,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
             )
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
-    # Only these five are known: a stored front names no code that could be run.
+    # Only these six are known: a stored front names no code that could be run.
     raise DataError("unknown operation", where=where)
 
 

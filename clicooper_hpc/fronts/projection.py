@@ -8,8 +8,7 @@ divides each coordinate by its public standard deviation to the power w: 0 leave
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.operations import Linear
+from clicooper_hpc.fronts.row_memory import row_key
 
 __all__ = [
     "Projection",
@@ -80,27 +80,46 @@ def count_shared_rows(public: NDArray[np.float32], private: Iterable[NDArray[np.
     ``private`` gives blocks of rows ``[n, ...]``, so that a split need not be in memory whole.
     Equal fingerprints show equal data sets only; this also finds a part, or another order.
     """
-    known = {_row_key(row) for block in private for row in block}
-    return sum(_row_key(row) in known for row in public)
+    known = {row_key(row) for block in private for row in block}
+    return sum(row_key(row) in known for row in public)
 
 
-def _row_key(row: NDArray[np.float32]) -> bytes:
-    # Hashes, not rows: all private rows would not fit into memory.
-    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-
-
-def _pca(features: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
+def _pca(features: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
+    if features.shape[1] <= _EXACT_WIDTH:
+        _, vectors = np.linalg.eigh(_covariance(features))
+        leading: NDArray[np.float64] = vectors[:, ::-1][:, :dim]
+        return leading
     from sklearn.decomposition import PCA  # late: scikit-learn takes a second
 
-    exact = features.shape[1] <= _EXACT_WIDTH
-    solver = "covariance_eigh" if exact else "randomized"
-    model = PCA(n_components=dim, svd_solver=solver, random_state=0).fit(features)
-    directions: NDArray[np.float64] = model.components_.T
+    model = PCA(n_components=dim, svd_solver="randomized", random_state=0)
+    directions: NDArray[np.float64] = model.fit(features.astype(np.float64)).components_.T
     return directions
 
 
+def _covariance(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Covariance float64 [p, p] of rows float32 [n, p]."""
+    mean = _mean(features)
+    total = np.zeros((len(mean), len(mean)))
+    for block in _blocks(features):
+        centred = block - mean
+        total += centred.T @ centred
+    covariance: NDArray[np.float64] = total / (len(features) - 1)
+    return covariance
+
+
+def _mean(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = features.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _blocks(features: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
+    # In parts: thousands of numbers a row, in float64, would fill the memory.
+    for start in range(0, len(features), 2048):
+        yield features[start : start + 2048].astype(np.float64)
+
+
 def _lda(
-    features: NDArray[np.float64], labels: NDArray[np.int64] | None, dim: int
+    features: NDArray[np.float32], labels: NDArray[np.int64] | None, dim: int
 ) -> NDArray[np.float64]:
     if labels is None or len(labels) != len(features):
         raise UsageError("LDA needs one public label per public row", where="front.projection")
@@ -114,7 +133,7 @@ def _lda(
 
     # Ledoit-Wolf shrinkage keeps constant pixels from making the covariance singular.
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=dim)
-    model.fit(features, labels)
+    model.fit(features.astype(np.float64), labels)
     directions: NDArray[np.float64] = model.scalings_[:, :dim]
     return directions
 
@@ -133,7 +152,7 @@ def fit_projection(
     UsageError
         If ``dim`` is more than the features or classes allow.
     """
-    flat = features.reshape(len(features), -1).astype(np.float64)
+    flat = features.reshape(len(features), -1)
     count, width = flat.shape
     dim = _usable(flat) if wanted.dim is None else wanted.dim
     if dim > width:
@@ -142,9 +161,10 @@ def fit_projection(
         )
     if count <= dim:
         raise DataError(f"{count} rows are too few for {dim} coordinates", where="public data")
-    offset = flat.mean(axis=0)
+    offset = _mean(flat)
     matrix = _signed(_pca(flat, dim) if wanted.method == "pca" else _lda(flat, labels, dim))
-    variance = ((flat - offset) @ matrix).var(axis=0)
+    projected = np.concatenate([(block - offset) @ matrix for block in _blocks(flat)])
+    variance = projected.var(axis=0)
     # Whitening divides by these: a direction without variance would be noise blown up.
     if not np.isfinite(variance).all() or variance.min() <= 1e-12 * variance.max():
         raise DataError(f"the public rows vary in fewer than {dim} directions", where="public data")
@@ -152,13 +172,13 @@ def fit_projection(
     return Linear(torch.from_numpy(offset), torch.from_numpy(np.ascontiguousarray(matrix)))
 
 
-def _usable(features: NDArray[np.float64]) -> int:
+def _usable(features: NDArray[np.float32]) -> int:
     """Count the directions the rows vary in, up to a bound: those with a millionth of the most."""
     count, width = features.shape
     most: int = min(count - 1, width, _MOST_USABLE)
     if width > _EXACT_WIDTH:
         return most
-    values = np.linalg.eigvalsh(np.atleast_2d(np.cov(features.T)))
+    values = np.linalg.eigvalsh(_covariance(features))
     # Directions with less hold next to nothing, and whitening would blow it up.
     return max(1, min(most, int((values > 1e-6 * values.max()).sum())))
 

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.network import Network
 from clicooper_hpc.fronts.operations import Operation, trace_operation_shapes
 from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
 __all__ = [
+    "check_front_rows",
     "evaluate_row_blocks",
     "is_row_independent",
     "probe_rows",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger("clicooper_hpc.fronts.front")
+
+#: Numbers of a network's largest map that a block may have: twice as many run at half the speed.
+_MOST_NUMBERS = 1 << 23
 
 Block = Callable[[Tensor], Tensor]
 
@@ -55,13 +60,7 @@ def evaluate_row_blocks(
     DataError
         If the rows have another shape or type, or a number in or out is not finite.
     """
-    if x.shape[1:] != input_shape or x.dtype != np.float32:
-        raise DataError(
-            f"rows are {x.dtype} {x.shape[1:]}, the front takes float32 {input_shape}",
-            where="front",
-        )
-    if not np.isfinite(x).all():
-        raise DataError("a row holds a number that is not finite", where="front input")
+    check_front_rows(x, input_shape)
     out = np.empty((len(x), *trace_operation_shapes(operations, input_shape)), dtype=np.float32)
     # One shape for every call: kernels add in another order when a batch has another size.
     block = torch.zeros((block_rows, *input_shape), dtype=torch.float32)
@@ -76,6 +75,23 @@ def evaluate_row_blocks(
     if not np.isfinite(out).all():
         raise DataError("the front gave a number that is not finite", where="front output")
     return out
+
+
+def check_front_rows(x: NDArray[np.float32], input_shape: tuple[int, ...]) -> None:
+    """Refuse rows that a front for ``input_shape`` cannot take.
+
+    Raises
+    ------
+    DataError
+        If the rows have another shape or type, or a number is not finite.
+    """
+    if x.shape[1:] != input_shape or x.dtype != np.float32:
+        raise DataError(
+            f"rows are {x.dtype} {x.shape[1:]}, the front takes float32 {input_shape}",
+            where="front",
+        )
+    if not np.isfinite(x).all():
+        raise DataError("a row holds a number that is not finite", where="front input")
 
 
 def probe_rows(input_shape: tuple[int, ...], rows: int) -> NDArray[np.float32]:
@@ -115,9 +131,18 @@ def is_row_independent(function: Block, probe: Tensor) -> bool:
 def safe_row_block(
     operations: Sequence[Operation], input_shape: tuple[int, ...], block_rows: int
 ) -> int:
-    """Return ``block_rows``, or 1 where a row's bits depend on its place on this machine."""
+    """Return how many rows a kernel is to see at once, at most ``block_rows``.
+
+    Fewer where a network's maps are large, and 1 where a row's bits depend on its place on this
+    machine.
+    """
     if block_rows < 1:
         raise ValueError("block_rows must be at least 1")
+    for operation in operations:
+        if isinstance(operation, Network):
+            fitting = max(1, _MOST_NUMBERS // operation.largest_row())
+            # A power of two, for kernels work on several rows at once.
+            block_rows = min(block_rows, 1 << (fitting.bit_length() - 1))
     probe = torch.from_numpy(probe_rows(input_shape, block_rows))
     # Looked for on this machine: whether place matters is the kernel's affair.
     if block_rows == 1 or is_row_independent(lambda block: _apply(operations, block), probe):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.layer_spec import Layer, trace_layer_shapes
-from clicooper_hpc.fronts.operations import Clamp, Linear, Network, Operation
+from clicooper_hpc.fronts.network import Network
+from clicooper_hpc.fronts.operations import Clamp, Linear, Operation
 
 __all__ = [
     "untrained_dct",

@@ -9,7 +9,8 @@ may have a sidecar ``<name>.json`` or ``<name>.toml`` with the same keys beside 
 
 ``layers``, ``input_shape``, ``mean`` and ``std`` are needed; rows in [0, 1] enter as
 ``(x - mean) / std``. ``trained_on`` says why the weights are independent of the private data; a
-front without it is reported as conditional. Tensors are named ``<layer index>.<name>``, float32.
+front without it is reported as conditional. ``name``, ``license`` and ``source`` (where they are
+from, with a digest) are shown with it. Tensors are named ``<layer index>.<name>``, float32.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from clicooper_hpc.fronts.layer_spec import (
     parse_layers,
     trace_layer_shapes,
 )
-from clicooper_hpc.fronts.operations import Network
+from clicooper_hpc.fronts.network import Network
+from clicooper_hpc.fronts.published_weights import how_to_import
 
 __all__ = [
     "METADATA_KEY",
@@ -46,7 +48,8 @@ __all__ = [
 ]
 
 METADATA_KEY = "clicooper.front"
-_KEYS = {"version", "input_shape", "layers", "mean", "std", "trained_on"}
+_TEXTS = ("trained_on", "name", "license", "source")
+_KEYS = {"version", "input_shape", "layers", "mean", "std", *_TEXTS}
 _MAX_TEXT = 1 << 20
 
 
@@ -59,16 +62,23 @@ class WeightsDescription:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     trained_on: str | None
+    name: str | None = None
+    license: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A network read from a file and cut."""
+    """A network read from a file and cut.
+
+    ``name`` is that of the file, ``label`` what a reader is told of where its weights are from.
+    """
 
     network: Network
     name: str
     trained_on: str | None
     layers_in_file: int
+    label: str
 
 
 def _floats(given: object, key: str, where: str, channels: int) -> tuple[float, ...]:
@@ -112,15 +122,16 @@ def parse_weights_description(given: object, *, where: str) -> WeightsDescriptio
         or not all(type(size) is int and 1 <= size <= 1 << 20 for size in shape)
     ):
         raise DataError("'input_shape' must be [size] or [channels, height, width]", where=where)
-    trained_on = given.get("trained_on")
-    if trained_on is not None and not isinstance(trained_on, str):
-        raise DataError("'trained_on' must be a text", where=where)
+    texts = {key: given.get(key) for key in _TEXTS}
+    for key, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            raise DataError(f"{key!r} must be a text", where=where)
     return WeightsDescription(
         layers=parse_layers(given["layers"], where=where),
         input_shape=tuple(shape),
         mean=_floats(given["mean"], "mean", where, shape[0]),
         std=_floats(given["std"], "std", where, shape[0]),
-        trained_on=trained_on,
+        **texts,
     )
 
 
@@ -184,12 +195,13 @@ def load_weights(
     cut: int | None = None,
     *,
     read_outs: tuple[ReadOut, ...] = (),
+    side: int | None = None,
     mirror: bool = False,
 ) -> WeightsFile:
     """Read a weights file and keep the layers before index ``cut`` (all of them when None).
 
     With ``read_outs``, which lie before ``cut``, the layers they need are kept; see `Network` for
-    them and for ``mirror``.
+    them and for ``mirror``. ``side``: take images of so many pixels a side, not those of the file.
 
     Raises
     ------
@@ -199,13 +211,21 @@ def load_weights(
         If ``cut`` or a read-out is not between 1 and the number of layers.
     """
     if not path.is_file():
-        raise DataError("no such weights file", where=str(path))
+        raise DataError("no such weights file", where=str(path), remedy=how_to_import(path))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         description = _read_description(path, metadata)
         where = path.name
-        trace_layer_shapes(description.layers, description.input_shape, where=where)
+        shape = description.input_shape
+        if side is not None:
+            if len(shape) != 3:
+                raise UsageError(
+                    f"{path.name} takes no images, but rows of shape {list(shape)}",
+                    where="front.resize",
+                )
+            shape = (shape[0], side, side)
+        trace_layer_shapes(description.layers, shape, where=where)
         tensors = _read_tensors(path, expected_layer_tensors(description.layers, where=where))
     except (SafetensorError, OSError) as error:
         raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error
@@ -228,14 +248,18 @@ def load_weights(
     kept = {name: tensors[name] for name in expected_layer_tensors(layers, where=path.name)}
     network = Network(
         layers,
-        description.input_shape,
+        shape,
         description.mean,
         description.std,
         kept,
         read_outs=read_outs,
         mirror=mirror,
     )
-    return WeightsFile(network, path.name, description.trained_on, count)
+    about = [text for text in (description.license, description.source) if text]
+    label = description.name or path.name
+    if about:
+        label = f"{label} ({', '.join(about)})"
+    return WeightsFile(network, path.name, description.trained_on, count, label)
 
 
 def save_weights(
@@ -251,15 +275,16 @@ def save_weights(
     expected = expected_layer_tensors(description.layers, where=path.name)
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise ValueError("the tensors are not those of the layers")
-    content = {
+    content: dict[str, object] = {
         "version": 1,
         "input_shape": list(description.input_shape),
         "layers": layers_to_objects(description.layers),
         "mean": list(description.mean),
         "std": list(description.std),
     }
-    if description.trained_on is not None:
-        content["trained_on"] = description.trained_on
+    for key in _TEXTS:
+        if getattr(description, key) is not None:
+            content[key] = getattr(description, key)
     # Written aside and renamed: a reader never sees half a file.
     part = path.with_name(f"{path.name}.part")
     save_file(

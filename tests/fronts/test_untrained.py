@@ -10,7 +10,8 @@ from scipy.fft import dctn
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.build_front import FrontBase, build_front
-from clicooper_hpc.fronts.operations import Linear, Network
+from clicooper_hpc.fronts.network import Network
+from clicooper_hpc.fronts.operations import Linear
 from clicooper_hpc.fronts.untrained import untrained_image_shape
 
 

@@ -55,6 +55,25 @@ _DESCRIPTION = {
         {"type": "GroupNorm", "num_groups": 1, "num_channels": 3, "eps": 1e-5},
         {"type": "GELU"},
         {"type": "AvgPool2d", "kernel_size": 1, "stride": 1, "padding": 0},
+        {"type": "ZeroPad2d", "before": 0, "after": 1},
+        {
+            "type": "Residual",
+            "layers": [
+                {"type": "ReLU6"},
+                {
+                    "type": "Residual",
+                    "layers": [
+                        {
+                            "type": "Conv2d",
+                            "in_channels": 3,
+                            "out_channels": 3,
+                            "kernel_size": 1,
+                            "groups": 3,
+                        }
+                    ],
+                },
+            ],
+        },
         {"type": "AdaptiveAvgPool2d", "output_size": 1},
         {"type": "Flatten"},
         {"type": "Linear", "in_features": 3, "out_features": 2},
@@ -62,6 +81,9 @@ _DESCRIPTION = {
     "mean": [0.4, 0.6],
     "std": [0.25],
     "trained_on": "nothing",
+    "name": "net",
+    "license": "none",
+    "source": "nowhere",
 }
 
 
