@@ -4,7 +4,8 @@ How: `release_membership_scores` and `network_membership_scores`, beside this fi
 True positives at few false ones are what counts (Carlini et al., S&P 2022): an attack
 that is sure of some people is worse than one that is slightly right about all. Differential privacy
 bounds that figure (Dong, Roth and Su 2019); a measured one above it proves a wrong sensitivity. It
-does so for the image: released sub-labels are exact unless randomised response is on.
+does so for the image: released sub-labels are exact unless randomised response is on. Of released
+moments it does so for image and class, whoever is granted them (`moments_membership`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ from clicooper_hpc.attacks.harness.adversary import (
     PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.membership.moments_membership import (
+    RELEASES,
+    informed_membership_scores,
+    reference_membership_scores,
+    repeated_releases,
+)
 from clicooper_hpc.attacks.membership.network_membership import (
     composed_network,
     network_membership_scores,
@@ -38,10 +45,11 @@ from clicooper_hpc.attacks.toolbox.confidence_interval import (
     clopper_pearson_interval,
 )
 from clicooper_hpc.attacks.toolbox.shadow_data import cannot_make_shadow_rows, clean_shadow_rows
+from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 from clicooper_hpc.attacks.toolbox.surrogate_network import SegmentChain, evaluate_network
 from clicooper_hpc.privacy.ceiling import membership_ceiling
 
-__all__ = ["MEMBERSHIP", "guess_membership", "score_membership"]
+__all__ = ["MEMBERSHIP", "guess_membership", "guess_moments_membership", "score_membership"]
 
 #: Sub-label probabilities float64 [n, gamma K] of images.
 Oracle = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -94,6 +102,61 @@ def guess_membership(
     if answers is not None:
         found = network_membership_scores(view, aux, targets, answers, seed, scale)
         scores |= {f"network, {name}": values for name, values in found.items()}
+    return scores
+
+
+def guess_moments_membership(
+    view: AdversaryView,
+    aux: AuxiliaryData,
+    targets: LabelledImages,
+    swapped: LabelledImages,
+    member: NDArray[np.bool_],
+    seed: int,
+) -> Mapping[str, NDArray[np.float64]]:
+    """Score each target from the released moments, larger for a likelier member.
+
+    Parameters
+    ----------
+    view, aux
+        Of whoever held the moments.
+    targets, swapped
+        [t] each. One of each pair is a training sample, the other is not: the informed attacker
+        knows all samples but the one of them that is there.
+    member
+        bool [t]: whether it is the target. Only so that the moments less all others can be made.
+    seed
+        Of the choice of reference images.
+
+    Returns
+    -------
+    Mapping[str, NDArray[np.float64]]
+        float64 [t] by variant: ``"moments, informed"``, and ``"moments, reference SET"``.
+    """
+    if view.moments is None:
+        return {}
+    wanted, other = summed_rows(view, targets), summed_rows(view, swapped)
+    slots = LabelledRows(
+        np.where(member[:, np.newaxis], wanted.rows, other.rows),
+        np.where(member, wanted.classes, other.classes),
+    )
+    rng = np.random.default_rng(seed)
+    dealt = rng.integers(0, 1 if view.mechanism.spec is None else RELEASES, len(member))
+    informed = np.empty(len(member))
+    releases = repeated_releases(view.moments, view.mechanism.spec, seed)
+    for number, release in enumerate(releases):
+        at = np.flatnonzero(dealt == number)
+        parts = slots.take(at), wanted.take(at), other.take(at)
+        informed[at] = informed_membership_scores(release, *parts)
+    scores = {"moments, informed": informed}
+    for name, images in (("same", aux.same), ("public", aux.public)):
+        if images is None:
+            continue
+        chosen = rng.permutation(len(images))[:_POPULATION]
+        known = summed_rows(view, LabelledImages(images.images[chosen], images.classes[chosen]))
+        # Classes of another data set mean nothing here.
+        scores[f"moments, reference {name}"] = reference_membership_scores(
+            view.moments.released, wanted, known.rows, known.classes if name == "same" else None
+        )
     return scores
 
 
@@ -155,6 +218,8 @@ def score_membership(
 
 
 def _membership_applies(view: AdversaryView) -> str | None:
+    if view.moments is not None:
+        return None
     if not len(view.rows):
         return None
     why = cannot_make_shadow_rows(view)
@@ -176,16 +241,34 @@ def _run_membership(
     # Mixed: the place of a target must not tell.
     order = rng.permutation(len(inside) + len(outside))
     member = (np.arange(len(order)) < len(inside))[order]
-    images = np.concatenate([truth.train.images[inside], truth.test.images[outside]])[order]
-    classes = np.concatenate([truth.train.classes[inside], truth.test.classes[outside]])[order]
-    oracle = truth.predict if not len(view.rows) else None
-    scores = guess_membership(view, aux, LabelledImages(images, classes), oracle, seed, scale)
+    targets = _mixed_images(truth.train, inside, truth.test, outside, order)
+    if view.moments is not None:
+        # Who could be there instead: for a member an image from outside, else a member.
+        instead = rng.choice(len(truth.test), len(inside)), rng.choice(trained, len(outside))
+        swapped = _mixed_images(truth.test, instead[0], truth.train, instead[1], order)
+        scores = guess_moments_membership(view, aux, targets, swapped, member, seed)
+    else:
+        oracle = truth.predict if not len(view.rows) else None
+        scores = guess_membership(view, aux, targets, oracle, seed, scale)
     curves = {f"roc {name}": _membership_curve(member, values) for name, values in scores.items()}
     mu = _replace_one_mu(view.mechanism)
     if math.isfinite(mu):
         rates = _false_positive_rates()
         curves["bound"] = np.stack([rates, [membership_ceiling(rate, mu) for rate in rates]])
     return AttackOutcome(score_membership(scores, member, view, seed), curves)
+
+
+def _mixed_images(
+    first: LabelledImages,
+    at: NDArray[np.int64],
+    second: LabelledImages,
+    there: NDArray[np.int64],
+    order: NDArray[np.int64],
+) -> LabelledImages:
+    return LabelledImages(
+        np.concatenate([first.images[at], second.images[there]])[order],
+        np.concatenate([first.classes[at], second.classes[there]])[order],
+    )
 
 
 def _membership_answers(
@@ -239,7 +322,8 @@ MEMBERSHIP: Final = Attack(
     name="membership",
     knowledge=(
         "the target image and its class, the noise, 10,000 labelled images of the same "
-        "distribution; trainer: its rows and the public front; outsider: answers of the network"
+        "distribution; trainer: its rows and the public front; outsider: answers of the network; "
+        "whoever held the moments: these, informed: all samples but one"
     ),
     source="Carlini et al., S&P 2022; Yeom et al., 2018; release: derived",
     applies=_membership_applies,
