@@ -10,12 +10,15 @@ import pytest
 from moments_cases import holder, spec_of
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from steal_cases import NUMBERS, K, delivered, pictures, truth
+from steal_cases import NUMBERS, K, delivered, front, pictures, trainer, truth
 
 from clicooper_hpc.attacks.harness.adversary import AuxiliaryData, HeldMoments, LabelledImages
 from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.membership.membership_attack import MEMBERSHIP
-from clicooper_hpc.attacks.membership.moments_membership import informed_membership_scores
+from clicooper_hpc.attacks.membership.moments_membership import (
+    informed_membership_scores,
+    moments_of_rows,
+)
 from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 from clicooper_hpc.privacy.ceiling import membership_ceiling
 from clicooper_hpc.privacy.moments import Moments
@@ -129,6 +132,40 @@ def test_moments_of_others_tell_nothing_to_whoever_has_a_reference() -> None:
     outcome = MEMBERSHIP.run(view, AuxiliaryData(AUX, None), GIVEN, 0, 1.0)
     found = {(one.variant, one.metric): one for one in outcome.results}
     assert abs(found[SAME, "AUC"].value - 0.5) < 0.08
+
+
+def test_recoloured_rows_tell_what_is_left_of_the_moments() -> None:
+    """Rows that are the samples themselves: whoever got them may as well hold the moments."""
+    rows = front(TRAIN.images)
+    order = np.array([1, 3, 0, 2], dtype=np.int32)
+    found = moments_of_rows(rows, order[TRAIN.classes], K, len(TRAIN), 0.5)
+    exact = holder(TRAIN, None).moments
+    assert exact is not None
+    assert np.allclose(found.sums[order], exact.released.sums, atol=1e-4)
+    assert np.allclose(found.second, exact.released.second, atol=1e-4)
+    assert np.allclose(found.sizes[order], exact.released.sizes)
+    assert (found.samples, found.sigma) == (len(TRAIN), 0.5)
+    # Twice the rows are the same moments.
+    twice = moments_of_rows(np.tile(rows, (2, 1)), np.tile(order[TRAIN.classes], 2), K, 150, 0.5)
+    assert np.allclose(twice.sums, found.sums, atol=1e-4)
+    view = replace(
+        trainer(TRAIN, 0.0),
+        groups=np.empty((len(TRAIN), 0), dtype=np.int64),
+        sub_label_count=K,
+        sub_labels=order[TRAIN.classes],
+        release="moments",
+        samples=len(TRAIN),
+        segments={},
+    )
+    assert MEMBERSHIP.applies(view) is None
+    outcome = MEMBERSHIP.run(view, AuxiliaryData(AUX, PUBLIC), GIVEN, 0, 1.0)
+    auc = {one.variant: one.value for one in outcome.results if one.metric == "AUC"}
+    assert set(auc) == {"recoloured rows, reference same", "recoloured rows, reference public"}
+    assert auc["recoloured rows, reference same"] > 0.8
+    # Public rows under the same map are nobody's.
+    other = replace(view, rows=front(pictures(150, 9).images))
+    outcome = MEMBERSHIP.run(other, AuxiliaryData(AUX, None), GIVEN, 0, 1.0)
+    assert abs(outcome.results[0].value - 0.5) < 0.08
 
 
 def test_held_moments_differ_by_the_noise_alone() -> None:

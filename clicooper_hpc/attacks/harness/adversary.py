@@ -138,6 +138,8 @@ class AdversaryView:
         public ones, which carry no noise of their own, and ``mechanism.sigma`` is 0.
     moments
         For `MOMENTS_HOLDER`; None for everybody else.
+    samples
+        How many samples moments are of, as the privacy card says; 0 where rows were released.
     """
 
     adversary: Adversary
@@ -152,6 +154,7 @@ class AdversaryView:
     front_module: nn.Module | None = None
     release: str = "rows"
     moments: HeldMoments | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,7 @@ class RecordedRun:
             clip=public_clip(None if moments else preparation.spec),
             release=self.release,
             moments=self._moments if party.name == MOMENTS_HOLDER else None,
+            samples=len(preparation.samples.splits["train"]) if moments else 0,
         )
 
     @cached_property

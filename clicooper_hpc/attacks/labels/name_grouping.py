@@ -117,14 +117,18 @@ def _name_scores(view: AdversaryView, truth: GroundTruth) -> NameScores:
     if not len(view.rows):
         # Whoever was given no rows asks the delivered network.
         return truth.predict
+    # A name that hardly any row has is never given: one row has no spread.
+    often = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 1
+    used = often[view.sub_labels]
     linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    linear.fit(view.rows.reshape(len(view.rows), -1), view.sub_labels)
+    if often.sum() > 1:
+        linear.fit(view.rows.reshape(len(view.rows), -1)[used], view.sub_labels[used])
 
     def scores(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        # A name that no row has is never given.
-        found = np.full((len(images), view.sub_label_count), -np.inf)
-        found[:, linear.classes_] = linear.predict_proba(_flat_rows(view, images))
-        return np.asarray(np.maximum(found, 0.0), dtype=np.float64)
+        found = np.zeros((len(images), view.sub_label_count))
+        if often.sum() > 1:
+            found[:, often] = linear.predict_proba(_flat_rows(view, images))
+        return found
 
     return scores
 

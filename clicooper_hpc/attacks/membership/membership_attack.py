@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
@@ -29,11 +29,9 @@ from clicooper_hpc.attacks.harness.adversary import (
     PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
-from clicooper_hpc.attacks.membership.moments_membership import (
-    RELEASES,
-    informed_membership_scores,
-    reference_membership_scores,
-    repeated_releases,
+from clicooper_hpc.attacks.membership.moments_attackers import (
+    guess_from_recoloured_rows,
+    guess_moments_membership,
 )
 from clicooper_hpc.attacks.membership.network_membership import (
     composed_network,
@@ -44,12 +42,12 @@ from clicooper_hpc.attacks.toolbox.confidence_interval import (
     bootstrap_interval,
     clopper_pearson_interval,
 )
+from clicooper_hpc.attacks.toolbox.segment_features import enters_first_segment
 from clicooper_hpc.attacks.toolbox.shadow_data import cannot_make_shadow_rows, clean_shadow_rows
-from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 from clicooper_hpc.attacks.toolbox.surrogate_network import SegmentChain, evaluate_network
 from clicooper_hpc.privacy.ceiling import membership_ceiling
 
-__all__ = ["MEMBERSHIP", "guess_membership", "guess_moments_membership", "score_membership"]
+__all__ = ["MEMBERSHIP", "guess_membership", "score_membership"]
 
 #: Sub-label probabilities float64 [n, gamma K] of images.
 Oracle = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -96,67 +94,14 @@ def guess_membership(
             seed=seed,
         )
         scores |= {f"released rows, {name}": values for name, values in found.items()}
+    if view.release == "moments" and len(view.rows) and enters_first_segment(view):
+        scores |= guess_from_recoloured_rows(view, aux, targets, seed)
     chain = composed_network(view)
     # Whoever holds all segments asks its own copy; the oracle answers the same.
     answers = oracle if chain is None else partial(_membership_answers, view, chain)
     if answers is not None:
         found = network_membership_scores(view, aux, targets, answers, seed, scale)
         scores |= {f"network, {name}": values for name, values in found.items()}
-    return scores
-
-
-def guess_moments_membership(
-    view: AdversaryView,
-    aux: AuxiliaryData,
-    targets: LabelledImages,
-    swapped: LabelledImages,
-    member: NDArray[np.bool_],
-    seed: int,
-) -> Mapping[str, NDArray[np.float64]]:
-    """Score each target from the released moments, larger for a likelier member.
-
-    Parameters
-    ----------
-    view, aux
-        Of whoever held the moments.
-    targets, swapped
-        [t] each. One of each pair is a training sample, the other is not: the informed attacker
-        knows all samples but the one of them that is there.
-    member
-        bool [t]: whether it is the target. Only so that the moments less all others can be made.
-    seed
-        Of the choice of reference images.
-
-    Returns
-    -------
-    Mapping[str, NDArray[np.float64]]
-        float64 [t] by variant: ``"moments, informed"``, and ``"moments, reference SET"``.
-    """
-    if view.moments is None:
-        return {}
-    wanted, other = summed_rows(view, targets), summed_rows(view, swapped)
-    slots = LabelledRows(
-        np.where(member[:, np.newaxis], wanted.rows, other.rows),
-        np.where(member, wanted.classes, other.classes),
-    )
-    rng = np.random.default_rng(seed)
-    dealt = rng.integers(0, 1 if view.mechanism.spec is None else RELEASES, len(member))
-    informed = np.empty(len(member))
-    releases = repeated_releases(view.moments, view.mechanism.spec, seed)
-    for number, release in enumerate(releases):
-        at = np.flatnonzero(dealt == number)
-        parts = slots.take(at), wanted.take(at), other.take(at)
-        informed[at] = informed_membership_scores(release, *parts)
-    scores = {"moments, informed": informed}
-    for name, images in (("same", aux.same), ("public", aux.public)):
-        if images is None:
-            continue
-        chosen = rng.permutation(len(images))[:_POPULATION]
-        known = summed_rows(view, LabelledImages(images.images[chosen], images.classes[chosen]))
-        # Classes of another data set mean nothing here.
-        scores[f"moments, reference {name}"] = reference_membership_scores(
-            view.moments.released, wanted, known.rows, known.classes if name == "same" else None
-        )
     return scores
 
 
@@ -168,8 +113,10 @@ def score_membership(
 ) -> tuple[AttackResult, ...]:
     """Return AUC, and true positives at 0.1 % and 1 % false positives, of every variant.
 
-    Intervals, 95 %: of the AUC by bootstrap over targets, of true positives Clopper-Pearson at the
-    threshold that the non-members set. The baseline is a guess without looking.
+    Intervals, 95 %: of the AUC by bootstrap over targets, of true positives Clopper-Pearson. The
+    threshold is set by few non-members, and where they lie by chance it lets more than the stated
+    rate pass: the low end is taken back by that, along the trade-off curve of a Gaussian. The
+    baseline is a guess without looking.
     """
     mu = _replace_one_mu(view.mechanism)
     results = []
@@ -197,6 +144,7 @@ def score_membership(
         for rate in _FALSE_POSITIVES:
             found = int((values[member] > _membership_threshold(values[~member], rate)).sum())
             low, high = clopper_pearson_interval(found, int(member.sum()))
+            low = _low_at_rate(low, rate, int((~member).sum()))
             results.append(
                 AttackResult(
                     attack="membership",
@@ -218,9 +166,9 @@ def score_membership(
 
 
 def _membership_applies(view: AdversaryView) -> str | None:
-    if view.moments is not None:
+    if view.moments is not None or not len(view.rows):
         return None
-    if not len(view.rows):
+    if view.release == "moments" and enters_first_segment(view):
         return None
     why = cannot_make_shadow_rows(view)
     return None if why is None or composed_network(view) is not None else why
@@ -294,6 +242,12 @@ def _membership_threshold(others: NDArray[np.float64], rate: float) -> float:
     """Return the value that at most ``rate`` of the non-members lie above."""
     # Set by the non-members: the attacker's rate of false alarms is what is fixed.
     return float(np.sort(others)[::-1][min(math.floor(rate * len(others)), len(others) - 1)])
+
+
+def _low_at_rate(low: float, rate: float, others: int) -> float:
+    """Return ``low`` true positives, less what a threshold that is too low by chance may give."""
+    _, passed = clopper_pearson_interval(math.floor(rate * others), others)
+    return float(ndtr(ndtri(rate) + ndtri(low) - ndtri(passed)))
 
 
 def _membership_curve(

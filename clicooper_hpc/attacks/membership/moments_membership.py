@@ -17,6 +17,9 @@ with a reference
     target against moments that deviate from those of the reference by chance: by drawing n samples,
     by the reference being finite, and by noise. In the reference's principal components these are
     taken as independent.
+
+Who was given recoloured public rows can read off them what is left of the moments
+(`moments_of_rows`), and be the second attacker with that.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from clicooper_hpc.privacy.release_spec import ReleaseSpec
 __all__ = [
     "RELEASES",
     "informed_membership_scores",
+    "moments_of_rows",
     "reference_membership_scores",
     "repeated_releases",
 ]
@@ -50,6 +54,25 @@ _BLOCK: Final = 512
 _FLOOR: Final = 1e-3
 # In place of no noise at all: differences in exact sums are far larger.
 _LEAST_SIGMA: Final = 1e-6
+
+
+def moments_of_rows(
+    rows: NDArray[np.float32],
+    names: NDArray[np.int32],
+    name_count: int,
+    samples: int,
+    sigma: float,
+) -> Moments:
+    """Return the moments that recoloured rows float32 [n, p] named ``names`` int32 [n] speak of.
+
+    Their mean is that of the moments, their covariance what the owner made of the second moment.
+    Sums and sizes are by name. ``samples``: how many samples the moments are of.
+    """
+    whole, factor = rows.astype(np.float64), samples / len(rows)
+    sums = np.zeros((name_count, rows.shape[1]))
+    np.add.at(sums, names, whole)
+    sizes = np.bincount(names, minlength=name_count) * factor
+    return Moments(sums * factor, whole.T @ whole * factor, sizes, samples, sigma)
 
 
 def repeated_releases(
