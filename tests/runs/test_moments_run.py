@@ -147,9 +147,12 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert set(attacks["trainer 1"]) == {
         *("merge", "completion", "property", "membership", "extraction")
     }
-    audit = frame[frame["attack"] == "dp-audit"].dropna(subset=["value"]).set_index("variant")
-    assert 4 < audit.loc["opposite rows", "value"] <= audit.loc["opposite rows", "ceiling"] == 8
-    assert audit.loc["noise", "value"] == 0
+    audit = frame[frame["attack"] == "dp-audit"].dropna(subset=["value"])
+    values, ceilings = (
+        dict(zip(audit["variant"], audit[name], strict=True)) for name in ("value", "ceiling")
+    )
+    assert 4 < values["opposite rows"] <= ceilings["opposite rows"] == 8
+    assert values["noise"] == 0
     listed = mpirun(1, ["-m", "clicooper_hpc", "attack", "--list", str(folder)], cwd=folder)
     assert "verifier, whoever held the moments" in listed.stdout
 

@@ -71,7 +71,7 @@ def moments_of_rows(
     whole, factor = rows.astype(np.float64), samples / len(rows)
     sums = np.zeros((name_count, rows.shape[1]))
     np.add.at(sums, names, whole)
-    sizes = np.bincount(names, minlength=name_count) * factor
+    sizes = np.bincount(names, minlength=name_count).astype(np.float64) * factor
     return Moments(sums * factor, whole.T @ whole * factor, sizes, samples, sigma)
 
 
