@@ -3,7 +3,8 @@
 Worst-case neighbours (`worst_case_rows`) are released many times by the mechanism that the run
 solved for, with fresh keys and without one of the owner's samples; `epsilon_lower_bound` says how
 well they can be told apart. What a linear statistic cannot see of the noise, `check_noise` looks
-at. A bound above the claim, or a fault of the noise, proves a bug.
+at. A bound above the claim, or a fault of the noise, proves a bug. Released moments are put to the
+same test by `moments_audit`.
 """
 
 from __future__ import annotations

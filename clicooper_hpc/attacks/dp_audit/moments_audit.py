@@ -19,7 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.dp_audit.audit_results import audit_bound_result, audit_fault_result
-from clicooper_hpc.attacks.dp_audit.epsilon_bound import ReleaseFunction, epsilon_lower_bound
+from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
+    RELEASES_PER_NUMBER,
+    ReleaseFunction,
+    epsilon_lower_bound,
+)
 from clicooper_hpc.attacks.dp_audit.noise_check import check_noise, check_noise_correlation
 from clicooper_hpc.attacks.dp_audit.worst_case_samples import (
     SAMPLE_CLASSES,
@@ -41,12 +45,16 @@ __all__ = [
 ]
 
 #: Releases of each neighbour, and of those that are released alone.
-_TRIALS: Final = 60_000
+_TRIALS: Final = 100_000
 _ALONE: Final = 800
 #: Pairs that reach the claimed sensitivity; of the others a quarter shows any fault they are for.
 _WORST: Final = ("opposite rows", "other class")
 _ASKED_ALONE: Final = (*_WORST, "diagonal")
 _CONFIDENCE: Final = 0.99
+#: Numbers released of one data set: class sums, second moment, sizes.
+_NUMBERS: Final = (
+    SAMPLE_CLASSES * SAMPLE_NUMBERS + SAMPLE_NUMBERS * (SAMPLE_NUMBERS + 1) // 2 + SAMPLE_CLASSES
+)
 #: Data sets in one release; more would draw most of the noise for products nobody looks at.
 _TOGETHER: Final = 40
 #: Numbers of a row, and classes, of the releases whose noise is looked at.
@@ -141,7 +149,8 @@ def moments_audit_bounds(
             bound = epsilon_lower_bound(
                 moments_audit_release(mechanism, together),
                 *pair,
-                trials=number // 2 * 2,
+                # Fewer, and there would be no covariance to work with.
+                trials=max(number // 2 * 2, RELEASES_PER_NUMBER * _NUMBERS),
                 delta=spec.guarantee.delta,
                 confidence=_CONFIDENCE,
             )
