@@ -4,7 +4,8 @@ Mao et al., "Secure Split Learning against Property Inference, Data Reconstructi
 Space Hijacking Attacks", arXiv 2304.09515: a classifier of the property is trained on
 rows of the attacker's own images. Here these are released as the owner's are, with the same noise,
 so the classifier knows what noise to see through; the better one of a linear and a neural
-classifier is kept, as told by images of the attacker's own that neither was trained on.
+classifier is kept, as told by images of the attacker's own that neither was trained on. Where no
+rows of samples left, what is asked for is how many are of each class (`class_shares`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from clicooper_hpc.attacks.class_shares import guess_class_shares, score_class_shares
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.toolbox.confidence_interval import bootstrap_interval
@@ -201,9 +203,19 @@ def score_properties(
     return tuple(results)
 
 
+def _property_applies(view: AdversaryView) -> str | None:
+    if view.release == "rows":
+        return cannot_make_shadow_rows(view)
+    return None if view.front is not None else "the front is not public"
+
+
 def _run_property(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
+    if view.release != "rows":
+        # Rows of no sample: what is left to ask for is a property of all samples.
+        shares = guess_class_shares(view, aux, truth)
+        return AttackOutcome(score_class_shares(shares, view, truth, seed))
     return AttackOutcome(
         score_properties(guess_properties(view, aux, seed, scale), view, aux, truth, seed)
     )
@@ -276,6 +288,6 @@ PROPERTY: Final = Attack(
     name="property",
     knowledge="the public front, the noise, and 10,000 images of the same distribution",
     source="Mao et al., arXiv 2304.09515",
-    applies=cannot_make_shadow_rows,
+    applies=_property_applies,
     run=_run_property,
 )

@@ -12,7 +12,11 @@ from mpirun import mpirun
 from restarts import check_verified, resume, struck
 from start import SMALL, train
 
+from clicooper_hpc.attacks.harness.recorded_moments import check_recorded_moments
+from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.data.importers.import_dataset import import_dataset
+from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.runstore.attack_record import read_attack_findings
 from clicooper_hpc.runstore.reader import Run, open_run
 
 pytestmark = pytest.mark.mpi
@@ -112,12 +116,60 @@ def test_a_killed_run_goes_on_to_the_same_end_and_pays_once(
     assert [entry["kind"] for entry in charged[0]["entries"]] == ["labels", "training-release"]
 
 
-def test_attacks_on_it_are_said_not_to_be_there_yet(whole: Run) -> None:
-    words = ["-m", "clicooper_hpc", "attack", str(whole.folder.path)]
-    done = mpirun(1, words, cwd=whole.folder.path.parent)
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]
-    assert "attacks on released moments are not built yet" in line
+@pytest.mark.usefixtures("one_thread")
+def test_parties_hold_public_rows_and_only_an_upper_bound_holds_the_moments(whole: Run) -> None:
+    recorded = RecordedRun(whole)
+    views = {party.name: recorded.view(party) for party in recorded.adversaries}
+    first, holder = views["trainer 1"], views["whoever held the moments"]
+    assert list(views)[-1] == holder.adversary.name
+    assert first.rows.shape == (100, 12)
+    assert first.groups.shape == (100, 0)
+    assert (first.mechanism.sigma, first.samples) == (0.0, 80)
+    assert all(view.moments is None for name, view in views.items() if view is not holder)
+    held = holder.moments
+    assert held is not None
+    assert (len(holder.rows), len(holder.segments)) == (0, 0)
+    assert held.exact.sizes.sum() == held.exact.samples == 80
+    assert held.released.sigma == pytest.approx(1.2, abs=0.01)
+    # The bytes that left have the mean of these very moments, and no others.
+    check_recorded_moments(held.released, first.rows)
+    with pytest.raises(EvidenceError, match="not those that the released rows were made of"):
+        check_recorded_moments(held.exact, first.rows)
+    # Counted through the prediction, the network is as good as the run said it was.
+    test = recorded._preparation.samples.splits["test"]
+    images, classes = test.read(np.arange(len(test))), test.labels()
+    named = recorded.truth.class_of_sub_label[recorded.truth.predict(images).argmax(axis=1)]
+    assert np.mean(named == classes) == pytest.approx(float(whole.results["clean_accuracy"]))
+
+
+def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whole: Run) -> None:
+    folder = whole.folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "trainer 2", "outsider", "whoever held the moments"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert "!" not in shown
+    for attack in ("clustering", "optimise"):
+        assert f"not applicable: {attack}, trainer 1, trainer 2, outsider" in shown
+    assert "nothing of a sample left the owner, only moments of all of them" in shown
+    frame = read_attack_findings(folder)
+    assert (frame["value"].isna() == (frame["metric"] == "not applicable")).all()
+    attacks = frame[frame["metric"] != "not applicable"].groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the moments"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    audit = frame[frame["attack"] == "dp-audit"].dropna(subset=["value"])
+    values, ceilings = (
+        dict(zip(audit["variant"], audit[name], strict=True)) for name in ("value", "ceiling")
+    )
+    assert 4 < values["opposite rows"] <= ceilings["opposite rows"] == 8
+    assert values["noise"] == 0
+    listed = mpirun(1, ["-m", "clicooper_hpc", "attack", "--list", str(folder)], cwd=folder)
+    assert "verifier, whoever held the moments" in listed.stdout
 
 
 def test_no_file_outside_private_holds_the_noised_moments_or_the_model(whole: Run) -> None:

@@ -20,6 +20,7 @@ from clicooper_hpc.attacks.completion.completion_head import (
     mixmatch_head,
 )
 from clicooper_hpc.attacks.harness.adversary import (
+    NO_SAMPLE_LEFT,
     AdversaryView,
     AuxiliaryData,
     GroundTruth,
@@ -181,8 +182,8 @@ def _few_shot_places(
 class _FewShots:
     """One number of labelled samples a class, and which rows are scored with it.
 
-    ``true_rows`` int64 [m] are the classes of the view's rows, ``scored`` bool [m] leaves out those
-    whose classes the adversary was told.
+    ``true_rows`` int64 [m] are the classes of the view's rows, empty if these are of public images;
+    ``scored`` bool [m] leaves out those whose classes the adversary was told.
     """
 
     shots: int
@@ -235,13 +236,15 @@ def _score_completion(
             add(variant, "accuracy on test images", float(right.mean()), _exact_interval(right))
         if not len(made.rows):
             continue
-        right = (made.rows.argmax(axis=1) == true_rows)[scored]
-        add(variant, "accuracy on released rows", float(right.mean()), _exact_interval(right))
         # All rows of a sub-label are of one class, so pooling them is allowed and stronger.
         names = _classes_by_sub_label(made.rows, view.sub_labels, view.sub_label_count)
-        right = (names[view.sub_labels] == true_rows)[scored]
-        interval = bootstrap_group_interval(right, view.sub_labels[scored].astype(np.int64), seed)
-        add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
+        if len(true_rows):
+            right = (made.rows.argmax(axis=1) == true_rows)[scored]
+            add(variant, "accuracy on released rows", float(right.mean()), _exact_interval(right))
+            right = (names[view.sub_labels] == true_rows)[scored]
+            drawn = view.sub_labels[scored].astype(np.int64)
+            interval = bootstrap_group_interval(right, drawn, seed)
+            add(variant, "accuracy on rows by sub-label", float(right.mean()), interval)
         seen = np.bincount(view.sub_labels, minlength=view.sub_label_count) > 0
         # Sub-labels without rows were never named: scoring them would add chance.
         ari = adjusted_rand(names[seen], truth.class_of_sub_label[seen])
@@ -269,6 +272,8 @@ def _classes_by_sub_label(
 def _completion_applies(view: AdversaryView) -> str | None:
     if not view.segments:
         return "the party holds no segment"
+    if view.release != "rows" and not enters_first_segment(view):
+        return f"{NO_SAMPLE_LEFT}, and the party cannot make inputs of its own"
     if not len(view.rows) and not enters_first_segment(view):
         return "the party has no rows and cannot make inputs of its own"
     return None
@@ -280,7 +285,7 @@ def _run_completion(
     classes = count_classes(aux.same.classes)
     results: list[AttackResult] = []
     true = np.zeros(0, dtype=np.int64)
-    if len(view.rows):
+    if len(view.rows) and view.release == "rows":
         # A mean of k rows is of samples of one sub-label, so of one class.
         true = truth.train.classes[view.groups[:, 0]]
     own = enters_first_segment(view)

@@ -3,7 +3,8 @@
 Worst-case neighbours (`worst_case_rows`) are released many times by the mechanism that the run
 solved for, with fresh keys and without one of the owner's samples; `epsilon_lower_bound` says how
 well they can be told apart. What a linear statistic cannot see of the noise, `check_noise` looks
-at. A bound above the claim, or a fault of the noise, proves a bug.
+at. A bound above the claim, or a fault of the noise, proves a bug. Released moments are put to the
+same test by `moments_audit`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.attacks.dp_audit.audit_results import audit_bound_result, audit_fault_result
 from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
     RELEASES_PER_NUMBER,
     ReleaseFunction,
     epsilon_lower_bound,
+)
+from clicooper_hpc.attacks.dp_audit.moments_audit import (
+    moments_audit_bounds,
+    moments_audit_noise,
+    recorded_mechanism,
 )
 from clicooper_hpc.attacks.dp_audit.noise_check import (
     check_batch_mates,
@@ -30,6 +37,7 @@ from clicooper_hpc.attacks.dp_audit.worst_case_rows import (
     worst_case_rows,
 )
 from clicooper_hpc.attacks.harness.adversary import (
+    MOMENTS_HOLDER,
     AdversaryView,
     AuxiliaryData,
     GroundTruth,
@@ -141,28 +149,7 @@ def dp_audit_bounds(
             delta=guarantee.delta,
             confidence=confidence,
         )
-        results.append(
-            AttackResult(
-                attack="dp-audit",
-                variant=name,
-                party="auditor",
-                metric=(
-                    f"epsilon ({guarantee.unit_label}, {guarantee.relation}) at delta "
-                    f"{guarantee.delta:g}, {confidence:.0%} lower bound"
-                ),
-                kind="honest",
-                value=bound.epsilon,
-                low=bound.epsilon,
-                chance=0.0,
-                baseline=0.0,
-                ceiling=guarantee.epsilon,
-                seed=seed,
-                note=(
-                    f"ceiling: the claim; mu {bound.mu:.4f} of {spec.mu:.4f}; without Gaussian "
-                    f"curve {bound.epsilon_direct:.3f}; {number} releases of either neighbour"
-                ),
-            )
-        )
+        results.append(audit_bound_result(name, bound, spec, seed))
     return tuple(results)
 
 
@@ -183,7 +170,7 @@ def dp_audit_noise(spec: ReleaseSpec, *, trials: int = _TRIALS, seed: int = 0) -
         _CORRELATED
     ):
         faults.append("one noise in two splits")
-    return _audit_faults(
+    return audit_fault_result(
         "noise",
         "faults of the noise",
         faults,
@@ -201,26 +188,8 @@ def dp_audit_front(front: PublicFront, shape: tuple[int, ...], *, seed: int = 0)
     # Random and not the owner's: a fault of batch statistics shows on any images.
     images = np.random.default_rng(seed).random((_PROBED, *shape), dtype=np.float32)
     faults = ["rows change with their batch mates"] if check_batch_mates(front, images) else []
-    return _audit_faults(
+    return audit_fault_result(
         "front", "faults of the front", faults, f"bits of {_PROBED} random images' rows", seed
-    )
-
-
-def _audit_faults(
-    variant: str, metric: str, faults: list[str], asked: str, seed: int
-) -> AttackResult:
-    # No fault is allowed, so that one shows like a figure above any other ceiling.
-    return AttackResult(
-        attack="dp-audit",
-        variant=variant,
-        party="auditor",
-        metric=metric,
-        kind="honest",
-        value=float(len(faults)),
-        low=float(len(faults)),
-        ceiling=0.0,
-        seed=seed,
-        note=f"{', '.join(faults) or 'none'}; {asked}",
     )
 
 
@@ -264,8 +233,12 @@ def _project_release(release: ReleaseFunction, pair: NeighbouringRows) -> Releas
 def _dp_audit_applies(view: AdversaryView) -> str | None:
     if view.mechanism.spec is None:
         return "privacy is off, so there is no claim to test"
-    if view.adversary.segments != (1,) or not len(view.rows):
-        return "the mechanism is the same for everybody: tested once, as trainer 1"
+    tested = view.moments is not None
+    if view.release == "rows":
+        tested = view.adversary.segments == (1,) and len(view.rows) > 0
+    if not tested:
+        name = "trainer 1" if view.release == "rows" else MOMENTS_HOLDER
+        return f"the mechanism is the same for everybody: tested once, as {name}"
     return None
 
 
@@ -277,8 +250,13 @@ def _run_dp_audit(
     if spec is None:
         raise ValueError("an audit needs a mechanism")
     trials = math.ceil(_TRIALS * scale)
-    results = [*dp_audit_bounds(spec, trials=trials, seed=seed)]
-    results.append(dp_audit_noise(spec, trials=trials, seed=seed))
+    if view.moments is not None:
+        mechanism = recorded_mechanism(spec, seed)
+        results = [*moments_audit_bounds(mechanism, spec, trials=trials, seed=seed)]
+        results.append(moments_audit_noise(mechanism, spec, seed=seed))
+    else:
+        results = [*dp_audit_bounds(spec, trials=trials, seed=seed)]
+        results.append(dp_audit_noise(spec, trials=trials, seed=seed))
     if view.front is not None:
         results.append(dp_audit_front(view.front, aux.same.images.shape[1:], seed=seed))
     return AttackOutcome(tuple(results))
@@ -286,7 +264,8 @@ def _run_dp_audit(
 
 DP_AUDIT: Final = Attack(
     name="dp-audit",
-    knowledge="the mechanism with its claim, and rows of its own choice, 100,000 times each",
+    knowledge="the mechanism with its claim, and rows of its own choice, 100,000 times each; of "
+    "moments, worst-case data sets",
     source="Jagielski et al., NeurIPS 2020; Nasr et al., USENIX Security 2023",
     applies=_dp_audit_applies,
     run=_run_dp_audit,

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.moments import Moments
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = [
+    "MOMENTS_HOLDER",
+    "NO_SAMPLE_LEFT",
     "OUTSIDER",
     "VERIFIER",
     "Adversary",
     "AdversaryView",
     "AuxiliaryData",
     "GroundTruth",
+    "HeldMoments",
     "LabelledImages",
     "PublicFront",
     "PublicMechanism",
@@ -31,6 +35,11 @@ __all__ = [
 # Names are stored in attacks.h5 and typed on the command line: changing one breaks both.
 OUTSIDER: Final = "outsider"
 VERIFIER: Final = "verifier"
+#: Nobody outside the owner is given the noised moments; who were would be bound by their guarantee.
+MOMENTS_HOLDER: Final = "whoever held the moments"
+
+#: Why attacks on rows of samples do not suit a run whose rows are recoloured public ones.
+NO_SAMPLE_LEFT: Final = "nothing of a sample left the owner, only moments of all of them"
 
 #: Clean rows float32 [n, ...] of images float32 [n, channels, height, width] in [0, 1].
 PublicFront = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -43,7 +52,8 @@ class Adversary:
     Parameters
     ----------
     name
-        ``"trainer 1"``, ``"trainers 1+2"``, ``"outsider"``, ``"verifier"``.
+        ``"trainer 1"``, ``"trainers 1+2"``, ``"outsider"``, ``"verifier"``; where moments were
+        released, ``"whoever held the moments"``.
     segments
         Numbers (from 1) of the segments whose weights it holds.
     """
@@ -82,6 +92,17 @@ class PublicMechanism:
     spec: ReleaseSpec | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldMoments:
+    """Moments of the owner's samples as released, and without noise.
+
+    ``exact`` is for attackers that are granted all samples but one, and so the sums of these.
+    """
+
+    released: Moments
+    exact: Moments
+
+
 @dataclass(frozen=True, slots=True)
 class AdversaryView:
     """What a party was given in a run.
@@ -97,7 +118,8 @@ class AdversaryView:
     sub_labels
         int32 [m]: sub-label of each input.
     groups
-        int64 [m, k]: the samples of each input; k = 1 unless trainers train on means of k rows.
+        int64 [m, k]: the samples of each input; k = 1 unless trainers train on means of k rows, and
+        0 where the inputs are made of public images.
     sub_label_count
         Number of sub-labels, gamma K.
     segments
@@ -111,6 +133,13 @@ class AdversaryView:
         Takes clean rows float32 [n, ...] to what noise is added to.
     front_module
         ``front`` with gradients, for attacks that follow them. Copy before use.
+    release
+        What left the owner: ``release.mode`` of the job. With ``"moments"`` rows are recoloured
+        public ones, which carry no noise of their own, and ``mechanism.sigma`` is 0.
+    moments
+        For `MOMENTS_HOLDER`; None for everybody else.
+    samples
+        How many samples moments are of, as the privacy card says; 0 where rows were released.
     """
 
     adversary: Adversary
@@ -123,6 +152,9 @@ class AdversaryView:
     front: PublicFront | None
     clip: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     front_module: nn.Module | None = None
+    release: str = "rows"
+    moments: HeldMoments | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +215,12 @@ class GroundTruth:
     pooled: bool = False
 
 
-def adversaries_of(segments: int) -> tuple[Adversary, ...]:
-    """Return who can attack a run of ``segments`` trainers.
+def adversaries_of(segments: int, release: str = "rows") -> tuple[Adversary, ...]:
+    """Return who can attack a run of ``segments`` trainers with ``release.mode = release``.
 
     Each trainer alone; neighbours side by side; an outsider with the delivered network; a verifier
-    with what is public in the run folder, which is neither rows nor weights.
+    with what is public in the run folder, which is neither rows nor weights. Where moments were
+    released, whoever held them: more than any party is given, so an upper bound for all.
     """
     numbers = range(1, segments + 1)
     return (
@@ -197,6 +230,7 @@ def adversaries_of(segments: int) -> tuple[Adversary, ...]:
         *(Adversary(f"trainers {one}+{one + 1}", (one, one + 1)) for one in numbers[:-1]),
         Adversary(OUTSIDER, tuple(numbers)),
         Adversary(VERIFIER, ()),
+        *([Adversary(MOMENTS_HOLDER, ())] if release == "moments" else []),
     )
 
 
@@ -213,6 +247,6 @@ def adversary_named(parties: Sequence[Adversary], name: str) -> Adversary:
 
 
 def adversary_holds_rows(party: Adversary) -> bool:
-    """Tell whether anything of the owner's samples enters a segment of the party."""
+    """Tell whether anything that left the owner enters a segment of the party."""
     # Not "holds segments": an outsider has all of them, delivered, and no row.
-    return party.name not in (OUTSIDER, VERIFIER)
+    return party.name not in (OUTSIDER, VERIFIER, MOMENTS_HOLDER)

@@ -8,7 +8,9 @@ anything else is refused.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.attacks.harness.adversary import (
+    MOMENTS_HOLDER,
     Adversary,
     AdversaryView,
     GroundTruth,
+    HeldMoments,
     adversaries_of,
     adversary_holds_rows,
     adversary_named,
@@ -37,12 +41,12 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_front,
     public_mechanism,
 )
+from clicooper_hpc.attacks.harness.recorded_moments import add_up_moments, check_recorded_moments
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
 from clicooper_hpc.owner.delivery import delivery_file
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
-from clicooper_hpc.owner.secrets import require_owner_secrets
-from clicooper_hpc.privacy.clipping import clip_rows
+from clicooper_hpc.owner.secrets import OwnerSecrets, require_owner_secrets
 from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
@@ -75,6 +79,8 @@ class RecordedRun:
         For scoring.
     public
         One line on the public data.
+    release
+        ``release.mode`` of the job.
 
     Raises
     ------
@@ -87,21 +93,23 @@ class RecordedRun:
     def __init__(self, run: Run, *, public: Path | None = None) -> None:
         _require_recorded_run(run)
         job = vouched_job(run)
-        if job.release.mode != "rows":
+        self.release: str = job.release.mode
+        if self.release not in ("rows", "moments"):
             raise UsageError(
-                "no row of a sample was released in this run, and attacks on released moments "
-                "are not built yet",
+                f"attacks on what release.mode = {self.release!r} releases are not built",
                 where=str(run.folder.path),
-                remedy='Attack a run of release.mode = "rows"; what moments hold against is the '
-                "epsilon on the privacy card.",
+                remedy='Attack a run of release.mode = "rows" or "moments"; what others hold '
+                "against is the epsilon on the privacy card.",
             )
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
-        self._preparation = set_up_release(self.job, PrivateFolder(run.folder.private))
+        private = PrivateFolder(run.folder.private)
+        self._preparation = set_up_release(self.job, private)
+        self._master = OwnerSecrets(private).secret_master_key(self.job)
         self._segments = _delivered_segments(run, self.job, self._preparation, len(cuts) + 1)
-        self.adversaries = adversaries_of(len(self._segments))
+        self.adversaries = adversaries_of(len(self._segments), self.release)
         data = self._preparation.data
         # Neither half was trained on, so membership has outsiders and nobody scores on what
         # attackers hold.
@@ -128,24 +136,47 @@ class RecordedRun:
         """Return what ``party`` was given."""
         preparation = self._preparation
         groups = self._groups(party)
-        front = public_front(preparation.front)
+        front, moments = public_front(preparation.front), self.release == "moments"
+        mechanism = public_mechanism(self.job, preparation.front, preparation.spec)
+        if moments:
+            # Rows are public ones: neither clipped nor noised by themselves.
+            mechanism = replace(mechanism, sigma=0.0, radius=math.inf)
         return AdversaryView(
             adversary=party,
             rows=self._rows(party, groups),
             sub_labels=preparation.sub_labels[groups[:, 0]],
-            groups=groups,
+            groups=groups[:, :0] if moments else groups,
             sub_label_count=preparation.label_map.num_sub_labels,
             # Copies: an attack that trains them must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
-            mechanism=public_mechanism(self.job, preparation.front, preparation.spec),
+            mechanism=mechanism,
             front=front,
             front_module=None if front is None else DifferentiableFront(preparation.front),
-            clip=public_clip(preparation.spec),
+            clip=public_clip(None if moments else preparation.spec),
+            release=self.release,
+            moments=self._moments if party.name == MOMENTS_HOLDER else None,
+            samples=len(preparation.samples.splits["train"]) if moments else 0,
         )
 
     @cached_property
+    def _moments(self) -> HeldMoments:
+        """The moments that everything was made of, made again from the private samples."""
+        preparation = self._preparation
+        moments = add_up_moments(
+            preparation.front,
+            preparation.samples.splits["train"],
+            preparation.data.num_classes,
+            preparation.spec,
+            self._master,
+        )
+        # Mixes come after the public rows, and have their mean only nearly.
+        plain = len(self._released) // (1 + self.job.release.mixes)
+        check_recorded_moments(moments.released, self._released[:plain])
+        return moments
+
+    @cached_property
     def _released(self) -> NDArray[np.float32]:
-        """All released rows by sample id, float32 [samples, ...]: the bytes that left."""
+        """All released rows by id, float32 [rows that left, ...]: the bytes that left."""
         samples = self._preparation.contract.samples
         shape = self._preparation.contract.release_shape
         rows = np.empty((samples, *shape), dtype=np.float32)
@@ -155,7 +186,7 @@ class RecordedRun:
             sent, new = self._preparation.gate.release("train", ids)
             if new:
                 raise EvidenceError(
-                    f"{new} of samples {ids[0]} to {ids[-1]} never left the owner",
+                    f"{new} of rows {ids[0]} to {ids[-1]} never left the owner",
                     where="receipts-train.bin",
                     remedy="Attack a complete run, with the private folder it left.",
                 )
@@ -163,7 +194,7 @@ class RecordedRun:
         return rows
 
     def _groups(self, party: Adversary) -> NDArray[np.int64]:
-        """Return the samples of each row that enters the party's first segment."""
+        """Return the released rows in each row that enters the party's first segment."""
         if not adversary_holds_rows(party):
             return np.empty((0, 1), dtype=np.int64)
         training = self.job.training
@@ -202,16 +233,14 @@ class RecordedRun:
     @torch.no_grad()
     def _predict(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Sub-label probabilities of the delivered network on clean rows, as its owner uses it."""
-        front, spec = self._preparation.front, self._preparation.spec
+        front, held_out = self._preparation.front, self._preparation.held_out
         parts = [np.empty((0, self._preparation.label_map.num_sub_labels))]
         for start in range(0, len(images), _PASS_ROWS):
             part = images[start : start + _PASS_ROWS]
             rows = front.apply(part.reshape(len(part), *front.input_shape))
-            if spec is not None:
-                # Clipped but without noise, as the owner's own evaluation does.
-                flat = clip_rows(rows.reshape(len(rows), -1), spec.guarantee)
-                rows = flat.astype(np.float32).reshape(rows.shape)
-            output = torch.from_numpy(rows)
+            # Clipped but without noise, as the owner's own evaluation does.
+            flat = held_out.releaser.clean_rows(rows.reshape(len(rows), -1))
+            output = torch.from_numpy(flat.reshape(rows.shape))
             for segment in self._segments:
                 output = segment(output)
             parts.append(torch.softmax(output.float().double(), dim=1).numpy())

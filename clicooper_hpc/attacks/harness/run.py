@@ -16,7 +16,12 @@ import torch
 from tqdm import tqdm
 
 from clicooper_hpc import __version__
-from clicooper_hpc.attacks.harness.adversary import AdversaryView, adversaries_of, adversary_named
+from clicooper_hpc.attacks.harness.adversary import (
+    Adversary,
+    AdversaryView,
+    adversaries_of,
+    adversary_named,
+)
 from clicooper_hpc.attacks.harness.attack import Attack
 from clicooper_hpc.attacks.harness.figures import draw_figures
 from clicooper_hpc.attacks.harness.options import AttackOptions, attack_options_target
@@ -45,7 +50,7 @@ from clicooper_hpc.runstore.attack_record import (
     write_attack_record,
 )
 from clicooper_hpc.runstore.hdf5.files import Attribute
-from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.launcher import launcher_size
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
@@ -78,7 +83,7 @@ def list_attacks(path: Path | None) -> str:
     for attack in SUITE:
         lines += [attack.name, f"  knows: {attack.knowledge}", f"  source: {attack.source}"]
     if path is not None:
-        parties = adversaries_of(len(open_run(path).ranks) - 1)
+        parties = _adversaries_of_run(open_run(path))
         lines.append(f"parties: {', '.join(party.name for party in parties)}")
     return "\n".join(lines)
 
@@ -145,7 +150,7 @@ def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
     target = attack_options_target(run, options)
     # In the order of the suite, whatever order they were asked for in: shares must agree on it.
     chosen = [name for name in known if not options.only or name in options.only]
-    there = adversaries_of(len(run.ranks) - 1)
+    there = _adversaries_of_run(run)
     wanted = [adversary_named(there, name).name for name in options.parties]
     parties = [one.name for one in there if not wanted or one.name in wanted]
     recorded = RecordedRun(run, public=options.public)
@@ -166,6 +171,12 @@ def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
     }
     every = list_tasks(chosen, parties, options.seeds)
     return _AttackPlan(recorded, {name: known[name] for name in chosen}, every, target, about)
+
+
+def _adversaries_of_run(run: Run) -> tuple[Adversary, ...]:
+    # Runs of older versions have no such section: they released rows.
+    mode = str(run.job_section("release").get("mode", "rows"))
+    return adversaries_of(len(run.ranks) - 1, mode)
 
 
 def _attack_tasks_of(

@@ -136,7 +136,8 @@ def attempt_task(
 
 
 def _task_holds_nothing(view: AdversaryView) -> str | None:
-    return None if len(view.rows) or view.segments else "it holds neither rows nor weights"
+    held = len(view.rows) or view.segments or view.moments is not None
+    return None if held else "it holds neither rows nor weights"
 
 
 def _check_task_arrays(outcome: AttackOutcome) -> None:

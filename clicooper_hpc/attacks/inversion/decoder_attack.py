@@ -9,10 +9,10 @@ fresh noise of it to every batch; it ends at the mean image where nothing can be
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
 from clicooper_hpc.attacks.harness.attack import (
@@ -21,11 +21,9 @@ from clicooper_hpc.attacks.harness.attack import (
     AttackResult,
     MetricKind,
 )
-from clicooper_hpc.attacks.inversion.decoder_training import (
-    DecoderPairs,
-    decoder_images_seen,
-    train_decoder,
-)
+from clicooper_hpc.attacks.inversion.class_mean_pictures import guess_class_mean_pictures
+from clicooper_hpc.attacks.inversion.decoder_pairs import decoder_images, decoder_pairs
+from clicooper_hpc.attacks.inversion.decoder_training import decoder_images_seen, train_decoder
 from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     Reconstruction,
     cannot_reconstruct,
@@ -38,18 +36,12 @@ __all__ = ["DECODER", "guess_decoder_pictures"]
 
 _TARGETS = 1000  # as many as candidates: top-1 of 1000 shows in no fewer
 _SHOWN = 16
-# The attacker's clean rows held in memory: 2^27 numbers are 512 MiB.
-_NUMBERS = 2**27
-_IMAGES = 20_000
-# Validation chooses the best epoch and the shrinkage; more would be missing from training.
-_HELD = 512
-_BLOCK = 1024
 
 
 def _decoder_applies(view: AdversaryView) -> str | None:
     if view.front is None:
         return "the front is secret (a shadow model is not tried)"
-    return cannot_reconstruct(view)
+    return None if view.moments is not None else cannot_reconstruct(view)
 
 
 def guess_decoder_pictures(
@@ -63,8 +55,8 @@ def guess_decoder_pictures(
     sigma = view.mechanism.sigma
     inputs = choose_reconstruction_inputs(view, _TARGETS, seed)
     made = []
-    for knowledge, images, own in _decoder_images(aux, view, seed):
-        pairs = _decoder_pairs(view, images, own)
+    for knowledge, images, own in decoder_images(aux, view, seed):
+        pairs = decoder_pairs(view, images, own)
         note = f"{len(images)} images of {knowledge}, {decoder_images_seen(scale)} seen, no labels"
         # Random images of its own: what a guess without any row would score.
         draws = np.random.default_rng(seed).integers(0, own, len(inputs))
@@ -90,41 +82,16 @@ def guess_decoder_pictures(
     return tuple(made)
 
 
-def _decoder_images(
-    aux: AuxiliaryData, view: AdversaryView, seed: int
-) -> list[tuple[str, NDArray[np.float32], int]]:
-    """Return name, images and how many of these, at the front, are of the named distribution."""
-    limit = max(64, min(_IMAGES, _NUMBERS // max(1, int(np.prod(view.rows.shape[1:])))))
-    random = np.random.default_rng(seed)
-    own = aux.same.images[random.permutation(len(aux.same))[:limit]]
-    if aux.public is None:
-        return [("same", own, len(own))]
-    other = aux.public.images[random.permutation(len(aux.public))[:limit]]
-    # Own images first: the front of the list is what validation and the mean image are taken from.
-    both = np.concatenate([own, other[: limit - len(own)]])
-    return [("same and public", both, len(own)), ("public", other, len(other))]
-
-
-def _decoder_pairs(view: AdversaryView, images: NDArray[np.float32], own: int) -> DecoderPairs:
-    if view.front is None:
-        raise ValueError("a decoder needs the front")
-    shape = view.rows.shape[1:]
-    rows = np.empty((len(images), *shape), dtype=np.float32)
-    for start in range(0, len(images), _BLOCK):
-        part = images[start : start + _BLOCK]
-        rows[start : start + len(part)] = view.clip(view.front(part)).reshape(len(part), *shape)
-    # At most a quarter of the images of the named distribution, or few of them would be left to
-    # learn from.
-    held = max(1, min(_HELD, len(images) // 10, own // 4))
-    mean = images[:own].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return DecoderPairs(rows, images, held, mean)
-
-
 def _run_decoder(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`; arrays hold 16 originals, each variant's pictures, and the mean image."""
-    reconstructions = guess_decoder_pictures(view, aux, seed, scale)
+    if view.moments is not None:
+        # Asked about samples, of which no row was given.
+        view = replace(view, groups=np.arange(len(truth.train))[:, np.newaxis])
+        reconstructions = guess_class_mean_pictures(view, aux, truth, seed, scale)
+    else:
+        reconstructions = guess_decoder_pictures(view, aux, seed, scale)
     results: list[AttackResult] = []
     first = reconstructions[0]
     # The same inputs in every variant, so that pictures stand beside each other in the figure.
@@ -136,7 +103,8 @@ def _run_decoder(
     for made in reconstructions:
         arrays[made.variant] = made.pictures[:_SHOWN]
         results += score_reconstruction(made, view, truth, attack=DECODER.name, seed=seed)
-    results += score_row_retrieval(first.inputs, view, truth, attack=DECODER.name, seed=seed)
+    if len(view.rows):
+        results += score_row_retrieval(first.inputs, view, truth, attack=DECODER.name, seed=seed)
     return AttackOutcome(tuple(results), arrays)
 
 

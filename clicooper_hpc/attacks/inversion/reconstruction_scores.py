@@ -15,7 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.adversary import AdversaryView, GroundTruth
+from clicooper_hpc.attacks.harness.adversary import (
+    NO_SAMPLE_LEFT,
+    AdversaryView,
+    GroundTruth,
+)
 from clicooper_hpc.attacks.harness.attack import AttackResult, MetricKind
 from clicooper_hpc.attacks.inversion.retrieval_scores import (
     RETRIEVAL_TOP,
@@ -68,6 +72,8 @@ class Reconstruction:
 
 def cannot_reconstruct(view: AdversaryView) -> str | None:
     """Say why no single image lies behind a row of ``view``; None if one does."""
+    if view.release != "rows":
+        return NO_SAMPLE_LEFT
     if view.rows.size == 0:
         return "it was given no rows"
     if min(view.adversary.segments, default=1) > 1:

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import normalized_mutual_info_score
 
-from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
+from clicooper_hpc.attacks.harness.adversary import (
+    NO_SAMPLE_LEFT,
+    AdversaryView,
+    AuxiliaryData,
+    GroundTruth,
+)
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
 from clicooper_hpc.attacks.labels.grouping_metrics import (
     adjusted_rand,
@@ -224,6 +229,8 @@ def _clustering_nmi(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float
 
 
 def _clustering_applies(view: AdversaryView) -> str | None:
+    if view.release != "rows":
+        return NO_SAMPLE_LEFT
     return None if len(view.rows) else "the party has no rows"
 
 

@@ -19,6 +19,7 @@ from clicooper_hpc.attacks.harness.attack import (
 from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand, exactly_recovered, pair_f1
 from clicooper_hpc.attacks.labels.informed_groups import informed_groups
 from clicooper_hpc.attacks.labels.merge_variants import MergeEvidence, merge_variants
+from clicooper_hpc.attacks.labels.name_grouping import cannot_name_images, score_named_images
 from clicooper_hpc.attacks.toolbox.segment_features import (
     count_classes,
     held_segment_chain,
@@ -169,6 +170,8 @@ def score_merge_names(
 
 
 def _merge_applies(view: AdversaryView) -> str | None:
+    if view.release != "rows":
+        return cannot_name_images(view)
     if not len(view.rows) and segment_head_weights(view) is None:
         return "the party has neither rows with sub-labels nor the last layer"
     return None
@@ -183,6 +186,9 @@ def _run_merge(
     party that holds rows and all layers behind them ``confusion`` float32 [gamma K, gamma K]: the
     mean answer to the rows of each sub-label.
     """
+    if view.release != "rows":
+        # One name a class and no row of a sample: names are grouped already.
+        return AttackOutcome(score_named_images(view, aux, truth, seed))
     classes = count_classes(aux.same.classes)
     groups, confused = _merge_groups_and_confusion(view, classes, seed, scale)
     informed = informed_groups(view, aux.same, classes, seed)

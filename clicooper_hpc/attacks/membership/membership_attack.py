@@ -4,7 +4,8 @@ How: `release_membership_scores` and `network_membership_scores`, beside this fi
 True positives at few false ones are what counts (Carlini et al., S&P 2022): an attack
 that is sure of some people is worse than one that is slightly right about all. Differential privacy
 bounds that figure (Dong, Roth and Su 2019); a measured one above it proves a wrong sensitivity. It
-does so for the image: released sub-labels are exact unless randomised response is on.
+does so for the image: released sub-labels are exact unless randomised response is on. Of released
+moments it does so for image and class, whoever is granted them (`moments_membership`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
@@ -28,6 +29,10 @@ from clicooper_hpc.attacks.harness.adversary import (
     PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.membership.moments_attackers import (
+    guess_from_recoloured_rows,
+    guess_moments_membership,
+)
 from clicooper_hpc.attacks.membership.network_membership import (
     composed_network,
     network_membership_scores,
@@ -37,6 +42,7 @@ from clicooper_hpc.attacks.toolbox.confidence_interval import (
     bootstrap_interval,
     clopper_pearson_interval,
 )
+from clicooper_hpc.attacks.toolbox.segment_features import enters_first_segment
 from clicooper_hpc.attacks.toolbox.shadow_data import cannot_make_shadow_rows, clean_shadow_rows
 from clicooper_hpc.attacks.toolbox.surrogate_network import SegmentChain, evaluate_network
 from clicooper_hpc.privacy.ceiling import membership_ceiling
@@ -88,6 +94,8 @@ def guess_membership(
             seed=seed,
         )
         scores |= {f"released rows, {name}": values for name, values in found.items()}
+    if view.release == "moments" and len(view.rows) and enters_first_segment(view):
+        scores |= guess_from_recoloured_rows(view, aux, targets, seed)
     chain = composed_network(view)
     # Whoever holds all segments asks its own copy; the oracle answers the same.
     answers = oracle if chain is None else partial(_membership_answers, view, chain)
@@ -105,8 +113,10 @@ def score_membership(
 ) -> tuple[AttackResult, ...]:
     """Return AUC, and true positives at 0.1 % and 1 % false positives, of every variant.
 
-    Intervals, 95 %: of the AUC by bootstrap over targets, of true positives Clopper-Pearson at the
-    threshold that the non-members set. The baseline is a guess without looking.
+    Intervals, 95 %: of the AUC by bootstrap over targets, of true positives Clopper-Pearson. The
+    threshold is set by few non-members, and where they lie by chance it lets more than the stated
+    rate pass: the low end is taken back by that, along the trade-off curve of a Gaussian. The
+    baseline is a guess without looking.
     """
     mu = _replace_one_mu(view.mechanism)
     results = []
@@ -134,6 +144,7 @@ def score_membership(
         for rate in _FALSE_POSITIVES:
             found = int((values[member] > _membership_threshold(values[~member], rate)).sum())
             low, high = clopper_pearson_interval(found, int(member.sum()))
+            low = _low_at_rate(low, rate, int((~member).sum()))
             results.append(
                 AttackResult(
                     attack="membership",
@@ -155,7 +166,9 @@ def score_membership(
 
 
 def _membership_applies(view: AdversaryView) -> str | None:
-    if not len(view.rows):
+    if view.moments is not None or not len(view.rows):
+        return None
+    if view.release == "moments" and enters_first_segment(view):
         return None
     why = cannot_make_shadow_rows(view)
     return None if why is None or composed_network(view) is not None else why
@@ -176,16 +189,34 @@ def _run_membership(
     # Mixed: the place of a target must not tell.
     order = rng.permutation(len(inside) + len(outside))
     member = (np.arange(len(order)) < len(inside))[order]
-    images = np.concatenate([truth.train.images[inside], truth.test.images[outside]])[order]
-    classes = np.concatenate([truth.train.classes[inside], truth.test.classes[outside]])[order]
-    oracle = truth.predict if not len(view.rows) else None
-    scores = guess_membership(view, aux, LabelledImages(images, classes), oracle, seed, scale)
+    targets = _mixed_images(truth.train, inside, truth.test, outside, order)
+    if view.moments is not None:
+        # Who could be there instead: for a member an image from outside, else a member.
+        instead = rng.choice(len(truth.test), len(inside)), rng.choice(trained, len(outside))
+        swapped = _mixed_images(truth.test, instead[0], truth.train, instead[1], order)
+        scores = guess_moments_membership(view, aux, targets, swapped, member, seed)
+    else:
+        oracle = truth.predict if not len(view.rows) else None
+        scores = guess_membership(view, aux, targets, oracle, seed, scale)
     curves = {f"roc {name}": _membership_curve(member, values) for name, values in scores.items()}
     mu = _replace_one_mu(view.mechanism)
     if math.isfinite(mu):
         rates = _false_positive_rates()
         curves["bound"] = np.stack([rates, [membership_ceiling(rate, mu) for rate in rates]])
     return AttackOutcome(score_membership(scores, member, view, seed), curves)
+
+
+def _mixed_images(
+    first: LabelledImages,
+    at: NDArray[np.int64],
+    second: LabelledImages,
+    there: NDArray[np.int64],
+    order: NDArray[np.int64],
+) -> LabelledImages:
+    return LabelledImages(
+        np.concatenate([first.images[at], second.images[there]])[order],
+        np.concatenate([first.classes[at], second.classes[there]])[order],
+    )
 
 
 def _membership_answers(
@@ -211,6 +242,12 @@ def _membership_threshold(others: NDArray[np.float64], rate: float) -> float:
     """Return the value that at most ``rate`` of the non-members lie above."""
     # Set by the non-members: the attacker's rate of false alarms is what is fixed.
     return float(np.sort(others)[::-1][min(math.floor(rate * len(others)), len(others) - 1)])
+
+
+def _low_at_rate(low: float, rate: float, others: int) -> float:
+    """Return ``low`` true positives, less what a threshold that is too low by chance may give."""
+    _, passed = clopper_pearson_interval(math.floor(rate * others), others)
+    return float(ndtr(ndtri(rate) + ndtri(low) - ndtri(passed)))
 
 
 def _membership_curve(
@@ -239,7 +276,8 @@ MEMBERSHIP: Final = Attack(
     name="membership",
     knowledge=(
         "the target image and its class, the noise, 10,000 labelled images of the same "
-        "distribution; trainer: its rows and the public front; outsider: answers of the network"
+        "distribution; trainer: its rows and the public front; outsider: answers of the network; "
+        "whoever held the moments: these, informed: all samples but one"
     ),
     source="Carlini et al., S&P 2022; Yeom et al., 2018; release: derived",
     applies=_membership_applies,

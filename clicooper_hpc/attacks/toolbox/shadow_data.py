@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.adversary import AdversaryView
+from clicooper_hpc.attacks.harness.adversary import NO_SAMPLE_LEFT, AdversaryView
 from clicooper_hpc.errors import UsageError
 
 __all__ = ["cannot_make_shadow_rows", "clean_shadow_rows", "release_shadow_rows", "shadow_inputs"]
@@ -19,6 +19,8 @@ def cannot_make_shadow_rows(view: AdversaryView) -> str | None:
     if not len(view.rows):
         # Without rows there is nothing that shadow data would have to resemble.
         return "the party was given no rows"
+    if view.release != "rows":
+        return NO_SAMPLE_LEFT
     if view.front is None:
         return "the front is not public"
     if not view.adversary.segments or view.adversary.segments[0] != 1:

@@ -1,0 +1,222 @@
+"""The audit of moments stays below a true claim, comes near it, and catches every planted bug."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from moments_cases import holder, spec_of
+from numpy.typing import NDArray
+from steal_cases import delivered, outsider, pictures, trainer, truth
+
+from clicooper_hpc.attacks.dp_audit.dp_audit_attack import DP_AUDIT
+from clicooper_hpc.attacks.dp_audit.epsilon_bound import EpsilonBound, epsilon_lower_bound
+from clicooper_hpc.attacks.dp_audit.moments_audit import (
+    MomentsMechanism,
+    moments_audit_bounds,
+    moments_audit_noise,
+    moments_audit_release,
+    recorded_mechanism,
+)
+from clicooper_hpc.attacks.dp_audit.worst_case_samples import SAMPLE_NUMBERS, worst_case_samples
+from clicooper_hpc.attacks.harness.adversary import AuxiliaryData
+from clicooper_hpc.attacks.harness.table import table_lines
+from clicooper_hpc.privacy import moments as mechanism_module
+from clicooper_hpc.privacy.moments import Moments
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
+
+CLAIM = 8.0
+SPEC = spec_of(CLAIM)
+REAL = recorded_mechanism(SPEC, 3)
+Block = Callable[..., NDArray[np.int64]]
+
+
+def audited(
+    mechanism: MomentsMechanism, pair: str, *, trials: int = 6000, together: int = 40
+) -> EpsilonBound:
+    return epsilon_lower_bound(
+        moments_audit_release(mechanism, together),
+        *worst_case_samples()[pair],
+        trials=trials,
+        delta=1e-5,
+    )
+
+
+def test_the_real_mechanism_stays_below_its_claim_and_comes_near_it() -> None:
+    found = {one.variant: one for one in moments_audit_bounds(REAL, SPEC, trials=6000, seed=3)}
+    assert set(found) == {
+        *worst_case_samples(),
+        *(f"{name}, alone" for name in ("opposite rows", "other class", "diagonal")),
+    }
+    assert all(one.value <= CLAIM == one.ceiling for one in found.values())
+    for name in ("opposite rows", "other class"):
+        assert found[name].value > 0.8 * CLAIM
+    assert found["changed label"].value > 0.4 * CLAIM
+    assert "sample, replace-one" in found["opposite rows"].metric
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_it_comes_near_at_other_epsilons_too(epsilon: float) -> None:
+    mechanism = recorded_mechanism(spec_of(epsilon), 1)
+    bound = audited(mechanism, "other class", trials=16_000)
+    assert (0.4 if epsilon < 1 else 0.7) * epsilon < bound.epsilon <= epsilon
+
+
+def test_data_sets_released_together_are_what_each_is_alone() -> None:
+    """Without noise the numbers of a pair are those of its own moments, wherever it stands."""
+    pair = worst_case_samples()["changed label, few mates"][0]
+
+    def exact(
+        rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
+    ) -> Moments:
+        hot = np.eye(count)[classes]
+        return Moments(hot.T @ rows, rows.T @ rows, hot.sum(axis=0), len(rows), 0.0)
+
+    alone, together = (moments_audit_release(exact, n)(pair, 7) for n in (1, 5))
+    assert alone.shape == (7, 6 + 6 + 2)
+    assert np.array_equal(alone, together)
+    assert alone[0, -2:].tolist() == [4.0, 1.0]
+
+
+def test_equal_data_sets_prove_nothing() -> None:
+    one = worst_case_samples()["other class"][0]
+    bound = epsilon_lower_bound(moments_audit_release(REAL, 40), one, one, trials=6000, delta=1e-5)
+    assert bound.epsilon == 0
+
+
+def test_the_noise_of_the_real_mechanism_has_no_fault() -> None:
+    for epsilon in (0.5, 8.0):
+        spec = spec_of(epsilon)
+        found = moments_audit_noise(recorded_mechanism(spec, 0), spec)
+        assert found.value == 0 == found.ceiling, found.note
+
+
+# Planted bugs
+
+
+def test_noise_for_c_where_2c_is_needed_is_caught() -> None:
+    half = recorded_mechanism(replace(SPEC, sigma=SPEC.sigma / 2), 0)
+    for pair in ("opposite rows", "other class", "diagonal", "outside"):
+        assert audited(half, pair, trials=2000).epsilon > 1.5 * CLAIM
+    assert "not the promised distribution" in moments_audit_noise(half, SPEC).note
+
+
+def test_sizes_without_noise_are_caught() -> None:
+    def bug(
+        rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
+    ) -> Moments:
+        sizes = np.bincount(classes, minlength=count).astype(np.float64)
+        return replace(REAL(rows, classes, count, data), sizes=sizes)
+
+    assert audited(bug, "changed label", trials=2000).epsilon > 2 * CLAIM
+    # Opposite rows of one class do not show it.
+    assert audited(bug, "opposite rows", trials=2000).epsilon <= CLAIM
+    assert "sizes" in moments_audit_noise(bug, SPEC).note
+
+
+@pytest.mark.parametrize("block", ["second moment", "sizes"])
+def test_a_block_that_is_not_scaled_to_be_free_is_caught(
+    monkeypatch: pytest.MonkeyPatch, block: str
+) -> None:
+    """Without the 1 / sqrt(2) its noise is smaller by that, and the sensitivity is sqrt(5)."""
+    real: Block = mechanism_module._noise
+
+    def less(master: Any, context: Any, name: str, sigma: float, *rest: Any) -> NDArray[np.int64]:
+        narrow = sigma / math.sqrt(2) if name.startswith(block) else sigma
+        return real(master, context, name, narrow, *rest)
+
+    monkeypatch.setattr(mechanism_module, "_noise", less)
+    assert audited(REAL, "other class", trials=16_000).epsilon > CLAIM
+    assert audited(REAL, "opposite rows", trials=2000).epsilon <= CLAIM
+    assert block in moments_audit_noise(REAL, SPEC).note
+
+
+def test_dividing_by_true_counts_is_caught() -> None:
+    def bug(
+        rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
+    ) -> Moments:
+        made = REAL(rows, classes, count, data)
+        hot = np.eye(count)[classes]
+        exact, sizes = hot.T @ rows, hot.sum(axis=0)
+        # Means by true counts, at the scale of sums of as many samples as a class has on average.
+        means = exact / np.maximum(sizes, 1)[:, np.newaxis] * (len(rows) / count)
+        return replace(made, sums=made.sums - exact + means)
+
+    assert audited(bug, "changed label, few mates").epsilon > CLAIM
+    assert audited(REAL, "changed label, few mates").epsilon <= CLAIM
+
+
+def test_two_blocks_with_the_same_words_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Block = mechanism_module._noise
+
+    def shared(
+        master: Any, context: Any, name: str, sigma: float, grid: float, shape: tuple[int, int]
+    ) -> NDArray[np.int64]:
+        # The context of every block has the same words, if the parameters are the same.
+        fine = real(master, context, "any block", 1.0, 2.0**-20, shape)
+        return np.asarray(np.rint(fine * 2.0**-20 * sigma / grid), dtype=np.int64)
+
+    monkeypatch.setattr(mechanism_module, "_noise", shared)
+    assert (
+        "one noise in two blocks: class sums, second moment" in moments_audit_noise(REAL, SPEC).note
+    )
+    # What is the same in both cancels: next to no noise is left.
+    assert audited(REAL, "opposite rows", trials=1000, together=1).epsilon > 2 * CLAIM
+
+
+def test_one_noise_for_two_data_sets_is_caught() -> None:
+    def bug(
+        rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
+    ) -> Moments:
+        return REAL(rows, classes, count, 0)
+
+    assert "one noise in two data sets: class sums" in moments_audit_noise(bug, SPEC).note
+    # The difference of the two releases is that of the data, without noise.
+    assert audited(bug, "changed label", trials=1000, together=1).epsilon > 2 * CLAIM
+
+
+def test_a_missing_clip_is_caught() -> None:
+    def bug(
+        rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
+    ) -> Moments:
+        made, hot = REAL(rows, classes, count, data), np.eye(count)[classes]
+        shorter = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
+        return replace(made, sums=made.sums + hot.T @ (rows - shorter))
+
+    assert audited(bug, "outside", trials=1000).epsilon > 2 * CLAIM
+
+
+# The attack
+
+
+def spec_view(spec: ReleaseSpec | None) -> Any:
+    view = holder(pictures(40, 1), None)
+    return replace(view, mechanism=replace(view.mechanism, spec=spec))
+
+
+def test_the_attack_states_the_claim_and_is_done_once() -> None:
+    train = pictures(40, 1)
+    given = truth(train, train, delivered(train, 0))
+    view = spec_view(SPEC)
+    assert DP_AUDIT.applies(view) is None
+    assert "privacy is off" in str(DP_AUDIT.applies(spec_view(None)))
+    # So little strength that the fewest releases are made that a bound can be had of.
+    outcome = DP_AUDIT.run(view, AuxiliaryData(train, None), given, 0, 0.001)
+    lines = {line.variant: line for line in table_lines(outcome.results)}
+    assert {"other class", "noise", "front"} < set(lines)
+    assert not any(line.above_ceiling for line in lines.values())
+    assert lines["other class"].ceiling == CLAIM
+    for other in (trainer(train, 0.0), outsider(())):
+        mechanism = replace(other.mechanism, spec=SPEC)
+        reason = DP_AUDIT.applies(replace(other, release="moments", mechanism=mechanism))
+        assert "tested once, as whoever held the moments" in str(reason)
+
+
+def test_pairs_are_neighbours_under_replace_one() -> None:
+    for first, second in worst_case_samples().values():
+        assert first.shape == second.shape == (len(first), SAMPLE_NUMBERS + 1)
+        assert np.any(first != second, axis=1).sum() == 1

@@ -1,0 +1,73 @@
+"""Class sums show the class; a sample they show only without noise and without other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from moments_cases import holder
+from steal_cases import K, delivered, pictures, trainer, truth
+from torch import nn
+
+from clicooper_hpc.attacks.harness.adversary import NO_SAMPLE_LEFT, AuxiliaryData, LabelledImages
+from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.inversion.class_mean_pictures import class_mean_rows
+from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
+from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
+from clicooper_hpc.privacy.moments import Moments
+
+AUX, TEST = pictures(1500, 3), pictures(200, 2)
+VARIANTS = ("class mean, same", "class mean, linear, same", "informed, same")
+
+
+def one_of_each_class() -> LabelledImages:
+    many = pictures(100, 1)
+    chosen = [int(np.flatnonzero(many.classes == one)[0]) for one in range(K)]
+    return LabelledImages(many.images[chosen], many.classes[chosen])
+
+
+def attacked(train: LabelledImages, epsilon: float | None) -> Mapping[str, AttackResult]:
+    given = truth(train, TEST, delivered(train, 0))
+    outcome = DECODER.run(holder(train, epsilon), AuxiliaryData(AUX, None), given, 0, 0.4)
+    assert {"originals", "mean image", *VARIANTS} == set(outcome.arrays)
+    return {one.variant: one for one in outcome.results if one.metric == "SSIM"}
+
+
+def test_the_only_sample_of_a_class_is_seen_without_noise() -> None:
+    found = attacked(one_of_each_class(), None)
+    for variant in VARIANTS:
+        assert found[variant].value > found[variant].baseline + 0.2
+
+
+def test_with_noise_nothing_is_seen_of_it() -> None:
+    found = attacked(one_of_each_class(), 2.0)
+    for variant in VARIANTS:
+        assert found[variant].value < found[variant].baseline + 0.02
+
+
+def test_among_others_there_is_a_picture_of_the_class_and_not_of_the_sample() -> None:
+    train = pictures(600, 1)
+    off = attacked(train, None)
+    # Who takes off all others sees the sample, as the parts of moments are rows.
+    assert off["informed, same"].value > off["class mean, same"].value + 0.1
+    found = attacked(train, 8.0)
+    assert found["informed, same"].value < found["informed, same"].baseline + 0.02
+    # The class is seen, with noise and without: as in the attacker's own images of it.
+    own = float(found["class mean, linear, same"].note.split("SSIM of class means of ")[1][:6])
+    for one in (off, found):
+        assert one["class mean, linear, same"].value < own + 0.02
+    assert off["class mean, linear, same"].value > off["class mean, linear, same"].baseline + 0.02
+
+
+def test_the_mean_row_of_a_class_is_its_sum_over_its_size() -> None:
+    sums = np.array([[2.0, 4.0], [1.0, 1.0]])
+    moments = Moments(sums, np.eye(2), np.array([2.0, -3.0]), 2, 1.0)
+    # A size that noise made negative counts as one.
+    assert class_mean_rows(moments).tolist() == [[1.0, 2.0], [1.0, 1.0]]
+
+
+def test_who_got_public_rows_has_nothing_to_invert() -> None:
+    public = replace(trainer(TEST, 0.0), release="moments", front_module=nn.Identity())
+    assert DECODER.applies(public) == OPTIMISE.applies(public) == NO_SAMPLE_LEFT
+    assert DECODER.applies(holder(TEST, 2.0)) is None
