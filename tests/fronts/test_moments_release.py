@@ -112,7 +112,7 @@ def test_the_card_says_what_was_released(tmp_path: Path) -> None:
         job_of(tmp_path, "privacy.enabled=false"),
         set_up(tmp_path, "privacy.enabled=false", name="off"),
     ).text()
-    assert f"moments of {TRAIN} samples leave the owner without noise" in off
+    assert f"class sizes of {TRAIN} samples leave the owner without noise" in off
 
 
 @pytest.mark.parametrize("mode", ["sums", "moments"])
