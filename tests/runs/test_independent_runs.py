@@ -149,7 +149,7 @@ TOUCHED: dict[str, tuple[Callable[[Path], Any], set[int]]] = {
     "delivered file of another segment": (copied(DELIVERED(1), DELIVERED(2)), {13}),
     "delivered file cut short": (cut_short, {13}),
     "kept state of another stage": (copied(KEPT(0, 1), KEPT(1, 1)), {14}),
-    "trainer's file of another": (copied("rank-001.h5", "rank-002.h5"), {15, 18, 19}),
+    "trainer's file of another": (copied("rank-001.h5", "rank-002.h5"), {15, 16, 18, 19}),
     "loss": (row(2, "training/loss", 0.001), {15}),
     "step of a row": (row(1, "training/step", 10**6), {15}),
     "step of a row below all": (row(1, "steps/step", -7, at=0), {15}),

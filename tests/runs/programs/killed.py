@@ -24,9 +24,10 @@ MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 
 def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
-    from clicooper_hpc.owner import composed_model
+    from clicooper_hpc.owner import composed_model, make_moments
     from clicooper_hpc.owner.loop import Owner
     from clicooper_hpc.owner.release_gate import ReleaseGate
+    from clicooper_hpc.owner.secrets import OwnerSecrets
     from clicooper_hpc.owner.stage_evidence import StageEvidence
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
     from clicooper_hpc.trainer.loop import Trainer
@@ -39,6 +40,9 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
         return checkpoint_writer, "store_checkpoint_file"
     if rank == 0:
         return {
+            # Noised, but nothing made of the sums is stored; then stored, but nothing has left.
+            "sum": (make_moments, "fit_private_lda"),
+            "kept": (OwnerSecrets, "secret_receipts"),
             "release": (ReleaseGate, "release"),
             # The owner computes nothing in a step: between two tokens, and between two reports.
             "forward": (StopToken, "pass_stop_token"),

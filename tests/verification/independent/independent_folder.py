@@ -177,6 +177,8 @@ def read_run_folder(folder: Path) -> RunFolder:
             with _open_shard(path) as shard:
                 if plain(shard.attrs.get("run_id")) != run.attributes["run_id"]:
                     raise MismatchError("it belongs to another run")
+                if plain(shard.attrs.get("rank")) != rank:
+                    raise MismatchError("it is of another rank")
                 run.tables[rank] = read_tables(shard, docs.tables_of(rank))
         except (*DAMAGE, MismatchError) as error:
             run.tables[rank] = MismatchError(f"{path.name}: {error}")
