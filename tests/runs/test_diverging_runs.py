@@ -26,12 +26,14 @@ def test_a_huge_learning_rate_is_told_where_it_overflows(
     done = start(tmp_path, RANKS, f"training.learning_rate={rate}")
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("clicooper:")]
-    assert len(lines) == 1, done.stderr
-    found = re.fullmatch(rf"clicooper: (\d)/{RANKS} trainer \1: (.*)", lines[0])
-    assert found, lines
-    assert "training diverged on this rank, first " in found[2]
-    assert re.search(says, found[2]), found[2]
-    assert "what came in was at most" in found[2]
-    assert "Lower training.learning_rate" in found[2]
+    # One line, but for two ranks that overflow in the same instant, in different micro-batches.
+    assert 1 <= len(lines) < RANKS, done.stderr
+    for line in lines:
+        found = re.fullmatch(rf"clicooper: (\d)/{RANKS} trainer \1: (.*)", line)
+        assert found, lines
+        assert "training diverged on this rank, first " in found[2]
+        assert re.search(says, found[2]), found[2]
+        assert "what came in was at most" in found[2]
+        assert "Lower training.learning_rate" in found[2]
     assert "at fault" not in done.stderr
     assert "Traceback" not in done.stderr
