@@ -49,6 +49,7 @@ __all__ = [
     "check_moment_numbers",
     "make_summed_release",
     "solve_summed_spec",
+    "sum_up_moments",
     "summed_digest",
 ]
 
@@ -188,13 +189,21 @@ def make_summed_release(
     )
 
 
+def sum_up_moments(
+    front: Front, train: Split, classes: int, spec: ReleaseSpec | None
+) -> MomentSums:
+    """Return the sums of the private samples behind ``front``, without noise."""
+    sums = MomentSums(classes, int(np.prod(front.output_shape)), spec)
+    for rows, labels in _row_blocks(front, train):
+        sums.add_rows(rows, labels)
+    return sums
+
+
 def _moments(
     front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
 ) -> Moments:
-    width = int(np.prod(front.output_shape))
-    sums = MomentSums(data.classes, width, None if context is None else context.spec)
-    for rows, labels in _row_blocks(front, data.train):
-        sums.add_rows(rows, labels)
+    spec = None if context is None else context.spec
+    sums = sum_up_moments(front, data.train, data.classes, spec)
     if context is not None:
         return noised_moments(sums, context, master)
     return Moments(

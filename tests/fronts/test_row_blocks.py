@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from front_cases import SHAPE, description, random_rows, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_operation import PlainOperation
 
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.build_front import FrontBase, build_front
@@ -100,21 +100,8 @@ def test_a_function_that_mixes_rows_is_found_out() -> None:
     assert not is_row_independent(lambda x: x + position, probe)
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceDependent:
+class PlaceDependent(PlainOperation):
     """An operation whose last bits depend on a row's place, as a kernel's might."""
-
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return input_shape
-
-    def non_negative(self, before: bool) -> bool:
-        return before
-
-    def operation_settings(self) -> dict[str, object]:
-        return {"stage": "test"}
-
-    def operation_tensors(self) -> dict[str, torch.Tensor]:
-        return {}
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
         place = torch.arange(len(x), dtype=torch.float32)[:, None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from front_cases import random_rows
+from plain_operation import PlainOperation
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import DataError
@@ -31,22 +32,10 @@ def front() -> Front:
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(PlainOperation):
     """An operation that counts the blocks it is given."""
 
     calls: list[int] = field(default_factory=list)
-
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return input_shape
-
-    def non_negative(self, before: bool) -> bool:
-        return before
-
-    def operation_settings(self) -> dict[str, object]:
-        return {"stage": "test"}
-
-    def operation_tensors(self) -> dict[str, torch.Tensor]:
-        return {}
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
         self.calls.append(len(x))

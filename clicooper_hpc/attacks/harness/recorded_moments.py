@@ -15,6 +15,7 @@ from clicooper_hpc.attacks.harness.adversary import HeldMoments
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.owner.make_moments import sum_up_moments
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import Moments, MomentSums, moments_context, noised_moments
 from clicooper_hpc.privacy.noise import ReleaseContext
@@ -22,7 +23,6 @@ from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = ["add_up_moments", "check_recorded_moments", "hold_moments"]
 
-_BLOCK: Final = 4096
 # Rows left as float32; another draw of the noise is off by far more, even of a million samples.
 _ROUNDING: Final = 1e-6
 
@@ -34,10 +34,7 @@ def add_up_moments(
 
     ``spec`` is None with privacy off: then there is no noise.
     """
-    sums = MomentSums(classes, int(np.prod(front.output_shape)), spec)
-    for start in range(0, len(train), _BLOCK):
-        ids = np.arange(start, min(start + _BLOCK, len(train)))
-        sums.add_rows(front.apply(train.read(ids)).reshape(len(ids), -1), train.labels(ids))
+    sums = sum_up_moments(front, train, classes, spec)
     context = None if spec is None else moments_context(front.digest, train.fingerprint(), spec)
     return hold_moments(sums, context, master)
 
