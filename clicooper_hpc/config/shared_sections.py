@@ -28,8 +28,8 @@ class ModelSection(Section):
     """The network behind the cut, divided among the trainers."""
 
     name: str = "mlp"
-    """`mlp`, `vgg`, `resnet18`, `vit`, or your own as `"module:function"` (a function that returns
-    an `nn.Sequential`; the module may lie beside the job file)."""
+    """`mlp`, `vgg`, `resnet11`, `resnet18`, `vit`, or your own as `"module:function"` (a function
+    that returns an `nn.Sequential`; the module may lie beside the job file)."""
 
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the network, see docs/models.md."""

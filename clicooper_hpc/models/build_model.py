@@ -14,6 +14,7 @@ from clicooper_hpc.models.custom_model import build_custom_model
 from clicooper_hpc.models.initial_weights import set_initial_weights
 from clicooper_hpc.models.mlp import mlp
 from clicooper_hpc.models.model_options import nearest_option
+from clicooper_hpc.models.resnet11 import resnet11
 from clicooper_hpc.models.resnet18 import resnet18
 from clicooper_hpc.models.vgg import vgg
 from clicooper_hpc.models.vit import vit
@@ -31,6 +32,7 @@ class _Network(NamedTuple):
 _BUILT_IN = {
     "mlp": _Network(mlp, gain=2.0),
     "vgg": _Network(vgg, gain=2.0),
+    "resnet11": _Network(resnet11, gain=2.0),
     "resnet18": _Network(resnet18, gain=2.0),
     "vit": _Network(vit, gain=1.0),
 }

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from clicooper_hpc.models.image_input import ImageInput
+
 __all__ = ["has_layer_randomness", "layer_random_seed", "seed_layer_randomness"]
 
 # RReLU and fractional pooling draw too, though they are no dropout.
@@ -63,6 +65,8 @@ def has_layer_randomness(layer: nn.Module) -> bool:
 def _may_draw(module: nn.Module) -> bool:
     if isinstance(module, _RANDOM_TYPES):
         return True
+    if isinstance(module, ImageInput):
+        return module.draws
     if not type(module).__module__.startswith(_KNOWN_PACKAGES):
         return True
     # Attention and recurrent layers of torch.nn keep their dropout as a number.

@@ -1,11 +1,11 @@
-"""Parameter-free layers that the networks share, and the one rule for group normalisation."""
+"""Layers that the networks share, and the one rule for group normalisation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MaxPool2x2", "SpatialMean", "TokenMean", "group_norm_layer"]
+__all__ = ["MaxPool2x2", "ResidualLayers", "SpatialMean", "TokenMean", "group_norm_layer"]
 
 _MOST_GROUPS = 32
 _LEAST_CHANNELS_PER_GROUP = 8
@@ -25,6 +25,17 @@ def group_norm_layer(channels: int) -> nn.GroupNorm:
     )
     # Not BatchNorm: its statistics mix rows, so micro-batches would compute something else.
     return nn.GroupNorm(groups, channels)
+
+
+class ResidualLayers(nn.Sequential):
+    """Layers whose result is added to what they were given, of one shape (He et al. 2016)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Apply the layer to ``maps``."""
+        inner = maps
+        for layer in self:
+            inner = layer(inner)
+        return maps + inner
 
 
 class SpatialMean(nn.Module):

@@ -12,12 +12,19 @@ import pytest
 from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
 from clicooper_hpc.models.layer_shapes import count_layer_parameters, layer_flops
 from clicooper_hpc.models.mlp import MLPOptions
+from clicooper_hpc.models.resnet11 import ResNet11Options
 from clicooper_hpc.models.resnet18 import ResNet18Options
 from clicooper_hpc.models.vgg import VGGOptions
 from clicooper_hpc.models.vit import ViTOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
-OPTIONS = {"mlp": MLPOptions, "vgg": VGGOptions, "resnet18": ResNet18Options, "vit": ViTOptions}
+OPTIONS = {
+    "mlp": MLPOptions,
+    "vgg": VGGOptions,
+    "resnet11": ResNet11Options,
+    "resnet18": ResNet18Options,
+    "vit": ViTOptions,
+}
 
 
 def section(title: str) -> str:
@@ -53,6 +60,8 @@ def test_the_layer_numbers_are_right() -> None:
 
     assert numbers("vgg", "MaxPool2x2") == [6, 13, 20]
     assert "the pools are 6, 13, 20" in section("vgg")
+    assert numbers("resnet11", "ResidualLayers") == [7, 11, 15]
+    assert "7, 11 and 15 `ResidualLayers`" in section("resnet11")
     assert numbers("resnet18", "BasicBlock") == list(range(3, 11))
     assert "3 to 10 `BasicBlock`" in section("resnet18")
 

@@ -17,6 +17,7 @@ IMAGE, MAP, VECTOR = (3, 32, 32), (96, 16, 16), (16,)
 SMALL: dict[str, dict[str, object]] = {
     "mlp": {"widths": [32, 24]},
     "vgg": {"channels": [8, 16, 24]},
+    "resnet11": {"width": 8},
     "resnet18": {"width": 8},
     "vit": {"patch": 4, "dim": 16, "depth": 2, "heads": 2},
 }
@@ -65,7 +66,7 @@ def cut_pass(model: nn.Sequential, cut: int, rows: Tensor) -> tuple[Tensor, list
 @pytest.mark.parametrize(
     ("name", "shape", "dropout"),
     [(*case, 0.0) for case in CASES]
-    + [(*case, 0.3) for case in CASES if case[0] != "resnet18"],  # which has no dropout
+    + [(*case, 0.3) for case in CASES if not case[0].startswith("resnet")],  # no dropout
 )
 def test_two_segments_compute_the_bits_of_the_whole_wherever_it_is_cut(
     name: str, shape: tuple[int, ...], dropout: float
@@ -143,7 +144,7 @@ def test_a_few_steps_learn_a_small_problem(name: str, shape: tuple[int, ...]) ->
 
 @pytest.mark.parametrize("shape", [(64, 1, 1), (96, 7, 5), (1, 28, 28)])
 def test_convolutional_networks_take_odd_and_tiny_maps(shape: tuple[int, ...]) -> None:
-    for name in ("vgg", "resnet18"):
+    for name in ("vgg", "resnet11", "resnet18"):
         model = small(name, shape)
         rows = rows_of(shape)
         spread = model(rows).std(0)
