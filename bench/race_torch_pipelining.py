@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.pipeline.optim import SGDOptimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import make_schedule
 from clicooper_hpc.pipeline.segment import Segment
@@ -90,7 +91,7 @@ def ours(world: World) -> tuple[Callable[[], None], nn.Module]:
         settings=StepSettings(0.0, None, "float32", "float32"),
         is_last=not first,
         head=None,
-        optimizer=torch.optim.SGD(part.parameters(), lr=RATE, momentum=MOMENTUM),
+        optimizer=SGDOptimizer(list(part.parameters()), momentum=MOMENTUM, weight_decay=0.0),
     )
     step = 0
 

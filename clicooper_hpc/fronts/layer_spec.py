@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.layer_rules import output_shape_of_layer, tensor_shapes_of_layer
 
 __all__ = [
     "LAYER_TYPES",
@@ -219,24 +219,25 @@ def _module(layer: Layer) -> nn.Module:
     return _MODULES[layer.type](*map(_module, layer.layers), **dict(layer.settings))
 
 
-def _meta_network(layers: Sequence[Layer], where: str) -> nn.Sequential:
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            # On the meta device: shapes are traced without memory, so a hostile file cannot ask for
-            # terabytes.
-            return build_layers(layers)
-    except (ValueError, RuntimeError) as error:
-        raise DataError(f"layers do not fit: {error}", where=where) from error
-
-
 def expected_layer_tensors(layers: Sequence[Layer], *, where: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every stored tensor, without reserving memory for one."""
-    state = _meta_network(layers, where).state_dict()
-    return {
-        name: tuple(tensor.shape)
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")  # counts training steps; unused here
-    }
+    """Name and shape of every stored tensor, without reserving memory for one.
+
+    Raises
+    ------
+    DataError
+        Where the settings of a layer do not fit together.
+    """
+    named: dict[str, tuple[int, ...]] = {}
+    for index, layer in enumerate(layers):
+        if layer.layers:
+            own = expected_layer_tensors(layer.layers, where=where)
+        else:
+            try:
+                own = tensor_shapes_of_layer(layer.type, dict(layer.settings))
+            except ValueError as error:
+                raise DataError(f"layers do not fit: {error}", where=where) from error
+        named |= {f"{index}.{name}": shape for name, shape in own.items()}
+    return named
 
 
 def trace_layer_shapes(
@@ -249,20 +250,30 @@ def trace_layer_shapes(
     DataError
         Naming the first layer that cannot take what the one before gives.
     """
-    network = _meta_network(layers, where)
-    x = torch.empty((2, *input_shape), device="meta")
+    shape = tuple(input_shape)
     shapes: list[tuple[int, ...]] = []
-    for index, module in enumerate(network):
-        before = tuple(x.shape[1:])
+    for index, layer in enumerate(layers):
         try:
-            x = module(x)
-        except (RuntimeError, ValueError) as error:
+            after = _shape_behind(layer, shape)
+        except ValueError as error:
             raise DataError(
-                f"layer {index} ({layers[index].type}) cannot take rows of shape {before}",
+                f"layer {index} ({layer.type}) cannot take rows of shape {shape}: {error}",
                 where=where,
             ) from error
-        shapes.append(tuple(x.shape[1:]))
+        shapes.append(after)
+        shape = after
     return tuple(shapes)
+
+
+def _shape_behind(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not layer.layers:
+        return output_shape_of_layer(layer.type, dict(layer.settings), shape)
+    inner = shape
+    for one in layer.layers:
+        inner = _shape_behind(one, inner)
+    if inner != shape:
+        raise ValueError("the layers of a Residual change the shape of a row")
+    return shape
 
 
 def layers_stay_non_negative(layers: Sequence[Layer], before: bool = False) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.custom_model import build_custom_model
-from clicooper_hpc.models.initial_weights import set_initial_weights
+from clicooper_hpc.models.initial_weights import set_initial_weights, without_initial_weights
 from clicooper_hpc.models.mlp import mlp
 from clicooper_hpc.models.model_options import nearest_option
 from clicooper_hpc.models.resnet11 import resnet11
@@ -96,10 +96,8 @@ def build_model(
             remedy=f"Nearest: {nearest_option(name, list(MODEL_NAMES))!r}. There are: "
             f"{', '.join(MODEL_NAMES)}, or your own as 'module:function'.",
         )
-    # On the meta device construction draws no random numbers; all weights are set below.
-    with torch.device("meta"):
+    # On the CPU on every rank: weights do not depend on what devices a node has. All are set below.
+    with without_initial_weights(), torch.device("cpu"):
         model = network.build(input_shape, outputs, options)
-    # On the CPU on every rank: weights do not depend on what devices a node has.
-    model.to_empty(device="cpu")
     set_initial_weights(model, seed, gain=network.gain)
     return model

@@ -11,12 +11,35 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["set_initial_weights"]
+__all__ = ["set_initial_weights", "without_initial_weights"]
+
+
+class without_initial_weights(TorchFunctionMode):  # noqa: N801
+    """Context in which layers are made without random numbers, their weights left as memory is.
+
+    Not the meta device: torch imports its symbolic mathematics to fill that, most of a second.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call ``function``, unless it fills a tensor with initial weights."""
+        given = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
 
 
 def set_initial_weights(

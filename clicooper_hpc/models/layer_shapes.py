@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.dry_run import dry_run_layer, dry_run_mode, dry_run_rows
+from clicooper_hpc.models.operation_counter import OperationCounter
 
 __all__ = ["count_layer_parameters", "layer_flops", "layer_shapes", "require_map_shape"]
 
@@ -58,9 +58,9 @@ def layer_flops(model: nn.Sequential, input_shape: tuple[int, ...]) -> list[int]
             # Fused inference kernels and fused attention hide their operations from the counter;
             # wanting a gradient, and the plain attention kernel, keep torch from taking them.
             rows = rows.detach().requires_grad_().clone()
-            with FlopCounterMode(display=False) as counter:
+            with OperationCounter() as counter:
                 rows = dry_run_layer(index, layer, rows)
-            counts.append(int(counter.get_total_flops()))
+            counts.append(counter.operations)
     return counts
 
 

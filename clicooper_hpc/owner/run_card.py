@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from clicooper_hpc.config.job import Job
@@ -30,7 +29,7 @@ def make_run_card(
     spec = setup.spec
     return PrivacyCard(
         spec=spec,
-        check=None if spec is None else _cross_check(1.0 / spec.mu, spec.guarantee.delta),
+        check=None if spec is None else cross_check_accounting(1.0 / spec.mu, spec.guarantee.delta),
         front=setup.front.origin.summarise_origin(),
         labels=LabelSummary(
             classes=setup.label_map.num_classes,
@@ -56,10 +55,6 @@ def make_run_card(
 def flatten_run_card(card: PrivacyCard) -> dict[str, Any]:
     """Return the card's plain entries for HDF5 attributes, nested names joined by dots."""
     return dict(_flat("", {k: v for k, v in card.to_dict().items() if k != "lines"}))
-
-
-#: The accountants take a second; the card of a run asks them the same thing several times.
-_cross_check = functools.cache(cross_check_accounting)
 
 
 def _known(score: Score | None) -> float | None:

@@ -23,7 +23,12 @@ from torch import Tensor, nn
 
 from clicooper_hpc.errors import ClicooperError, DivergedError, PeerError
 from clicooper_hpc.pipeline.divergence import describe_divergence
-from clicooper_hpc.pipeline.optim import scale_gradients, squared_gradient_norm
+from clicooper_hpc.pipeline.given_gradient import backward_from_gradient
+from clicooper_hpc.pipeline.optim import (
+    SegmentOptimizer,
+    scale_gradients,
+    squared_gradient_norm,
+)
 from clicooper_hpc.pipeline.schedule import Action, Op
 from clicooper_hpc.pipeline.segment import Segment, segment_loss
 from clicooper_hpc.transport.channel import Inbound, Message, Outbound
@@ -104,7 +109,7 @@ class SegmentRuntime:
         settings: StepSettings,
         is_last: bool,
         head: nn.Module | None,
-        optimizer: torch.optim.Optimizer | None,
+        optimizer: SegmentOptimizer | None,
     ) -> None:
         self.segment = segment
         self.input_shape = input_shape
@@ -138,9 +143,7 @@ class SegmentRuntime:
         # Set in every step: an evaluation between two steps leaves the segment in its own mode.
         self.segment.train()
         if self.optimizer is not None:
-            # None and not zeros: the first backward then stores its gradient instead of adding it
-            # to 0.
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.clear_gradients()
         for op in lane:
             if op.action is Action.FORWARD:
                 self._forward(step, op.micro_batch, released, targets, batch_rows, report)
@@ -247,7 +250,7 @@ class SegmentRuntime:
             # A segment without weights behind the owner has nothing to compute a gradient of.
             if live.output.requires_grad:
                 gradient = message.tensor_on(live.output.device).to(live.output.dtype)
-                live.output.backward(gradient)  # type: ignore[no-untyped-call]  # (5)
+                backward_from_gradient(live.output, gradient)  # (5)
             self._wait_for_device()
             report.backward_s += time.perf_counter() - start
             self.edges.gradient_in.recycle(message)
@@ -272,9 +275,7 @@ class SegmentRuntime:
         if self.optimizer is not None:
             # From the plan in every step: a scheduler object would carry state that a restart must
             # restore.
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            self.optimizer.step()
+            self.optimizer.update_parameters(learning_rate)
 
     def _global_squared_norm(self, step: int) -> float:
         """Sum over all segments in `backprop`, over this one alone in `one-way`."""

@@ -147,7 +147,7 @@ class PrivacyCard:
     spec
         The release mechanism; None if privacy is off.
     check
-        The accountants' epsilons of the unit; None if privacy is off.
+        Another accountant's epsilon of the unit; None if privacy is off.
     front, labels
         Provenance of the front, protection of the labels.
     rng_mode
@@ -261,7 +261,7 @@ class PrivacyCard:
             both = f"epsilon {_n(other)}, delta {_n(g.delta)} per sample"
             rows.insert(1, ("add-remove", f"{both}: the same release, one sample more or less"))
         if check is not None:
-            text = f"epsilon at most {_n(check.rdp)} (RDP), {_n(check.prv)} (PRV)"
+            text = f"epsilon at most {_n(check.rdp)} by Renyi differential privacy"
             rows.append(("cross-check", text))
         if self.front.kind == "dp-sgd" or self.labels.response_epsilon is not None:
             text = f"epsilon {_n(total[0])}, delta {_n(total[1])} per sample, {g.relation}"

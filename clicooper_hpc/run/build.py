@@ -173,7 +173,6 @@ def build_runtime(
     optimizer = build_optimizer(
         [parameter for module in modules for parameter in module.parameters()],
         name=training.optimizer,
-        learning_rate=training.learning_rate,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         betas=training.betas,

@@ -44,12 +44,11 @@ def export_segment_state(runtime: SegmentRuntime) -> dict[str, Tensor]:
     if runtime.head is not None:
         state |= {f"{_HEAD}{k}": v for k, v in _copy_state(runtime.head.state_dict()).items()}
     if runtime.optimizer is not None:
-        for index, parameter in enumerate(runtime.parameters):
+        for index, entry in enumerate(runtime.optimizer.state):
             # Sorted, and numbered with leading zeros: the file, and with it the root that is
             # proved, must not depend on the order in which an optimizer made its entries.
-            for key, value in sorted(runtime.optimizer.state.get(parameter, {}).items()):
-                if isinstance(value, Tensor):
-                    state[f"{_OPTIMIZER}{index:04d}/{key}"] = value.detach().cpu().clone()
+            for key, value in sorted(entry.items()):
+                state[f"{_OPTIMIZER}{index:04d}/{key}"] = value.detach().cpu().clone()
     return state
 
 
@@ -117,11 +116,14 @@ def import_segment_state(
             index, _, key = name.removeprefix(_OPTIMIZER).partition("/")
             if not index.isdecimal() or int(index) >= len(runtime.parameters):
                 raise _unfit_tensor(name, where)
-            # A copy: the optimizer takes it for its own and changes it.
-            kept.setdefault(int(index), {})[key] = value.clone()
-    # Settings come from the job and the plan (learning rate), not from the file.
-    groups = runtime.optimizer.state_dict()["param_groups"]
-    runtime.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+            if value.ndim and value.shape != runtime.parameters[int(index)].shape:
+                raise _unfit_tensor(name, where)
+            kept.setdefault(int(index), {})[key] = value
+    try:
+        # Settings come from the job and the plan (learning rate), not from the file.
+        runtime.optimizer.restore_state(kept)
+    except KeyError as error:
+        raise _unfit_tensor(f"{_OPTIMIZER}*/{error.args[0]}", where) from None
 
 
 def _segment_part(

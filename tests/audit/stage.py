@@ -17,7 +17,7 @@ from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
 from clicooper_hpc.models.layer_shapes import layer_shapes
 from clicooper_hpc.models.local_head import local_head
-from clicooper_hpc.pipeline.optim import build_optimizer
+from clicooper_hpc.pipeline.optim import SegmentOptimizer, build_optimizer
 from clicooper_hpc.pipeline.runtime import Edges, SegmentRuntime, StepSettings
 from clicooper_hpc.pipeline.schedule import Coupling
 from clicooper_hpc.pipeline.segment import Segment, segment_loss
@@ -100,15 +100,18 @@ class Case:
             parts.append((nn.Sequential(*list(model)[first:stop]), head, first))
         return parts
 
-    def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer | None:
+    def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> SegmentOptimizer | None:
         return build_optimizer(
-            parameters,
-            name=self.optimizer,
-            learning_rate=0.05,
-            momentum=0.9,
-            weight_decay=0.01,
-            betas=(0.9, 0.99),
+            parameters, name=self.optimizer, momentum=0.9, weight_decay=0.01, betas=(0.9, 0.99)
         )
+
+    def torch_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer | None:
+        """The same by torch's own classes, for a reference that shares no code with the product."""
+        if not parameters:
+            return None
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, weight_decay=0.01, betas=(0.9, 0.99))
+        return torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.01)
 
     def runtimes(self, kinds: Kinds | None = None) -> list[SegmentRuntime]:
         """Fresh runtimes; ``kinds`` gives the class of some segments (numbered from 1)."""
@@ -166,7 +169,7 @@ class Plain:
             [p for m in (layers, head) if m is not None for p in m.parameters()]
             for layers, head, _ in self.parts
         ]
-        self.optimizers = [case.new_optimizer(parameters) for parameters in self.parameters]
+        self.optimizers = [case.torch_optimizer(parameters) for parameters in self.parameters]
         self.losses: list[float] = []
 
     def train(self, steps: Sequence[TrainStep]) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
 from clicooper_hpc.models.layer_shapes import count_layer_parameters, layer_flops, layer_shapes
 
 
@@ -51,6 +53,15 @@ def test_attention_is_counted_in_own_and_in_torchs_blocks() -> None:
     assert flops == [2 * tokens * dim * 3 * 4, block, 0, 0, 2 * dim * 5]
     theirs = nn.Sequential(nn.TransformerEncoderLayer(dim, 3, hidden, batch_first=True))
     assert layer_flops(theirs, (tokens, dim)) == [block]
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_operations_are_those_that_torch_counts(name: str) -> None:
+    model = build_model(name, input_shape=(3, 32, 32), outputs=5, seed=0, options={})
+    rows = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.eval()(rows)
+    assert sum(layer_flops(model, (3, 32, 32))) == counter.get_total_flops() > 0
 
 
 def test_measuring_leaves_no_trace() -> None:

@@ -31,7 +31,7 @@ def card(guarantee: dict[str, Any] | None = None, **changes: Any) -> PrivacyCard
     }
     values: dict[str, Any] = {
         "spec": solve_release_spec(Guarantee(**(asked | (guarantee or {})))),
-        "check": CrossCheck(rdp=2.17318, prv=2.01013),
+        "check": CrossCheck(rdp=2.17318),
         "front": PUBLIC,
         "labels": LabelSummary(10, "random", 4),
         "rng_mode": SECURE,
@@ -54,7 +54,7 @@ def test_the_card_shows_every_figure_of_the_claim() -> None:
         "sigma 3.98762",
         "grid 0.000976562",
         "mu 0.501552",
-        "2.17318 (RDP), 2.01013 (PRV)",
+        "2.17318 by Renyi differential privacy",
         "1 per sample",
         "public, cifar100-conv64",
         "frozen statistics",
