@@ -13,6 +13,7 @@ from clicooper_hpc.privacy.both_relations import (
     state_row_release,
     state_summed_release,
 )
+from clicooper_hpc.privacy.card_bounds import reconstruction_words
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.class_sums import class_sums_guarantee
 from clicooper_hpc.privacy.label_forecast import (
@@ -59,6 +60,9 @@ def row_privacy_lines(
             f"         nobody can tell the class of one released row better than "
             f"{100 * ceiling:.1f} % (chance {100 / classes:.1f} %)"
         )
+    lines.append(
+        f"         rebuilding a row: {reconstruction_words(spec, state_row_release(spec))}"
+    )
     extra = job.labels.randomized_response_epsilon
     if extra is not None:
         lines.append(

@@ -311,7 +311,8 @@ class PrivacyCard:
             other = "{}: epsilon {:.6g}, delta {:.6g}".format(*self.other_total())
             what = "release, front training, label response"
             rows.append(("all together", f"{text} ({what}); {other}"))
-        return rows + bound_lines(spec, self.labels.classes, summed=self.moments is not None)
+        summed = self.moments is not None
+        return rows + bound_lines(spec, self.labels.classes, self.stated(), summed=summed)
 
     def _releases(self) -> str:
         if self.moments is None:
