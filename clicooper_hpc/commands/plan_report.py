@@ -6,12 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from clicooper_hpc.commands.plan_privacy import (
+    label_lines,
+    relation_lines,
+    row_privacy_lines,
+    spent_lines,
+)
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
 from clicooper_hpc.owner.make_moments import check_moment_numbers, solve_summed_spec
-from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import (
@@ -23,16 +28,8 @@ from clicooper_hpc.pipeline.layout import (
 from clicooper_hpc.pipeline.schedule import check_schedule_depth, make_schedule
 from clicooper_hpc.pipeline.schedule_grid import render_schedule_grid
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
-from clicooper_hpc.privacy.ceiling import gaussian_ceiling
-from clicooper_hpc.privacy.label_forecast import (
-    ReleasedRows,
-    forecast_fewest_names,
-    forecast_labels,
-    forecast_signal,
-)
-from clicooper_hpc.privacy.moments import add_remove_epsilon
+from clicooper_hpc.privacy.both_relations import state_summed_release
 from clicooper_hpc.privacy.privacy_card import MomentsSummary
-from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.run.build import (
     build_channel_plan,
     build_layout,
@@ -118,9 +115,9 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
                 _moments(job, contract, private)
                 if job.release.mode != "rows"
                 else [
-                    *_privacy(job, shape, non_negative=non_negative, classes=classes),
-                    *_spent(job, spent),
-                    *_labels(job, contract, non_negative=non_negative, classes=classes),
+                    *row_privacy_lines(job, shape, non_negative=non_negative, classes=classes),
+                    *spent_lines(job, spent),
+                    *label_lines(job, contract, non_negative=non_negative, classes=classes),
                 ]
             ),
         ]
@@ -148,7 +145,8 @@ def _moments(job: Job, contract: Contract, samples: int) -> list[str]:
     )
     return [
         f"privacy: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per sample, replace-one; "
-        f"add-remove {add_remove_epsilon(spec, sums_alone=alone):.3g}; labels are covered",
+        "labels are covered",
+        *relation_lines(state_summed_release(spec, sums_alone=alone), spec.guarantee),
         f"         of {what}: sensitivity {spec.sensitivity:.6g}, sigma {spec.sigma:.6g}, once",
         f"         trainers get {sent}, and no row of a sample",
     ]
@@ -217,77 +215,3 @@ def _segments(
 
 def _contract_of(layout: Layout) -> Contract:
     return Contract(layout.shapes[0], 0, 0, layout.shapes[-1][0])
-
-
-def _privacy(job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: int) -> list[str]:
-    if not job.privacy.enabled:
-        return ["NO PRIVACY: rows leave the owner as the front makes them"]
-    spec = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative))
-    g = spec.guarantee
-    lines = [
-        f"privacy: epsilon {g.epsilon:g}, delta {g.delta:g} per {g.unit_label}, {g.relation}; "
-        f"per sample epsilon {spec.sample_epsilon:.6g}",
-        f"         sensitivity {spec.sensitivity:.6g} ({spec.sensitivity_reason}), "
-        f"sigma {spec.sigma:.6g} on {g.dimension} coordinates",
-    ]
-    if classes >= 2:
-        radius = g.clip * (g.dimension**0.5 if g.unit == "element" else 1.0)
-        ceiling = gaussian_ceiling(classes, radius, spec.sigma)
-        lines.append(
-            f"         nobody can tell the class of one released row better than "
-            f"{100 * ceiling:.1f} % (chance {100 / classes:.1f} %)"
-        )
-    extra = job.labels.randomized_response_epsilon
-    if extra is not None:
-        lines.append(f"         labels: randomised response, epsilon {extra:g}, on top")
-    if job.front.kind == "dp-sgd":
-        dp = job.front.dp_sgd
-        lines.append(f"         front: DP-SGD, epsilon {dp.epsilon:g}, delta {dp.delta:g}, on top")
-    return lines
-
-
-def _spent(job: Job, samples: int) -> list[str]:
-    """Say what a private projection costs, if there is one."""
-    if not samples:
-        return []
-    head = f"front: {samples} more training samples are spent on its class sums, never released"
-    privacy = job.privacy
-    if not privacy.enabled:
-        return [f"{head}; the sums are exact"]
-    return [f"{head}; each pays epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, once"]
-
-
-def _labels(job: Job, contract: Contract, *, non_negative: bool, classes: int) -> list[str]:
-    """Return the forecast of what grouping attacks find in the sub-labels, and of the price."""
-    method, gamma = job.labels.method, job.labels.expansion
-    if method == "none":
-        return ["labels: sent as they are; every trainer sees the classes"]
-    shape = contract.release_shape
-    head = f"labels: {method}, {gamma} names for each of {classes} classes"
-    # The simulation needs a sample for each name.
-    if classes < 2 or contract.samples < classes * gamma:
-        return [f"{head}; too few samples for a forecast"]
-    sigma = 0.0
-    if job.privacy.enabled:
-        sigma = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative)).sigma
-    dimension = int(np.prod(shape))
-    signal = forecast_signal(
-        job.privacy.unit,
-        job.privacy.clip,
-        dimension,
-        discriminant=job.front.projection == "private-lda",
-    )
-    released = ReleasedRows(signal, sigma, dimension, contract.samples, classes)
-    forecast = forecast_labels(method, released, gamma)
-    best = forecast_fewest_names(released)
-    if best is None:
-        advice = "no number of random names hides the grouping at this noise"
-    else:
-        advice = f"fewest random names that hide it: {best[0]} (ARI {best[1].leak_known:.2f})"
-    return [
-        f"{head}, {forecast.rows_per_name:.0f} samples a name; forecast, if classes lie as in "
-        "docs/label-map.md:",
-        f"         grouping attack finds ARI {forecast.leak:.2f}, {forecast.leak_known:.2f} with "
-        "known class means (0 is chance, 1 all)",
-        f"         price about {forecast.price:.1f} points of accuracy; {advice}",
-    ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from clicooper_hpc.privacy.both_relations import state_summed_release
 from clicooper_hpc.privacy.privacy_card import FrontSummary
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
@@ -66,14 +67,21 @@ class FrontOrigin:
         normalisation = f"{self.normalisation}; rows do not depend on batch-mates"
         # First: class sums are paid for, so their front is private and still no condition.
         if self.class_sums is not None and not self.conditional:
-            promise = None if self.class_sums.spec is None else self.class_sums.spec.guarantee
+            spent, spec = self.class_sums.samples, self.class_sums.spec
+            if spec is None:
+                return FrontSummary("class-sums", source, normalisation, spent=spent)
+            promise = spec.guarantee
+            other = "add-remove" if promise.relation == "replace-one" else "replace-one"
+            stated = state_summed_release(spec, sums_alone=True)
             return FrontSummary(
                 "class-sums",
                 source,
                 normalisation,
-                None if promise is None else promise.epsilon,
-                None if promise is None else promise.delta,
-                spent=self.class_sums.samples,
+                promise.epsilon,
+                promise.delta,
+                spent=spent,
+                relation=promise.relation,
+                other_epsilon=next(one.epsilon for one in stated if one.relation == other),
             )
         if self.conditional:
             return FrontSummary("conditional", f"{source} ({self.reason})", normalisation)

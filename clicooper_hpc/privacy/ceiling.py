@@ -9,7 +9,12 @@ import math
 
 from scipy.special import ndtr, ndtri
 
-__all__ = ["gaussian_ceiling", "local_dp_ceiling", "membership_ceiling"]
+__all__ = [
+    "gaussian_ceiling",
+    "local_dp_ceiling",
+    "membership_ceiling",
+    "reconstruction_ceiling",
+]
 
 
 def local_dp_ceiling(classes: int, epsilon: float, delta: float = 0.0) -> float:
@@ -53,3 +58,26 @@ def membership_ceiling(false_positive_rate: float, mu: float) -> float:
     Dong, Roth and Su, "Gaussian Differential Privacy", 2019: the trade-off curve itself.
     """
     return float(ndtr(ndtri(false_positive_rate) + mu))
+
+
+def reconstruction_ceiling(blind_chance: float, mu: float) -> float:
+    """Return the best chance of a reconstruction that a blind guess gets with ``blind_chance``.
+
+    Phi(Phi^-1(kappa) + mu), whatever counts as success and whatever the attacker knows beforehand:
+    kappa is what the best guess without the release reaches. Hayes, Mahloujifar and Balle,
+    "Bounding training data reconstruction in DP-SGD", NeurIPS 2023, Theorem 2 (the blow-up function
+    of a Gaussian). The argument is that of `gaussian_ceiling`: the release is compared with one
+    that does not depend on the sample, under which success is at most kappa; the function is
+    concave, so the bound holds on average over samples. Equal for two opposite rows of norm C.
+
+    Parameters
+    ----------
+    blind_chance
+        kappa, in (0, 1).
+    mu
+        Distance of a sample's release from one without it (zero row, or sample left out), over
+        sigma.
+    """
+    if not 0 < blind_chance < 1:
+        raise ValueError(f"the chance of a blind guess lies in (0, 1), not {blind_chance!r}")
+    return float(ndtr(ndtri(blind_chance) + mu))

@@ -49,6 +49,7 @@ __all__ = [
     "MomentSums",
     "Moments",
     "add_remove_epsilon",
+    "add_remove_sensitivity",
     "moments_context",
     "noised_moments",
     "solve_moments_spec",
@@ -150,8 +151,13 @@ def add_remove_epsilon(spec: ReleaseSpec, *, sums_alone: bool = False) -> float:
 
     ``sums_alone``: of class sums without second moment and sizes.
     """
-    moved = 1.0 if sums_alone else math.sqrt(2)
-    return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved * (1 + 2.0**-50))
+    moved = add_remove_sensitivity(sums_alone=sums_alone)
+    return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved)
+
+
+def add_remove_sensitivity(*, sums_alone: bool = False) -> float:
+    """Return how far a sample more or less moves the release, rounded up."""
+    return 1.0 if sums_alone else math.sqrt(2) * (1 + 2.0**-50)
 
 
 def moments_context(front: Digest, data: Digest, spec: ReleaseSpec) -> ReleaseContext:

@@ -13,11 +13,19 @@ from typing import Any, Literal
 
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose_charges
-from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
+from clicooper_hpc.privacy.both_relations import (
+    RelationStatement,
+    state_row_release,
+    state_summed_release,
+    stated_to_dict,
+)
+from clicooper_hpc.privacy.card_bounds import bound_lines
+from clicooper_hpc.privacy.card_mechanism import mechanism_lines
+from clicooper_hpc.privacy.gaussian_mechanism import gaussian_mu
 from clicooper_hpc.privacy.label_map import LabelMethod
 from clicooper_hpc.privacy.master_key import INSECURE, RngMode
-from clicooper_hpc.privacy.moments import add_remove_epsilon
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
+from clicooper_hpc.privacy.sensitivity import Relation
 
 __all__ = [
     "FrontSummary",
@@ -26,9 +34,6 @@ __all__ = [
     "MomentsSummary",
     "PrivacyCard",
 ]
-
-#: Rate of false positives at which the ceiling of membership inference is stated.
-_MEMBER_FALSE_POSITIVES = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,11 @@ class FrontSummary:
     normalisation
         How a row is kept independent of its batch-mates.
     epsilon, delta
-        Of the training, under add-remove, for ``"dp-sgd"``; of the sums, under the relation of the
-        release, for ``"class-sums"``, None where these are exact.
+        Of the training, under add-remove, for ``"dp-sgd"``; of the sums, under ``relation``, for
+        ``"class-sums"``, None where these are exact.
+    relation, other_epsilon
+        For ``"class-sums"``: that of the release, and epsilon of the sums under the other one:
+        add-remove for replace-one, replace-one for zero-out.
     spent
         Number of training samples that paid for ``"class-sums"`` and are never released.
     """
@@ -56,6 +64,8 @@ class FrontSummary:
     epsilon: float | None = None
     delta: float | None = None
     spent: int = 0
+    relation: Relation = "replace-one"
+    other_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         priced = self.epsilon is not None and self.delta is not None
@@ -78,16 +88,26 @@ class FrontSummary:
             "public": f"public, {self.source}: independent of the private samples",
             "random": f"random, {self.source}: independent of the private samples",
             "dp-sgd": f"trained with DP-SGD on the private samples, {self.source}: "
-            f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} (add-remove)",
+            f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} per sample (add-remove)",
             "class-sums": f"{self.source} of {self.spent} training samples, never released: "
             + (
                 "without noise, no guarantee"
                 if self.epsilon is None
-                else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} for each, once"
+                else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} "
+                f"for each ({self._both()}), once"
             ),
             "conditional": f"CONDITIONAL: {self.source} saw private samples without DP; "
             "every figure here holds only given the front",
         }[self.kind]
+
+    def _both(self) -> str:
+        """Return the relation of the sums' epsilon, and their epsilon under the other one."""
+        if self.other_epsilon is None:
+            return self.relation
+        # Zero rows in sums are samples that are not there.
+        mine = "add-remove" if self.relation == "zero-out" else self.relation
+        other = "replace-one" if self.relation == "zero-out" else "add-remove"
+        return f"{mine}; {other} epsilon {_n(self.other_epsilon)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +126,8 @@ class LabelSummary:
             text = f"secret label map {self.method!r}, {self.expansion} names a class"
         if self.response_epsilon is None:
             return f"{text}; no differential privacy of labels"
-        return f"{text}; randomised response, label epsilon {_n(self.response_epsilon)}"
+        other = "against any other label"
+        return f"{text}; randomised response, label epsilon {_n(self.response_epsilon)} {other}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +215,7 @@ class PrivacyCard:
             "format": "clicooper privacy card 1",
             "private": self.spec is not None,
             "spec": self.spec and self.spec.to_dict(),
+            "relations": self.spec and stated_to_dict(self.stated()),
             "check": self.check and _texts(asdict(self.check)),
             "front": _texts(asdict(self.front)),
             "labels": _texts(asdict(self.labels)),
@@ -209,6 +231,14 @@ class PrivacyCard:
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return digest_bytes("clicooper/v1/privacy-card", text.encode("ascii"))
 
+    def stated(self) -> tuple[RelationStatement, ...]:
+        """Return the release under every relation that has a meaning for it; empty without one."""
+        if self.spec is None:
+            return ()
+        if self.moments is not None:
+            return state_summed_release(self.spec, sums_alone=self.moments.sums_alone)
+        return state_row_release(self.spec)
+
     def sample_total(self) -> tuple[float, float]:
         """Return (epsilon, delta) of the training sample that pays most.
 
@@ -217,17 +247,39 @@ class PrivacyCard:
         """
         if self.spec is None:
             return math.inf, 1.0
-        relation = self.spec.guarantee.relation
-        parts = [self.spec.sample_charge(), self.front.charge().under(relation)]
+        return self._total(self.spec.guarantee.relation, self.spec.sample_charge())
+
+    def other_total(self) -> tuple[str, float, float]:
+        """Return the other relation of whole samples, and the same total under it.
+
+        Zero-out or add-remove if the claim is for replace-one.
+        """
+        if self.spec is None:
+            return "replace-one", math.inf, 1.0
+        given = self.spec.guarantee.relation
+        other = next(
+            one
+            for one in self.stated()
+            if one.unit == "sample" and one.relation != given and one.sensitivity is not None
+        )
+        mu = gaussian_mu(self.spec.sigma, other.sensitivity or 0.0)
+        relation: Relation = "zero-out" if given == "replace-one" else "replace-one"
+        return (other.relation, *self._total(relation, Charge.gaussian(mu, relation)))
+
+    def _total(self, relation: Relation, release: Charge) -> tuple[float, float]:
+        if self.spec is None:
+            return math.inf, 1.0
+        parts = [release, self.front.charge().under(relation)]
         if self.labels.response_epsilon is not None:
             parts.append(Charge.pure(self.labels.response_epsilon))
         # A front trained with DP-SGD brings a delta of its own, which the total must cover.
         delta = min(1.0, self.spec.guarantee.delta + parts[1].delta)
         released = compose_charges(parts, delta, relation)
-        if self.front.kind != "class-sums" or self.front.epsilon is None:
+        spent = self.front.epsilon if relation == self.front.relation else self.front.other_epsilon
+        if self.front.kind != "class-sums" or spent is None:
             return released
         # Nobody pays both, so the dearer of the two is the total, not their sum.
-        return max(released[0], self.front.epsilon), max(released[1], self.front.delta or 0.0)
+        return max(released[0], spent), max(released[1], self.front.delta or 0.0)
 
     def _off(self) -> list[tuple[str, str]]:
         return [
@@ -242,68 +294,25 @@ class PrivacyCard:
 
     def _on(self, spec: ReleaseSpec) -> list[tuple[str, str]]:
         g, total = spec.guarantee, self.sample_total()
-        norm = "c, each coordinate" if g.unit == "element" else "C, L2 norm of a row"
-        sign = ", no negative coordinates" if g.non_negative else ""
         check = self.check
-        rows = [
-            ("guarantee", self._claim(spec)),
-            ("clip", f"{_n(g.clip)} ({norm}{sign}), d = {g.dimension}"),
-            ("sensitivity", f"{_n(spec.sensitivity)} = {spec.sensitivity_reason}"),
-            (
-                "mechanism",
-                f"rounded Gaussian, sigma {_n(spec.sigma)}, grid {_n(spec.grid)}, "
-                f"mu {_n(spec.mu)}, exact sampler",
-            ),
-            ("releases", self._releases()),
+        rows = mechanism_lines(spec, INSECURE if self.rng_mode == INSECURE else None)
+        rows.append(("releases", self._releases()))
+        # The claim stands in the first line already.
+        rows[1:1] = [
+            (one.relation, one.words())
+            for one in self.stated()
+            if (one.relation, one.unit) != (g.relation, g.unit_label)
         ]
-        if self.moments is not None:
-            other = add_remove_epsilon(spec, sums_alone=self.moments.sums_alone)
-            both = f"epsilon {_n(other)}, delta {_n(g.delta)} per sample"
-            rows.insert(1, ("add-remove", f"{both}: the same release, one sample more or less"))
         if check is not None:
             text = f"epsilon at most {_n(check.rdp)} by Renyi differential privacy"
             rows.append(("cross-check", text))
         if self.front.kind == "dp-sgd" or self.labels.response_epsilon is not None:
             text = f"epsilon {_n(total[0])}, delta {_n(total[1])} per sample, {g.relation}"
-            rows.append(("all together", f"{text} (release, front training, label response)"))
-        return rows + self._ceilings(spec)
-
-    def _claim(self, spec: ReleaseSpec) -> str:
-        g = spec.guarantee
-        claim, rest = (
-            f"epsilon {_n(g.epsilon)}, delta {_n(g.delta)}",
-            f"unit {g.unit}, {g.relation}",
-        )
-        # In the same line: an epsilon for one number out of thousands reads like one for a sample.
-        whole = f"per SAMPLE epsilon {_n(spec.sample_epsilon)} at the same delta"
-        if g.unit == "sample":
-            text = f"{claim} per sample ({rest})"
-        elif g.unit == "element":
-            text = f"{claim} per ELEMENT only; {whole} ({rest})"
-        else:
-            near = f"metric-DP(D0 = {_n(g.metric_distance)})"
-            text = f"{near}: {claim} between rows closer than D0 only; {whole} ({rest})"
-        return f"{text} [{INSECURE}]" if self.rng_mode == INSECURE else text
-
-    def _ceilings(self, spec: ReleaseSpec) -> list[tuple[str, str]]:
-        g, k, fpr = spec.guarantee, self.labels.classes, _MEMBER_FALSE_POSITIVES
-        radius = g.clip * (math.sqrt(g.dimension) if g.unit == "element" else 1.0)
-        rows: list[tuple[str, str]] = []
-        # Both ceilings compare a row with another row, whatever relation the claim is for.
-        charge = spec.sample_charge().under("replace-one")
-        if k >= 2:
-            epsilon, delta = compose_charges([charge], g.delta)
-            any_dp = local_dp_ceiling(k, epsilon, delta)
-        if k >= 2 and self.moments is not None:
-            text = f"{_p(any_dp)}, chance {_p(1 / k)}, with all else known, {k} balanced classes"
-            rows.append(("label ceiling", text))
-        elif k >= 2:
-            gauss = gaussian_ceiling(k, radius, spec.sigma)
-            text = f"{_p(gauss)} (Gaussian), {_p(any_dp)} (any mechanism), chance {_p(1 / k)}"
-            rows.append(("label ceiling", f"{text}, from a released row, {k} balanced classes"))
-        tpr = membership_ceiling(fpr, charge.mu)
-        rows.append(("member ceiling", f"true positives {_p(tpr)} at {_p(fpr)} false positives"))
-        return rows
+            other = "{}: epsilon {:.6g}, delta {:.6g}".format(*self.other_total())
+            what = "release, front training, label response"
+            rows.append(("all together", f"{text} ({what}); {other}"))
+        summed = self.moments is not None
+        return rows + bound_lines(spec, self.labels.classes, self.stated(), summed=summed)
 
     def _releases(self) -> str:
         if self.moments is None:

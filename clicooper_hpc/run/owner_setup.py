@@ -150,7 +150,11 @@ def _progress_note(card: PrivacyCard) -> str:
     if card.spec is None:
         return "NO PRIVACY"
     guarantee = card.spec.guarantee
-    text = f"epsilon {card.sample_total()[0]:.4g} per sample"
+    other, less, _ = card.other_total()
+    text = (
+        f"epsilon {card.sample_total()[0]:.4g} per sample ({guarantee.relation}; "
+        f"{other} {less:.4g})"
+    )
     if guarantee.unit != "sample":
         text = f"epsilon {guarantee.epsilon:g} per {guarantee.unit_label}, {text}"
     return text if card.rng_mode == SECURE else f"{text}, {card.rng_mode}"

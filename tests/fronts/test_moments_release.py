@@ -245,7 +245,7 @@ def test_class_sums_alone_are_noised_once_and_name_the_rows(tmp_path: Path) -> N
     assert f"1 in all: class sums of {TRAIN} samples; no row of a sample" in text
     # Half the distance of a replaced sample, so about half the epsilon: less than for all moments.
     assert re.search(r"add-remove +epsilon 3\.5\d*, delta 1e-05 per sample", text)
-    assert "add-remove 3.5" in plan_report(job, ranks=3)
+    assert "add-remove: epsilon 3.5" in plan_report(job, ranks=3)
 
 
 def test_class_sums_and_moments_have_noise_of_their_own(tmp_path: Path) -> None:
@@ -269,6 +269,6 @@ def test_plan_says_the_same_as_the_run(tmp_path: Path) -> None:
     assert f"data private.h5: {TRAIN} training samples" in report.replace(f"{tmp_path}/", "")
     assert f"class sizes of {TRAIN} samples: sensitivity 2, sigma {made.spec.sigma:.6g}" in report
     assert f"{PUBLIC} public rows, recoloured and named by them" in report
-    assert "replace-one; add-remove 5.3" in report
+    assert "add-remove: epsilon 5.29" in report
     steps = math.ceil(PUBLIC / job_of(tmp_path).training.batch_size)
     assert f"{steps * job_of(tmp_path).training.epochs} steps" in report

@@ -215,7 +215,7 @@ def test_the_card_names_projection_samples_and_price(tmp_path: Path) -> None:
     text = next(line for line in card.lines() if line.startswith("front "))
     assert card.front.kind == "class-sums"
     assert f"noised class sums of {SET_ASIDE} training samples, never released" in text
-    assert "epsilon 8, delta 1e-05 for each, once" in text
+    assert "epsilon 8, delta 1e-05 for each (replace-one; add-remove epsilon 3.5471" in text
     assert "of public" in text
     assert "CONDITIONAL" not in card.text()
     assert card.sample_total()[0] == pytest.approx(8.0)

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
+from clicooper_hpc.privacy.ceiling import (
+    gaussian_ceiling,
+    local_dp_ceiling,
+    membership_ceiling,
+    reconstruction_ceiling,
+)
 from clicooper_hpc.privacy.gaussian_mechanism import gaussian_sigma
 
 
@@ -54,3 +59,36 @@ def test_the_best_guess_on_a_simplex_code_stays_below_and_comes_close() -> None:
         gaussian_ceiling(1, 1.0, 1.0)
     with pytest.raises(ValueError, match="two classes"):
         local_dp_ceiling(1, 1.0)
+
+
+def test_two_opposite_rows_are_rebuilt_as_often_as_the_ceiling_says() -> None:
+    """Simulated: the sign of one noised number, where a blind guess is right half the time."""
+    sigma, trials = 1.5, 200_000
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], size=trials)
+    right = float((np.sign(signs + sigma * rng.normal(size=trials)) == signs).mean())
+    bound = reconstruction_ceiling(0.5, 1.0 / sigma)
+    assert right == pytest.approx(bound, abs=5 * 0.5 / trials**0.5)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.2, 4.0])
+def test_one_of_many_orthogonal_rows_is_rebuilt_less_often_than_the_ceiling(sigma: float) -> None:
+    """The best guess of which of 100 rows was noised: the largest number."""
+    rows, trials = 100, 4000
+    rng = np.random.default_rng(1)
+    noised = sigma * rng.normal(size=(trials, rows))
+    noised[:, 0] += 1.0
+    right = float((noised.argmax(axis=1) == 0).mean())
+    bound = reconstruction_ceiling(1 / rows, 1.0 / sigma)
+    error = 4 * (bound * (1 - bound) / trials) ** 0.5
+    assert right <= bound + error
+    # Near, and above what a guess without the release reaches: not an empty bound.
+    assert bound <= 3 * right + error
+    assert bound > 1 / rows
+
+
+def test_a_blind_guess_has_a_chance() -> None:
+    assert reconstruction_ceiling(1e-6, 0.0) == pytest.approx(1e-6, rel=1e-6)
+    for chance in (0.0, 1.0):
+        with pytest.raises(ValueError, match="blind guess"):
+            reconstruction_ceiling(chance, 1.0)
