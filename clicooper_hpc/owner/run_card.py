@@ -16,7 +16,7 @@ from clicooper_hpc.privacy.privacy_card import (
     PrivacyCard,
 )
 
-__all__ = ["flatten_run_card", "make_run_card"]
+__all__ = ["flatten_run_card", "make_run_card", "summarise_moments"]
 
 
 def make_run_card(
@@ -45,11 +45,20 @@ def make_run_card(
         ),
         moments=None
         if job.release.mode == "rows"
-        else MomentsSummary(
-            len(setup.samples.splits["train"]),
-            setup.contract.samples,
-            sums_alone=job.release.mode == "sums",
-        ),
+        else summarise_moments(job, len(setup.samples.splits["train"]), setup.contract.samples),
+    )
+
+
+def summarise_moments(job: Job, samples: int, rows: int) -> MomentsSummary:
+    """Return what is said of a release of sums over ``samples`` samples as ``rows`` public rows."""
+    release = job.release
+    gradients = release.mode == "gradients"
+    return MomentsSummary(
+        samples,
+        rows,
+        sums_alone=release.mode == "sums",
+        rounds=release.rounds if gradients else 0,
+        gradient_share=release.gradient_share if gradients else 0.0,
     )
 
 

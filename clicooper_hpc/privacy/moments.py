@@ -145,12 +145,16 @@ def solve_moments_spec(dimension: int, *, epsilon: float, delta: float) -> Relea
     return replace(spec, grid=grid, sensitivity_reason=reason)
 
 
-def add_remove_epsilon(spec: ReleaseSpec, *, sums_alone: bool = False) -> float:
+def add_remove_epsilon(
+    spec: ReleaseSpec, *, sums_alone: bool = False, gradient_share: float = 0.0
+) -> float:
     """Return epsilon of the same release if a sample is added or removed, at the same delta.
 
-    ``sums_alone``: of class sums without second moment and sizes.
+    ``sums_alone``: of class sums without second moment and sizes. ``gradient_share``: the part of
+    mu^2 that pays for rounds of gradients; ``spec`` is then that of the whole promise.
     """
-    moved = 1.0 if sums_alone else math.sqrt(2)
+    # Class sums and gradients move by half of what they do under replace-one, moments by more.
+    moved = 1.0 if sums_alone else math.sqrt(2 - gradient_share)
     return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved * (1 + 2.0**-50))
 
 

@@ -125,17 +125,27 @@ class MomentsSummary:
     """Moments that were released together instead of rows (`clicooper_hpc.privacy.moments`).
 
     ``samples``: how many samples they are of; ``rows``: public rows sent in their place;
-    ``sums_alone``: class sums without second moment and sizes.
+    ``sums_alone``: class sums without second moment and sizes; ``rounds``: sums of gradients
+    besides, which ``gradient_share`` of mu^2 pays for.
     """
 
     samples: int
     rows: int
     sums_alone: bool = False
+    rounds: int = 0
+    gradient_share: float = 0.0
 
     def what(self) -> str:
         """Return what was released, in words."""
         parts = "class sums" if self.sums_alone else "class sums, second moment and class sizes"
-        return f"{parts} of {self.samples} samples"
+        rounds = f", {self.rounds} sums of gradients" if self.rounds else ""
+        return f"{parts}{rounds} of {self.samples} samples"
+
+    def noise(self, spec: ReleaseSpec) -> str:
+        """Return the noise of each part of ``spec``, the whole promise solved for one release."""
+        moments = spec.sigma / math.sqrt(1 - self.gradient_share)
+        each = spec.sigma * math.sqrt(self.rounds / self.gradient_share)
+        return f"sigma {_n(moments)} for moments, {_n(each)} for each of {self.rounds} rounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +209,7 @@ class PrivacyCard:
             "labels": _texts(asdict(self.labels)),
             "rng_mode": self.rng_mode,
             "measured": _texts(asdict(self.measured)),
-            "moments": self.moments and asdict(self.moments),
+            "moments": self.moments and _texts(asdict(self.moments)),
             "lines": self.lines(),
         }
         return {key: value for key, value in stored.items() if value is not None}
@@ -257,7 +267,14 @@ class PrivacyCard:
             ("releases", self._releases()),
         ]
         if self.moments is not None:
-            other = add_remove_epsilon(spec, sums_alone=self.moments.sums_alone)
+            if self.moments.rounds:
+                text = f"rounded Gaussian, {self.moments.noise(spec)}, together mu {_n(spec.mu)}"
+                rows[3] = ("mechanism", f"{text}, exact sampler")
+            other = add_remove_epsilon(
+                spec,
+                sums_alone=self.moments.sums_alone,
+                gradient_share=self.moments.gradient_share,
+            )
             both = f"epsilon {_n(other)}, delta {_n(g.delta)} per sample"
             rows.insert(1, ("add-remove", f"{both}: the same release, one sample more or less"))
         if check is not None:
@@ -309,7 +326,7 @@ class PrivacyCard:
         if self.moments is None:
             return "1 per sample, the same bits every time; no augmented views"
         return (
-            f"1 in all: {self.moments.what()}; no row of a sample; "
+            f"{1 + self.moments.rounds} in all: {self.moments.what()}; no row of a sample; "
             f"{self.moments.rows} public rows recoloured to them"
         )
 
