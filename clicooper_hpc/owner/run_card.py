@@ -9,10 +9,10 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.evaluation import Score
 from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.privacy.accounting import cross_check_accounting
+from clicooper_hpc.privacy.moments_summary import MomentsSummary
 from clicooper_hpc.privacy.privacy_card import (
     LabelSummary,
     MeasuredFigures,
-    MomentsSummary,
     PrivacyCard,
 )
 
