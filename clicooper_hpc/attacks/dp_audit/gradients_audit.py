@@ -55,7 +55,7 @@ __all__ = [
 
 _TRIALS: Final = 100_000
 _CONFIDENCE: Final = 0.99
-_TOGETHER: Final = 40
+_TOGETHER: Final = 16
 # Numbers released of one data set: of the moments, and of each round.
 _MOMENTS: Final = 14
 _ROUND: Final = SAMPLE_NUMBERS * SAMPLE_CLASSES
