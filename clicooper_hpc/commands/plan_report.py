@@ -16,7 +16,8 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
-from clicooper_hpc.owner.make_moments import check_moment_numbers, solve_summed_spec
+from clicooper_hpc.owner.moments_setup import job_promise
+from clicooper_hpc.owner.run_card import summarise_moments
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
 from clicooper_hpc.pipeline.device import choose_device
 from clicooper_hpc.pipeline.layout import (
@@ -29,7 +30,7 @@ from clicooper_hpc.pipeline.schedule import check_schedule_depth, make_schedule
 from clicooper_hpc.pipeline.schedule_grid import render_schedule_grid
 from clicooper_hpc.pipeline.simulator import Simulation, simulate
 from clicooper_hpc.privacy.both_relations import state_summed_release
-from clicooper_hpc.privacy.privacy_card import MomentsSummary
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.run.build import (
     build_channel_plan,
     build_layout,
@@ -63,8 +64,6 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         spent = count_set_aside_samples(job, private, data.num_classes)
         # Samples spent on the front's class sums are never released.
         leaving = private - spent
-        if job.release.mode == "moments":
-            check_moment_numbers(int(np.prod(shape)))
         if job.release.mode != "rows":
             leaving = _count_public_rows(job) * (1 + job.release.mixes)
         contract = Contract(
@@ -112,7 +111,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             render_schedule_grid(simulation),
             "",
             *(
-                _moments(job, contract, private)
+                _moments(job, contract, private, classes)
                 if job.release.mode != "rows"
                 else [
                     *row_privacy_lines(job, shape, non_negative=non_negative, classes=classes),
@@ -130,24 +129,28 @@ def _count_public_rows(job: Job) -> int:
     return len(rows)
 
 
-def _moments(job: Job, contract: Contract, samples: int) -> list[str]:
+def _moments(job: Job, contract: Contract, samples: int, classes: int) -> list[str]:
     """Return what is said of a release of moments instead of privacy and labels of rows."""
     mixes = job.release.mixes
     each = f" ({1 + mixes} for each: {mixes} are mixes of two)" if mixes else ""
     sent = f"{contract.samples} public rows{each}, recoloured and named by them"
-    alone = job.release.mode == "sums"
-    what = MomentsSummary(samples, contract.samples, sums_alone=alone).what()
-    if not job.privacy.enabled:
-        return [f"NO PRIVACY: {what} leave the owner without noise, as {sent}"]
-    privacy, numbers = job.privacy, int(np.prod(contract.release_shape))
-    spec = solve_summed_spec(
-        job.release.mode, numbers, epsilon=privacy.epsilon, delta=privacy.delta
+    summary = summarise_moments(job, samples, contract.samples)
+    promise = job_promise(job, int(np.prod(contract.release_shape)), classes)
+    if promise is None:
+        return [f"NO PRIVACY: {summary.what()} leave the owner without noise, as {sent}"]
+    privacy, noise = job.privacy, ""
+    if isinstance(promise, SplitPromise):
+        spec, noise = promise.whole, summary.noise(promise.whole)
+    else:
+        spec, noise = promise, f"sigma {promise.sigma:.6g}, once"
+    stated = state_summed_release(
+        spec, sums_alone=summary.sums_alone, gradient_share=summary.gradient_share
     )
     return [
         f"privacy: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per sample, replace-one; "
         "labels are covered",
-        *relation_lines(state_summed_release(spec, sums_alone=alone), spec.guarantee),
-        f"         of {what}: sensitivity {spec.sensitivity:.6g}, sigma {spec.sigma:.6g}, once",
+        *relation_lines(stated, spec.guarantee),
+        f"         of {summary.what()}: sensitivity {spec.sensitivity:.6g}, {noise}",
         f"         trainers get {sent}, and no row of a sample",
     ]
 

@@ -35,6 +35,9 @@ EXECUTION_KEYS: Mapping[str, Sequence[str]] = {
     "pipeline": ("startup_timeout_s", "timeout_s"),
 }
 
+#: Keys of ``release`` that one mode alone has a meaning for.
+_OF_GRADIENTS = ("rounds", "gradient_share", "gradient_step")
+
 
 class Job(Section):
     """A whole job, resolved: defaults filled in, `extends` and `--set` applied."""
@@ -80,12 +83,18 @@ class Job(Section):
     def _check_summed_release(self) -> None:
         """Refuse what the modes that sum up all samples have no meaning for."""
         mode = self.release.mode
+        if mode != "gradients":
+            for key in _OF_GRADIENTS:
+                if getattr(self.release, key) != ReleaseSection.model_fields[key].default:
+                    raise ValueError(
+                        f'release.{key} needs release.mode = "gradients", whose rounds it is about'
+                    )
         if mode == "rows":
             for key, off in (("mixes", 0), ("sharpness", 1.0)):
                 if getattr(self.release, key) != off:
                     raise ValueError(
-                        f'release.{key} needs release.mode = "sums" or "moments", whose public '
-                        "rows it is about"
+                        f"release.{key} needs a release.mode that sums up all samples, "
+                        "whose public rows it is about"
                     )
             return
         wanted: tuple[tuple[str, object, object, str], ...] = (

@@ -232,7 +232,7 @@ class PrivacySection(Section):
 
 
 #: What of the private data leaves: `ReleaseSection.mode`.
-ReleaseMode = Literal["rows", "sums", "moments"]
+ReleaseMode = Literal["rows", "sums", "moments", "gradients"]
 
 
 class ReleaseSection(Section):
@@ -241,18 +241,31 @@ class ReleaseSection(Section):
     mode: ReleaseMode = "rows"
     """`rows`: a row for every sample, each with its own noise. `moments`: class sums, second moment
     and class sizes of all samples together, noised once; trainers get public rows with these
-    moments, and no row of a sample. `sums`: of the class sums alone. The last two need
+    moments, and no row of a sample. `sums`: of the class sums alone. `gradients`: as `moments`,
+    then the owner improves the model that names the public rows by `rounds` steps, each of one
+    noised sum of all samples' gradients; they share `privacy.epsilon`. The last three need
     `front.projection = "pca"`, whose public rows they are, `privacy.unit = "sample"` and one name a
     class."""
 
     mixes: int = Field(default=0, ge=0, le=255)
-    """With `sums` and `moments`: mixes of two public rows that trainers get beside each public row.
+    """With sums of all samples: mixes of two public rows that trainers get beside each public row.
     They have the same moments, so they cost nothing; many classes need many rows."""
 
     sharpness: float = Field(default=1.0, ge=1, le=1000)
-    """With `sums` and `moments`: the exponent of the class probabilities by which rows are named.
+    """With sums of all samples: the exponent of the class probabilities by which rows are named.
     1: rows summed by name are what the model of the released sums expects. Above, names are surer:
     a network learns the same classes from fewer rows, but its probabilities are too sure too."""
+
+    rounds: int = Field(default=20, ge=1, le=1000)
+    """With `gradients`: number of rounds. Each gets its share of epsilon, so more are noisier."""
+
+    gradient_share: float = Field(default=0.5, gt=0, lt=1)
+    """With `gradients`: the part of mu^2 (of Gaussian differential privacy) that pays for all
+    rounds together; the rest pays for the moments."""
+
+    gradient_step: float = Field(default=64.0, gt=0, le=1e6)
+    """With `gradients`: step size of gradient descent on the mean loss, for rows of norm 1. Half of
+    it goes well with twice the rounds."""
 
     cache: Literal["none", "memory", "disk"] = "memory"
     """Where trainer 1 keeps released rows after their first pass. `none`: the owner sends the very

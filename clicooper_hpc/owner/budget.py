@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.owner_sections import ReleaseMode
@@ -20,7 +20,13 @@ from clicooper_hpc.privacy.receipts import ReleaseChangedError
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.sensitivity import Relation
 
-__all__ = ["RunCosts", "budget_for_run", "check_budget_for_front", "check_budget_for_run"]
+__all__ = [
+    "RunCosts",
+    "budget_for_run",
+    "check_budget_for_front",
+    "check_budget_for_run",
+    "release_changed",
+]
 
 _UNPROTECTED = "labels under the secret map alone"
 
@@ -39,6 +45,9 @@ class RunCosts:
         Release of the sub-labels of all training samples.
     sigma
         Of the noise, in the units of the released rows; 0 with privacy off.
+    moments, rounds
+        With rounds of gradients: what is charged before any row is made of it. A round's event
+        gets the name of its release, which depends on the rounds before, when it is made.
     delta, relation
         Total delta and neighbours at which the epsilon of the run is stated.
     """
@@ -49,6 +58,8 @@ class RunCosts:
     sigma: float
     delta: float
     relation: Relation
+    moments: PrivacyEvent | None = None
+    rounds: tuple[PrivacyEvent, ...] = ()
 
     @classmethod
     def costs_of_job(
@@ -128,18 +139,30 @@ def check_budget_for_run(costs: RunCosts, ledger: PrivacyLedger) -> None:
     # On a copy: the entries of what leaves are made by the gate, when it leaves.
     rehearsal = PrivacyLedger.from_dict(ledger.to_dict())
     known = {(entry.split, entry.kind): entry.release for entry in ledger.entries}
-    for event in (costs.labels, *costs.rows.values()):
+    once = (costs.labels, *costs.rows.values())
+    for event in once if costs.moments is None else (costs.moments, *once):
         before = known.get((event.split, event.kind))
         if before is None:
             rehearsal.authorise_event(event)
         elif before != event.release:
-            raise ReleaseChangedError(
-                f"what left of split {event.split!r} was made of other data, another front or "
-                "other settings",
-                where="privacy ledger",
-                remedy="Nothing was sent. Bring back what the run began with; a new run is a "
-                "second release.",
-            )
+            raise release_changed(event.split)
+    made = [entry for entry in ledger.entries if entry.kind == "gradients"]
+    # Which model's they were is asked when they are made again, or taken up.
+    terms = [replace(event, release="") for event in made]
+    if terms != [replace(event, release="") for event in costs.rounds[: len(made)]]:
+        raise release_changed("train")
+    for event in costs.rounds[len(made) :]:
+        rehearsal.authorise_event(event)
+
+
+def release_changed(split: str) -> ReleaseChangedError:
+    """Return the error that a split was released before, and as something else."""
+    return ReleaseChangedError(
+        f"what left of split {split!r} was made of other data, another front or other settings",
+        where="privacy ledger",
+        remedy="Nothing was sent. Bring back what the run began with; a new run is a second "
+        "release.",
+    )
 
 
 def _budget(job: Job, epsilon: float) -> PrivacyBudget:

@@ -72,12 +72,14 @@ def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[
 class MomentBaselines:
     """What noised moments give the owner without any trainer, to compare the trainers' work with.
 
-    ``class_sums``: linear discriminants of the class sums; ``moments``: the model that names the
-    public rows, None where these discriminants do.
+    ``class_sums``: linear discriminants of the class sums; ``moments``: the model that they and the
+    other moments determine, None where class sums alone were released; ``gradients``: the same
+    after rounds of gradients, None without any. The last one there is names the public rows.
     """
 
     class_sums: Scores
     moments: MomentModel | None
+    gradients: MomentModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ class CleanScores:
 
     ``model``: of what the owner gets. Where the front ends in class scores, ``front`` is what these
     reach alone, and ``network`` what the trainers' network reaches alone; else None. Where moments
-    were released, ``class_sums`` and ``moments`` are what the owner reaches with them alone.
+    were released, ``class_sums`` and ``moments`` are what the owner reaches with them alone, and
+    ``gradients`` with the gradients too.
     """
 
     model: Score
@@ -118,6 +121,7 @@ class CleanScores:
     network: Score | None = None
     class_sums: Score | None = None
     moments: Score | None = None
+    gradients: Score | None = None
 
 
 @torch.no_grad()
@@ -150,14 +154,17 @@ def evaluate_clean(
     if baselines is not None:
         clean = torch.cat(flat)
         sums = baselines.class_sums.apply(clean).double().numpy()
-        moments = None
-        if baselines.moments is not None:
-            said = baselines.moments.class_probabilities(clean.double().numpy())
-            moments = evaluate_probabilities(said, classes)
+        linear = [
+            None
+            if one is None
+            else evaluate_probabilities(one.class_probabilities(clean.double().numpy()), classes)
+            for one in (baselines.moments, baselines.gradients)
+        ]
         return CleanScores(
             model=evaluate_probabilities(network, classes),
             class_sums=evaluate_probabilities(sums, classes),
-            moments=moments,
+            moments=linear[0],
+            gradients=linear[1],
         )
     if temperature is None:
         return CleanScores(evaluate_probabilities(network, classes))

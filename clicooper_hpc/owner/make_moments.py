@@ -1,4 +1,4 @@
-"""Makes what leaves in the release modes that sum up all samples: ``"sums"`` and ``"moments"``.
+"""Makes what leaves in the release modes that sum up all samples.
 
 The private samples enter here and nowhere else: their rows behind the public front are summed up
 and noised once. From the noised sums alone come public rows in their likeness, a linear model, and
@@ -7,7 +7,7 @@ the names it gives those rows: post-processing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,9 @@ __all__ = [
     "SummedSamples",
     "check_moment_numbers",
     "make_summed_release",
+    "noise_moments",
+    "release_of_sums",
+    "row_blocks",
     "solve_summed_spec",
     "sum_up_moments",
     "summed_digest",
@@ -154,9 +157,23 @@ def make_summed_release(
     """Sum up the private rows, noise the sums once, and make of them what leaves."""
     context = None if spec is None else summed_context(mode, front, data.train, spec)
     sum_up = _moments if mode == "moments" else _class_sums
-    moments: Moments | NoisedClassSums = sum_up(front, data, context, master)
-    # From here on private samples are only in the moments.
-    parts = list(_row_blocks(front, data.public))
+    return release_of_sums(sum_up(front, data, context, master), front, data, naming)
+
+
+def release_of_sums(
+    moments: Moments | NoisedClassSums,
+    front: Front,
+    data: SummedSamples,
+    naming: Naming,
+    *,
+    improve: Callable[[MomentModel, NDArray[np.float64]], MomentModel] | None = None,
+) -> MomentsRelease:
+    """Make of noised sums what leaves; the private samples of ``data`` are not read.
+
+    ``improve``: makes of the model of the moments, and of the recoloured rows float64 [m, p], the
+    model by which the rows are to be named.
+    """
+    parts = list(row_blocks(front, data.public))
     marginal = np.concatenate([part[0].astype(np.float64) for part in parts])
     each = moments.samples / data.classes
     scores = fit_private_lda(
@@ -174,7 +191,8 @@ def make_summed_release(
     else:
         # Of their moments the mean alone is known.
         recoloured = marginal - marginal.mean(axis=0) + moments.sums.sum(axis=0) / moments.samples
-    model = _discriminant(scores) if fitted is None else fitted
+    improved = None if fitted is None or improve is None else improve(fitted, recoloured)
+    model = improved or fitted or _discriminant(scores)
     table, centre = recoloured.astype(np.float32), recoloured.mean(axis=0)
     names = []
     for mix in range(1 + naming.mixes):
@@ -185,7 +203,8 @@ def make_summed_release(
             choose_names(mixed, model.class_probabilities(mixed, sharpness=naming.sharpness))
         )
     return MomentsRelease(
-        SyntheticRows(table, centre, np.concatenate(names)), MomentBaselines(scores, fitted)
+        SyntheticRows(table, centre, np.concatenate(names)),
+        MomentBaselines(scores, fitted, improved),
     )
 
 
@@ -194,7 +213,7 @@ def sum_up_moments(
 ) -> MomentSums:
     """Return the sums of the private samples behind ``front``, without noise."""
     sums = MomentSums(classes, int(np.prod(front.output_shape)), spec)
-    for rows, labels in _row_blocks(front, train):
+    for rows, labels in row_blocks(front, train):
         sums.add_rows(rows, labels)
     return sums
 
@@ -203,7 +222,11 @@ def _moments(
     front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
 ) -> Moments:
     spec = None if context is None else context.spec
-    sums = sum_up_moments(front, data.train, data.classes, spec)
+    return noise_moments(sum_up_moments(front, data.train, data.classes, spec), context, master)
+
+
+def noise_moments(sums: MomentSums, context: ReleaseContext | None, master: MasterKey) -> Moments:
+    """Return the sums with the noise of ``context``; as they are if it is None, privacy off."""
     if context is not None:
         return noised_moments(sums, context, master)
     return Moments(
@@ -221,11 +244,11 @@ def _class_sums(
     shape = (data.classes, int(np.prod(front.output_shape)))
     if context is None:
         plain = np.zeros(shape)
-        for rows, labels in _row_blocks(front, data.train):
+        for rows, labels in row_blocks(front, data.train):
             plain += exact_class_sums(rows, labels, data.classes)
         return NoisedClassSums(plain, len(data.train), 0.0)
     whole = np.zeros(shape, dtype=np.int64)
-    for rows, labels in _row_blocks(front, data.train):
+    for rows, labels in row_blocks(front, data.train):
         whole += grid_class_sums(rows, labels, data.classes, context.spec)
     # Once, for the sums of all blocks: noise for each block would have to be paid for each time.
     noised = noised_class_sums(whole, NoiseStream(master, context))
@@ -238,7 +261,7 @@ def _discriminant(scores: Scores) -> MomentModel:
     return MomentModel(matrix, scores.bias.numpy() - scores.offset.numpy() @ matrix)
 
 
-def _row_blocks(
+def row_blocks(
     front: Front, split: Split
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Yield rows behind the front, float32 [n, p], and classes, int64 [n], some thousand a time."""

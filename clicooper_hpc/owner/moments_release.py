@@ -42,9 +42,10 @@ class MomentsRelease:
             "class-sums.matrix": scores.matrix,
             "class-sums.bias": scores.bias,
         }
-        if model is not None:
-            tensors["moments.matrix"] = torch.from_numpy(model.matrix)
-            tensors["moments.bias"] = torch.from_numpy(model.bias)
+        for name, one in (("moments", model), ("gradients", self.baselines.gradients)):
+            if one is not None:
+                tensors[f"{name}.matrix"] = torch.from_numpy(one.matrix)
+                tensors[f"{name}.bias"] = torch.from_numpy(one.bias)
         return pack_safetensors(tensors, {})
 
     @classmethod
@@ -65,19 +66,21 @@ class MomentsRelease:
             scores = Scores(
                 *(tensors[f"class-sums.{part}"] for part in ("offset", "matrix", "bias"))
             )
-            model = None
-            # Class sums alone have none.
-            if "moments.matrix" in tensors:
-                matrix, bias = tensors["moments.matrix"], tensors["moments.bias"]
-                model = MomentModel(matrix.numpy(), bias.numpy())
+            # Class sums alone have none, and moments alone one.
+            models = [
+                MomentModel(tensors[f"{name}.matrix"].numpy(), tensors[f"{name}.bias"].numpy())
+                for name in ("moments", "gradients")
+                if f"{name}.matrix" in tensors
+            ]
         except KeyError as error:
             raise ValueError(f"tensor {error} is missing") from None
         p, classes = scores.matrix.shape if scores.matrix.ndim == 2 else (0, 0)
         fit = (
             scores.offset.shape == (p,)
             and scores.bias.shape == (classes,)
-            and (model is None or model.matrix.shape == (p, classes))
-            and (model is None or model.bias.shape == (classes,))
+            and all(one.matrix.shape == (p, classes) for one in models)
+            and all(one.bias.shape == (classes,) for one in models)
+            and ("moments.matrix" in tensors or "gradients.matrix" not in tensors)
             and table.ndim == 2
             and table.shape[1] == p
             and centre.shape == (p,)
@@ -95,5 +98,5 @@ class MomentsRelease:
             raise ValueError("its tensors do not fit together")
         return cls(
             SyntheticRows(table.numpy(), centre.numpy(), names.numpy()),
-            MomentBaselines(scores, model),
+            MomentBaselines(scores, *models) if models else MomentBaselines(scores, None),
         )

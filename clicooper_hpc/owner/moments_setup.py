@@ -6,11 +6,16 @@ import numpy as np
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet
-from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import open_public_rows
 from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
 from clicooper_hpc.owner.evaluation import HeldOutSamples
+from clicooper_hpc.owner.make_gradients import (
+    Descent,
+    SumKeeping,
+    gradients_digest,
+    make_gradients_release,
+)
 from clicooper_hpc.owner.make_moments import (
     Naming,
     SummedSamples,
@@ -24,11 +29,13 @@ from clicooper_hpc.owner.opened_release import OpenedRelease
 from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
 from clicooper_hpc.owner.samples import Samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
+from clicooper_hpc.owner.sum_charges import SumCharges, costs_of_gradients
+from clicooper_hpc.privacy.gradient_sums import SplitPromise, solve_split_promise
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.row_releaser import PlainReleaser
 
-__all__ = ["open_moments_release"]
+__all__ = ["job_promise", "open_moments_release"]
 
 
 def open_moments_release(
@@ -40,19 +47,38 @@ def open_moments_release(
     secrets: OwnerSecrets,
 ) -> OpenedRelease:
     """Solve the noise, ask the budget, make or restore the release, open the gate."""
-    train, privacy, mode = samples.splits["train"], job.privacy, job.release.mode
-    numbers = int(np.prod(front.output_shape))
-    if mode == "moments":
-        check_moment_numbers(numbers)
-    spec = None
-    if privacy.enabled:
-        spec = solve_summed_spec(mode, numbers, epsilon=privacy.epsilon, delta=privacy.delta)
-    name = summed_digest(mode, front, train, spec)
-    costs = RunCosts.costs_of_job(job, front, spec, {"train": len(train)}, {"train": name})
+    train, mode = samples.splits["train"], job.release.mode
+    promise = job_promise(job, int(np.prod(front.output_shape)), data.num_classes)
+    spec = promise.whole if isinstance(promise, SplitPromise) else promise
+    descent = None
+    if mode == "gradients":
+        split = promise if isinstance(promise, SplitPromise) else None
+        descent = Descent(job.release.rounds, job.release.gradient_step, split)
+        name = gradients_digest(front, train, descent)
+    else:
+        name = summed_digest(mode, front, train, spec)
+    if isinstance(promise, SplitPromise):
+        costs = costs_of_gradients(job, front, train, promise, name)
+    else:
+        costs = RunCosts.costs_of_job(job, front, spec, {"train": len(train)}, {"train": name})
     ledger = secrets.secret_ledger(budget_for_run(job, spec))
     # Before the sums are made, which takes minutes.
     check_budget_for_run(costs, ledger)
-    release = secrets.secret_moments(lambda: _make_release(job, data, train, front, spec, master))
+    charges = None if costs.moments is None else SumCharges(costs, ledger, secrets)
+
+    def make() -> MomentsRelease:
+        naming = Naming(job.release.mixes, job.release.sharpness)
+        public, rows = open_public_rows(job)
+        both = SummedSamples(train, rows, data.num_classes)
+        try:
+            if descent is None:
+                return make_summed_release(mode, front, both, naming, spec=spec, master=master)
+            keeping = SumKeeping(charges, master, secrets)
+            return make_gradients_release(front, both, naming, descent, keeping)
+        finally:
+            public.close()
+
+    release = secrets.secret_moments(make)
     receipts = secrets.secret_receipts(
         "train", len(release.rows), master.derive_key("receipts", name.value)
     )
@@ -66,18 +92,29 @@ def open_moments_release(
     )
 
 
-def _make_release(
-    job: Job,
-    data: DataSet,
-    train: Split,
-    front: Front,
-    spec: ReleaseSpec | None,
-    master: MasterKey,
-) -> MomentsRelease:
-    naming = Naming(job.release.mixes, job.release.sharpness)
-    public, rows = open_public_rows(job)
-    try:
-        both = SummedSamples(train, rows, data.num_classes)
-        return make_summed_release(job.release.mode, front, both, naming, spec=spec, master=master)
-    finally:
-        public.close()
+def job_promise(job: Job, dimension: int, classes: int) -> ReleaseSpec | SplitPromise | None:
+    """Return the promise of a job that sums up all samples, solved; None with privacy off.
+
+    ``dimension``: numbers of a row; ``classes``: of the private samples.
+
+    Raises
+    ------
+    UsageError
+        There is no such mechanism, or the rows are too wide for it.
+    """
+    mode, privacy, release = job.release.mode, job.privacy, job.release
+    if mode != "sums":
+        check_moment_numbers(dimension)
+    if not privacy.enabled:
+        return None
+    epsilon, delta = privacy.epsilon, privacy.delta
+    if mode != "gradients":
+        return solve_summed_spec(mode, dimension, epsilon=epsilon, delta=delta)
+    return solve_split_promise(
+        dimension,
+        classes,
+        epsilon=epsilon,
+        delta=delta,
+        rounds=release.rounds,
+        share=release.gradient_share,
+    )

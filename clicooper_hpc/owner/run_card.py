@@ -8,14 +8,14 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.evaluation import Score
 from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.privacy.accounting import cross_check_accounting
+from clicooper_hpc.privacy.moments_summary import MomentsSummary
 from clicooper_hpc.privacy.privacy_card import (
     LabelSummary,
     MeasuredFigures,
-    MomentsSummary,
     PrivacyCard,
 )
 
-__all__ = ["flatten_run_card", "make_run_card"]
+__all__ = ["flatten_run_card", "make_run_card", "summarise_moments"]
 
 
 def make_run_card(
@@ -44,11 +44,20 @@ def make_run_card(
         ),
         moments=None
         if job.release.mode == "rows"
-        else MomentsSummary(
-            len(setup.samples.splits["train"]),
-            setup.contract.samples,
-            sums_alone=job.release.mode == "sums",
-        ),
+        else summarise_moments(job, len(setup.samples.splits["train"]), setup.contract.samples),
+    )
+
+
+def summarise_moments(job: Job, samples: int, rows: int) -> MomentsSummary:
+    """Return what is said of a release of sums over ``samples`` samples as ``rows`` public rows."""
+    release = job.release
+    gradients = release.mode == "gradients"
+    return MomentsSummary(
+        samples,
+        rows,
+        sums_alone=release.mode == "sums",
+        rounds=release.rounds if gradients else 0,
+        gradient_share=release.gradient_share if gradients else 0.0,
     )
 
 

@@ -104,13 +104,17 @@ def state_row_release(spec: ReleaseSpec) -> tuple[RelationStatement, ...]:
 
 
 def state_summed_release(
-    spec: ReleaseSpec, *, sums_alone: bool = False
+    spec: ReleaseSpec, *, sums_alone: bool = False, gradient_share: float = 0.0
 ) -> tuple[RelationStatement, ...]:
-    """State a release of moments, or of class sums alone, of rows of norm at most 1."""
+    """State a release of moments, or of class sums alone, of rows of norm at most 1.
+
+    ``gradient_share``: the part of mu^2 that pays for rounds of gradients besides; ``spec`` is then
+    that of the whole promise.
+    """
     one_more = "a sample more or less, how many there are stays public"
     # C = 1; another sample and label move the sums by 2 C, in either mode.
     replaced = sample_sensitivity(replace(spec.guarantee, relation="replace-one")).value
-    moved = add_remove_sensitivity(sums_alone=sums_alone)
+    moved = add_remove_sensitivity(sums_alone=sums_alone, gradient_share=gradient_share)
     return (
         _stated(spec, "replace-one", "sample", "another sample and label in its place", replaced),
         _stated(spec, "add-remove", "sample", one_more, moved),

@@ -146,18 +146,25 @@ def solve_moments_spec(dimension: int, *, epsilon: float, delta: float) -> Relea
     return replace(spec, grid=grid, sensitivity_reason=reason)
 
 
-def add_remove_epsilon(spec: ReleaseSpec, *, sums_alone: bool = False) -> float:
+def add_remove_epsilon(
+    spec: ReleaseSpec, *, sums_alone: bool = False, gradient_share: float = 0.0
+) -> float:
     """Return epsilon of the same release if a sample is added or removed, at the same delta.
 
-    ``sums_alone``: of class sums without second moment and sizes.
+    ``sums_alone``: of class sums without second moment and sizes. ``gradient_share``: the part of
+    mu^2 that pays for rounds of gradients; ``spec`` is then that of the whole promise.
     """
-    moved = add_remove_sensitivity(sums_alone=sums_alone)
+    moved = add_remove_sensitivity(sums_alone=sums_alone, gradient_share=gradient_share)
     return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved)
 
 
-def add_remove_sensitivity(*, sums_alone: bool = False) -> float:
-    """Return how far a sample more or less moves the release, rounded up."""
-    return 1.0 if sums_alone else math.sqrt(2) * (1 + 2.0**-50)
+def add_remove_sensitivity(*, sums_alone: bool = False, gradient_share: float = 0.0) -> float:
+    """Return how far a sample more or less moves the release, rounded up.
+
+    ``sums_alone``, ``gradient_share``: as in `add_remove_epsilon`.
+    """
+    # Class sums and gradients move by half of what they do under replace-one, moments by more.
+    return 1.0 if sums_alone else math.sqrt(2 - gradient_share) * (1 + 2.0**-50)
 
 
 def moments_context(front: Digest, data: Digest, spec: ReleaseSpec) -> ReleaseContext:

@@ -24,6 +24,7 @@ from clicooper_hpc.privacy.card_mechanism import mechanism_lines
 from clicooper_hpc.privacy.gaussian_mechanism import gaussian_mu
 from clicooper_hpc.privacy.label_map import LabelMethod
 from clicooper_hpc.privacy.master_key import INSECURE, RngMode
+from clicooper_hpc.privacy.moments_summary import MomentsSummary
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.sensitivity import Relation
 
@@ -31,7 +32,6 @@ __all__ = [
     "FrontSummary",
     "LabelSummary",
     "MeasuredFigures",
-    "MomentsSummary",
     "PrivacyCard",
 ]
 
@@ -142,24 +142,6 @@ class MeasuredFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class MomentsSummary:
-    """Moments that were released together instead of rows (`clicooper_hpc.privacy.moments`).
-
-    ``samples``: how many samples they are of; ``rows``: public rows sent in their place;
-    ``sums_alone``: class sums without second moment and sizes.
-    """
-
-    samples: int
-    rows: int
-    sums_alone: bool = False
-
-    def what(self) -> str:
-        """Return what was released, in words."""
-        parts = "class sums" if self.sums_alone else "class sums, second moment and class sizes"
-        return f"{parts} of {self.samples} samples"
-
-
-@dataclass(frozen=True, slots=True)
 class PrivacyCard:
     """What a run promises.
 
@@ -221,7 +203,7 @@ class PrivacyCard:
             "labels": _texts(asdict(self.labels)),
             "rng_mode": self.rng_mode,
             "measured": _texts(asdict(self.measured)),
-            "moments": self.moments and asdict(self.moments),
+            "moments": self.moments and _texts(asdict(self.moments)),
             "lines": self.lines(),
         }
         return {key: value for key, value in stored.items() if value is not None}
@@ -236,7 +218,11 @@ class PrivacyCard:
         if self.spec is None:
             return ()
         if self.moments is not None:
-            return state_summed_release(self.spec, sums_alone=self.moments.sums_alone)
+            return state_summed_release(
+                self.spec,
+                sums_alone=self.moments.sums_alone,
+                gradient_share=self.moments.gradient_share,
+            )
         return state_row_release(self.spec)
 
     def sample_total(self) -> tuple[float, float]:
@@ -303,6 +289,12 @@ class PrivacyCard:
             for one in self.stated()
             if (one.relation, one.unit) != (g.relation, g.unit_label)
         ]
+        if self.moments is not None and self.moments.rounds:
+            text = f"rounded Gaussian, {self.moments.noise(spec)}, together mu {_n(spec.mu)}"
+            rows = [
+                (name, f"{text}, exact sampler" if name == "mechanism" else words)
+                for name, words in rows
+            ]
         if check is not None:
             text = f"epsilon at most {_n(check.rdp)} by Renyi differential privacy"
             rows.append(("cross-check", text))
@@ -318,7 +310,7 @@ class PrivacyCard:
         if self.moments is None:
             return "1 per sample, the same bits every time; no augmented views"
         return (
-            f"1 in all: {self.moments.what()}; no row of a sample; "
+            f"{1 + self.moments.rounds} in all: {self.moments.what()}; no row of a sample; "
             f"{self.moments.rows} public rows recoloured to them"
         )
 

@@ -11,22 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from clicooper_hpc.errors import BudgetExceededError, UsageError
 from clicooper_hpc.privacy.accounting import Charge, compose_charges
 from clicooper_hpc.privacy.sensitivity import Relation
 
-__all__ = ["EventKind", "PrivacyBudget", "PrivacyEvent", "PrivacyLedger"]
+__all__ = ["SUM_KINDS", "EventKind", "PrivacyBudget", "PrivacyEvent", "PrivacyLedger"]
 
 EventKind = Literal[
     "front-training",
     "class-sums",
+    "moments",
+    "gradients",
     "training-release",
     "validation-release",
     "labels",
     "prediction",
 ]
+
+#: Sums that are paid for when they are made: what is made of them leaves later, and costs nothing.
+SUM_KINDS: Final[tuple[EventKind, ...]] = ("moments", "gradients")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ _COMPARED = {
     ),
     ("class_sums_accuracy",): "the released class sums alone, without trainers: %.2f %%",
     ("moments_accuracy",): "a linear model of all released moments, without trainers: %.2f %%",
+    ("gradients_accuracy",): "the same after the rounds of gradients, without trainers: %.2f %%",
 }
 
 
@@ -178,6 +179,8 @@ def index_results(final: FinalScores) -> dict[str, RunResult]:
         figures["class_sums_accuracy"] = clean.class_sums.accuracy
     if clean.moments is not None:
         figures["moments_accuracy"] = clean.moments.accuracy
+    if clean.gradients is not None:
+        figures["gradients_accuracy"] = clean.gradients.accuracy
     if released.samples:
         figures["released_accuracy"] = released.accuracy
         figures["released_samples"] = released.samples

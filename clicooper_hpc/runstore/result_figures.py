@@ -17,6 +17,7 @@ RESULT_FIGURES: Final[Mapping[str, tuple[str, str]]] = {
     "network_accuracy": ("1", "Trainers' network alone, without the front's scores"),
     "class_sums_accuracy": ("1", "Released class sums alone, without trainers"),
     "moments_accuracy": ("1", "Linear model of all released moments, without trainers"),
+    "gradients_accuracy": ("1", "Linear model after rounds of gradients, without trainers"),
     "released_accuracy": ("1", "Released validation samples, by the logits the last trainer sent"),
     "released_samples": ("1", "Released validation samples"),
 }

@@ -67,17 +67,22 @@ def test_one_line_of_the_package_turns_rows_into_released_ones() -> None:
     assert {file for file in passed if not file.startswith(AUDIT)} == {GATE}
 
 
-def test_noise_is_drawn_for_released_rows_class_sums_and_moments_alone() -> None:
+def test_noise_is_drawn_for_released_rows_and_sums_alone() -> None:
     assert places(NoiseStream.draw_noise.__name__) == {
         "privacy/class_sums.py": 1,
+        "privacy/gradient_sums.py": 1,
         "privacy/moments.py": 1,
         "privacy/row_releaser.py": 1,
     }
 
 
 def test_only_the_gate_charges_what_leaves() -> None:
-    """The budget asks beforehand, and enters what the front cost; both on no wire."""
-    assert set(places(PrivacyLedger.authorise_event.__name__)) == {GATE, "owner/budget.py"}
+    """The budget asks beforehand, and enters what the front cost; both on no wire.
+
+    Sums that rows are made of later are charged when they are made.
+    """
+    charging = {GATE, "owner/budget.py", "owner/sum_charges.py"}
+    assert set(places(PrivacyLedger.authorise_event.__name__)) == charging
     assert places(ReleaseReceipts.add_receipts.__name__) == {GATE: 1}
 
 

@@ -1,4 +1,4 @@
-"""Whole runs of ``release.mode = "moments"``: proofs, audits and restarts are those of any run."""
+"""Whole runs that release sums of all samples: proofs, audits and restarts are those of any run."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ def test_a_run_of_class_sums_alone_is_verified_too(tmp_path: Path) -> None:
 
 #: Of the start: sums are noised and nothing made of them is stored; it is stored, nothing left.
 SUM_MOMENTS = ("sum", "kept")
+#: Of a round of gradients at the start: before and after its charge, before and after it is stored.
+ROUND_MOMENTS = {"round": 2, "charged": 2, "made": 3, "stored": 3}
 #: Which call is the last, by moment: the owner's, a trainer's.
 COUNTS = {
     "release": (5, 3),
@@ -97,14 +99,28 @@ COUNTS = {
     "proof": (2, 2),
     "delivery": (1, 1),
 }
+MODES = ("moments", "sums", "gradients")
 CELLS = [
-    (mode, rank, moment, COUNTS[moment][rank > 0])
-    for mode in ("moments", "sums")
-    for rank in range(RANKS)
-    for moment in COUNTS
-] + [(mode, 0, moment, 1) for mode in ("moments", "sums") for moment in SUM_MOMENTS]
+    *(
+        (mode, rank, moment, COUNTS[moment][rank > 0])
+        for mode in MODES
+        for rank in range(RANKS)
+        for moment in COUNTS
+    ),
+    *((mode, 0, moment, 1) for mode in MODES for moment in SUM_MOMENTS),
+    *(("gradients", 0, moment, count) for moment, count in ROUND_MOMENTS.items()),
+]
 #: One each of those that run every time.
-OFTEN = {("moments", 0, "sum"), ("moments", 1, "forward")}
+OFTEN = {("moments", 0, "sum"), ("moments", 1, "forward"), ("gradients", 0, "charged")}
+ROUNDS = 3
+#: What the samples are charged for, in order.
+CHARGED = {
+    "moments": ["labels", "training-release"],
+    "sums": ["labels", "training-release"],
+    "gradients": ["moments", *["gradients"] * ROUNDS, "labels", "training-release"],
+}
+#: How many of these are stored when the owner ends there.
+PAID = {"sum": 1, "kept": 1 + ROUNDS, "round": 2, "charged": 3, "made": 3, "stored": 3}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +139,8 @@ def wholes(tmp_path_factory: pytest.TempPathFactory, whole: Run) -> Callable[[st
 
 
 def job_of(mode: str) -> str:
-    return JOB.replace('mode = "moments"', f'mode = "{mode}"')
+    rounds = f"\nrounds = {ROUNDS}" if mode == "gradients" else ""
+    return JOB.replace('mode = "moments"', f'mode = "{mode}"{rounds}')
 
 
 @pytest.mark.parametrize(
@@ -145,12 +162,16 @@ def test_a_killed_run_goes_on_to_the_same_end_and_pays_once(
     done = struck(tmp_path, RANKS, rank, moment, count)
     assert done.returncode != 0, "nothing was killed"
     ledger = tmp_path / "run" / "private" / "ledger.json"
-    if moment in SUM_MOMENTS:
+    starting = moment in (*SUM_MOMENTS, *ROUND_MOMENTS)
+    if not starting:
+        assert open_run(tmp_path / "run").status != "complete"
+    elif mode == "gradients":
+        # Nothing has left by then, but sums were made, or were about to be.
+        assert len(json.loads(ledger.read_text())["entries"]) == PAID[moment]
+    else:
         # Nothing has left by then, and nothing is charged.
         assert not ledger.exists()
-    else:
-        assert open_run(tmp_path / "run").status != "complete"
-    if moment in SUM_MOMENTS:
+    if starting:
         # There is no run to resume yet: as every Slurm script starts it.
         words = ["-m", "clicooper_hpc", "run", "job.toml", "-o", "run", "--resume", "-q"]
         done = mpirun(RANKS, words, cwd=tmp_path)
@@ -161,11 +182,16 @@ def test_a_killed_run_goes_on_to_the_same_end_and_pays_once(
     check_verified(run)
     for segment in whole.folder.delivery.iterdir():
         assert (run.folder.delivery / segment.name).read_bytes() == segment.read_bytes()
-    for name in ("clean_accuracy", "class_sums_accuracy", "moments_accuracy"):
+    for name in ("clean", "class_sums", "moments", "gradients"):
+        name = f"{name}_accuracy"
         assert run.results.get(name) == whole.results.get(name)
     charged = [json.loads((one.folder.private / "ledger.json").read_text()) for one in (run, whole)]
     assert charged[0] == charged[1]
-    assert [entry["kind"] for entry in charged[0]["entries"]] == ["labels", "training-release"]
+    assert [entry["kind"] for entry in charged[0]["entries"]] == CHARGED[mode]
+    if mode == "gradients":
+        assert "gradients_accuracy" in run.results
+        sums = [one.folder.private / "noised-rounds.safetensors" for one in (run, whole)]
+        assert sums[0].read_bytes() == sums[1].read_bytes()
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -24,11 +24,12 @@ MOMENTS = ("release", "forward", "backward", "checkpoint", "proof", "delivery")
 
 def places(rank: int, moment: str) -> tuple[Any, str]:
     """Return the object and the name of what is called at ``moment`` on ``rank``."""
-    from clicooper_hpc.owner import composed_model, make_moments
+    from clicooper_hpc.owner import composed_model, make_gradients, make_moments
     from clicooper_hpc.owner.loop import Owner
     from clicooper_hpc.owner.release_gate import ReleaseGate
     from clicooper_hpc.owner.secrets import OwnerSecrets
     from clicooper_hpc.owner.stage_evidence import StageEvidence
+    from clicooper_hpc.owner.sum_charges import SumCharges
     from clicooper_hpc.pipeline.runtime import SegmentRuntime
     from clicooper_hpc.trainer.loop import Trainer
     from clicooper_hpc.trainer.proof_exchange import ProofExchange
@@ -43,6 +44,11 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
             # Noised, but nothing made of the sums is stored; then stored, but nothing has left.
             "sum": (make_moments, "fit_private_lda"),
             "kept": (OwnerSecrets, "secret_receipts"),
+            # Of a round: not charged; charged, not made; made, not stored; stored, no next one.
+            "round": (SumCharges, "charge_round"),
+            "charged": (make_gradients, "sum_gradients"),
+            "made": (OwnerSecrets, "store_rounds"),
+            "stored": (make_gradients, "round_context"),
             "release": (ReleaseGate, "release"),
             # The owner computes nothing in a step: between two tokens, and between two reports.
             "forward": (StopToken, "pass_stop_token"),
