@@ -8,8 +8,8 @@ from torch import nn
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
+from clicooper_hpc.owner.front_outline import count_public_rows, outline_front
 from clicooper_hpc.owner.make_moments import check_moment_numbers, solve_summed_spec
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
@@ -60,8 +60,8 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
-        shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
-        origin = describe_job_front(job, splits["train"])
+        outline = outline_front(job, data, splits["train"])
+        shape, non_negative = outline.shape, outline.non_negative
         private = len(splits["train"])
         spent = count_set_aside_samples(job, private, data.num_classes)
         # Samples spent on the front's class sums are never released.
@@ -69,7 +69,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
         if job.release.mode == "moments":
             check_moment_numbers(int(np.prod(shape)))
         if job.release.mode != "rows":
-            leaving = _count_public_rows(job) * (1 + job.release.mixes)
+            leaving = count_public_rows(job) * (1 + job.release.mixes)
         contract = Contract(
             release_shape=shape,
             samples=leaving,
@@ -101,7 +101,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
             f"data {job.data.path}: {private - spent} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
-            *([] if origin is None else [f"front {origin}"]),
+            *([] if outline.origin is None else [f"front {outline.origin}"]),
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
             f"{run_plan.total_steps} steps of {job.training.batch_size} rows "
@@ -125,12 +125,6 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             ),
         ]
     )
-
-
-def _count_public_rows(job: Job) -> int:
-    public, rows = open_public_rows(job)
-    public.close()
-    return len(rows)
 
 
 def _moments(job: Job, contract: Contract, samples: int) -> list[str]:

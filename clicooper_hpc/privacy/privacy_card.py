@@ -14,6 +14,7 @@ from typing import Any, Literal
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.privacy.accounting import Charge, CrossCheck, compose_charges
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling, local_dp_ceiling, membership_ceiling
+from clicooper_hpc.privacy.front_run import FrontRun
 from clicooper_hpc.privacy.label_map import LabelMethod
 from clicooper_hpc.privacy.master_key import INSECURE, RngMode
 from clicooper_hpc.privacy.moments import add_remove_epsilon
@@ -48,6 +49,8 @@ class FrontSummary:
         release, for ``"class-sums"``, None where these are exact.
     spent
         Number of training samples that paid for ``"class-sums"`` and are never released.
+    run
+        The run that made the network of the front, if one did.
     """
 
     kind: Literal["public", "random", "dp-sgd", "class-sums", "conditional"]
@@ -56,6 +59,7 @@ class FrontSummary:
     epsilon: float | None = None
     delta: float | None = None
     spent: int = 0
+    run: FrontRun | None = None
 
     def __post_init__(self) -> None:
         priced = self.epsilon is not None and self.delta is not None
@@ -72,6 +76,9 @@ class FrontSummary:
             return Charge()
         return Charge.approximate(self.epsilon, self.delta, "zero-out")
 
+    def _unprotected(self) -> bool:
+        return self.run is None or self.run.promise is None
+
     def line(self) -> str:
         """Return the card's words on the front."""
         return {
@@ -85,7 +92,8 @@ class FrontSummary:
                 if self.epsilon is None
                 else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} for each, once"
             ),
-            "conditional": f"CONDITIONAL: {self.source} saw private samples without DP; "
+            "conditional": f"CONDITIONAL: {self.source} saw private samples "
+            f"{'without DP' if self._unprotected() else 'under the promise of that run alone'}; "
             "every figure here holds only given the front",
         }[self.kind]
 
@@ -176,6 +184,7 @@ class PrivacyCard:
         rows = self._off() if self.spec is None else self._on(self.spec)
         rows += [
             ("front", self.front.line()),
+            *([] if self.front.run is None else self.front.run.rows()),
             ("normalisation", self.front.normalisation),
             ("random numbers", self._rng_line()),
             ("labels", self._label_line()),
@@ -343,7 +352,9 @@ def _p(value: float) -> str:
 def _texts(values: dict[str, Any]) -> dict[str, Any]:
     """Drop what is not known and write floats as texts that read back to the bit."""
     return {
-        key: repr(value) if isinstance(value, float) else value
+        key: _texts(value)
+        if isinstance(value, dict)
+        else (repr(value) if isinstance(value, float) else value)
         for key, value in values.items()
         if value is not None
     }
