@@ -154,12 +154,14 @@ class DeliveredNetwork:
             )
         state = self._whole_state()
         last = max((key for key in state if key.endswith(".weight")), key=_layer_of, default=None)
-        if last is None:
-            raise self._refuse("no layer has weights")
+        # Every network of the package ends in a linear layer.
+        if last is None or state[last].ndim != 2 or not state[last].numel():
+            raise self._refuse("it does not end in a linear layer")
+        outputs = state[last].shape[0]
         seed = self.job.training.seed
         try:
             model = build_model(
-                name, input_shape=shape, outputs=len(state[last]), seed=seed, options=options
+                name, input_shape=shape, outputs=outputs, seed=seed, options=options
             )
         except UsageError as error:
             raise DataError(

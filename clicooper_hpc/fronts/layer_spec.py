@@ -262,7 +262,8 @@ def trace_layer_shapes(
         before = tuple(x.shape[1:])
         try:
             x = module(x)
-        except (RuntimeError, ValueError) as error:
+        # IndexError: an axis that is not there.
+        except (RuntimeError, ValueError, IndexError) as error:
             raise DataError(
                 f"layer {index} ({layers[index].type}) cannot take rows of shape {before}",
                 where=where,
