@@ -168,9 +168,11 @@ def _edited_ledger(folder: Path) -> None:
     path = folder / "public" / "rank-000.h5"
     with h5py.File(path, "r+", locking=False) as file:
         entries = file["ledger/envelope"]
-        value = bytearray(bytes(entries[3]))
-        value[len(value) // 2] ^= 1
-        entries[3] = np.frombuffer(bytes(value), dtype=np.uint8)
+        values = np.array(entries[()])
+        text = bytearray(values[3])
+        text[len(text) // 2] ^= 1
+        values[3] = bytes(text)
+        entries[()] = values
     reseal(folder / "public")
 
 
