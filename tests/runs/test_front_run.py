@@ -130,9 +130,8 @@ def test_card_plan_and_stored_front_name_the_run(chain: Path) -> None:
     fingerprint = private.privacy["front.run.fingerprint"]
     assert f"front data       public, fingerprint {fingerprint}" in card
     assert accuracy in card
-    stored = (private.privacy["front.run.run_id"], private.privacy["front.run.entries"])
-    stored += (private.privacy["front.run.root"], private.privacy["front.run.network"])
-    assert stored == end
+    names = ("run_id", "entries", "root", "network")
+    assert tuple(private.privacy[f"front.run.{name}"] for name in names) == end
     kept = json.loads((chain / "private" / "private" / "front.json").read_text())
     assert kept["provenance"]["run"]["root"] == end[2]
     (chain / "plan.toml").write_text(PRIVATE)
