@@ -14,8 +14,8 @@ from clicooper_hpc.commands.plan_privacy import (
 )
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
 from clicooper_hpc.models.layer_shapes import count_layer_parameters
+from clicooper_hpc.owner.front_outline import count_public_rows, outline_front
 from clicooper_hpc.owner.moments_setup import job_promise
 from clicooper_hpc.owner.run_card import summarise_moments
 from clicooper_hpc.owner.samples import count_set_aside_samples, split_samples
@@ -58,14 +58,14 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
-        shape, non_negative = outline_job_front(job, splits["train"], data.num_classes)
-        origin = describe_job_front(job, splits["train"])
+        outline = outline_front(job, data, splits["train"])
+        shape, non_negative = outline.shape, outline.non_negative
         private = len(splits["train"])
         spent = count_set_aside_samples(job, private, data.num_classes)
         # Samples spent on the front's class sums are never released.
         leaving = private - spent
         if job.release.mode != "rows":
-            leaving = _count_public_rows(job) * (1 + job.release.mixes)
+            leaving = count_public_rows(job) * (1 + job.release.mixes)
         contract = Contract(
             release_shape=shape,
             samples=leaving,
@@ -97,7 +97,7 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
             f"data {job.data.path}: {private - spent} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
-            *([] if origin is None else [f"front {origin}"]),
+            *([] if outline.origin is None else [f"front {outline.origin}"]),
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
             f"{run_plan.total_steps} steps of {job.training.batch_size} rows "
@@ -121,12 +121,6 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             ),
         ]
     )
-
-
-def _count_public_rows(job: Job) -> int:
-    public, rows = open_public_rows(job)
-    public.close()
-    return len(rows)
 
 
 def _moments(job: Job, contract: Contract, samples: int, classes: int) -> list[str]:

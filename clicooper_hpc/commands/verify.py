@@ -42,6 +42,15 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="read the marks from this safetensors file, not from the run's segments",
     )
+    parser.add_argument(
+        "--front-run",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="where the run lies that delivered the front, if not where the job says; then the "
+        "run behind that one",
+    )
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -54,6 +63,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         mark_keys=arguments.mark_key,
         segment_file=arguments.segment_file,
         export=arguments.export,
+        front_runs=arguments.front_run,
         as_json=arguments.json,
     )
     return print_report(text, code)

@@ -21,7 +21,12 @@ from clicooper_hpc.errors import RunFolderError, UsageError
 __all__ = ["load_canonical_job", "load_job", "reload_job"]
 
 #: Keys that hold a path, resolved against the file that sets them.
-_PATH_KEYS = (("data", "path"), ("front", "weights"), ("front", "public_data"))
+_PATH_KEYS = (
+    ("data", "path"),
+    ("front", "weights"),
+    ("front", "run"),
+    ("front", "public_data"),
+)
 _EMBEDDED = "digits"
 #: Characters of a wrong value that an error shows.
 _MOST_SHOWN = 100

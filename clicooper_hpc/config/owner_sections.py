@@ -72,31 +72,37 @@ class DpSgd(Section):
 class FrontSection(Section):
     """The owner's part of the network. It must not depend on private data, or pay for it."""
 
-    kind: Literal["identity", "weights", "random", "dct", "dp-sgd"] = "identity"
-    """`identity`: the row itself. `weights`: public weights from a safetensors file. `random`:
-    fixed random features. `dct`: the lowest frequencies of the discrete cosine transform.
+    kind: Literal["identity", "weights", "run", "random", "dct", "dp-sgd"] = "identity"
+    """`identity`: the row itself. `weights`: public weights from a safetensors file. `run`: the
+    network that a finished run delivered, once that run is verified. `random`: fixed random
+    features. `dct`: the lowest frequencies of the discrete cosine transform.
     `dp-sgd`: trained on the private data by Opacus; its epsilon is composed with the release."""
 
     weights: Path | None = None
     """Safetensors file of a public front (`kind = "weights"`), relative to the job file."""
 
+    run: Path | None = None
+    """Folder of a finished run (`kind = "run"`), relative to the job file. It must have proofs; its
+    rows must have been raw ones (`front.kind = "identity"`)."""
+
     cut: int | None = Field(default=None, ge=1)
-    """Keep the layers before this index (`kind = "weights"`). Default: all layers."""
+    """Keep the layers before this index (`weights`, `run`; of a run, its own numbers of layers).
+    Default: all layers."""
 
     read_outs: tuple[str, ...] = Field(default=(), max_length=16)
-    """What to take from inside the network instead of its output (`kind = "weights"`), as
+    """What to take from inside the network instead of its output (`weights`, `run`), as
     `"LAYERS:POOL"`, such as `["9:2x2", "12:2x2", "12:rms"]`: the output behind so many layers,
     pooled to its `mean`, to the means of `2x2` (to `8x8`) parts, to its root mean square `rms`, or
     `all` of it. One after the other they make one vector."""
 
     resize: int | None = Field(default=None, ge=1, le=MOST_PIXELS)
-    """Scale images to so many pixels a side before the network (`kind = "weights"`), bilinear with
+    """Scale images to so many pixels a side before the network (`weights`, `run`), bilinear with
     half-pixel centres, and averaged where they get smaller. The network must take that size.
     Default: as its file says."""
 
     mirror: bool = False
     """Take the mean of what the network gives for an image and for its mirror image
-    (`kind = "weights"`)."""
+    (`weights`, `run`)."""
 
     dim: int | None = Field(default=None, ge=1)
     """Size of the features (`random`, `dct`, `dp-sgd`) or of the projection; `private-lda` has one
@@ -139,9 +145,13 @@ class FrontSection(Section):
     def _consistent(self) -> FrontSection:
         if self.kind == "weights" and self.weights is None:
             raise ValueError('front.kind = "weights" needs front.weights')
+        if self.kind == "run" and self.run is None:
+            raise ValueError('front.kind = "run" needs front.run, the folder of a finished run')
+        if self.kind != "run" and self.run is not None:
+            raise ValueError('front.run needs front.kind = "run"')
         for key in ("read_outs", "resize", "mirror"):
-            if self.kind != "weights" and getattr(self, key):
-                raise ValueError(f'front.{key} needs front.kind = "weights"')
+            if self.kind not in ("weights", "run") and getattr(self, key):
+                raise ValueError(f'front.{key} needs front.kind = "weights" or "run"')
         for text in self.read_outs:
             read_out = parse_read_out(text)
             if self.cut is not None and read_out.after > self.cut:
@@ -157,7 +167,7 @@ class FrontSection(Section):
         if self.projection == "private-lda":
             if self.public_data is None:
                 raise ValueError('front.projection = "private-lda" needs front.public_data')
-            if self.dim is not None and self.kind in ("identity", "weights"):
+            if self.dim is not None and self.kind in ("identity", "weights", "run"):
                 raise ValueError(
                     'front.projection = "private-lda" has one number a class: take front.dim out'
                 )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clicooper_hpc.config.read_out import ReadOut
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.fronts.delivered_network import DeliveredNetwork
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows
 from clicooper_hpc.fronts.front import Front, assemble_front
 from clicooper_hpc.fronts.operations import Operation, Resize, Scale
@@ -41,8 +42,8 @@ __all__ = [
     "front_base_origin",
 ]
 
-FrontKind = Literal["identity", "weights", "random", "dct", "dp-sgd"]
-FRONT_KINDS: tuple[FrontKind, ...] = ("identity", "weights", "random", "dct", "dp-sgd")
+FrontKind = Literal["identity", "weights", "run", "random", "dct", "dp-sgd"]
+FRONT_KINDS: tuple[FrontKind, ...] = ("identity", "weights", "run", "random", "dct", "dp-sgd")
 
 #: The operations of a front so far, and where they come from.
 _Made = tuple[tuple[Operation, ...], FrontOrigin]
@@ -56,8 +57,9 @@ class FrontBase:
     ----------
     kind
         ``"identity"`` (``flatten``), ``"weights"`` (``weights``, and ``cut`` = number of layers
-        kept or ``read_outs``, perhaps ``resize``, ``mirror``), ``"random"`` (``seed``, ``dim``),
-        ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dim``, ``seed``, and a `DpSgdTraining`).
+        kept or ``read_outs``, perhaps ``resize``, ``mirror``), ``"run"`` (``delivered``, and the
+        same), ``"random"`` (``seed``, ``dim``), ``"dct"`` (``dim``) or ``"dp-sgd"`` (``dim``,
+        ``seed``, and a `DpSgdTraining`).
     input_shape
         Shape of one raw row.
     """
@@ -66,6 +68,7 @@ class FrontBase:
     input_shape: tuple[int, ...]
     seed: int = 0
     weights: Path | None = None
+    delivered: DeliveredNetwork | None = None
     cut: int | None = None
     read_outs: tuple[ReadOut, ...] = ()
     resize: int | None = None
@@ -169,6 +172,8 @@ def _make_base(base: FrontBase) -> _Made:
         return operations, FrontOrigin("random", f"features from seed {base.seed}")
     if base.kind == "weights":
         return _load_base(base)
+    if base.kind == "run":
+        return _delivered_base(base)
     raise UsageError(f"{base.kind!r} is not one of {list(FRONT_KINDS)}", where="front.kind")
 
 
@@ -179,21 +184,52 @@ def _load_base(base: FrontBase) -> _Made:
         base.weights, base.cut, read_outs=base.read_outs, side=base.resize, mirror=base.mirror
     )
     last = len(file.network.layers) - 1
-    text = f"{file.label}, layers 0 to {last} of {file.layers_in_file}"
+    text = f"{file.label}, layers 0 to {last} of {file.layers_in_file}{_taken_as(base)}"
     operations: tuple[Operation, ...] = (file.network,)
     if base.resize is not None:
         operations = (Resize(base.resize), file.network)
-        text += f", images of {base.resize} pixels a side"
-    if base.read_outs:
-        text += f", read out at {' '.join(map(str, base.read_outs))}"
-    if base.mirror:
-        text += ", mean of an image and its mirror image"
     if file.trained_on is not None:
         text = f"{text}, trained on {file.trained_on}"
         return operations, FrontOrigin("public-weights", text)
     # It may have been trained on the very samples that are to be protected.
     reason = f"{file.name} does not say what it was trained on"
     return operations, FrontOrigin("public-weights", text, conditional=True, reason=reason)
+
+
+def _delivered_base(base: FrontBase) -> _Made:
+    if base.delivered is None:
+        raise UsageError("this kind of front needs the folder of a run", where="front.run")
+    delivered, facts = base.delivered, base.delivered.facts
+    network, count = delivered.front_network(
+        base.input_shape,
+        cut=base.cut,
+        read_outs=base.read_outs,
+        side=base.resize,
+        mirror=base.mirror,
+    )
+    # As the rows of that run were: limited to [0, 1].
+    operations = untrained_identity(False)
+    if base.resize is not None:
+        operations += (Resize(base.resize),)
+    operations += (network,)
+    text = (
+        f"{delivered.job.model.name} as run {facts.run_id} delivered it, layers 0 to "
+        f"{len(network.layers) - 1} of {count}{_taken_as(base)}, trained on {facts.data}"
+    )
+    reason = "; ".join(delivered.reasons) or None
+    return operations, FrontOrigin(
+        "run", text, conditional=reason is not None, reason=reason, run=facts
+    )
+
+
+def _taken_as(base: FrontBase) -> str:
+    """Return how images enter a network and what is taken from it, in words."""
+    text = "" if base.resize is None else f", images of {base.resize} pixels a side"
+    if base.read_outs:
+        text += f", read out at {' '.join(map(str, base.read_outs))}"
+    if base.mirror:
+        text += ", mean of an image and its mirror image"
+    return text
 
 
 def _train_base(base: FrontBase, training: DpSgdTraining | None) -> _Made:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.owner_sections import FrontSection
@@ -19,6 +16,7 @@ from clicooper_hpc.fronts.build_front import (
     build_front,
     front_base_origin,
 )
+from clicooper_hpc.fronts.delivered_network import DeliveredNetwork, iterate_data_rows
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
@@ -29,11 +27,17 @@ __all__ = ["build_job_front", "describe_job_front", "open_public_rows", "outline
 
 
 def build_job_front(
-    job: Job, data: DataSet, train: Split, *, class_means: ClassMeansSource | None = None
+    job: Job,
+    data: DataSet,
+    train: Split,
+    *,
+    class_means: ClassMeansSource | None = None,
+    delivered: DeliveredNetwork | None = None,
 ) -> Front:
     """Build the front for rows of ``train``; trains or fits where the job says so.
 
-    ``class_means`` is called for ``front.projection = "private-lda"``.
+    ``class_means`` is called for ``front.projection = "private-lda"``; ``delivered`` is the network
+    of ``front.kind = "run"``, its data compared with ``data``.
     """
     section = job.front
     projection, training = None, None
@@ -56,7 +60,7 @@ def build_job_front(
         rows = train.read(np.arange(len(train)))
         training = DpSgdTraining(settings, PrivateRows(rows, train.labels(), data.num_classes))
     return build_front(
-        _job_base(job, train),
+        _job_base(job, train, delivered),
         projection=projection,
         training=training,
         normalise=job.privacy.clip if section.normalise else None,
@@ -76,7 +80,9 @@ def open_public_rows(job: Job) -> tuple[DataSet, Split]:
     return data, split.subset(range(min(section.public_rows or len(split), len(split))))
 
 
-def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, ...], bool]:
+def outline_job_front(
+    job: Job, train: Split, classes: int, delivered: DeliveredNetwork | None = None
+) -> tuple[tuple[int, ...], bool]:
     """Return shape and sign of the front's rows for `plan`, without fitting or training it."""
     section = job.front
     private = section.projection == "private-lda"
@@ -85,14 +91,16 @@ def outline_job_front(job: Job, train: Split, classes: int) -> tuple[tuple[int, 
     if section.kind == "dp-sgd" and section.dim is not None:
         layers = default_dpsgd_layers(train.input_shape, section.dim)
         return (section.dim,), layers_stay_non_negative(layers)
-    front = build_front(_job_base(job, train))
+    front = build_front(_job_base(job, train, delivered))
     # Scores of the classes, whatever the base; only their number is known before the run.
     if private:
         return (classes,), True
     return front.output_shape, front.non_negative
 
 
-def describe_job_front(job: Job, train: Split) -> str | None:
+def describe_job_front(
+    job: Job, train: Split, delivered: DeliveredNetwork | None = None
+) -> str | None:
     """Return where public weights of the front come from, for `plan`; None for other kinds.
 
     Raises
@@ -100,9 +108,15 @@ def describe_job_front(job: Job, train: Split) -> str | None:
     DataError
         The weights file is missing, or no such file.
     """
-    if job.front.kind != "weights":
+    if job.front.kind not in ("weights", "run"):
         return None
-    return front_base_origin(_job_base(job, train)).text
+    origin = front_base_origin(_job_base(job, train, delivered))
+    lines = [origin.text]
+    if origin.run is not None:
+        lines += [f"{name} {text}" for name, text in origin.run.rows()]
+    if origin.conditional and origin.reason is not None and origin.run is not None:
+        lines.append(f"CONDITIONAL: {origin.reason}")
+    return "\n      ".join(lines)
 
 
 def _wanted_projection(section: FrontSection) -> Projection:
@@ -113,13 +127,14 @@ def _wanted_projection(section: FrontSection) -> Projection:
     return Projection(section.projection, dim, section.whiten)
 
 
-def _job_base(job: Job, train: Split) -> FrontBase:
+def _job_base(job: Job, train: Split, delivered: DeliveredNetwork | None) -> FrontBase:
     section = job.front
     return FrontBase(
         kind=section.kind,
         input_shape=train.input_shape,
         seed=section.seed,
         weights=section.weights,
+        delivered=delivered,
         cut=section.cut,
         read_outs=tuple(parse_read_out(text) for text in section.read_outs),
         resize=section.resize,
@@ -138,14 +153,6 @@ def _public_rows(job: Job, private: DataSet) -> PublicRows:
         # Row by row, since equal fingerprints only show equal data sets: a part, or another order,
         # counts too.
         if private.split("train").input_shape == split.input_shape:
-            shared = count_shared_rows(rows, _blocks(private))
+            shared = count_shared_rows(rows, iterate_data_rows(private))
         whole = data.split("train").fingerprint()
         return PublicRows(rows, split.labels(), whole, data.name, shared)
-
-
-def _blocks(data: DataSet) -> Iterator[NDArray[np.float32]]:
-    """Yield all rows of all splits, some thousand at a time."""
-    for split in data.splits.values():
-        # In parts: a private split need not fit into memory.
-        for start in range(0, len(split), 4096):
-            yield split.read(np.arange(start, min(start + 4096, len(split))))

@@ -52,6 +52,8 @@ def tensor_shapes_of_layer(kind: str, settings: Settings) -> dict[str, Shape]:
     if kind == "BatchNorm2d":
         names = ("weight", "bias", "running_mean", "running_var")
         return dict.fromkeys(names, (int(s["num_features"]),))
+    if kind == "LayerNorm":
+        return dict.fromkeys(("weight", "bias"), (int(s["normalized_shape"]),))
     if kind == "GroupNorm":
         channels, groups = int(s["num_channels"]), int(s["num_groups"])
         if channels % groups:
@@ -115,6 +117,18 @@ def _group_norm(settings: Settings, shape: Shape) -> Shape:
     return shape
 
 
+def _layer_norm(settings: Settings, shape: Shape) -> Shape:
+    if shape[-1] != settings["normalized_shape"]:
+        raise ValueError(f"it takes {settings['normalized_shape']} numbers")
+    return shape
+
+
+def _spatial_mean(_: Settings, shape: Shape) -> Shape:
+    if len(shape) < 2:
+        raise ValueError("it takes maps [channels, ...]")
+    return shape[:1]
+
+
 def _linear(settings: Settings, shape: Shape) -> Shape:
     if shape[-1] != settings["in_features"]:
         raise ValueError(f"it takes {settings['in_features']} numbers")
@@ -129,10 +143,12 @@ _RULES: Mapping[str, Callable[[Settings, Shape], Shape]] = {
     "Conv2d": _convolution,
     "BatchNorm2d": _batch_norm,
     "GroupNorm": _group_norm,
+    "LayerNorm": _layer_norm,
     "ZeroPad2d": _zero_pad,
     "MaxPool2d": _pool,
     "AvgPool2d": _pool,
     "AdaptiveAvgPool2d": _adaptive_pool,
+    "SpatialMean": _spatial_mean,
     "Flatten": _flatten,
     "Linear": _linear,
 }

@@ -10,7 +10,8 @@ rows of a batch one by one; BatchNorm does so because a front always runs on sto
 Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016); they are named
 ``<layer>.<inner layer>.<tensor>``. ``{"type": "ZeroPad2d", "before": 0, "after": 1}`` puts zeros
 above and left of a map, and below and right of it: the "SAME" padding of TensorFlow, which is not
-the same on both sides where a stride is 2.
+the same on both sides where a stride is 2. ``SpatialMean`` is the mean over all places of a map, as
+a vector; ``Identity`` changes nothing and keeps the numbers of the layers behind it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_rules import output_shape_of_layer, tensor_shapes_of_layer
+from clicooper_hpc.models.layers import SpatialMean
 
 __all__ = [
     "LAYER_TYPES",
@@ -89,6 +91,7 @@ _SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
     },
     "BatchNorm2d": {"num_features": _COUNT, "eps": _EPS},
     "GroupNorm": {"num_groups": _COUNT, "num_channels": _COUNT, "eps": _EPS},
+    "LayerNorm": {"normalized_shape": _COUNT, "eps": _EPS},
     "ReLU": {},
     "ReLU6": {},
     "GELU": {},
@@ -96,7 +99,9 @@ _SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
     "MaxPool2d": {"kernel_size": _COUNT, "stride": _COUNT, "padding": _PADDING},
     "AvgPool2d": {"kernel_size": _COUNT, "stride": _COUNT, "padding": _PADDING},
     "AdaptiveAvgPool2d": {"output_size": _COUNT},
+    "SpatialMean": {},
     "Flatten": {},
+    "Identity": {},
     "Linear": {"in_features": _COUNT, "out_features": _COUNT, "bias": _Setting(bool, True)},
     "Residual": {},
 }
@@ -104,6 +109,7 @@ _SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
 LAYER_TYPES: tuple[str, ...] = tuple(_SETTINGS)
 _OWN_MODULES: Mapping[str, Callable[..., nn.Module]] = {
     "ZeroPad2d": _zero_pad,
+    "SpatialMean": SpatialMean,
     "Residual": _ResidualModule,
 }
 _MODULES: Mapping[str, Callable[..., nn.Module]] = {
@@ -291,7 +297,9 @@ def layers_stay_non_negative(layers: Sequence[Layer], before: bool = False) -> b
             "MaxPool2d",
             "AvgPool2d",
             "AdaptiveAvgPool2d",
+            "SpatialMean",
             "Flatten",
+            "Identity",
             "ZeroPad2d",
         }
         sure = layer.type in {"ReLU", "ReLU6"} or (sure and keeps)

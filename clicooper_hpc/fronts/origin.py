@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from clicooper_hpc.privacy.both_relations import state_summed_release
+from clicooper_hpc.privacy.front_run import FrontRun
 from clicooper_hpc.privacy.privacy_card import FrontSummary
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = ["ClassSumsCost", "FrontOrigin", "FrontOriginKind"]
 
-FrontOriginKind = Literal["public-weights", "random", "fixed-basis", "dp-sgd", "identity"]
+FrontOriginKind = Literal["public-weights", "run", "random", "fixed-basis", "dp-sgd", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class FrontOrigin:
         Price of DP-SGD under add-remove, on top of the release's; None for every other kind.
     class_sums
         The samples a private projection was paid with, if there is one.
+    run
+        The run that delivered its network; None for every other kind.
     """
 
     kind: FrontOriginKind
@@ -55,6 +58,7 @@ class FrontOrigin:
     epsilon: float | None = None
     delta: float | None = None
     class_sums: ClassSumsCost | None = None
+    run: FrontRun | None = None
 
     @property
     def is_private(self) -> bool:
@@ -63,6 +67,9 @@ class FrontOrigin:
 
     def summarise_origin(self) -> FrontSummary:
         """Return what the privacy card says of the front."""
+        return replace(self._summary(), run=self.run)
+
+    def _summary(self) -> FrontSummary:
         source = self.text if self.projection is None else f"{self.text}, {self.projection}"
         normalisation = f"{self.normalisation}; rows do not depend on batch-mates"
         # First: class sums are paid for, so their front is private and still no condition.
@@ -93,6 +100,8 @@ class FrontOrigin:
         """Return plain values for the stored front."""
         plain = asdict(replace(self, class_sums=None))
         del plain["class_sums"]
+        if self.run is None:
+            del plain["run"]
         cost = self.class_sums
         if cost is None:
             return {**plain, "spent": None}
@@ -108,4 +117,6 @@ class FrontOrigin:
         if cost is not None:
             spec = None if cost["spec"] is None else ReleaseSpec.from_dict(cost["spec"])
             plain["class_sums"] = ClassSumsCost(int(cost["samples"]), spec)
+        if plain.get("run") is not None:
+            plain["run"] = FrontRun(**plain["run"])
         return cls(**plain)

@@ -74,10 +74,12 @@ class PublicRows:
         return f"PublicRows(name={self.name!r}, rows={len(self.rows)})"
 
 
-def count_shared_rows(public: NDArray[np.float32], private: Iterable[NDArray[np.float32]]) -> int:
+def count_shared_rows(
+    public: Iterable[NDArray[np.float32]], private: Iterable[NDArray[np.float32]]
+) -> int:
     """Count the public rows that are, bit for bit, among the private rows.
 
-    ``private`` gives blocks of rows ``[n, ...]``, so that a split need not be in memory whole.
+    ``public`` gives rows, ``private`` blocks of rows ``[n, ...]``: a split need not be in memory.
     Equal fingerprints show equal data sets only; this also finds a part, or another order.
     """
     known = {row_key(row) for block in private for row in block}

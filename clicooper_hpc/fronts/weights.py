@@ -42,6 +42,7 @@ __all__ = [
     "METADATA_KEY",
     "WeightsDescription",
     "WeightsFile",
+    "count_kept_layers",
     "load_weights",
     "parse_weights_description",
     "save_weights",
@@ -230,20 +231,7 @@ def load_weights(
     except (SafetensorError, OSError) as error:
         raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error
     count = len(description.layers)
-    end = count if cut is None else cut
-    if not 1 <= end <= count:
-        raise UsageError(
-            f"the cut {end} is not between 1 and {count}, the number of layers in {path.name}",
-            where="front.cut",
-        )
-    if read_outs:
-        last = longest_read_out(read_outs)
-        if last > end:
-            raise UsageError(
-                f"there are only {end} layers in {path.name}, a read-out lies behind {last}",
-                where="front.read_outs",
-            )
-        end = last
+    end = count_kept_layers(count, cut, read_outs, name=path.name)
     layers = description.layers[:end]
     kept = {name: tensors[name] for name in expected_layer_tensors(layers, where=path.name)}
     network = Network(
@@ -260,6 +248,33 @@ def load_weights(
     if about:
         label = f"{label} ({', '.join(about)})"
     return WeightsFile(network, path.name, description.trained_on, count, label)
+
+
+def count_kept_layers(
+    count: int, cut: int | None, read_outs: tuple[ReadOut, ...], *, name: str
+) -> int:
+    """Return how many of the ``count`` layers of the network in ``name`` a front keeps.
+
+    Raises
+    ------
+    UsageError
+        If ``cut`` or a read-out is not between 1 and the number of layers.
+    """
+    end = count if cut is None else cut
+    if not 1 <= end <= count:
+        raise UsageError(
+            f"the cut {end} is not between 1 and {count}, the number of layers in {name}",
+            where="front.cut",
+        )
+    if not read_outs:
+        return end
+    last = longest_read_out(read_outs)
+    if last > end:
+        raise UsageError(
+            f"there are only {end} layers in {name}, a read-out lies behind {last}",
+            where="front.read_outs",
+        )
+    return last
 
 
 def save_weights(

@@ -17,6 +17,7 @@ from clicooper_hpc.fronts.job_front import build_job_front
 from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_means
 from clicooper_hpc.owner.budget import check_budget_for_front
 from clicooper_hpc.owner.evaluation import HeldOutSamples
+from clicooper_hpc.owner.front_source import check_front_source, compared_front_run
 from clicooper_hpc.owner.moments_setup import open_moments_release
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.rows_setup import open_rows_release
@@ -49,6 +50,10 @@ class ReleaseSetup:
     held_out: HeldOutSamples
     contract: Contract
     mode: RngMode
+
+    def check_front_source(self, job: Job) -> None:
+        """Refuse a restart of ``job`` if the run its front was made from is another one now."""
+        check_front_source(job, self.front)
 
     def close_data(self) -> None:
         """Close the data set."""
@@ -120,4 +125,10 @@ def _build_front(job: Job, data: DataSet, samples: Samples, master: MasterKey) -
             response_epsilon=job.labels.randomized_response_epsilon,
         )
 
-    return build_job_front(job, data, samples.splits["train"], class_means=class_means)
+    return build_job_front(
+        job,
+        data,
+        samples.splits["train"],
+        class_means=class_means,
+        delivered=compared_front_run(job, data),
+    )

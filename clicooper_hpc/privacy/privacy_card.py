@@ -21,6 +21,7 @@ from clicooper_hpc.privacy.both_relations import (
 )
 from clicooper_hpc.privacy.card_bounds import bound_lines
 from clicooper_hpc.privacy.card_mechanism import mechanism_lines
+from clicooper_hpc.privacy.front_run import FrontRun
 from clicooper_hpc.privacy.gaussian_mechanism import gaussian_mu
 from clicooper_hpc.privacy.label_map import LabelMethod
 from clicooper_hpc.privacy.master_key import INSECURE, RngMode
@@ -56,6 +57,8 @@ class FrontSummary:
         add-remove for replace-one, replace-one for zero-out.
     spent
         Number of training samples that paid for ``"class-sums"`` and are never released.
+    run
+        The run that made the network of the front, if one did.
     """
 
     kind: Literal["public", "random", "dp-sgd", "class-sums", "conditional"]
@@ -66,6 +69,7 @@ class FrontSummary:
     spent: int = 0
     relation: Relation = "replace-one"
     other_epsilon: float | None = None
+    run: FrontRun | None = None
 
     def __post_init__(self) -> None:
         priced = self.epsilon is not None and self.delta is not None
@@ -82,6 +86,9 @@ class FrontSummary:
             return Charge()
         return Charge.approximate(self.epsilon, self.delta, "zero-out")
 
+    def _unprotected(self) -> bool:
+        return self.run is None or self.run.promise is None
+
     def line(self) -> str:
         """Return the card's words on the front."""
         return {
@@ -96,7 +103,8 @@ class FrontSummary:
                 else f"epsilon {_n(self.epsilon)}, delta {_n(self.delta)} "
                 f"for each ({self._both()}), once"
             ),
-            "conditional": f"CONDITIONAL: {self.source} saw private samples without DP; "
+            "conditional": f"CONDITIONAL: {self.source} saw private samples "
+            f"{'without DP' if self._unprotected() else 'under the promise of that run alone'}; "
             "every figure here holds only given the front",
         }[self.kind]
 
@@ -179,6 +187,7 @@ class PrivacyCard:
         rows = self._off() if self.spec is None else self._on(self.spec)
         rows += [
             ("front", self.front.line()),
+            *([] if self.front.run is None else self.front.run.rows()),
             ("normalisation", self.front.normalisation),
             ("random numbers", self._rng_line()),
             ("labels", self._label_line()),
@@ -344,7 +353,9 @@ def _p(value: float) -> str:
 def _texts(values: dict[str, Any]) -> dict[str, Any]:
     """Drop what is not known and write floats as texts that read back to the bit."""
     return {
-        key: repr(value) if isinstance(value, float) else value
+        key: _texts(value)
+        if isinstance(value, dict)
+        else (repr(value) if isinstance(value, float) else value)
         for key, value in values.items()
         if value is not None
     }

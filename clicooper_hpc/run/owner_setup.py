@@ -75,6 +75,8 @@ class OwnerSetup:
             This machine computes other bits for the same row.
         UsageError
             Front, data or settings are others now.
+        EvidenceError
+            The folder that the front was made from holds another run now.
         """
         # The same noise on another clean row is a second release: the difference of both is the
         # difference of the clean rows.
@@ -85,6 +87,7 @@ class OwnerSetup:
                 remedy="Resume on a machine of the same kind, with the same libraries. Elsewhere "
                 "the rows would be a second release.",
             )
+        self._preparation.check_front_source(self._job)
         promised = str(run.privacy.get("promised", ""))
         mine = make_run_card(self._job, self._preparation).text()
         if mine != promised:

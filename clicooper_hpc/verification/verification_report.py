@@ -12,6 +12,7 @@ from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.regular_files import read_named_file
 from clicooper_hpc.verification.export import export_proofs
 from clicooper_hpc.verification.marks.search import MarkResult, search_marks
+from clicooper_hpc.verification.run_chain import ChainLink, follow_run_chain
 from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
 from clicooper_hpc.verification.uncovered import uncovered_parts
@@ -33,13 +34,15 @@ def verification_report(
     mark_keys: Sequence[Path],
     segment_file: Path | None,
     export: Path | None = None,
+    front_runs: Sequence[Path] = (),
     as_json: bool,
 ) -> tuple[str, ExitCode]:
     """Verify the run in ``path`` and return the report and the exit code.
 
     ``mark_keys`` are openings written by `clicooper keys open-mark`; their marks are read from the
     delivered segments, or from ``segment_file``. ``export`` gets the proofs as plain files, whether
-    or not they hold.
+    or not they hold. ``front_runs`` are the folders of the runs that the front comes from, nearest
+    first, where they lie elsewhere than the job says.
     """
     if segment_file is not None and not mark_keys:
         raise UsageError(
@@ -57,12 +60,17 @@ def verification_report(
         export_proofs(evidence, export)
     results = run_checks(evidence)
     marks = search_marks(run, evidence, mark_keys, segment_file)
-    failed = has_failed_checks(results) or any(not mark.found for mark in marks)
+    links = follow_run_chain(run, results, front_runs)
+    failed = (
+        has_failed_checks(results)
+        or any(not mark.found for mark in marks)
+        or any(link.passed is False for link in links)
+    )
     uncovered = [printable_text(one) for one in uncovered_parts(run, evidence)]
     text = (
-        _report_json(results, marks, uncovered)
+        _report_json(results, marks, links, uncovered)
         if as_json
-        else _report_text(results, marks, uncovered, failed=failed)
+        else _report_text(results, marks, links, uncovered, failed=failed)
     )
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
@@ -83,6 +91,7 @@ def read_public_key(text: str) -> PublicIdentity:
 def _report_text(
     results: Sequence[CheckResult],
     marks: Sequence[MarkResult],
+    links: Sequence[ChainLink],
     uncovered: Sequence[str],
     *,
     failed: bool,
@@ -92,22 +101,31 @@ def _report_text(
         for result in results
     ]
     lines += [mark.line() for mark in marks]
+    lines += [link.line() for link in links]
     more = len(uncovered) - _SHOWN
     names = [*uncovered[:_SHOWN], *([f"and {more} more (--json names all)"] if more > 0 else [])]
     # What lies beside a verified run, or a stranger put there, must not pass for a part of it.
     lines.append(f"not covered: {', '.join(names)}")
     bad = [str(result.number) for result in results if result.passed is False]
+    broken = [link.run_id for link in links if link.passed is False]
     if not failed:
-        lines.append("verified: every check that applies passed")
+        open_end = any(link.passed is None for link in links)
+        rest = "; the run that its front comes from was not looked at" if open_end else ""
+        lines.append(f"verified: every check that applies passed{rest}")
     elif bad:
         lines.append(f"NOT verified: check {', '.join(bad)} failed")
+    elif broken:
+        lines.append(f"NOT verified: front run {', '.join(broken)} failed")
     else:
         lines.append("the run is verified, but a mark was not found")
     return "\n".join(lines)
 
 
 def _report_json(
-    results: Sequence[CheckResult], marks: Sequence[MarkResult], uncovered: Sequence[str]
+    results: Sequence[CheckResult],
+    marks: Sequence[MarkResult],
+    links: Sequence[ChainLink],
+    uncovered: Sequence[str],
 ) -> str:
     content = {
         "checks": [
@@ -120,7 +138,9 @@ def _report_json(
             for result in results
         ],
         "marks": [mark.as_dict() for mark in marks],
+        "front_runs": [link.as_dict() for link in links],
         "not_covered": list(uncovered),
-        "verified": not has_failed_checks(results),
+        "verified": not has_failed_checks(results)
+        and all(link.passed is not False for link in links),
     }
     return printable_json(content)

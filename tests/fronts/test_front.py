@@ -131,4 +131,4 @@ def test_what_is_missing_or_impossible_is_named() -> None:
         build_front(FrontBase(kind="scattering", input_shape=SHAPE))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"front\.normalise"):
         build_front(FrontBase(kind="identity", input_shape=SHAPE), normalise=0.0)
-    assert set(FRONT_KINDS) == {"identity", "weights", "random", "dct", "dp-sgd"}
+    assert set(FRONT_KINDS) == {"identity", "weights", "run", "random", "dct", "dp-sgd"}

@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "BatchNorm2d": {"num_features": small},
     "GroupNorm": {"num_groups": st.integers(1, 3), "num_channels": small},
+    "LayerNorm": {"normalized_shape": small},
     "MaxPool2d": WINDOW,
     "AvgPool2d": WINDOW,
     "AdaptiveAvgPool2d": {"output_size": small},
@@ -60,7 +61,7 @@ def of_torch(described: list[dict[str, Any]], shape: tuple[int, ...]) -> Any:
     try:
         network = build_layers(parse_layers(described, where="f"))
         rows = network(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, IndexError):
         return None
     stored = {
         name: tuple(value.shape)
@@ -115,6 +116,8 @@ def test_most_types_are_tried_where_they_fit() -> None:
         {"type": "MaxPool2d", "kernel_size": 2, "stride": 1},
         {"type": "AvgPool2d", "kernel_size": 2, "stride": 1, "padding": 1},
         {"type": "AdaptiveAvgPool2d", "output_size": 2},
+        {"type": "Identity"},
+        {"type": "LayerNorm", "normalized_shape": 2},
         {"type": "Flatten"},
         {"type": "Linear", "in_features": 24, "out_features": 5},
     ]

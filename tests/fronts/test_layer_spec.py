@@ -59,6 +59,10 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
     )
     with pytest.raises(DataError, match=r"layer 6 \(Linear\) cannot take rows of shape \(8, 2, 2"):
         trace_layer_shapes(layers, SHAPE, where="f")
+    with pytest.raises(
+        DataError, match=r"layer 0 \(SpatialMean\) cannot take rows of shape \(4,\)"
+    ):
+        trace_layer_shapes(parse_layers([{"type": "SpatialMean"}], where="f"), (4,), where="f")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,10 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
     [
         (["ReLU"], True),
         (["ReLU", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten"], True),
+        (["ReLU", "Identity", "SpatialMean", "ZeroPad2d"], True),
         (["Flatten"], False),
+        (["SpatialMean"], False),
+        (["ReLU", "LayerNorm"], False),
         (["ReLU", "GELU"], False),
         (["ReLU", "BatchNorm2d"], False),
         (["ReLU", "GroupNorm"], False),
@@ -81,7 +88,9 @@ def test_only_a_relu_and_what_keeps_it_proves_non_negative_outputs(
         "Conv2d": {"in_channels": 1, "out_channels": 1, "kernel_size": 1},
         "BatchNorm2d": {"num_features": 1},
         "GroupNorm": {"num_groups": 1, "num_channels": 1},
+        "LayerNorm": {"normalized_shape": 1},
         "Linear": {"in_features": 1, "out_features": 1},
+        "ZeroPad2d": {"before": 0, "after": 1},
         "MaxPool2d": {"kernel_size": 1, "stride": 1},
         "AvgPool2d": {"kernel_size": 1, "stride": 1},
         "AdaptiveAvgPool2d": {"output_size": 1},
