@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.regular_files import read_regular_file
 
 __all__ = [
     "IDENTITY_FILE",
@@ -18,6 +20,7 @@ __all__ = [
     "LEDGER_FILE",
     "MARK_KEY_FILE",
     "STOP_FILE",
+    "UNSEEN_KINDS",
     "RunFolder",
     "create_run_folder",
     "lock_run_folder",
@@ -34,6 +37,8 @@ IDENTITY_FILE = "identity.pem"
 MARK_KEY_FILE = "mark.key"
 #: File that asks a run to stop.
 STOP_FILE = "STOP"
+#: Kinds of ledger entries that nothing has left for (`clicooper_hpc.privacy.privacy_ledger`).
+UNSEEN_KINDS = frozenset({"moments", "gradients"})
 #: What a run folder holds before anything has left the owner.
 _UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe", STOP_FILE, "run.h5.part"}
 
@@ -173,8 +178,9 @@ def lock_run_folder(folder: RunFolder) -> None:
 def remove_unstarted_folder(path: Path) -> None:
     """Remove a run folder whose run was killed before anything left its owner.
 
-    Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody. A folder that
-    holds anything else, or the ledger of something paid for, is left as it is.
+    Nothing is lost with it: whatever was made before ``run.h5`` was shown to nobody, noised sums
+    that stay in ``private/`` among it. A folder that holds anything else, or the ledger of
+    something else paid for, is left as it is.
 
     Raises
     ------
@@ -187,7 +193,8 @@ def remove_unstarted_folder(path: Path) -> None:
         return
     if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
         return
-    if (path / "private" / LEDGER_FILE).exists():
+    ledger = path / "private" / LEDGER_FILE
+    if ledger.exists() and not _charges_sums_alone(ledger):
         return
     # A starting run may be at work here: its lock makes this fail.
     lock_run_folder(RunFolder(path))
@@ -199,6 +206,20 @@ def remove_unstarted_folder(path: Path) -> None:
             where=str(path),
             remedy="Remove the folder yourself: nothing has left the owner yet.",
         ) from error
+
+
+def _charges_sums_alone(ledger: Path) -> bool:
+    """Tell whether nothing is charged but sums, which are noised in ``private/`` and stay there.
+
+    What is made of them leaves later, and is charged then under another kind.
+    """
+    try:
+        entries = json.loads(read_regular_file(ledger))["entries"]
+        kinds = {entry["kind"] for entry in entries}
+    except (RunFolderError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        # Whatever it holds, it is not for a start to remove.
+        return False
+    return bool(kinds) and kinds <= UNSEEN_KINDS
 
 
 def _folder_taken(path: Path, how: str) -> RunFolderError:

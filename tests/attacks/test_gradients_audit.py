@@ -123,8 +123,9 @@ def test_dividing_by_true_counts_is_caught() -> None:
         )
         # A class's column over its true size, at the scale of sums of the samples a class has.
         size = own.sum(axis=0)
-        mean = len(rows) / max(np.count_nonzero(size), 1)
-        return made - share + share / np.maximum(size, 1) * mean
+        mean = len(rows) / max(int(np.count_nonzero(size)), 1)
+        biased: NDArray[np.float64] = made - share + share / np.maximum(size, 1) * mean
+        return biased
 
     assert audited("changed label, few mates", one_round=bug).epsilon > CLAIM
     assert audited("changed label, few mates").epsilon <= CLAIM
@@ -152,6 +153,7 @@ def test_a_missing_clip_of_residuals_is_caught() -> None:
     ) -> NDArray[np.float64]:
         # What the clip of residuals took off: they are longer by sqrt(2).
         made = ROUND(rows, residuals, number, data)
-        return made + rows.T @ residuals * (1 - 1 / np.sqrt(2))
+        longer: NDArray[np.float64] = made + rows.T @ residuals * (1 - 1 / np.sqrt(2))
+        return longer
 
     assert audited("opposite rows", one_round=bug, trials=6000).epsilon > CLAIM

@@ -108,7 +108,7 @@ def test_read_outs_and_resize_are_those_of_weights() -> None:
     ("change", "problem"),
     [
         (lambda s: s[0].pop("0.weight"), "0.weight is missing or too many"),
-        (lambda s: s[1].update({"9.weight": torch.ones(3)}), "missing or too many"),
+        (lambda s: s[1].update({"9.weight": torch.ones(3)}), "does not end in a linear layer"),
         (lambda s: s[1].update({"weight": torch.ones(3)}), "belongs to no layer"),
         (lambda s: s[0].update({"0.weight": torch.ones(4, 2, 3, 3)}), "must be"),
         (lambda s: s[0].update({"0.weight": s[0]["0.weight"].double()}), "float64"),

@@ -17,6 +17,7 @@ from clicooper_hpc.commands.plan_report import plan_report
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import BudgetExceededError, RunFolderError, UsageError
 from clicooper_hpc.owner import make_gradients
+from clicooper_hpc.owner.gradient_rounds import stable_step
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.run_card import make_run_card
 from clicooper_hpc.owner.secrets import OwnerSecrets
@@ -200,7 +201,7 @@ def test_a_round_at_another_model_is_refused(
     # Charged twice, kept once: with the model forgotten, other rounds would follow.
     (tmp_path / "private" / "noised-rounds.safetensors").unlink()
     with monkeypatch.context() as patched:
-        real = make_gradients.stable_step
+        real = stable_step
         patched.setattr(make_gradients, "stable_step", lambda *given: real(*given) / 2)
         with pytest.raises(ReleaseChangedError, match="made of other data"):
             set_up(tmp_path)
@@ -239,7 +240,7 @@ def test_card_and_plan_say_what_is_released(tmp_path: Path) -> None:
     report = plan_report(job, ranks=3)
     assert what in report
     assert noise in report
-    assert "replace-one; add-remove 4.4" in report
+    assert "add-remove: epsilon 4.4" in report
     assert f"{PUBLIC} public rows, recoloured and named by them" in report
     off = job_of(tmp_path, "privacy.enabled=false")
     assert "leave the owner without noise" in plan_report(off, ranks=3)

@@ -31,9 +31,8 @@ def network(name: str) -> tuple[nn.Sequential, tuple[int, ...]]:
     # Norms that begin as the identity would hide weights that are not taken along.
     with torch.no_grad():
         for parameter in built.parameters():
-            parameter += 0.05 * torch.randn(
-                parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
-            )
+            generator = torch.Generator().manual_seed(parameter.numel())
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     return built.eval(), shape
 
 

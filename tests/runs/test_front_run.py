@@ -185,7 +185,7 @@ def _edited_card(folder: Path) -> None:
 
 def _unfinished(folder: Path) -> None:
     with h5py.File(folder / "public" / "run.h5", "r+", locking=False) as file:
-        file.attrs["status"] = "incomplete"
+        file.attrs["status"] = np.bytes_("incomplete")  # as the run stores it: of fixed length
 
 
 @pytest.mark.parametrize(

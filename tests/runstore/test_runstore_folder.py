@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
@@ -9,9 +10,15 @@ from pathlib import Path
 import pytest
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
+from clicooper_hpc.privacy.privacy_ledger import SUM_KINDS
 from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder, remove_unstarted_folder
+from clicooper_hpc.runstore.run_folder import (
+    UNSEEN_KINDS,
+    RunFolder,
+    create_run_folder,
+    remove_unstarted_folder,
+)
 
 
 def mode(path: Path) -> int:
@@ -155,3 +162,31 @@ def test_keys_of_rows_that_may_have_left_are_never_cleared(tmp_path: Path, name:
     path = unbegun(tmp_path / "run", name)
     remove_unstarted_folder(path)
     assert (path / "private" / "master.key").exists()
+
+
+def test_sums_that_nobody_saw_are_cleared_and_nothing_else_that_was_paid_for(
+    tmp_path: Path,
+) -> None:
+    assert frozenset(SUM_KINDS) == UNSEEN_KINDS
+    for number, (kinds, cleared) in enumerate(
+        [
+            (["moments"], True),
+            (["moments", "gradients", "gradients"], True),
+            (["moments", "labels"], False),
+            (["front-training"], False),
+            ([], False),
+        ]
+    ):
+        path = unbegun(tmp_path / f"run-{number}")
+        stored = json.dumps({"entries": [{"kind": kind} for kind in kinds]})
+        (path / "private" / "ledger.json").write_text(stored)
+        remove_unstarted_folder(path)
+        assert path.exists() != cleared, kinds
+
+
+@pytest.mark.parametrize("stored", ["", "[]", "{}", '{"entries": [3]}', '{"entries": {"kind": 1}}'])
+def test_a_ledger_that_cannot_be_read_is_never_cleared(tmp_path: Path, stored: str) -> None:
+    path = unbegun(tmp_path / "run")
+    (path / "private" / "ledger.json").write_text(stored)
+    remove_unstarted_folder(path)
+    assert path.exists()
