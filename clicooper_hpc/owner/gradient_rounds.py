@@ -20,7 +20,7 @@ from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.gradient_sums import GradientSum
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["PrivateRows", "descend", "model_digest", "stable_step", "sum_gradients"]
+__all__ = ["OwnerRows", "descend", "model_digest", "stable_step", "sum_gradients"]
 
 #: Constant number behind each row, for the intercept: rows of norm 1 are scaled to leave it room.
 #: Small, since classes of about equal size need little of an intercept, and rows all they can get.
@@ -30,7 +30,7 @@ _BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrivateRows:
+class OwnerRows:
     """Rows of all private samples, float32 [n, p] of norm at most 1, and classes int64 [n]."""
 
     rows: NDArray[np.float32]
@@ -43,7 +43,7 @@ class PrivateRows:
             yield self.rows[part], self.labels[part]
 
 
-def sum_gradients(data: PrivateRows, model: MomentModel, spec: ReleaseSpec | None) -> GradientSum:
+def sum_gradients(data: OwnerRows, model: MomentModel, spec: ReleaseSpec | None) -> GradientSum:
     """Return the sum of the gradients of all samples at ``model``, without noise.
 
     ``spec``: of the gradients of one round; None with privacy off.

@@ -16,7 +16,7 @@ from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import Digest, digest_bytes
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.owner.gradient_rounds import (
-    PrivateRows,
+    OwnerRows,
     descend,
     model_digest,
     stable_step,
@@ -83,7 +83,7 @@ def make_gradients_release(
     """Sum up the private rows, then their gradients round by round, and make what leaves."""
     blocks = list(row_blocks(front, data.train))
     # In memory: behind a deep front every pass over the samples takes minutes.
-    private = PrivateRows(
+    private = OwnerRows(
         np.concatenate([rows for rows, _ in blocks]),
         np.concatenate([labels for _, labels in blocks]),
     )
@@ -103,7 +103,7 @@ def make_gradients_release(
 def _moments(
     front: Front,
     data: SummedSamples,
-    private: PrivateRows,
+    private: OwnerRows,
     promise: SplitPromise | None,
     master: MasterKey,
 ) -> Moments:
@@ -120,7 +120,7 @@ def _moments(
 def _take_rounds(
     front: Front,
     data: SummedSamples,
-    private: PrivateRows,
+    private: OwnerRows,
     descent: Descent,
     keeping: SumKeeping,
     begun: NoisedRounds,
@@ -152,7 +152,7 @@ def _take_rounds(
 
 
 def _gradients(
-    private: PrivateRows,
+    private: OwnerRows,
     model: MomentModel,
     context: ReleaseContext | None,
     master: MasterKey,
