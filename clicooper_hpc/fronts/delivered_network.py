@@ -25,7 +25,7 @@ from clicooper_hpc.fronts.model_layers import describe_model_layers
 from clicooper_hpc.fronts.network import Network
 from clicooper_hpc.fronts.projection import count_shared_rows
 from clicooper_hpc.fronts.weights import count_kept_layers
-from clicooper_hpc.models.build_model import MODEL_NAMES, build_model
+from clicooper_hpc.models.build_model import MODEL_NAMES, outline_model
 from clicooper_hpc.privacy.front_run import FrontRun
 
 __all__ = ["DeliveredNetwork", "iterate_data_rows"]
@@ -158,11 +158,9 @@ class DeliveredNetwork:
         if last is None or state[last].ndim != 2 or not state[last].numel():
             raise self._refuse("it does not end in a linear layer")
         outputs = state[last].shape[0]
-        seed = self.job.training.seed
         try:
-            model = build_model(
-                name, input_shape=shape, outputs=outputs, seed=seed, options=options
-            )
+            # Without memory: that job may describe a network of any size.
+            model = outline_model(name, input_shape=shape, outputs=outputs, options=options)
         except UsageError as error:
             raise DataError(
                 f"does not take rows of shape {list(shape)}: {error.what}", where=self.where
@@ -178,7 +176,7 @@ class DeliveredNetwork:
                 )
             if not bool(torch.isfinite(value).all()):
                 raise self._refuse(f"tensor {key} holds numbers that are not finite")
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)
         return model.eval()
 
     def _whole_state(self) -> dict[str, Tensor]:

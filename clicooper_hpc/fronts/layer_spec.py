@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.fronts.layer_rules import output_shape_of_layer, tensor_shapes_of_layer
-from clicooper_hpc.models.layers import SpatialMean
+from clicooper_hpc.models.layers import ResidualLayers, SpatialMean
 
 __all__ = [
     "LAYER_TYPES",
@@ -49,17 +49,6 @@ class Layer:
     type: str
     settings: tuple[tuple[str, int | float | bool], ...] = ()
     layers: tuple[Layer, ...] = ()
-
-
-class _ResidualModule(nn.Sequential):
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for layer in self:
-            y = layer(y)
-        # Addition would stretch a map of one place over all of them.
-        if y.shape != x.shape:
-            raise ValueError("the layers of a Residual change the shape of a row")
-        return y + x
 
 
 def _zero_pad(before: int, after: int) -> nn.Module:
@@ -110,7 +99,7 @@ LAYER_TYPES: tuple[str, ...] = tuple(_SETTINGS)
 _OWN_MODULES: Mapping[str, Callable[..., nn.Module]] = {
     "ZeroPad2d": _zero_pad,
     "SpatialMean": SpatialMean,
-    "Residual": _ResidualModule,
+    "Residual": ResidualLayers,
 }
 _MODULES: Mapping[str, Callable[..., nn.Module]] = {
     name: _OWN_MODULES.get(name) or getattr(nn, name) for name in LAYER_TYPES

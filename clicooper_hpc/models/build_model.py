@@ -19,7 +19,7 @@ from clicooper_hpc.models.resnet18 import resnet18
 from clicooper_hpc.models.vgg import vgg
 from clicooper_hpc.models.vit import vit
 
-__all__ = ["MODEL_NAMES", "build_model"]
+__all__ = ["MODEL_NAMES", "build_model", "outline_model"]
 
 
 class _Network(NamedTuple):
@@ -101,3 +101,14 @@ def build_model(
         model = network.build(input_shape, outputs, options)
     set_initial_weights(model, seed, gain=network.gain)
     return model
+
+
+def outline_model(
+    name: str, *, input_shape: tuple[int, ...], outputs: int, options: Mapping[str, object]
+) -> nn.Sequential:
+    """Return the built-in network ``name`` on the meta device: layers and shapes, no memory.
+
+    Parameters and errors as in `build_model`.
+    """
+    with without_initial_weights(), torch.device("meta"):
+        return _BUILT_IN[name].build(input_shape, outputs, options)

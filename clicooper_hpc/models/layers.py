@@ -31,10 +31,13 @@ class ResidualLayers(nn.Sequential):
     """Layers whose result is added to what they were given, of one shape (He et al. 2016)."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Apply the layer to ``maps``."""
+        """Apply the layer to ``maps``; ``ValueError`` if the layers change their shape."""
         inner = maps
         for layer in self:
             inner = layer(inner)
+        # Addition would stretch a map of one place over all of them.
+        if inner.shape != maps.shape:
+            raise ValueError("residual layers change the shape of a row")
         return maps + inner
 
 

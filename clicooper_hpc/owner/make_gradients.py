@@ -2,7 +2,8 @@
 
 The private samples enter here and nowhere else, first all in the moments, then all in each round.
 Every sum is charged, made, stored, in this order, before the next; all of it before anything
-leaves. A start that was ended on the way is made again from what is stored.
+leaves. Where the private folder is kept, a start that was ended on the way is made again from what
+is stored; `run --resume` removes it, since nobody has seen anything of it.
 """
 
 from __future__ import annotations

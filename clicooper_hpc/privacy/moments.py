@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.privacy.class_sums import grid_class_sums
 from clicooper_hpc.privacy.clipping import clip_rows, clip_to_grid
-from clicooper_hpc.privacy.gaussian_mechanism import gaussian_epsilon
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
 from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
@@ -48,7 +47,6 @@ __all__ = [
     "MOST_MOMENT_NUMBERS",
     "MomentSums",
     "Moments",
-    "add_remove_epsilon",
     "add_remove_sensitivity",
     "moments_context",
     "noised_moments",
@@ -146,22 +144,11 @@ def solve_moments_spec(dimension: int, *, epsilon: float, delta: float) -> Relea
     return replace(spec, grid=grid, sensitivity_reason=reason)
 
 
-def add_remove_epsilon(
-    spec: ReleaseSpec, *, sums_alone: bool = False, gradient_share: float = 0.0
-) -> float:
-    """Return epsilon of the same release if a sample is added or removed, at the same delta.
-
-    ``sums_alone``: of class sums without second moment and sizes. ``gradient_share``: the part of
-    mu^2 that pays for rounds of gradients; ``spec`` is then that of the whole promise.
-    """
-    moved = add_remove_sensitivity(sums_alone=sums_alone, gradient_share=gradient_share)
-    return gaussian_epsilon(spec.sigma, spec.guarantee.delta, moved)
-
-
 def add_remove_sensitivity(*, sums_alone: bool = False, gradient_share: float = 0.0) -> float:
     """Return how far a sample more or less moves the release, rounded up.
 
-    ``sums_alone``, ``gradient_share``: as in `add_remove_epsilon`.
+    ``sums_alone``: of class sums without second moment and sizes. ``gradient_share``: the part of
+    mu^2 that pays for rounds of gradients, where the noise is that of the whole promise.
     """
     # Class sums and gradients move by half of what they do under replace-one, moments by more.
     return 1.0 if sums_alone else math.sqrt(2 - gradient_share) * (1 + 2.0**-50)

@@ -124,6 +124,14 @@ def test_tensors_of_another_network_are_refused(change: object, problem: str) ->
     assert RUN_ID in str(caught.value)
 
 
+def test_a_job_of_a_huge_network_costs_no_memory() -> None:
+    given = delivered()
+    model = given.job.model.model_copy(update={"options": {"channels": [1 << 20, "M", 1 << 20]}})
+    huge = dataclasses.replace(given, job=given.job.model_copy(update={"model": model}))
+    with pytest.raises(DataError, match=r"must be torch.float32 \[1048576"):  # 39 TB
+        build_front(FrontBase("run", SHAPE, delivered=huge))
+
+
 def test_code_of_the_run_is_never_run() -> None:
     with pytest.raises(DataError, match="own code"):
         build_front(FrontBase("run", SHAPE, delivered=delivered(name="os:getcwd")))

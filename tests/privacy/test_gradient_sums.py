@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.privacy.accounting import Charge, compose_charges
+from clicooper_hpc.privacy.both_relations import state_summed_release
 from clicooper_hpc.privacy.gradient_sums import (
     GradientSum,
     SplitPromise,
@@ -20,7 +21,6 @@ from clicooper_hpc.privacy.gradient_sums import (
     solve_split_promise,
 )
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.privacy.moments import add_remove_epsilon
 from clicooper_hpc.privacy.noise import ReleaseContext
 
 K, P = 4, 12
@@ -132,9 +132,17 @@ def test_add_remove_is_that_of_moments_and_rounds_together(share: float) -> None
     parts = [Charge.gaussian(math.sqrt(2) / promise.moments.sigma)]
     parts += [Charge.gaussian(1 / promise.gradients.sigma)] * 20
     expected = compose_charges(parts, 1e-5)[0]
-    found = add_remove_epsilon(promise.whole, gradient_share=share)
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert found < add_remove_epsilon(promise.whole)
+    with_rounds, without = (
+        next(one.epsilon for one in stated if one.relation == "add-remove")
+        for stated in (
+            state_summed_release(promise.whole, gradient_share=share),
+            state_summed_release(promise.whole),
+        )
+    )
+    assert with_rounds == pytest.approx(expected, rel=1e-6)
+    assert with_rounds is not None
+    assert without is not None
+    assert with_rounds < without
 
 
 def test_sums_are_exact_whatever_the_blocks() -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.both_relations import state_summed_release
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import (
     Moments,
     MomentSums,
-    add_remove_epsilon,
     moments_context,
     noised_moments,
     solve_moments_spec,
@@ -132,7 +132,10 @@ def test_a_sample_more_or_less_moves_the_sums_by_at_most_the_square_root_of_two(
 def test_add_remove_epsilon_of_known_ones() -> None:
     # Computed outside the product with the exact curve of the Gaussian mechanism.
     for epsilon, expected in ((1.0, 0.68), (2.0, 1.36), (4.0, 2.69), (8.0, 5.30)):
-        assert add_remove_epsilon(spec_of(epsilon)) == pytest.approx(expected, abs=0.005)
+        replaced, add_remove = state_summed_release(spec_of(epsilon))
+        assert replaced.epsilon == pytest.approx(epsilon)
+        assert add_remove.relation == "add-remove"
+        assert add_remove.epsilon == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.5, 2.0, 8.0, 500.0])
