@@ -1,7 +1,7 @@
 """Noised moments and sums of gradients, as the owner keeps them until rows are made of them.
 
-Each is stored before the next is asked for: what goes on in the same private folder continues behind
-them, and nothing is noised twice.
+Each is stored before the next is asked for: what goes on in the same private folder continues
+behind them, and nothing is noised twice.
 """
 
 from __future__ import annotations
