@@ -14,6 +14,11 @@ __all__ = ["PLAN"]
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", type=Path, metavar="JOB.toml")
     parser.add_argument("--ranks", type=int, metavar="N", help="ranks: one owner and N-1 trainers")
+    parser.add_argument(
+        "--recommend",
+        action="store_true",
+        help="also forecast the accuracy of every release mode on public rows (a minute)",
+    )
     add_set_option(parser)
 
 
@@ -21,7 +26,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.commands.plan_report import plan_report
     from clicooper_hpc.config.load_job import load_job
 
-    print_report(plan_report(load_job(arguments.job, arguments.set), ranks=arguments.ranks))
+    job = load_job(arguments.job, arguments.set)
+    report = plan_report(job, ranks=arguments.ranks)
+    if arguments.recommend:
+        from clicooper_hpc.commands.plan_modes import recommend_mode
+
+        report = f"{report}\n\n{recommend_mode(job)}"
+    print_report(report)
     return ExitCode.DONE
 
 

@@ -9,6 +9,7 @@ from clicooper_hpc.config.owner_sections import FrontSection
 from clicooper_hpc.config.read_out import parse_read_out
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.build_front import (
     DpSgdTraining,
     FrontBase,
@@ -23,7 +24,13 @@ from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource
 from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
 
-__all__ = ["build_job_front", "describe_job_front", "open_public_rows", "outline_job_front"]
+__all__ = [
+    "build_base_front",
+    "build_job_front",
+    "describe_job_front",
+    "open_public_rows",
+    "outline_job_front",
+]
 
 
 def build_job_front(
@@ -117,6 +124,23 @@ def describe_job_front(
     if origin.conditional and origin.reason is not None and origin.run is not None:
         lines.append(f"CONDITIONAL: {origin.reason}")
     return "\n      ".join(lines)
+
+
+def build_base_front(job: Job, rows: Split) -> Front:
+    """Build what stands before any projection, for rows shaped as those of ``rows``.
+
+    Raises
+    ------
+    UsageError
+        The front is trained on private samples.
+    """
+    if job.front.kind == "dp-sgd":
+        raise UsageError(
+            'front.kind = "dp-sgd" is trained on private samples',
+            where="front.kind",
+            remedy="Use a public front.",
+        )
+    return build_front(_job_base(job, rows))
 
 
 def _wanted_projection(section: FrontSection) -> Projection:
