@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from paper_read import Measured
 
 _MARKERS = {"off": "o", "element": "s", "sample": "^"}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#333333")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#333333", "#56b4e9", "#7f3c1b")
 
 
 def draw(found: Sequence[tuple[Point, Measured]], path: Path) -> None:

@@ -50,6 +50,9 @@ PANELS: tuple[Row, ...] = (
     ),
 )
 
+#: Columns on what the owner has without trainers, where it released sums over all samples.
+_ALONE = ("class sums alone", "moments alone")
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -145,6 +148,10 @@ def points_table(found: Sequence[tuple[Point, Measured]]) -> str:
             point.noise.removeprefix("maps ") + (f", {point.map}" if point.map else ""),
             NONE if math.isinf(measured.epsilon) else f"{measured.epsilon:.3g}",
             f"{percent(measured.accuracy)} %",
+            *(
+                NONE if math.isnan(one) else f"{percent(one)} %"
+                for one in (measured.sums, measured.moments)
+            ),
         ]
         for row in PANELS:
             line = None if row.honest is None else pick(measured.lines, row, row.honest)
@@ -158,4 +165,6 @@ def points_table(found: Sequence[tuple[Point, Measured]]) -> str:
         for row in PANELS
         if row.honest is not None
     ]
-    return table(["release", "noise", "sample epsilon", "accuracy", *names, "shipped"], rows)
+    return table(
+        ["release", "noise", "sample epsilon", "accuracy", *_ALONE, *names, "shipped"], rows
+    )

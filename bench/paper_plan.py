@@ -20,6 +20,7 @@ class Entry:
 
     ``off`` holds the settings of runs without noise by their name. ``scale`` is the strength of
     its attacks, and ``attacked`` the seeds of the runs that are attacked; all of them by default.
+    ``map``: whether there is a label map whose price could be measured.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry:
     off: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scale: float = 1.0
     attacked: tuple[int, ...] | None = None
+    map: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,8 @@ def planned_runs(
                 sheet.attack_ranks,
             )
             spared = entry.attacked is not None and seed not in entry.attacked
-            roles: list[tuple[str, str, tuple[str, ...]]] = [
-                ("", "", ()),
-                (NO_MAP, "", sheet.without_map),
-            ]
+            roles: list[tuple[str, str, tuple[str, ...]]] = [("", "", ())]
+            roles += [(NO_MAP, "", sheet.without_map)] if entry.map else []
             roles += [
                 (OFF, name, extra) for name, extra in entry.off.items() if seed in sheet.off_seeds
             ]

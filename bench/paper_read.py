@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from clicooper_hpc.attacks.harness.record import record_results
 from clicooper_hpc.attacks.harness.table import TableLine, strongest_table_lines, table_lines
@@ -24,6 +26,9 @@ class Measured:
         Of the delivered model on clean test images.
     front, network
         Of its parts alone, where the front ends in class scores; else nan.
+    sums, moments, gradients
+        Of what the owner has without trainers where sums over all samples were released: class
+        sums, the linear model of the moments, the same after rounds; nan where there is none.
     epsilon
         Of a whole sample; infinite without noise.
     classes
@@ -53,6 +58,9 @@ class Measured:
     commit: str = ""
     front: float = math.nan
     network: float = math.nan
+    sums: float = math.nan
+    moments: float = math.nan
+    gradients: float = math.nan
 
 
 def read_measured(folder: Path) -> Measured | None:
@@ -64,22 +72,26 @@ def read_measured(folder: Path) -> Measured | None:
     if run.status != "complete":
         return None
     card, job = run.privacy, run.job
-    private = bool(card.get("private", False))
+    private, results = bool(card.get("private", False)), run.results
     plain = Measured(
-        accuracy=float(run.results["clean_accuracy"]),
+        accuracy=float(results["clean_accuracy"]),
         epsilon=float(card["spec.sample_epsilon"]) if private else math.inf,
         classes=int(card["labels.classes"]),
         release=(
-            f"unit {job['privacy']['unit']}, epsilon {job['privacy']['epsilon']:g}, "
-            f"delta {job['privacy']['delta']:g}, {card['spec.guarantee.dimension']} numbers a "
-            f"row, noise {float(card['spec.sigma']):.3g} at clip {job['privacy']['clip']:g}, "
+            f"{_released(job)}unit {job['privacy']['unit']}, "
+            f"epsilon {job['privacy']['epsilon']:g}, delta {job['privacy']['delta']:g}, "
+            f"{card['spec.guarantee.dimension']} numbers a row, "
+            f"noise {float(card['spec.sigma']):.3g} at clip {job['privacy']['clip']:g}, "
             f"labels {job['labels']['method']} x {job['labels']['expansion']}"
             if private
             else "no noise"
         ),
         commit=str(run.attrs.get("git_commit", "")),
-        front=float(run.results.get("front_accuracy", math.nan)),
-        network=float(run.results.get("network_accuracy", math.nan)),
+        front=float(results.get("front_accuracy", math.nan)),
+        network=float(results.get("network_accuracy", math.nan)),
+        sums=float(results.get("class_sums_accuracy", math.nan)),
+        moments=float(results.get("moments_accuracy", math.nan)),
+        gradients=float(results.get("gradients_accuracy", math.nan)),
     )
     record = read_attacks(folder)
     if record is None or record.attributes["run_id"] != run.attrs["run_id"]:
@@ -95,6 +107,12 @@ def read_measured(folder: Path) -> Measured | None:
         aux=f"{record.attributes['aux_same']} images of the owner's distribution, public data: "
         f"{record.attributes['aux_public']}",
     )
+
+
+def _released(job: Mapping[str, Any]) -> str:
+    """Return what was released, where that is no rows; runs of before had rows alone."""
+    mode = job.get("release", {}).get("mode", "rows")
+    return "" if mode == "rows" else f"{mode} of all samples, "
 
 
 def read_attacks(folder: Path) -> AttackRecord | None:

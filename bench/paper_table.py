@@ -81,6 +81,7 @@ def measures(results: Results) -> str:
         ],
     ]
     rows += _parts(results)
+    rows += _without_trainers(results)
     for name, runs in results.off.items():
         reached = spread_of([one.accuracy for one in runs.values()]).text(percent, " %")
         rows.append([f"accuracy without noise, {name}", reached, NONE, NONE])
@@ -114,6 +115,22 @@ def _parts(results: Results) -> list[list[str]]:
         ["of it, the front's class scores alone", front, NONE, NONE],
         ["of it, the trainers' network alone", network, NONE, NONE],
         ["price of the label map, trainers' network alone, points", price, NONE, NONE],
+    ]
+
+
+def _without_trainers(results: Results) -> list[list[str]]:
+    """Return rows on what the owner has without trainers, where it released sums over all."""
+    runs = list(results.job.values())
+    reached = {
+        "class sums alone": [one.sums for one in runs],
+        "the linear model of all moments": [one.moments for one in runs],
+        "the same after rounds of gradients": [one.gradients for one in runs],
+    }
+    shown = {name: spread_of(values).text(percent, " %") for name, values in reached.items()}
+    return [
+        [f"without trainers, {name}", text, NONE, NONE]
+        for name, text in shown.items()
+        if text != NONE
     ]
 
 

@@ -17,7 +17,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recommend",
         action="store_true",
-        help="also forecast the accuracy of every release mode on public rows (a minute)",
+        help="also forecast the accuracy of every release mode, on public rows alone (a minute)",
     )
     add_set_option(parser)
 

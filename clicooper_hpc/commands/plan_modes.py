@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import open_dataset
-from clicooper_hpc.owner.mode_forecast import ModeForecast, choose_forecast
+from clicooper_hpc.owner.mode_forecast import ModeForecast, ReleaseWay, choose_forecast
 from clicooper_hpc.owner.recommend_mode import Recommendation, forecast_modes
 from clicooper_hpc.owner.samples import split_samples
 
@@ -19,43 +19,34 @@ def recommend_mode(job: Job) -> str:
 
 
 def _lines(job: Job, found: Recommendation) -> list[str]:
-    privacy = job.privacy
-    promise = "privacy off"
-    if privacy.enabled:
-        promise = (
-            f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per {privacy.unit}, "
-            f"{privacy.relation}"
-        )
+    privacy, sets = job.privacy, len(found.forecasts[0].accuracies)
+    split = "its test split" if found.unseen else "its training split"
     lines = [
-        f"modes: forecast for {found.samples} samples of {found.classes} classes, {promise},",
-        f"       simulated on {found.rows} rows of {found.source} that stand in for them; no "
-        "private row was read",
-        f"       ({found.seconds:.0f} s, {found.front_s:.0f} s of them for the front)",
+        f"FORECAST of accuracy by release mode, for {found.samples} samples of {found.classes} "
+        f"classes: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} per sample, replace-one",
+        f"made in {found.seconds:.0f} s without a private row: {found.rows} rows of "
+        f"{found.source} stand in for them, scored on {found.held_out} of {split};",
+        f"PCA to {found.numbers} numbers, norm 1; lowest to highest of {sets} sets of classes, "
+        "and their mean",
     ]
-    if found.stand_in_classes < found.classes:
+    if found.public_classes < found.classes:
         lines.append(
-            f"       OF {found.stand_in_classes} STAND-IN CLASSES, not {found.classes}: accuracies "
-            "are far too high, only their order says something"
+            f"PARTS of {found.public_classes} public classes stand in for {found.classes}: "
+            "a rough guess, of the order as well"
         )
-    if privacy.enabled and privacy.unit != "sample":
-        lines.append("       sums and the like are for unit sample, which promises more")
-    lines += [f"       {_range(one)}" for one in found.forecasts]
-    lines += [f"       no forecast of {text}" for text in found.missing]
-    if found.forecasts:
-        lines.append(_advice(job, found))
-    return lines
+    lines += [f"  {_range(one)}" for one in found.forecasts]
+    best, close = choose_forecast(found.forecasts)
+    text = f"recommended: {_name(best.way)}"
+    if close:
+        names = ", ".join(_name(one.way) for one in close)
+        text += f"; as good, as far as this can tell: {names}"
+    return [*lines, f'{text}; the job has "{job.release.mode}". No promise: docs/accuracy.md']
+
+
+def _name(way: ReleaseWay) -> str:
+    return f"{way.mode} ({way.how})" if way.how else way.mode
 
 
 def _range(one: ModeForecast) -> str:
     low, high = 100 * min(one.accuracies), 100 * max(one.accuracies)
-    how = f" ({one.how})" if one.how else ""
-    return f"{one.mode}{how}: {low:.0f} to {high:.0f} %, mean {100 * one.mean:.1f} %"
-
-
-def _advice(job: Job, found: Recommendation) -> str:
-    best, close = choose_forecast(found.forecasts)
-    text = f'recommended: release.mode = "{best.mode}"{best.how and f", {best.how}"}'
-    if close:
-        equal = ", ".join(f"{one.mode}{one.how and f' ({one.how})'}" for one in close)
-        text += f"; less than a point behind: {equal}"
-    return f'{text}; the job has "{job.release.mode}". A forecast, no promise: docs/accuracy.md'
+    return f"{low:4.1f} to {high:4.1f} %, mean {100 * one.mean:4.1f} %  {_name(one.way)}"

@@ -126,8 +126,10 @@ def describe_job_front(
     return "\n      ".join(lines)
 
 
-def build_base_front(job: Job, rows: Split) -> Front:
+def build_base_front(job: Job, rows: Split, delivered: DeliveredNetwork | None = None) -> Front:
     """Build what stands before any projection, for rows shaped as those of ``rows``.
+
+    ``delivered``: as in `build_job_front`.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def build_base_front(job: Job, rows: Split) -> Front:
             where="front.kind",
             remedy="Use a public front.",
         )
-    return build_front(_job_base(job, rows))
+    return build_front(_job_base(job, rows, delivered))
 
 
 def _wanted_projection(section: FrontSection) -> Projection:

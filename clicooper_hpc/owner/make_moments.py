@@ -45,8 +45,10 @@ from clicooper_hpc.privacy.release_spec import ReleaseSpec, solve_release_spec
 
 __all__ = [
     "Naming",
+    "NoisedClassSums",
     "SummedSamples",
     "check_moment_numbers",
+    "fit_sums",
     "make_summed_release",
     "noise_moments",
     "release_of_sums",
@@ -174,25 +176,13 @@ def release_of_sums(
     model by which the rows are to be named.
     """
     parts = list(row_blocks(front, data.public))
-    marginal = np.concatenate([part[0].astype(np.float64) for part in parts])
-    each = moments.samples / data.classes
-    scores = fit_private_lda(
-        moments.sums / each,
-        marginal,
+    baselines, recoloured = fit_sums(
+        moments,
+        np.concatenate([part[0].astype(np.float64) for part in parts]),
         np.concatenate([part[1] for part in parts]),
-        noise=moments.sigma / each,
-        samples=each,
+        improve=improve,
     )
-    fitted = None
-    if isinstance(moments, Moments):
-        recolouring = fit_recolouring(marginal, moments)
-        recoloured = (marginal - recolouring.offset.numpy()) @ recolouring.matrix.numpy()
-        fitted = fit_moment_model(recoloured, moments)
-    else:
-        # Of their moments the mean alone is known.
-        recoloured = marginal - marginal.mean(axis=0) + moments.sums.sum(axis=0) / moments.samples
-    improved = None if fitted is None or improve is None else improve(fitted, recoloured)
-    model = improved or fitted or _discriminant(scores)
+    model = baselines.gradients or baselines.moments or _discriminant(baselines.class_sums)
     table, centre = recoloured.astype(np.float32), recoloured.mean(axis=0)
     names = []
     for mix in range(1 + naming.mixes):
@@ -204,8 +194,40 @@ def release_of_sums(
         )
     return MomentsRelease(
         SyntheticRows(table, centre, np.concatenate(names)),
-        MomentBaselines(scores, fitted, improved),
+        baselines,
     )
+
+
+def fit_sums(
+    moments: Moments | NoisedClassSums,
+    public: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    improve: Callable[[MomentModel, NDArray[np.float64]], MomentModel] | None = None,
+) -> tuple[MomentBaselines, NDArray[np.float64]]:
+    """Return the models that noised sums determine, and public rows recoloured to the sums.
+
+    Parameters
+    ----------
+    public, labels
+        Public rows behind the front, float64 [m, p], and their classes int64 [m], which need not
+        be the private ones.
+    improve
+        As in `release_of_sums`.
+    """
+    each = moments.samples / len(moments.sums)
+    scores = fit_private_lda(
+        moments.sums / each, public, labels, noise=moments.sigma / each, samples=each
+    )
+    if not isinstance(moments, Moments):
+        # Of their moments the mean alone is known.
+        moved = public - public.mean(axis=0) + moments.sums.sum(axis=0) / moments.samples
+        return MomentBaselines(scores, None), moved
+    recolouring = fit_recolouring(public, moments)
+    recoloured = (public - recolouring.offset.numpy()) @ recolouring.matrix.numpy()
+    fitted = fit_moment_model(recoloured, moments)
+    improved = None if improve is None else improve(fitted, recoloured)
+    return MomentBaselines(scores, fitted, improved), recoloured
 
 
 def sum_up_moments(

@@ -1,53 +1,51 @@
-"""Which release mode suits a job: its public rows stand in for the private ones, in every mode.
+"""Accuracy of every release mode forecast for a job, on its public rows behind its public front.
 
-Only the number of private samples and of their classes is used, never a row. The front is the
-job's own, as far as it is public; the projection is fitted on the public rows that fit into the
-time. See `clicooper_hpc.owner.mode_forecast` for what is simulated.
+Of the private samples only their number and that of their classes are used. What is simulated:
+`clicooper_hpc.owner.mode_forecast`. Time and memory are bounded: slow fronts get fewer rows. Time
+is that of the processor, so that a busy machine does not change what is forecast.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.owner_sections import ReleaseMode
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import build_base_front, open_public_rows
 from clicooper_hpc.fronts.projection import Projection, fit_projection
+from clicooper_hpc.owner.make_gradients import Descent
 from clicooper_hpc.owner.make_moments import solve_summed_spec
-from clicooper_hpc.owner.mode_forecast import (
-    SUMMED_FORECASTS,
-    Forecast,
-    ModeForecast,
-    forecast_class_scores,
-    forecast_moments,
-    forecast_rows,
-)
-from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
-from clicooper_hpc.owner.stand_ins import StandIns, stand_in_sets
-from clicooper_hpc.privacy.clipping import clip_rows
-from clicooper_hpc.privacy.moments import MOST_MOMENT_NUMBERS
-from clicooper_hpc.privacy.release_spec import solve_release_spec
+from clicooper_hpc.owner.mode_forecast import ModeForecast, ReleaseWay, forecast_accuracy
+from clicooper_hpc.owner.stand_ins import StandIns, choose_stand_ins, most_united, split_classes
+from clicooper_hpc.privacy.gradient_sums import solve_split_promise
+from clicooper_hpc.verification.front_run import read_front_run
 
 __all__ = ["Recommendation", "forecast_modes"]
 
-#: Public rows at most; time in s for pulling them through the front; and rows at least.
-MOST_ROWS = 6000
-FRONT_SECONDS = 20.0
-LEAST_ROWS = 1000
+#: Public rows at most, and how long they may take through the front, in s; then a quarter of both
+#: for those that are held out.
+_MOST_ROWS = 18_000
+_FRONT_SECONDS = 16.0
+_HELD_PART = 0.25
+#: Rows at least, whatever they take.
+_LEAST_ROWS = 1000
+#: Numbers that all rows together may have: 256 MiB.
+_MOST_NUMBERS = 2**26
 _BLOCK = 256
-#: Numbers of a row where the job does not say: what docs/accuracy.md takes on CIFAR.
-_NUMBERS = 384
+#: Sets of stand-ins at most and at least, and time after which no further one is begun, in s.
+_MOST_SETS = 6
+_LEAST_SETS = 2
+_SET_SECONDS = 40.0
+#: Of samples, where the job does not say; and numbers of a row that has noise of its own.
 _SHARE = 0.4
+_ROW_NUMBERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +56,30 @@ class Recommendation:
     ----------
     forecasts
         One for each way to release.
-    missing
-        Why there is none for others, one line each.
-    rows, source
-        Public rows used, and the file they are from.
-    samples, classes, stand_in_classes
-        Private samples and classes, and the public classes there are to stand in for these.
-    front_s, seconds
-        Time for the front, and in all.
+    source, rows, held_out
+        Data set of the public rows, how many of them were used, and those scored on beside.
+    unseen
+        Whether the latter are of a test split, on which the front was perhaps not trained.
+    numbers
+        Of a row behind the projection.
+    samples, classes
+        Of the private data.
+    public_classes
+        Of the public rows.
+    seconds
+        Time in all.
     """
 
     forecasts: tuple[ModeForecast, ...]
-    missing: tuple[str, ...]
-    rows: int
     source: str
+    rows: int
+    held_out: int
+    unseen: bool
+    numbers: int
     samples: int
     classes: int
-    stand_in_classes: int
-    front_s: float
+    public_classes: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Way:
-    """One way to release: its noise, and rows float64 [n, p] behind its front by stand-ins."""
-
-    mode: str
-    how: str
-    forecast: Forecast
-    sigma: float
-    rows: Callable[[StandIns], NDArray[np.float64]]
 
 
 def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Recommendation:
@@ -96,156 +88,143 @@ def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Re
     Raises
     ------
     UsageError
-        The job names no public data, or its front is made of private ones.
+        The job names no public data, its front is made of private ones, or there is no promise to
+        whole samples that modes could share.
     DataError
         There are too few public rows.
     """
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), time.thread_time()
+    _check_comparable(job)
+    features, labels, held_out, unseen = _public_features(job, seed)
+    # Which classes are near each other: scaled, or one large number would decide.
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0).clip(1e-12)
+    unions = np.linspace(1, most_united(labels, classes), _MOST_SETS).round().astype(int)
+    ways: tuple[ReleaseWay, ...] = ()
+    found: list[list[float]] = []
+    # The narrowest and the broadest first: time may not be enough for all.
+    for number in (0, _MOST_SETS - 1, *range(1, _MOST_SETS - 1)):
+        if len(found) >= _LEAST_SETS and time.thread_time() - worked > _SET_SECONDS:
+            break
+        rng = np.random.default_rng([seed, number])
+        chosen = choose_stand_ins(
+            scaled,
+            split_classes(scaled, labels, classes, rng),
+            held_out,
+            wanted=classes,
+            united=int(unions[number]),
+            rng=rng,
+        )
+        rows = _projected(job, features, chosen)
+        ways = ways or tuple(_ways(job, rows.shape[1], classes))
+        found.append(
+            [forecast_accuracy(way, rows, labels, chosen, samples=samples, rng=rng) for way in ways]
+        )
+    return Recommendation(
+        forecasts=tuple(
+            ModeForecast(way, tuple(one[place] for one in found)) for place, way in enumerate(ways)
+        ),
+        source=str(job.front.public_data),
+        rows=int((~held_out).sum()),
+        held_out=int(held_out.sum()),
+        unseen=unseen,
+        numbers=rows.shape[1],
+        samples=samples,
+        classes=classes,
+        public_classes=len(np.unique(labels)),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _check_comparable(job: Job) -> None:
     if job.front.public_data is None:
         raise UsageError(
             "modes are compared on public rows, and the job names none",
             where="front.public_data",
             remedy="Name a public data set that is like the private one, with labels.",
         )
-    data, split = open_public_rows(job)
+    if not job.privacy.enabled or job.privacy.unit != "sample":
+        raise UsageError(
+            "modes are compared under one promise to whole samples, and the job makes none",
+            where="privacy.unit",
+            remedy='Compare with privacy.enabled = true and privacy.unit = "sample".',
+        )
+
+
+def _public_features(
+    job: Job, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_], bool]:
+    """Return public rows behind the front without projection, float32 [n, p], and their classes.
+
+    Also which of them are held out, and whether these are of a test split.
+    """
+    data, train = open_public_rows(job)
     with data:
-        base = build_base_front(job, split)
-        features, places = _features(base, split, seed)
-        labels = split.labels(places)
-    front_s = time.monotonic() - begun
-    flat = features.reshape(len(features), -1)
-    sets = list(_sets(flat, labels, classes, seed))
-    forecasts, missing = [], []
-    for way in _ways(job, base, features, labels):
-        try:
-            found = [
-                way.forecast(
-                    one.scene(way.rows(one), labels, samples),
-                    way.sigma,
-                    np.random.default_rng([seed, number]),
-                )
-                for number, one in enumerate(sets)
-            ]
-        except DataError as error:
-            missing.append(f"{way.mode}{way.how and f', {way.how}'}: {error.what}")
-            continue
-        forecasts.append(ModeForecast(way.mode, way.how, tuple(found)))
-    return Recommendation(
-        forecasts=tuple(forecasts),
-        missing=tuple(missing),
-        rows=len(flat),
-        source=job.front.public_data,
-        samples=samples,
-        classes=classes,
-        stand_in_classes=min(one.count for one in sets),
-        front_s=front_s,
-        seconds=time.monotonic() - begun,
-    )
+        front = build_base_front(job, train, read_front_run(job))
+        features, labels = _features(front, train, seed, 1.0)
+        unseen = "test" in data.splits
+        if not unseen:
+            held_out = np.random.default_rng([seed, 1]).random(len(labels)) < _HELD_PART
+            return features, labels, held_out, unseen
+        others, more = _features(front, data.split("test"), seed, _HELD_PART)
+    held_out = np.arange(len(labels) + len(more)) >= len(labels)
+    return np.concatenate([features, others]), np.concatenate([labels, more]), held_out, unseen
 
 
 def _features(
-    base: Front, split: Split, seed: int
+    front: Front, split: Split, seed: int, part: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return what the front gives for as many public rows as the time allows, and their places."""
-    order = np.random.default_rng(seed).permutation(len(split))[:MOST_ROWS]
+    """Return what the front gives for as many rows of a split as fit into ``part`` of the time."""
+    width = int(np.prod(front.output_shape))
+    most = int(part * min(_MOST_ROWS, max(_LEAST_ROWS, _MOST_NUMBERS // width)))
+    # In any order: a file may be sorted by class.
+    order = np.random.default_rng(seed).permutation(len(split))[:most].astype(np.int64)
     made: list[NDArray[np.float32]] = []
-    begun = time.monotonic()
-    done = 0
-    while done < len(order) and (done < LEAST_ROWS or time.monotonic() - begun < FRONT_SECONDS):
-        block = np.sort(order[done : done + _BLOCK])
-        order[done : done + len(block)] = block
-        made.append(base.apply(split.read(block)))
-        done += len(block)
-    return np.concatenate(made), order[:done].astype(np.int64)
+    begun = time.thread_time()
+    for start in range(0, len(order), _BLOCK):
+        late = time.thread_time() - begun > part * _FRONT_SECONDS
+        if late and start >= part * _LEAST_ROWS:
+            order = order[:start]
+            break
+        block = front.apply(split.read(order[start : start + _BLOCK]))
+        made.append(block.reshape(len(block), width))
+    return np.concatenate(made), split.labels(order)
 
 
-def _sets(
-    flat: NDArray[np.float32], labels: NDArray[np.int64], classes: int, seed: int
-) -> Iterator[StandIns]:
-    # Which classes are near each other: scaled, or one large number would decide.
-    scaled = (flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-12)
-    return stand_in_sets(scaled.astype(np.float64), labels, classes, seed=seed)
+def _projected(job: Job, features: NDArray[np.float32], chosen: StandIns) -> NDArray[np.float64]:
+    """Return all rows, float64 [n, p], behind PCA of those that stay public in one set.
+
+    Stand-ins are left out of it, as samples are.
+    """
+    section, public = job.front, features[chosen.public]
+    wanted = section.dim if section.projection in ("pca", "lda") else section.directions
+    most = min(features.shape[1], len(public) // 2)
+    numbers = None if wanted is None else min(wanted, most)
+    linear = fit_projection(public, None, Projection("pca", numbers, section.whiten))
+    rows: NDArray[np.float64] = (features - linear.offset.numpy()) @ linear.matrix.numpy()
+    return rows[:, :most]
 
 
-def _ways(
-    job: Job, base: Front, features: NDArray[np.float32], labels: NDArray[np.int64]
-) -> Iterator[_Way]:
-    """Yield every way to release that the job's front and unit allow."""
-    section, privacy = job.front, job.privacy
-    flat = features.reshape(len(features), -1)
-    width = flat.shape[1]
-    numbers = section.dim if section.projection in ("pca", "lda") else None
-    # Without a number of the job's own: as many directions as the rows vary in, up to a bound.
-    most = min(_NUMBERS, len(flat) // 3)
-    principal = _principal(flat, numbers and min(numbers, width, len(flat) // 3), section.whiten)
-    principal = principal if numbers else principal[:, :most]
-    unit = principal / np.linalg.norm(principal, axis=1, keepdims=True).clip(1e-12)
-
-    def scaled(_: StandIns) -> NDArray[np.float64]:
-        return unit
-
-    own: Callable[[StandIns], NDArray[np.float64]] = scaled
-    shape, non_negative = base.output_shape, False
-    if section.projection == "pca":
-        own, shape = _clipped(job, lambda _: principal), (principal.shape[1],)
-    elif section.projection == "lda":
-        fitted = Projection("lda", section.dim, section.whiten)
-
-        def discriminant(one: StandIns) -> NDArray[np.float64]:
-            linear = fit_projection(flat[one.public], labels[one.public], fitted)
-            return np.asarray((flat - linear.offset.numpy()) @ linear.matrix.numpy())
-
-        own, shape = _clipped(job, discriminant), (section.dim or 1,)
-    elif section.projection == "none":
-        own, non_negative = _clipped(job, lambda _: flat.astype(np.float64)), base.non_negative
-    if section.projection != "private-lda":
-        sigma = 0.0
-        if privacy.enabled:
-            promise = mechanism_guarantee(job, shape, non_negative=non_negative)
-            sigma = solve_release_spec(promise).sigma / privacy.clip
-        yield _Way("rows", "", forecast_rows, sigma, own)
-    summed = partial(solve_summed_spec, epsilon=privacy.epsilon, delta=privacy.delta)
-    if privacy.unit == "sample":
-        share = section.private_share if section.projection == "private-lda" else _SHARE
-        yield _Way(
-            "rows",
-            f'class scores that {100 * share:.0f} % of the samples pay for ("private-lda")',
-            partial(forecast_class_scores, spent=share),
-            summed("sums", unit.shape[1]).sigma if privacy.enabled else 0.0,
-            scaled,
-        )
-    for mode in get_args(ReleaseMode):
-        if mode == "rows":
-            continue
-        known = mode in SUMMED_FORECASTS
-        held = unit[:, :MOST_MOMENT_NUMBERS]
-        spec = summed(mode if known else "moments", held.shape[1]) if privacy.enabled else None
-        yield _Way(
-            mode,
-            "" if known else "taken for as good as moments",
-            SUMMED_FORECASTS.get(mode, forecast_moments),
-            0.0 if spec is None else spec.sigma,
-            lambda _, rows=held: rows,  # type: ignore[misc]
-        )
-
-
-def _principal(flat: NDArray[np.float32], dim: int | None, whiten: float) -> NDArray[np.float64]:
-    linear = fit_projection(flat, None, Projection("pca", dim, whiten))
-    return np.asarray((flat - linear.offset.numpy()) @ linear.matrix.numpy())
-
-
-def _clipped(
-    job: Job, rows: Callable[[StandIns], NDArray[np.float64]]
-) -> Callable[[StandIns], NDArray[np.float64]]:
-    """Return ``rows`` as they enter a release of rows, in units of the clip bound."""
-
-    def clipped(one: StandIns) -> NDArray[np.float64]:
-        made = rows(one).copy()
-        if job.front.normalise:
-            made /= np.linalg.norm(made, axis=1, keepdims=True).clip(1e-12)
-        if job.front.normalise or not job.privacy.enabled:
-            return made
-        promise = mechanism_guarantee(job, made.shape[1:], non_negative=False)
-        return clip_rows(made, promise) / job.privacy.clip
-
-    return clipped
+def _ways(job: Job, numbers: int, classes: int) -> Iterator[ReleaseWay]:
+    """Yield every way to release, under the job's promise to whole samples, replace-one."""
+    epsilon, delta, release = job.privacy.epsilon, job.privacy.delta, job.release
+    # Rows, sums and moments all move by 2: the same noise.
+    sigma = solve_summed_spec("sums", numbers, epsilon=epsilon, delta=delta).sigma
+    few = min(numbers, _ROW_NUMBERS)
+    private = job.front.projection == "private-lda"
+    share = job.front.private_share if private else _SHARE
+    yield ReleaseWay("rows", f"{few} numbers, each row noised", few, sigma, each_row=True)
+    scores = f'projection "private-lda", {100 * share:.0f} % of the samples spent'
+    yield ReleaseWay("rows", scores, numbers, sigma, spent=share)
+    yield ReleaseWay("sums", "", numbers, sigma)
+    yield ReleaseWay("moments", "", numbers, sigma)
+    promise = solve_split_promise(
+        numbers,
+        classes,
+        epsilon=epsilon,
+        delta=delta,
+        rounds=release.rounds,
+        share=release.gradient_share,
+    )
+    descent = Descent(release.rounds, release.gradient_step, promise)
+    how = f"{release.rounds} rounds"
+    yield ReleaseWay("gradients", how, numbers, promise.moments.sigma, descent=descent)

@@ -1,13 +1,13 @@
 """Public rows that stand in for private samples, to try on them what a release would be worth.
 
-No private row is read: of the private samples only their number and that of their classes are
-used, which are public. Classes that lie near each other are united, so that there are harder and
-easier sets: which of them the private classes are like is not known.
+Of the private samples only their number and that of their classes are used, never a row. A
+stand-in class is one public class, a union of several that lie near each other or, where there are
+fewer public classes than private ones, a part of one: private classes may be narrow or broad, close
+or far apart, and which of these they are like is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,10 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError
 
-__all__ = ["LabelledRows", "Scene", "StandIns", "choose_stand_ins", "stand_in_sets"]
+__all__ = ["StandIns", "choose_stand_ins", "most_united", "split_classes"]
 
-#: Of the stand-ins, held out to score on.
-_HELD_OUT = 0.25
 #: Rows that stay public, at most: time goes with their number.
-_MOST_PUBLIC = 3000
-#: Sets of stand-ins: of single classes, of unions of two, of three.
-_MOST_UNITED = 3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledRows:
-    """Rows float64 [n, p] and classes int64 [n]."""
-
-    rows: NDArray[np.float64]
-    classes: NDArray[np.int64]
+_MOST_PUBLIC = 4000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,116 +31,84 @@ class StandIns:
     train, held, public
         Places of stand-ins to release, of those to score on, and of the rows that stay public.
     classes
-        Class of every row that stands in, int64; of others it is -1.
-    count
-        Number of stand-in classes.
-    united
-        Public classes in each.
+        Stand-in class of every row, int64; -1 for rows of none.
     """
 
     train: NDArray[np.int64]
     held: NDArray[np.int64]
     public: NDArray[np.int64]
     classes: NDArray[np.int64]
-    count: int
-    united: int
-
-    def scene(self, rows: NDArray[np.float64], labels: NDArray[np.int64], samples: int) -> Scene:
-        """Return the stand-ins behind a front, of which ``rows`` float64 [n, p] come.
-
-        ``samples``: private samples that they stand in for. ``labels``: public classes int64 [n].
-        """
-        return Scene(
-            LabelledRows(rows[self.train], self.classes[self.train]),
-            LabelledRows(rows[self.held], self.classes[self.held]),
-            LabelledRows(rows[self.public], labels[self.public]),
-            self.count,
-            len(self.train) / samples,
-        )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
-    """Stand-ins behind a front, and how many samples they stand in for.
+def most_united(labels: NDArray[np.int64], wanted: int) -> int:
+    """Return how many public classes can make one of ``wanted``, with half of them left over."""
+    return max(1, len(np.unique(labels)) // (2 * wanted))
 
-    Attributes
-    ----------
-    train, held, public
-        Labelled rows; the classes of ``public`` are others.
-    count
-        Number of stand-in classes.
-    share
-        Stand-ins in ``train`` for each private sample.
+
+def split_classes(
+    rows: NDArray[Any], labels: NDArray[np.int64], wanted: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return classes int64 [n]: those of ``labels``, each halved until there are ``wanted``.
+
+    A class is halved at the median along the line through two of its ``rows`` [n, p].
     """
-
-    train: LabelledRows
-    held: LabelledRows
-    public: LabelledRows
-    count: int
-    share: float
-
-    def accuracy(self, scores: NDArray[Any]) -> float:
-        """Return how many held-out rows have their class's score [n, K] as the largest."""
-        return float((scores.argmax(axis=1) == self.held.classes).mean())
+    while len(np.unique(labels)) < wanted and 2 * wanted <= len(labels):
+        halves = 2 * labels
+        for name in np.unique(labels):
+            places = np.flatnonzero(labels == name)
+            one, other = rows[rng.choice(places, 2)]
+            along = rows[places] @ (one - other)
+            halves[places] += along > np.median(along)
+        labels = halves
+    return labels
 
 
 def choose_stand_ins(
-    rows: NDArray[np.float64],
+    rows: NDArray[Any],
     labels: NDArray[np.int64],
-    wanted: int,
+    held_out: NDArray[np.bool_],
     *,
+    wanted: int,
     united: int,
     rng: np.random.Generator,
 ) -> StandIns:
-    """Choose ``wanted`` classes of stand-ins, each of ``united`` public classes near each other.
+    """Choose ``wanted`` stand-in classes, each of ``united`` public classes near each other.
 
-    Rows that are left stay public; where they are few, half of the chosen ones do as well. With
-    fewer public classes than ``wanted`` all of them stand in.
+    Rows of other classes stay public; where these are fewer, half of the stand-ins do so instead.
 
     Parameters
     ----------
-    rows, labels
-        Public rows behind the front, float64 [n, p], and their classes int64 [n].
+    rows, labels, held_out
+        Public rows behind the front [n, p], their classes int64 [n], and which of them
+        are to score on, [n].
+
+    Raises
+    ------
+    DataError
+        A stand-in class has no row to release, or none to score on.
     """
     names = [int(name) for name in rng.permutation(np.unique(labels))]
     means = {name: rows[labels == name].mean(axis=0) for name in names}
-    count = min(wanted, len(names) // united)
     classes = np.full(len(labels), -1, dtype=np.int64)
-    for place in range(count):
-        first = names[0]
-        near = sorted(names, key=lambda name: float(np.square(means[name] - means[first]).sum()))
+    for place in range(min(wanted, len(names) // united)):
+        first = means[names[0]]
+        near = sorted(names, key=lambda name: float(np.square(means[name] - first).sum()))
         for name in near[:united]:
             classes[labels == name] = place
             names.remove(name)
-    inside = rng.permutation(np.flatnonzero(classes >= 0))
-    public = np.flatnonzero(classes < 0)
-    if len(public) < len(inside) // 2:
-        half = len(inside) // 2
-        inside, public = inside[:half], np.sort(np.concatenate([inside[half:], public]))
+    held = np.flatnonzero((classes >= 0) & held_out)
+    train = rng.permutation(np.flatnonzero((classes >= 0) & ~held_out))
+    public = np.flatnonzero((classes < 0) & ~held_out)
+    if len(public) < len(train) // 2:
+        half = len(train) // 2
+        train, public = train[:half], np.concatenate([train[half:], public])
     public = np.sort(rng.permutation(public)[:_MOST_PUBLIC])
-    cut = int(len(inside) * (1 - _HELD_OUT))
-    missing = count - len(np.unique(classes[inside[:cut]]))
-    if missing or count < 2:
+    covered = [len(np.unique(classes[part])) for part in (train, held)]
+    if covered != [wanted, wanted]:
         raise DataError(
             f"{len(labels)} public rows of {len(means)} classes are too few to stand in for "
             f"{wanted} classes",
             where="front.public_data",
-            remedy="Use more public rows, with labels of at least two classes.",
+            remedy="Use more public rows, of more classes.",
         )
-    return StandIns(inside[:cut], inside[cut:], public, classes, count, united)
-
-
-def stand_in_sets(
-    rows: NDArray[np.float64], labels: NDArray[np.int64], wanted: int, *, seed: int
-) -> Iterator[StandIns]:
-    """Yield three sets of stand-ins, of as large unions as there are classes for.
-
-    Parameters
-    ----------
-    rows, labels
-        As in `choose_stand_ins`.
-    """
-    most = max(1, len(np.unique(labels)) // wanted)
-    for number in range(_MOST_UNITED):
-        rng = np.random.default_rng([seed, number])
-        yield choose_stand_ins(rows, labels, wanted, united=min(number + 1, most), rng=rng)
+    return StandIns(train, held, public, classes)

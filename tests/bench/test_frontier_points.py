@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,23 @@ def test_the_table_shows_figures_beside_those_without_information() -> None:
     text = points_table([(point("sample 8", shipped="job"), measured(0.5, 0.1, 0.3, 0.617))])
     row = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
     assert row == [
-        *("a", "sample 8", "-", "61.7 %", "50.0 (10.0)", "0.50 (0.100)", "0.50 (0.30)"),
+        *("a", "sample 8", "-", "61.7 %", "-", "-", "50.0 (10.0)", "0.50 (0.100)", "0.50 (0.30)"),
         *("50.0 (10.0)", "50.0 (30.0)", "job"),
     ]
+
+
+def test_a_point_of_moments_shows_what_the_owner_has_without_trainers() -> None:
+    one = replace(measured(0.5, 0.1, 0.3, 0.717), sums=0.702, moments=0.715)
+    row = points_table([(point("sample 2"), one)]).splitlines()[-1].split("|")
+    assert [cell.strip() for cell in row[4:7]] == ["71.7 %", "70.2 %", "71.5 %"]
+
+
+def test_every_point_is_a_job_that_can_be_started() -> None:
+    points = read_points(BENCH / "frontier.toml")
+    for one in points:
+        replace(one.planned, job=BENCH.parent / one.planned.job).check()
+    modes = {setting for one in points for setting in one.planned.overrides}
+    assert {f'release.mode="{mode}"' for mode in ("sums", "moments", "gradients")} <= modes
 
 
 def test_the_figure_is_drawn_with_gaps(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,15 @@ def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
     assert sorted(one.name for part in parts for one in part) == sorted(folders)
     with pytest.raises(UsageError, match="parts are 1/2 to 2/2"):
         part_of(plan, "3/2")
+
+
+def test_every_run_of_the_sheet_can_be_started() -> None:
+    sheet = read_sheet(BENCH / "paper.toml")
+    plan = planned_runs(sheet, sheet.entries, sheet.off_seeds, scale=1, threads=1)
+    for one in plan:
+        replace(one, job=BENCH.parent / one.job).check()
+    # One name a class already: no run without label map to compare with.
+    assert not [one.name for one in plan if "moments" in one.name and "no-map" in one.name]
 
 
 def test_a_job_outside_the_sheet_becomes_an_entry() -> None:

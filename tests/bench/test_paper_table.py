@@ -168,6 +168,15 @@ def test_parts_stand_in_the_table_where_the_front_ends_in_class_scores() -> None
     assert "of it" not in measures(Results({0: run(0.5)}, {}, {}, None))
 
 
+def test_what_the_owner_has_without_trainers_stands_beside_a_release_of_sums() -> None:
+    one = replace(run(0.72), sums=0.70, moments=0.71)
+    text = measures(Results({0: one, 1: replace(one, moments=0.73)}, {}, {}, None))
+    assert cells(text, "without trainers, class sums")[1] == "70.0 %"
+    assert cells(text, "without trainers, the linear model")[1] == "72.0 (71.0..73.0) %"
+    assert "rounds" not in text
+    assert "without trainers" not in measures(Results({0: run(0.5)}, {}, {}, None))
+
+
 def test_without_runs_nothing_is_claimed() -> None:
     results = Results({}, {}, {}, 0.9)
     assert cells(measures(results), "retention")[1:] == [NONE, "at least 0.90", NONE]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from private_lda_cases import CLASSES, TRAIN, private_lda_job
 
-from clicooper_hpc.commands.plan_modes import recommend_mode
+from clicooper_hpc.cli import main
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import UsageError
@@ -31,7 +33,8 @@ epsilon = 8.0
 mode = "reproducible-INSECURE"
 seed = 5
 [release]
-mode = "moments"
+mode = "gradients"
+rounds = 5
 [labels]
 expansion = 1
 [model]
@@ -50,52 +53,67 @@ def test_the_range_holds_what_the_release_reaches(tmp_path: Path, epsilon: float
     made = set_up_release(job, PrivateFolder(tmp_path / "owner"))
     baselines = made.held_out.baselines
     assert baselines is not None
-    assert baselines.moments is not None
+    assert baselines.gradients is not None
     parts = list(made.held_out.clean_batches())
-    rows = np.concatenate([part.numpy() for part, _ in parts])
+    rows = torch.cat([part for part, _ in parts])
     classes = np.concatenate([labels for _, labels in parts])
-    reached = {
-        "moments": baselines.moments.class_probabilities(rows.astype(np.float64)).argmax(axis=1),
-        "sums": baselines.class_sums.apply(parts[0][0].new_tensor(rows)).argmax(dim=1).numpy(),
-    }
-    for one in found.forecasts:
-        if one.mode in reached:
-            accuracy = float((reached[one.mode] == classes).mean())
-            # 200 held-out samples: three standard errors.
-            margin = 3 * (0.25 / len(classes)) ** 0.5
-            assert min(one.accuracies) - margin <= accuracy <= max(one.accuracies) + margin
+    named = baselines.gradients.class_probabilities(rows.double().numpy()).argmax(axis=1)
+    reached = float((named == classes).mean())
+    (forecast,) = [one for one in found.forecasts if one.way.mode == "gradients"]
+    # 200 held-out samples: three standard errors.
+    margin = 3 * (0.25 / len(classes)) ** 0.5
+    assert min(forecast.accuracies) - margin <= reached <= max(forecast.accuracies) + margin
 
 
 def test_no_private_row_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(tmp_path)
     read, seen = Split.read, set()
 
-    def noting(self: Split, ids: np.ndarray) -> np.ndarray:
+    def noting(self: Split, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         seen.add(len(self))
         return read(self, ids)
 
     monkeypatch.setattr(Split, "read", noting)
-    text = recommend_mode(job)
-    monkeypatch.undo()
-    # The public set has 800 samples, the private splits 1,200 and 200.
-    assert seen == {800}
-    assert f"forecast for {TRAIN} samples of {CLASSES} classes, epsilon 8" in text
-    assert "no private row was read" in text
-    assert "per sample, replace-one" in text
-    assert 'recommended: release.mode = "' in text
-    assert 'the job has "moments". A forecast, no promise' in text
-    for mode in ("rows:", "rows (class scores", "sums:", "moments:"):
-        assert mode in text, mode
+    first = forecast_modes(job, samples=TRAIN, classes=CLASSES)
+    # Of the public set, training and test rows; the private splits have 1,200 and 200.
+    assert seen == {800, 70}
+    assert (first.rows, first.held_out, first.numbers) == (800, 70, 20)
+    again = forecast_modes(job, samples=TRAIN, classes=CLASSES)
+    assert again.forecasts == first.forecasts
 
 
-def test_a_job_without_public_data_has_nothing_to_compare_on(tmp_path: Path) -> None:
-    job = job_of(
-        tmp_path,
-        'front.projection="none"',
-        'release.mode="rows"',
-    )
-    bare = job.model_copy(
-        update={"front": job.front.model_copy(update={"public_data": None, "dim": None})}
-    )
-    with pytest.raises(UsageError, match=r"compared on public rows, and the job names none"):
-        forecast_modes(bare, samples=TRAIN, classes=CLASSES)
+def test_the_command_says_what_it_is_a_forecast_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_of(tmp_path)
+    assert main(["plan", str(tmp_path / "job.toml"), "--ranks", "2", "--recommend"]) == 0
+    text = capsys.readouterr().out
+    assert f"FORECAST of accuracy by release mode, for {TRAIN} samples of {CLASSES}" in text
+    assert "epsilon 8, delta 1e-05 per sample, replace-one" in text
+    assert "without a private row" in text
+    assert "recommended: " in text
+    assert 'the job has "gradients". No promise' in text
+    ways = ("rows (20 numbers", 'rows (projection "private-lda", 40 %', "sums\n", "moments\n")
+    for way in (*ways, "gradients (5 rounds)\n"):
+        assert f"%  {way}" in text, way
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    bare = ('front.projection="none"', 'release.mode="rows"', "release.rounds=20")
+    job = job_of(tmp_path, *bare)
+    without = job.front.model_copy(update={"public_data": None})
+    made_of_private = job.front.model_copy(update={"kind": "dp-sgd"})
+    for update, message in (
+        ({"front": without}, "compared on public rows, and the job names none"),
+        ({"front": made_of_private}, "is trained on private samples"),
+        (
+            {"privacy": job.privacy.model_copy(update={"unit": "element"})},
+            "under one promise to whole samples, and the job makes none",
+        ),
+        (
+            {"privacy": job.privacy.model_copy(update={"enabled": False})},
+            "under one promise to whole samples, and the job makes none",
+        ),
+    ):
+        with pytest.raises(UsageError, match=message):
+            forecast_modes(job.model_copy(update=update), samples=TRAIN, classes=CLASSES)

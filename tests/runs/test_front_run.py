@@ -18,6 +18,7 @@ from test_moments_run import public_data
 from clicooper_hpc.commands.plan_report import plan_report
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import ClicooperError, ExitCode
+from clicooper_hpc.owner.recommend_mode import forecast_modes
 from clicooper_hpc.privacy.front_run import find_front_run
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.verification_report import verification_report
@@ -135,7 +136,9 @@ def test_card_plan_and_stored_front_name_the_run(chain: Path) -> None:
     kept = json.loads((chain / "private" / "private" / "front.json").read_text())
     assert kept["provenance"]["run"]["root"] == end[2]
     (chain / "plan.toml").write_text(PRIVATE)
-    plan = plan_report(load_job(chain / "plan.toml"), ranks=RANKS)
+    job = load_job(chain / "plan.toml")
+    assert len(forecast_modes(job, samples=60, classes=10).forecasts) == 5
+    plan = plan_report(job, ranks=RANKS)
     assert f"front run {end[0]}, ledger {end[1]} {end[2]}, network {end[3]}" in plan
     # Whoever has the folder alone finds it by its own words.
     assert verified(chain / "private")[1] == ExitCode.DONE
