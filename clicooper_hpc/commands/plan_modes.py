@@ -35,6 +35,8 @@ def _lines(job: Job, found: Recommendation) -> list[str]:
             "a rough guess, of the order as well"
         )
     lines += [f"  {_range(one)}" for one in found.forecasts]
+    if all(one.way.mode != "gradients" for one in found.forecasts):
+        lines.append("  no forecast of gradients: rounds cannot share so small an epsilon")
     best, close = choose_forecast(found.forecasts)
     text = f"recommended: {_name(best.way)}"
     if close:

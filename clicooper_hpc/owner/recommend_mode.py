@@ -25,6 +25,7 @@ from clicooper_hpc.owner.make_moments import solve_summed_spec
 from clicooper_hpc.owner.mode_forecast import ModeForecast, ReleaseWay, forecast_accuracy
 from clicooper_hpc.owner.stand_ins import StandIns, choose_stand_ins, most_united, split_classes
 from clicooper_hpc.privacy.gradient_sums import solve_split_promise
+from clicooper_hpc.privacy.moments import MOST_MOMENT_NUMBERS
 from clicooper_hpc.verification.front_run import read_front_run
 
 __all__ = ["Recommendation", "forecast_modes"]
@@ -55,7 +56,7 @@ class Recommendation:
     Attributes
     ----------
     forecasts
-        One for each way to release.
+        One for each way to release that there is under the promise.
     source, rows, held_out
         Data set of the public rows, how many of them were used, and those scored on beside.
     unseen
@@ -197,7 +198,7 @@ def _projected(job: Job, features: NDArray[np.float32], chosen: StandIns) -> NDA
     """
     section, public = job.front, features[chosen.public]
     wanted = section.dim if section.projection in ("pca", "lda") else section.directions
-    most = min(features.shape[1], len(public) // 2)
+    most = min(features.shape[1], len(public) // 2, MOST_MOMENT_NUMBERS)
     numbers = None if wanted is None else min(wanted, most)
     linear = fit_projection(public, None, Projection("pca", numbers, section.whiten))
     rows: NDArray[np.float64] = (features - linear.offset.numpy()) @ linear.matrix.numpy()
@@ -217,14 +218,18 @@ def _ways(job: Job, numbers: int, classes: int) -> Iterator[ReleaseWay]:
     yield ReleaseWay("rows", scores, numbers, sigma, spent=share)
     yield ReleaseWay("sums", "", numbers, sigma)
     yield ReleaseWay("moments", "", numbers, sigma)
-    promise = solve_split_promise(
-        numbers,
-        classes,
-        epsilon=epsilon,
-        delta=delta,
-        rounds=release.rounds,
-        share=release.gradient_share,
-    )
+    try:
+        promise = solve_split_promise(
+            numbers,
+            classes,
+            epsilon=epsilon,
+            delta=delta,
+            rounds=release.rounds,
+            share=release.gradient_share,
+        )
+    except UsageError:
+        # So little epsilon that rounds cannot share it; the other modes can do with it.
+        return
     descent = Descent(release.rounds, release.gradient_step, promise)
     how = f"{release.rounds} rounds"
     yield ReleaseWay("gradients", how, numbers, promise.moments.sigma, descent=descent)

@@ -52,11 +52,14 @@ def split_classes(
 
     A class is halved at the median along the line through two of its ``rows`` [n, p].
     """
-    while len(np.unique(labels)) < wanted and 2 * wanted <= len(labels):
+    # Each round doubles their number; rows that are all alike cannot be told apart by any.
+    for _ in range(wanted.bit_length()):
+        if len(np.unique(labels)) >= wanted:
+            break
         halves = 2 * labels
         for name in np.unique(labels):
             places = np.flatnonzero(labels == name)
-            one, other = rows[rng.choice(places, 2)]
+            one, other = rows[rng.choice(places, 2, replace=len(places) < 2)]
             along = rows[places] @ (one - other)
             halves[places] += along > np.median(along)
         labels = halves

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from private_lda_cases import CLASSES, TRAIN, private_lda_job
 
 from clicooper_hpc.cli import main
+from clicooper_hpc.commands.plan_modes import recommend_mode
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.errors import UsageError
@@ -96,6 +97,12 @@ def test_the_command_says_what_it_is_a_forecast_of(
     ways = ("rows (20 numbers", 'rows (projection "private-lda", 40 %', "sums\n", "moments\n")
     for way in (*ways, "gradients (5 rounds)\n"):
         assert f"%  {way}" in text, way
+
+
+def test_an_epsilon_too_small_for_rounds_is_said(tmp_path: Path) -> None:
+    text = recommend_mode(job_of(tmp_path, "privacy.epsilon=0.01", "release.rounds=20"))
+    assert "no forecast of gradients" in text
+    assert "%  moments" in text
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
