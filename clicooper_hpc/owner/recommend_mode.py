@@ -59,6 +59,8 @@ class Recommendation:
         One for each way to release that there is under the promise.
     source, rows, held_out
         Data set of the public rows, how many of them were used, and those scored on beside.
+    stand_ins
+        How many of the rows stood in for samples, in each set.
     unseen
         Whether the latter are of a test split, on which the front was perhaps not trained.
     numbers
@@ -75,6 +77,7 @@ class Recommendation:
     source: str
     rows: int
     held_out: int
+    stand_ins: tuple[int, ...]
     unseen: bool
     numbers: int
     samples: int
@@ -102,6 +105,7 @@ def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Re
     unions = np.linspace(1, most_united(labels, classes), _MOST_SETS).round().astype(int)
     ways: tuple[ReleaseWay, ...] = ()
     found: list[list[float]] = []
+    stand_ins: list[int] = []
     # The narrowest and the broadest first: time may not be enough for all.
     for number in (0, _MOST_SETS - 1, *range(1, _MOST_SETS - 1)):
         if len(found) >= _LEAST_SETS and time.thread_time() - worked > _SET_SECONDS:
@@ -115,6 +119,7 @@ def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Re
             united=int(unions[number]),
             rng=rng,
         )
+        stand_ins.append(min(samples, len(chosen.train)))
         rows = _projected(job, features, chosen)
         ways = ways or tuple(_ways(job, rows.shape[1], classes))
         found.append(
@@ -127,6 +132,7 @@ def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Re
         source=str(job.front.public_data),
         rows=int((~held_out).sum()),
         held_out=int(held_out.sum()),
+        stand_ins=tuple(stand_ins),
         unseen=unseen,
         numbers=rows.shape[1],
         samples=samples,
