@@ -146,6 +146,12 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     for section, key in _PATH_KEYS:
         part = table.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] != _EMBEDDED:
+            if not part[key].strip():
+                raise UsageError(
+                    "is empty",
+                    where=f"{section}.{key}",
+                    remedy="Give a path, or leave the key out.",
+                )
             try:
                 part[key] = str((folder / part[key]).resolve())
             # A circle of links, or a name that no file system takes.

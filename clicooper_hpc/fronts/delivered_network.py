@@ -8,6 +8,7 @@ privacy is no public front.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -68,8 +69,9 @@ class DeliveredNetwork:
     def compare_data(self, private: DataSet) -> DeliveredNetwork:
         """Return the same, its training data compared with all splits of the ``private`` ones.
 
-        The data are looked for where the run's job says. Rows are compared bit for bit, so that
-        parts, and other orders, are found too.
+        The data are looked for where the run's job says. Rows are compared bit for bit, whatever
+        shape their numbers have, so that parts, and other orders, are found too; where they are of
+        another length, nobody can say.
         """
         protected = self.facts.promise is not None
         try:
@@ -87,7 +89,10 @@ class DeliveredNetwork:
             rows = (row for block in iterate_data_rows(data, ["train"], count) for row in block)
             if fingerprint == own.fingerprint():
                 reasons = (f"run {self.facts.run_id} was trained on the private data itself",)
-            elif shape == own.input_shape:
+            elif math.prod(shape) != math.prod(own.input_shape):
+                text = f"the rows of run {self.facts.run_id} ({list(shape)}) were not compared"
+                reasons = (f"{text} with the private rows ({list(own.input_shape)})",)
+            else:
                 shared = count_shared_rows(rows, iterate_data_rows(private))
                 if shared:
                     text = f"{shared} rows that run {self.facts.run_id} was trained on"

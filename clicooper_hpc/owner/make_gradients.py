@@ -1,14 +1,14 @@
 """Makes what leaves with ``release.mode = "gradients"``: noised moments, then rounds of gradients.
 
 The private samples enter here and nowhere else, first all in the moments, then all in each round.
-Every sum is charged, made, stored, in this order, before the next; all of it before anything
-leaves. Where the private folder is kept, a start that was ended on the way is made again from what
-is stored; `run --resume` removes it, since nobody has seen anything of it.
+Every sum is charged before it is made, and all of them are made before anything leaves: nobody has
+seen anything of a start that was ended on the way, and `run --resume` removes it. Made again in the
+same private folder they are the same sums with the same noise, and are not charged again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,6 @@ from clicooper_hpc.owner.make_moments import (
 )
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.owner.moments_release import MomentsRelease
-from clicooper_hpc.owner.noised_sums import NoisedRounds
-from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.sum_charges import SumCharges
 from clicooper_hpc.privacy.gradient_sums import (
     SplitPromise,
@@ -42,11 +40,9 @@ from clicooper_hpc.privacy.gradient_sums import (
 )
 from clicooper_hpc.privacy.master_key import MasterKey
 from clicooper_hpc.privacy.moments import Moments, MomentSums, moments_context
-from clicooper_hpc.privacy.noise import ReleaseContext
 
 __all__ = [
     "Descent",
-    "SumKeeping",
     "gradients_digest",
     "make_gradients_release",
 ]
@@ -61,15 +57,6 @@ class Descent:
     promise: SplitPromise | None
 
 
-@dataclass(frozen=True, slots=True)
-class SumKeeping:
-    """What a sum has to go through: its charge, noise of this key, these private files."""
-
-    charges: SumCharges | None
-    master: MasterKey
-    secrets: OwnerSecrets
-
-
 def gradients_digest(front: Front, train: Split, descent: Descent) -> Digest:
     """Return what names everything that is made of moments and rounds together."""
     promise = descent.promise
@@ -79,24 +66,45 @@ def gradients_digest(front: Front, train: Split, descent: Descent) -> Digest:
 
 
 def make_gradients_release(
-    front: Front, data: SummedSamples, naming: Naming, descent: Descent, keeping: SumKeeping
+    front: Front,
+    data: SummedSamples,
+    naming: Naming,
+    descent: Descent,
+    *,
+    charges: SumCharges | None,
+    master: MasterKey,
 ) -> MomentsRelease:
-    """Sum up the private rows, then their gradients round by round, and make what leaves."""
+    """Sum up the private rows, then their gradients round by round, and make what leaves.
+
+    ``charges`` is None with privacy off.
+    """
     blocks = list(row_blocks(front, data.train))
     # In memory: behind a deep front every pass over the samples takes minutes.
     private = OwnerRows(
         np.concatenate([rows for rows, _ in blocks]),
         np.concatenate([labels for _, labels in blocks]),
     )
-    if keeping.charges is not None:
-        keeping.charges.charge_moments()
-    moments = keeping.secrets.secret_noised_moments(
-        lambda: _moments(front, data, private, descent.promise, keeping.master)
-    )
+    promise, fingerprint = descent.promise, data.train.fingerprint()
+    if charges is not None:
+        charges.charge_moments()
+    moments = _moments(front, data, private, promise, master)
+
+    def noised_sum(number: int, model: MomentModel) -> NDArray[np.float64]:
+        if promise is None or charges is None:
+            return sum_gradients(private, model, None).plain_sum()
+        spec = promise.gradients
+        context = round_context(number, model_digest(model), front.digest, fingerprint, spec)
+        charges.charge_round(number, context.digest())
+        return noised_gradient_sum(sum_gradients(private, model, spec), context, master)
 
     def improve(fitted: MomentModel, rows: NDArray[np.float64]) -> MomentModel:
-        begun = NoisedRounds(fitted, stable_step(rows, descent.step))
-        return _take_rounds(front, data, private, descent, keeping, begun)
+        return descend(
+            fitted,
+            noised_sum,
+            samples=len(private.rows),
+            rounds=descent.rounds,
+            step=stable_step(rows, descent.step),
+        )
 
     return release_of_sums(moments, front, data, naming, improve=improve)
 
@@ -116,48 +124,3 @@ def _moments(
     if spec is not None:
         context = moments_context(front.digest, data.train.fingerprint(), spec)
     return noise_moments(sums, context, master)
-
-
-def _take_rounds(
-    front: Front,
-    data: SummedSamples,
-    private: OwnerRows,
-    descent: Descent,
-    keeping: SumKeeping,
-    begun: NoisedRounds,
-) -> MomentModel:
-    """Return the model after all rounds, of which some may have been made before."""
-    kept = keeping.secrets.secret_rounds(begun)
-    made, promise, fingerprint = [*kept.sums], descent.promise, data.train.fingerprint()
-
-    def noised_sum(number: int, model: MomentModel) -> NDArray[np.float64]:
-        context = None
-        if promise is not None and keeping.charges is not None:
-            context = round_context(
-                number, model_digest(model), front.digest, fingerprint, promise.gradients
-            )
-            # Of a sum that is stored already this only asks whether it is this model's.
-            keeping.charges.charge_round(number, context.digest())
-        if number > len(made):
-            made.append(_gradients(private, model, context, keeping.master))
-            keeping.secrets.store_rounds(replace(kept, sums=tuple(made)))
-        return made[number - 1]
-
-    return descend(
-        kept.start,
-        noised_sum,
-        samples=len(private.rows),
-        rounds=descent.rounds,
-        step=kept.step,
-    )
-
-
-def _gradients(
-    private: OwnerRows,
-    model: MomentModel,
-    context: ReleaseContext | None,
-    master: MasterKey,
-) -> NDArray[np.float64]:
-    if context is None:
-        return sum_gradients(private, model, None).plain_sum()
-    return noised_gradient_sum(sum_gradients(private, model, context.spec), context, master)

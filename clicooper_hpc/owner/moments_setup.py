@@ -12,7 +12,6 @@ from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_fo
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.make_gradients import (
     Descent,
-    SumKeeping,
     gradients_digest,
     make_gradients_release,
 )
@@ -73,8 +72,9 @@ def open_moments_release(
         try:
             if descent is None:
                 return make_summed_release(mode, front, both, naming, spec=spec, master=master)
-            keeping = SumKeeping(charges, master, secrets)
-            return make_gradients_release(front, both, naming, descent, keeping)
+            return make_gradients_release(
+                front, both, naming, descent, charges=charges, master=master
+            )
         finally:
             public.close()
 

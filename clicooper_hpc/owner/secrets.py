@@ -15,15 +15,9 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
 from clicooper_hpc.owner.moments_release import MomentsRelease
-from clicooper_hpc.owner.noised_sums import (
-    NoisedRounds,
-    read_noised_moments,
-    write_noised_moments,
-)
 from clicooper_hpc.owner.release_trace import find_release_trace
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.privacy.moments import Moments
 from clicooper_hpc.privacy.privacy_ledger import SUM_KINDS, PrivacyBudget, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.private_folder import PrivateFolder
@@ -38,7 +32,6 @@ _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
 _MOMENTS = "moments.safetensors"
-_NOISED_MOMENTS, _NOISED_ROUNDS = "noised-moments.safetensors", "noised-rounds.safetensors"
 #: What must be there to bring released rows back: preparing makes anew what is not, and charges it.
 _NEEDED = (_KEY, _FRONT_SETTINGS, _FRONT, _LABEL_MAP)
 
@@ -116,34 +109,6 @@ class OwnerSecrets:
         release = build()
         self._folder.write_secret(_MOMENTS, release.to_private_bytes())
         return release
-
-    def secret_noised_moments(self, build: Callable[[], Moments]) -> Moments:
-        """Return the stored moments that rounds of gradients begin with, or make them once."""
-        if _NOISED_MOMENTS in self._folder:
-            where = str(self._folder.path / _NOISED_MOMENTS)
-            return self._read_sound(
-                _NOISED_MOMENTS, lambda stored: read_noised_moments(stored, where=where)
-            )
-        moments = build()
-        self._folder.write_secret(_NOISED_MOMENTS, write_noised_moments(moments))
-        return moments
-
-    def secret_rounds(self, begun: NoisedRounds) -> NoisedRounds:
-        """Return the rounds of gradients so far; without any, store ``begun``, which has none yet.
-
-        Its last bits may be others on another machine, and with them the release of a round.
-        """
-        if _NOISED_ROUNDS in self._folder:
-            where = str(self._folder.path / _NOISED_ROUNDS)
-            return self._read_sound(
-                _NOISED_ROUNDS, lambda stored: NoisedRounds.from_private_bytes(stored, where=where)
-            )
-        self.store_rounds(begun)
-        return begun
-
-    def store_rounds(self, rounds: NoisedRounds) -> None:
-        """Store the rounds so far; done before the next one is made."""
-        self._folder.write_secret(_NOISED_ROUNDS, rounds.to_private_bytes())
 
     def secret_receipts(self, split: str, samples: int, key: bytes) -> ReleaseReceipts:
         """Return what is known to have left of ``split``, or empty receipts if nothing can have.

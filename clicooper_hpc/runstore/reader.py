@@ -30,7 +30,7 @@ from clicooper_hpc.runstore.hdf5.typed import (
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
-from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder, check_run_begun
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
@@ -342,7 +342,7 @@ def open_run(path: str | Path) -> Run:
     """
     place = Path(path)
     folder = RunFolder(place.parent if place.name == "run.h5" else place)
-
+    check_run_begun(folder)
     values = read_hdf5_file(
         folder.index,
         lambda file: read_index_values(file, where=str(folder.index)),

@@ -22,6 +22,7 @@ __all__ = [
     "STOP_FILE",
     "UNSEEN_KINDS",
     "RunFolder",
+    "check_run_begun",
     "create_run_folder",
     "lock_run_folder",
     "remove_unstarted_folder",
@@ -189,12 +190,7 @@ def remove_unstarted_folder(path: Path) -> None:
     EnvironmentUnfitError
         It cannot be removed.
     """
-    if not path.is_dir() or not {one.name for one in path.iterdir()} <= _UNBEGUN:
-        return
-    if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
-        return
-    ledger = path / "private" / LEDGER_FILE
-    if ledger.exists() and not _charges_sums_alone(ledger):
+    if not _is_unstarted(path):
         return
     # A starting run may be at work here: its lock makes this fail.
     lock_run_folder(RunFolder(path))
@@ -206,6 +202,40 @@ def remove_unstarted_folder(path: Path) -> None:
             where=str(path),
             remedy="Remove the folder yourself: nothing has left the owner yet.",
         ) from error
+
+
+def check_run_begun(folder: RunFolder) -> None:
+    """Say why there is no run in ``folder`` to read or to go on with, where that can be told.
+
+    Raises
+    ------
+    RunFolderError
+        It is a file, or nothing has left the owner yet.
+    """
+    # Not Path.is_file, which fails for names that no file system takes.
+    if os.path.isfile(folder.path):
+        raise RunFolderError(
+            "is a file, not the folder of a run",
+            where=str(folder.path),
+            remedy="Name the folder that `clicooper run` was given with -o.",
+        )
+    if not os.path.lexists(folder.index) and _is_unstarted(folder.path):
+        raise RunFolderError(
+            "the run has not begun: it is starting, or was killed before anything left its owner",
+            where=str(folder.path),
+            remedy=f"Begin it anew: clicooper run JOB -o {folder.path} --resume",
+        )
+
+
+def _is_unstarted(path: Path) -> bool:
+    """Tell whether the folder holds what a start makes before anything leaves, and nothing else."""
+    names = {one.name for one in path.iterdir()} if os.path.isdir(path) else set()
+    if not names or not names <= _UNBEGUN:
+        return False
+    if (path / "delivery").is_dir() and any((path / "delivery").iterdir()):
+        return False
+    ledger = path / "private" / LEDGER_FILE
+    return not ledger.exists() or _charges_sums_alone(ledger)
 
 
 def _charges_sums_alone(ledger: Path) -> bool:

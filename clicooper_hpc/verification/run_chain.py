@@ -127,7 +127,9 @@ def _verify_link(
             what = f"its {name} is {str(is_now)[:16]}, the card names {str(signed)[:16]}"
             return ChainLink(end[0], False, f"{path}: {what}"), results
     what = f"{len(results)} checks, its ledger and network are those that the card names"
-    return ChainLink(end[0], True, f"{what} ({path})"), results
+    return ChainLink(
+        end[0], True, f"{what}; `clicooper verify {path}` lists what none reads"
+    ), results
 
 
 def _front_section(run: Run) -> dict[str, Any]:

@@ -42,6 +42,8 @@ MISTAKES = {
         GOOD + "[pipeline]\nsegments = 4\npartition = [1, 2]\n",
         ["3 segments", "segments = 4"],
     ),
+    "empty path": ('[data]\npath = ""\n', ["data.path", "is empty"]),
+    "empty path of a run": (GOOD + '[front]\nkind = "run"\nrun = " "\n', ["front.run", "is empty"]),
     "bad extends": ("extends = 3\n" + GOOD, ["extends"]),
     "missing base": ('extends = "nowhere.toml"\n' + GOOD, ["nowhere.toml", "no such job file"]),
 }

@@ -168,3 +168,36 @@ def test_its_data_are_compared_with_the_private_ones(tmp_path: Path) -> None:
         assert words in line
         assert line.startswith("CONDITIONAL") == (given is not clean)
     assert promise in promised.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((64,), f"7 rows that run {RUN_ID} was trained on are private rows too"),
+        ((4, 16), f"7 rows that run {RUN_ID} was trained on are private rows too"),
+        (
+            (7, 8),
+            f"the rows of run {RUN_ID} ([1, 7, 8]) were not compared with the private rows "
+            "([1, 8, 8])",
+        ),
+    ],
+)
+def test_rows_of_another_shape_are_compared_too(
+    tmp_path: Path, shape: tuple[int, ...], reason: str
+) -> None:
+    private = write_images(tmp_path, "private", 0)
+    rows = np.load(tmp_path / "private.npz")["x_train"].reshape(60, -1)
+    rows[7:] //= 2
+    other = rows[:, : int(np.prod(shape))].reshape(60, *shape)
+    classes = np.arange(60) % 3
+    np.savez(
+        tmp_path / "other.npz",
+        x_train=other,
+        x_test=255 - other[:12],
+        y_train=classes,
+        y_test=classes[:12],
+    )
+    import_dataset("npz", tmp_path / "other.npz", tmp_path / "other.h5")
+    with open_dataset(private) as data:
+        given = delivered(str(tmp_path / "other.h5")).compare_data(data)
+    assert given.reasons == (reason,)

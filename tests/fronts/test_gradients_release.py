@@ -15,7 +15,7 @@ from test_moments_release import JOB, PUBLIC, ids
 
 from clicooper_hpc.commands.plan_report import plan_report
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import BudgetExceededError, RunFolderError, UsageError
+from clicooper_hpc.errors import BudgetExceededError, UsageError
 from clicooper_hpc.owner import make_gradients
 from clicooper_hpc.owner.gradient_rounds import stable_step
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
@@ -134,10 +134,9 @@ def strike(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, count: int) 
 ENDS: dict[str, tuple[Any, str, int, int]] = {
     "nothing charged": (SumCharges, "charge_moments", 1, 0),
     "moments charged": (make_gradients, "noise_moments", 1, 1),
-    "moments kept": (OwnerSecrets, "secret_rounds", 1, 1),
     "before a charge": (SumCharges, "charge_round", 3, 3),
     "round charged": (make_gradients, "sum_gradients", 3, 4),
-    "round made": (OwnerSecrets, "store_rounds", 4, 4),
+    "round made": (make_gradients, "round_context", 4, 4),
     "all made": (OwnerSecrets, "secret_receipts", 1, 1 + ROUNDS),
 }
 
@@ -160,10 +159,9 @@ def test_an_ended_start_is_taken_up_to_the_bit_and_pays_once(
     one, other = (each.gate.release("train", ids())[0].numpy() for each in (made, whole))
     assert np.array_equal(one, other)
     assert np.array_equal(made.sub_labels, whole.sub_labels)
-    files = ("noised-moments.safetensors", "noised-rounds.safetensors", "moments.safetensors")
-    for file in files:
-        same = [(tmp_path / folder / file).read_bytes() for folder in ("private", "whole")]
-        assert same[0] == same[1]
+    file = "moments.safetensors"
+    same = [(tmp_path / folder / file).read_bytes() for folder in ("private", "whole")]
+    assert same[0] == same[1]
 
 
 @pytest.mark.parametrize(
@@ -198,8 +196,7 @@ def test_a_round_at_another_model_is_refused(
         strike(patched, make_gradients, "sum_gradients", 3)
         with pytest.raises(Struck):
             set_up(tmp_path)
-    # Charged twice, kept once: with the model forgotten, other rounds would follow.
-    (tmp_path / "private" / "noised-rounds.safetensors").unlink()
+    # Another machine may compute another model: its round would have noise of its own.
     with monkeypatch.context() as patched:
         real = stable_step
         patched.setattr(make_gradients, "stable_step", lambda *given: real(*given) / 2)
@@ -216,16 +213,6 @@ def test_a_budget_is_asked_for_all_rounds_before_the_first_sum(tmp_path: Path) -
     made = set_up(tmp_path, "privacy.budget_epsilon=8.0", "privacy.budget_delta=1e-5")
     made.gate.release_sub_labels()
     made.gate.release("train", ids())
-
-
-@pytest.mark.parametrize("name", ["noised-moments.safetensors", "noised-rounds.safetensors"])
-def test_a_damaged_file_of_sums_is_named(tmp_path: Path, name: str) -> None:
-    set_up(tmp_path)
-    (tmp_path / "private" / "moments.safetensors").unlink()
-    path = tmp_path / "private" / name
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RunFolderError, match=re.escape(str(path))):
-        set_up(tmp_path)
 
 
 def test_card_and_plan_say_what_is_released(tmp_path: Path) -> None:

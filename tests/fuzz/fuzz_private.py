@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,13 +22,11 @@ from clicooper_hpc.owner.evaluation import CleanScores, MomentBaselines, Score
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.owner.moments_release import MomentsRelease
-from clicooper_hpc.owner.noised_sums import NoisedRounds, write_noised_moments
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.synthetic_rows import SyntheticRows
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey
-from clicooper_hpc.privacy.moments import Moments
 from clicooper_hpc.privacy.privacy_ledger import PrivacyBudget, PrivacyEvent, PrivacyLedger
 from clicooper_hpc.privacy.receipts import ReleaseReceipts
 from clicooper_hpc.runstore.private_folder import PrivateFolder
@@ -143,36 +141,6 @@ def _read_moments(content: bytes) -> None:
     assert release.rows.true_classes(ids).max() < classes[1]
 
 
-def _noised_moments() -> list[bytes]:
-    rng = np.random.default_rng(0)
-    second = rng.normal(size=(4, 4))
-    moments = Moments(rng.normal(size=(3, 4)), second + second.T, rng.normal(size=3), 9, 1.5)
-    return [write_noised_moments(moments)]
-
-
-def _read_noised_moments(content: bytes) -> None:
-    moments = _place("noised-moments.safetensors", content).secret_noised_moments(_never)
-    # What is taken can be used.
-    assert (moments.sums @ moments.second).shape == (len(moments.sizes), len(moments.second))
-    assert moments.samples > 0
-
-
-def _noised_rounds() -> list[bytes]:
-    rng = np.random.default_rng(0)
-    rounds = NoisedRounds(MomentModel(rng.normal(size=(4, 3)), rng.normal(size=3)), 2.0)
-    more = replace(rounds, sums=tuple(rng.normal(size=(2, 5, 3))))
-    return [rounds.to_private_bytes(), more.to_private_bytes()]
-
-
-def _read_noised_rounds(content: bytes) -> None:
-    begun = NoisedRounds(MomentModel(np.zeros((1, 1)), np.zeros(1)), 1.0)
-    rounds = _place("noised-rounds.safetensors", content).secret_rounds(begun)
-    model = rounds.start
-    for total in rounds.sums:
-        model = MomentModel(model.matrix - total[:-1], model.bias - rounds.step * total[-1])
-    assert model.matrix.shape[1:] == model.bias.shape
-
-
 def _receipts() -> list[bytes]:
     receipts = ReleaseReceipts(20, _SEAL_KEY)
     rows = np.ones((3, 4), dtype=np.float32)
@@ -223,8 +191,6 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("front-tensors", _front_tensor_files, _read_front_tensors, files=True),
     FuzzTarget("label-map", _label_maps, _read_label_map, files=True),
     FuzzTarget("moments", _moments, _read_moments, files=True),
-    FuzzTarget("noised-moments", _noised_moments, _read_noised_moments, files=True),
-    FuzzTarget("noised-rounds", _noised_rounds, _read_noised_rounds, files=True),
     FuzzTarget("receipts", _receipts, _read_receipts),
     FuzzTarget(
         "sealed-receipts",

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from restarts import resume, struck
+from restarts import check_verified, resume, struck
 from start import start, train
 from tampering import reseal
 from test_moments_run import public_data
@@ -32,6 +32,7 @@ path = "public.h5"
 test_rows = 20
 [privacy]
 enabled = false
+mode = "reproducible-INSECURE"
 [labels]
 method = "none"
 expansion = 1
@@ -254,3 +255,35 @@ def test_a_restart_has_the_front_and_refuses_another_run(chain: Path, tmp_path: 
     again = resume(tmp_path, RANKS)
     assert again.returncode == 0, again.stderr
     assert links(tmp_path / "run", tmp_path / "away")[0][0][0] is True
+
+
+#: Kills of the chain that makes a front: rank, moment, which call (programs/killed.py).
+KILLS = [
+    (0, "release", 3),
+    (0, "proof", 2),
+    (0, "delivery", 1),
+    (1, "forward", 5),
+    (1, "checkpoint", 1),
+    (1, "delivery", 1),
+    (2, "backward", 5),
+    (2, "proof", 2),
+]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("rank", "moment", "count"), KILLS)
+def test_a_killed_pretraining_goes_on_to_the_same_network(
+    chain: Path, tmp_path: Path, rank: int, moment: str, count: int
+) -> None:
+    """Random shifts and mirrors too are those of the step, whichever life makes it."""
+    public_data(tmp_path)
+    (tmp_path / "job.toml").write_text(PUBLIC)
+    done = struck(tmp_path, RANKS, rank, moment, count)
+    assert done.returncode != 0, "nothing was killed"
+    assert open_run(tmp_path / "run").status != "complete"
+    again = resume(tmp_path, RANKS)
+    assert again.returncode == 0, again.stderr
+    check_verified(open_run(tmp_path / "run"))
+    for segment in (chain / "public" / "delivery").iterdir():
+        made = tmp_path / "run" / "delivery" / segment.name
+        assert made.read_bytes() == segment.read_bytes()

@@ -88,8 +88,8 @@ def test_a_run_of_class_sums_alone_is_verified_too(tmp_path: Path) -> None:
 
 #: Of the start: sums are noised and nothing made of them is stored; it is stored, nothing left.
 SUM_MOMENTS = ("sum", "kept")
-#: Of a round of gradients at the start: before and after its charge, before and after it is stored.
-ROUND_MOMENTS = {"round": 2, "charged": 2, "made": 3, "stored": 3}
+#: Of a round of gradients at the start: before and after its charge, and before the next one.
+ROUND_MOMENTS = {"round": 2, "charged": 2, "made": 3}
 #: Which call is the last, by moment: the owner's, a trainer's.
 COUNTS = {
     "release": (5, 3),
@@ -120,7 +120,7 @@ CHARGED = {
     "gradients": ["moments", *["gradients"] * ROUNDS, "labels", "training-release"],
 }
 #: How many of these are stored when the owner ends there.
-PAID = {"sum": 1, "kept": 1 + ROUNDS, "round": 2, "charged": 3, "made": 3, "stored": 3}
+PAID = {"sum": 1, "kept": 1 + ROUNDS, "round": 2, "charged": 3, "made": 3}
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,8 @@ def test_a_killed_run_goes_on_to_the_same_end_and_pays_once(
     assert [entry["kind"] for entry in charged[0]["entries"]] == CHARGED[mode]
     if mode == "gradients":
         assert "gradients_accuracy" in run.results
-        sums = [one.folder.private / "noised-rounds.safetensors" for one in (run, whole)]
-        assert sums[0].read_bytes() == sums[1].read_bytes()
+        made = [one.folder.private / "moments.safetensors" for one in (run, whole)]
+        assert made[0].read_bytes() == made[1].read_bytes()
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -13,6 +13,7 @@ from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.privacy.privacy_ledger import SUM_KINDS
 from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
+from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.run_folder import (
     UNSEEN_KINDS,
     RunFolder,
@@ -182,6 +183,22 @@ def test_sums_that_nobody_saw_are_cleared_and_nothing_else_that_was_paid_for(
         (path / "private" / "ledger.json").write_text(stored)
         remove_unstarted_folder(path)
         assert path.exists() != cleared, kinds
+
+
+def test_a_folder_without_a_run_says_why(tmp_path: Path) -> None:
+    path = unbegun(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="has not begun: it is starting, or was killed") as no:
+        open_run(path)
+    assert f"clicooper run JOB -o {path} --resume" in (no.value.remedy or "")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="is a file, not the folder of a run"):
+        open_run(tmp_path / "file")
+    # Whatever else is there may have left: such a folder is not said to be unstarted.
+    (path / "rank-001.h5").touch()
+    (tmp_path / "empty").mkdir()
+    for other in (path, tmp_path / "empty", tmp_path / "none"):
+        with pytest.raises(RunFolderError, match="the file is missing"):
+            open_run(other)
 
 
 @pytest.mark.parametrize("stored", ["", "[]", "{}", '{"entries": [3]}', '{"entries": {"kind": 1}}'])

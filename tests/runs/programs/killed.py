@@ -44,11 +44,10 @@ def places(rank: int, moment: str) -> tuple[Any, str]:
             # Noised, but nothing made of the sums is stored; then stored, but nothing has left.
             "sum": (make_moments, "fit_private_lda"),
             "kept": (OwnerSecrets, "secret_receipts"),
-            # Of a round: not charged; charged, not made; made, not stored; stored, no next one.
+            # Of a round: not charged; charged, not made; made, and the next one not begun.
             "round": (SumCharges, "charge_round"),
             "charged": (make_gradients, "sum_gradients"),
-            "made": (OwnerSecrets, "store_rounds"),
-            "stored": (make_gradients, "round_context"),
+            "made": (make_gradients, "round_context"),
             "release": (ReleaseGate, "release"),
             # The owner computes nothing in a step: between two tokens, and between two reports.
             "forward": (StopToken, "pass_stop_token"),
