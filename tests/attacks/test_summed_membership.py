@@ -48,8 +48,9 @@ def test_without_noise_every_member_is_told_by_whoever_knows_the_others(mode: Re
     assert found[INFORMED, "AUC"].value == 1
     assert found[INFORMED, ONE].value == 1
     # And most of them by somebody who knows none of the samples.
-    assert found[SAME, "AUC"].value > 0.9
-    assert found[SAME, ONE].value > 0.2
+    # Class sums alone say less of a sample than with the second moment beside them.
+    assert found[SAME, "AUC"].value > (0.9 if mode == "moments" else 0.75)
+    assert found[SAME, ONE].value > (0.2 if mode == "moments" else 0.05)
 
 
 @pytest.mark.parametrize("mode", MODES)

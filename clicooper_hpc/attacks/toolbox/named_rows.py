@@ -34,8 +34,11 @@ __all__ = [
 ]
 
 # Of rows times names that one step looks at: some seconds on one core.
-_NUMBERS: Final = 2**30
+_NUMBERS: Final = 2**28
+# Fewer steps where the owner's model takes long to fit: so many numbers of all steps together.
 _STEPS: Final = 40
+_LEAST_STEPS: Final = 10
+_FITTED: Final = 2**31
 _COMPARED: Final = 64
 _SAME_ROWS: Final = 0.01
 # Times as much missing as at best.
@@ -91,7 +94,10 @@ def released_behind_names(view: AdversaryView, public: LabelledRows | None) -> S
     guess = best = found = target
     least, step, model = math.inf, 1 / view.sharpness, None
     before: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-    for _ in range(_STEPS):
+    steps = _STEPS
+    if root is None:
+        steps = min(_STEPS, max(_LEAST_STEPS, _FITTED // (rows.size * view.sub_label_count)))
+    for _ in range(steps):
         model = _owner_model(view, rows, guess, root, model)
         # Named by this model, the rows would add up to these sums.
         likely = model.class_probabilities(everything[:, :width], sharpness=view.sharpness)
@@ -123,14 +129,15 @@ def released_behind_names(view: AdversaryView, public: LabelledRows | None) -> S
 
 
 def public_labelled_rows(view: AdversaryView, aux: AuxiliaryData) -> LabelledRows | None:
-    """Return rows of the public images as they were before they were recoloured; None without any.
+    """Return rows of the public images as they were before they were recoloured.
 
-    Up to a constant for all rows where the public images are those of the job, all of them.
+    Up to a constant for all rows where the public images are those of the job, all of them. None
+    without public images, and with moments, for which `released_behind_names` does without.
     """
-    if aux.public is None:
+    if aux.public is None or view.release != "sums":
         return None
     rows = _plain_rows(view)
-    if view.release == "sums" and len(rows) == len(aux.public):
+    if len(rows) == len(aux.public):
         some = LabelledImages(aux.public.images[:_COMPARED], aux.public.classes[:_COMPARED])
         moved = rows[:_COMPARED] - summed_rows(view, some).rows
         # Rows are cut to the grid where they are summed up, and these were not.

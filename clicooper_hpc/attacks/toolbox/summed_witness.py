@@ -26,6 +26,7 @@ __all__ = ["SummedWitness", "fit_summed_witness"]
 
 # Of the mean squared length of a part: without noise the system would be singular.
 _FLOOR = 1e-3
+_BLOCK = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,12 @@ class SummedWitness:
 
     def of_samples(self, samples: LabelledRows, blocks: SummedRelease) -> NDArray[np.float64]:
         """Return what each sample adds to it, float64 [m]; ``blocks``: a release with them."""
-        return np.asarray(shared_kernel(samples, self.own, blocks) @ self.weights)
+        # Some at a time: the kernel of all need not fit into memory.
+        parts = [
+            shared_kernel(samples.take(at), self.own, blocks) @ self.weights
+            for at in np.array_split(np.arange(len(samples)), 1 + len(samples) // _BLOCK)
+        ]
+        return np.concatenate(parts)
 
     def share_of(self, release: SummedRelease, expected: float) -> float:
         """Return the share of a release's samples with the property, in [0, 1].
