@@ -28,6 +28,8 @@ from clicooper_hpc.attacks.toolbox import summed_mechanism as sums_module
 from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism, recorded_mechanism
 from clicooper_hpc.config.owner_sections import ReleaseMode
 from clicooper_hpc.privacy import moments as mechanism_module
+from clicooper_hpc.privacy.class_sums import noised_class_sums
+from clicooper_hpc.privacy.noise import NoiseStream
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 CLAIM = 8.0
@@ -169,9 +171,9 @@ def test_dividing_by_true_counts_is_caught(mode: ReleaseMode) -> None:
 
 def test_classes_that_share_their_noise_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same words for every class sum: the difference of two sums has no noise."""
-    real = sums_module.noised_class_sums
+    real = noised_class_sums
 
-    def shared(sums: NDArray[np.int64], stream: Any) -> NDArray[np.float64]:
+    def shared(sums: NDArray[np.int64], stream: NoiseStream) -> NDArray[np.float64]:
         grid = stream.context.spec.grid
         noise = real(np.zeros_like(sums), stream)[:1]
         return np.asarray(sums * grid + noise, dtype=np.float64)

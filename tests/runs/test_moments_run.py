@@ -226,6 +226,32 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert "verifier, whoever held the moments" in listed.stdout
 
 
+@pytest.mark.matrix
+def test_attacks_on_class_sums_alone_are_those_on_moments(
+    wholes: Callable[[str], Run],
+) -> None:
+    folder = wholes("sums").folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "whoever held the sums"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "!" not in done.stdout
+    frame = read_attack_findings(folder)
+    asked = frame[frame["metric"] != "not applicable"]
+    attacks = asked.groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the sums"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    variants = set(asked["variant"])
+    assert {"sums, informed", "names, reference same", "class shares, class sums"} < variants
+    audit = asked[asked["attack"] == "dp-audit"].set_index("variant")["value"]
+    assert 4 < audit["opposite rows"] <= 8
+    assert audit["noise"] == 0
+
+
 def test_no_file_outside_private_holds_the_noised_moments_or_the_model(whole: Run) -> None:
     # They cost nothing more to show, but they are the owner's to show.
     assert (whole.folder.private / "moments.safetensors").stat().st_mode & 0o777 == 0o600

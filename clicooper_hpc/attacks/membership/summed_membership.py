@@ -132,7 +132,9 @@ def reference_membership_scores(
             white.T @ centred @ white, noise, points, release.samples, len(reference)
         )
     # Where classes are known every class is compared with its own mean, else all with one.
-    groups = [(np.arange(len(targets)), reference, release.sums.sum(axis=0), release.samples, 0.0)]
+    groups = [
+        (np.arange(len(targets)), reference, release.sums.sum(axis=0), float(release.samples), 0.0)
+    ]
     summed = len(release.sums)
     if classes is not None:
         groups = []

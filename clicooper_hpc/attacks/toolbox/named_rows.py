@@ -92,7 +92,8 @@ def released_behind_names(view: AdversaryView, public: LabelledRows | None) -> S
     # A name's rows add up to what is expected but for a row or two, however many there are.
     enough = 2 * view.samples / len(rows) * float(np.linalg.norm(rows, axis=1).mean())
     guess = best = found = target
-    least, step, model = math.inf, 1 / view.sharpness, None
+    least, step = math.inf, 1 / view.sharpness
+    model: MomentModel | None = None
     before: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     steps = _STEPS
     if root is None:
