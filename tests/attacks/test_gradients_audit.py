@@ -16,8 +16,8 @@ from clicooper_hpc.attacks.dp_audit.gradients_audit import (
     gradients_audit_release,
     recorded_rounds,
 )
-from clicooper_hpc.attacks.dp_audit.moments_audit import MomentsMechanism, recorded_mechanism
 from clicooper_hpc.attacks.dp_audit.worst_case_samples import worst_case_samples
+from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism, recorded_mechanism
 from clicooper_hpc.privacy.gradient_sums import SplitPromise, solve_split_promise
 
 CLAIM = 8.0
@@ -29,13 +29,13 @@ def promise_of(share: float = 0.5, epsilon: float = CLAIM) -> SplitPromise:
 
 
 PROMISE = promise_of()
-MOMENTS, ROUND = recorded_mechanism(PROMISE.moments, 3), recorded_rounds(PROMISE.gradients, 3)
+MOMENTS, ROUND = recorded_mechanism("moments", PROMISE.moments, "dp-audit", 3), recorded_rounds(PROMISE.gradients, 3)
 
 
 def audited(
     pair: str,
     *,
-    moments: MomentsMechanism = MOMENTS,
+    moments: SummedMechanism = MOMENTS,
     one_round: RoundMechanism = ROUND,
     rounds: int = ROUNDS,
     trials: int = 3000,
@@ -64,7 +64,7 @@ def test_it_comes_near_however_the_promise_is_split(share: float) -> None:
     promise = promise_of(share)
     bound = audited(
         "opposite rows",
-        moments=recorded_mechanism(promise.moments, 1),
+        moments=recorded_mechanism("moments", promise.moments, "dp-audit", 1),
         one_round=recorded_rounds(promise.gradients, 1),
     )
     assert 0.7 * CLAIM < bound.epsilon <= CLAIM

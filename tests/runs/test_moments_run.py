@@ -14,8 +14,8 @@ from mpirun import mpirun
 from restarts import check_verified, resume, struck
 from start import SMALL, train
 
-from clicooper_hpc.attacks.harness.recorded_moments import check_recorded_moments
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
+from clicooper_hpc.attacks.harness.recorded_sums import check_recorded_sums
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.runstore.attack_record import read_attack_findings
@@ -203,16 +203,17 @@ def test_parties_hold_public_rows_and_only_an_upper_bound_holds_the_moments(whol
     assert first.rows.shape == (100, 12)
     assert first.groups.shape == (100, 0)
     assert (first.mechanism.sigma, first.samples) == (0.0, 80)
-    assert all(view.moments is None for name, view in views.items() if view is not holder)
-    held = holder.moments
+    assert all(view.held is None for name, view in views.items() if view is not holder)
+    held = holder.held
     assert held is not None
     assert (len(holder.rows), len(holder.segments)) == (0, 0)
+    assert held.exact.sizes is not None
     assert held.exact.sizes.sum() == held.exact.samples == 80
     assert held.released.sigma == pytest.approx(1.2, abs=0.01)
     # The bytes that left have the mean of these very moments, and no others.
-    check_recorded_moments(held.released, first.rows)
+    check_recorded_sums(held.released, first.rows)
     with pytest.raises(EvidenceError, match="not those that the released rows were made of"):
-        check_recorded_moments(held.exact, first.rows)
+        check_recorded_sums(held.exact, first.rows)
     # Counted through the prediction, the network is as good as the run said it was.
     test = recorded._preparation.samples.splits["test"]
     images, classes = test.read(np.arange(len(test))), test.labels()
@@ -231,7 +232,7 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert "!" not in shown
     for attack in ("clustering", "optimise"):
         assert f"not applicable: {attack}, trainer 1, trainer 2, outsider" in shown
-    assert "nothing of a sample left the owner, only moments of all of them" in shown
+    assert "nothing of a sample left the owner, only noised sums over all of them" in shown
     frame = read_attack_findings(folder)
     assert (frame["value"].isna() == (frame["metric"] == "not applicable")).all()
     attacks = frame[frame["metric"] != "not applicable"].groupby("party")["attack"].unique()
@@ -249,6 +250,32 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert values["noise"] == 0
     listed = mpirun(1, ["-m", "clicooper_hpc", "attack", "--list", str(folder)], cwd=folder)
     assert "verifier, whoever held the moments" in listed.stdout
+
+
+@pytest.mark.matrix
+def test_attacks_on_class_sums_alone_are_those_on_moments(
+    wholes: Callable[[str], Run],
+) -> None:
+    folder = wholes("sums").folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "whoever held the sums"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "!" not in done.stdout
+    frame = read_attack_findings(folder)
+    asked = frame[frame["metric"] != "not applicable"]
+    attacks = asked.groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the sums"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    variants = set(asked["variant"])
+    assert {"sums, informed", "names, reference same", "class shares, class sums"} < variants
+    audit = asked[asked["attack"] == "dp-audit"].set_index("variant")["value"]
+    assert 4 < audit["opposite rows"] <= 8
+    assert audit["noise"] == 0
 
 
 def test_no_file_outside_private_holds_the_noised_moments_or_the_model(whole: Run) -> None:

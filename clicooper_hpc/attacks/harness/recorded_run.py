@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.attacks.harness.adversary import (
-    MOMENTS_HOLDER,
     Adversary,
     AdversaryView,
     GroundTruth,
-    HeldMoments,
     adversaries_of,
     adversary_holds_rows,
     adversary_named,
@@ -41,7 +39,8 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_front,
     public_mechanism,
 )
-from clicooper_hpc.attacks.harness.recorded_moments import add_up_moments, check_recorded_moments
+from clicooper_hpc.attacks.harness.recorded_sums import add_up_release, check_recorded_sums
+from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
 from clicooper_hpc.owner.delivery import delivery_file
@@ -94,12 +93,12 @@ class RecordedRun:
         _require_recorded_run(run)
         job = vouched_job(run)
         self.release: str = job.release.mode
-        if self.release not in ("rows", "moments"):
+        if self.release not in ("rows", *RELEASE_HOLDERS):
             raise UsageError(
                 f"attacks on what release.mode = {self.release!r} releases are not built",
                 where=str(run.folder.path),
-                remedy='Attack a run of release.mode = "rows" or "moments"; what others hold '
-                "against is the epsilon on the privacy card.",
+                remedy='Attack a run of release.mode = "rows", "sums" or "moments"; what others '
+                "hold against is the epsilon on the privacy card.",
             )
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
@@ -136,43 +135,46 @@ class RecordedRun:
         """Return what ``party`` was given."""
         preparation = self._preparation
         groups = self._groups(party)
-        front, moments = public_front(preparation.front), self.release == "moments"
+        front, summed = public_front(preparation.front), self.release in RELEASE_HOLDERS
         mechanism = public_mechanism(self.job, preparation.front, preparation.spec)
-        if moments:
+        if summed:
             # Rows are public ones: neither clipped nor noised by themselves.
             mechanism = replace(mechanism, sigma=0.0, radius=math.inf)
         return AdversaryView(
             adversary=party,
             rows=self._rows(party, groups),
             sub_labels=preparation.sub_labels[groups[:, 0]],
-            groups=groups[:, :0] if moments else groups,
+            groups=groups[:, :0] if summed else groups,
             sub_label_count=preparation.label_map.num_sub_labels,
             # Copies: an attack that trains them must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
             mechanism=mechanism,
             front=front,
             front_module=None if front is None else DifferentiableFront(preparation.front),
-            clip=public_clip(None if moments else preparation.spec),
+            clip=public_clip(None if summed else preparation.spec),
             release=self.release,
-            moments=self._moments if party.name == MOMENTS_HOLDER else None,
-            samples=len(preparation.samples.splits["train"]) if moments else 0,
+            held=self._held if party.name in RELEASE_HOLDERS.values() else None,
+            samples=len(preparation.samples.splits["train"]) if summed else 0,
+            mixes=self.job.release.mixes,
+            sharpness=self.job.release.sharpness,
         )
 
     @cached_property
-    def _moments(self) -> HeldMoments:
-        """The moments that everything was made of, made again from the private samples."""
+    def _held(self) -> HeldRelease:
+        """The sums that everything was made of, made again from the private samples."""
         preparation = self._preparation
-        moments = add_up_moments(
+        held = add_up_release(
+            self.job.release.mode,
             preparation.front,
             preparation.samples.splits["train"],
             preparation.data.num_classes,
-            preparation.spec,
-            self._master,
+            spec=preparation.spec,
+            master=self._master,
         )
         # Mixes come after the public rows, and have their mean only nearly.
         plain = len(self._released) // (1 + self.job.release.mixes)
-        check_recorded_moments(moments.released, self._released[:plain])
-        return moments
+        check_recorded_sums(held.released, self._released[:plain])
+        return held
 
     @cached_property
     def _released(self) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What attackers on moments make of targets: who held them, and who was given recoloured rows."""
+"""What attackers on released sums make of targets: who held them, who got recoloured rows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, LabelledImages
-from clicooper_hpc.attacks.membership.moments_membership import (
+from clicooper_hpc.attacks.membership.summed_membership import (
     RELEASES,
     informed_membership_scores,
-    moments_of_rows,
     reference_membership_scores,
     repeated_releases,
 )
+from clicooper_hpc.attacks.toolbox.named_rows import (
+    named_release,
+    public_labelled_rows,
+    read_named_classes,
+    released_behind_names,
+)
+from clicooper_hpc.attacks.toolbox.summed_mechanism import recorded_mechanism
 from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 
-__all__ = ["guess_from_recoloured_rows", "guess_moments_membership"]
+__all__ = ["guess_from_recoloured_rows", "guess_summed_membership"]
 
 _POPULATION: Final = 5000
 
 
-def guess_moments_membership(
+def guess_summed_membership(
     view: AdversaryView,
     aux: AuxiliaryData,
     targets: LabelledImages,
@@ -31,26 +37,27 @@ def guess_moments_membership(
     member: NDArray[np.bool_],
     seed: int,
 ) -> Mapping[str, NDArray[np.float64]]:
-    """Score each target from the released moments, larger for a likelier member.
+    """Score each target from the released sums, larger for a likelier member.
 
     Parameters
     ----------
     view, aux
-        Of whoever held the moments.
+        Of whoever held them.
     targets, swapped
         [t] each. One of each pair is a training sample, the other is not: the informed attacker
         knows all samples but the one of them that is there.
     member
-        bool [t]: whether it is the target. Only so that the moments less all others can be made.
+        bool [t]: whether it is the target. Only so that the release less all others can be made.
     seed
         Of the choice of reference images.
 
     Returns
     -------
     Mapping[str, NDArray[np.float64]]
-        float64 [t] by variant: ``"moments, informed"``, and ``"moments, reference SET"``.
+        float64 [t] by variant: ``"moments, informed"``, and ``"moments, reference SET"``; of class
+        sums alone ``"sums, ..."``.
     """
-    if view.moments is None:
+    if view.held is None:
         return {}
     wanted, other = summed_rows(view, targets), summed_rows(view, swapped)
     slots = LabelledRows(
@@ -58,19 +65,21 @@ def guess_moments_membership(
         np.where(member, wanted.classes, other.classes),
     )
     rng = np.random.default_rng(seed)
-    dealt = rng.integers(0, 1 if view.mechanism.spec is None else RELEASES, len(member))
+    spec, mode = view.mechanism.spec, view.release
+    dealt = rng.integers(0, 1 if spec is None else RELEASES, len(member))
     informed = np.empty(len(member))
-    releases = repeated_releases(view.moments, view.mechanism.spec, seed)
+    mechanism = None if spec is None else recorded_mechanism(mode, spec, "membership", seed)
+    releases = repeated_releases(view.held, mechanism)
     for number, release in enumerate(releases):
         at = np.flatnonzero(dealt == number)
         parts = slots.take(at), wanted.take(at), other.take(at)
         informed[at] = informed_membership_scores(release, *parts)
-    scores = {"moments, informed": informed}
+    scores = {f"{mode}, informed": informed}
     for name, known in _membership_references(view, aux, seed).items():
         # Classes of another data set mean nothing here.
         classes = known.classes if name == "same" else None
-        scores[f"moments, reference {name}"] = reference_membership_scores(
-            view.moments.released, wanted, known.rows, classes
+        scores[f"{mode}, reference {name}"] = reference_membership_scores(
+            view.held.released, wanted, known.rows, classes
         )
     return scores
 
@@ -78,23 +87,30 @@ def guess_moments_membership(
 def guess_from_recoloured_rows(
     view: AdversaryView, aux: AuxiliaryData, targets: LabelledImages, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Score each target, float64 [t] by variant, from the moments that recoloured rows show."""
-    spec = view.mechanism.spec
-    moments = moments_of_rows(
-        view.rows.reshape(len(view.rows), -1),
-        view.sub_labels,
-        view.sub_label_count,
-        view.samples,
-        0.0 if spec is None else spec.sigma,
-    )
+    """Score each target, float64 [t] by variant, from the sums that recoloured rows speak of.
+
+    ``"recoloured rows, ..."``: sums of the rows by name, all targets compared with that of all
+    names. ``"names, ..."``: the sums that the model behind the names was made of, class by class.
+    """
     wanted = summed_rows(view, targets)
+    references = _membership_references(view, aux, seed)
     # Classes of names are secret, so all targets are compared with the sum of all names.
-    return {
+    plain = named_release(view)
+    scores = {
         f"recoloured rows, reference {name}": reference_membership_scores(
-            moments, wanted, known.rows, None
+            plain, wanted, known.rows, None
         )
-        for name, known in _membership_references(view, aux, seed).items()
+        for name, known in references.items()
     }
+    behind = released_behind_names(view, public_labelled_rows(view, aux))
+    if behind is not None:
+        # A few labelled images of the distribution undo the order of the names.
+        same = references["same"]
+        behind = read_named_classes(behind, same)
+        scores["names, reference same"] = reference_membership_scores(
+            behind, wanted, same.rows, same.classes
+        )
+    return scores
 
 
 def _membership_references(
