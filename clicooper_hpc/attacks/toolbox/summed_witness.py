@@ -8,11 +8,13 @@ of the property it is most telling, by the likelihood ratio of Gaussians of one 
 
 with C the covariance of T within samples with the property and within those without. Learnt on
 images of the attacker's own; w is a combination of their parts, so that only inner products of
-these are ever needed (the kernel trick).
+these are ever needed (the kernel trick). What fewer images than T has numbers say of C asks for a
+ridge besides sigma^2: of a few, the one is taken under which a share can be told best.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +26,8 @@ from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows
 
 __all__ = ["SummedWitness", "fit_summed_witness"]
 
-# Of the mean squared length of a part: without noise the system would be singular.
-_FLOOR = 1e-3
+# Of the mean squared length of a part.
+_RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _BLOCK = 2048
 
 
@@ -77,12 +79,20 @@ class SummedWitness:
         could be anything.
         """
         apart, n = self.with_mean - self.without_mean, release.samples
-        error = self.spread / n + self.spread / self.checked + (self.noise / n) ** 2
-        known = apart**2 / (apart**2 + 12 * error) if apart else 0.0
+        known = 1 / (1 + 12 * self.error_of_share(n) ** 2)
         if not known:
             return expected
         raw = (self.of_release(release) / n - self.without_mean) / apart
         return float(np.clip(expected + known * (raw - expected), 0.0, 1.0))
+
+    def error_of_share(self, samples: int) -> float:
+        """Return the standard error of the share of so many samples, before it is drawn.
+
+        Infinite where the statistic tells nothing.
+        """
+        apart = self.with_mean - self.without_mean
+        error = self.spread / samples + self.spread / self.checked + (self.noise / samples) ** 2
+        return math.sqrt(error) / abs(apart) if apart else math.inf
 
 
 def fit_summed_witness(
@@ -103,18 +113,26 @@ def fit_summed_witness(
     # Each part less the mean of its kind.
     within = np.eye(len(own)) - shares[np.where(kinds, 0, 1)]
     spread = within @ kernel @ within.T
-    ridge = len(own) * release.sigma**2 / samples + _FLOOR * float(np.diag(kernel).mean())
-    solved = np.linalg.solve(spread + ridge * np.eye(len(own)), within @ (kernel @ apart))
-    weights = apart - within.T @ solved
-    added = shared_kernel(known.take(check), own, release) @ weights
-    first, second = added[has[check]], added[~has[check]]
-    inside = np.concatenate([first - first.mean(), second - second.mean()])
-    return SummedWitness(
-        own,
-        weights,
-        float(first.mean()),
-        float(second.mean()),
-        float(np.square(inside).mean()),
-        release.sigma * float(np.sqrt(max(weights @ kernel @ weights, 0.0))),
-        len(check),
-    )
+    sizes, axes = np.linalg.eigh(spread)
+    wanted = axes.T @ (within @ (kernel @ apart))
+    noise = len(own) * release.sigma**2 / samples
+    shared = shared_kernel(known.take(check), own, release)
+    found = []
+    for ridge in _RIDGES:
+        floor = noise + ridge * float(np.diag(kernel).mean())
+        weights = apart - within.T @ (axes @ (wanted / (np.maximum(sizes, 0.0) + floor)))
+        added = shared @ weights
+        first, second = added[has[check]], added[~has[check]]
+        inside = np.concatenate([first - first.mean(), second - second.mean()])
+        found.append(
+            SummedWitness(
+                own,
+                weights,
+                float(first.mean()),
+                float(second.mean()),
+                float(np.square(inside).mean()),
+                release.sigma * float(np.sqrt(max(weights @ kernel @ weights, 0.0))),
+                len(check),
+            )
+        )
+    return min(found, key=lambda one: one.error_of_share(samples))
