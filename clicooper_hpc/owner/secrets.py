@@ -134,12 +134,28 @@ class OwnerSecrets:
         Its last bits may be others on another machine, and with them the release of a round.
         """
         if _NOISED_ROUNDS in self._folder:
-            where = str(self._folder.path / _NOISED_ROUNDS)
-            return self._read_sound(
-                _NOISED_ROUNDS, lambda stored: NoisedRounds.from_private_bytes(stored, where=where)
-            )
+            return self.kept_rounds()
         self.store_rounds(begun)
         return begun
+
+    def kept_rounds(self) -> NoisedRounds:
+        """Return the stored rounds of gradients of a run that has taken them.
+
+        Raises
+        ------
+        RunFolderError
+            They are gone, or damaged.
+        """
+        where = str(self._folder.path / _NOISED_ROUNDS)
+        if _NOISED_ROUNDS not in self._folder:
+            raise RunFolderError(
+                "the owner's private rounds of gradients are missing",
+                where=where,
+                remedy="Bring back the file the run wrote.",
+            )
+        return self._read_sound(
+            _NOISED_ROUNDS, lambda stored: NoisedRounds.from_private_bytes(stored, where=where)
+        )
 
     def store_rounds(self, rounds: NoisedRounds) -> None:
         """Store the rounds so far; done before the next one is made."""

@@ -131,6 +131,7 @@ def test_a_labelled_row_of_each_class_undoes_the_order_of_names() -> None:
     assert true.sizes is not None
     shuffled = replace(true, sums=true.sums[order], sizes=true.sizes[order])
     read = read_named_classes(shuffled, OTHERS)
+    assert read.sizes is not None
     assert np.array_equal(read.sums, true.sums)
     assert np.array_equal(read.sizes, true.sizes)
 

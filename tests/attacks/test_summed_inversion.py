@@ -20,6 +20,11 @@ from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.config.owner_sections import ReleaseMode
 
 AUX, TEST = pictures(1500, 3), pictures(200, 2)
+# Over 60 keys the likeness of four pictures to samples that noise hides varied by 0.02 (standard
+# deviation) around 0.01 above that of the mean image; without noise it is above by more than 0.2.
+HIDDEN = 0.1
+# Class sums are what is inverted in either mode; alone they lack only the sizes of classes.
+BOTH = pytest.mark.parametrize("mode", ["moments", pytest.param("sums", marks=pytest.mark.matrix)])
 VARIANTS = ("class mean, same", "class mean, linear, same", "informed, same")
 
 
@@ -40,21 +45,21 @@ def attacked(
     return {one.variant: one for one in outcome.results if one.metric == "SSIM"}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@BOTH
 def test_the_only_sample_of_a_class_is_seen_without_noise(mode: ReleaseMode) -> None:
     found = attacked(one_of_each_class(), None, mode)
     for variant in VARIANTS:
         assert found[variant].value > found[variant].baseline + 0.2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@BOTH
 def test_with_noise_nothing_is_seen_of_it(mode: ReleaseMode) -> None:
     found = attacked(one_of_each_class(), 2.0, mode)
     for variant in VARIANTS:
-        assert found[variant].value < found[variant].baseline + 0.02
+        assert found[variant].value < found[variant].baseline + HIDDEN
 
 
-@pytest.mark.parametrize("mode", MODES)
+@BOTH
 def test_among_others_there_is_a_picture_of_the_class_and_not_of_the_sample(
     mode: ReleaseMode,
 ) -> None:
@@ -79,10 +84,8 @@ def test_the_mean_row_of_a_class_is_its_sum_over_its_size() -> None:
     assert class_mean_rows(release, classes).tolist() == [[1.0, 2.0], [1.0, 1.0]]
     # Where sizes were not released, those of 8 samples in the shares of one's own images.
     alone = SummedRelease(sums, 8, 1.0)
-    assert (
-        class_mean_rows(alone, classes).tolist()
-        == np.float32([[2 / 6, 4 / 6], [0.5, 0.5]]).tolist()
-    )
+    expected = np.array([[2 / 6, 4 / 6], [0.5, 0.5]], dtype=np.float32)
+    assert class_mean_rows(alone, classes).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("mode", MODES)

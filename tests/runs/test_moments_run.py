@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
 from clicooper_hpc.attacks.harness.recorded_sums import check_recorded_sums
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.runstore.attack_record import read_attack_findings
+from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run, open_run
 
 pytestmark = pytest.mark.mpi
@@ -219,6 +223,61 @@ def test_parties_hold_public_rows_and_only_an_upper_bound_holds_the_moments(whol
     images, classes = test.read(np.arange(len(test))), test.labels()
     named = recorded.truth.class_of_sub_label[recorded.truth.predict(images).argmax(axis=1)]
     assert np.mean(named == classes) == pytest.approx(float(whole.results["clean_accuracy"]))
+
+
+def test_attackers_of_a_run_of_gradients_are_given_its_rounds(
+    wholes: Callable[[str], Run], tmp_path: Path
+) -> None:
+    run = wholes("gradients")
+    recorded = RecordedRun(run)
+    holder = recorded.view(recorded.adversary("whoever held the gradients"))
+    held, promise = holder.held, holder.promise
+    assert held is not None
+    assert promise is not None
+    assert holder.mechanism.spec == promise.moments
+    assert holder.mechanism.mu == pytest.approx(2 / promise.whole.sigma)
+    assert held.released.sigma == promise.moments.sigma
+    rounds = held.rounds
+    assert rounds is not None
+    assert rounds.released.shape == rounds.exact.shape == (ROUNDS, 13, 10)
+    spread = (rounds.released - rounds.exact).std()
+    # Of 390 draws: five standard errors.
+    assert spread == pytest.approx(promise.gradients.sigma, rel=5 / np.sqrt(2 * 390))
+    # Each round was taken at a model of its own.
+    assert len({model.matrix.tobytes() for model in rounds.models}) == ROUNDS
+    assert recorded.view(recorded.adversary("trainer 1")).held is None
+    # Other sums than the samples add up to are no record of this run.
+    copied = tmp_path / "run"
+    shutil.copytree(run.folder.path, copied)
+    kept = OwnerSecrets(PrivateFolder(copied / "private"))
+    changed = kept.kept_rounds()
+    kept.store_rounds(replace(changed, sums=(changed.sums[0] + 1, *changed.sums[1:])))
+    other = RecordedRun(open_run(copied))
+    with pytest.raises(EvidenceError, match="do not add up to the gradients of round 1"):
+        other.view(other.adversary("whoever held the gradients"))
+
+
+@pytest.mark.matrix
+def test_attacks_on_a_run_of_gradients_are_those_on_moments_and_its_rounds(
+    wholes: Callable[[str], Run],
+) -> None:
+    folder = wholes("gradients").folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "whoever held the gradients"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "!" not in done.stdout
+    frame = read_attack_findings(folder)
+    assert "failed" not in set(frame["metric"])
+    asked = frame[frame["metric"] != "not applicable"]
+    attacks = asked.groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the gradients"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    assert {"gradients, informed", "names, reference same", "noise of rounds"} < {*asked["variant"]}
 
 
 @pytest.mark.matrix

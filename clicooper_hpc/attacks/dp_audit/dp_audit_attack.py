@@ -4,7 +4,7 @@ Worst-case neighbours (`worst_case_rows`) are released many times by the mechani
 solved for, with fresh keys and without one of the owner's samples; `epsilon_lower_bound` says how
 well they can be told apart. What a linear statistic cannot see of the noise, `check_noise` looks
 at. A bound above the claim, or a fault of the noise, proves a bug. Released sums are put to the
-same test by `summed_audit`.
+same test by `summed_audit`, with rounds of gradients by `gradients_audit`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
     RELEASES_PER_NUMBER,
     ReleaseFunction,
     epsilon_lower_bound,
+)
+from clicooper_hpc.attacks.dp_audit.gradients_audit import (
+    ROUND_TRIALS,
+    gradients_audit_bounds,
+    gradients_audit_noise,
+    recorded_rounds,
 )
 from clicooper_hpc.attacks.dp_audit.noise_check import (
     check_batch_mates,
@@ -249,7 +255,14 @@ def _run_dp_audit(
     trials = math.ceil(_TRIALS * scale)
     if view.held is not None:
         mechanism = recorded_mechanism(view.release, spec, "dp-audit", seed)
-        results = [*summed_audit_bounds(mechanism, spec, trials=trials, seed=seed)]
+        if view.promise is not None:
+            # Moments and rounds fill one promise, so they are told apart together.
+            trials = math.ceil(ROUND_TRIALS * scale)
+            results = [*gradients_audit_bounds(view.promise, trials=trials, seed=seed)]
+            one_round = recorded_rounds(view.promise.gradients, seed)
+            results.append(gradients_audit_noise(one_round, view.promise.gradients, seed=seed))
+        else:
+            results = [*summed_audit_bounds(mechanism, spec, trials=trials, seed=seed)]
         results.append(summed_audit_noise(mechanism, spec, seed=seed))
     else:
         results = [*dp_audit_bounds(spec, trials=trials, seed=seed)]

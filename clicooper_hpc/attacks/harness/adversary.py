@@ -12,6 +12,7 @@ from torch import nn
 
 from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = [
@@ -119,7 +120,7 @@ class AdversaryView:
     front_module
         ``front`` with gradients, for attacks that follow them. Copy before use.
     release
-        What left the owner: ``release.mode`` of the job. With ``"sums"`` and ``"moments"`` rows are
+        What left the owner: ``release.mode`` of the job. Other than with ``"rows"`` rows are
         recoloured public ones, which carry no noise of their own, and ``mechanism.sigma`` is 0.
     held
         For `RELEASE_HOLDERS`; None for everybody else.
@@ -127,6 +128,9 @@ class AdversaryView:
         How many samples the sums are of, as the privacy card says; 0 where rows were released.
     mixes, sharpness
         How public rows were named, as the job says: `clicooper_hpc.owner.make_moments.Naming`.
+    promise
+        Of moments and rounds of gradients together, with ``"gradients"``: then ``mechanism.spec``
+        is that of the moments, and ``mechanism.mu`` that of everything. None with privacy off.
     """
 
     adversary: Adversary
@@ -144,6 +148,7 @@ class AdversaryView:
     samples: int = 0
     mixes: int = 0
     sharpness: float = 1.0
+    promise: SplitPromise | None = None
 
     @property
     def summed(self) -> bool:

@@ -39,13 +39,16 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_front,
     public_mechanism,
 )
+from clicooper_hpc.attacks.harness.recorded_rounds import add_up_rounds
 from clicooper_hpc.attacks.harness.recorded_sums import add_up_release, check_recorded_sums
 from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
+from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import delivery_file
+from clicooper_hpc.owner.moments_setup import job_promise
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import OwnerSecrets, require_owner_secrets
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
@@ -93,20 +96,14 @@ class RecordedRun:
         _require_recorded_run(run)
         job = vouched_job(run)
         self.release: str = job.release.mode
-        if self.release not in ("rows", *RELEASE_HOLDERS):
-            raise UsageError(
-                f"attacks on what release.mode = {self.release!r} releases are not built",
-                where=str(run.folder.path),
-                remedy='Attack a run of release.mode = "rows", "sums" or "moments"; what others '
-                "hold against is the epsilon on the privacy card.",
-            )
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
         private = PrivateFolder(run.folder.private)
         self._preparation = set_up_release(self.job, private)
-        self._master = OwnerSecrets(private).secret_master_key(self.job)
+        self._secrets = OwnerSecrets(private)
+        self._master = self._secrets.secret_master_key(self.job)
         self._segments = _delivered_segments(run, self.job, self._preparation, len(cuts) + 1)
         self.adversaries = adversaries_of(len(self._segments), self.release)
         data = self._preparation.data
@@ -137,6 +134,8 @@ class RecordedRun:
         groups = self._groups(party)
         front, summed = public_front(preparation.front), self.release in RELEASE_HOLDERS
         mechanism = public_mechanism(self.job, preparation.front, preparation.spec)
+        if self._promise is not None:
+            mechanism = replace(mechanism, spec=self._promise.moments)
         if summed:
             # Rows are public ones: neither clipped nor noised by themselves.
             mechanism = replace(mechanism, sigma=0.0, radius=math.inf)
@@ -157,23 +156,39 @@ class RecordedRun:
             samples=len(preparation.samples.splits["train"]) if summed else 0,
             mixes=self.job.release.mixes,
             sharpness=self.job.release.sharpness,
+            promise=self._promise,
         )
+
+    @cached_property
+    def _promise(self) -> SplitPromise | None:
+        """The promise that moments and rounds of gradients fill together; None of other runs."""
+        if self.release == "rows":
+            return None
+        width = math.prod(self._preparation.front.output_shape)
+        promise = job_promise(self.job, width, self._preparation.data.num_classes)
+        return promise if isinstance(promise, SplitPromise) else None
 
     @cached_property
     def _held(self) -> HeldRelease:
         """The sums that everything was made of, made again from the private samples."""
-        preparation = self._preparation
+        preparation, promise = self._preparation, self._promise
+        train = preparation.samples.splits["train"]
         held = add_up_release(
             self.job.release.mode,
             preparation.front,
-            preparation.samples.splits["train"],
+            train,
             preparation.data.num_classes,
-            spec=preparation.spec,
+            spec=preparation.spec if promise is None else promise.moments,
             master=self._master,
         )
         # Mixes come after the public rows, and have their mean only nearly.
         plain = len(self._released) // (1 + self.job.release.mixes)
         check_recorded_sums(held.released, self._released[:plain])
+        if self.release == "gradients":
+            kept = self._secrets.kept_rounds()
+            spec = None if promise is None else promise.gradients
+            rounds = add_up_rounds(kept, preparation.front, train, spec=spec, master=self._master)
+            held = replace(held, rounds=rounds)
         return held
 
     @cached_property

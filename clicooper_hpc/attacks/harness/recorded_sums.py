@@ -44,16 +44,17 @@ def add_up_release(
 ) -> HeldRelease:
     """Return what ``release.mode = mode`` released of ``train``, with the noise of the run and not.
 
-    ``spec`` is None with privacy off: then there is no noise.
+    With ``"gradients"`` the moments alone. ``spec``: theirs; None with privacy off: then there is
+    no noise.
     """
     source = front.digest, train.fingerprint()
-    if mode == "moments":
-        sums = sum_up_moments(front, train, classes, spec)
-        context = None if spec is None else moments_context(*source, spec)
-        return hold_moments(sums, context, master)
-    context = None if spec is None else class_sums_context(*source, spec)
-    whole = sum_up_classes(front, train, classes, spec)
-    return hold_class_sums(whole, len(train), context, master)
+    if mode == "sums":
+        context = None if spec is None else class_sums_context(*source, spec)
+        whole = sum_up_classes(front, train, classes, spec)
+        return hold_class_sums(whole, len(train), context, master)
+    sums = sum_up_moments(front, train, classes, spec)
+    context = None if spec is None else moments_context(*source, spec)
+    return hold_moments(sums, context, master)
 
 
 def hold_moments(

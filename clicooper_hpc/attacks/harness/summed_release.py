@@ -1,7 +1,8 @@
 """What is released of all samples together: class sums, and where there are, moments beside them.
 
 ``release.mode = "sums"`` releases class sums alone, ``"moments"`` the second moment and the sizes
-of the classes as well. Attacks on either are the same, with the blocks that there are.
+of the classes as well, ``"gradients"`` these and rounds of gradient sums. Attacks on any are the
+same, with the blocks that there are.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.moments import Moments
+from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["RELEASE_HOLDERS", "HeldRelease", "SummedRelease", "summed_moments"]
+__all__ = ["RELEASE_HOLDERS", "HeldRelease", "HeldRounds", "SummedRelease", "summed_moments"]
 
 #: Nobody outside the owner is given the noised sums; who were would be bound by their guarantee.
 #: By ``release.mode``. Names are stored in attacks.h5 and typed on the command line.
 RELEASE_HOLDERS: Final = {
     "moments": "whoever held the moments",
     "sums": "whoever held the sums",
+    "gradients": "whoever held the gradients",
 }
 
 
@@ -77,14 +81,36 @@ class SummedRelease:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class HeldRounds:
+    """Sums of gradients over the owner's samples, round by round.
+
+    Parameters
+    ----------
+    models
+        At which the gradients were taken, one a round.
+    released, exact
+        float64 [T, p + 1, K], with the noise of the run and without.
+    spec
+        Of one round; None with privacy off.
+    """
+
+    models: tuple[MomentModel, ...]
+    released: NDArray[np.float64]
+    exact: NDArray[np.float64]
+    spec: ReleaseSpec | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HeldRelease:
     """Sums over the owner's samples as released, and without noise.
 
     ``exact`` is for attackers that are granted all samples but one, and so the sums of these.
+    ``rounds``: of gradients, where there are.
     """
 
     released: SummedRelease
     exact: SummedRelease
+    rounds: HeldRounds | None = None
 
 
 def summed_moments(moments: Moments) -> SummedRelease:

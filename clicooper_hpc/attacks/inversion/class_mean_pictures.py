@@ -33,6 +33,11 @@ from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     choose_reconstruction_inputs,
     reconstruction_ssim,
 )
+from clicooper_hpc.attacks.toolbox.summed_mechanism import (
+    RELEASES,
+    recorded_mechanism,
+    repeated_releases,
+)
 from clicooper_hpc.attacks.toolbox.summed_rows import class_sizes, summed_rows
 
 __all__ = ["class_mean_rows", "guess_class_mean_pictures"]
@@ -84,7 +89,7 @@ def guess_class_mean_pictures(
             (
                 "informed",
                 train_decoder(pairs, released.sigma, seed, scale).pictures(
-                    _informed_rows(view, view.held, samples)
+                    _informed_rows(view, view.held, samples, seed)
                 ),
                 f"{trained}; all samples but the one known",
             ),
@@ -138,10 +143,20 @@ def _linear_pictures(
 
 
 def _informed_rows(
-    view: AdversaryView, held: HeldRelease, samples: LabelledImages
+    view: AdversaryView, held: HeldRelease, samples: LabelledImages, seed: int
 ) -> NDArray[np.float32]:
-    """Return what is left of the class sum of each sample when all others are taken off."""
-    # The sum of the others is known; with it gone, its own row and the noise of its class are left.
-    noise = (held.released.sums - held.exact.sums)[samples.classes]
-    left = summed_rows(view, samples).rows + noise
+    """Return what is left of the class sum of each sample when all others are taken off.
+
+    Samples of a class asked of one release share its noise, and a figure over them would hang on
+    one draw a class: they are dealt over `repeated_releases`.
+    """
+    spec = view.mechanism.spec
+    mechanism = None if spec is None else recorded_mechanism(view.release, spec, "decoder", seed)
+    rng = np.random.default_rng([seed, 1])
+    dealt = rng.integers(0, 1 if mechanism is None else RELEASES, len(samples))
+    left = summed_rows(view, samples).rows
+    for number, release in enumerate(repeated_releases(held, mechanism)):
+        at = np.flatnonzero(dealt == number)
+        # The sum of the others is known: with it gone, its own row and its class's noise are left.
+        left[at] += (release.released.sums - release.exact.sums)[samples.classes[at]]
     return left.astype(np.float32).reshape(len(left), *view.rows.shape[1:])

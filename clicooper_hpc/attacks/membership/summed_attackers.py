@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, LabelledImages
+from clicooper_hpc.attacks.membership.gradients_membership import (
+    informed_rounds_scores,
+    repeated_rounds_noise,
+)
 from clicooper_hpc.attacks.membership.summed_membership import (
-    RELEASES,
     informed_membership_scores,
     reference_membership_scores,
-    repeated_releases,
 )
 from clicooper_hpc.attacks.toolbox.named_rows import (
     named_release,
@@ -21,7 +23,11 @@ from clicooper_hpc.attacks.toolbox.named_rows import (
     read_named_classes,
     released_behind_names,
 )
-from clicooper_hpc.attacks.toolbox.summed_mechanism import recorded_mechanism
+from clicooper_hpc.attacks.toolbox.summed_mechanism import (
+    RELEASES,
+    recorded_mechanism,
+    repeated_releases,
+)
 from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 
 __all__ = ["guess_from_recoloured_rows", "guess_summed_membership"]
@@ -54,8 +60,8 @@ def guess_summed_membership(
     Returns
     -------
     Mapping[str, NDArray[np.float64]]
-        float64 [t] by variant: ``"moments, informed"``, and ``"moments, reference SET"``; of class
-        sums alone ``"sums, ..."``.
+        float64 [t] by variant: ``"MODE, informed"``, and ``"MODE, reference SET"``; of rounds of
+        gradients only the informed attacker makes something.
     """
     if view.held is None:
         return {}
@@ -74,6 +80,11 @@ def guess_summed_membership(
         at = np.flatnonzero(dealt == number)
         parts = slots.take(at), wanted.take(at), other.take(at)
         informed[at] = informed_membership_scores(release, *parts)
+    if view.held.rounds is not None:
+        for number, noise in enumerate(repeated_rounds_noise(view.held.rounds, seed)):
+            at = np.flatnonzero(dealt == number)
+            parts = slots.take(at), wanted.take(at), other.take(at)
+            informed[at] += informed_rounds_scores(view.held.rounds, noise, *parts)
     scores = {f"{mode}, informed": informed}
     for name, known in _membership_references(view, aux, seed).items():
         # Classes of another data set mean nothing here.

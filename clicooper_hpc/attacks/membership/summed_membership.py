@@ -26,49 +26,25 @@ Who was given recoloured public rows can read off them what is left of the sums
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.summed_release import HeldRelease, SummedRelease
-from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism, released_noise
 from clicooper_hpc.attacks.toolbox.summed_parts import shared_parts, shared_with_release
 from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows
 
 __all__ = [
-    "RELEASES",
     "informed_membership_scores",
     "reference_membership_scores",
-    "repeated_releases",
 ]
-
-#: Releases that the targets of an informed attacker are dealt over.
-RELEASES: Final = 64
 
 _BLOCK: Final = 512
 # Of the mean variance: directions in which the reference hardly varies would be blown up.
 _FLOOR: Final = 1e-3
 # In place of no noise at all: differences in exact sums are far larger.
 _LEAST_SIGMA: Final = 1e-6
-
-
-def repeated_releases(
-    held: HeldRelease, mechanism: SummedMechanism | None
-) -> Iterator[HeldRelease]:
-    """Yield ``held``, then the same sums released again with other noise: 64 in all.
-
-    Without a ``mechanism`` there is no noise, and ``held`` is all there is.
-    """
-    yield held
-    if mechanism is None:
-        return
-    for number in range(1, RELEASES):
-        noise = released_noise(mechanism, held.exact, number)
-        again = replace(held.exact.plus(noise), sigma=noise.sigma)
-        yield HeldRelease(again, held.exact)
 
 
 def informed_membership_scores(

@@ -210,7 +210,7 @@ def _plain_rows(view: AdversaryView) -> NDArray[np.float64]:
 
 def _released_second(view: AdversaryView, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
     # Where class sums alone were released the covariance is that of the public rows.
-    if view.release != "moments":
+    if view.release == "sums":
         return None
     return np.asarray(rows.T @ rows * (view.samples / len(rows)), dtype=np.float64)
 

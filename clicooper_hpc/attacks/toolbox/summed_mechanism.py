@@ -6,14 +6,18 @@ The code is that of a run (`MomentSums` and `noised_moments`, or `grid_class_sum
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.attacks.harness.summed_release import SummedRelease, summed_moments
+from clicooper_hpc.attacks.harness.summed_release import (
+    HeldRelease,
+    SummedRelease,
+    summed_moments,
+)
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.class_sums import (
     class_sums_context,
@@ -25,7 +29,16 @@ from clicooper_hpc.privacy.moments import MomentSums, moments_context, noised_mo
 from clicooper_hpc.privacy.noise import NoiseStream
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["SummedMechanism", "recorded_mechanism", "released_noise"]
+__all__ = [
+    "RELEASES",
+    "SummedMechanism",
+    "recorded_mechanism",
+    "released_noise",
+    "repeated_releases",
+]
+
+#: Releases that the targets of an informed attacker are dealt over.
+RELEASES: Final = 64
 
 _TAG: Final = "clicooper/v1/summed-attack"
 
@@ -52,18 +65,19 @@ class _RecordedMechanism:
         master = MasterKey(secret, INSECURE)
         front = digest_bytes(_TAG, b"samples of an attack")
         source = front, digest_bytes(_TAG, f"data set {data}".encode("ascii"))
-        if self.mode == "moments":
-            sums = MomentSums(count, rows.shape[1], spec)
-            sums.add_rows(rows, classes)
-            return summed_moments(noised_moments(sums, moments_context(*source, spec), master))
-        whole = grid_class_sums(rows, classes, count, spec)
-        noised = noised_class_sums(whole, NoiseStream(master, class_sums_context(*source, spec)))
-        return SummedRelease(noised, len(rows), spec.sigma)
+        if self.mode == "sums":
+            whole = grid_class_sums(rows, classes, count, spec)
+            stream = NoiseStream(master, class_sums_context(*source, spec))
+            return SummedRelease(noised_class_sums(whole, stream), len(rows), spec.sigma)
+        sums = MomentSums(count, rows.shape[1], spec)
+        sums.add_rows(rows, classes)
+        return summed_moments(noised_moments(sums, moments_context(*source, spec), master))
 
 
 def recorded_mechanism(mode: str, spec: ReleaseSpec, purpose: str, seed: int) -> SummedMechanism:
     """Return the mechanism ``spec`` of ``release.mode = mode`` for any rows.
 
+    Of ``"gradients"`` that of its moments, which is ``spec`` then.
     Attacks of different ``purpose`` have different noise.
     """
     return _RecordedMechanism(mode, spec, purpose, seed)
@@ -73,3 +87,19 @@ def released_noise(mechanism: SummedMechanism, like: SummedRelease, data: int) -
     """Return the noise of one release in the shape of ``like``: of no sample at all."""
     classes, width = like.sums.shape
     return mechanism(np.empty((0, width)), np.empty(0, dtype=np.int64), classes, data)
+
+
+def repeated_releases(
+    held: HeldRelease, mechanism: SummedMechanism | None
+) -> Iterator[HeldRelease]:
+    """Yield ``held``, then the same sums released again with other noise: 64 in all.
+
+    Without a ``mechanism`` there is no noise, and ``held`` is all there is.
+    """
+    yield held
+    if mechanism is None:
+        return
+    for number in range(1, RELEASES):
+        noise = released_noise(mechanism, held.exact, number)
+        again = replace(held.exact.plus(noise), sigma=noise.sigma)
+        yield HeldRelease(again, held.exact)

@@ -55,6 +55,6 @@ def summed_rows(view: AdversaryView, images: LabelledImages) -> LabelledRows:
         parts.append(clip(rows.reshape(len(rows), -1)).astype(np.float64))
     whole = np.concatenate(parts)
     # With privacy off only moments are of clipped rows.
-    if view.mechanism.spec is None and view.release == "moments":
+    if view.mechanism.spec is None and view.release != "sums":
         whole = whole / np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1.0)
     return LabelledRows(whole, images.classes)
