@@ -18,7 +18,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from sklearn.metrics import roc_auc_score
 
 from clicooper_hpc.attacks.harness.adversary import (
     AdversaryView,
@@ -202,7 +201,9 @@ def _drawn_samples(
 
 
 def _auc(high: NDArray[np.bool_], scores: NDArray[np.float64], at: NDArray[np.int64]) -> float:
+    # Few enough for every pair, which takes a hundredth of the time that sorting curves does.
+    first, second = scores[at][high[at]], scores[at][~high[at]]
     # A draw of one kind only has none.
-    if high[at].all() or not high[at].any():
+    if not len(first) or not len(second):
         return math.nan
-    return float(roc_auc_score(high[at], scores[at]))
+    return float((1 + np.sign(first[:, np.newaxis] - second).mean()) / 2)
