@@ -1,10 +1,11 @@
-"""How many of the owner's samples are of each class, told from what moments became.
+"""How many of the owner's samples are of each class, told from what released sums became.
 
 Property inference on a whole data set (Ateniese et al., "Hacking smart machines with smarter ones",
 International Journal of Security and Networks 10, 2015). Differential privacy of a sample does not
-hide it, and is not meant to: sizes are released with noise of a few samples. Three places show it:
-the noised sizes themselves, how often each name is given to a public row, and how often the
-delivered network answers each name.
+hide it, and is not meant to. With moments sizes are released, with noise of a few samples; class
+sums alone show them nearly as well, beside the mean rows of the attacker's own images. Elsewhere
+it shows in how often each name is given to a public row, and how often the delivered network
+answers each name.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
 from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.harness.summed_release import SummedRelease
+from clicooper_hpc.attacks.toolbox.summed_rows import LabelledRows, summed_rows
 
-__all__ = ["ClassShares", "guess_class_shares", "score_class_shares"]
+__all__ = ["ClassShares", "guess_class_shares", "score_class_shares", "sizes_of_sums"]
 
 _ASKED: Final = 2000
 
@@ -39,9 +42,16 @@ def guess_class_shares(
 ) -> dict[str, ClassShares]:
     """Return what the party makes of sizes, of names, and of the delivered network, by variant."""
     found = {}
-    if view.moments is not None:
-        sizes = np.maximum(view.moments.released.sizes, 0.0)
-        found["noised sizes"] = ClassShares(sizes / sizes.sum(), False, "from the moments")
+    if view.held is not None:
+        release = view.held.released
+        if release.sizes is not None:
+            sizes, name, note = release.sizes, "noised sizes", "from the moments"
+        else:
+            known = summed_rows(view, aux.same)
+            sizes, name = sizes_of_sums(release, known), "class sums"
+            note = f"sizes are not released; sums beside means of {len(known)} images of its own"
+        sizes = np.maximum(sizes, 0.0)
+        found[name] = ClassShares(sizes / sizes.sum(), False, note)
     if len(view.rows):
         names = np.bincount(view.sub_labels, minlength=view.sub_label_count).astype(np.float64)
         note = f"names of {len(view.rows)} public rows"
@@ -51,6 +61,25 @@ def guess_class_shares(
         note = f"answers to {min(_ASKED, len(aux.same))} images of its own"
         found["answers of the network"] = ClassShares(answers / answers.sum(), True, note)
     return found
+
+
+def sizes_of_sums(release: SummedRelease, known: LabelledRows) -> NDArray[np.float64]:
+    """Return how many samples most likely made each class sum: float64 [K], 0 of unknown classes.
+
+    A sum of n rows of the class of ``known`` is n times its mean, up to how rows vary and noise.
+    """
+    width, count = known.rows.shape[1], len(release.sums)
+    expected = release.samples / count
+    sizes = np.zeros(count)
+    spread = np.atleast_2d(np.cov(known.rows.T))
+    # A floor: a few rows of the attacker's own do not vary in every direction.
+    floor = 1e-3 * np.trace(spread) / width * expected + release.sigma**2
+    inverse = np.linalg.inv(expected * spread + floor * np.eye(width))
+    for one in np.unique(known.classes):
+        mean = known.rows[known.classes == one].mean(axis=0)
+        filtered = inverse @ mean
+        sizes[one] = release.sums[one] @ filtered / max(float(mean @ filtered), 1e-30)
+    return sizes
 
 
 def score_class_shares(

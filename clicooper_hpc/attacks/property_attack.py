@@ -5,7 +5,8 @@ Space Hijacking Attacks", arXiv 2304.09515: a classifier of the property is trai
 rows of the attacker's own images. Here these are released as the owner's are, with the same noise,
 so the classifier knows what noise to see through; the better one of a linear and a neural
 classifier is kept, as told by images of the attacker's own that neither was trained on. Where no
-rows of samples left, what is asked for is how many are of each class (`class_shares`).
+rows of samples left, what is asked for is how many samples have a property (`property_shares`), or
+are of each class (`class_shares`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -24,7 +24,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from clicooper_hpc.attacks.class_shares import guess_class_shares, score_class_shares
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData, GroundTruth
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.property_shares import score_property_games, score_property_shares
 from clicooper_hpc.attacks.toolbox.confidence_interval import bootstrap_interval
+from clicooper_hpc.attacks.toolbox.image_properties import ImageProperty, image_properties
 from clicooper_hpc.attacks.toolbox.shadow_data import (
     cannot_make_shadow_rows,
     clean_shadow_rows,
@@ -41,10 +43,8 @@ from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 
 __all__ = [
     "PROPERTY",
-    "ImageProperty",
     "PropertyGuess",
     "guess_properties",
-    "image_properties",
     "likeliest_property_values",
 ]
 
@@ -59,30 +59,11 @@ _HELD_OUT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class ImageProperty:
-    """A property of an image: ``of`` maps float32 [n, channels, height, width] to int64 [n]."""
-
-    name: str
-    values: int
-    of: Callable[[NDArray[np.float32]], NDArray[np.int64]]
-
-
-@dataclass(frozen=True, slots=True)
 class PropertyGuess:
     """What was made of the view's rows: log-odds float64 [m, values], and by which classifier."""
 
     scores: NDArray[np.float64]
     classifier: str
-
-
-def image_properties(images: NDArray[np.float32]) -> tuple[ImageProperty, ...]:
-    """Return the properties to look for, thresholds taken from the attacker's ``images``."""
-    # Of the attacker's images: the owner's median is not known.
-    median = float(np.median(_brightness(images)))
-    found = [ImageProperty("brightness above median", 2, partial(_brighter, median=median))]
-    if images.shape[1] == 3:
-        found.append(ImageProperty("dominant colour channel", 3, _dominant))
-    return tuple(found)
 
 
 def likeliest_property_values(aux: AuxiliaryData, found: ImageProperty) -> NDArray[np.int64]:
@@ -204,7 +185,7 @@ def score_properties(
 
 
 def _property_applies(view: AdversaryView) -> str | None:
-    if view.release == "rows":
+    if not view.summed:
         return cannot_make_shadow_rows(view)
     return None if view.front is not None else "the front is not public"
 
@@ -212,10 +193,16 @@ def _property_applies(view: AdversaryView) -> str | None:
 def _run_property(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
-    if view.release != "rows":
+    if view.summed:
         # Rows of no sample: what is left to ask for is a property of all samples.
         shares = guess_class_shares(view, aux, truth)
-        return AttackOutcome(score_class_shares(shares, view, truth, seed))
+        return AttackOutcome(
+            (
+                *score_class_shares(shares, view, truth, seed),
+                *score_property_shares(view, aux, truth, seed, scale),
+                *score_property_games(view, aux, truth, seed, scale),
+            )
+        )
     return AttackOutcome(
         score_properties(guess_properties(view, aux, seed, scale), view, aux, truth, seed)
     )
@@ -268,20 +255,6 @@ def _balanced_property_accuracy(
 
 def _averages_rows(view: AdversaryView) -> bool:
     return int(view.groups.shape[1]) > 1
-
-
-def _brightness(images: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(images.mean(axis=(1, 2, 3), dtype=np.float64))
-
-
-def _brighter(images: NDArray[np.float32], median: float) -> NDArray[np.int64]:
-    return (_brightness(images) > median).astype(np.int64)
-
-
-def _dominant(images: NDArray[np.float32]) -> NDArray[np.int64]:
-    # In float64: equal channels shall not differ by rounding.
-    means = images.mean(axis=(2, 3), dtype=np.float64)
-    return np.asarray(means.argmax(axis=1), dtype=np.int64)
 
 
 PROPERTY: Final = Attack(

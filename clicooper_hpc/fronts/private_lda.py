@@ -41,6 +41,8 @@ __all__ = [
     "append_private_lda",
     "fit_private_lda",
     "private_lda_means",
+    "shrunk_means",
+    "whitening_root",
 ]
 
 _BLOCK = 4096
@@ -184,7 +186,25 @@ def fit_private_lda(
     samples
         Samples behind each mean.
     """
-    classes, width = means.shape
+    root = whitening_root(public, labels)
+    centre = means.mean(axis=0)
+    shrunk = shrunk_means((means - centre) @ root, root, noise=noise, samples=samples)
+    return Scores(
+        torch.from_numpy(centre),
+        torch.from_numpy(np.ascontiguousarray(root @ shrunk.T)),
+        torch.from_numpy(-np.sum(shrunk**2, axis=1) / 2),
+    )
+
+
+def whitening_root(public: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return W^(-1/2) float64 [p, p] of the within-class covariance W of public rows, and a ridge.
+
+    Raises
+    ------
+    DataError
+        The rows do not vary within their classes.
+    """
+    width = public.shape[1]
     names, which = np.unique(labels, return_inverse=True)
     totals = np.zeros((len(names), width))
     np.add.at(totals, which, public)
@@ -194,17 +214,22 @@ def fit_private_lda(
     values, vectors = np.linalg.eigh(within + _RIDGE * np.trace(within) / width * np.eye(width))
     if not values.min() > 0:
         raise DataError("the public rows do not vary within their classes", where="public data")
-    root = (vectors / np.sqrt(values)) @ vectors.T
-    centre = means.mean(axis=0)
-    white = (means - centre) @ root
+    root: NDArray[np.float64] = (vectors / np.sqrt(values)) @ vectors.T
+    return root
+
+
+def shrunk_means(
+    white: NDArray[np.float64], root: NDArray[np.float64], *, noise: float, samples: float
+) -> NDArray[np.float64]:
+    """Return centred class means float64 [K, p] in whitened space, drawn towards their centre.
+
+    ``root``: of `whitening_root`; ``noise`` and ``samples`` as in `fit_private_lda`.
+    """
+    classes, width = white.shape
     # What is known of the error of a mean: its noise, and that it is a mean of few samples.
     error = noise**2 * root @ root + np.eye(width) / samples
     sizes, axes = np.linalg.eigh(white.T @ white / classes - error)
     # Less error than there is would make it negative: then nothing is known in that direction.
     between = (axes * np.maximum(sizes, 0.0)) @ axes.T
-    shrunk = white @ np.linalg.solve(between + error, between)
-    return Scores(
-        torch.from_numpy(centre),
-        torch.from_numpy(np.ascontiguousarray(root @ shrunk.T)),
-        torch.from_numpy(-np.sum(shrunk**2, axis=1) / 2),
-    )
+    shrunk: NDArray[np.float64] = white @ np.linalg.solve(between + error, between)
+    return shrunk

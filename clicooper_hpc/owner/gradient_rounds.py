@@ -20,7 +20,14 @@ from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.gradient_sums import GradientSum
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
-__all__ = ["OwnerRows", "descend", "model_digest", "stable_step", "sum_gradients"]
+__all__ = [
+    "OwnerRows",
+    "descend",
+    "gradient_factors",
+    "model_digest",
+    "stable_step",
+    "sum_gradients",
+]
 
 #: Constant number behind each row, for the intercept: rows of norm 1 are scaled to leave it room.
 #: Small, since classes of about equal size need little of an intercept, and rows all they can get.
@@ -51,12 +58,22 @@ def sum_gradients(data: OwnerRows, model: MomentModel, spec: ReleaseSpec | None)
     width, classes = model.matrix.shape
     gradients = GradientSum(width + 1, classes, spec)
     for part, labels in data.row_blocks():
-        rows = part.astype(np.float64)
-        residuals = softmax(rows @ model.matrix + model.bias, axis=1)
-        residuals[np.arange(len(rows)), labels] -= 1.0
-        constant = np.full((len(rows), 1), _CONSTANT)
-        gradients.add_gradients(np.concatenate([_SCALE * rows, constant], axis=1), residuals)
+        gradients.add_gradients(*gradient_factors(part, labels, model))
     return gradients
+
+
+def gradient_factors(
+    rows: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64], model: MomentModel
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what a sample's gradient is the product of: float64 [n, p + 1] and [n, K].
+
+    Its row with the number for the intercept, and its residual; not clipped.
+    """
+    wide = rows.astype(np.float64)
+    residuals = softmax(wide @ model.matrix + model.bias, axis=1)
+    residuals[np.arange(len(wide)), labels] -= 1.0
+    constant = np.full((len(wide), 1), _CONSTANT)
+    return np.concatenate([_SCALE * wide, constant], axis=1), residuals
 
 
 def stable_step(rows: NDArray[np.float64], wanted: float) -> float:

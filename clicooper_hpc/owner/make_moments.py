@@ -26,6 +26,7 @@ from clicooper_hpc.owner.moment_model import MomentModel, choose_names, fit_mome
 from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.synthetic_rows import SyntheticRows, mixed_rows
 from clicooper_hpc.privacy.class_sums import (
+    class_sums_context,
     class_sums_guarantee,
     exact_class_sums,
     grid_class_sums,
@@ -54,6 +55,7 @@ __all__ = [
     "release_of_sums",
     "row_blocks",
     "solve_summed_spec",
+    "sum_up_classes",
     "sum_up_moments",
     "summed_digest",
 ]
@@ -132,9 +134,8 @@ def summed_context(
     mode: ReleaseMode, front: Front, train: Split, spec: ReleaseSpec
 ) -> ReleaseContext:
     """Return what the release is: of these rows behind this front, with this mechanism."""
-    if mode == "moments":
-        return moments_context(front.digest, train.fingerprint(), spec)
-    return ReleaseContext("class sums of all", front.digest, train.fingerprint(), spec)
+    context = moments_context if mode == "moments" else class_sums_context
+    return context(front.digest, train.fingerprint(), spec)
 
 
 def summed_digest(
@@ -240,6 +241,25 @@ def sum_up_moments(
     return sums
 
 
+def sum_up_classes(
+    front: Front, train: Split, classes: int, spec: ReleaseSpec | None
+) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Return the class sums [K, p] of the private samples behind ``front``, without noise.
+
+    int64 in grid steps; float64 with privacy off, where ``spec`` is None.
+    """
+    shape = (classes, int(np.prod(front.output_shape)))
+    if spec is None:
+        plain = np.zeros(shape)
+        for rows, labels in row_blocks(front, train):
+            plain += exact_class_sums(rows, labels, classes)
+        return plain
+    whole = np.zeros(shape, dtype=np.int64)
+    for rows, labels in row_blocks(front, train):
+        whole += grid_class_sums(rows, labels, classes, spec)
+    return whole
+
+
 def _moments(
     front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
 ) -> Moments:
@@ -263,17 +283,12 @@ def noise_moments(sums: MomentSums, context: ReleaseContext | None, master: Mast
 def _class_sums(
     front: Front, data: SummedSamples, context: ReleaseContext | None, master: MasterKey
 ) -> NoisedClassSums:
-    shape = (data.classes, int(np.prod(front.output_shape)))
+    spec = None if context is None else context.spec
+    sums = sum_up_classes(front, data.train, data.classes, spec)
     if context is None:
-        plain = np.zeros(shape)
-        for rows, labels in row_blocks(front, data.train):
-            plain += exact_class_sums(rows, labels, data.classes)
-        return NoisedClassSums(plain, len(data.train), 0.0)
-    whole = np.zeros(shape, dtype=np.int64)
-    for rows, labels in row_blocks(front, data.train):
-        whole += grid_class_sums(rows, labels, data.classes, context.spec)
+        return NoisedClassSums(sums.astype(np.float64), len(data.train), 0.0)
     # Once, for the sums of all blocks: noise for each block would have to be paid for each time.
-    noised = noised_class_sums(whole, NoiseStream(master, context))
+    noised = noised_class_sums(sums.astype(np.int64), NoiseStream(master, context))
     return NoisedClassSums(noised, len(data.train), context.spec.sigma)
 
 

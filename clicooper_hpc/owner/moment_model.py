@@ -48,11 +48,16 @@ class MomentModel:
 
 
 def fit_moment_model(
-    rows: NDArray[np.float64], moments: Moments, *, ridge: float = RIDGE
+    rows: NDArray[np.float64],
+    moments: Moments,
+    *,
+    ridge: float = RIDGE,
+    start: MomentModel | None = None,
 ) -> MomentModel:
     """Fit the model to ``moments``, with public ``rows`` float64 [n, p] for the marginal.
 
-    ``ridge``: how much is made of what the noise makes uncertain, as `RIDGE`.
+    ``ridge``: how much is made of what the noise makes uncertain, as `RIDGE`. ``start``: a model of
+    nearly these moments, to save steps.
     """
     classes, width = moments.sums.shape
     targets = moments.sums.T / moments.samples
@@ -76,9 +81,11 @@ def fit_moment_model(
         slope = rows.T @ probabilities - targets + 2 * penalty * matrix
         return float(value), np.concatenate([slope.reshape(-1), probabilities.sum(axis=0) - shares])
 
-    start = np.concatenate([np.zeros(width * classes), np.log(shares)])
+    first = np.concatenate([np.zeros(width * classes), np.log(shares)])
+    if start is not None:
+        first = np.concatenate([start.matrix.reshape(-1), start.bias])
     found = minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_ITERATIONS}
+        loss, first, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_ITERATIONS}
     )
     return MomentModel(found.x[:-classes].reshape(width, classes), found.x[-classes:])
 

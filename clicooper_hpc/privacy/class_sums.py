@@ -26,12 +26,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.digests import Digest
 from clicooper_hpc.privacy.clipping import clip_to_grid
-from clicooper_hpc.privacy.noise import NoiseStream
+from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 from clicooper_hpc.privacy.sensitivity import Guarantee, Relation
 
-__all__ = ["class_sums_guarantee", "exact_class_sums", "grid_class_sums", "noised_class_sums"]
+__all__ = [
+    "class_sums_context",
+    "class_sums_guarantee",
+    "exact_class_sums",
+    "grid_class_sums",
+    "noised_class_sums",
+]
 
 
 def class_sums_guarantee(
@@ -39,6 +46,11 @@ def class_sums_guarantee(
 ) -> Guarantee:
     """Return the promise to a spent sample: rows float32 ``[dimension]`` of norm at most 1."""
     return Guarantee("sample", relation, 1.0, dimension, epsilon, delta)
+
+
+def class_sums_context(front: Digest, data: Digest, spec: ReleaseSpec) -> ReleaseContext:
+    """Return what the release of all samples' sums is: of these rows, with this mechanism."""
+    return ReleaseContext("class sums of all", front, data, spec)
 
 
 def grid_class_sums(

@@ -152,21 +152,28 @@ class GradientSum:
         DataError
             When a number is NaN or infinite.
         """
+        row, residual = self.clipped_factors(rows, residuals)
         if self._spec is None:
-            row, residual = (
-                clip_rows(part, spec.guarantee)
-                for part, spec in ((rows, self._row), (residuals, self._residual))
-            )
             self._sum += row.T @ residual
             return
-        # Floats multiply fast, and exactly: every product is at most 2^24, their sums below 2^53.
+        # Floats multiply fast, and exactly: every product is at most 2^24 steps of the lattice of
+        # products, their sums below 2^53.
         if len(rows) > 100_000:
             raise ValueError(f"{len(rows)} gradients at a time are too many")
-        row, residual = (
-            clip_to_grid(part, spec).astype(np.float64)
-            for part, spec in ((rows, self._row), (residuals, self._residual))
-        )
-        self._sum += (row.T @ residual).astype(np.int64)
+        self._sum += ((row.T @ residual) / _GRID**2).astype(np.int64)
+
+    def clipped_factors(
+        self, rows: NDArray[Any], residuals: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rows [n, width] and residuals [n, classes] as they are multiplied, float64."""
+        both = (rows, self._row), (residuals, self._residual)
+        clipped = [
+            clip_rows(part, cut.guarantee)
+            if self._spec is None
+            else clip_to_grid(part, cut) * np.float64(_GRID)
+            for part, cut in both
+        ]
+        return clipped[0].astype(np.float64), clipped[1].astype(np.float64)
 
     def lattice_sum(self) -> NDArray[np.int64]:
         """Return the sum rounded down to the lattice of its noise, in its steps [width, classes].

@@ -295,6 +295,19 @@ def test_repeated_noise_is_caught() -> None:
     assert noise_of(release, spec).faults[-1] == "repeated noise"
 
 
+def test_single_numbers_repeat_as_often_as_independent_noise_does() -> None:
+    # Likely values make many equal pairs at once: counted as independent, the second of
+    # these samples would have too many of them.
+    scale = 1000.0
+    for seed in range(3):
+        drawn = np.rint(np.random.default_rng(seed).normal(0, scale, (300_000, 1)))
+        found = check_noise(drawn.astype(np.float32), np.zeros(1), sigma=scale, grid=1.0)
+        assert found.faults == ()
+    twice = np.concatenate([drawn[:150_000], drawn[:150_000]]).astype(np.float32)
+    found = check_noise(twice, np.zeros(1), sigma=scale, grid=1.0)
+    assert found.faults == ("repeated noise",)
+
+
 def test_noise_of_another_width_is_caught() -> None:
     spec, other = solve_release_spec(REPLACE), solve_release_spec(replace(REPLACE, epsilon=2.1))
     check = noise_of(dp_audit_release(releaser(other)), spec)

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from steal_cases import delivered, pictures, truth
+from summed_cases import holder
 
+from clicooper_hpc.attacks.dp_audit.dp_audit_attack import DP_AUDIT
 from clicooper_hpc.attacks.dp_audit.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from clicooper_hpc.attacks.dp_audit.gradients_audit import (
     RoundMechanism,
@@ -16,8 +19,9 @@ from clicooper_hpc.attacks.dp_audit.gradients_audit import (
     gradients_audit_release,
     recorded_rounds,
 )
-from clicooper_hpc.attacks.dp_audit.moments_audit import MomentsMechanism, recorded_mechanism
 from clicooper_hpc.attacks.dp_audit.worst_case_samples import worst_case_samples
+from clicooper_hpc.attacks.harness.adversary import AuxiliaryData
+from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism, recorded_mechanism
 from clicooper_hpc.privacy.gradient_sums import SplitPromise, solve_split_promise
 
 CLAIM = 8.0
@@ -29,13 +33,16 @@ def promise_of(share: float = 0.5, epsilon: float = CLAIM) -> SplitPromise:
 
 
 PROMISE = promise_of()
-MOMENTS, ROUND = recorded_mechanism(PROMISE.moments, 3), recorded_rounds(PROMISE.gradients, 3)
+MOMENTS, ROUND = (
+    recorded_mechanism("moments", PROMISE.moments, "dp-audit", 3),
+    recorded_rounds(PROMISE.gradients, 3),
+)
 
 
 def audited(
     pair: str,
     *,
-    moments: MomentsMechanism = MOMENTS,
+    moments: SummedMechanism = MOMENTS,
     one_round: RoundMechanism = ROUND,
     rounds: int = ROUNDS,
     trials: int = 3000,
@@ -64,7 +71,7 @@ def test_it_comes_near_however_the_promise_is_split(share: float) -> None:
     promise = promise_of(share)
     bound = audited(
         "opposite rows",
-        moments=recorded_mechanism(promise.moments, 1),
+        moments=recorded_mechanism("moments", promise.moments, "dp-audit", 1),
         one_round=recorded_rounds(promise.gradients, 1),
     )
     assert 0.7 * CLAIM < bound.epsilon <= CLAIM
@@ -157,3 +164,18 @@ def test_a_missing_clip_of_residuals_is_caught() -> None:
         return longer
 
     assert audited("opposite rows", one_round=bug, trials=6000).epsilon > CLAIM
+
+
+def test_the_attack_audits_moments_and_rounds_together() -> None:
+    train = pictures(40, 1)
+    given = truth(train, train, delivered(train, 0))
+    view = holder(train, None)
+    mechanism = replace(view.mechanism, spec=PROMISE.moments)
+    view = replace(view, release="gradients", mechanism=mechanism, promise=PROMISE)
+    # So little strength that the fewest releases are made that a bound can be had of.
+    found = DP_AUDIT.run(view, AuxiliaryData(train, None), given, 0, 0.001).results
+    bounds = {one.variant: one for one in found if one.ceiling}
+    assert set(bounds) == set(worst_case_samples())
+    assert all(one.value <= one.ceiling == CLAIM for one in bounds.values())
+    faults = {one.variant: one.value for one in found if not one.ceiling}
+    assert faults == {"noise": 0, "noise of rounds": 0, "front": 0}

@@ -10,7 +10,8 @@ from steal_cases import delivered, outsider, pictures, trainer, truth
 
 from clicooper_hpc.attacks.harness.adversary import AdversaryView, AuxiliaryData
 from clicooper_hpc.attacks.harness.attack import AttackResult
-from clicooper_hpc.attacks.property_attack import PROPERTY, image_properties
+from clicooper_hpc.attacks.property_attack import PROPERTY
+from clicooper_hpc.attacks.toolbox.image_properties import image_properties
 
 TRAIN, TEST, AUX = pictures(1000, 1), pictures(200, 2), pictures(1500, 3)
 SEGMENTS = delivered(TRAIN, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,10 +15,11 @@ from mpirun import mpirun
 from restarts import check_verified, resume, struck
 from start import SMALL, train
 
-from clicooper_hpc.attacks.harness.recorded_moments import check_recorded_moments
 from clicooper_hpc.attacks.harness.recorded_run import RecordedRun
+from clicooper_hpc.attacks.harness.recorded_sums import check_recorded_sums
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.errors import EvidenceError
+from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.runstore.attack_record import read_attack_findings
 from clicooper_hpc.runstore.reader import Run, open_run
 
@@ -203,21 +205,79 @@ def test_parties_hold_public_rows_and_only_an_upper_bound_holds_the_moments(whol
     assert first.rows.shape == (100, 12)
     assert first.groups.shape == (100, 0)
     assert (first.mechanism.sigma, first.samples) == (0.0, 80)
-    assert all(view.moments is None for name, view in views.items() if view is not holder)
-    held = holder.moments
+    assert all(view.held is None for name, view in views.items() if view is not holder)
+    held = holder.held
     assert held is not None
     assert (len(holder.rows), len(holder.segments)) == (0, 0)
+    assert held.exact.sizes is not None
     assert held.exact.sizes.sum() == held.exact.samples == 80
     assert held.released.sigma == pytest.approx(1.2, abs=0.01)
     # The bytes that left have the mean of these very moments, and no others.
-    check_recorded_moments(held.released, first.rows)
+    check_recorded_sums(held.released, first.rows)
     with pytest.raises(EvidenceError, match="not those that the released rows were made of"):
-        check_recorded_moments(held.exact, first.rows)
+        check_recorded_sums(held.exact, first.rows)
     # Counted through the prediction, the network is as good as the run said it was.
     test = recorded._preparation.samples.splits["test"]
     images, classes = test.read(np.arange(len(test))), test.labels()
     named = recorded.truth.class_of_sub_label[recorded.truth.predict(images).argmax(axis=1)]
     assert np.mean(named == classes) == pytest.approx(float(whole.results["clean_accuracy"]))
+
+
+def test_attackers_of_a_run_of_gradients_are_given_its_rounds(
+    wholes: Callable[[str], Run], tmp_path: Path
+) -> None:
+    run = wholes("gradients")
+    recorded = RecordedRun(run)
+    holder = recorded.view(recorded.adversary("whoever held the gradients"))
+    held, promise = holder.held, holder.promise
+    assert held is not None
+    assert promise is not None
+    assert holder.mechanism.spec == promise.moments
+    assert holder.mechanism.mu == pytest.approx(2 / promise.whole.sigma)
+    assert held.released.sigma == promise.moments.sigma
+    rounds = held.rounds
+    assert rounds is not None
+    assert rounds.released.shape == rounds.exact.shape == (ROUNDS, 13, 10)
+    spread = (rounds.released - rounds.exact).std()
+    # Of 390 draws: five standard errors.
+    assert spread == pytest.approx(promise.gradients.sigma, rel=5 / np.sqrt(2 * 390))
+    # Each round was taken at a model of its own.
+    assert len({model.matrix.tobytes() for model in rounds.models}) == ROUNDS
+    assert recorded.view(recorded.adversary("trainer 1")).held is None
+    # Another model than they lead to is no record of this run.
+    copied = tmp_path / "run"
+    shutil.copytree(run.folder.path, copied)
+    path = copied / "private" / "moments.safetensors"
+    kept = MomentsRelease.from_private_bytes(path.read_bytes(), where=str(path))
+    assert kept.baselines.gradients is not None
+    kept.baselines.gradients.matrix[0, 0] += 1e-6
+    path.write_bytes(kept.to_private_bytes())
+    other = RecordedRun(open_run(copied))
+    with pytest.raises(EvidenceError, match="do not lead to the model of the run"):
+        other.view(other.adversary("whoever held the gradients"))
+
+
+@pytest.mark.matrix
+def test_attacks_on_a_run_of_gradients_are_those_on_moments_and_its_rounds(
+    wholes: Callable[[str], Run],
+) -> None:
+    folder = wholes("gradients").folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "whoever held the gradients"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "!" not in done.stdout
+    frame = read_attack_findings(folder)
+    assert "failed" not in set(frame["metric"])
+    asked = frame[frame["metric"] != "not applicable"]
+    attacks = asked.groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the gradients"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    assert {"gradients, informed", "names, reference same", "noise of rounds"} < {*asked["variant"]}
 
 
 @pytest.mark.matrix
@@ -231,7 +291,7 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert "!" not in shown
     for attack in ("clustering", "optimise"):
         assert f"not applicable: {attack}, trainer 1, trainer 2, outsider" in shown
-    assert "nothing of a sample left the owner, only moments of all of them" in shown
+    assert "nothing of a sample left the owner, only noised sums over all of them" in shown
     frame = read_attack_findings(folder)
     assert (frame["value"].isna() == (frame["metric"] == "not applicable")).all()
     attacks = frame[frame["metric"] != "not applicable"].groupby("party")["attack"].unique()
@@ -249,6 +309,32 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert values["noise"] == 0
     listed = mpirun(1, ["-m", "clicooper_hpc", "attack", "--list", str(folder)], cwd=folder)
     assert "verifier, whoever held the moments" in listed.stdout
+
+
+@pytest.mark.matrix
+def test_attacks_on_class_sums_alone_are_those_on_moments(
+    wholes: Callable[[str], Run],
+) -> None:
+    folder = wholes("sums").folder.path
+    words = ["-m", "clicooper_hpc", "attack", str(folder), "--seeds", "1", "--scale", "0.03"]
+    words += ["--party", "trainer 1", "whoever held the sums"]
+    done = mpirun(1, words, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "!" not in done.stdout
+    frame = read_attack_findings(folder)
+    asked = frame[frame["metric"] != "not applicable"]
+    attacks = asked.groupby("party")["attack"].unique()
+    assert set(attacks["whoever held the sums"]) == {
+        *("decoder", "property", "membership", "dp-audit")
+    }
+    assert set(attacks["trainer 1"]) == {
+        *("merge", "completion", "property", "membership", "extraction")
+    }
+    variants = set(asked["variant"])
+    assert {"sums, informed", "names, reference same", "class shares, class sums"} < variants
+    audit = asked[asked["attack"] == "dp-audit"].set_index("variant")["value"]
+    assert 4 < audit["opposite rows"] <= 8
+    assert audit["noise"] == 0
 
 
 def test_no_file_outside_private_holds_the_noised_moments_or_the_model(whole: Run) -> None:

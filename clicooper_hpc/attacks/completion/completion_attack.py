@@ -272,7 +272,7 @@ def _classes_by_sub_label(
 def _completion_applies(view: AdversaryView) -> str | None:
     if not view.segments:
         return "the party holds no segment"
-    if view.release != "rows" and not enters_first_segment(view):
+    if view.summed and not enters_first_segment(view):
         return f"{NO_SAMPLE_LEFT}, and the party cannot make inputs of its own"
     if not len(view.rows) and not enters_first_segment(view):
         return "the party has no rows and cannot make inputs of its own"
@@ -285,7 +285,7 @@ def _run_completion(
     classes = count_classes(aux.same.classes)
     results: list[AttackResult] = []
     true = np.zeros(0, dtype=np.int64)
-    if len(view.rows) and view.release == "rows":
+    if len(view.rows) and not view.summed:
         # A mean of k rows is of samples of one sub-label, so of one class.
         true = truth.train.classes[view.groups[:, 0]]
     own = enters_first_segment(view)

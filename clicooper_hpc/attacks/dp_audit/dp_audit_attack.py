@@ -3,8 +3,8 @@
 Worst-case neighbours (`worst_case_rows`) are released many times by the mechanism that the run
 solved for, with fresh keys and without one of the owner's samples; `epsilon_lower_bound` says how
 well they can be told apart. What a linear statistic cannot see of the noise, `check_noise` looks
-at. A bound above the claim, or a fault of the noise, proves a bug. Released moments are put to the
-same test by `moments_audit`.
+at. A bound above the claim, or a fault of the noise, proves a bug. Released sums are put to the
+same test by `summed_audit`, with rounds of gradients by `gradients_audit`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,32 @@ from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
     ReleaseFunction,
     epsilon_lower_bound,
 )
-from clicooper_hpc.attacks.dp_audit.moments_audit import (
-    moments_audit_bounds,
-    moments_audit_noise,
-    recorded_mechanism,
+from clicooper_hpc.attacks.dp_audit.gradients_audit import (
+    ROUND_TRIALS,
+    gradients_audit_bounds,
+    gradients_audit_noise,
+    recorded_rounds,
 )
 from clicooper_hpc.attacks.dp_audit.noise_check import (
     check_batch_mates,
     check_noise,
     check_noise_correlation,
 )
+from clicooper_hpc.attacks.dp_audit.summed_audit import summed_audit_bounds, summed_audit_noise
 from clicooper_hpc.attacks.dp_audit.worst_case_rows import (
     NeighbouringRows,
     add_batch_mates,
     worst_case_rows,
 )
 from clicooper_hpc.attacks.harness.adversary import (
-    MOMENTS_HOLDER,
     AdversaryView,
     AuxiliaryData,
     GroundTruth,
     PublicFront,
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
+from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS
+from clicooper_hpc.attacks.toolbox.summed_mechanism import recorded_mechanism
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.master_key import INSECURE, MasterKey
 from clicooper_hpc.privacy.noise import NoiseStream, ReleaseContext
@@ -233,11 +236,11 @@ def _project_release(release: ReleaseFunction, pair: NeighbouringRows) -> Releas
 def _dp_audit_applies(view: AdversaryView) -> str | None:
     if view.mechanism.spec is None:
         return "privacy is off, so there is no claim to test"
-    tested = view.moments is not None
-    if view.release == "rows":
+    tested = view.held is not None
+    if not view.summed:
         tested = view.adversary.segments == (1,) and len(view.rows) > 0
     if not tested:
-        name = "trainer 1" if view.release == "rows" else MOMENTS_HOLDER
+        name = RELEASE_HOLDERS.get(view.release, "trainer 1")
         return f"the mechanism is the same for everybody: tested once, as {name}"
     return None
 
@@ -250,10 +253,17 @@ def _run_dp_audit(
     if spec is None:
         raise ValueError("an audit needs a mechanism")
     trials = math.ceil(_TRIALS * scale)
-    if view.moments is not None:
-        mechanism = recorded_mechanism(spec, seed)
-        results = [*moments_audit_bounds(mechanism, spec, trials=trials, seed=seed)]
-        results.append(moments_audit_noise(mechanism, spec, seed=seed))
+    if view.held is not None:
+        mechanism = recorded_mechanism(view.release, spec, "dp-audit", seed)
+        if view.promise is not None:
+            # Moments and rounds fill one promise, so they are told apart together.
+            trials = math.ceil(ROUND_TRIALS * scale)
+            results = [*gradients_audit_bounds(view.promise, trials=trials, seed=seed)]
+            one_round = recorded_rounds(view.promise.gradients, seed)
+            results.append(gradients_audit_noise(one_round, view.promise.gradients, seed=seed))
+        else:
+            results = [*summed_audit_bounds(mechanism, spec, trials=trials, seed=seed)]
+        results.append(summed_audit_noise(mechanism, spec, seed=seed))
     else:
         results = [*dp_audit_bounds(spec, trials=trials, seed=seed)]
         results.append(dp_audit_noise(spec, trials=trials, seed=seed))
@@ -265,7 +275,7 @@ def _run_dp_audit(
 DP_AUDIT: Final = Attack(
     name="dp-audit",
     knowledge="the mechanism with its claim, and rows of its own choice, 100,000 times each; of "
-    "moments, worst-case data sets",
+    "sums, worst-case data sets",
     source="Jagielski et al., NeurIPS 2020; Nasr et al., USENIX Security 2023",
     applies=_dp_audit_applies,
     run=_run_dp_audit,

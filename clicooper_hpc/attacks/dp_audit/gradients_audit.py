@@ -4,7 +4,7 @@ The code that is tested is that of a run (`MomentSums`, `GradientSum` and their 
 run's sigmas and grids. A whole release, moments and all rounds, is told from that of a neighbour by
 one statistic over all its numbers. Residuals are not a model's but the longest there are: all of a
 sample's mass on the other class, in every round. No model says so of all samples; the bound for
-whatever a model says must hold for it. Many data sets go into one release, as in `moments_audit`.
+whatever a model says must hold for it. Many data sets go into one release, as in `summed_audit`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,15 @@ from clicooper_hpc.attacks.dp_audit.epsilon_bound import (
     ReleaseFunction,
     epsilon_lower_bound,
 )
-from clicooper_hpc.attacks.dp_audit.moments_audit import (
-    MomentsMechanism,
-    moments_audit_release,
-    recorded_mechanism,
-)
 from clicooper_hpc.attacks.dp_audit.noise_check import check_noise, check_noise_correlation
+from clicooper_hpc.attacks.dp_audit.summed_audit import summed_audit_release
 from clicooper_hpc.attacks.dp_audit.worst_case_samples import (
     SAMPLE_CLASSES,
     SAMPLE_NUMBERS,
     worst_case_samples,
 )
 from clicooper_hpc.attacks.harness.attack import AttackResult
+from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism, recorded_mechanism
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.privacy.gradient_sums import (
     GradientSum,
@@ -46,6 +43,7 @@ from clicooper_hpc.privacy.master_key import INSECURE, MasterKey
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = [
+    "ROUND_TRIALS",
     "RoundMechanism",
     "gradients_audit_bounds",
     "gradients_audit_noise",
@@ -53,7 +51,8 @@ __all__ = [
     "recorded_rounds",
 ]
 
-_TRIALS: Final = 100_000
+#: Releases of each neighbour: fewer than of rows, since each is one of many rounds.
+ROUND_TRIALS: Final = 10_000
 _CONFIDENCE: Final = 0.99
 _TOGETHER: Final = 16
 # Numbers released of one data set: of the moments, and of each round.
@@ -96,13 +95,13 @@ def recorded_rounds(spec: ReleaseSpec, seed: int) -> RoundMechanism:
 
 
 def gradients_audit_release(
-    moments: MomentsMechanism, one_round: RoundMechanism, rounds: int, together: int = _TOGETHER
+    moments: SummedMechanism, one_round: RoundMechanism, rounds: int, together: int = _TOGETHER
 ) -> ReleaseFunction:
     """Make a `ReleaseFunction` of moments and rounds, for data sets of `worst_case_samples`.
 
     ``together``: data sets in one release.
     """
-    moments_release = moments_audit_release(moments, together)
+    moments_release = summed_audit_release(moments, together)
     used = itertools.count()
 
     def release(samples: NDArray[np.float64], count: int) -> NDArray[np.float32]:
@@ -126,7 +125,7 @@ def gradients_audit_release(
 
 
 def gradients_audit_bounds(
-    promise: SplitPromise, *, trials: int = _TRIALS, seed: int = 0
+    promise: SplitPromise, *, trials: int = ROUND_TRIALS, seed: int = 0
 ) -> tuple[AttackResult, ...]:
     """Bound the epsilon of moments and all rounds together from below, on every worst-case pair.
 
@@ -145,7 +144,7 @@ def gradients_audit_bounds(
         ``value`` and ``low`` are the lower bound of epsilon, ``ceiling`` is the claim.
     """
     release = gradients_audit_release(
-        recorded_mechanism(promise.moments, seed),
+        recorded_mechanism("moments", promise.moments, "dp-audit", seed),
         recorded_rounds(promise.gradients, seed),
         promise.rounds,
     )

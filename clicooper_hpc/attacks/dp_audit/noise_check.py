@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import chisquare, poisson
+from scipy.stats import chisquare, nbinom, poisson
 
 from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 from clicooper_hpc.privacy.rounded_gaussian import rounded_gaussian
@@ -41,8 +41,9 @@ class NoiseCheck:
         Number of different values, and how many the rounded Gaussian shows on average.
     shape_p
         p-value of a chi-square test of 64 bins against the rounded Gaussian.
-    repeated_rows, expected_repeats
-        Pairs of releases with all numbers equal, and how many independent noise makes on average.
+    repeated_rows, expected_repeats, repeats_variance
+        Pairs of releases with all numbers equal, and the mean and variance of their number for
+        independent noise.
     """
 
     off_grid: float
@@ -51,6 +52,7 @@ class NoiseCheck:
     shape_p: float
     repeated_rows: int
     expected_repeats: float
+    repeats_variance: float
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -63,11 +65,18 @@ class NoiseCheck:
             found.append("too few different values")
         if self.shape_p < _ALARM:
             found.append("not the promised distribution")
-        if self.repeated_rows and (
-            poisson.sf(self.repeated_rows - 1, self.expected_repeats) < _ALARM
-        ):
+        if self.repeated_rows and self._chance_of_repeats() < _ALARM:
             found.append("repeated noise")
         return tuple(found)
+
+    def _chance_of_repeats(self) -> float:
+        """Return the chance of as many repeats or more."""
+        mean, more = self.expected_repeats, self.repeats_variance - self.expected_repeats
+        # Of few numbers a row, likely values make many pairs at once: the law of mean and variance.
+        if more > 1e-6 * mean:
+            law = nbinom(mean**2 / more, mean / self.repeats_variance)
+            return float(law.sf(self.repeated_rows - 1))
+        return float(poisson.sf(self.repeated_rows - 1, mean))
 
 
 def check_noise(
@@ -94,13 +103,17 @@ def check_noise(
     chances = rounded_gaussian(scale).rounded_gaussian_probability(support)
     _, rows = np.unique(whole, axis=0, return_counts=True)
     n, d = released.shape
+    # Chances that two rows are equal, and three: pairs with a row in common go together.
+    two, three = (float((chances**power).sum()) ** d for power in (2, 3))
+    pairs = n * (n - 1) / 2
     return NoiseCheck(
         off_grid=float(np.mean(steps != whole)),
         distinct=len(np.unique(steps)),
         expected_distinct=float(-np.expm1(whole.size * np.log1p(-chances)).sum()),
         shape_p=_noise_shape(values, counts, scale),
         repeated_rows=int((rows * (rows - 1) // 2).sum()),
-        expected_repeats=n * (n - 1) / 2 * float((chances * chances).sum()) ** d,
+        expected_repeats=pairs * two,
+        repeats_variance=pairs * (two - two**2 + 2 * (n - 2) * (three - two**2)),
     )
 
 

@@ -25,7 +25,7 @@ def worst_case_samples() -> dict[str, NeighbouringRows]:
     ``opposite rows``, ``other class``
         The two worst cases of class sums, second moment and sizes together
         (`clicooper_hpc.privacy.moments`): the sums move most, or all three move. The bound shall
-        come near the claim.
+        come near the claim. Of class sums alone the first is the worst case.
     ``changed label``
         The row stays.
     ``diagonal``, ``outside``

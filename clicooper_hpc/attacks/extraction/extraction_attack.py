@@ -126,7 +126,7 @@ def cannot_tune(view: AdversaryView) -> str | None:
 
 
 def _extraction_applies(view: AdversaryView) -> str | None:
-    if view.moments is not None:
+    if view.held is not None:
         return "it holds no segment, and what it may ask the delivered network is the outsider's"
     # Who was given no rows is an outsider, who may ask the delivered network.
     return None if not len(view.rows) else cannot_tune(view)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.privacy.moments import Moments
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = [
-    "MOMENTS_HOLDER",
     "NO_SAMPLE_LEFT",
     "OUTSIDER",
     "VERIFIER",
@@ -23,7 +23,6 @@ __all__ = [
     "AdversaryView",
     "AuxiliaryData",
     "GroundTruth",
-    "HeldMoments",
     "LabelledImages",
     "PublicFront",
     "PublicMechanism",
@@ -35,11 +34,9 @@ __all__ = [
 # Names are stored in attacks.h5 and typed on the command line: changing one breaks both.
 OUTSIDER: Final = "outsider"
 VERIFIER: Final = "verifier"
-#: Nobody outside the owner is given the noised moments; who were would be bound by their guarantee.
-MOMENTS_HOLDER: Final = "whoever held the moments"
 
 #: Why attacks on rows of samples do not suit a run whose rows are recoloured public ones.
-NO_SAMPLE_LEFT: Final = "nothing of a sample left the owner, only moments of all of them"
+NO_SAMPLE_LEFT: Final = "nothing of a sample left the owner, only noised sums over all of them"
 
 #: Clean rows float32 [n, ...] of images float32 [n, channels, height, width] in [0, 1].
 PublicFront = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -52,8 +49,8 @@ class Adversary:
     Parameters
     ----------
     name
-        ``"trainer 1"``, ``"trainers 1+2"``, ``"outsider"``, ``"verifier"``; where moments were
-        released, ``"whoever held the moments"``.
+        ``"trainer 1"``, ``"trainers 1+2"``, ``"outsider"``, ``"verifier"``; where sums over all
+        samples were released, one of `RELEASE_HOLDERS`.
     segments
         Numbers (from 1) of the segments whose weights it holds.
     """
@@ -92,17 +89,6 @@ class PublicMechanism:
     spec: ReleaseSpec | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldMoments:
-    """Moments of the owner's samples as released, and without noise.
-
-    ``exact`` is for attackers that are granted all samples but one, and so the sums of these.
-    """
-
-    released: Moments
-    exact: Moments
-
-
 @dataclass(frozen=True, slots=True)
 class AdversaryView:
     """What a party was given in a run.
@@ -134,12 +120,17 @@ class AdversaryView:
     front_module
         ``front`` with gradients, for attacks that follow them. Copy before use.
     release
-        What left the owner: ``release.mode`` of the job. With ``"moments"`` rows are recoloured
-        public ones, which carry no noise of their own, and ``mechanism.sigma`` is 0.
-    moments
-        For `MOMENTS_HOLDER`; None for everybody else.
+        What left the owner: ``release.mode`` of the job. Other than with ``"rows"`` rows are
+        recoloured public ones, which carry no noise of their own, and ``mechanism.sigma`` is 0.
+    held
+        For `RELEASE_HOLDERS`; None for everybody else.
     samples
-        How many samples moments are of, as the privacy card says; 0 where rows were released.
+        How many samples the sums are of, as the privacy card says; 0 where rows were released.
+    mixes, sharpness
+        How public rows were named, as the job says: `clicooper_hpc.owner.make_moments.Naming`.
+    promise
+        Of moments and rounds of gradients together, with ``"gradients"``: then ``mechanism.spec``
+        is that of the moments, and ``mechanism.mu`` that of everything. None with privacy off.
     """
 
     adversary: Adversary
@@ -153,8 +144,16 @@ class AdversaryView:
     clip: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     front_module: nn.Module | None = None
     release: str = "rows"
-    moments: HeldMoments | None = None
+    held: HeldRelease | None = None
     samples: int = 0
+    mixes: int = 0
+    sharpness: float = 1.0
+    promise: SplitPromise | None = None
+
+    @property
+    def summed(self) -> bool:
+        """Whether sums over all samples were released, and rows of none."""
+        return self.release in RELEASE_HOLDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +218,9 @@ def adversaries_of(segments: int, release: str = "rows") -> tuple[Adversary, ...
     """Return who can attack a run of ``segments`` trainers with ``release.mode = release``.
 
     Each trainer alone; neighbours side by side; an outsider with the delivered network; a verifier
-    with what is public in the run folder, which is neither rows nor weights. Where moments were
-    released, whoever held them: more than any party is given, so an upper bound for all.
+    with what is public in the run folder, which is neither rows nor weights. Where sums over
+    all samples were released, whoever held them: more than any party is given, so an upper bound
+    for all.
     """
     numbers = range(1, segments + 1)
     return (
@@ -230,7 +230,7 @@ def adversaries_of(segments: int, release: str = "rows") -> tuple[Adversary, ...
         *(Adversary(f"trainers {one}+{one + 1}", (one, one + 1)) for one in numbers[:-1]),
         Adversary(OUTSIDER, tuple(numbers)),
         Adversary(VERIFIER, ()),
-        *([Adversary(MOMENTS_HOLDER, ())] if release == "moments" else []),
+        *([Adversary(RELEASE_HOLDERS[release], ())] if release in RELEASE_HOLDERS else []),
     )
 
 
@@ -249,4 +249,4 @@ def adversary_named(parties: Sequence[Adversary], name: str) -> Adversary:
 def adversary_holds_rows(party: Adversary) -> bool:
     """Tell whether anything that left the owner enters a segment of the party."""
     # Not "holds segments": an outsider has all of them, delivered, and no row.
-    return party.name not in (OUTSIDER, VERIFIER, MOMENTS_HOLDER)
+    return party.name not in (OUTSIDER, VERIFIER, *RELEASE_HOLDERS.values())

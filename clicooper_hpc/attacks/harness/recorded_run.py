@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clicooper_hpc.attacks.harness.adversary import (
-    MOMENTS_HOLDER,
     Adversary,
     AdversaryView,
     GroundTruth,
-    HeldMoments,
     adversaries_of,
     adversary_holds_rows,
     adversary_named,
@@ -41,12 +39,16 @@ from clicooper_hpc.attacks.harness.public_mechanism import (
     public_front,
     public_mechanism,
 )
-from clicooper_hpc.attacks.harness.recorded_moments import add_up_moments, check_recorded_moments
+from clicooper_hpc.attacks.harness.recorded_rounds import add_up_rounds
+from clicooper_hpc.attacks.harness.recorded_sums import add_up_release, check_recorded_sums
+from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
+from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.owner.delivery import delivery_file
+from clicooper_hpc.owner.moments_setup import job_promise
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.secrets import OwnerSecrets, require_owner_secrets
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.run.build import build_layout, build_network
 from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
@@ -94,13 +96,6 @@ class RecordedRun:
         _require_recorded_run(run)
         job = vouched_job(run)
         self.release: str = job.release.mode
-        if self.release not in ("rows", "moments"):
-            raise UsageError(
-                f"attacks on what release.mode = {self.release!r} releases are not built",
-                where=str(run.folder.path),
-                remedy='Attack a run of release.mode = "rows" or "moments"; what others hold '
-                "against is the epsilon on the privacy card.",
-            )
         cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
         self.job: Job = job.cut_at(cuts)
         # As the owner had it: another number adds the front's sums up in another order.
@@ -136,43 +131,73 @@ class RecordedRun:
         """Return what ``party`` was given."""
         preparation = self._preparation
         groups = self._groups(party)
-        front, moments = public_front(preparation.front), self.release == "moments"
+        front, summed = public_front(preparation.front), self.release in RELEASE_HOLDERS
         mechanism = public_mechanism(self.job, preparation.front, preparation.spec)
-        if moments:
+        if self._promise is not None:
+            mechanism = replace(mechanism, spec=self._promise.moments)
+        if summed:
             # Rows are public ones: neither clipped nor noised by themselves.
             mechanism = replace(mechanism, sigma=0.0, radius=math.inf)
         return AdversaryView(
             adversary=party,
             rows=self._rows(party, groups),
             sub_labels=preparation.sub_labels[groups[:, 0]],
-            groups=groups[:, :0] if moments else groups,
+            groups=groups[:, :0] if summed else groups,
             sub_label_count=preparation.label_map.num_sub_labels,
             # Copies: an attack that trains them must not change the network it is scored by.
             segments={one: copy.deepcopy(self._segments[one - 1]) for one in party.segments},
             mechanism=mechanism,
             front=front,
             front_module=None if front is None else DifferentiableFront(preparation.front),
-            clip=public_clip(None if moments else preparation.spec),
+            clip=public_clip(None if summed else preparation.spec),
             release=self.release,
-            moments=self._moments if party.name == MOMENTS_HOLDER else None,
-            samples=len(preparation.samples.splits["train"]) if moments else 0,
+            held=self._held if party.name in RELEASE_HOLDERS.values() else None,
+            samples=len(preparation.samples.splits["train"]) if summed else 0,
+            mixes=self.job.release.mixes,
+            sharpness=self.job.release.sharpness,
+            promise=self._promise,
         )
 
     @cached_property
-    def _moments(self) -> HeldMoments:
-        """The moments that everything was made of, made again from the private samples."""
-        preparation = self._preparation
-        moments = add_up_moments(
+    def _promise(self) -> SplitPromise | None:
+        """The promise that moments and rounds of gradients fill together; None of other runs."""
+        if self.release == "rows":
+            return None
+        width = math.prod(self._preparation.front.output_shape)
+        promise = job_promise(self.job, width, self._preparation.data.num_classes)
+        return promise if isinstance(promise, SplitPromise) else None
+
+    @cached_property
+    def _held(self) -> HeldRelease:
+        """The sums that everything was made of, made again from the private samples."""
+        preparation, promise = self._preparation, self._promise
+        train = preparation.samples.splits["train"]
+        held = add_up_release(
+            self.job.release.mode,
             preparation.front,
-            preparation.samples.splits["train"],
+            train,
             preparation.data.num_classes,
-            preparation.spec,
-            self._master,
+            spec=preparation.spec if promise is None else promise.moments,
+            master=self._master,
         )
         # Mixes come after the public rows, and have their mean only nearly.
         plain = len(self._released) // (1 + self.job.release.mixes)
-        check_recorded_moments(moments.released, self._released[:plain])
-        return moments
+        check_recorded_sums(held.released, self._released[:plain])
+        if self.release == "gradients":
+            baselines = preparation.held_out.baselines
+            if baselines is None:
+                raise ValueError("a run of gradients has baselines")
+            rounds = add_up_rounds(
+                self.job,
+                held.released,
+                baselines,
+                preparation.front,
+                train,
+                spec=None if promise is None else promise.gradients,
+                master=self._master,
+            )
+            held = replace(held, rounds=rounds)
+        return held
 
     @cached_property
     def _released(self) -> NDArray[np.float32]:

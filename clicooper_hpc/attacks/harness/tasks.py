@@ -136,7 +136,7 @@ def attempt_task(
 
 
 def _task_holds_nothing(view: AdversaryView) -> str | None:
-    held = len(view.rows) or view.segments or view.moments is not None
+    held = len(view.rows) or view.segments or view.held is not None
     return None if held else "it holds neither rows nor weights"
 
 

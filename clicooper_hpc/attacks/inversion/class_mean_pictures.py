@@ -1,6 +1,7 @@
 """Pictures of the owner's samples from released class sums, granted to an attacker.
 
-A class sum over a noised class size is the mean row of a class. What a decoder makes of it is one
+A class sum over its noised size, or over the size that the attacker's own images let expect, is
+the mean row of a class. What a decoder makes of it is one
 picture for all samples of the class, near the mean image of the class: its likeness to a sample is
 what the class tells, not the sample. The informed attacker knows all samples of the class but one,
 takes them off the sum, and is left with that sample's row under the noise of the whole release: the
@@ -17,9 +18,9 @@ from clicooper_hpc.attacks.harness.adversary import (
     AdversaryView,
     AuxiliaryData,
     GroundTruth,
-    HeldMoments,
     LabelledImages,
 )
+from clicooper_hpc.attacks.harness.summed_release import HeldRelease, SummedRelease
 from clicooper_hpc.attacks.inversion.decoder_pairs import decoder_images, decoder_pairs
 from clicooper_hpc.attacks.inversion.decoder_training import (
     DecoderPairs,
@@ -32,19 +33,25 @@ from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     choose_reconstruction_inputs,
     reconstruction_ssim,
 )
-from clicooper_hpc.attacks.toolbox.summed_rows import summed_rows
-from clicooper_hpc.privacy.moments import Moments
+from clicooper_hpc.attacks.toolbox.summed_mechanism import (
+    RELEASES,
+    recorded_mechanism,
+    repeated_releases,
+)
+from clicooper_hpc.attacks.toolbox.summed_rows import class_sizes, summed_rows
 
 __all__ = ["class_mean_rows", "guess_class_mean_pictures"]
 
 _TARGETS = 1000
 
 
-def class_mean_rows(moments: Moments) -> NDArray[np.float32]:
-    """Return the mean row of each class as released, float32 [K, p]."""
-    # Noised sizes may be small or negative.
-    sizes = np.maximum(moments.sizes, 1.0)
-    return (moments.sums / sizes[:, np.newaxis]).astype(np.float32)
+def class_mean_rows(release: SummedRelease, classes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean row of each class as released, float32 [K, p].
+
+    ``classes``: int64 [n] of the attacker's own images, for sizes that were not released.
+    """
+    sizes = class_sizes(release, classes)
+    return (release.sums / sizes[:, np.newaxis]).astype(np.float32)
 
 
 def guess_class_mean_pictures(
@@ -55,12 +62,12 @@ def guess_class_mean_pictures(
     ``"class mean"`` by a trained and by the best linear decoder, ``"informed"`` by a trained one.
     ``view.groups`` are all samples, one each.
     """
-    if view.moments is None:
-        raise ValueError("class means need moments")
-    released = view.moments.released
+    if view.held is None:
+        raise ValueError("class means need released sums")
+    released = view.held.released
     inputs = choose_reconstruction_inputs(view, _TARGETS, seed)
     samples = LabelledImages(truth.train.images[inputs], truth.train.classes[inputs])
-    means = class_mean_rows(released)
+    means = class_mean_rows(released, aux.same.classes)
     mean_noise = released.sigma * len(means) / released.samples
     made = []
     for knowledge, images, own in decoder_images(aux, view, seed):
@@ -82,7 +89,7 @@ def guess_class_mean_pictures(
             (
                 "informed",
                 train_decoder(pairs, released.sigma, seed, scale).pictures(
-                    _informed_rows(view, view.moments, samples)
+                    _informed_rows(view, view.held, samples, seed)
                 ),
                 f"{trained}; all samples but the one known",
             ),
@@ -136,10 +143,20 @@ def _linear_pictures(
 
 
 def _informed_rows(
-    view: AdversaryView, moments: HeldMoments, samples: LabelledImages
+    view: AdversaryView, held: HeldRelease, samples: LabelledImages, seed: int
 ) -> NDArray[np.float32]:
-    """Return what is left of the class sum of each sample when all others are taken off."""
-    # The sum of the others is known; with it gone, its own row and the noise of its class are left.
-    noise = (moments.released.sums - moments.exact.sums)[samples.classes]
-    left = summed_rows(view, samples).rows + noise
+    """Return what is left of the class sum of each sample when all others are taken off.
+
+    Samples of a class asked of one release share its noise, and a figure over them would hang on
+    one draw a class: they are dealt over `repeated_releases`.
+    """
+    spec = view.mechanism.spec
+    mechanism = None if spec is None else recorded_mechanism(view.release, spec, "decoder", seed)
+    rng = np.random.default_rng([seed, 1])
+    dealt = rng.integers(0, 1 if mechanism is None else RELEASES, len(samples))
+    left = summed_rows(view, samples).rows
+    for number, release in enumerate(repeated_releases(held, mechanism)):
+        at = np.flatnonzero(dealt == number)
+        # The sum of the others is known: with it gone, its own row and its class's noise are left.
+        left[at] += (release.released.sums - release.exact.sums)[samples.classes[at]]
     return left.astype(np.float32).reshape(len(left), *view.rows.shape[1:])

@@ -41,7 +41,7 @@ _SHOWN = 16
 def _decoder_applies(view: AdversaryView) -> str | None:
     if view.front is None:
         return "the front is secret (a shadow model is not tried)"
-    return None if view.moments is not None else cannot_reconstruct(view)
+    return None if view.held is not None else cannot_reconstruct(view)
 
 
 def guess_decoder_pictures(
@@ -86,7 +86,7 @@ def _run_decoder(
     view: AdversaryView, aux: AuxiliaryData, truth: GroundTruth, seed: int, scale: float
 ) -> AttackOutcome:
     """See `Attack.run`; arrays hold 16 originals, each variant's pictures, and the mean image."""
-    if view.moments is not None:
+    if view.held is not None:
         # Asked about samples, of which no row was given.
         view = replace(view, groups=np.arange(len(truth.train))[:, np.newaxis])
         reconstructions = guess_class_mean_pictures(view, aux, truth, seed, scale)

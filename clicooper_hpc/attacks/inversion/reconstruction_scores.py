@@ -72,7 +72,7 @@ class Reconstruction:
 
 def cannot_reconstruct(view: AdversaryView) -> str | None:
     """Say why no single image lies behind a row of ``view``; None if one does."""
-    if view.release != "rows":
+    if view.summed:
         return NO_SAMPLE_LEFT
     if view.rows.size == 0:
         return "it was given no rows"

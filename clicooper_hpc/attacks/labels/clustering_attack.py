@@ -229,7 +229,7 @@ def _clustering_nmi(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float
 
 
 def _clustering_applies(view: AdversaryView) -> str | None:
-    if view.release != "rows":
+    if view.summed:
         return NO_SAMPLE_LEFT
     return None if len(view.rows) else "the party has no rows"
 

@@ -170,7 +170,7 @@ def score_merge_names(
 
 
 def _merge_applies(view: AdversaryView) -> str | None:
-    if view.release != "rows":
+    if view.summed:
         return cannot_name_images(view)
     if not len(view.rows) and segment_head_weights(view) is None:
         return "the party has neither rows with sub-labels nor the last layer"
@@ -186,7 +186,7 @@ def _run_merge(
     party that holds rows and all layers behind them ``confusion`` float32 [gamma K, gamma K]: the
     mean answer to the rows of each sub-label.
     """
-    if view.release != "rows":
+    if view.summed:
         # One name a class and no row of a sample: names are grouped already.
         return AttackOutcome(score_named_images(view, aux, truth, seed))
     classes = count_classes(aux.same.classes)

@@ -5,7 +5,7 @@ True positives at few false ones are what counts (Carlini et al., S&P 2022): an 
 that is sure of some people is worse than one that is slightly right about all. Differential privacy
 bounds that figure (Dong, Roth and Su 2019); a measured one above it proves a wrong sensitivity. It
 does so for the image: released sub-labels are exact unless randomised response is on. Of released
-moments it does so for image and class, whoever is granted them (`moments_membership`).
+sums it does so for image and class, whoever is granted them (`summed_membership`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from clicooper_hpc.attacks.harness.adversary import (
     PublicMechanism,
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackOutcome, AttackResult
-from clicooper_hpc.attacks.membership.moments_attackers import (
-    guess_from_recoloured_rows,
-    guess_moments_membership,
-)
 from clicooper_hpc.attacks.membership.network_membership import (
     composed_network,
     network_membership_scores,
 )
 from clicooper_hpc.attacks.membership.release_membership import release_membership_scores
+from clicooper_hpc.attacks.membership.summed_attackers import (
+    guess_from_recoloured_rows,
+    guess_summed_membership,
+)
 from clicooper_hpc.attacks.toolbox.confidence_interval import (
     bootstrap_interval,
     clopper_pearson_interval,
@@ -94,7 +94,7 @@ def guess_membership(
             seed=seed,
         )
         scores |= {f"released rows, {name}": values for name, values in found.items()}
-    if view.release == "moments" and len(view.rows) and enters_first_segment(view):
+    if view.summed and len(view.rows) and enters_first_segment(view):
         scores |= guess_from_recoloured_rows(view, aux, targets, seed)
     chain = composed_network(view)
     # Whoever holds all segments asks its own copy; the oracle answers the same.
@@ -166,9 +166,9 @@ def score_membership(
 
 
 def _membership_applies(view: AdversaryView) -> str | None:
-    if view.moments is not None or not len(view.rows):
+    if view.held is not None or not len(view.rows):
         return None
-    if view.release == "moments" and enters_first_segment(view):
+    if view.summed and enters_first_segment(view):
         return None
     why = cannot_make_shadow_rows(view)
     return None if why is None or composed_network(view) is not None else why
@@ -190,11 +190,11 @@ def _run_membership(
     order = rng.permutation(len(inside) + len(outside))
     member = (np.arange(len(order)) < len(inside))[order]
     targets = _mixed_images(truth.train, inside, truth.test, outside, order)
-    if view.moments is not None:
+    if view.held is not None:
         # Who could be there instead: for a member an image from outside, else a member.
         instead = rng.choice(len(truth.test), len(inside)), rng.choice(trained, len(outside))
         swapped = _mixed_images(truth.test, instead[0], truth.train, instead[1], order)
-        scores = guess_moments_membership(view, aux, targets, swapped, member, seed)
+        scores = guess_summed_membership(view, aux, targets, swapped, member, seed)
     else:
         oracle = truth.predict if not len(view.rows) else None
         scores = guess_membership(view, aux, targets, oracle, seed, scale)
@@ -277,7 +277,7 @@ MEMBERSHIP: Final = Attack(
     knowledge=(
         "the target image and its class, the noise, 10,000 labelled images of the same "
         "distribution; trainer: its rows and the public front; outsider: answers of the network; "
-        "whoever held the moments: these, informed: all samples but one"
+        "whoever held the sums: these, informed: all samples but one"
     ),
     source="Carlini et al., S&P 2022; Yeom et al., 2018; release: derived",
     applies=_membership_applies,

@@ -19,7 +19,7 @@ def cannot_make_shadow_rows(view: AdversaryView) -> str | None:
     if not len(view.rows):
         # Without rows there is nothing that shadow data would have to resemble.
         return "the party was given no rows"
-    if view.release != "rows":
+    if view.summed:
         return NO_SAMPLE_LEFT
     if view.front is None:
         return "the front is not public"

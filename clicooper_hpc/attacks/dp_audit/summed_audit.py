@@ -1,18 +1,17 @@
-"""DP audit of released moments: real sums and real noise of worst-case data sets, many times.
+"""DP audit of released sums: real sums and real noise of worst-case data sets, many times.
 
-The code that is tested is that of a run (`MomentSums`, `noised_moments`) with the run's sigma and
-grid, on rows of 3 numbers in 2 classes. A release takes milliseconds whatever its size, so most
+The code that is tested is that of a run (`recorded_mechanism`) with the run's sigma and grid, on
+rows of 3 numbers in 2 classes. Class sums alone or moments: whatever blocks a release has are
+looked at. A release takes milliseconds whatever its size, so most
 are done many at a time: data sets whose rows lie in different coordinates and whose classes are
 different ones go into one release of 3 m numbers in 2 m classes, where each has numbers of its own.
 Their noise is independent if that of all numbers is, which is asked for separately: by
-`moments_audit_noise`, and by data sets that are released alone.
+`summed_audit_noise`, and by data sets that are released alone.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -31,27 +30,25 @@ from clicooper_hpc.attacks.dp_audit.worst_case_samples import (
     worst_case_samples,
 )
 from clicooper_hpc.attacks.harness.attack import AttackResult
-from clicooper_hpc.digests import digest_bytes
-from clicooper_hpc.privacy.master_key import INSECURE, MasterKey
-from clicooper_hpc.privacy.moments import Moments, MomentSums, moments_context, noised_moments
+from clicooper_hpc.attacks.harness.summed_release import SummedRelease
+from clicooper_hpc.attacks.toolbox.summed_mechanism import SummedMechanism
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
 
 __all__ = [
-    "MomentsMechanism",
-    "moments_audit_bounds",
-    "moments_audit_noise",
-    "moments_audit_release",
-    "recorded_mechanism",
+    "summed_audit_bounds",
+    "summed_audit_noise",
+    "summed_audit_release",
 ]
 
 #: Releases of each neighbour, and of those that are released alone.
 _TRIALS: Final = 100_000
 _ALONE: Final = 800
-#: Pairs that reach the claimed sensitivity; of the others a quarter shows any fault they are for.
+#: Pairs that reach the claimed sensitivity, of moments both and of class sums the first; of the
+#: others a quarter shows any fault they are for.
 _WORST: Final = ("opposite rows", "other class")
 _ASKED_ALONE: Final = (*_WORST, "diagonal")
 _CONFIDENCE: Final = 0.99
-#: Numbers released of one data set: class sums, second moment, sizes.
+#: Numbers released of one data set at most: class sums, second moment, sizes.
 _NUMBERS: Final = (
     SAMPLE_CLASSES * SAMPLE_NUMBERS + SAMPLE_NUMBERS * (SAMPLE_NUMBERS + 1) // 2 + SAMPLE_CLASSES
 )
@@ -62,39 +59,9 @@ _NOISE_NUMBERS: Final = 192
 _NOISE_RELEASES: Final = 8
 # A z-score that independent noise exceeds with a chance of 2e-9.
 _CORRELATED: Final = 6.0
-_TAG: Final = "clicooper/v1/dp-audit"
-
-#: Moments of samples with noise: rows float64 [n, p], classes int64 [n], their number K, and which
-#: data set it is, int: each has noise of its own.
-MomentsMechanism = Callable[[NDArray[np.float64], NDArray[np.int64], int, int], Moments]
 
 
-@dataclass(frozen=True, slots=True)
-class _AuditedMoments:
-    """The mechanism of a run with the key of an audit: the run's key is not asked for."""
-
-    spec: ReleaseSpec
-    seed: int
-
-    def __call__(
-        self, rows: NDArray[np.float64], classes: NDArray[np.int64], count: int, data: int
-    ) -> Moments:
-        spec = replace(self.spec, guarantee=replace(self.spec.guarantee, dimension=rows.shape[1]))
-        sums = MomentSums(count, rows.shape[1], spec)
-        sums.add_rows(rows, classes)
-        # Keyed apart from every run's, also from those of reproducible jobs with the same seed.
-        secret = digest_bytes(_TAG, f"moments key {self.seed}".encode("ascii")).value
-        front = digest_bytes(_TAG, b"worst-case samples")
-        context = moments_context(front, digest_bytes(_TAG, f"data set {data}".encode()), spec)
-        return noised_moments(sums, context, MasterKey(secret, INSECURE))
-
-
-def recorded_mechanism(spec: ReleaseSpec, seed: int) -> MomentsMechanism:
-    """Return the mechanism ``spec`` of a run for any rows, with noise of its own."""
-    return _AuditedMoments(spec, seed)
-
-
-def moments_audit_release(mechanism: MomentsMechanism, together: int) -> ReleaseFunction:
+def summed_audit_release(mechanism: SummedMechanism, together: int) -> ReleaseFunction:
     """Make a `ReleaseFunction` of a mechanism, for data sets of `worst_case_samples`.
 
     ``together``: data sets in one release. No two releases are of the same data set, so that none
@@ -118,8 +85,8 @@ def moments_audit_release(mechanism: MomentsMechanism, together: int) -> Release
     return release
 
 
-def moments_audit_bounds(
-    mechanism: MomentsMechanism, spec: ReleaseSpec, *, trials: int = _TRIALS, seed: int = 0
+def summed_audit_bounds(
+    mechanism: SummedMechanism, spec: ReleaseSpec, *, trials: int = _TRIALS, seed: int = 0
 ) -> tuple[AttackResult, ...]:
     """Bound the epsilon of ``mechanism`` from below on every pair of `worst_case_samples`.
 
@@ -147,7 +114,7 @@ def moments_audit_bounds(
         attempts += [(1, min(_ALONE, trials))] if name in _ASKED_ALONE else []
         for together, number in attempts:
             bound = epsilon_lower_bound(
-                moments_audit_release(mechanism, together),
+                summed_audit_release(mechanism, together),
                 *pair,
                 # Fewer, and there would be no covariance to work with.
                 trials=max(number // 2 * 2, RELEASES_PER_NUMBER * _NUMBERS),
@@ -159,12 +126,12 @@ def moments_audit_bounds(
     return tuple(results)
 
 
-def moments_audit_noise(
-    mechanism: MomentsMechanism, spec: ReleaseSpec, *, seed: int = 0
+def summed_audit_noise(
+    mechanism: SummedMechanism, spec: ReleaseSpec, *, seed: int = 0
 ) -> AttackResult:
     """Count faults of the noise: grid and law of each block, noise that two of them share.
 
-    Asked of moments of nothing but zero rows, all of one class.
+    Asked of sums of nothing but zero rows, all of one class.
     """
     p = _NOISE_NUMBERS
     rows, classes = np.zeros((1, p)), np.zeros(1, dtype=np.int64)
@@ -177,7 +144,8 @@ def moments_audit_noise(
         "sizes": (wide, spec.grid),
     }
     faults = []
-    for name, (sigma, grid) in laws.items():
+    for name in made[0]:
+        sigma, grid = laws[name]
         shown = np.concatenate([one[name][np.isfinite(one[name])] for one in made])
         # In float32: on the grid of a block every value is exact.
         column = shown.astype(np.float32)[:, np.newaxis]
@@ -185,38 +153,50 @@ def moments_audit_noise(
         faults += [f"{fault}: {name}" for fault in check.faults]
         if _share_noise(made[0][name], made[1][name]):
             faults.append(f"one noise in two data sets: {name}")
-    for one, two in itertools.combinations(laws, 2):
+    classes_apart = made[0]["class sums"]
+    if len(np.unique(classes_apart, axis=0)) < p or _share_noise(
+        classes_apart[:-1], classes_apart[1:]
+    ):
+        faults.append("one noise in two classes")
+    for one, two in itertools.combinations(made[0], 2):
         if _share_noise(made[0][one], made[0][two]):
             faults.append(f"one noise in two blocks: {one}, {two}")
-    asked = f"{_NOISE_RELEASES} releases of {p} numbers and classes: grid, law, blocks, data sets"
+    asked = (
+        f"{_NOISE_RELEASES} releases of {p} numbers and classes: grid, law, classes, blocks, "
+        "data sets"
+    )
     return audit_fault_result("noise", "faults of the noise", faults, asked, seed)
 
 
-def _numbers_of_each(moments: Moments, p: int) -> NDArray[np.float64]:
+def _numbers_of_each(release: SummedRelease, p: int) -> NDArray[np.float64]:
     """Return the numbers of each data set in one release: float64 [together, numbers]."""
-    together = len(moments.second) // p
+    together = release.sums.shape[1] // p
     at = np.arange(together)
-    sums = moments.sums.reshape(together, SAMPLE_CLASSES, together, p)[at, :, at]
-    second = moments.second.reshape(together, p, together, p)[at, :, at]
-    upper = second[:, *np.triu_indices(SAMPLE_NUMBERS)]
-    sizes = moments.sizes.reshape(together, SAMPLE_CLASSES)
-    return np.concatenate([sums.reshape(together, -1), upper, sizes], axis=1)
+    sums = release.sums.reshape(together, SAMPLE_CLASSES, together, p)[at, :, at]
+    blocks = [sums.reshape(together, -1)]
+    if release.second is not None:
+        second = release.second.reshape(together, p, together, p)[at, :, at]
+        blocks.append(second[:, *np.triu_indices(SAMPLE_NUMBERS)])
+    if release.sizes is not None:
+        blocks.append(release.sizes.reshape(together, SAMPLE_CLASSES))
+    return np.concatenate(blocks, axis=1)
 
 
-def _noise_blocks(moments: Moments) -> dict[str, NDArray[np.float64]]:
-    """Return the noise of each block of moments of one zero row, as it was drawn: [rows, numbers].
+def _noise_blocks(release: SummedRelease) -> dict[str, NDArray[np.float64]]:
+    """Return the noise of each block of sums of one zero row, as it was drawn: [rows, numbers].
 
     NaN where a number was drawn and not used.
     """
-    known = np.zeros(len(moments.sizes))
-    known[0] = 1.0
-    unused = np.tri(len(moments.second), dtype=np.bool_)
-    return {
-        "class sums": moments.sums,
-        "second moment": np.where(unused, np.nan, moments.second),
-        "diagonal": np.diag(moments.second)[np.newaxis],
-        "sizes": (moments.sizes - known)[np.newaxis],
-    }
+    found = {"class sums": release.sums}
+    if release.second is not None:
+        unused = np.tri(len(release.second), dtype=np.bool_)
+        found["second moment"] = np.where(unused, np.nan, release.second)
+        found["diagonal"] = np.diag(release.second)[np.newaxis]
+    if release.sizes is not None:
+        known = np.zeros(len(release.sizes))
+        known[0] = 1.0
+        found["sizes"] = (release.sizes - known)[np.newaxis]
+    return found
 
 
 def _share_noise(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
