@@ -18,6 +18,7 @@ from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_mean
 from clicooper_hpc.owner.budget import check_budget_for_front
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.front_source import check_front_source, compared_front_run
+from clicooper_hpc.owner.input_facts import observe_input
 from clicooper_hpc.owner.moments_setup import open_moments_release
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.rows_setup import open_rows_release
@@ -81,6 +82,8 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     master = secrets.secret_master_key(job)
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
+    # For whoever uses the model when these samples are not at hand any more.
+    secrets.secret_input_facts(lambda: observe_input(data.class_names, samples.splits["train"]))
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
     open_release = open_rows_release if job.release.mode == "rows" else open_moments_release
     opened = open_release(job, data, samples, front, master, secrets)
