@@ -54,9 +54,11 @@ def _predict(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
-    if summary.labelled:
-        accuracy = 100 * summary.right / summary.labelled
-        lines.append(f"accuracy {accuracy:.2f} % of {summary.labelled:,} labelled rows")
+    if labelled := summary.right + summary.wrong:
+        accuracy = 100 * summary.right / labelled
+        lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")
+    if summary.unknown:
+        lines.append(f"{summary.unknown:,} rows are labelled with classes the model does not know")
     return print_report("\n".join(lines))
 
 

@@ -19,11 +19,12 @@ __all__ = ["PredictionSummary", "predict_samples"]
 
 @dataclass(frozen=True, slots=True)
 class PredictionSummary:
-    """Rows predicted; of these with a label, and of those again the rightly predicted."""
+    """Rows predicted; of those with a label how many rightly, wrongly, of unknown classes."""
 
     rows: int
-    labelled: int
     right: int
+    wrong: int
+    unknown: int
 
 
 def predict_samples(
@@ -55,5 +56,4 @@ def predict_samples(
         predictor.finish()
         if not predictor.rows:
             raise DataError("holds no sample", where=str(source))
-    right, labelled = predictor.right_answers(label_names)
-    return PredictionSummary(predictor.rows, labelled, right)
+    return PredictionSummary(predictor.rows, *predictor.compare_labels(label_names))

@@ -95,21 +95,28 @@ class Predictor:
             self._answer(np.concatenate(self._held), np.concatenate(self._labels))
         self._held, self._labels = [], []
 
-    def right_answers(self, label_names: Sequence[str] | None) -> tuple[int, int]:
-        """Return how many labelled rows were answered rightly, and how many there are.
+    def compare_labels(self, label_names: Sequence[str] | None) -> tuple[int, int, int]:
+        """Return how many labelled rows were answered rightly, how many wrongly, and the rest.
 
-        ``label_names``: of the labels' classes; None where labels are the model's class numbers.
+        The rest are of classes that the model does not know.
+
+        Parameters
+        ----------
+        label_names
+            Of the labels' classes; None where labels are the model's class numbers.
         """
-        labelled = int(self._counts.sum())
-        if label_names is None:
-            return int(self._counts.diagonal().sum()), labelled
-        places = {name: number for number, name in enumerate(self._classifier.class_names)}
-        right = sum(
-            int(self._counts[label, places[label_names[label]]])
-            for label in np.flatnonzero(self._counts.sum(axis=1)).tolist()
-            if label_names[label] in places
-        )
-        return right, labelled
+        names = self._classifier.class_names
+        places = {name: number for number, name in enumerate(names)}
+        right = wrong = unknown = 0
+        for label, counts in enumerate(self._counts):
+            name = label_names[label] if label_names is not None and counts.any() else None
+            place = label if label_names is None else places.get(name or "", len(names))
+            if place >= len(names):
+                unknown += int(counts.sum())
+                continue
+            right += int(counts[place])
+            wrong += int(counts.sum() - counts[place])
+        return right, wrong, unknown
 
     @torch.inference_mode()
     def _answer(self, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> None:

@@ -194,6 +194,23 @@ def test_an_archive_without_labels_has_predictions_and_no_accuracy(
         assert stored["probabilities"].tobytes() == answers(digits_run).tobytes()
 
 
+def test_labels_are_compared_by_name(
+    digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    said = answers(digits_run)[:100].argmax(axis=1)
+    raw = digits()[0].numpy()[:100].transpose(0, 2, 3, 1)
+    # Class 0 of the archive is the model's "9", and so on; the last one it does not know.
+    names = np.array([*CLASSES[::-1], "letter"])
+    labels = 9 - said
+    labels[:20] = 10
+    labels[20:40] = 9 - (said[20:40] + 1) % 10
+    np.savez(tmp_path / "new.npz", x=raw, y=labels, class_names=names)
+    code, text = say("predict", digits_run, tmp_path / "new.npz", "-o", tmp_path / "out.csv")
+    assert code == 0, text
+    assert "accuracy 75.00 % of 80 labelled rows" in text
+    assert "20 rows are labelled with classes the model does not know" in text
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [
