@@ -48,7 +48,14 @@ class InputFacts:
                 highest=float(content["highest"]),
             )
             check_class_names(facts.class_names, "class names")
-        except (LookupError, TypeError, AttributeError, RecursionError, DataError) as error:
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            DataError,
+        ) as error:
             raise ValueError(f"these bytes are no facts of samples: {error}") from error
         if facts.to_private_bytes() != stored:
             raise ValueError("these bytes are no facts of samples as they are written")
