@@ -56,6 +56,13 @@ class ReleaseSetup:
         """Refuse a restart of ``job`` if the run its front was made from is another one now."""
         check_front_source(job, self.front)
 
+    def keep_input_facts(self, private: PrivateFolder) -> None:
+        """Note in ``private`` what is needed to use the model when the data are not at hand."""
+        train = self.samples.splits["train"]
+        OwnerSecrets(private).secret_input_facts(
+            lambda: observe_input(self.data.class_names, train)
+        )
+
     def close_data(self) -> None:
         """Close the data set."""
         self.data.close()
@@ -82,8 +89,6 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     master = secrets.secret_master_key(job)
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
-    # For whoever uses the model when these samples are not at hand any more.
-    secrets.secret_input_facts(lambda: observe_input(data.class_names, samples.splits["train"]))
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
     open_release = open_rows_release if job.release.mode == "rows" else open_moments_release
     opened = open_release(job, data, samples, front, master, secrets)
