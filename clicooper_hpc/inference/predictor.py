@@ -36,8 +36,8 @@ class Predictor:
 
     Attributes
     ----------
-    rows
-        Answered so far.
+    taken, rows
+        Rows of the split so far, and how many of them are answered.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Predictor:
         where: str,
         on_rows: Callable[[int], object],
     ) -> None:
-        self.rows = 0
+        self.taken = self.rows = 0
         self.highest_label = 0
         self._classifier, self._facts = model.classifier, model.input
         self._split, self._output = split, output
@@ -75,11 +75,11 @@ class Predictor:
             They are not of the model's shape or range.
         """
         check_input_shape(rows.shape[1:], self._classifier.input_shape, self._where)
-        held = sum(map(len, self._held))
-        check_input_range(rows, self._facts, self._where, first_row=self.rows + held)
+        check_input_range(rows, self._facts, self._where, first_row=self.taken)
         self._held.append(rows)
         self._labels.append(labels)
-        if held + len(rows) < EVALUATION_ROWS:
+        self.taken += len(rows)
+        if self.taken - self.rows < EVALUATION_ROWS:
             return
         rows, labels = np.concatenate(self._held), np.concatenate(self._labels)
         whole = len(rows) // EVALUATION_ROWS * EVALUATION_ROWS

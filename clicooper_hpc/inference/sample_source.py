@@ -23,10 +23,19 @@ from clicooper_hpc.inference.input_check import describe_shape
 from clicooper_hpc.inference.predictor import Predictor
 from clicooper_hpc.owner.classifier import Classifier
 
-__all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source"]
+__all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source", "source_kind"]
 
 SOURCE_KINDS = ("hdf5", *KINDS)
 _BLOCK = 1024
+#: Parts of the names of published archives, of their folders and of files in these.
+_SIGNS = {
+    "-ubyte": "idx",
+    "cifar-100-binary": "cifar100",
+    "fine_label_names.txt": "cifar100",
+    "cifar-10-binary": "cifar10",
+    "cifar-10-batches-bin": "cifar10",
+    "batches.meta.txt": "cifar10",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ def open_sample_source(
     """
     if str(path) != "digits" and not os.path.exists(path):
         raise DataError("no such file or folder", where=str(path))
-    kind = _kind_of(path) if kind is None else kind
+    kind = source_kind(path) if kind is None else kind
     if kind not in SOURCE_KINDS:
         raise UsageError(
             f"there is no reader {kind!r}",
@@ -90,7 +99,14 @@ def open_sample_source(
     return SampleSource(partial(_feed_import, kind, path, split))
 
 
-def _kind_of(path: Path) -> str:
+def source_kind(path: Path) -> str:
+    """Return which of `SOURCE_KINDS` lies at ``path``, by its name or by what is in the folder.
+
+    Raises
+    ------
+    UsageError
+        Neither tells.
+    """
     name = path.name.lower()
     if str(path) == "digits" or name.endswith((".h5", ".hdf5")):
         return "hdf5"
@@ -99,7 +115,7 @@ def _kind_of(path: Path) -> str:
     if is_image_file(path) and path.is_file():
         return "folder"
     inside = sorted(os.listdir(path)) if path.is_dir() else [name]
-    for kind, sign in (("idx", "-ubyte"), ("cifar100", "cifar-100"), ("cifar10", "cifar-10")):
+    for sign, kind in _SIGNS.items():
         if any(sign in one for one in inside):
             return kind
     if path.is_dir():
@@ -153,7 +169,8 @@ def _image_source(path: Path, model: Classifier, split: str, size: int | None) -
 
 def _feed_import(kind: str, path: Path, split: str, predictor: Predictor) -> Sequence[str] | None:
     names = import_samples(kind, path, predictor)
-    if not predictor.rows:
+    # Fewer than a batch are taken and not answered yet.
+    if not predictor.taken:
         raise DataError(f"has no split {split!r}", where=str(path), remedy="Give --split test")
     # Classes without names of their own are called by their numbers.
     return None if kind == "idx" else names

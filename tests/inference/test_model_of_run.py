@@ -194,6 +194,32 @@ def test_an_archive_without_labels_has_predictions_and_no_accuracy(
         assert stored["probabilities"].tobytes() == answers(digits_run).tobytes()
 
 
+def test_a_published_archive_is_read_as_it_is_imported(
+    digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    raw, labels = digits()
+    pictures = np.rint(255 * raw.numpy()[:, 0]).astype(np.uint8)
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for name, count in (("train", 7), ("t10k", 300)):
+        for what, values in (("images", pictures[:count]), ("labels", labels[:count])):
+            head = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes()
+            file = folder / f"{name}-{what}-idx{values.ndim}-ubyte"
+            file.write_bytes(head + values.astype(np.uint8).tobytes())
+    model = clicooper_hpc.load_model(digits_run)
+    expected = model(torch.from_numpy(pictures[:300, None] / np.float32(255))).numpy()
+    right = int((expected.argmax(axis=1) == labels[:300]).sum())
+    for split, rows in (("test", 300), ("train", 7)):
+        out = tmp_path / f"{split}.npz"
+        code, text = say("predict", digits_run, folder, "-o", out, "--split", split)
+        assert code == 0, text
+        with np.load(out) as stored:
+            assert stored["probabilities"] == pytest.approx(expected[:rows], abs=1e-6)
+        assert split == "train" or f"accuracy {right / 3:.2f} % of 300 labelled" in text
+    code, text = say("predict", digits_run, folder, "-o", tmp_path / "x.csv", "--split", "mine")
+    assert (code, "has no split 'mine'" in text) == (2, True)
+
+
 def test_labels_are_compared_by_name(
     digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
 ) -> None:
