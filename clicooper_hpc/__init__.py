@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clicooper_hpc.inference.load_model import load_model
     from clicooper_hpc.runstore.reader import open_run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_run"]
+__all__ = ["__version__", "load_model", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from clicooper_hpc.runstore.reader import open_run
 
         return open_run
+    if name == "load_model":
+        from clicooper_hpc.inference.load_model import load_model
+
+        return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,9 +13,22 @@ from clicooper_hpc.data.row_store import RowStore, gather_store_rows, iterate_st
 from clicooper_hpc.digests import Digest, digest_chunks
 from clicooper_hpc.errors import DataError
 
-__all__ = ["Split"]
+__all__ = ["Split", "scale_stored_rows"]
 
 _FINGERPRINT_TAG = "clicooper/v1/split"
+
+
+def scale_stored_rows(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Return rows as fronts take them: [n, D] or [n, C, H, W], float32.
+
+    ``stored`` is [n, D] or [n, H, W, C]: uint8, which is divided by 255 (to [0, 1]), or float32,
+    which stays as it is.
+    """
+    scaled = stored
+    if stored.dtype == np.uint8:
+        scaled = stored.astype(np.float32)
+        scaled /= np.float32(255)
+    return scaled.transpose(0, 3, 1, 2) if scaled.ndim == 4 else scaled
 
 
 class Split:
@@ -95,13 +108,9 @@ class Split:
         stored_ids = self._stored(ids)
         out = np.empty((len(stored_ids), *self.input_shape), dtype=np.float32)
         for positions, numbers, values in gather_store_rows(self._x, stored_ids):
-            if values.dtype == np.uint8:
-                scaled = values.astype(np.float32)
-                scaled /= np.float32(255)
-            else:
-                scaled = values
+            if values.dtype != np.uint8:
                 self._check_finite(numbers, values)
-            out[positions] = scaled.transpose(0, 3, 1, 2) if scaled.ndim == 4 else scaled
+            out[positions] = scale_stored_rows(values)
         return out
 
     def labels(self, ids: NDArray[np.int64] | None = None) -> NDArray[np.int64]:

@@ -114,8 +114,10 @@ class Network:
     def apply(self, x: Tensor) -> Tensor:
         """See `clicooper_hpc.fronts.operations.Operation`."""
         rest = (1,) * (len(self.shape) - 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32).reshape(1, -1, *rest)
-        std = torch.tensor(self.std, dtype=torch.float32).reshape(1, -1, *rest)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=x.device).reshape(1, -1, *rest)
+            for values in (self.mean, self.std)
+        )
         images = (x.reshape(-1, *self.shape) - mean) / std
         y = self._read(images)
         if self.mirror:
@@ -124,6 +126,11 @@ class Network:
             y = (y + self._read(images.flip(-1))) / 2
         # The clamp changes no value; it makes the claim hold whatever a kernel does.
         return y.clamp(min=0.0) if self.non_negative(False) else y
+
+    @property
+    def module(self) -> nn.Sequential:
+        """The layers, filled with the weights."""
+        return self._module
 
     def largest_row(self) -> int:
         """Return the most numbers that a row has before, between or behind the layers."""

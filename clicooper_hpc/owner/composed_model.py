@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import ClicooperError
+from clicooper_hpc.owner.class_pooling import ClassPooling
 from clicooper_hpc.owner.delivery import accept_delivery, delivery_size_limit
 from clicooper_hpc.owner.evaluation import (
     CleanScores,
     HeldOutSamples,
     Score,
     evaluate_clean,
-    evaluate_logits,
     evaluate_probabilities,
 )
 from clicooper_hpc.pipeline.layout import Layout
@@ -146,7 +146,8 @@ class ComposedModel:
 
         ``logits`` float32 [rows, sub-labels]; ``classes`` int64 [rows], the true ones.
         """
-        self._released.append((evaluate_logits(logits, self._label_map), classes))
+        pooled = ClassPooling(self._label_map)(logits)
+        self._released.append((pooled.numpy(), classes))
 
     def score_released(self) -> Score:
         """Score the answers since the last call; NaN if there were none."""

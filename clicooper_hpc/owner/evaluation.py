@@ -1,12 +1,4 @@
-"""Quality of the delivered model on held-out samples: front, segments and label map together.
-
-A front that ends in class scores (`clicooper_hpc.fronts.private_lda`) is a classifier of its own,
-and so is the trainers' network behind it. Their classes are put together by a logarithmic opinion
-pool of equal weights (Genest and Zidek, "Combining Probability Distributions", Statistical Science
-1, 1986): the product of both probabilities, the front's at temperature 1, not at the one they are
-released with. Everything in it has left the owner or was paid for, so the delivered model is as
-private as its parts.
-"""
+"""Quality of the delivered model on held-out samples: front, segments and label map together."""
 
 from __future__ import annotations
 
@@ -19,23 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.operations import Scores
+from clicooper_hpc.owner.class_pooling import ClassPooling, class_scores_opinion, pool_opinions
+from clicooper_hpc.owner.clean_rows import CleanRows
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.label_map import LabelMap
-from clicooper_hpc.privacy.row_releaser import RowReleaser
 
 __all__ = [
+    "EVALUATION_ROWS",
     "CleanScores",
     "HeldOutSamples",
     "MomentBaselines",
     "Score",
     "evaluate_clean",
-    "evaluate_logits",
     "evaluate_probabilities",
 ]
 
-_BATCH = 256
+#: Rows that the network sees at once.
+EVALUATION_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +38,6 @@ class Score:
     accuracy: float
     loss: float
     samples: int
-
-
-def evaluate_logits(logits: Tensor, label_map: LabelMap) -> NDArray[np.float64]:
-    """Return what logits of sub-labels [n, names] say of classes: float64 [n, classes]."""
-    probabilities = torch.softmax(logits.double(), dim=1).numpy()
-    return np.asarray(label_map.map_probabilities(probabilities), dtype=np.float64)
 
 
 def evaluate_probabilities(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> Score:
@@ -86,24 +73,20 @@ class MomentBaselines:
 class HeldOutSamples:
     """Clean rows of a split that never leaves, as the segments should see them.
 
+    ``rows`` makes them of raw samples.
     ``baselines``: what is scored on them beside the delivered model, if there is anything.
     """
 
     split: Split
-    front: Front
-    releaser: RowReleaser
+    rows: CleanRows
     baselines: MomentBaselines | None = None
 
+    @torch.no_grad()
     def clean_batches(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
         """Yield clean rows of all samples, float32 [n, ...], and their classes, int64 [n]."""
-        for start in range(0, len(self.split), _BATCH):
-            ids = np.arange(start, min(start + _BATCH, len(self.split)))
-            rows = self.front.apply(self.split.read(ids))
-            # Clipped as the rows the segments were trained on, but without noise: so the owner uses
-            # the delivered model on its own samples, which have no reason to be released.
-            flat = self.releaser.clean_rows(rows.reshape(len(ids), -1))
-            clean = torch.from_numpy(flat.reshape(len(ids), *self.front.output_shape))
-            yield clean, self.split.labels(ids)
+        for start in range(0, len(self.split), EVALUATION_ROWS):
+            ids = np.arange(start, min(start + EVALUATION_ROWS, len(self.split)))
+            yield self.rows(torch.from_numpy(self.split.read(ids))), self.split.labels(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +123,18 @@ def evaluate_clean(
     rows.
     """
     model.eval()
+    pooling = ClassPooling(label_map)
     networks, fronts, truths, flat = [], [], [], []
     for rows, classes in batches:
-        networks.append(evaluate_logits(model(rows).float(), label_map))
+        networks.append(pooling(model(rows).float()))
         truths.append(classes)
         if baselines is not None:
             flat.append(rows.flatten(1))
         if temperature is not None:
-            # Probabilities to the power of the temperature: the softmax as it was before it was
-            # softened.
-            fronts.append(_normalised(rows.double().numpy() ** temperature))
-    network, classes = np.concatenate(networks), np.concatenate(truths)
+            fronts.append(class_scores_opinion(rows, temperature))
+    network, classes = torch.cat(networks), np.concatenate(truths)
     if baselines is not None:
         clean = torch.cat(flat)
-        sums = baselines.class_sums.apply(clean).double().numpy()
         linear = [
             None
             if one is None
@@ -161,24 +142,20 @@ def evaluate_clean(
             for one in (baselines.moments, baselines.gradients)
         ]
         return CleanScores(
-            model=evaluate_probabilities(network, classes),
-            class_sums=evaluate_probabilities(sums, classes),
+            model=_evaluate(network, classes),
+            class_sums=_evaluate(baselines.class_sums.apply(clean), classes),
             moments=linear[0],
             gradients=linear[1],
         )
     if temperature is None:
-        return CleanScores(evaluate_probabilities(network, classes))
-    front = np.concatenate(fronts)
+        return CleanScores(_evaluate(network, classes))
+    front = torch.cat(fronts)
     return CleanScores(
-        model=evaluate_probabilities(_normalised(network * front), classes),
-        front=evaluate_probabilities(front, classes),
-        network=evaluate_probabilities(network, classes),
+        model=_evaluate(pool_opinions(network, front), classes),
+        front=_evaluate(front, classes),
+        network=_evaluate(network, classes),
     )
 
 
-def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make rows [n, K] add up to 1; what is not positive counts as the smallest number there is."""
-    # float32 scores may underflow to 0; in a product that would be a veto by accident.
-    positive = np.maximum(scores, np.finfo(np.float64).tiny)
-    normalised: NDArray[np.float64] = positive / positive.sum(axis=1, keepdims=True)
-    return normalised
+def _evaluate(probabilities: Tensor, classes: NDArray[np.int64]) -> Score:
+    return evaluate_probabilities(probabilities.double().numpy(), classes)

@@ -9,6 +9,7 @@ from clicooper_hpc.data.dataset import DataSet
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import open_public_rows
 from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
+from clicooper_hpc.owner.clean_rows import job_clean_rows
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.make_gradients import (
     Descent,
@@ -88,7 +89,9 @@ def open_moments_release(
         spec=spec,
         gate=ReleaseGate({"train": leaving}, costs, ledger, secrets),
         classes=release.rows.names,
-        held_out=HeldOutSamples(samples.splits["test"], front, PlainReleaser(), release.baselines),
+        held_out=HeldOutSamples(
+            samples.splits["test"], job_clean_rows(job, front), release.baselines
+        ),
     )
 
 

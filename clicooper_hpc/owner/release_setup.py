@@ -18,6 +18,7 @@ from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_mean
 from clicooper_hpc.owner.budget import check_budget_for_front
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.front_source import check_front_source, compared_front_run
+from clicooper_hpc.owner.input_facts import observe_input
 from clicooper_hpc.owner.moments_setup import open_moments_release
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.rows_setup import open_rows_release
@@ -54,6 +55,13 @@ class ReleaseSetup:
     def check_front_source(self, job: Job) -> None:
         """Refuse a restart of ``job`` if the run its front was made from is another one now."""
         check_front_source(job, self.front)
+
+    def keep_input_facts(self, private: PrivateFolder) -> None:
+        """Note in ``private`` what is needed to use the model when the data are not at hand."""
+        train = self.samples.splits["train"]
+        OwnerSecrets(private).secret_input_facts(
+            lambda: observe_input(self.data.class_names, train)
+        )
 
     def close_data(self) -> None:
         """Close the data set."""

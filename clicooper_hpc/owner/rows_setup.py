@@ -9,6 +9,7 @@ from clicooper_hpc.data.dataset import DataSet
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.owner.budget import RunCosts, budget_for_run, check_budget_for_run
+from clicooper_hpc.owner.clean_rows import job_clean_rows
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.opened_release import OpenedRelease
 from clicooper_hpc.owner.release_gate import ReleasedSplit, ReleaseGate
@@ -39,7 +40,7 @@ def open_rows_release(
         spec=mechanism.spec,
         gate=gate,
         classes=answer_for_sub_labels(job, data, train, master, mechanism.contexts["train"]),
-        held_out=HeldOutSamples(splits["test"], front, mechanism.releasers["test"]),
+        held_out=HeldOutSamples(splits["test"], job_clean_rows(job, front)),
         validation_samples=len(splits.get("validation", ())),
     )
 

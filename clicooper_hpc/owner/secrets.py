@@ -14,6 +14,7 @@ from typing import TypeVar
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
+from clicooper_hpc.owner.input_facts import InputFacts
 from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.release_trace import find_release_trace
 from clicooper_hpc.privacy.label_map import LabelMap
@@ -24,16 +25,24 @@ from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.run_folder import LEDGER_FILE, RunFolder
 from clicooper_hpc.runstore.safetensors_files import pack_safetensors, unpack_safetensors
 
-__all__ = ["OwnerSecrets", "missing_owner_secrets", "require_owner_secrets"]
+__all__ = [
+    "OwnerSecrets",
+    "missing_owner_secrets",
+    "require_model_secrets",
+    "require_owner_secrets",
+]
 
 _T = TypeVar("_T")
 _KEY = "master.key"
 _FRONT, _FRONT_SETTINGS = "front.safetensors", "front.json"
 _FRONT_PROBE = "front.probe"
 _LABEL_MAP = "label-map.safetensors"
+_INPUT = "input.json"
 _MOMENTS = "moments.safetensors"
 #: What must be there to bring released rows back: preparing makes anew what is not, and charges it.
 _NEEDED = (_KEY, _FRONT_SETTINGS, _FRONT, _LABEL_MAP)
+#: What the delivered model is made of, besides what trainers delivered.
+_OF_MODEL = (_FRONT_SETTINGS, _FRONT, _LABEL_MAP)
 
 
 def missing_owner_secrets(private: Path, *more: str) -> list[str]:
@@ -53,6 +62,18 @@ def require_owner_secrets(private: Path, doing: str) -> None:
             f"({missing[0]} is missing or no file)",
             where=str(private),
             remedy=f"{doing.capitalize()} where the owner keeps the run folder.",
+        )
+
+
+def require_model_secrets(private: Path) -> None:
+    """Raise `RunFolderError` unless the owner's parts of the delivered model are there."""
+    missing = [name for name in _OF_MODEL if not (private / name).is_file()]
+    if missing:
+        raise RunFolderError(
+            "the owner's parts of the model are not there: without the front and the label map, "
+            f"delivered segments say nothing about classes ({missing[0]} is missing or no file)",
+            where=str(private),
+            remedy="Use the model where the owner keeps the run folder, or export it there.",
         )
 
 
@@ -98,6 +119,21 @@ class OwnerSecrets:
         label_map = build()
         self._folder.write_secret(_LABEL_MAP, label_map.to_private_bytes())
         return label_map
+
+    def secret_input_facts(self, build: Callable[[], InputFacts]) -> InputFacts:
+        """Return the stored facts of the samples, or observe and store them."""
+        stored = self.stored_input_facts()
+        if stored is not None:
+            return stored
+        facts = build()
+        self._folder.write_secret(_INPUT, facts.to_private_bytes())
+        return facts
+
+    def stored_input_facts(self) -> InputFacts | None:
+        """Return the stored facts of the samples; None in a run of a version that kept none."""
+        if _INPUT not in self._folder:
+            return None
+        return self._read_sound(_INPUT, InputFacts.from_private_bytes)
 
     def secret_moments(self, build: Callable[[], MomentsRelease]) -> MomentsRelease:
         """Return what was made of the noised moments, or make it once."""

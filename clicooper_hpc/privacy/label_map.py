@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from scipy.special import softmax
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.privacy.anchors import Anchors, fit_anchors
@@ -132,7 +131,10 @@ class LabelMap:
 
     @property
     def pools(self) -> bool:
-        """Whether `map_probabilities` averages logarithms, or else adds."""
+        """Whether logarithms of names' probabilities are averaged, or else these are added up.
+
+        `clicooper_hpc.owner.class_pooling` does either, and says why.
+        """
         return self.method == "random"
 
     @property
@@ -206,28 +208,9 @@ class LabelMap:
         """Return the classes behind names: int64, same shape."""
         return self._classes_of_names[sub_labels]
 
-    def map_probabilities(self, sub_label_probs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Turn probabilities of names into those of classes: [n, gamma K] to float64 [n, K].
-
-        ``anchors``: added up, since a row has one right name among its class's. ``random``: every
-        name of a class is equally right, and what a network tells them apart by is noise, so their
-        logarithms are averaged (a logarithmic pool: Genest and Zidek, "Combining Probability
-        Distributions", Statistical Science 1, 1986). One overrated name then weighs 1 / gamma;
-        in a sum it outvotes its class (docs/label-map.md).
-        """
-        n, names = sub_label_probs.shape
-        if names != self.num_sub_labels:
-            raise ValueError(f"{names} probabilities for {self.num_sub_labels} sub-labels")
-        by_class = sub_label_probs.astype(np.float64)[:, self._permutation]
-        by_class = by_class.reshape(n, self.num_classes, self.expansion)
-        if not self.pools:
-            summed: NDArray[np.float64] = by_class.sum(axis=2)
-            return summed
-        # A network that is sure gives float64 zeros; the floor keeps one name from ruling out its
-        # class.
-        logs = np.log(np.maximum(by_class, np.finfo(np.float64).tiny)).mean(axis=2)
-        pooled: NDArray[np.float64] = softmax(logs, axis=1)
-        return pooled
+    def names_of_classes(self) -> NDArray[np.int64]:
+        """Return the names of each class: int64 [K, gamma]."""
+        return self._permutation.reshape(self.num_classes, self.expansion).copy()
 
     def to_private_bytes(self) -> bytes:
         """Return the map, secrets included, for the owner's private folder (safetensors)."""

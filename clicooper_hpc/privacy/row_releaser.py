@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.privacy.clipping import clip_rows, clip_to_grid
+from clicooper_hpc.privacy.clipping import clip_to_grid
 from clicooper_hpc.privacy.noise import NoiseStream
 from clicooper_hpc.privacy.release_spec import MAX_INTEGER, ReleaseSpec
 
@@ -19,10 +19,6 @@ class RowReleaser(Protocol):
 
     def release_rows(self, rows: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what may leave the owner."""
-        ...
-
-    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the rows as the segments should see them in the owner's own evaluation."""
         ...
 
 
@@ -78,10 +74,6 @@ class GaussianReleaser:
         released: NDArray[np.float32] = exact * np.float32(self.spec.grid)
         return released
 
-    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the clipped rows without noise, float32 [n, d]. They must not leave the owner."""
-        return clip_rows(rows, self.spec.guarantee).astype(np.float32)
-
 
 class PlainReleaser:
     """Privacy off: rows leave the owner as they are."""
@@ -92,8 +84,4 @@ class PlainReleaser:
         """Return the rows as float32."""
         if ids.shape != rows.shape[:1]:
             raise ValueError(f"{len(rows)} rows, but sample ids of shape {list(ids.shape)}")
-        return rows.astype(np.float32, copy=False)
-
-    def clean_rows(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the rows as float32."""
         return rows.astype(np.float32, copy=False)

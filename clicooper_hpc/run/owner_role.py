@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from clicooper_hpc import __version__
-from clicooper_hpc.fronts.operations import TEMPERATURE
+from clicooper_hpc.owner.classifier import scores_temperature
 from clicooper_hpc.owner.composed_model import ComposedModel
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
@@ -93,7 +93,7 @@ def assemble_owner_role(
             folder=context.folder.delivery,
             label_map=preparation.label_map,
             held_out=preparation.held_out,
-            temperature=None if preparation.front.origin.class_sums is None else TEMPERATURE,
+            temperature=scores_temperature(preparation.front),
         ),
         on_step=on_step,
         conclude=conclude,

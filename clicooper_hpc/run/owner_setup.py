@@ -55,6 +55,7 @@ class OwnerSetup:
             note_job(self._private, job.digest().hex)
         # Everything that can fail on the owner's side fails here, before anything was sent.
         self._preparation = set_up_release(job, self._private)
+        self._preparation.keep_input_facts(self._private)
         self.index = RunIndex(job, folder, self._preparation)
 
     @property

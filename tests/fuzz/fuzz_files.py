@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, CifarLayout, import_cifar
 from clicooper_hpc.data.importers.idx import import_idx
 from clicooper_hpc.data.importers.image_folder import import_image_folder
-from clicooper_hpc.data.importers.npz import import_npz
+from clicooper_hpc.data.importers.npz import import_npz, read_npz_split
 
 _ROWS = 2
 _IMAGES = ("png", "jpg", "ppm", "bmp", "tif", "webp")
@@ -160,6 +161,33 @@ def _read_npz(content: bytes) -> None:
     _import(lambda writer: import_npz(path, writer), rows=100_000)
 
 
+def _npz_splits() -> list[bytes]:
+    members = _npy_members()
+    x, y, names = members["x_test.npy"], members["y_test.npy"], members["class_names.npy"]
+    return [
+        _zip({"x_test.npy": x}),
+        _zip({"x.npy": x, "y.npy": y, "class_names.npy": names}, zipfile.ZIP_DEFLATED),
+    ]
+
+
+class _Counted:
+    """Takes samples and keeps their number alone."""
+
+    rows = highest_label = 0
+
+    def append_samples(self, split: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
+        assert len(x) == len(y)
+        assert split == "test"
+        self.rows += len(x)
+
+
+def _read_npz_split(content: bytes) -> None:
+    path, sink = _folder() / "set.npz", _Counted()
+    path.write_bytes(content)
+    read_npz_split(path, "test", sink)
+    assert sink.rows <= 100_000
+
+
 def _read_npy(content: bytes) -> None:
     names = list(_npy_members())
     chosen = names[content[0] % len(names)] if content else names[0]
@@ -228,6 +256,7 @@ TARGETS: Sequence[FuzzTarget] = (
         files=True,
     ),
     FuzzTarget("npz-archive", _npz_files, _read_npz, files=True),
+    FuzzTarget("npz-split", _npz_splits, _read_npz_split, files=True),
     FuzzTarget(
         "npz-member",
         lambda: _replacing(list(_npy_members()), _npy_members()),

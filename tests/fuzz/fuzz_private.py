@@ -20,6 +20,7 @@ from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.untrained import untrained_dct
 from clicooper_hpc.owner.evaluation import CleanScores, MomentBaselines, Score
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
+from clicooper_hpc.owner.input_facts import InputFacts
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.owner.moments_release import MomentsRelease
 from clicooper_hpc.owner.secrets import OwnerSecrets
@@ -106,6 +107,19 @@ def _label_maps() -> list[bytes]:
     ]
 
 
+def _input_facts() -> list[bytes]:
+    return [
+        InputFacts(("a", "b"), "uint8", 0.0, 1.0).to_private_bytes(),
+        InputFacts(("cat", "ä", "c"), "float32", -1.5, 1e30).to_private_bytes(),
+    ]
+
+
+def _read_input_facts(content: bytes) -> None:
+    facts = _place("input.json", content).stored_input_facts()
+    assert facts is not None
+    assert len(facts.class_names) >= 2
+
+
 def _read_label_map(content: bytes) -> None:
     label_map = _place("label-map.safetensors", content).secret_label_map(_never)
     if label_map.ready:
@@ -190,6 +204,7 @@ TARGETS: Sequence[FuzzTarget] = (
     FuzzTarget("front-settings", _fronts, _read_front, form="json", files=True),
     FuzzTarget("front-tensors", _front_tensor_files, _read_front_tensors, files=True),
     FuzzTarget("label-map", _label_maps, _read_label_map, files=True),
+    FuzzTarget("input-facts", _input_facts, _read_input_facts, form="json"),
     FuzzTarget("moments", _moments, _read_moments, files=True),
     FuzzTarget("receipts", _receipts, _read_receipts),
     FuzzTarget(

@@ -18,6 +18,7 @@ from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.untrained import untrained_dct
 from clicooper_hpc.owner.evaluation import CleanScores, Score
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
+from clicooper_hpc.owner.input_facts import InputFacts
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.label_map import LabelMap
@@ -194,3 +195,22 @@ def test_damaged_scores_are_refused(name: str, folder: PrivateFolder) -> None:
     SCORE_CHANGES[name](stored)
     folder.write_secret("ending.json", json.dumps(stored).encode())
     check_refused(lambda: keep_final_scores(folder, FINAL), folder, "ending.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        DEEP,
+        b'{"class_names": ["a", "a"], "stored_as": "uint8", "lowest": 0.0, "highest": 1.0}',
+        b'{"class_names": ["a", "b"], "stored_as": "uint8", "lowest": "x", "highest": 1.0}',
+        b'{"class_names": ["a", "b"], "stored_as": "uint8", "lowest": 0.0, "highest": 1.0, "x": 1}',
+    ],
+)
+def test_damaged_facts_of_the_samples_are_refused(content: bytes, folder: PrivateFolder) -> None:
+    facts = InputFacts(("a", "b"), "uint8", 0.0, 1.0)
+    assert OwnerSecrets(folder).secret_input_facts(lambda: facts) == facts
+    assert OwnerSecrets(folder).secret_input_facts(never) == facts
+    folder.write_secret("input.json", content)
+    check_refused(OwnerSecrets(folder).stored_input_facts, folder, "input.json")

@@ -4,8 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from clicooper_hpc.errors import UsageError
@@ -60,37 +58,13 @@ def test_a_sample_has_one_name_in_any_batch_and_order(method: LabelMethod) -> No
     assert np.array_equal(np.concatenate(parts), whole[order])
 
 
-def test_probabilities_of_anchors_add_up() -> None:
-    label_map = made("anchors")
-    names = label_map.num_sub_labels
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(names), 3)
-    owners = label_map.map_to_classes(np.arange(names, dtype=np.int32))
-    expected = np.stack(
-        [probabilities[:, owners == k].sum(1) for k in range(label_map.num_classes)]
-    )
-    assert label_map.map_probabilities(probabilities) == pytest.approx(expected.T, abs=1e-12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 2**63))
-def test_probabilities_of_random_names_are_pooled(k: int, gamma: int, seed: int) -> None:
-    label_map = LabelMap.draw_label_map("random", k, gamma, MasterKey.from_seed(seed))
-    probabilities = np.random.default_rng(seed).dirichlet(np.ones(k * gamma), 3)
-    pooled = label_map.map_probabilities(probabilities)
-    assert pooled.sum(axis=1) == pytest.approx(np.ones(3))
-    owners = label_map.map_to_classes(np.arange(k * gamma, dtype=np.int32))
-    means = np.stack([np.log(probabilities[:, owners == c]).mean(axis=1) for c in range(k)], axis=1)
-    assert np.log(pooled) - np.log(pooled[:, :1]) == pytest.approx(means - means[:, :1])
-
-
-def test_one_overrated_name_does_not_outvote_a_class() -> None:
-    label_map = LabelMap.draw_label_map("random", 2, 50, MasterKey.from_seed(1))
-    owners = label_map.map_to_classes(np.arange(100, dtype=np.int32))
-    logits = np.where(owners == 0, 1.0, 0.0)
-    logits[np.flatnonzero(owners == 1)[0]] = 9.0
-    probabilities = np.exp(logits) / np.exp(logits).sum()
-    assert probabilities[owners == 1].sum() > 0.9
-    assert label_map.map_probabilities(probabilities[None])[0].argmax() == 0
+@pytest.mark.parametrize("method", ["none", "random", "anchors"])
+def test_every_name_belongs_to_one_class(method: LabelMethod) -> None:
+    label_map = made(method)
+    names = label_map.names_of_classes()
+    assert names.shape == (label_map.num_classes, label_map.expansion)
+    owners = np.repeat(np.arange(label_map.num_classes), label_map.expansion)
+    assert np.array_equal(label_map.map_to_classes(names.reshape(-1).astype(np.int32)), owners)
 
 
 def test_random_names_are_uniform_and_differ_between_splits() -> None:
@@ -138,8 +112,6 @@ def test_impossible_maps_are_refused() -> None:
             LabelMap.draw_label_map(method, classes, expansion, KEY)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\[0, 5\)"):
         made("random").map_to_sub_labels(np.array([5]), np.array([0]), split="train")
-    with pytest.raises(ValueError, match="sub-labels"):
-        made("random").map_probabilities(np.zeros((2, 5)))
 
 
 def test_sample_order_is_a_secret_permutation_of_each_split() -> None:

@@ -57,13 +57,6 @@ def test_a_release_is_the_clipped_row_plus_the_noise() -> None:
     assert abs(np.mean(error)) < 4 * made.spec.sigma / np.sqrt(error.size)
 
 
-def test_clean_rows_are_clipped_and_nothing_else() -> None:
-    rows = np.array([[3.0, 4.0], [0.3, 0.4]], dtype=np.float32)
-    clean = releaser(dimension=2).clean_rows(rows)
-    assert clean == pytest.approx(np.array([[0.6, 0.8], [0.3, 0.4]]), abs=1e-7)
-    assert clean.dtype == np.float32
-
-
 def test_noise_of_another_mechanism_is_refused() -> None:
     strong, weak = releaser(epsilon=1.0), releaser(epsilon=2.0)
     with pytest.raises(ValueError, match="another mechanism"):
@@ -86,4 +79,3 @@ def test_privacy_off_passes_rows_through() -> None:
     plain: RowReleaser = PlainReleaser()
     rows = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32) * 100
     assert plain.release_rows(rows, np.arange(4)).tobytes() == rows.tobytes()
-    assert plain.clean_rows(rows).tobytes() == rows.tobytes()

@@ -9,7 +9,17 @@ from structure import read_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Packages that are given a run folder.
-PACKAGES = ("attacks", "audit", "commands", "owner", "run", "runstore", "trainer", "verification")
+PACKAGES = (
+    "attacks",
+    "audit",
+    "commands",
+    "inference",
+    "owner",
+    "run",
+    "runstore",
+    "trainer",
+    "verification",
+)
 #: Calls that open or read a file by its path.
 CALLS = {
     "open",
@@ -44,6 +54,9 @@ ALLOWED = {
     "runstore.expected_files": "writes: a file in memory",
     "run.credentials": "key files that the user's own job names",
     "trainer.release_cache": "its own unnamed file",
+    "inference.csv_predictions": "writes",
+    "inference.npz_predictions": "writes",
+    "inference.exports.weights_folder": "the file it has just written",
     "commands.init": "the package's own template",
 }
 

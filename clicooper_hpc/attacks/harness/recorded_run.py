@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from clicooper_hpc.attacks.harness.adversary import (
     Adversary,
@@ -44,16 +42,14 @@ from clicooper_hpc.attacks.harness.recorded_sums import add_up_release, check_re
 from clicooper_hpc.attacks.harness.summed_release import RELEASE_HOLDERS, HeldRelease
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import EvidenceError, RunFolderError
-from clicooper_hpc.owner.delivery import delivery_file
 from clicooper_hpc.owner.moments_setup import job_promise
-from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
+from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.owner.secrets import OwnerSecrets, require_owner_secrets
 from clicooper_hpc.privacy.gradient_sums import SplitPromise
-from clicooper_hpc.run.build import build_layout, build_network
+from clicooper_hpc.run.delivered_segments import load_delivered_segments, recorded_cuts
 from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.safetensors_files import load_safetensors
 from clicooper_hpc.training.batches import average_batch_groups, order_epoch_batches
 
 __all__ = ["RecordedRun"]
@@ -96,14 +92,13 @@ class RecordedRun:
         _require_recorded_run(run)
         job = vouched_job(run)
         self.release: str = job.release.mode
-        cuts = [int(cut) for cut in run.pipeline["cuts"][1:]]
-        self.job: Job = job.cut_at(cuts)
+        self.job: Job = job.cut_at(recorded_cuts(run))
         # As the owner had it: another number adds the front's sums up in another order.
         torch.set_num_threads(job.training.threads)
         private = PrivateFolder(run.folder.private)
         self._preparation = set_up_release(self.job, private)
         self._master = OwnerSecrets(private).secret_master_key(self.job)
-        self._segments = _delivered_segments(run, self.job, self._preparation, len(cuts) + 1)
+        self._segments = load_delivered_segments(run, self.job, self._preparation.contract)
         self.adversaries = adversaries_of(len(self._segments), self.release)
         data = self._preparation.data
         # Neither half was trained on, so membership has outsiders and nobody scores on what
@@ -258,14 +253,13 @@ class RecordedRun:
     @torch.no_grad()
     def _predict(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Sub-label probabilities of the delivered network on clean rows, as its owner uses it."""
-        front, held_out = self._preparation.front, self._preparation.held_out
+        # Clipped but without noise, as the owner's own evaluation does.
+        rows = self._preparation.held_out.rows
         parts = [np.empty((0, self._preparation.label_map.num_sub_labels))]
         for start in range(0, len(images), _PASS_ROWS):
             part = images[start : start + _PASS_ROWS]
-            rows = front.apply(part.reshape(len(part), *front.input_shape))
-            # Clipped but without noise, as the owner's own evaluation does.
-            flat = held_out.releaser.clean_rows(rows.reshape(len(rows), -1))
-            output = torch.from_numpy(flat.reshape(rows.shape))
+            raw = np.ascontiguousarray(part.reshape(len(part), *rows.input_shape))
+            output = rows(torch.from_numpy(raw))
             for segment in self._segments:
                 output = segment(output)
             parts.append(torch.softmax(output.float().double(), dim=1).numpy())
@@ -280,27 +274,3 @@ def _require_recorded_run(run: Run) -> None:
             remedy="Attack a complete run.",
         )
     require_owner_secrets(run.folder.private, "attack")
-
-
-def _delivered_segments(
-    run: Run, job: Job, preparation: ReleaseSetup, segments: int
-) -> Sequence[nn.Sequential]:
-    """Load the delivered segments, in evaluation mode."""
-    model = build_network(job, preparation.contract)
-    layout = build_layout(job, model, preparation.contract, segments)
-    found = []
-    for number in range(1, segments + 1):
-        layers = layout.layers_of(model, number - 1)
-        path = delivery_file(run.folder.delivery, number)
-        state = load_safetensors(path, within=run.folder.path)
-        try:
-            # The file may be a segment of another run: names and shapes would differ.
-            layers.load_state_dict(state)
-        except RuntimeError as error:
-            raise RunFolderError(
-                f"this is not segment {number} of the run's network",
-                where=str(path),
-                remedy="Bring back the file the run wrote.",
-            ) from error
-        found.append(layers.eval())
-    return found

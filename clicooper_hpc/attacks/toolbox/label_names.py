@@ -98,7 +98,7 @@ def class_scores_by_name(
     """Turn sub-label probabilities [n, gamma K] into those of classes: float64 [n, K].
 
     Added up by name, or ``pooled``: the mean logarithm over the names of a class, normalised. The
-    owner does one or the other (`LabelMap.map_probabilities`); an attacker may try both.
+    owner does one or the other (`clicooper_hpc.owner.class_pooling`); an attacker may try both.
     """
     chosen = np.zeros((len(names), class_count))
     chosen[np.arange(len(names)), names] = 1.0

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.importers.archive_members import (
     ArchiveMember,
     ArchiveMembers,
     open_archive_members,
 )
 from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES
+from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
 __all__ = ["CIFAR10", "CIFAR100", "CifarLayout", "import_cifar"]
@@ -70,8 +70,8 @@ CIFAR100 = CifarLayout(
 )
 
 
-def import_cifar(layout: CifarLayout, source: Path, writer: DatasetWriter) -> tuple[str, ...]:
-    """Stream all files of ``source`` into ``writer``; return the class names.
+def import_cifar(layout: CifarLayout, source: Path, sink: SampleSink) -> tuple[str, ...]:
+    """Stream all files of ``source`` into ``sink``; return the class names.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def import_cifar(layout: CifarLayout, source: Path, writer: DatasetWriter) -> tu
                     remedy="Fetch the archive again",
                 )
         for split, member, rows in parts:
-            _copy_samples(layout, split, member, rows, writer)
+            _copy_samples(layout, split, member, rows, sink)
     return names
 
 
@@ -127,7 +127,7 @@ def _read_class_names(layout: CifarLayout, member: ArchiveMember) -> tuple[str, 
 
 
 def _copy_samples(
-    layout: CifarLayout, split: str, member: ArchiveMember, rows: int, writer: DatasetWriter
+    layout: CifarLayout, split: str, member: ArchiveMember, rows: int, sink: SampleSink
 ) -> None:
     labels_bytes = len(layout.label_classes)
     step = max(1, BLOCK_BYTES // layout.entry_bytes)
@@ -149,5 +149,5 @@ def _copy_samples(
             # Stored plane by plane (channels first); the native format is channels last, as image
             # libraries have it.
             images = entries[:, labels_bytes:].reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
-            writer.append_samples(split, images, entries[:, labels_bytes - 1].astype(np.int64))
+            sink.append_samples(split, images, entries[:, labels_bytes - 1].astype(np.int64))
         reader.expect_end()

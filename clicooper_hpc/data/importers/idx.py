@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from clicooper_hpc.data.class_labels import numbered_class_names
-from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.importers.exact_reader import (
     BLOCK_BYTES,
     ExactReader,
     open_exact_reader,
     reader_errors,
 )
+from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
 __all__ = ["import_idx"]
@@ -33,8 +33,8 @@ _NAME = re.compile(
 _MAX_SIDE = 8192
 
 
-def import_idx(source: Path, writer: DatasetWriter) -> tuple[str, ...]:
-    """Stream the four files of ``source`` into ``writer``; return the class names "0", "1", ...
+def import_idx(source: Path, sink: SampleSink) -> tuple[str, ...]:
+    """Stream the four files of ``source`` into ``sink``; return the class names "0", "1", ...
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def import_idx(source: Path, writer: DatasetWriter) -> tuple[str, ...]:
             open_exact_reader(files[split, "images"]) as images,
             open_exact_reader(files[split, "labels"]) as labels,
         ):
-            _copy_samples(split, images, labels, writer)
-    return numbered_class_names(writer.highest_label)
+            _copy_samples(split, images, labels, sink)
+    return numbered_class_names(sink.highest_label)
 
 
 def _find_idx_files(source: Path) -> dict[tuple[str, str], Path]:
@@ -107,9 +107,7 @@ def _read_idx_header(reader: ExactReader, dims: int) -> tuple[int, ...]:
     return sizes
 
 
-def _copy_samples(
-    split: str, images: ExactReader, labels: ExactReader, writer: DatasetWriter
-) -> None:
+def _copy_samples(split: str, images: ExactReader, labels: ExactReader, sink: SampleSink) -> None:
     count, *shape = _read_idx_header(images, 3)
     (labels_count,) = _read_idx_header(labels, 1)
     if count != labels_count:
@@ -124,6 +122,6 @@ def _copy_samples(
         x = np.frombuffer(images.read(rows * row_bytes), dtype=np.uint8)
         y = np.frombuffer(labels.read(rows), dtype=np.uint8)
         # One channel, as all images of the native format have an axis for it.
-        writer.append_samples(split, x.reshape(rows, *shape, 1), y.astype(np.int64))
+        sink.append_samples(split, x.reshape(rows, *shape, 1), y.astype(np.int64))
     images.expect_end()
     labels.expect_end()

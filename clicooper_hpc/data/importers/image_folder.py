@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES
 from clicooper_hpc.data.importers.image_tree import list_image_tree
+from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
-__all__ = ["import_image_folder"]
+__all__ = ["decode_image", "image_errors", "import_image_folder", "read_image_header"]
 
 _GREY = frozenset(("1", "L", "LA", "La"))
 _COLOUR = frozenset(("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"))
 
 
 def import_image_folder(
-    source: Path, writer: DatasetWriter, *, size: int | None = None
+    source: Path, sink: SampleSink, *, size: int | None = None
 ) -> tuple[str, ...]:
-    """Write all images of ``source`` to ``writer``; return the class names (folder names).
+    """Write all images of ``source`` to ``sink``; return the class names (folder names).
 
     If every image is grey, rows are (H, W, 1); otherwise all become (H, W, 3) RGB.
 
@@ -51,26 +51,26 @@ def import_image_folder(
         pending: list[NDArray[np.uint8]] = []
         labels: list[int] = []
         for path, label in part:
-            pending.append(_decode_image(path, grey=grey, size=size))
+            pending.append(decode_image(path, grey=grey, size=size))
             labels.append(label)
             # Written block by block: a data set of images need not fit into memory.
             if len(pending) * pending[0].nbytes >= BLOCK_BYTES:
-                _append_pending(split, pending, labels, writer)
+                _append_pending(split, pending, labels, sink)
         if pending:
-            _append_pending(split, pending, labels, writer)
+            _append_pending(split, pending, labels, sink)
     return tree.class_names
 
 
 def _append_pending(
-    split: str, pending: list[NDArray[np.uint8]], labels: list[int], writer: DatasetWriter
+    split: str, pending: list[NDArray[np.uint8]], labels: list[int], sink: SampleSink
 ) -> None:
-    writer.append_samples(split, np.stack(pending), np.asarray(labels, dtype=np.int64))
+    sink.append_samples(split, np.stack(pending), np.asarray(labels, dtype=np.int64))
     pending.clear()
     labels.clear()
 
 
 @contextmanager
-def _image_errors(path: Path) -> Iterator[None]:
+def image_errors(path: Path) -> Iterator[None]:
     """Turn what Pillow raises on damaged files into one DataError naming the file."""
     try:
         with warnings.catch_warnings():
@@ -90,13 +90,7 @@ def _survey_headers(paths: list[Path], *, check_size: bool) -> bool:
     grey = True
     first: tuple[Path, tuple[int, int]] | None = None
     for path in paths:
-        with _image_errors(path), Image.open(path) as image:
-            mode, image_size, frames = image.mode, image.size, getattr(image, "n_frames", 1)
-        if mode not in _GREY | _COLOUR:
-            raise DataError(f"has pixels of kind {mode}, not 8 bits a channel", where=str(path))
-        # An animation or a multi-page TIFF: which of its pictures is meant cannot be known.
-        if frames != 1:
-            raise DataError(f"holds {frames} pictures", where=str(path))
+        image_grey, image_size = read_image_header(path)
         first = first or (path, image_size)
         if check_size and image_size != first[1]:
             raise DataError(
@@ -105,13 +99,31 @@ def _survey_headers(paths: list[Path], *, check_size: bool) -> bool:
                 where=str(path),
                 remedy="Give --size to scale all images to one size",
             )
-        grey = grey and mode in _GREY
+        grey = grey and image_grey
     return grey
 
 
-def _decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uint8]:
+def read_image_header(path: Path) -> tuple[bool, tuple[int, int]]:
+    """Return whether an image is stored as grey, and its width and height.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or not a still picture of 8 bits a channel.
+    """
+    with image_errors(path), Image.open(path) as image:
+        mode, size, frames = image.mode, image.size, getattr(image, "n_frames", 1)
+    if mode not in _GREY | _COLOUR:
+        raise DataError(f"has pixels of kind {mode}, not 8 bits a channel", where=str(path))
+    # An animation or a multi-page TIFF: which of its pictures is meant cannot be known.
+    if frames != 1:
+        raise DataError(f"holds {frames} pictures", where=str(path))
+    return mode in _GREY, size
+
+
+def decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uint8]:
     """Decode one image to (H, W, 1) or (H, W, 3)."""
-    with _image_errors(path), Image.open(path) as image:
+    with image_errors(path), Image.open(path) as image:
         image.load()
         # A file may declare transparency and not use it; only pixels that show through are refused.
         opaque = not image.has_transparency_data or _is_opaque(image)

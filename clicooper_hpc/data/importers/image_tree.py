@@ -11,12 +11,14 @@ from clicooper_hpc.data.importers.exact_reader import reader_errors
 from clicooper_hpc.data.stratified_split import hashed_split_order, stratified_test_mask
 from clicooper_hpc.errors import DataError
 
-__all__ = ["TEST_FRACTION", "ImageTree", "list_image_tree"]
+__all__ = ["IMAGE_ENDINGS", "TEST_FRACTION", "ImageTree", "folder_entries", "list_image_tree"]
 
 TEST_FRACTION = 0.2
 """Held out of every class when the folder has no test part of its own."""
 
-_ENDINGS = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGE_ENDINGS = frozenset(
+    (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini"))
 
 
@@ -48,7 +50,7 @@ def list_image_tree(source: Path) -> ImageTree:
     """
     if not source.is_dir():
         raise DataError("is not a folder", where=str(source))
-    top = {path.name: path for path in _folder_entries(source) if path.is_dir()}
+    top = {path.name: path for path in folder_entries(source) if path.is_dir()}
     # Neither name: the folders are classes, and a test part must be cut off here.
     if "train" not in top and "test" not in top:
         names, found = _class_folders(source)
@@ -82,7 +84,7 @@ def list_image_tree(source: Path) -> ImageTree:
     )
 
 
-def _folder_entries(folder: Path) -> list[Path]:
+def folder_entries(folder: Path) -> list[Path]:
     """Return what is in a folder, by name, without hidden files and file managers' clutter."""
     with reader_errors(folder.__str__):
         return sorted(
@@ -93,21 +95,21 @@ def _folder_entries(folder: Path) -> list[Path]:
 
 
 def _class_folders(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
-    classes = [path for path in _folder_entries(folder) if path.is_dir()]
+    classes = [path for path in folder_entries(folder) if path.is_dir()]
     if len(classes) < 2:
         raise DataError(f"has {len(classes)} class folders, needs two or more", where=str(folder))
     found: list[tuple[Path, int]] = []
     for number, class_folder in enumerate(classes):
-        images = _folder_entries(class_folder)
+        images = folder_entries(class_folder)
         if not images:
             raise DataError("holds no image", where=str(class_folder))
         for path in images:
             # Refused, not skipped: a format we do not know would quietly shrink the data set.
-            if path.is_dir() or path.suffix.lower() not in _ENDINGS:
+            if path.is_dir() or path.suffix.lower() not in IMAGE_ENDINGS:
                 raise DataError(
                     "is a folder inside a class folder" if path.is_dir() else "is not an image",
                     where=str(path),
-                    remedy=f"A class folder holds only images ({', '.join(sorted(_ENDINGS))})",
+                    remedy=f"A class folder holds only images ({', '.join(sorted(IMAGE_ENDINGS))})",
                 )
             found.append((path, number))
     return tuple(path.name for path in classes), found

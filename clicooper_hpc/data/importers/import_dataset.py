@@ -12,9 +12,10 @@ from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, import_cifar
 from clicooper_hpc.data.importers.idx import import_idx
 from clicooper_hpc.data.importers.image_folder import import_image_folder
 from clicooper_hpc.data.importers.npz import import_npz
+from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError, UsageError
 
-__all__ = ["KINDS", "ImportSummary", "import_dataset"]
+__all__ = ["KINDS", "ImportSummary", "import_dataset", "import_samples"]
 
 KINDS = ("cifar10", "cifar100", "idx", "folder", "npz")
 
@@ -83,7 +84,7 @@ def import_dataset(
     if os.path.exists(target) and os.path.samefile(source, target):
         raise DataError("is both source and target", where=str(source))
     with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
-        writer.finish(_import_kind(kind, source, writer, size))
+        writer.finish(import_samples(kind, source, writer, size=size))
     # Opened as a run opens it: what the importer says it wrote is what a run will find.
     with open_dataset(target) as data:
         train = data.split("train")
@@ -98,15 +99,19 @@ def import_dataset(
         )
 
 
-def _import_kind(
-    kind: str, source: Path, writer: DatasetWriter, size: int | None
+def import_samples(
+    kind: str, source: Path, sink: SampleSink, *, size: int | None = None
 ) -> tuple[str, ...]:
+    """Stream all samples of ``source`` into ``sink``; return the class names.
+
+    ``kind`` is one of `KINDS`; ``size`` and errors as in `import_dataset`.
+    """
     if kind == "cifar10":
-        return import_cifar(CIFAR10, source, writer)
+        return import_cifar(CIFAR10, source, sink)
     if kind == "cifar100":
-        return import_cifar(CIFAR100, source, writer)
+        return import_cifar(CIFAR100, source, sink)
     if kind == "idx":
-        return import_idx(source, writer)
+        return import_idx(source, sink)
     if kind == "folder":
-        return import_image_folder(source, writer, size=size)
-    return import_npz(source, writer)
+        return import_image_folder(source, sink, size=size)
+    return import_npz(source, sink)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.data.class_labels import check_class_labels, numbered_class_names
-from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES, ExactReader, reader_errors
+from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
-__all__ = ["import_npz"]
+__all__ = ["import_npz", "read_npz_split"]
 
 # A wrong shape in a header must not allocate more than this for one row.
 _MAX_ROW_BYTES = 256 * 1024 * 1024
@@ -44,8 +44,8 @@ class _NpyMember:
         return np.frombuffer(content, dtype=self.dtype).reshape(shape)
 
 
-def import_npz(source: Path, writer: DatasetWriter) -> tuple[str, ...]:
-    """Stream ``source`` into ``writer``; return the class names.
+def import_npz(source: Path, sink: SampleSink) -> tuple[str, ...]:
+    """Stream ``source`` into ``sink``; return the class names.
 
     Parameters
     ----------
@@ -67,11 +67,42 @@ def import_npz(source: Path, writer: DatasetWriter) -> tuple[str, ...]:
                 _open_npy_member(archive, source, f"x_{split}") as x,
                 _open_npy_member(archive, source, f"y_{split}") as y,
             ):
-                _copy_samples(split, x, y, writer)
-        names = numbered_class_names(writer.highest_label)
+                _copy_samples(split, x, y, sink)
+        names = numbered_class_names(sink.highest_label)
         if "class_names.npy" in archive.namelist():
             names = _read_class_names(archive, source)
     return names
+
+
+def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...] | None:
+    """Stream one split of ``source`` into ``sink``, whether or not it has labels.
+
+    Members are `x_SPLIT` and perhaps `y_SPLIT`, as in `import_npz`; in an archive without splits,
+    `x` and perhaps `y`. Rows without a label have label -1.
+
+    Returns
+    -------
+    tuple of str, or None
+        Names of the classes; None where there are no labels or no names.
+
+    Raises
+    ------
+    DataError
+        As `import_npz`.
+    """
+    with reader_errors(source.__str__):
+        archive = zipfile.ZipFile(source)
+    with archive:
+        end = "" if "x.npy" in archive.namelist() else f"_{split}"
+        with ExitStack() as opened:
+            x = opened.enter_context(_open_npy_member(archive, source, f"x{end}"))
+            y = None
+            if f"y{end}.npy" in archive.namelist():
+                y = opened.enter_context(_open_npy_member(archive, source, f"y{end}"))
+            _copy_samples(split, x, y, sink)
+        if y is not None and "class_names.npy" in archive.namelist():
+            return _read_class_names(archive, source)
+    return None
 
 
 @contextmanager
@@ -146,10 +177,10 @@ def _row_shape(x: _NpyMember) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else shape
 
 
-def _copy_samples(split: str, x: _NpyMember, y: _NpyMember, writer: DatasetWriter) -> None:
+def _copy_samples(split: str, x: _NpyMember, y: _NpyMember | None, sink: SampleSink) -> None:
     row_shape = _row_shape(x)
     count = x.shape[0]
-    if y.dtype.kind not in "iu" or y.shape not in ((count,), (count, 1)):
+    if y is not None and (y.dtype.kind not in "iu" or y.shape not in ((count,), (count, 1))):
         raise DataError(
             f"has dtype {y.dtype} and shape {y.shape}, labels of {count:,} rows are integers of "
             f"shape ({count},)",
@@ -162,12 +193,16 @@ def _copy_samples(split: str, x: _NpyMember, y: _NpyMember, writer: DatasetWrite
         if values.dtype != np.uint8:
             # NaN would pass clip and noise and spoil every release it touches.
             values = _finite_float32(values, x.reader.where, start)
-        # Keras saves labels of CIFAR as (n, 1).
-        labels = y.read_rows(rows).reshape(rows)
-        check_class_labels(labels, y.reader.where, first_row=start)
-        writer.append_samples(split, values, labels.astype(np.int64))
-    x.reader.expect_end()
-    y.reader.expect_end()
+        labels = np.full(rows, -1, dtype=np.int64)
+        if y is not None:
+            # Keras saves labels of CIFAR as (n, 1).
+            stored = y.read_rows(rows).reshape(rows)
+            check_class_labels(stored, y.reader.where, first_row=start)
+            labels = stored.astype(np.int64)
+        sink.append_samples(split, values, labels)
+    for member in (x, y):
+        if member is not None:
+            member.reader.expect_end()
 
 
 def _finite_float32(values: NDArray[Any], where: str, first_row: int) -> NDArray[np.float32]:

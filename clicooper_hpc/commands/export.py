@@ -1,0 +1,51 @@
+"""`clicooper export`: its options and the call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command, print_report
+
+__all__ = ["EXPORT"]
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--to", required=True, metavar="FORMAT", help="torch, onnx, safetensors or hf-folder"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="a new file (.pt2, .onnx) or folder (safetensors, hf-folder)",
+    )
+    parser.add_argument(
+        "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
+    )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.inference.exports.export_model import export_model
+    from clicooper_hpc.inference.load_model import load_model_of_run
+
+    off = export_model(
+        load_model_of_run(arguments.run),
+        arguments.to,
+        arguments.output,
+        description=arguments.describe,
+    )
+    agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
+    return print_report(f"wrote {arguments.output}: read back, its answers are {agrees}")
+
+
+EXPORT = Command(
+    "export",
+    "write the model of a run for other programs; for the owner",
+    _add_export_options,
+    _export,
+    guarded=True,
+)

@@ -1,0 +1,71 @@
+"""`clicooper predict`: its options and the call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command, print_report
+
+__all__ = ["PREDICT"]
+
+
+def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="HDF5 data set, whatever `data import` takes, image file or folder of images, npz",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="file to write: .csv, .h5, .npz or .parquet",
+    )
+    parser.add_argument(
+        "--split", default="test", metavar="NAME", help="these samples of DATA (default test)"
+    )
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        help="hdf5, cifar10, cifar100, idx, folder or npz (default: by the name of DATA)",
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.inference.load_model import load_model_of_run
+    from clicooper_hpc.inference.predict_samples import predict_samples
+
+    summary = predict_samples(
+        load_model_of_run(arguments.run),
+        arguments.data,
+        arguments.output,
+        kind=arguments.kind,
+        split=arguments.split,
+        size=arguments.size,
+        overwrite=arguments.overwrite,
+    )
+    lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
+    if labelled := summary.right + summary.wrong:
+        accuracy = 100 * summary.right / labelled
+        lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")
+    if summary.unknown:
+        lines.append(f"{summary.unknown:,} rows are labelled with classes the model does not know")
+    return print_report("\n".join(lines))
+
+
+PREDICT = Command(
+    "predict",
+    "classify new samples with the model of a run; for the owner",
+    _add_predict_options,
+    _predict,
+    guarded=True,
+)

@@ -1,0 +1,1 @@
+"""Using the delivered model: loaded as a module of torch, run on new samples, exported."""

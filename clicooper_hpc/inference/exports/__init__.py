@@ -1,0 +1,1 @@
+"""The delivered model in formats that need nothing of this package."""

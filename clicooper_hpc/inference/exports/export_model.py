@@ -1,0 +1,119 @@
+"""Writing the delivered model in a format of others, read back and compared before it appears."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.inference.exports.model_card import model_card
+from clicooper_hpc.inference.exports.onnx_graph import write_onnx_graph
+from clicooper_hpc.inference.exports.torch_program import write_torch_program
+from clicooper_hpc.inference.exports.weights_folder import write_weights_folder
+from clicooper_hpc.inference.load_model import LoadedModel
+from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
+
+__all__ = ["EXPORT_FORMATS", "export_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """Writes a file that ends in ``ending``, or into a folder where that is empty."""
+
+    ending: str
+    write: Callable[[LoadedModel, Path, str | None], float]
+
+
+def export_model(
+    model: LoadedModel, form: str, target: Path, *, description: str | None = None
+) -> float:
+    """Write the model to ``target``, which appears only when it was read back and compared.
+
+    Parameters
+    ----------
+    form
+        One of `EXPORT_FORMATS`.
+    target
+        A file ending in ``.pt2`` or ``.onnx``, or a folder.
+    description
+        What the owner says of the data on the model card (hf-folder).
+
+    Returns
+    -------
+    float
+        How far probabilities of what was written are from the model's; 0: equal to the bit.
+
+    Raises
+    ------
+    UsageError
+        Unknown format, another ending, ``target`` exists already, a description that no format
+        shows, or a network that cannot be exported.
+    EnvironmentUnfitError
+        It cannot be written, what is needed is not installed, or what was read back says something
+        else. Nothing is left then.
+    """
+    chosen = EXPORT_FORMATS.get(form)
+    if chosen is None:
+        raise UsageError(
+            f"there is no format {form!r}",
+            where="--to",
+            remedy=f"Use one of {', '.join(EXPORT_FORMATS)}.",
+        )
+    if chosen.ending and target.suffix.lower() != chosen.ending:
+        raise UsageError(f"must end in {chosen.ending} for --to {form}", where=f"-o {target}")
+    if description is not None and form != "hf-folder":
+        raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
+    _refuse_existing(target)
+    try:
+        with tempfile.TemporaryDirectory(
+            # Beside the target: a rename is one step only within one file system.
+            prefix=f".{target.name}.",
+            suffix=".part",
+            dir=target.parent,
+        ) as aside:
+            made = Path(aside) / target.name
+            if not chosen.ending:
+                made.mkdir()
+            off = chosen.write(model, made, description)
+            for path in [made] if chosen.ending else made.iterdir():
+                fsync_path(path)
+            # Another export may have been quicker; a rename would replace what it wrote.
+            _refuse_existing(target)
+            made.rename(target)
+        fsync_folder(target.parent)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the model cannot be written ({error.strerror or error})",
+            where=str(target),
+            remedy="Free space there, or write it elsewhere.",
+        ) from error
+    return off
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise UsageError(
+            "exists already, and an export overwrites nothing",
+            where=str(target),
+            remedy="Give another name.",
+        )
+
+
+def _write_hf_folder(model: LoadedModel, folder: Path, description: str | None) -> float:
+    write_weights_folder(model, folder)
+    off = write_torch_program(model, folder / "model.pt2")
+    card = model_card(model, description=description)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return off
+
+
+#: By name on the command line.
+EXPORT_FORMATS = {
+    "torch": _Format(".pt2", lambda model, path, _: write_torch_program(model, path)),
+    "onnx": _Format(".onnx", lambda model, path, _: write_onnx_graph(model, path)),
+    "safetensors": _Format("", lambda model, path, _: write_weights_folder(model, path)),
+    "hf-folder": _Format("", _write_hf_folder),
+}

@@ -1,0 +1,59 @@
+"""Predict new samples with the model of a run, into a file; what `clicooper predict` does."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from clicooper_hpc.errors import DataError
+from clicooper_hpc.inference.load_model import LoadedModel
+from clicooper_hpc.inference.prediction_files import open_prediction_file
+from clicooper_hpc.inference.predictor import Predictor
+from clicooper_hpc.inference.sample_source import open_sample_source
+
+__all__ = ["PredictionSummary", "predict_samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSummary:
+    """Rows predicted; of those with a label how many rightly, wrongly, of unknown classes."""
+
+    rows: int
+    right: int
+    wrong: int
+    unknown: int
+
+
+def predict_samples(
+    model: LoadedModel,
+    source: Path,
+    output: Path,
+    *,
+    kind: str | None = None,
+    split: str = "test",
+    size: int | None = None,
+    overwrite: bool = False,
+) -> PredictionSummary:
+    """Predict all samples of ``source`` and write ``output``, which appears when it is complete.
+
+    Samples are read, answered and written as a stream: memory does not grow with their number.
+    Parameters and errors as `open_sample_source` and `open_prediction_file`.
+
+    Raises
+    ------
+    DataError
+        Besides, samples are of another shape or range than those of the run.
+    """
+    names = model.classifier.class_names
+    samples = open_sample_source(source, model.classifier, kind=kind, split=split, size=size)
+    bar = tqdm(total=samples.rows, unit="row", disable=not sys.stderr.isatty(), file=sys.stderr)
+    with bar, open_prediction_file(output, names, samples.files, overwrite=overwrite) as file:
+        predictor = Predictor(model, split, file, where=str(source), on_rows=bar.update)
+        label_names = samples.feed(predictor)
+        predictor.finish()
+        if not predictor.rows:
+            raise DataError("holds no sample", where=str(source))
+    return PredictionSummary(predictor.rows, *predictor.compare_labels(label_names))

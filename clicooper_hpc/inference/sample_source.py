@@ -1,0 +1,176 @@
+"""Where new samples come from: a data set of the native format, an importable one, image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from clicooper_hpc.data.dataset import open_dataset
+from clicooper_hpc.data.importers.image_files import (
+    is_image_file,
+    list_image_files,
+    read_image_files,
+)
+from clicooper_hpc.data.importers.import_dataset import KINDS, import_samples
+from clicooper_hpc.data.importers.npz import read_npz_split
+from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.inference.input_check import describe_shape
+from clicooper_hpc.inference.predictor import Predictor
+from clicooper_hpc.owner.classifier import Classifier
+
+__all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source", "source_kind"]
+
+SOURCE_KINDS = ("hdf5", *KINDS)
+_BLOCK = 1024
+#: Parts of the names of published archives, of their folders and of files in these.
+_SIGNS = {
+    "-ubyte": "idx",
+    "cifar-100-binary": "cifar100",
+    "fine_label_names.txt": "cifar100",
+    "cifar-10-binary": "cifar10",
+    "cifar-10-batches-bin": "cifar10",
+    "batches.meta.txt": "cifar10",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSource:
+    """New samples, nothing of which has been read yet.
+
+    Attributes
+    ----------
+    feed
+        Streams all of them into a predictor; returns the names of the labels' classes, None where
+        there are no labels or labels are the model's class numbers.
+    rows
+        Their number, where it is known beforehand.
+    files
+        Name of the file of each row, where rows are files.
+    """
+
+    feed: Callable[[Predictor], Sequence[str] | None]
+    rows: int | None = None
+    files: Sequence[str] | None = field(default=None, repr=False)
+
+
+def open_sample_source(
+    path: Path, model: Classifier, *, kind: str | None, split: str, size: int | None
+) -> SampleSource:
+    """Return the samples at ``path``.
+
+    Parameters
+    ----------
+    kind
+        One of `SOURCE_KINDS`; None: by the name, or by what is in the folder.
+    split
+        Which samples, where they are split.
+    size
+        Images are cut and scaled to squares of so many pixels a side.
+
+    Raises
+    ------
+    UsageError
+        The kind is unknown or cannot be told, or ``size`` has no meaning.
+    DataError
+        There is nothing at ``path``, or not what ``kind`` says.
+    """
+    if str(path) != "digits" and not os.path.exists(path):
+        raise DataError("no such file or folder", where=str(path))
+    kind = source_kind(path) if kind is None else kind
+    if kind not in SOURCE_KINDS:
+        raise UsageError(
+            f"there is no reader {kind!r}",
+            where="--kind",
+            remedy=f"Use one of {', '.join(SOURCE_KINDS)}",
+        )
+    if size is not None and (kind != "folder" or size < 1):
+        raise UsageError(f"size {size} does not apply to {kind}", where="--size")
+    if kind == "folder":
+        return _image_source(path, model, split, size)
+    if kind == "hdf5":
+        return _hdf5_source(path, split)
+    if kind == "npz":
+        return SampleSource(partial(read_npz_split, path, split))
+    return SampleSource(partial(_feed_import, kind, path, split))
+
+
+def source_kind(path: Path) -> str:
+    """Return which of `SOURCE_KINDS` lies at ``path``, by its name or by what is in the folder.
+
+    Raises
+    ------
+    UsageError
+        Neither tells.
+    """
+    name = path.name.lower()
+    if str(path) == "digits" or name.endswith((".h5", ".hdf5")):
+        return "hdf5"
+    if name.endswith(".npz"):
+        return "npz"
+    if is_image_file(path) and path.is_file():
+        return "folder"
+    inside = sorted(os.listdir(path)) if path.is_dir() else [name]
+    for sign, kind in _SIGNS.items():
+        if any(sign in one for one in inside):
+            return kind
+    if path.is_dir():
+        return "folder"
+    raise UsageError(
+        "is of no kind that its name tells",
+        where=str(path),
+        remedy=f"Give --kind, one of {', '.join(SOURCE_KINDS)}",
+    )
+
+
+def _hdf5_source(path: Path, split: str) -> SampleSource:
+    with open_dataset(path) as data:
+        rows = len(data.split(split))
+
+    def feed(predictor: Predictor) -> Sequence[str]:
+        with open_dataset(path) as data:
+            samples = data.split(split)
+            for start in range(0, len(samples), _BLOCK):
+                ids = np.arange(start, min(start + _BLOCK, len(samples)))
+                predictor.append_rows(samples.read(ids), samples.labels(ids))
+            return data.class_names
+
+    return SampleSource(feed, rows=rows)
+
+
+def _image_source(path: Path, model: Classifier, split: str, size: int | None) -> SampleSource:
+    if len(model.input_shape) != 3 or model.input_shape[0] not in (1, 3):
+        raise DataError(
+            f"holds images, the model takes {describe_shape(model.input_shape)}", where=str(path)
+        )
+    files = list_image_files(path)
+    if not files:
+        raise DataError("holds no image", where=str(path))
+    channels, height, width = model.input_shape
+
+    def feed(predictor: Predictor) -> None:
+        read_image_files(
+            files,
+            predictor,
+            split=split,
+            shape=(height, width, channels),
+            size=size,
+            class_names=model.class_names,
+        )
+
+    root = path if path.is_dir() else path.parent
+    names = [file.relative_to(root).as_posix() for file in files]
+    return SampleSource(feed, rows=len(files), files=names)
+
+
+def _feed_import(kind: str, path: Path, split: str, predictor: Predictor) -> Sequence[str] | None:
+    names = import_samples(kind, path, predictor)
+    # Fewer than a batch are taken and not answered yet.
+    if not predictor.taken:
+        raise DataError(f"has no split {split!r}", where=str(path), remedy="Give --split test")
+    # Classes without names of their own are called by their numbers.
+    return None if kind == "idx" else names
