@@ -14,6 +14,7 @@ from clicooper_hpc.attacks.harness.adversary import NO_SAMPLE_LEFT, AuxiliaryDat
 from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.inversion.class_mean_pictures import class_mean_rows
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
+from clicooper_hpc.attacks.inversion.diffusion_attack import DIFFUSION
 from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.privacy.moments import Moments
 
@@ -69,5 +70,6 @@ def test_the_mean_row_of_a_class_is_its_sum_over_its_size() -> None:
 
 def test_who_got_public_rows_has_nothing_to_invert() -> None:
     public = replace(trainer(TEST, 0.0), release="moments", front_module=nn.Identity())
-    assert DECODER.applies(public) == OPTIMISE.applies(public) == NO_SAMPLE_LEFT
+    for attack in (DECODER, OPTIMISE, DIFFUSION):
+        assert attack.applies(public) == NO_SAMPLE_LEFT
     assert DECODER.applies(holder(TEST, 2.0)) is None
