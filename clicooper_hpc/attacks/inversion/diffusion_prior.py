@@ -158,7 +158,7 @@ def train_diffusion_prior(images: NDArray[np.float32], seed: int, scale: float) 
         missing = prior(clean + levels * noise, levels) - clean
         loss = (missing / gaussian.left(levels)).square().mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     return prior.eval().requires_grad_(False)
