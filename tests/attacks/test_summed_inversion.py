@@ -16,6 +16,7 @@ from clicooper_hpc.attacks.harness.attack import AttackResult
 from clicooper_hpc.attacks.harness.summed_release import SummedRelease
 from clicooper_hpc.attacks.inversion.class_mean_pictures import class_mean_rows
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
+from clicooper_hpc.attacks.inversion.diffusion_attack import DIFFUSION
 from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.config.owner_sections import ReleaseMode
 
@@ -93,5 +94,6 @@ def test_the_mean_row_of_a_class_is_its_sum_over_its_size() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_who_got_public_rows_has_nothing_to_invert(mode: ReleaseMode) -> None:
     public = replace(trainer(TEST, 0.0), release=mode, front_module=nn.Identity())
-    assert DECODER.applies(public) == OPTIMISE.applies(public) == NO_SAMPLE_LEFT
+    for attack in (DECODER, OPTIMISE, DIFFUSION):
+        assert attack.applies(public) == NO_SAMPLE_LEFT
     assert DECODER.applies(holder(TEST, 2.0, mode=mode)) is None

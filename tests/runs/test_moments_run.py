@@ -289,7 +289,7 @@ def test_attacks_on_it_stay_below_their_ceilings_and_say_what_has_no_object(whol
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
     assert "!" not in shown
-    for attack in ("clustering", "optimise"):
+    for attack in ("clustering", "optimise", "diffusion"):
         assert f"not applicable: {attack}, trainer 1, trainer 2, outsider" in shown
     assert "nothing of a sample left the owner, only noised sums over all of them" in shown
     frame = read_attack_findings(folder)

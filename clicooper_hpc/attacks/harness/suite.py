@@ -9,6 +9,7 @@ from clicooper_hpc.attacks.dp_audit.dp_audit_attack import DP_AUDIT
 from clicooper_hpc.attacks.extraction.extraction_attack import EXTRACTION
 from clicooper_hpc.attacks.harness.attack import Attack
 from clicooper_hpc.attacks.inversion.decoder_attack import DECODER
+from clicooper_hpc.attacks.inversion.diffusion_attack import DIFFUSION
 from clicooper_hpc.attacks.inversion.optimise_attack import OPTIMISE
 from clicooper_hpc.attacks.labels.clustering_attack import CLUSTERING
 from clicooper_hpc.attacks.labels.merge_attack import MERGE
@@ -23,6 +24,7 @@ SUITE: Final[tuple[Attack, ...]] = (
     COMPLETION,
     DECODER,
     OPTIMISE,
+    DIFFUSION,
     PROPERTY,
     MEMBERSHIP,
     EXTRACTION,

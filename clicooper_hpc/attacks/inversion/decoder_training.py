@@ -15,7 +15,13 @@ from clicooper_hpc.attacks.inversion.decoder_network import DecoderNetwork, buil
 from clicooper_hpc.attacks.inversion.linear_decoder import fit_linear_decoder
 from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 
-__all__ = ["DecoderPairs", "TrainedDecoder", "decoder_images_seen", "train_decoder"]
+__all__ = [
+    "DecoderPairs",
+    "TrainedDecoder",
+    "decoder_images_seen",
+    "least_squares_shrinkage",
+    "train_decoder",
+]
 
 _BATCH = 64
 _LEARNING_RATE = 2e-3
@@ -138,11 +144,13 @@ def train_decoder(pairs: DecoderPairs, sigma: float, seed: int, scale: float) ->
     shrink = 1.0
     if sigma > 0:
         mean = torch.from_numpy(pairs.mean_image).to(device)
-        shrink = _decoder_shrinkage(_decoder_forward(best, check_rows) - mean, check_images - mean)
+        shrink = least_squares_shrinkage(
+            _decoder_forward(best, check_rows) - mean, check_images - mean
+        )
     return TrainedDecoder(best, pairs.mean_image, shrink)
 
 
-def _decoder_shrinkage(guess: Tensor, wanted: Tensor) -> float:
+def least_squares_shrinkage(guess: Tensor, wanted: Tensor) -> float:
     """Return a of the least squares ``wanted = a guess``, in [0, 1]."""
     power = float(guess.square().sum())
     return min(max(float((guess * wanted).sum()) / power, 0.0), 1.0) if power > 0 else 0.0

@@ -8,8 +8,6 @@ total variation prior; that prior's weight is chosen on rows of the attacker's o
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,22 +26,25 @@ from clicooper_hpc.attacks.harness.attack import (
     AttackOutcome,
     MetricKind,
 )
-from clicooper_hpc.attacks.harness.public_mechanism import differentiable_public_clip
 from clicooper_hpc.attacks.inversion.reconstruction_scores import (
     Reconstruction,
-    cannot_reconstruct,
     choose_reconstruction_inputs,
     reconstruction_squared_errors,
     score_reconstruction,
+)
+from clicooper_hpc.attacks.inversion.tensor_front import (
+    SEARCHED_INPUTS,
+    TensorFront,
+    cannot_search,
+    matched_sigma,
+    tensor_front,
+    tensor_front_rows,
 )
 from clicooper_hpc.attacks.toolbox.attack_device import attack_device
 
 __all__ = ["OPTIMISE", "optimise_pictures"]
 
-#: Rows float32 [n, ...] of images float32 [n, channels, height, width], with gradients.
-TensorFront = Callable[[Tensor], Tensor]
-
-_TARGETS, _TUNING, _SHOWN = 32, 8, 16
+_TUNING, _SHOWN = 8, 16
 _STEPS, _TUNING_STEPS = 300, 150
 # The misfit has several minima under a front with rectifiers; the better start is kept for each
 # row.
@@ -52,8 +53,6 @@ _LEARNING_RATE = 0.03
 # Weights of the prior against a data term in units of its variance. Neighbouring pixels differ by
 # about 0.03 to 0.1, which is a Laplace prior of weight 10 to 30; its neighbours cover other images.
 _PRIORS = (1.0, 10.0, 100.0, 1000.0)
-# Without noise rows are matched to this part of their standard deviation.
-_RELATIVE_FLOOR = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,42 +141,19 @@ def _optimise_costs(problem: _Problem, pictures: Tensor, wanted: Tensor) -> Tens
     return misfit / (2 * problem.sigma**2) + problem.prior * (across + down)
 
 
-def _optimise_front(view: AdversaryView) -> TensorFront | None:
-    """Return the differentiable front with the clip, if the view has one."""
-    if view.front_module is None:
-        return None
-    front = copy.deepcopy(view.front_module).eval().requires_grad_(False).to(attack_device())
-    return lambda images: differentiable_public_clip(front(images), view.mechanism)
-
-
-def _optimise_applies(view: AdversaryView) -> str | None:
-    if view.front_module is None:
-        return "the front is secret or has no gradients"
-    return cannot_reconstruct(view)
-
-
 def _optimise_reconstruction(
     view: AdversaryView, aux: AuxiliaryData, seed: int, scale: float
 ) -> Reconstruction:
     """Make pictures of at most 32 inputs; eight images of its own choose the prior's weight."""
-    front = _optimise_front(view)
-    if front is None:
-        raise ValueError("an optimisation needs a front with gradients")
+    front = tensor_front(view)
     random = np.random.default_rng(seed)
-    inputs = choose_reconstruction_inputs(view, _TARGETS, seed)
+    inputs = choose_reconstruction_inputs(view, SEARCHED_INPUTS, seed)
     mean = aux.same.images.mean(axis=0, dtype=np.float64).astype(np.float32)
     own = aux.same.images[random.permutation(len(aux.same))[:_TUNING]]
-    with torch.no_grad():
-        clean = (
-            front(torch.from_numpy(own).to(attack_device()))
-            .cpu()
-            .numpy()
-            .reshape(len(own), *view.rows.shape[1:])
-        )
+    clean = tensor_front_rows(front, own, view)
     # Its own rows are noised as the owner's are: the prior is chosen for rows like those.
     noise = random.standard_normal(clean.shape) * view.mechanism.sigma
-    # Without noise a misfit in units of its variance would be infinite.
-    sigma = view.mechanism.sigma or max(_RELATIVE_FLOOR * float(clean.std()), 1e-6)
+    sigma = matched_sigma(view, clean)
     errors = {}
     for prior in _PRIORS:
         tried = optimise_pictures(
@@ -227,6 +203,6 @@ OPTIMISE: Final = Attack(
     name="optimise",
     knowledge="public front with its weights, mechanism, eight images of the same distribution",
     source="He et al., ACSAC 2019",
-    applies=_optimise_applies,
+    applies=cannot_search,
     run=_run_optimise,
 )
