@@ -23,11 +23,19 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         metavar="PAGE",
         help="HTML file to write, or write anew (default: report.html)",
     )
+    parser.add_argument(
+        "--attacks",
+        action="store_true",
+        help="also show what attacks found, from private/: the page is then for the owner alone",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.report.page import report_page
-    from clicooper_hpc.runstore.atomic_files import replace_atomically
+    from clicooper_hpc.runstore.atomic_files import (
+        replace_atomically,
+        write_private_atomically,
+    )
 
     path = arguments.output
     # What is there is replaced: never a file of a run that was named by mistake.
@@ -35,10 +43,14 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
         )
-    page = report_page(arguments.run).encode("utf-8")
+    page = report_page(arguments.run, attacks=arguments.attacks).encode("utf-8")
     try:
-        with replace_atomically(path) as aside:
-            aside.write_bytes(page)
+        if arguments.attacks:
+            # With pictures of the owner's among them.
+            write_private_atomically(path, page)
+        else:
+            with replace_atomically(path) as aside:
+                aside.write_bytes(page)
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the page cannot be written ({error.strerror})", where=str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ __all__ = ["CheckedRun", "check_run"]
 
 #: Uncovered parts that are named; whoever can write the folder can make any number.
 _SHOWN = 12
+#: Characters of the first failed check in the sentence; the rest stands in the table.
+_LENGTH = 200
 _WORDS = {True: "ok", False: "FAILED", None: "not done"}
 
 
@@ -81,9 +84,11 @@ def _outcome(
     failed = [one for one in results if one.passed is False]
     if failed:
         first, more = failed[0], len(failed) - 1
-        others = f" {more} more failed." if more else ""
-        return reading.public.line(
-            f"NOT verified: check {first.number} ({first.title}) failed: {first.detail}.{others}"
+        others = f"{more} more failed. " if more else ""
+        detail = textwrap.shorten(reading.public.line(first.detail), _LENGTH, placeholder=" ...")
+        return (
+            f"NOT verified: check {first.number} ({first.title}) failed: {detail}. {others}"
+            "All checks stand below."
         )
     for link in links:
         if link.passed is False:

@@ -102,9 +102,13 @@ def _headline(
         worse = "" if better or low is None else ": no better than guessing"
         text += f"; guessing among {number_text(1 / chance)} classes gives {percent_text(chance)}"
         text += worse
-    others = [f"{name} {percent_text(share)}" for name, share in levels if name != _CHANCE]
+    others = [
+        f"{name.removesuffix(' alone')} {percent_text(share)}"
+        for name, share in levels
+        if name != _CHANCE
+    ]
     if others:
-        text += f". Without the whole: {', '.join(others)}"
+        text += f". Single parts alone reach: {', '.join(others)}"
     return (
         f"{text}. How large the largest class is, a run does not record: where classes are uneven, "
         "compare with that as well."

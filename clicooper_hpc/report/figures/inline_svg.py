@@ -38,7 +38,9 @@ INK: Final = {
 SERIES: Final = ("blue", "orange", "green", "purple", "sky", "red", "yellow")
 _VARIABLES: Final = {value: f"var(--{name})" for name, value in INK.items()}
 _COLOUR: Final = re.compile(r"#0000(?:0[1-5]|1[1-7])")
+#: The page's font, whichever of both ways matplotlib names its own.
 _FONT: Final = re.compile(r"font: ([\d.]+px) [^;]*")
+_FAMILY: Final = re.compile(r"font-family: [^;]*;? ?")
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "http://www.w3.org/1999/xlink"
 _ID: Final = re.compile(r"#([\w-]+)")
@@ -134,7 +136,8 @@ def _settle_tree(root: ElementTree.Element, name: str) -> None:
             elif key == "id":
                 element.set(key, f"{name}-{value}")
             elif key == "style":
-                element.set(key, _FONT.sub(r"font-size: \1", _in_variables(value, name)))
+                plain = _FAMILY.sub("", _FONT.sub(r"font-size: \1", value))
+                element.set(key, _in_variables(plain, name))
             elif key in ("clip-path", f"{{{_XLINK}}}href"):
                 element.set(key, value.replace("#", f"#{name}-"))
             elif key in ("fill", "stroke"):
