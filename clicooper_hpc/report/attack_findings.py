@@ -105,7 +105,10 @@ def _strips(record: AttackRecord, reading: RunReading) -> list[PictureStrip]:
     """Return originals and what attacks made of them, of the first seed."""
     reconstructing = {key[:3] for key in record.arrays if key[3] == _ORIGINALS and key[2] == 0}
     strips: list[PictureStrip] = []
-    for (attack, party, seed, name), values in record.arrays.items():
+    # Of each attack the originals first.
+    ordered = sorted(record.arrays, key=lambda key: (key[:3], key[3] != _ORIGINALS, key[3]))
+    for attack, party, seed, name in ordered:
+        values = record.arrays[attack, party, seed, name]
         if (attack, party, seed) in reconstructing:
             title = reading.public.line(f"{attack}, {party}: {name}")
             if len(strips) == _STRIPS:

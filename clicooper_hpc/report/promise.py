@@ -15,16 +15,13 @@ __all__ = ["PrivacyPromise", "read_promise"]
 _NAME_WIDTH = 17
 _INSECURE = "INSECURE"
 _NEIGHBOURS = {
-    "replace-one": "had {one} been any other",
-    "zero-out": "had the row of {one} been all zeros",
-    "add-remove": "had {one} not been there, or one more been",
+    "replace-one": "had ONE been any other",
+    "zero-out": "had the row of ONE been all zeros",
+    "add-remove": "had ONE not been there, or one more been",
 }
-_UNITS = {
-    "sample": "any one sample",
-    "element": "any one number of a sample's row",
-    "metric": "a sample been replaced by one at the distance the job names",
-}
-#: Odds that a factor of this size hardly moves, and that it leaves open.
+_ONES = {"sample": "any one sample", "element": "any one number of a sample's row"}
+_UNITS = {"metric": "had any one sample been another one within the distance that the job names"}
+#: Epsilon up to which a single sample is hidden nearly, or well.
 _STRONG, _WEAK = 1.0, 5.0
 
 
@@ -91,11 +88,10 @@ def _in_words(reading: RunReading) -> list[str]:
     if epsilon is None or delta is None:
         return ["The folder does not say which guarantee this run gives."]
     unit, relation = (line(stored.get(f"spec.guarantee.{key}")) for key in ("unit", "relation"))
-    one = _UNITS.get(unit, f"any one {unit}")
-    change = one if unit == "metric" else _NEIGHBOURS.get(relation, f"{{one}}: {relation}")
-    change = change.format(one=one)
-    if unit == "metric":
-        change = f"had {one}"
+    change = _UNITS.get(unit, f"had any one {unit}: {relation}")
+    if unit in _ONES:
+        # No str.format: a relation may be any text of a stranger.
+        change = _NEIGHBOURS.get(relation, "had ONE: " + relation).replace("ONE", _ONES[unit])
     sentences = [
         f"Unit {unit}, relation {relation}, epsilon {number_text(epsilon)}, "
         f"delta {number_text(delta)}.",

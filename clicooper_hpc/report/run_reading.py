@@ -35,6 +35,7 @@ class RunReading:
     public: PublicText
     gaps: list[str] = field(default_factory=list)
     _tables: dict[int, set[str]] = field(default_factory=dict)
+    _frames: dict[tuple[str, int], pd.DataFrame | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -42,10 +43,17 @@ class RunReading:
         return self.public.line(self.run.folder.path.resolve().name)
 
     def table(self, name: str, rank: int) -> pd.DataFrame | None:
-        """Return the complete rows of a table, or None where there is none to be read."""
+        """Return the complete rows of a table, or None where there is none to be read.
+
+        A table is read once, whoever asks for it how often; nobody may change it.
+        """
         if name not in self._names(rank):
             return None
-        return self.attempt(f"table {name} of rank {rank}", lambda: self.run.table(name, rank))
+        if (name, rank) not in self._frames:
+            self._frames[name, rank] = self.attempt(
+                f"table {name} of rank {rank}", lambda: self.run.table(name, rank)
+            )
+        return self._frames[name, rank]
 
     def look_at_files(self) -> None:
         """Name the files of ranks that are missing or cannot be read."""
