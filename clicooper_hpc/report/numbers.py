@@ -1,25 +1,25 @@
-"""Numbers of a run as the page writes them; what is no finite number is written as a dash."""
+"""Numbers of a run as the page writes them; what is no number of a run is written as a dash."""
 
 from __future__ import annotations
 
-import math
-
-__all__ = ["NONE", "bytes_text", "finite_number", "number_text", "percent_text"]
+__all__ = ["MOST", "NONE", "bytes_text", "finite_number", "number_text", "percent_text"]
 
 #: Where there is no number.
 NONE = "–"  # noqa: RUF001
+#: Far beyond what any run measures, and far below where sums and products overflow.
+MOST = 1e100
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def finite_number(value: object) -> float | None:
-    """Return a stored value, a number or its text, as a finite number; None if it is none."""
+    """Return a stored value, a number or its text, as a number of at most `MOST`; else None."""
     if isinstance(value, bool):
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= MOST else None
 
 
 def number_text(value: object) -> str:

@@ -17,6 +17,9 @@ from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 __all__ = ["PrivacyPoint", "RunComparison", "compare_runs"]
 
 _EPSILON: Final = "epsilon of a sample"
+#: Range that an axis can show; beyond it a promise says all or nothing.
+_LEAST_EPSILON: Final = 1e-4
+_MOST_EPSILON: Final = 1e5
 #: Keys of the job at which runs differ that are named.
 _MOST_KEYS: Final = 12
 
@@ -44,7 +47,7 @@ class RunComparison:
     differences
         Key of the job and its value in each run, where they differ.
     points
-        Of the plot; empty if fewer than two epsilons are there.
+        Of the plot; empty if fewer than two epsilons are there that an axis can show.
     """
 
     names: Sequence[str]
@@ -62,7 +65,9 @@ def compare_runs(
     points = [
         PrivacyPoint(reading.name, promise.epsilon, verdict.accuracy)
         for reading, verdict, promise in runs
-        if promise.epsilon is not None and verdict.accuracy is not None
+        if promise.epsilon is not None
+        and verdict.accuracy is not None
+        and (_LEAST_EPSILON <= promise.epsilon <= _MOST_EPSILON or promise.epsilon == math.inf)
     ]
     public = runs[0][0].public
     return RunComparison(

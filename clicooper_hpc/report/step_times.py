@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from clicooper_hpc.report.numbers import bytes_text
+import numpy as np
+
+from clicooper_hpc.report.numbers import MOST, bytes_text
 from clicooper_hpc.report.run_reading import RunReading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ACTIVITIES", "EdgeTraffic", "RankTimes", "read_edge_traffic", "read_rank_times"]
 
@@ -58,11 +63,9 @@ def read_rank_times(reading: RunReading) -> list[RankTimes]:
         frame = reading.table("steps", rank)
         if frame is None or frame.empty:
             continue
-        # A row of a stranger may hold anything; what is no time counts as none.
-        times = frame[[*_COLUMNS.values(), "step_s"]].clip(lower=0).fillna(0.0).sum()
-        seconds = {name: float(times[column]) for name, column in _COLUMNS.items()}
-        total = max(float(times["step_s"]), sum(seconds.values()))
-        if 0 < total < float("inf"):
+        seconds = {name: _time(frame[column]) for name, column in _COLUMNS.items()}
+        total = max(_time(frame["step_s"]), sum(seconds.values()))
+        if total > 0:
             seconds["other"] = total - sum(seconds.values())
             found.append(RankTimes(rank, seconds, total, len(frame)))
     return found
@@ -93,6 +96,12 @@ def read_edge_traffic(reading: RunReading) -> Sequence[EdgeTraffic]:
             )
         )
     return edges
+
+
+def _time(column: pd.Series[float]) -> float:
+    """Return the sum of a column of seconds; what is no time, as a stranger may write, is none."""
+    seconds = column.to_numpy(np.float64)
+    return float(seconds[(seconds >= 0) & (seconds <= MOST)].sum())
 
 
 def _known(count: float | None) -> str:

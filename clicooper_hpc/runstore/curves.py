@@ -19,6 +19,7 @@ __all__ = ["TrainingCurves", "collect_curves", "draw_accuracy", "draw_loss", "pl
 Numbers = NDArray[np.float64]
 #: Points of a line beyond which neighbours are averaged: more than a screen can show.
 MOST_POINTS: Final = 300
+_MOST_VALUE: Final = 1e100
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#a52a2a", "#e69f00")
 _DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 
@@ -145,7 +146,8 @@ def _finite_points(frame: Any, column: str, averaged: int) -> tuple[Numbers, Num
     """Return steps and means of ``averaged`` neighbours, without points that are no numbers."""
     steps = np.asarray(frame["step"], dtype=np.float64)
     values = np.asarray(frame[column], dtype=np.float64)
-    known = np.isfinite(values)
+    # A diverging run is drawn as far as an axis can be.
+    known = np.abs(values) <= _MOST_VALUE
     steps, values = steps[known], values[known]
     if averaged > 1 and len(values):
         starts = np.arange(0, len(values), averaged)

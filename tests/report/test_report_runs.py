@@ -9,6 +9,7 @@ import shutil
 import stat
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,34 @@ def test_findings_of_attacks_are_shown_to_the_owner_alone(plain: Path, tmp_path:
         "decoder, trainer 1: originals",
         "decoder, trainer 1: deep",
     ]
+
+
+def test_numbers_that_no_run_measures_leave_a_page(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = cycle([math.inf, -1e308, math.nan, 1e308, -math.inf, 1e308, 0.0])
+    given = example.step_row
+
+    def wild_row(rank: int, step: int, table: str = "steps") -> dict[str, Any]:
+        row = given(rank, step, table)
+        return {
+            name: next(wild) if isinstance(value, float) else value if name == "step" else 2**62
+            for name, value in row.items()
+        }
+
+    monkeypatch.setattr(example, "step_row", wild_row)
+    runs = [
+        written_run(
+            tmp_path / f"run{epsilon:g}",
+            accuracy=1e308,
+            card={"spec.sample_epsilon": epsilon, "labels.classes": 1e308},
+            results={"moments_accuracy": RunResult(-1e308, "1", "x")},
+        )
+        for epsilon in (1e308, 1e-308)
+    ]
+    text = read_page(page_of(*runs, out=out)).text
+    # What no run measures is a dash.
+    assert "epsilon of a sample – 1e-308 1 " in text  # noqa: RUF001
 
 
 def changed(run: Path, **fields: Any) -> RunReading:

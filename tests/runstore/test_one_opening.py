@@ -9,7 +9,17 @@ from structure import read_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Packages that are given a run folder.
-PACKAGES = ("attacks", "audit", "commands", "owner", "run", "runstore", "trainer", "verification")
+PACKAGES = (
+    "attacks",
+    "audit",
+    "commands",
+    "owner",
+    "report",
+    "run",
+    "runstore",
+    "trainer",
+    "verification",
+)
 #: Calls that open or read a file by its path.
 CALLS = {
     "open",
