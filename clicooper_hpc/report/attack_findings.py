@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from clicooper_hpc.report.numbers import number_text
+from clicooper_hpc.report.numbers import NONE, number_text
 from clicooper_hpc.report.run_reading import RunReading
 from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, AttackRecord, read_attack_record
 
@@ -53,8 +53,12 @@ class PictureStrip:
 
 @dataclass(frozen=True, slots=True)
 class AttackFindings:
-    """The strongest variant of each attack in each metric; attacks without figures; pictures."""
+    """The strongest variant of each attack in each metric; attacks without figures; pictures.
 
+    ``about`` says how the attacks were run.
+    """
+
+    about: str
     rows: Sequence[AttackRow]
     without: Sequence[str]
     strips: Sequence[PictureStrip]
@@ -98,7 +102,17 @@ def _findings(record: AttackRecord, reading: RunReading) -> AttackFindings:
                 above_ceiling=one.above_ceiling,
             )
         )
-    return AttackFindings(rows, without, _strips(record, reading))
+    return AttackFindings(_about(record, reading), rows, without, _strips(record, reading))
+
+
+def _about(record: AttackRecord, reading: RunReading) -> str:
+    seeds, scale = (number_text(record.attributes.get(name)) for name in ("seeds", "scale"))
+    reduced = "" if scale == "1" else " (REDUCED: not what was published)"
+    images, public = (record.attributes.get(name, NONE) for name in ("aux_same", "aux_public"))
+    return reading.public.line(
+        f"{seeds} seeds each, strength {scale}{reduced}; attackers may have {images} images of the "
+        f"owner's distribution and public data: {public}."
+    )
 
 
 def _strips(record: AttackRecord, reading: RunReading) -> list[PictureStrip]:
