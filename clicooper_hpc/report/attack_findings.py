@@ -29,11 +29,15 @@ _MOST_VALUES: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class AttackRow:
-    """One line of the table: who, how, what was measured, and the figures as text."""
+    """One line of the table: who, how, what was measured, and the figures as text.
+
+    ``kind``: the paper's own metric, or the honest one.
+    """
 
     attack: str
     party: str
     metric: str
+    kind: str
     value: str
     chance: str
     baseline: str
@@ -95,6 +99,7 @@ def _findings(record: AttackRecord, reading: RunReading) -> AttackFindings:
                 attack=line(f"{one.attack}, {one.variant}" if one.variant else one.attack),
                 party=line(one.party),
                 metric=line(one.metric),
+                kind=line(one.kind),
                 value=f"{number_text(one.value)}{ends}",
                 chance=number_text(one.chance),
                 baseline=number_text(one.baseline),
@@ -110,8 +115,8 @@ def _about(record: AttackRecord, reading: RunReading) -> str:
     reduced = "" if scale == "1" else " (REDUCED: not what was published)"
     images, public = (record.attributes.get(name, NONE) for name in ("aux_same", "aux_public"))
     return reading.public.line(
-        f"{seeds} seeds each, strength {scale}{reduced}; attackers may have {images} images of the "
-        f"owner's distribution and public data: {public}."
+        f"{seeds} seed{'s' * (seeds != '1')} each, strength {scale}{reduced}; attackers may have "
+        f"{images} images of the owner's distribution and public data: {public}."
     )
 
 

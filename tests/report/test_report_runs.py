@@ -157,7 +157,7 @@ def test_findings_of_attacks_are_shown_to_the_owner_alone(plain: Path, tmp_path:
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     found = read_page(out.read_text())
     assert "FOR THE OWNER ALONE" in found.text
-    assert "decoder, <b>deep</b> trainer 1 SSIM 0.3 [0.1, 0.3] 0.05" in found.text
+    assert "decoder, <b>deep</b> trainer 1 SSIM honest 0.3 [0.1, 0.3] 0.05" in found.text
     images = [attributes for tag, attributes in found.tags if tag == "img"]
     assert [image["alt"] for image in images] == [
         "decoder, trainer 1: originals",

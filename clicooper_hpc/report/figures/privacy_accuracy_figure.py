@@ -50,12 +50,19 @@ def privacy_accuracy_figure(points: Sequence[PrivacyPoint], name: str) -> str:
                 )
         axes.set_xscale("log")
         low = min(finite, default=1.0)
-        axes.set_xlim(10 ** math.floor(math.log10(low) - 0.2), infinity * 2)
+        unprotected = len(finite) < len(points)
+        # Without such runs the axis ends where they would begin.
+        axes.set_xlim(
+            10 ** math.floor(math.log10(low) - 0.2), infinity * 2 if unprotected else infinity / 1.5
+        )
         ticks = [
             10.0**power
             for power in range(math.floor(math.log10(low) - 0.2), round(math.log10(infinity)))
         ]
-        axes.set_xticks([*ticks, infinity], [*(f"{tick:g}" for tick in ticks), "none"])
+        names = [f"{tick:g}" for tick in ticks]
+        axes.set_xticks(
+            [*ticks, infinity] if unprotected else ticks, [*names, "none"] if unprotected else names
+        )
         axes.minorticks_off()
         axes.set(
             xlabel="epsilon of a sample (smaller: more private)", ylabel="held-out accuracy (%)"
