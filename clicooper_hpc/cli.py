@@ -22,6 +22,7 @@ from clicooper_hpc.commands.inspect import INSPECT
 from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
 from clicooper_hpc.commands.plan import PLAN
 from clicooper_hpc.commands.predict import PREDICT
+from clicooper_hpc.commands.report import REPORT
 from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
@@ -96,7 +97,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # In the order in which a user meets them; the help lists them so.
-    for command in (RUN, RESUME, PLAN, SUBMIT, INSPECT, PREDICT, EXPORT, VERIFY, AUDIT, ATTACK):
+    for command in (
+        RUN,
+        RESUME,
+        PLAN,
+        SUBMIT,
+        INSPECT,
+        REPORT,
+        PREDICT,
+        EXPORT,
+        VERIFY,
+        AUDIT,
+        ATTACK,
+    ):
         add_command(commands, command)
     keys = commands.add_parser("keys", help="identities and mark keys", description="Make keys.")
     keys_commands = keys.add_subparsers(title="keys commands", required=True, metavar="COMMAND")

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.printable import printable_lines, printable_text
 from clicooper_hpc.runstore.hdf5.files import Attribute
@@ -30,15 +28,17 @@ from clicooper_hpc.runstore.hdf5.typed import (
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
+from clicooper_hpc.runstore.run_display import rank_progress, summary_html
 from clicooper_hpc.runstore.run_folder import RunFolder, check_run_begun
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
-from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
+from clicooper_hpc.runstore.tables.schema import EVALUATION, STEPS, TRAINING, Table
 from clicooper_hpc.runstore.tables.storage import find_stored_tables, read_stored_rows, stored_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.axes import Axes
 
 __all__ = ["MissingRanksWarning", "Run", "open_run"]
 
@@ -47,7 +47,7 @@ class MissingRanksWarning(UserWarning):
     """The files of some ranks are not there; what was asked for is shown without them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """One run. What stands in the index is as of `open_run`; tables are read at every call.
 
@@ -230,28 +230,34 @@ class Run:
             ]
         return printable_lines("\n".join(lines))
 
+    def plot(self) -> tuple[Axes, Axes]:
+        """Draw loss and accuracy over the steps (matplotlib); return their axes; errors as `table`.
+
+        ``axes.figure`` is shown by a notebook.
+        """
+        from clicooper_hpc.runstore.curves import plot_curves
+
+        training = {rank: self.table(TRAINING.name, rank) for rank in self._present() if rank}
+        owner = None if 0 in self.missing_ranks else self.table(EVALUATION.name, 0)
+        return plot_curves(training, owner)
+
+    def __repr__(self) -> str:
+        name = printable_text(str(self.folder.path))
+        return f"<Run {name}: {self.status}, {len(self.ranks) - 1} trainers>"
+
+    def _repr_html_(self) -> str:
+        return summary_html(self.summary())
+
     def _progress(self, rank: int) -> str:
         try:
             names = self.table_names(rank)
         except RunFolderError as error:
             return printable_text(f"UNREADABLE ({error.what})")
-        parts = []
-        if STEPS.name in names:
-            steps = self.table(STEPS.name, rank)
-            seconds = float(steps["step_s"].sum())
-            parts.append(f"{len(steps)} steps")
-            if seconds > 0:
-                parts.append(f"{float(steps['rows'].sum()) / seconds:.1f} samples/s")
-                waiting = float(steps["wait_recv_s"].sum() + steps["wait_send_s"].sum())
-                parts.append(f"waiting {100 * waiting / seconds:.0f} %")
-                # What the schedule, the cuts and the machine together leave unused.
-                computing = float(steps["compute_s"].sum())
-                parts.append(f"bubble {100 * (1 - computing / seconds):.0f} %")
-        if TRAINING.name in names:
-            losses = self.table(TRAINING.name, rank)["loss"].to_numpy()
-            if losses.size and np.isfinite(losses[-1]):
-                parts.append(f"loss {losses[-1]:.4f}")
-        return ", ".join(parts) or "nothing recorded"
+        read = (
+            self.table(table.name, rank) if table.name in names else None
+            for table in (STEPS, TRAINING)
+        )
+        return rank_progress(*read)
 
     def _known(self, rank: int) -> int:
         if rank not in self.ranks:

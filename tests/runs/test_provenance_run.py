@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from report_example import page_of, read_page
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # no __all__
 from start import start, train
@@ -51,6 +55,26 @@ marks = "required"
 [output]
 record_wire = true
 """
+
+
+#: What is opened while `watched` is on: an audit hook cannot be taken back.
+_OPENED: list[str] = []
+_WATCHING = [False]
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if _WATCHING[0] and event in ("open", "os.listdir", "os.scandir"):
+        _OPENED.append(str(arguments[0]))
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Paths that this process opens or lists while the test runs."""
+    sys.addaudithook(_note_opened)
+    _OPENED.clear()
+    _WATCHING[0] = True
+    yield _OPENED
+    _WATCHING[0] = False
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +289,63 @@ def test_a_mark_key_is_asked_for_with_a_suspect_file(honest: Run) -> None:
     with pytest.raises(UsageError, match="only be read with its key"):
         checks(honest.folder.path, segment_file=Path("x"))
     assert open_run(honest.folder.path).status == "complete"
+
+
+@pytest.fixture(scope="module")
+def report(honest: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of(honest.folder.path, out=tmp_path_factory.mktemp("page") / "page.html")
+
+
+def test_the_report_says_what_was_reached_promised_and_verified(honest: Run, report: str) -> None:
+    found = read_page(report)
+    reached = f"{100 * float(honest.results['clean_accuracy']):.1f} %"
+    assert f"The delivered network names {reached} of 40 held-out samples rightly" in found.text
+    assert "guessing among 10 classes gives 10.0 %" in found.text
+    assert "Verified: all 18 checks that apply passed" in found.text
+    assert "Unit sample, relation replace-one, epsilon 50, delta 1e-05." in found.text
+    for line in str(honest.privacy["text"]).splitlines():
+        assert " ".join(line.split()) in found.text
+    assert "6 of 6 proofs, 6 of 6 hand-offs, and the delivery." in found.text
+    # Two segments: enrolment, three stages, delivery.
+    cells = [attrs for tag, attrs in found.tags if tag == "td" and attrs.get("title")]
+    assert [cell["class"] for cell in cells] == ["whole"] * 10
+    assert [attrs["aria-label"] for tag, attrs in found.tags if tag == "svg"] == [
+        "Training loss by step",
+        "Accuracy by step beside its baselines",
+        "Shares of step time by rank",
+        "One computed step of the pipeline",
+    ]
+
+
+def test_the_report_asks_for_nothing_from_elsewhere(report: str) -> None:
+    for tag, attributes in read_page(report).tags:
+        assert tag not in ("script", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("#", "data:")), (tag, target)
+    assert set(re.findall(r"url\((.)", report)) == {"#"}
+    assert "@import" not in report
+    # One run; three are to stay below 5 MB.
+    assert len(report.encode()) < 500_000
+
+
+def test_the_report_opens_nothing_private_and_shows_no_path(
+    honest: Run, report: str, tmp_path: Path, opened: list[str]
+) -> None:
+    again = page_of(honest.folder.path, out=tmp_path / "page.html")
+    # The same run, the same bytes.
+    assert again == report
+    assert any("rank-000.h5" in path for path in opened)
+    assert [path for path in opened if "/private" in path] == []
+    assert str(honest.folder.path.parent) not in report
+    assert honest.folder.path.parent.parent.name not in report
+
+
+def test_the_report_of_a_tampered_run_names_the_failed_check(honest: Run, tmp_path: Path) -> None:
+    place = copied(honest, tmp_path)
+    segment = place / "delivery" / "segment-002.safetensors"
+    content = segment.read_bytes()
+    segment.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    text = read_page(page_of(place, out=tmp_path / "page.html")).text
+    assert "NOT verified: check 13 (Delivery) failed: " in text
+    assert "Verified: all" not in text

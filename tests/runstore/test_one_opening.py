@@ -15,6 +15,7 @@ PACKAGES = (
     "commands",
     "inference",
     "owner",
+    "report",
     "run",
     "runstore",
     "trainer",

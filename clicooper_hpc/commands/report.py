@@ -1,0 +1,67 @@
+"""`clicooper report`: its options and the call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+
+__all__ = ["REPORT"]
+
+_ENDINGS = (".html", ".htm")
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="PAGE",
+        help="HTML file to write, or write anew (default: report.html)",
+    )
+    parser.add_argument(
+        "--attacks",
+        action="store_true",
+        help="also show what attacks found, from private/: the page is then for the owner alone",
+    )
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.report.page import report_page
+    from clicooper_hpc.runstore.atomic_files import (
+        replace_atomically,
+        write_private_atomically,
+    )
+
+    path = arguments.output
+    # What is there is replaced: never a file of a run that was named by mistake.
+    if path.suffix.lower() not in _ENDINGS:
+        raise UsageError(
+            "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
+        )
+    page = report_page(arguments.run, attacks=arguments.attacks).encode("utf-8")
+    try:
+        if arguments.attacks:
+            # With pictures of the owner's among them.
+            write_private_atomically(path, page)
+        else:
+            with replace_atomically(path) as aside:
+                aside.write_bytes(page)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the page cannot be written ({error.strerror})", where=str(path)
+        ) from error
+    return print_report(f"wrote {path}")
+
+
+REPORT = Command(
+    "report",
+    "write one HTML page about a run, or several",
+    _add_report_options,
+    _report,
+    guarded=True,
+)

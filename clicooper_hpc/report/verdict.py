@@ -1,0 +1,159 @@
+"""What a run reached and how it ended, in sentences; the levels its accuracy is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clicooper_hpc.report.numbers import finite_number, number_text, percent_text
+from clicooper_hpc.report.run_reading import RunReading
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.saved_marker import read_saved_step
+
+__all__ = ["RunVerdict", "read_verdict"]
+
+#: Accuracies that are no baseline: what the run itself reached.
+_REACHED = frozenset({"clean_accuracy", "released_accuracy"})
+_CHANCE = "guessing"
+_SHORT = {
+    "front_accuracy": "front alone",
+    "network_accuracy": "trainers' network alone",
+    "class_sums_accuracy": "class sums alone",
+    "moments_accuracy": "moments alone",
+    "gradients_accuracy": "gradient rounds alone",
+}
+#: Samples above which an interval is not computed; a stranger's number may be any.
+_MOST_SAMPLES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """What a run reached.
+
+    Attributes
+    ----------
+    headline
+        Accuracy beside chance, or that there is none.
+    ending
+        How the run ended.
+    levels
+        Name and share in [0, 1] of what accuracy is compared with: chance, parts alone.
+    results
+        Name, value and meaning of every result.
+    accuracy
+        On clean held-out samples; None if none was measured.
+    """
+
+    headline: str
+    ending: str
+    levels: Sequence[tuple[str, float]]
+    results: Sequence[tuple[str, str, str]]
+    accuracy: float | None
+
+
+def read_verdict(reading: RunReading) -> RunVerdict:
+    """Return the verdict on ``reading``'s run."""
+    run, line = reading.run, reading.public.line
+    classes = finite_number(run.privacy.get("labels.classes"))
+    levels = [] if classes is None or classes < 1 else [(_CHANCE, 1 / classes)]
+    for name, value in run.results.items():
+        share = finite_number(value)
+        if name.endswith("_accuracy") and name not in _REACHED and share is not None:
+            levels.append((_SHORT.get(name, line(name.removesuffix("_accuracy"))), share))
+    accuracy = finite_number(run.results.get("clean_accuracy"))
+    samples = finite_number(run.results.get("clean_samples"))
+    return RunVerdict(
+        headline=_headline(reading, accuracy, samples, levels),
+        ending=_ending(reading),
+        levels=levels,
+        results=[
+            (line(name), _result_text(name, value, line(run.result_units[name])), _meaning(name))
+            for name, value in run.results.items()
+        ],
+        accuracy=accuracy,
+    )
+
+
+def _headline(
+    reading: RunReading,
+    accuracy: float | None,
+    samples: float | None,
+    levels: Sequence[tuple[str, float]],
+) -> str:
+    when = "The delivered network"
+    if accuracy is None:
+        table = reading.table("evaluation", 0)
+        last = None if table is None or table.empty else table.iloc[-1]
+        accuracy = None if last is None else finite_number(last["clean_accuracy"])
+        if last is None or accuracy is None:
+            return "No accuracy was measured yet."
+        samples, when = (
+            finite_number(last["samples"]),
+            f"After {int(last['step'])} steps the network",
+        )
+    on = "held-out samples" if samples is None else f"{number_text(samples)} held-out samples"
+    text = f"{when} names {percent_text(accuracy)} of {on} rightly"
+    chance = dict(levels).get(_CHANCE)
+    low, high = _interval(accuracy, samples)
+    if low is not None:
+        text += f" (95 % interval {percent_text(low)} to {percent_text(high)})"
+    if chance is not None:
+        better = low is not None and low > chance
+        worse = "" if better or low is None else ": no better than guessing"
+        text += f"; guessing among {number_text(1 / chance)} classes gives {percent_text(chance)}"
+        text += worse
+    others = [
+        f"{name.removesuffix(' alone')} {percent_text(share)}"
+        for name, share in levels
+        if name != _CHANCE
+    ]
+    if others:
+        text += f". Single parts alone reach: {', '.join(others)}"
+    return (
+        f"{text}. How large the largest class is, a run does not record: where classes are uneven, "
+        "compare with that as well."
+    )
+
+
+def _interval(accuracy: float, samples: float | None) -> tuple[float | None, float | None]:
+    """Return the ends of Wilson's 95 % interval; None where numbers are none of an accuracy."""
+    if samples is None or not 0 <= accuracy <= 1 or not 1 <= samples <= _MOST_SAMPLES:
+        return None, None
+    from scipy.stats import binomtest
+
+    right = round(accuracy * samples)
+    found = binomtest(right, int(samples)).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _ending(reading: RunReading) -> str:
+    run = reading.run
+    restarts = finite_number(run.attrs.get("restarts")) or 0
+    again = f" It was started again {restarts:.0f} times." if restarts else ""
+    if run.status == "complete":
+        return f"The run finished.{again}"
+    step = reading.attempt(
+        "file SAVED", lambda: read_saved_step(run.folder, str(run.attrs["run_id"]))
+    )
+    if step is not None:
+        return f"INCOMPLETE: all ranks saved after {step} steps, to be started again.{again}"
+    reached = []
+    for rank in run.ranks:
+        steps = reading.table("steps", rank)
+        if steps is not None:
+            reached.append(f"rank {rank} after {len(steps)} steps")
+    return (
+        "INCOMPLETE: it is still running, was stopped or crashed; recorded are "
+        f"{', '.join(reached[:8]) or 'no steps'}"
+        f"{f' and {len(reached) - 8} ranks more' if len(reached) > 8 else ''}.{again}"
+    )
+
+
+def _result_text(name: str, value: object, units: str) -> str:
+    if name.endswith("_accuracy"):
+        return percent_text(value)
+    return number_text(value) + ("" if units in {"1", "text"} else f" {units}")
+
+
+def _meaning(name: str) -> str:
+    return RESULT_FIGURES[name][1] if name in RESULT_FIGURES else "not known to this version"
