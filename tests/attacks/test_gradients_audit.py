@@ -66,6 +66,7 @@ def test_the_whole_stays_below_its_claim_and_comes_near_it() -> None:
     assert found["other class"].value > 0.5 * CLAIM
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("share", [0.05, 0.95])
 def test_it_comes_near_however_the_promise_is_split(share: float) -> None:
     promise = promise_of(share)
@@ -77,6 +78,7 @@ def test_it_comes_near_however_the_promise_is_split(share: float) -> None:
     assert 0.7 * CLAIM < bound.epsilon <= CLAIM
 
 
+@pytest.mark.matrix
 def test_rounds_alone_and_moments_alone_are_less_than_the_claim() -> None:
     def nothing(
         rows: NDArray[np.float64], residuals: NDArray[np.float64], number: int, data: int
@@ -109,6 +111,7 @@ def test_a_round_charged_once_for_two_sends_is_caught() -> None:
     assert audited("opposite rows", rounds=2 * ROUNDS, trials=6000).epsilon > CLAIM
 
 
+@pytest.mark.matrix
 def test_a_round_sent_again_with_other_noise_is_caught() -> None:
     def twice(
         rows: NDArray[np.float64], residuals: NDArray[np.float64], number: int, data: int
@@ -119,6 +122,7 @@ def test_a_round_sent_again_with_other_noise_is_caught() -> None:
     assert audited("opposite rows", one_round=twice, trials=6000).epsilon > CLAIM
 
 
+@pytest.mark.matrix
 def test_dividing_by_true_counts_is_caught() -> None:
     def bug(
         rows: NDArray[np.float64], residuals: NDArray[np.float64], number: int, data: int
@@ -138,6 +142,7 @@ def test_dividing_by_true_counts_is_caught() -> None:
     assert audited("changed label, few mates").epsilon <= CLAIM
 
 
+@pytest.mark.matrix
 def test_one_noise_for_two_rounds_or_data_sets_is_caught() -> None:
     def same_rounds(
         rows: NDArray[np.float64], residuals: NDArray[np.float64], number: int, data: int
