@@ -92,7 +92,10 @@ def read_edge_traffic(reading: RunReading) -> Sequence[EdgeTraffic]:
                 ends=f"{before} – trainer {rank}",  # noqa: RUF001
                 forward=_known(forward),
                 backward=_known(backward),
-                step=_known(((forward or 0.0) + (backward or 0.0)) / steps),
+                # Half of it would pass for all.
+                step=_known(
+                    None if forward is None or backward is None else (forward + backward) / steps
+                ),
             )
         )
     return edges

@@ -76,7 +76,7 @@ def draw_loss(axes: Axes, curves: TrainingCurves, *, colours: Sequence[str] = _C
     _draw_lines(axes, lines, colours)
     if len(lines) > 1:
         axes.legend()
-    axes.set(xlabel="step", ylabel="training loss (nat)", ylim=(0, None))
+    axes.set(xlabel="step", ylabel="training loss (nat)", xlim=(0, None), ylim=(0, None))
 
 
 def draw_accuracy(
@@ -106,7 +106,7 @@ def draw_accuracy(
             linewidth=1.2,
             label=name,
         )
-    axes.set(xlabel="step", ylabel="right (%)", ylim=(0, 103))
+    axes.set(xlabel="step", ylabel="right (%)", xlim=(0, None), ylim=(0, 103))
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend()
 
