@@ -36,13 +36,14 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	@rm -rf runs/demo runs/demo-off runs/demo-off-rows
+	@rm -rf runs/demo runs/demo-off runs/demo-off-rows runs/demo.html
 	@mkdir -p runs
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off --quiet --set privacy.enabled=false
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=15
 	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
 	@$(BIN)/clicooper verify runs/demo | tail -1
+	@$(BIN)/clicooper report runs/demo runs/demo-off runs/demo-off-rows -o runs/demo.html
 
 paper: $(STAMP)
 	$(BIN)/python bench/paper.py $(PAPER_ARGS)

@@ -1,4 +1,4 @@
-"""The command line: the parser of all commands, and exit codes for what they raise.
+"""The command line: runs a command, and gives exit codes for what it raises.
 
 A command's file imports what the command needs when it is called, so that `--help` is instant and
 MPI starts only in commands that use it.
@@ -9,24 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from clicooper_hpc import __version__
-from clicooper_hpc.commands.attack import ATTACK
-from clicooper_hpc.commands.audit import AUDIT
-from clicooper_hpc.commands.command import add_command
-from clicooper_hpc.commands.data import DATA_IMPORT
-from clicooper_hpc.commands.doctor import DOCTOR
-from clicooper_hpc.commands.export import EXPORT
-from clicooper_hpc.commands.front import FRONT_IMPORT
-from clicooper_hpc.commands.init import INIT
-from clicooper_hpc.commands.inspect import INSPECT
-from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
-from clicooper_hpc.commands.plan import PLAN
-from clicooper_hpc.commands.predict import PREDICT
-from clicooper_hpc.commands.report import REPORT
-from clicooper_hpc.commands.resume import RESUME
-from clicooper_hpc.commands.run import RUN
-from clicooper_hpc.commands.submit import SUBMIT
-from clicooper_hpc.commands.verify import VERIFY
+from clicooper_hpc.commands.parser import build_parser
 from clicooper_hpc.errors import ClicooperError, error_of_path
 from clicooper_hpc.standard_streams import (
     fill_standard_streams,
@@ -34,7 +17,7 @@ from clicooper_hpc.standard_streams import (
     write_error_line,
 )
 
-__all__ = ["build_parser", "main", "program"]
+__all__ = ["main", "program"]
 
 
 def program() -> int:
@@ -84,45 +67,3 @@ def _exit_code_of(call: Callable[[], int]) -> int:
         write_error_line("clicooper: interrupted")
         # 128 + SIGINT, as shells report a process that Ctrl-C has ended.
         return 130
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="clicooper",
-        description="Private, pipelined split training on a cluster.",
-        epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "
-        "3 privacy budget, 4 verification or audit failed, 5 environment, 75 saved: start again",
-    )
-    parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    # In the order in which a user meets them; the help lists them so.
-    for command in (
-        RUN,
-        RESUME,
-        PLAN,
-        SUBMIT,
-        INSPECT,
-        REPORT,
-        PREDICT,
-        EXPORT,
-        VERIFY,
-        AUDIT,
-        ATTACK,
-    ):
-        add_command(commands, command)
-    keys = commands.add_parser("keys", help="identities and mark keys", description="Make keys.")
-    keys_commands = keys.add_subparsers(title="keys commands", required=True, metavar="COMMAND")
-    add_command(keys_commands, KEYS_NEW)
-    add_command(keys_commands, KEYS_OPEN_MARK)
-    add_command(commands, DOCTOR)
-    data = commands.add_parser("data", help="prepare data sets", description="Prepare data sets.")
-    data_commands = data.add_subparsers(title="data commands", required=True, metavar="COMMAND")
-    add_command(data_commands, DATA_IMPORT)
-    front = commands.add_parser(
-        "front", help="prepare public fronts", description="Prepare fronts."
-    )
-    front_commands = front.add_subparsers(title="front commands", required=True, metavar="COMMAND")
-    add_command(front_commands, FRONT_IMPORT)
-    add_command(commands, INIT)
-    return parser

@@ -14,7 +14,7 @@ from clicooper_hpc.cli import main
 COMMANDS = sorted(
     path.stem
     for path in (Path(__file__).resolve().parents[1] / "clicooper_hpc" / "commands").glob("*.py")
-    if path.stem not in ("__init__", "command", "reading_guard")
+    if path.stem not in ("__init__", "command", "parser", "reading_guard")
     and not path.stem.startswith("plan_")  # the report of one of them
 )
 
@@ -22,7 +22,7 @@ COMMANDS = sorted(
 def test_the_parser_loads_no_library_that_takes_seconds() -> None:
     script = """
 import sys
-from clicooper_hpc.cli import build_parser
+from clicooper_hpc.commands.parser import build_parser
 build_parser().format_help()
 slow = {"torch", "mpi4py", "h5py", "numpy", "pydantic", "cryptography"} & set(sys.modules)
 sys.exit(f"loaded: {slow}" if slow else 0)

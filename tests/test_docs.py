@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clicooper_hpc.cli import build_parser, main
+from clicooper_hpc.cli import main
 from clicooper_hpc.commands.init import init_sbatch_script
+from clicooper_hpc.commands.parser import build_parser
 from clicooper_hpc.config.load_job import load_job
 
 ROOT = Path(__file__).resolve().parents[1]
