@@ -37,7 +37,8 @@ _FRONT_SECONDS = 16.0
 _HELD_PART = 0.25
 #: Rows at least, whatever they take.
 _LEAST_ROWS = 1000
-#: Numbers that all rows together may have: 256 MiB.
+#: Numbers that rows which stand in or stay public may have together, 256 MiB, if that is not too few
+#: rows; a copy or two of them is made.
 _MOST_NUMBERS = 2**26
 _BLOCK = 256
 #: Sets of stand-ins at most and at least, and time after which no further one is begun, in s.
@@ -64,7 +65,7 @@ class Recommendation:
     unseen
         Whether the latter are of a test split, on which the front was perhaps not trained.
     numbers
-        Of a row behind the projection.
+        Of a row behind the projection; in a set with few public rows it may have fewer.
     samples, classes
         Of the private data.
     public_classes
@@ -134,7 +135,7 @@ def forecast_modes(job: Job, *, samples: int, classes: int, seed: int = 0) -> Re
         held_out=int(held_out.sum()),
         stand_ins=tuple(stand_ins),
         unseen=unseen,
-        numbers=rows.shape[1],
+        numbers=max(way.numbers for way in ways),
         samples=samples,
         classes=classes,
         public_classes=len(np.unique(labels)),
