@@ -37,8 +37,8 @@ _FRONT_SECONDS = 16.0
 _HELD_PART = 0.25
 #: Rows at least, whatever they take.
 _LEAST_ROWS = 1000
-#: Numbers that rows which stand in or stay public may have together, 256 MiB, if that is not too few
-#: rows; a copy or two of them is made.
+#: Numbers that rows which stand in or stay public may have together: 256 MiB, unless these are too
+#: few rows; a copy or two of them is made.
 _MOST_NUMBERS = 2**26
 _BLOCK = 256
 #: Sets of stand-ins at most and at least, and time after which no further one is begun, in s.
