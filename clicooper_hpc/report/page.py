@@ -58,7 +58,17 @@ def report_page(paths: Sequence[Path], *, attacks: bool = False) -> str:
             public = PublicText.of_folder(path)
             refused.append((public.line(path.resolve().name), public.line(problem.what)))
             continue
-        runs.append(_run_parts(reading, f"run{len(runs) + 1}", attacks=attacks))
+        try:
+            parts = _run_parts(reading, f"run{len(runs) + 1}", attacks=attacks)
+        # A run that a stranger wrote may hold what nobody thought of: others have their page.
+        except Exception as problem:
+            if len(paths) == 1:
+                raise
+            why = f"a part of it has a form this program does not know ({type(problem).__name__})"
+            refused.append((reading.name, why))
+            error = error or RunFolderError(why, where=str(path), remedy="Run `clicooper verify`.")
+            continue
+        runs.append(parts)
     if error is not None and not runs:
         raise error
     together = None

@@ -27,7 +27,7 @@ from clicooper_hpc.report.public_text import PublicText
 from clicooper_hpc.report.run_reading import RunReading, open_reading
 from clicooper_hpc.report.several_runs import compare_runs
 from clicooper_hpc.report.step_times import read_edge_traffic, read_rank_times
-from clicooper_hpc.report.verdict import read_verdict
+from clicooper_hpc.report.verdict import RunVerdict, read_verdict
 from clicooper_hpc.runstore.attack_record import AttackRecord, write_attack_record
 from clicooper_hpc.runstore.index import RunResult
 from clicooper_hpc.runstore.reader import open_run
@@ -100,7 +100,7 @@ def test_missing_and_damaged_ranks_are_named(plain: Path, tmp_path: Path, out: P
 
 def test_a_folder_that_is_no_run_is_named_beside_one_that_is(plain: Path, out: Path) -> None:
     text = read_page(page_of(plain, plain.parent / "nothing", out=out)).text
-    assert "nothing cannot be opened" in text
+    assert "nothing is not shown" in text
     assert "87.5 %" in text
 
 
@@ -191,6 +191,34 @@ def test_numbers_that_no_run_measures_leave_a_page(
     text = read_page(page_of(*runs, out=out)).text
     # What no run measures is a dash.
     assert "epsilon of a sample – 1e-308 1 " in text  # noqa: RUF001
+
+
+def test_results_that_cannot_be_are_called_so(tmp_path: Path, out: Path) -> None:
+    bad = written_run(
+        tmp_path / "bad", accuracy=1.5, results={"clean_samples": RunResult(1.5, "1", "Samples")}
+    )
+    text = read_page(page_of(bad, written_run(tmp_path / "good"), out=out)).text
+    assert "names 150.0 % (impossible) of 1.5 (impossible) held-out samples rightly" in text
+    # Neither counts in the mean.
+    assert "150.0 % (impossible) 87.5 % 1 87.5 %" in text
+    assert "1.5 (impossible) 400 1 400" in text
+
+
+def test_a_run_that_cannot_be_shown_leaves_the_page_of_the_others(
+    plain: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Path(shutil.copytree(plain, tmp_path / "bad"))
+
+    def fail(reading: RunReading) -> RunVerdict:
+        if reading.name == "bad":
+            raise ValueError("/home/jane")
+        return read_verdict(reading)
+
+    monkeypatch.setattr("clicooper_hpc.report.page.read_verdict", fail)
+    text = read_page(page_of(bad, plain, out=out)).text
+    assert "bad is not shown: a part of it has a form this program does not know" in text
+    assert "jane" not in text
+    assert "87.5 % of 400 held-out samples" in text
 
 
 def changed(run: Path, **fields: Any) -> RunReading:
