@@ -330,6 +330,35 @@ def test_paths_become_names() -> None:
     assert public.line("https://host/a/b") == "https://host/a/b"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot read '/home/jane doe/my data/x.h5' or \"/a b/c\"", "cannot read 'x.h5' or \"c\""),
+        ("file:///home/jane/x.h5", "x.h5"),
+        ("jane@node-7:/home/jane/x.h5, node7:~/x.h5", "x.h5, x.h5"),
+        ("s3://bucket/jane/x.h5", "x.h5"),
+        ("//srv/jane/x.h5", "x.h5"),
+        ("~/x.h5 ~jane/data/x.h5 '~jane/my data/x.h5'", "x.h5 x.h5 'x.h5'"),
+        ("../../jane/x.h5 ./x.h5 '../my data/'", "x.h5 x.h5 'my data/'"),
+        ("--out=/home/jane/x.h5", "--out=x.h5"),
+        # No paths.
+        (
+            "'https://host/a/b' and 'it/so' at 3 /4 ~ 5",
+            "'https://host/a/b' and 'it/so' at 3 /4 ~ 5",
+        ),
+        ("delivery/segment-001.safetensors", "delivery/segment-001.safetensors"),
+    ],
+)
+def test_paths_are_known_by_their_look(text: str, shown: str) -> None:
+    assert PublicText({}).line(text) == shown
+
+
+def test_long_texts_are_shortened_in_linear_time() -> None:
+    # Far too many for anything that looks at each character from each character.
+    for piece in ("a+", "/a", ")/", "'/", "'/a b", "~a", "../", "a:/", "@-"):
+        PublicText({}).line(piece * 100_000)
+
+
 def test_numbers() -> None:
     assert number_text("0.001234567") == "0.001235"
     assert [number_text(one) for one in (360, float("nan"), "x", None, True)][1:] == ["–"] * 4  # noqa: RUF001
