@@ -26,7 +26,7 @@ from clicooper_hpc.report.promise import read_promise
 from clicooper_hpc.report.public_text import PublicText
 from clicooper_hpc.report.run_reading import RunReading, open_reading
 from clicooper_hpc.report.several_runs import compare_runs
-from clicooper_hpc.report.step_times import read_edge_traffic, read_rank_times
+from clicooper_hpc.report.step_times import kept_rows_words, read_edge_traffic, read_rank_times
 from clicooper_hpc.report.verdict import RunVerdict, read_verdict
 from clicooper_hpc.runstore.attack_record import AttackRecord, write_attack_record
 from clicooper_hpc.runstore.index import RunResult
@@ -193,17 +193,6 @@ def test_numbers_that_no_run_measures_leave_a_page(
     assert "epsilon of a sample – 1e-308 1 " in text  # noqa: RUF001
 
 
-def test_results_that_cannot_be_are_called_so(tmp_path: Path, out: Path) -> None:
-    bad = written_run(
-        tmp_path / "bad", accuracy=1.5, results={"clean_samples": RunResult(1.5, "1", "Samples")}
-    )
-    text = read_page(page_of(bad, written_run(tmp_path / "good"), out=out)).text
-    assert "names 150.0 % (impossible) of 1.5 (impossible) held-out samples rightly" in text
-    # Neither counts in the mean.
-    assert "150.0 % (impossible) 87.5 % 1 87.5 %" in text
-    assert "1.5 (impossible) 400 1 400" in text
-
-
 def test_a_run_that_cannot_be_shown_leaves_the_page_of_the_others(
     plain: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +233,23 @@ def test_several_runs_have_mean_and_spread(plain: Path) -> None:
     ]
     assert found.differences == []
     assert [one.epsilon for one in found.points] == [1.0, 2.0, math.inf]
+
+
+def test_results_that_cannot_be_are_called_so(plain: Path) -> None:
+    impossible = {"clean_accuracy": 1.5, "clean_samples": 1.5}
+    units = dict.fromkeys(impossible, "1")
+    readings = [changed(plain, results=impossible, result_units=units), open_reading(plain)]
+    verdicts = [read_verdict(one) for one in readings]
+    wanted = "names 150.0 % (impossible) of 1.5 (impossible) held-out samples rightly"
+    assert wanted in verdicts[0].headline
+    assert verdicts[0].accuracy is None
+    promises = map(read_promise, readings)
+    found = compare_runs(list(zip(readings, verdicts, promises, strict=True)))
+    # Neither counts in the mean.
+    shown = {name: rest for name, _, *rest in found.rows}
+    both = ["150.0 % (impossible)", "87.5 %"]
+    assert shown["clean_accuracy"] == [both, 1, "87.5 %", "87.5 % .. 87.5 %"]
+    assert shown["clean_samples"] == [["1.5 (impossible)", "400"], 1, "400", "400 .. 400"]
 
 
 def test_jobs_that_differ_are_told_without_paths(plain: Path) -> None:
@@ -321,6 +327,21 @@ def test_a_schedule_that_is_none_is_not_computed(plain: Path, schedule: str) -> 
     reading = changed(plain, pipeline={"schedule": schedule})
     assert compute_step(reading, read_rank_times(reading)) is None
     assert reading.gaps[0].startswith("the computed step: ")
+
+
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        ("none", "The owner sends every row again in each epoch"),
+        ("disk", "Trainer 1 stores the rows of the first epoch"),
+        ([], ""),
+    ],
+)
+def test_bytes_of_rows_are_explained_by_the_job(plain: Path, cache: object, words: str) -> None:
+    job = json.dumps({**example.JOB, "release": {"cache": cache}})
+    reading = changed(plain, attrs={**open_run(plain).attrs, "resolved_job": job})
+    assert kept_rows_words(reading).startswith(words)
+    assert bool(kept_rows_words(reading)) == bool(words)
 
 
 def test_paths_become_names() -> None:
