@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST", "NONE", "bytes_text", "finite_number", "number_text", "percent_text"]
+__all__ = [
+    "MOST",
+    "NONE",
+    "bytes_text",
+    "finite_number",
+    "number_text",
+    "percent_text",
+    "result_number",
+    "result_text",
+]
 
 #: Where there is no number.
 NONE = "–"  # noqa: RUF001
@@ -34,6 +43,28 @@ def percent_text(share: object) -> str:
     """Return a share in [0, 1] as a percentage with one decimal."""
     number = finite_number(share)
     return NONE if number is None else f"{100 * number:.1f} %"
+
+
+def result_number(name: str, value: object) -> float | None:
+    """Return the result ``name`` of a run as a number; None where no run can have such a one.
+
+    Accuracies are shares in [0, 1], sample counts whole numbers from 1.
+    """
+    number = finite_number(value)
+    if number is None:
+        return None
+    if name.endswith("_accuracy"):
+        return number if 0 <= number <= 1 else None
+    if name.endswith("_samples"):
+        return number if number >= 1 and number == round(number) else None
+    return number
+
+
+def result_text(name: str, value: object) -> str:
+    """Return the result ``name`` as the page writes it; a number no run can have is called so."""
+    text = percent_text(value) if name.endswith("_accuracy") else number_text(value)
+    impossible = finite_number(value) is not None and result_number(name, value) is None
+    return f"{text} (impossible)" if impossible else text
 
 
 def bytes_text(count: float) -> str:

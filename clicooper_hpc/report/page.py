@@ -19,7 +19,7 @@ from clicooper_hpc.report.proof_grid import read_proof_grid
 from clicooper_hpc.report.public_text import PublicText
 from clicooper_hpc.report.run_reading import RunReading, open_reading
 from clicooper_hpc.report.several_runs import compare_runs
-from clicooper_hpc.report.step_times import read_edge_traffic, read_rank_times
+from clicooper_hpc.report.step_times import kept_rows_words, read_edge_traffic, read_rank_times
 from clicooper_hpc.report.verdict import read_verdict
 from clicooper_hpc.runstore.curves import collect_curves
 
@@ -58,7 +58,17 @@ def report_page(paths: Sequence[Path], *, attacks: bool = False) -> str:
             public = PublicText.of_folder(path)
             refused.append((public.line(path.resolve().name), public.line(problem.what)))
             continue
-        runs.append(_run_parts(reading, f"run{len(runs) + 1}", attacks=attacks))
+        try:
+            parts = _run_parts(reading, f"run{len(runs) + 1}", attacks=attacks)
+        # A run that a stranger wrote may hold what nobody thought of: others have their page.
+        except Exception as problem:
+            if len(paths) == 1:
+                raise
+            why = f"a part of it has a form this program does not know ({type(problem).__name__})"
+            refused.append((reading.name, why))
+            error = error or RunFolderError(why, where=str(path), remedy="Run `clicooper verify`.")
+            continue
+        runs.append(parts)
     if error is not None and not runs:
         raise error
     together = None
@@ -121,6 +131,7 @@ def _run_parts(reading: RunReading, key: str, *, attacks: bool) -> dict[str, Any
         "step": step_figure(step, f"{key}-step") if step else "",
         "bubble": step.bubble if step else None,
         "edges": read_edge_traffic(reading),
+        "kept_rows": kept_rows_words(reading),
         "grid": read_proof_grid(reading),
         "attacks": read_attack_findings_of(reading) if attacks else None,
         "gaps": reading.gaps,

@@ -15,8 +15,20 @@ from clicooper_hpc.runstore.reader import Run
 
 __all__ = ["PublicText"]
 
-#: Folders before a name in any other absolute path: the name stays.
-_FOLDERS = re.compile(r"(?<![\w./:<])/(?:[^\s/'\",;:]+/)+(?=[^\s/])")
+# Where paths begin: at no address of the web, in the middle of no word; maybe on a host, as scp
+# and URLs of files have it.
+_BEGIN = r"(?<![\w./:<~@+-])(?!https?:)"
+_HOST = r"(?:[\w.+@-]+:)?"
+_HOME_OR_UP = r"(?:~[\w.-]*/+|(?:\.{1,2}/+)+)"
+#: Folders before a name in any other path that looks like one: the name stays.
+_FOLDERS = re.compile(
+    rf"{_BEGIN}(?:{_HOST}/+(?:[^\s/'\",;:]+/+)+|{_HOST}{_HOME_OR_UP}(?:[^\s/'\",;:]+/+)*)(?=[^\s/])"
+)
+#: The same in quotes: there are blanks in some.
+_QUOTED = re.compile(
+    rf"(?P<quote>['\"])(?!https?:)(?:{_HOST}/|{_HOST}{_HOME_OR_UP})(?:[^'\"]*/)?"
+    r"(?=[^'\"/]+/?(?P=quote))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +36,8 @@ class PublicText:
     """Shortens paths in texts of one run to their last part.
 
     ``names``: name to show by path, longest path first. A path is known from the job or from the
-    folder itself, blanks and all; of other absolute paths the folders are cut by their look.
+    folder itself, blanks and all; of other paths the folders are cut by their look, as far as they
+    have one: a relative path looks like any two words, and one with blanks has quotes or no end.
     """
 
     names: Mapping[str, str]
@@ -49,7 +62,7 @@ class PublicText:
         shown = str(text)
         for path, name in self.names.items():
             shown = shown.replace(path, name)
-        return printable_text(_FOLDERS.sub("", shown))
+        return printable_text(_FOLDERS.sub("", _QUOTED.sub(r"\g<quote>", shown)))
 
 
 def _folder_paths(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from clicooper_hpc.report.numbers import finite_number, number_text, percent_text
+from clicooper_hpc.report.numbers import number_text, percent_text, result_number, result_text
 from clicooper_hpc.report.promise import PrivacyPromise
 from clicooper_hpc.report.run_reading import RunReading
 from clicooper_hpc.report.verdict import RunVerdict
@@ -81,8 +81,8 @@ def compare_runs(
 def _row(name: str, values: Sequence[object]) -> tuple[str, str, Sequence[str], int, str, str]:
     text = percent_text if name.endswith("_accuracy") else number_text
     what = RESULT_FIGURES[name][1] if name in RESULT_FIGURES else ""
-    cells = ["infinite" if value == math.inf else text(value) for value in values]
-    known = [number for value in values if (number := finite_number(value)) is not None]
+    cells = ["infinite" if value == math.inf else result_text(name, value) for value in values]
+    known = [number for value in values if (number := result_number(name, value)) is not None]
     if not known:
         return name, what, cells, 0, text(None), text(None)
     mean = math.fsum(known) / len(known)

@@ -14,7 +14,14 @@ from clicooper_hpc.report.run_reading import RunReading
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ACTIVITIES", "EdgeTraffic", "RankTimes", "read_edge_traffic", "read_rank_times"]
+__all__ = [
+    "ACTIVITIES",
+    "EdgeTraffic",
+    "RankTimes",
+    "kept_rows_words",
+    "read_edge_traffic",
+    "read_rank_times",
+]
 
 #: Column of the table ``steps``, by what it is the time of; the rest of a step is "other".
 _COLUMNS: Final = {
@@ -99,6 +106,19 @@ def read_edge_traffic(reading: RunReading) -> Sequence[EdgeTraffic]:
             )
         )
     return edges
+
+
+def kept_rows_words(reading: RunReading) -> str:
+    """Return what the job says of rows that are needed again in a later epoch; maybe nothing."""
+    cache = reading.job_value("release", "cache")
+    if cache == "none":
+        return "The owner sends every row again in each epoch, the very same bits."
+    if cache in ("memory", "disk"):
+        return (
+            "Trainer 1 stores the rows of the first epoch, so in later epochs the owner does not "
+            "send them again."
+        )
+    return ""
 
 
 def _time(column: pd.Series[float]) -> float:

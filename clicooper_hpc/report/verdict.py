@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clicooper_hpc.report.numbers import finite_number, number_text, percent_text
+from clicooper_hpc.report.numbers import (
+    finite_number,
+    number_text,
+    percent_text,
+    result_number,
+    result_text,
+)
 from clicooper_hpc.report.run_reading import RunReading
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.saved_marker import read_saved_step
@@ -67,10 +73,10 @@ def read_verdict(reading: RunReading) -> RunVerdict:
         ending=_ending(reading),
         levels=levels,
         results=[
-            (line(name), _result_text(name, value, line(run.result_units[name])), _meaning(name))
+            (line(name), _with_units(name, value, line(run.result_units[name])), _meaning(name))
             for name, value in run.results.items()
         ],
-        accuracy=accuracy,
+        accuracy=result_number("clean_accuracy", accuracy),
     )
 
 
@@ -91,8 +97,10 @@ def _headline(
             finite_number(last["samples"]),
             f"After {int(last['step'])} steps the network",
         )
-    on = "held-out samples" if samples is None else f"{number_text(samples)} held-out samples"
-    text = f"{when} names {percent_text(accuracy)} of {on} rightly"
+    many = "" if samples is None else f"{result_text('clean_samples', samples)} "
+    text = (
+        f"{when} names {result_text('clean_accuracy', accuracy)} of {many}held-out samples rightly"
+    )
     chance = dict(levels).get(_CHANCE)
     low, high = _interval(accuracy, samples)
     if low is not None:
@@ -103,7 +111,7 @@ def _headline(
         text += f"; guessing among {number_text(1 / chance)} classes gives {percent_text(chance)}"
         text += worse
     others = [
-        f"{name.removesuffix(' alone')} {percent_text(share)}"
+        f"{name.removesuffix(' alone')} {result_text('_accuracy', share)}"
         for name, share in levels
         if name != _CHANCE
     ]
@@ -117,12 +125,15 @@ def _headline(
 
 def _interval(accuracy: float, samples: float | None) -> tuple[float | None, float | None]:
     """Return the ends of Wilson's 95 % interval; None where numbers are none of an accuracy."""
-    if samples is None or not 0 <= accuracy <= 1 or not 1 <= samples <= _MOST_SAMPLES:
+    share, count = (
+        result_number("clean_accuracy", accuracy),
+        result_number("clean_samples", samples),
+    )
+    if share is None or count is None or count > _MOST_SAMPLES:
         return None, None
     from scipy.stats import binomtest
 
-    right = round(accuracy * samples)
-    found = binomtest(right, int(samples)).proportion_ci(method="wilson")
+    found = binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -149,10 +160,9 @@ def _ending(reading: RunReading) -> str:
     )
 
 
-def _result_text(name: str, value: object, units: str) -> str:
-    if name.endswith("_accuracy"):
-        return percent_text(value)
-    return number_text(value) + ("" if units in {"1", "text"} else f" {units}")
+def _with_units(name: str, value: object, units: str) -> str:
+    text = result_text(name, value)
+    return text if units in {"1", "text"} or name.endswith("_accuracy") else f"{text} {units}"
 
 
 def _meaning(name: str) -> str:

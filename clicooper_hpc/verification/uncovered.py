@@ -19,8 +19,8 @@ _WHOLE: Final = ("private", "wire")
 _STEPS: Final = "step-"
 #: Of every file, whatever it is.
 _ALWAYS: Final = (
-    "how the files are stored (modes, times, order and blanks in a header; chunks, filters, "
-    "comments, unused bytes of HDF5)"
+    "how the checked files, whose contents are covered, are stored (permissions and times; order "
+    "and blanks in a header; chunks, compression, comments and unused bytes of HDF5)"
 )
 
 

@@ -23,7 +23,7 @@ from clicooper_hpc.attacks.harness.adversary import (
 )
 from clicooper_hpc.attacks.harness.attack import Attack, AttackResult
 from clicooper_hpc.attacks.harness.public_mechanism import DifferentiableFront
-from clicooper_hpc.attacks.inversion import diffusion_attack
+from clicooper_hpc.attacks.inversion import diffusion_attack, gaussian_prior
 from clicooper_hpc.attacks.inversion.diffusion_attack import DIFFUSION
 from clicooper_hpc.attacks.inversion.diffusion_prior import DiffusionPrior, train_diffusion_prior
 from clicooper_hpc.attacks.inversion.gaussian_prior import GaussianPrior, fit_gaussian_prior
@@ -106,7 +106,7 @@ def findings(attack: Attack, sigma: float, variant: str = "") -> dict[str, Attac
 
 def test_clean_maps_give_the_pictures_away() -> None:
     without = findings(OPTIMISE, 0.0)
-    for variant in ("posterior mean", "likeliest"):
+    for variant in ("posterior mean", "nearest sample"):
         found = findings(DIFFUSION, 0.0, variant)
         assert found["SSIM"].low >= found["SSIM"].baseline + 0.3
         assert found["SSIM"].value >= without["SSIM"].value - 0.01
@@ -130,17 +130,43 @@ def test_rows_of_noise_give_nothing_away() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 1, 30), (3, 17, 33)])
 def test_an_untrained_prior_is_the_wiener_filter(shape: tuple[int, int, int]) -> None:
-    images = np.random.default_rng(0).random((40, *shape), dtype=np.float32)
+    images = np.random.default_rng(0).random((140, *shape), dtype=np.float32)
     gaussian = fit_gaussian_prior(images, 0)
     prior = DiffusionPrior(shape, gaussian)
-    flat = torch.from_numpy(images.reshape(40, -1))
-    levels = torch.full((40, 1), 0.3)
-    covariance = np.cov(flat.numpy(), rowvar=False)
+    flat = torch.from_numpy(images.reshape(140, -1))
+    levels = torch.full((140, 1), 0.3)
+    basis = gaussian.basis.double().numpy()
+    within = basis @ np.diag(gaussian.variances.double().numpy() - gaussian.rest) @ basis.T
+    covariance = within + gaussian.rest * np.eye(len(within))
+    if flat.shape[1] < 70:  # all of the images' own, where they are enough
+        np.testing.assert_allclose(covariance, np.cov(flat.numpy(), rowvar=False), atol=1e-5)
     gain = covariance @ np.linalg.inv(covariance + 0.09 * np.eye(len(covariance)))
-    mean = images.reshape(40, -1).mean(axis=0)
+    mean = images.reshape(140, -1).mean(axis=0)
     expected = mean + (flat.numpy() - mean) @ gain.T
     with torch.no_grad():
         np.testing.assert_allclose(prior(flat, levels).numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 300, 600, 1000, 4000])
+def test_white_images_have_their_variance_inside_and_outside_the_basis(count: int) -> None:
+    images = np.random.default_rng(3).standard_normal((count, 3, 16, 16), dtype=np.float32)
+    gaussian = fit_gaussian_prior(images, 0)
+    width, kept = gaussian.basis.shape
+    total = float(gaussian.variances.sum()) + (width - kept) * gaussian.rest
+    # Five standard deviations of the sum of sample variances.
+    assert total == pytest.approx(width, abs=5 * np.sqrt(2 * width / (count - 1)))
+    # What lies outside the basis is not denied, however few the images are.
+    assert gaussian.rest > 0.05
+
+
+def test_a_prior_of_many_images_is_fitted_on_some_from_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gaussian_prior, "_FIT_NUMBERS", 16 * 100)
+    images = np.zeros((1000, 1, 4, 4), dtype=np.float32)
+    images[100:] = 1.0
+    # 90 of 100 drawn are bright, give or take five standard deviations.
+    assert float(fit_gaussian_prior(images, 0).mean.mean()) == pytest.approx(0.9, abs=0.15)
 
 
 def test_samples_of_normal_images_behind_a_linear_front_have_the_law_known_in_closed_form() -> None:

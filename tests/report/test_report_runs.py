@@ -26,8 +26,8 @@ from clicooper_hpc.report.promise import read_promise
 from clicooper_hpc.report.public_text import PublicText
 from clicooper_hpc.report.run_reading import RunReading, open_reading
 from clicooper_hpc.report.several_runs import compare_runs
-from clicooper_hpc.report.step_times import read_edge_traffic, read_rank_times
-from clicooper_hpc.report.verdict import read_verdict
+from clicooper_hpc.report.step_times import kept_rows_words, read_edge_traffic, read_rank_times
+from clicooper_hpc.report.verdict import RunVerdict, read_verdict
 from clicooper_hpc.runstore.attack_record import AttackRecord, write_attack_record
 from clicooper_hpc.runstore.index import RunResult
 from clicooper_hpc.runstore.reader import open_run
@@ -100,7 +100,7 @@ def test_missing_and_damaged_ranks_are_named(plain: Path, tmp_path: Path, out: P
 
 def test_a_folder_that_is_no_run_is_named_beside_one_that_is(plain: Path, out: Path) -> None:
     text = read_page(page_of(plain, plain.parent / "nothing", out=out)).text
-    assert "nothing cannot be opened" in text
+    assert "nothing is not shown" in text
     assert "87.5 %" in text
 
 
@@ -193,6 +193,23 @@ def test_numbers_that_no_run_measures_leave_a_page(
     assert "epsilon of a sample – 1e-308 1 " in text  # noqa: RUF001
 
 
+def test_a_run_that_cannot_be_shown_leaves_the_page_of_the_others(
+    plain: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Path(shutil.copytree(plain, tmp_path / "bad"))
+
+    def fail(reading: RunReading) -> RunVerdict:
+        if reading.name == "bad":
+            raise ValueError("/home/jane")
+        return read_verdict(reading)
+
+    monkeypatch.setattr("clicooper_hpc.report.page.read_verdict", fail)
+    text = read_page(page_of(bad, plain, out=out)).text
+    assert "bad is not shown: a part of it has a form this program does not know" in text
+    assert "jane" not in text
+    assert "87.5 % of 400 held-out samples" in text
+
+
 def changed(run: Path, **fields: Any) -> RunReading:
     """Return the reading of ``run`` as if its index said something else."""
     return RunReading(replace(open_run(run), **fields), PublicText.of_folder(run))
@@ -216,6 +233,23 @@ def test_several_runs_have_mean_and_spread(plain: Path) -> None:
     ]
     assert found.differences == []
     assert [one.epsilon for one in found.points] == [1.0, 2.0, math.inf]
+
+
+def test_results_that_cannot_be_are_called_so(plain: Path) -> None:
+    impossible = {"clean_accuracy": 1.5, "clean_samples": 1.5}
+    units = dict.fromkeys(impossible, "1")
+    readings = [changed(plain, results=impossible, result_units=units), open_reading(plain)]
+    verdicts = [read_verdict(one) for one in readings]
+    wanted = "names 150.0 % (impossible) of 1.5 (impossible) held-out samples rightly"
+    assert wanted in verdicts[0].headline
+    assert verdicts[0].accuracy is None
+    promises = map(read_promise, readings)
+    found = compare_runs(list(zip(readings, verdicts, promises, strict=True)))
+    # Neither counts in the mean.
+    shown = {name: rest for name, _, *rest in found.rows}
+    both = ["150.0 % (impossible)", "87.5 %"]
+    assert shown["clean_accuracy"] == [both, 1, "87.5 %", "87.5 % .. 87.5 %"]
+    assert shown["clean_samples"] == [["1.5 (impossible)", "400"], 1, "400", "400 .. 400"]
 
 
 def test_jobs_that_differ_are_told_without_paths(plain: Path) -> None:
@@ -295,11 +329,55 @@ def test_a_schedule_that_is_none_is_not_computed(plain: Path, schedule: str) -> 
     assert reading.gaps[0].startswith("the computed step: ")
 
 
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        ("none", "The owner sends every row again in each epoch"),
+        ("disk", "Trainer 1 stores the rows of the first epoch"),
+        ([], ""),
+    ],
+)
+def test_bytes_of_rows_are_explained_by_the_job(plain: Path, cache: object, words: str) -> None:
+    job = json.dumps({**example.JOB, "release": {"cache": cache}})
+    reading = changed(plain, attrs={**open_run(plain).attrs, "resolved_job": job})
+    assert kept_rows_words(reading).startswith(words)
+    assert bool(kept_rows_words(reading)) == bool(words)
+
+
 def test_paths_become_names() -> None:
     public = PublicText.of_folder(Path("/home/jane doe/runs/first"))
     assert public.line("/home/jane doe/runs/first/run.h5: bad") == "first/run.h5: bad"
     assert public.line("in '/srv/data/x.h5' and/or 3/4 m/s") == "in 'x.h5' and/or 3/4 m/s"
     assert public.line("https://host/a/b") == "https://host/a/b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot read '/home/jane doe/my data/x.h5' or \"/a b/c\"", "cannot read 'x.h5' or \"c\""),
+        ("file:///home/jane/x.h5", "x.h5"),
+        ("jane@node-7:/home/jane/x.h5, node7:~/x.h5", "x.h5, x.h5"),
+        ("s3://bucket/jane/x.h5", "x.h5"),
+        ("//srv/jane/x.h5", "x.h5"),
+        ("~/x.h5 ~jane/data/x.h5 '~jane/my data/x.h5'", "x.h5 x.h5 'x.h5'"),
+        ("../../jane/x.h5 ./x.h5 '../my data/'", "x.h5 x.h5 'my data/'"),
+        ("--out=/home/jane/x.h5", "--out=x.h5"),
+        # No paths.
+        (
+            "'https://host/a/b' and 'it/so' at 3 /4 ~ 5",
+            "'https://host/a/b' and 'it/so' at 3 /4 ~ 5",
+        ),
+        ("delivery/segment-001.safetensors", "delivery/segment-001.safetensors"),
+    ],
+)
+def test_paths_are_known_by_their_look(text: str, shown: str) -> None:
+    assert PublicText({}).line(text) == shown
+
+
+def test_long_texts_are_shortened_in_linear_time() -> None:
+    # Far too many for anything that looks at each character from each character.
+    for piece in ("a+", "/a", ")/", "'/", "'/a b", "~a", "../", "a:/", "@-"):
+        PublicText({}).line(piece * 100_000)
 
 
 def test_numbers() -> None:

@@ -2,8 +2,8 @@
 
 What a decoder learns for one mechanism is taken apart: a diffusion model learns what images look
 like, and the public front and noise say how well an image explains a row. Pictures are samples of
-images given the row; their mean is the guess of least squared error, and the sample whose row is
-nearest is the likeliest of several starts.
+images given the row; their mean is the guess of least squared error. Beside it stands the sample
+whose row is nearest to the released one: the likelihood alone chooses it, not the prior.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def guess_diffusion_pictures(
     """Make pictures of at most 32 inputs, with each set of images an attacker may have.
 
     The sets are those of `clicooper_hpc.attacks.inversion.decoder_attack`. Of each there are two
-    readings: the mean of the samples of a row, and the likeliest sample.
+    readings: the mean of the samples of a row, and the sample whose row is nearest.
     """
     front = tensor_front(view)
     inputs = choose_reconstruction_inputs(view, SEARCHED_INPUTS, seed)
@@ -70,7 +70,7 @@ def guess_diffusion_pictures(
         # Its own rows are noised as the owner's are.
         noise = view.mechanism.sigma * random.standard_normal(clean.shape)
         rows = np.concatenate([(clean + noise).astype(np.float32), view.rows[inputs]])
-        average, likeliest = _mean_and_likeliest(problem, rows, samples, seed)
+        average, nearest = _mean_and_nearest(problem, rows, samples, seed)
         mean = images[:own].mean(axis=0, dtype=np.float64).astype(np.float32)
         shrink = least_squares_shrinkage(
             torch.from_numpy(average[:held] - mean), torch.from_numpy(images[:held] - mean)
@@ -84,7 +84,7 @@ def guess_diffusion_pictures(
         pictures = {
             # Towards the mean image as far as its own images say, as a decoder's are.
             "posterior mean": np.clip(shrunk, 0.0, 1.0),
-            "likeliest sample": likeliest[held:],
+            "nearest sample": nearest[held:],
         }
         made += [
             Reconstruction(inputs, one, mean, others, f"{reading}, {knowledge}", note)
@@ -93,7 +93,7 @@ def guess_diffusion_pictures(
     return tuple(made)
 
 
-def _mean_and_likeliest(
+def _mean_and_nearest(
     problem: PosteriorProblem, rows: NDArray[np.float32], samples: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the mean of ``samples`` pictures of each row, and the one whose row is nearest."""

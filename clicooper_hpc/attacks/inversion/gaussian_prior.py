@@ -88,16 +88,29 @@ class GaussianPrior:
 def fit_gaussian_prior(images: NDArray[np.float32], seed: int) -> GaussianPrior:
     """Fit on images float32 [n, channels, height, width], n at least 2.
 
-    ``seed`` is that of the randomised decomposition of wide images.
+    ``seed`` is that of the images drawn where there are too many, and of the randomised
+    decomposition of wide ones.
     """
     flat = images.reshape(len(images), -1)
-    used = max(2, min(len(flat), _FIT_NUMBERS // flat.shape[1]))
-    components = min(_COMPONENTS, flat.shape[1], used - 1)
+    used, width = max(2, min(len(flat), _FIT_NUMBERS // flat.shape[1])), flat.shape[1]
+    if used < len(flat):
+        # At random: images of one kind may stand together.
+        random = np.random.default_rng(seed)
+        flat = flat[np.sort(random.choice(len(flat), used, replace=False))]
+    # Half of the directions that the images span at most: the others tell what lies outside the
+    # basis. A basis of all of them would claim that no image has anything outside.
+    kept = min(_COMPONENTS, width, (used - 1) // 2)
+    fitted = max(1, kept)
     # A full decomposition takes the cube of the width.
-    solver = "randomized" if flat.shape[1] > 2 * _COMPONENTS else "full"
-    model = PCA(components, svd_solver=solver, iterated_power=2, random_state=seed).fit(flat[:used])
-    arrays = (model.mean_, model.components_.T, np.maximum(model.explained_variance_, 0.0))
+    solver = "randomized" if width > 2 * _COMPONENTS else "full"
+    model = PCA(fitted, svd_solver=solver, iterated_power=2, random_state=seed).fit(flat)
+    found = np.maximum(model.explained_variance_, 0.0)
+    # scikit-learn's noise variance is a mean over directions in which images differ; with fewer
+    # images than numbers there are more outside the basis.
+    outside = float(model.noise_variance_) * (min(used, width) - fitted) + found[kept:].sum()
+    rest = max(0.0, float(outside)) / (width - kept) if kept < width else 0.0
     mean, basis, variances = (
-        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for array in arrays
+        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        for array in (model.mean_, model.components_[:kept].T, found[:kept])
     )
-    return GaussianPrior(mean, basis, variances, max(0.0, float(model.noise_variance_)))
+    return GaussianPrior(mean, basis, variances, rest)

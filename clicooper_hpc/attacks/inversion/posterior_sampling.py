@@ -7,7 +7,9 @@ is that of Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse
 2023, without gradients through the network). What the prior leaves open is taken as
 normal, with the covariance of the Gaussian prior at that level. A sample of it given the row is the
 nearest fit to a row and a guess that were both perturbed (randomise, then optimise: Bardsley et
-al., SIAM J. Sci. Comput. 2014). Exact for normal images and linear fronts; an approximation else.
+al., SIAM J. Sci. Comput. 2014). For normal images and a linear front pictures have the law of
+images given the row, up to the steps of the fit and what the last level leaves open; an
+approximation else.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def _sample_block(
         level = _FIRST * (_LAST / _FIRST) ** (step / (POSTERIOR_LEVELS - 1))
         with torch.no_grad():
             guess = prior(sample + level * noise, torch.full_like(sample[:, :1], level))
-    # What is open at the last level is averaged over, not drawn.
+    # Nothing is drawn of what the last level leaves open: the best fit alone, without perturbing.
     return _fit_rows(problem, released, guess, level, torch.zeros_like(guess))
 
 
