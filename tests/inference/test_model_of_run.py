@@ -26,6 +26,7 @@ from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.inference.exports import torch_program
 from clicooper_hpc.inference.exports.model_card import model_card
+from clicooper_hpc.inference.exports.output_comparison import compare_outputs
 from clicooper_hpc.inference.load_model import load_model_of_run
 from clicooper_hpc.owner.class_pooling import ClassPooling
 from clicooper_hpc.owner.evaluation import EVALUATION_ROWS
@@ -325,7 +326,7 @@ def test_a_folder_to_hand_on_needs_nothing_of_the_package(
     options = ("--to", "hf-folder", "-o", out, "--describe", words)
     code, text = say("export", digits_run, *options)
     assert code == 0, text
-    assert "equal to the bit" in text
+    assert f"wrote {out}: read back, its answers are " in text
     assert {one.name for one in out.iterdir()} == {
         "README.md",
         "config.json",
@@ -399,6 +400,25 @@ def test_class_names_are_no_markup(digits_run: Path) -> None:
     loaded.classifier.class_names = ("plain", "![x](http://e)", "a`b", "``", " c ")
     card = model_card(loaded, description=None)
     assert "5 classes (`plain`, `![x](http://e)`, ``a`b``, ``` `` ```, `  c  `)" in card
+
+
+def test_weights_are_compared_as_tensors(
+    digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    out = tmp_path / "weights"
+    code, text = say("export", digits_run, "--to", "safetensors", "-o", out)
+    assert code == 0, text
+    assert f"wrote {out}: read back, its tensors are equal to the bit" in text
+
+
+@pytest.mark.parametrize("where_off", [1, 3])
+def test_the_largest_difference_is_the_one_that_is_told(digits_run: Path, where_off: int) -> None:
+    loaded = load_model_of_run(digits_run)
+
+    def exported(rows: torch.Tensor) -> torch.Tensor:
+        return loaded.classifier(rows) + (5e-6 if len(rows) == where_off else 0.0)
+
+    assert compare_outputs(loaded, exported, where="x") == pytest.approx(5e-6, rel=0.1)
 
 
 def test_an_export_that_says_something_else_is_not_kept(
