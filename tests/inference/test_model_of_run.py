@@ -361,6 +361,8 @@ def test_a_folder_to_hand_on_needs_nothing_of_the_package(
     assert (code, "exists already" in text) == (2, True)
     code, text = say("export", digits_run, "--to", "torch", "-o", tmp_path / "model.onnx")
     assert (code, "must end in .pt2" in text) == (2, True)
+    code, text = say("export", digits_run, "--to", "torch", "-o", tmp_path / "none" / "model.pt2")
+    assert (code, f"{tmp_path / 'none'}: there is no such folder" in text) == (2, True)
 
 
 def test_a_model_card_claims_what_holds(digits_run: Path) -> None:

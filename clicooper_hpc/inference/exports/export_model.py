@@ -54,8 +54,8 @@ def export_model(
     Raises
     ------
     UsageError
-        Unknown format, another ending, ``target`` exists already, a description that no format
-        shows, or a network that cannot be exported.
+        Unknown format, another ending, ``target`` exists already or no folder for it does, a
+        description that no format shows, or a network that cannot be exported.
     EnvironmentUnfitError
         It cannot be written, what is needed is not installed, or what was read back says something
         else. Nothing is left then.
@@ -72,6 +72,12 @@ def export_model(
     if description is not None and form != "hf-folder":
         raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
     _refuse_existing(target)
+    if not target.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(target.parent),
+            remedy="Make it, or write somewhere else.",
+        )
     try:
         with tempfile.TemporaryDirectory(
             # Beside the target: a rename is one step only within one file system.
