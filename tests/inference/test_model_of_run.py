@@ -34,6 +34,7 @@ from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.delivered_segments import load_delivered_segments
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 pytestmark = pytest.mark.mpi
@@ -395,6 +396,17 @@ def test_a_model_card_claims_what_holds(digits_run: Path) -> None:
     seeded = of(privacy={"mode": "reproducible-INSECURE"})
     assert "**INSECURE: all secrets of the run follow from a seed" in seeded
     assert "differential-privacy" not in seeded
+    # Of a run without proofs anybody may have changed the results.
+    odd: dict[str, Attribute] = {
+        "clean_accuracy": "high",
+        "released_accuracy": 0.25,
+        "clean_samples": float("nan"),
+    }
+    changed = replace(loaded, delivery=None, run=replace(loaded.run, results=odd))
+    text = model_card(changed, description=None)
+    assert "| nan % |" in text
+    assert "| 25.00 % |" in text
+    assert "nan samples that never left" in text
 
 
 def test_class_names_are_no_markup(digits_run: Path) -> None:
@@ -418,7 +430,8 @@ def test_the_largest_difference_is_the_one_that_is_told(digits_run: Path, where_
     loaded = load_model_of_run(digits_run)
 
     def exported(rows: torch.Tensor) -> torch.Tensor:
-        return loaded.classifier(rows) + (5e-6 if len(rows) == where_off else 0.0)
+        found: torch.Tensor = loaded.classifier(rows)
+        return found + (5e-6 if len(rows) == where_off else 0.0)
 
     assert compare_outputs(loaded, exported, where="x") == pytest.approx(5e-6, rel=0.1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from clicooper_hpc.inference.load_model import LoadedModel
@@ -125,16 +126,24 @@ def _accuracy(model: LoadedModel) -> str:
     # As signed, where they were.
     results = model.run.results if model.delivery is None else model.delivery.results
     lines = [
-        f"| {words} | {100 * float(results[name]):.2f} % |\n"
+        f"| {words} | {100 * _number(results[name]):.2f} % |\n"
         for name, (_, words) in RESULT_FIGURES.items()
         if name in results and name.endswith("_accuracy")
     ]
     words = RESULT_FIGURES["clean_accuracy"][1]
-    samples = int(float(results["clean_samples"]))
+    samples = _number(results.get("clean_samples"))
     return (
         f"\n## Accuracy\n\n| figure | value |\n|---|---|\n{''.join(lines)}\n"
-        f'"{words}": {samples} samples that never left the owner.\n'
+        f'"{words}": {samples:.15g} samples that never left the owner.\n'
     )
+
+
+def _number(value: object) -> float:
+    """Return a result as a number; NaN for what is none: nobody signs those of an unproved run."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return math.nan
 
 
 def _privacy(model: LoadedModel) -> str:
