@@ -198,8 +198,10 @@ def test_bad_input_gives_one_line_and_its_exit_code(
 
 
 def test_a_run_of_another_user_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "runs" / "theirs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     opened = os.open
 
     def refused(path: Any, *arguments: Any, **options: Any) -> int:

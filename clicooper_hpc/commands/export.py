@@ -29,7 +29,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.inference.exports.export_model import export_model
+    from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
     off = export_model(
@@ -39,7 +39,8 @@ def _export(arguments: argparse.Namespace) -> int:
         description=arguments.describe,
     )
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
-    return print_report(f"wrote {arguments.output}: read back, its answers are {agrees}")
+    compared = EXPORT_FORMATS[arguments.to].compared
+    return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")
 
 
 EXPORT = Command(

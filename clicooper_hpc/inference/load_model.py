@@ -64,7 +64,9 @@ def load_model(path: str | Path) -> Classifier:
     Images are ``(channels, height, width)``; uint8 samples are divided by 255 first.
 
     It needs the owner's private folder: the front and the meaning of the labels are nowhere else.
-    The segments are compared with what the owner signed when they were delivered.
+    The segments are compared with what the owner signed when they were delivered. Of the private
+    files, the front's weights are compared with the digest stored beside them, the rest with
+    nothing: a sound label map of another run is not noticed.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import ClicooperError, DataError, RunFolderError
 from clicooper_hpc.fronts.front import Front, restore_front
 from clicooper_hpc.owner.input_facts import InputFacts
 from clicooper_hpc.owner.moments_release import MomentsRelease
@@ -99,11 +99,13 @@ class OwnerSecrets:
         """Return the stored front, or build it once: training it again would spend again."""
         # The settings are written last, so where they stand the front is whole.
         if _FRONT_SETTINGS in self._folder:
-            tensors = unpack_safetensors(
-                self._folder.read_secret(_FRONT), where=str(self._folder.path / _FRONT)
+            tensors = self._read_sound(
+                _FRONT, lambda stored: unpack_safetensors(stored, where=_FRONT)
             )
             return self._read_sound(
-                _FRONT_SETTINGS, lambda stored: restore_front(stored.decode(), tensors)
+                _FRONT_SETTINGS,
+                lambda stored: restore_front(stored.decode(), tensors),
+                beside=_FRONT,
             )
         front = build()
         # Kept apart from the front: a restart compares it with what its own machine computes.
@@ -215,15 +217,23 @@ class OwnerSecrets:
             "can tell what was paid for.",
         )
 
-    def _read_sound(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+    def _read_sound(
+        self, name: str, parse: Callable[[bytes], _T], *, beside: str | None = None
+    ) -> _T:
+        """Parse a file; ``beside``: another one whose damage shows in this one alone."""
+        content = self._folder.read_secret(name)
         try:
-            return parse(self._folder.read_secret(name))
+            return parse(content)
         # Damage is never mended by making the file anew: that would be another key, map or charge.
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, DataError, RunFolderError) as error:
+            # What parses knows neither the file nor whether the run has ended.
+            reason = error.what if isinstance(error, ClicooperError) else error
+            either = "" if beside is None else f", or {beside} beside it,"
             raise RunFolderError(
-                f"the owner's private file is damaged ({error})",
+                f"the owner's private file{either} is damaged ({reason})",
                 where=str(self._folder.path / name),
-                remedy="Bring back the file the run wrote; without it the run cannot go on.",
+                remedy="Bring back the file the run wrote; without it the run can neither go on "
+                "nor be used.",
             ) from None
 
 

@@ -210,7 +210,7 @@ def check_run_begun(folder: RunFolder) -> None:
     Raises
     ------
     RunFolderError
-        It is a file, or nothing has left the owner yet.
+        There is no such folder, it is a file, or nothing has left the owner yet.
     """
     # Not Path.is_file, which fails for names that no file system takes.
     if os.path.isfile(folder.path):
@@ -219,12 +219,29 @@ def check_run_begun(folder: RunFolder) -> None:
             where=str(folder.path),
             remedy="Name the folder that `clicooper run` was given with -o.",
         )
+    if _is_absent(folder.path):
+        raise RunFolderError(
+            "there is no such folder",
+            where=str(folder.path),
+            remedy="Name the folder of a run, or bring it back from where it was moved.",
+        )
     if not os.path.lexists(folder.index) and _is_unstarted(folder.path):
         raise RunFolderError(
             "the run has not begun: it is starting, or was killed before anything left its owner",
             where=str(folder.path),
             remedy=f"Begin it anew: clicooper run JOB -o {folder.path} --resume",
         )
+
+
+def _is_absent(path: Path) -> bool:
+    """Tell whether nothing lies at ``path``, or a link to nothing; not names the system refuses."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _is_unstarted(path: Path) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,8 @@ from clicooper_hpc.cli import main
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.inference.exports import torch_program
+from clicooper_hpc.inference.exports.model_card import model_card
+from clicooper_hpc.inference.exports.output_comparison import compare_outputs
 from clicooper_hpc.inference.load_model import load_model_of_run
 from clicooper_hpc.owner.class_pooling import ClassPooling
 from clicooper_hpc.owner.evaluation import EVALUATION_ROWS
@@ -31,6 +34,7 @@ from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.delivered_segments import load_delivered_segments
+from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
 pytestmark = pytest.mark.mpi
@@ -323,7 +327,7 @@ def test_a_folder_to_hand_on_needs_nothing_of_the_package(
     options = ("--to", "hf-folder", "-o", out, "--describe", words)
     code, text = say("export", digits_run, *options)
     assert code == 0, text
-    assert "equal to the bit" in text
+    assert f"wrote {out}: read back, its answers are " in text
     assert {one.name for one in out.iterdir()} == {
         "README.md",
         "config.json",
@@ -358,6 +362,78 @@ def test_a_folder_to_hand_on_needs_nothing_of_the_package(
     assert (code, "exists already" in text) == (2, True)
     code, text = say("export", digits_run, "--to", "torch", "-o", tmp_path / "model.onnx")
     assert (code, "must end in .pt2" in text) == (2, True)
+    code, text = say("export", digits_run, "--to", "torch", "-o", tmp_path / "none" / "model.pt2")
+    assert (code, f"{tmp_path / 'none'}: there is no such folder" in text) == (2, True)
+
+
+def test_a_model_card_claims_what_holds(digits_run: Path) -> None:
+    loaded = load_model_of_run(digits_run)
+    card = model_card(loaded, description=None)
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| figure",
+        "| Delivered model on clean held-out samples",
+        "| Released validation samples, by the logits the last trainer sent",
+    ]
+    assert '"Delivered model on clean held-out samples": 360 samples that never left' in card
+    for part in ("- differential-privacy\n", "The promise covers", "which of the secret names"):
+        assert part in card
+    for part in ("INSECURE", "NO PRIVACY", "CONDITIONAL"):
+        assert part not in card
+
+    def of(**changes: dict[str, object]) -> str:
+        sections = {
+            name: getattr(loaded.job, name).model_copy(update=values)
+            for name, values in changes.items()
+        }
+        job = loaded.job.model_copy(update=sections)
+        return model_card(replace(loaded, job=job), description=None)
+
+    bare = of(privacy={"enabled": False}, labels={"method": "none"})
+    for part in ("differential-privacy", "The promise covers", "which of the secret names"):
+        assert part not in bare
+    assert "**NO PRIVACY: what left the owner carried no noise.**" in bare
+    seeded = of(privacy={"mode": "reproducible-INSECURE"})
+    assert "**INSECURE: all secrets of the run follow from a seed" in seeded
+    assert "differential-privacy" not in seeded
+    # Of a run without proofs anybody may have changed the results.
+    odd: dict[str, Attribute] = {
+        "clean_accuracy": "high",
+        "released_accuracy": 0.25,
+        "clean_samples": float("nan"),
+    }
+    changed = replace(loaded, delivery=None, run=replace(loaded.run, results=odd))
+    text = model_card(changed, description=None)
+    assert "| nan % |" in text
+    assert "| 25.00 % |" in text
+    assert "nan samples that never left" in text
+
+
+def test_class_names_are_no_markup(digits_run: Path) -> None:
+    loaded = load_model_of_run(digits_run)
+    loaded.classifier.class_names = ("plain", "![x](http://e)", "a`b", "``", " c ")
+    card = model_card(loaded, description=None)
+    assert "5 classes (`plain`, `![x](http://e)`, ``a`b``, ``` `` ```, `  c  `)" in card
+
+
+def test_weights_are_compared_as_tensors(
+    digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    out = tmp_path / "weights"
+    code, text = say("export", digits_run, "--to", "safetensors", "-o", out)
+    assert code == 0, text
+    assert f"wrote {out}: read back, its tensors are equal to the bit" in text
+
+
+@pytest.mark.parametrize("where_off", [1, 3])
+def test_the_largest_difference_is_the_one_that_is_told(digits_run: Path, where_off: int) -> None:
+    loaded = load_model_of_run(digits_run)
+
+    def exported(rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = loaded.classifier(rows)
+        return found + (5e-6 if len(rows) == where_off else 0.0)
+
+    assert compare_outputs(loaded, exported, where="x") == pytest.approx(5e-6, rel=0.1)
 
 
 def test_an_export_that_says_something_else_is_not_kept(

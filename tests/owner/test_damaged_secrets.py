@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from clicooper_hpc.errors import ClicooperError, DataError, RunFolderError
+from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.fronts.front import Front, assemble_front
 from clicooper_hpc.fronts.origin import FrontOrigin
 from clicooper_hpc.fronts.untrained import untrained_dct
@@ -164,7 +164,19 @@ def test_a_damaged_front_is_refused(name: str, folder: PrivateFolder) -> None:
     assert OwnerSecrets(folder).secret_front(never).digest == front.digest
     FRONT_CHANGES[name](stored)
     folder.write_secret("front.json", json.dumps(stored).encode())
-    with pytest.raises((DataError, RunFolderError), match=r"stored front|front\.json"):
+    check_refused(lambda: OwnerSecrets(folder).secret_front(never), folder, "front.json")
+
+
+def test_damaged_weights_of_a_front_are_named(folder: PrivateFolder) -> None:
+    front = small_front()
+    tensors = front.front_tensors()
+    folder.write_secret("front.json", front.front_settings().encode())
+    folder.write_secret("front.safetensors", pack_safetensors(tensors, {})[:-1])
+    check_refused(lambda: OwnerSecrets(folder).secret_front(never), folder, "front.safetensors")
+    # Whole, but of another front: either file may be the wrong one.
+    others = {name: tensor + 1 for name, tensor in tensors.items()}
+    folder.write_secret("front.safetensors", pack_safetensors(others, {}))
+    with pytest.raises(RunFolderError, match=r"front\.json: .*or front\.safetensors beside it"):
         OwnerSecrets(folder).secret_front(never)
 
 

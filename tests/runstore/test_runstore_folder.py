@@ -196,8 +196,11 @@ def test_a_folder_without_a_run_says_why(tmp_path: Path) -> None:
     # Whatever else is there may have left: such a folder is not said to be unstarted.
     (path / "rank-001.h5").touch()
     (tmp_path / "empty").mkdir()
-    for other in (path, tmp_path / "empty", tmp_path / "none"):
+    for other in (path, tmp_path / "empty"):
         with pytest.raises(RunFolderError, match="the file is missing"):
+            open_run(other)
+    for other in (tmp_path / "none", tmp_path / "none" / "run.h5"):
+        with pytest.raises(RunFolderError, match=r"none: there is no such folder"):
             open_run(other)
 
 

@@ -21,10 +21,14 @@ __all__ = ["EXPORT_FORMATS", "export_model"]
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """Writes a file that ends in ``ending``, or into a folder where that is empty."""
+    """Writes a file that ends in ``ending``, or into a folder where that is empty.
+
+    ``compared``: what of it is read back and compared with the model's.
+    """
 
     ending: str
     write: Callable[[LoadedModel, Path, str | None], float]
+    compared: str = "answers"
 
 
 def export_model(
@@ -44,13 +48,14 @@ def export_model(
     Returns
     -------
     float
-        How far probabilities of what was written are from the model's; 0: equal to the bit.
+        How far probabilities of what was written are at most from the model's on made-up rows; 0:
+        equal to the bit. Of ``safetensors``, which computes nothing, tensors are compared instead.
 
     Raises
     ------
     UsageError
-        Unknown format, another ending, ``target`` exists already, a description that no format
-        shows, or a network that cannot be exported.
+        Unknown format, another ending, ``target`` exists already or no folder for it does, a
+        description that no format shows, or a network that cannot be exported.
     EnvironmentUnfitError
         It cannot be written, what is needed is not installed, or what was read back says something
         else. Nothing is left then.
@@ -67,6 +72,12 @@ def export_model(
     if description is not None and form != "hf-folder":
         raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
     _refuse_existing(target)
+    if not target.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(target.parent),
+            remedy="Make it, or write somewhere else.",
+        )
     try:
         with tempfile.TemporaryDirectory(
             # Beside the target: a rename is one step only within one file system.
@@ -114,6 +125,8 @@ def _write_hf_folder(model: LoadedModel, folder: Path, description: str | None) 
 EXPORT_FORMATS = {
     "torch": _Format(".pt2", lambda model, path, _: write_torch_program(model, path)),
     "onnx": _Format(".onnx", lambda model, path, _: write_onnx_graph(model, path)),
-    "safetensors": _Format("", lambda model, path, _: write_weights_folder(model, path)),
+    "safetensors": _Format(
+        "", lambda model, path, _: write_weights_folder(model, path), compared="tensors"
+    ),
     "hf-folder": _Format("", _write_hf_folder),
 }

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from clicooper_hpc.inference.load_model import LoadedModel
+from clicooper_hpc.printable import printable_lines
+from clicooper_hpc.privacy.master_key import INSECURE
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 
 __all__ = ["model_card"]
@@ -12,8 +17,7 @@ _HEAD = """\
 library_name: pytorch
 pipeline_tag: {task}
 tags:
-- differential-privacy
-- split-learning
+{tags}
 ---
 
 # Model of run {run_id}
@@ -35,22 +39,34 @@ with them.
 
 _PRIVACY = """
 ## Privacy
-
+{warnings}
 What was promised about the samples in training:
 
-```
 {card}
-```
+{meaning}"""
 
-The promise covers what was released for training. A trainer of the run who holds this model can
-find out which of the secret names that the trainers saw belong to which class: they are part of
-it.{note}
+_MEANING = """
+The promise covers what was released for training.
+"""
+
+_NAMES_TOLD = """
+A trainer of the run who holds this model can find out which of the secret names that the trainers
+saw belong to which class: they are part of it.
+"""
+
+_INSECURE = """
+**INSECURE: all secrets of the run follow from a seed in its job. Nothing is protected; such runs
+are for tests alone.**
+"""
+
+_NO_PRIVACY = """
+**NO PRIVACY: what left the owner carried no noise.**
 """
 
 _CONDITIONAL = """
-
-**The front saw private samples without differential privacy, and its weights are part of this
-model.**"""
+**CONDITIONAL: the front saw private samples without differential privacy, and its weights are part
+of this model.**
+"""
 
 _PROOFS = """
 ## Proofs
@@ -78,6 +94,7 @@ def model_card(model: LoadedModel, *, description: str | None) -> str:
     trainers = len(run.ranks) - 1
     text = _HEAD.format(
         task="image-classification" if image else "tabular-classification",
+        tags="\n".join(f"- {tag}" for tag in _tags(model)),
         run_id=run.attrs["run_id"],
         version=run.attrs["creator_version"],
         created=run.attrs["created"],
@@ -85,23 +102,11 @@ def model_card(model: LoadedModel, *, description: str | None) -> str:
         s="s" * (trainers != 1),
         input=kind,
         count=len(names),
-        names=", ".join(names),
+        names=", ".join(map(_as_code, names)),
         sides=", ".join(map(str, shape)),
     )
     text += f"\n## Data\n\n{description or 'Their owner does not describe them.'}\n"
-    # As signed, where they were.
-    results = run.results if model.delivery is None else model.delivery.results
-    text += "\n## Accuracy\n\n| figure | value |\n|---|---|\n" + "".join(
-        f"| {RESULT_FIGURES[name][1]} | {100 * float(value):.2f} % |\n"
-        for name, value in results.items()
-        if name in RESULT_FIGURES and name.endswith("_accuracy")
-    )
-    samples = int(float(results["clean_samples"]))
-    text += f"\nThe first on {samples} held-out samples that never left the owner.\n"
-    text += _PRIVACY.format(
-        card=str(run.privacy.get("text", "")).strip(),
-        note=_CONDITIONAL if model.front.origin.conditional else "",
-    )
+    text += _accuracy(model) + _privacy(model)
     if model.delivery is None:
         return text + "\n## Proofs\n\nThe run was made without proofs.\n"
     return text + _PROOFS.format(
@@ -110,3 +115,70 @@ def model_card(model: LoadedModel, *, description: str | None) -> str:
         root=model.delivery.ledger.root,
         job=run.attrs["job_digest"],
     )
+
+
+def _tags(model: LoadedModel) -> list[str]:
+    promised = model.job.privacy.enabled and not _warnings(model)
+    return [*(["differential-privacy"] if promised else []), "split-learning"]
+
+
+def _accuracy(model: LoadedModel) -> str:
+    # As signed, where they were.
+    results = model.run.results if model.delivery is None else model.delivery.results
+    lines = [
+        f"| {words} | {100 * _number(results[name]):.2f} % |\n"
+        for name, (_, words) in RESULT_FIGURES.items()
+        if name in results and name.endswith("_accuracy")
+    ]
+    words = RESULT_FIGURES["clean_accuracy"][1]
+    samples = _number(results.get("clean_samples"))
+    return (
+        f"\n## Accuracy\n\n| figure | value |\n|---|---|\n{''.join(lines)}\n"
+        f'"{words}": {samples:.15g} samples that never left the owner.\n'
+    )
+
+
+def _number(value: object) -> float:
+    """Return a result as a number; NaN for what is none: nobody signs those of an unproved run."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return math.nan
+
+
+def _privacy(model: LoadedModel) -> str:
+    card = printable_lines(str(model.run.privacy.get("text", "")).strip())
+    meaning = _MEANING if model.job.privacy.enabled else ""
+    if model.job.labels.method != "none":
+        meaning += _NAMES_TOLD
+    return _PRIVACY.format(
+        warnings="".join(_warnings(model)), card=_as_code_block(card), meaning=meaning
+    )
+
+
+def _warnings(model: LoadedModel) -> list[str]:
+    """Return what makes the promise worth less or nothing."""
+    privacy = model.job.privacy
+    found = {
+        _INSECURE: privacy.mode == INSECURE,
+        _NO_PRIVACY: not privacy.enabled,
+        _CONDITIONAL: model.front.origin.conditional,
+    }
+    return [words for words, holds in found.items() if holds]
+
+
+def _as_code(text: str) -> str:
+    """Return one line as code of Markdown: nothing in it is markup."""
+    fence = "`" * (1 + _longest_run(text))
+    # Readers take one space off on either side; without it, a backtick there joins the fence.
+    space = " " if text.strip("` ") != text else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _as_code_block(text: str) -> str:
+    fence = "`" * max(3, 1 + _longest_run(text))
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
