@@ -272,6 +272,30 @@ def test_a_prediction_overwrites_nothing_unasked(
     assert len(out.read_text().splitlines()) == 361
 
 
+def test_a_prediction_replaces_neither_its_input_nor_a_file_of_a_run(
+    damaged: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    new = tmp_path / "new.npz"
+    np.savez(new, x=np.zeros((1, 8, 8), np.float32))
+    before = new.read_bytes()
+    linked = tmp_path / "linked.npz"
+    linked.hardlink_to(new)
+    for data, out, words in (
+        (new, new, "is both source and target"),
+        (new, linked, "is both source and target"),
+        (tmp_path, tmp_path / "new.npz", "lies in the folder that is read"),
+        ("digits", damaged / "rank-000.h5", "lies in a run folder"),
+        ("digits", damaged / "run.h5", "lies in a run folder"),
+        (new, damaged / "private" / "new.csv", "lies in a run folder"),
+    ):
+        files = {path: path.stat().st_mtime_ns for path in damaged.rglob("*")}
+        kind = ("--kind", "idx") if data == tmp_path else ()
+        code, text = say("predict", damaged, data, "-o", out, "--overwrite", *kind)
+        assert (code, words in text, text.count("\n")) == (2, True, 1), text
+        assert {path: path.stat().st_mtime_ns for path in damaged.rglob("*")} == files
+        assert new.read_bytes() == linked.read_bytes() == before
+
+
 def test_a_changed_segment_is_refused(damaged: Path, say: Callable[..., tuple[int, str]]) -> None:
     path = damaged / "delivery" / "segment-002.safetensors"
     content = bytearray(path.read_bytes())
