@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import clicooper_hpc
 from clicooper_hpc.cli import main
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.inference import load_model
 from clicooper_hpc.inference.exports import torch_program
 from clicooper_hpc.inference.load_model import load_model_of_run
 from clicooper_hpc.owner.class_pooling import ClassPooling
@@ -326,6 +328,23 @@ def test_a_run_that_kept_no_names_takes_them_from_its_data(damaged: Path) -> Non
     kept = load_model_of_run(damaged).input
     (damaged / "private" / "input.json").unlink()
     assert load_model_of_run(damaged).input.class_names == kept.class_names
+
+
+def test_names_of_other_classes_than_the_label_map_s_are_refused(
+    damaged: Path, say: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = damaged / "private" / "input.json"
+    facts = load_model_of_run(damaged).input
+    fewer = dataclasses.replace(facts, class_names=facts.class_names[:7])
+    path.write_bytes(fewer.to_private_bytes())
+    words = f"{path.parent}: there are 7 names of classes, the label map knows 10 classes"
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, words in text) == (2, True), text
+    # And of the data set of a run that kept no names.
+    path.unlink()
+    monkeypatch.setattr(load_model, "observe_input", lambda *_: fewer)
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, words in text) == (2, True), text
 
 
 PLAIN = """
