@@ -31,7 +31,7 @@ class PredictionSummary:
 
 def predict_samples(
     model: LoadedModel,
-    source: Path,
+    source: str | Path,
     output: Path,
     *,
     kind: str | None = None,
@@ -53,7 +53,7 @@ def predict_samples(
     names = model.classifier.class_names
     samples = open_sample_source(source, model.classifier, kind=kind, split=split, size=size)
     if os.path.exists(source):
-        refuse_output_in_source(source, output)
+        refuse_output_in_source(Path(source), output)
     bar = tqdm(total=samples.rows, unit="row", disable=not sys.stderr.isatty(), file=sys.stderr)
     with bar, open_prediction_file(output, names, samples.files, overwrite=overwrite) as file:
         predictor = Predictor(model, split, file, where=str(source), on_rows=bar.update)

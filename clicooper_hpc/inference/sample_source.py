@@ -26,6 +26,8 @@ from clicooper_hpc.owner.classifier import Classifier
 __all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source", "source_kind"]
 
 SOURCE_KINDS = ("hdf5", *KINDS)
+#: What the embedded digits are called.
+EMBEDDED = "digits"
 _BLOCK = 1024
 #: Parts of the names of published archives, of their folders and of files in these.
 _SIGNS = {
@@ -59,12 +61,14 @@ class SampleSource:
 
 
 def open_sample_source(
-    path: Path, model: Classifier, *, kind: str | None, split: str, size: int | None
+    source: str | Path, model: Classifier, *, kind: str | None, split: str, size: int | None
 ) -> SampleSource:
-    """Return the samples at ``path``.
+    """Return the samples at ``source``.
 
     Parameters
     ----------
+    source
+        Path; or the text "digits", as typed, for the embedded digits. "./digits" is a path.
     kind
         One of `SOURCE_KINDS`; None: by the name, or by what is in the folder.
     split
@@ -75,12 +79,21 @@ def open_sample_source(
     Raises
     ------
     UsageError
-        The kind is unknown or cannot be told, or ``size`` has no meaning.
+        The kind is unknown or cannot be told, ``size`` has no meaning, or "digits" may be either.
     DataError
-        There is nothing at ``path``, or not what ``kind`` says.
+        There is nothing at ``source``, or not what ``kind`` says.
     """
-    if str(path) != "digits" and not os.path.exists(path):
+    path, embedded = Path(source), source == EMBEDDED
+    if embedded and kind is None and os.path.lexists(path):
+        raise UsageError(
+            "a file or folder of this name is here too",
+            where=EMBEDDED,
+            remedy="Give ./digits for that one, or --kind hdf5 for the embedded digits",
+        )
+    if not embedded and not os.path.exists(path):
         raise DataError("no such file or folder", where=str(path))
+    if kind is None and embedded:
+        kind = "hdf5"
     kind = source_kind(path) if kind is None else kind
     if kind not in SOURCE_KINDS:
         raise UsageError(
@@ -93,7 +106,9 @@ def open_sample_source(
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":
-        return _hdf5_source(path, split)
+        # A path of this name has lost its dot, and `open_dataset` would take it for the word.
+        named = not embedded and str(path) == EMBEDDED
+        return _hdf5_source(os.path.join(os.curdir, path) if named else str(path), split)
     if kind == "npz":
         return SampleSource(partial(read_npz_split, path, split))
     return SampleSource(partial(_feed_import, kind, path, split))
@@ -108,7 +123,7 @@ def source_kind(path: Path) -> str:
         Neither tells.
     """
     name = path.name.lower()
-    if str(path) == "digits" or name.endswith((".h5", ".hdf5")):
+    if name.endswith((".h5", ".hdf5")):
         return "hdf5"
     if name.endswith(".npz"):
         return "npz"
@@ -127,7 +142,7 @@ def source_kind(path: Path) -> str:
     )
 
 
-def _hdf5_source(path: Path, split: str) -> SampleSource:
+def _hdf5_source(path: str, split: str) -> SampleSource:
     with open_dataset(path) as data:
         rows = len(data.split(split))
 
