@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.image_files import (
     is_image_file,
@@ -187,5 +188,7 @@ def _feed_import(kind: str, path: Path, split: str, predictor: Predictor) -> Seq
     # Fewer than a batch are taken and not answered yet.
     if not predictor.taken:
         raise DataError(f"has no split {split!r}", where=str(path), remedy="Give --split test")
+    # Names of folders and in archives, as `data import` checks them.
+    check_class_names(names, f"{path}, class names")
     # Classes without names of their own are called by their numbers.
     return None if kind == "idx" else names

@@ -311,6 +311,16 @@ def test_a_changed_segment_is_refused(damaged: Path, say: Callable[..., tuple[in
     assert not list(damaged.glob("out*"))
 
 
+def test_a_ledger_that_is_missing_is_no_evidence(
+    damaged: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    with h5py.File(damaged / "rank-000.h5", "r+") as file:
+        del file["ledger"]
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, text.count("\n")) == (4, 1), text
+    assert "end of the ledger: the ledger has no entries" in text
+
+
 def test_what_is_missing_is_named(damaged: Path, say: Callable[..., tuple[int, str]]) -> None:
     (damaged / "private" / "label-map.safetensors").unlink()
     code, text = say("predict", damaged, "digits", "-o", damaged / "out.csv")

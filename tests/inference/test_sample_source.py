@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from clicooper_hpc.data.importers.npz import read_npz_split
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.inference.sample_source import SampleSource, open_sample_source, source_kind
 from clicooper_hpc.owner.classifier import Classifier
@@ -20,6 +23,18 @@ def opened(source: str | Path, **options: str) -> SampleSource:
     model.input_shape, model.class_names = (1, 8, 8), ("0", "1")
     given = {"kind": None, "split": "test", **options}
     return open_sample_source(source, model, size=None, **given)  # type: ignore[arg-type]
+
+
+class Sink:
+    """Counts rows."""
+
+    highest_label = 0
+
+    def __init__(self) -> None:
+        self.rows: list[NDArray[np.float32]] = []
+
+    def append_samples(self, split: str, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
+        self.rows += list(x)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +87,23 @@ def test_digits_as_typed_are_the_embedded_ones(
     assert opened("digits", kind="hdf5").rows == 360
     with pytest.raises(DataError, match=r"\./digits: is not a file"):
         opened("./digits", kind="hdf5")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a"], r"member class_names\.npy: has 1 classes, needs 2"),
+        (["a", "b"], r"member y\.npy, row 1: label 2 is outside 0\.\.1"),
+        (["a", "b", "a"], r"class names are empty or repeat: 'a'"),
+        (["a", "b", "c\x1b"], "has control characters"),
+    ],
+)
+def test_names_of_an_archive_are_checked_before_a_row_is_taken(
+    tmp_path: Path, names: list[str], words: str
+) -> None:
+    x = np.zeros((2, 8, 8), np.float32)
+    np.savez(tmp_path / "new.npz", x=x, y=np.array([0, 2]), class_names=np.array(names))
+    sink = Sink()
+    with pytest.raises(DataError, match=words):
+        read_npz_split(tmp_path / "new.npz", "test", sink)
+    assert not sink.rows
