@@ -93,6 +93,12 @@ def open_sample_source(
         )
     if not embedded and not os.path.exists(path):
         raise DataError("no such file or folder", where=str(path))
+    if not embedded and not path.is_file() and not path.is_dir():
+        raise DataError(
+            "is no regular file or folder",
+            where=str(path),
+            remedy="Store what it gives as a file",
+        )
     if kind is None and embedded:
         kind = "hdf5"
     kind = source_kind(path) if kind is None else kind

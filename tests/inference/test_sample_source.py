@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from clicooper_hpc.data.importers.image_folder import read_image_header
+from clicooper_hpc.data.importers.import_dataset import import_samples
 from clicooper_hpc.data.importers.npz import read_npz_split
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.inference.sample_source import SampleSource, open_sample_source, source_kind
@@ -107,3 +110,22 @@ def test_names_of_an_archive_are_checked_before_a_row_is_taken(
     with pytest.raises(DataError, match=words):
         read_npz_split(tmp_path / "new.npz", "test", sink)
     assert not sink.rows
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("new.npz", "new.h5", "one.png", "cifar-10-binary.tar.gz"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=f"{name}: is no regular file or folder"):
+            opened(tmp_path / name)
+    sink = Sink()
+    with pytest.raises(DataError, match=r"new\.npz: is no regular file"):
+        read_npz_split(tmp_path / "new.npz", "test", sink)
+    for inside in ("class", "other"):
+        (tmp_path / "tree" / inside).mkdir(parents=True)
+        for name in "abc":
+            os.mkfifo(tmp_path / "tree" / inside / f"{name}.png")
+    for source, kind in (("cifar-10-binary.tar.gz", "cifar10"), ("tree", "folder")):
+        with pytest.raises(DataError, match="is no regular file"):
+            import_samples(kind, tmp_path / source, sink)
+    with pytest.raises(DataError, match="is no regular file"):
+        read_image_header(tmp_path / "one.png")

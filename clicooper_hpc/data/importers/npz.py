@@ -23,7 +23,12 @@ from clicooper_hpc.data.class_labels import (
     check_class_names,
     numbered_class_names,
 )
-from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES, ExactReader, reader_errors
+from clicooper_hpc.data.importers.exact_reader import (
+    BLOCK_BYTES,
+    ExactReader,
+    open_source_file,
+    reader_errors,
+)
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
@@ -64,9 +69,7 @@ def import_npz(source: Path, sink: SampleSink) -> tuple[str, ...]:
         Naming file, member and byte or row: a member is missing, pickled, damaged, of a shape or
         dtype that does not fit; labels and rows differ in number; a value is not finite.
     """
-    with reader_errors(source.__str__):
-        archive = zipfile.ZipFile(source)
-    with archive:
+    with _open_archive(source) as archive:
         for split in ("train", "test"):
             with (
                 _open_npy_member(archive, source, f"x_{split}") as x,
@@ -95,9 +98,7 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
     DataError
         As `import_npz`; or class names are empty, repeat or are fewer than the labels need.
     """
-    with reader_errors(source.__str__):
-        archive = zipfile.ZipFile(source)
-    with archive:
+    with _open_archive(source) as archive:
         names = None
         # First: what is wrong with them is said before a row is answered.
         if "class_names.npy" in archive.namelist():
@@ -111,6 +112,15 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
                 y = opened.enter_context(_open_npy_member(archive, source, f"y{end}"))
             _copy_samples(split, x, y, sink, num_classes=len(names) if names else MAX_CLASSES)
     return None if y is None else names
+
+
+@contextmanager
+def _open_archive(source: Path) -> Iterator[zipfile.ZipFile]:
+    with open_source_file(source) as file:
+        with reader_errors(source.__str__):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            yield archive
 
 
 @contextmanager
