@@ -18,7 +18,7 @@ from clicooper_hpc.data.importers.image_files import (
     read_image_files,
 )
 from clicooper_hpc.data.importers.import_dataset import KINDS, import_samples
-from clicooper_hpc.data.importers.npz import read_npz_split
+from clicooper_hpc.data.importers.npz import UNSPLIT, read_npz_split
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.inference.input_check import describe_shape
 from clicooper_hpc.inference.predictor import Predictor
@@ -169,6 +169,8 @@ def _image_source(path: Path, model: Classifier, split: str, size: int | None) -
         raise DataError(
             f"holds images, the model takes {describe_shape(model.input_shape)}", where=str(path)
         )
+    if split != UNSPLIT:
+        raise DataError(f"has no split {split!r}, no splits at all", where=str(path))
     files = list_image_files(path)
     if not files:
         raise DataError("holds no image", where=str(path))

@@ -129,3 +129,25 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
             import_samples(kind, tmp_path / source, sink)
     with pytest.raises(DataError, match="is no regular file"):
         read_image_header(tmp_path / "one.png")
+
+
+def test_splits_of_an_archive_win_and_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    whole = np.full((3, 8, 8), 3, np.float32)
+    np.savez(tmp_path / "both.npz", x=whole, x_test=whole[:1] - 1, x_train=whole[:2] - 2)
+    np.savez(tmp_path / "one.npz", x=whole)
+    for name, split, rows, value in (
+        ("both", "test", 1, 2),
+        ("both", "train", 2, 1),
+        ("one", "test", 3, 3),
+    ):
+        sink = Sink()
+        read_npz_split(tmp_path / f"{name}.npz", split, sink)
+        assert [float(row.max()) for row in sink.rows] == [value] * rows
+    with pytest.raises(DataError, match=r"one\.npz: has no split 'foo'"):
+        read_npz_split(tmp_path / "one.npz", "foo", Sink())
+    with pytest.raises(DataError, match=r"has no member x_foo\.npy"):
+        read_npz_split(tmp_path / "both.npz", "foo", Sink())
+    Image.new("L", (8, 8)).save(tmp_path / "one.png")
+    assert opened(tmp_path / "one.png").rows == 1
+    with pytest.raises(DataError, match=r"one\.png: has no split 'foo'"):
+        opened(tmp_path / "one.png", split="foo")

@@ -23,6 +23,7 @@ from clicooper_hpc.data.class_labels import (
     check_class_names,
     numbered_class_names,
 )
+from clicooper_hpc.data.h5_format import SPLITS
 from clicooper_hpc.data.importers.exact_reader import (
     BLOCK_BYTES,
     ExactReader,
@@ -32,7 +33,10 @@ from clicooper_hpc.data.importers.exact_reader import (
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
-__all__ = ["import_npz", "read_npz_split"]
+__all__ = ["UNSPLIT", "import_npz", "read_npz_split"]
+
+UNSPLIT = "test"
+"""Split that samples without splits are."""
 
 # A wrong shape in a header must not allocate more than this for one row.
 _MAX_ROW_BYTES = 256 * 1024 * 1024
@@ -86,7 +90,7 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
     """Stream one split of ``source`` into ``sink``, whether or not it has labels.
 
     Members are `x_SPLIT` and perhaps `y_SPLIT`, as in `import_npz`; in an archive without splits,
-    `x` and perhaps `y`. Rows without a label have label -1.
+    `x` and perhaps `y`, all of which are the split `UNSPLIT`. Rows without a label have label -1.
 
     Returns
     -------
@@ -104,7 +108,12 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
         if "class_names.npy" in archive.namelist():
             names = _read_class_names(archive, source)
             check_class_names(names, f"{source}, member class_names.npy")
-        end = "" if "x.npy" in archive.namelist() else f"_{split}"
+        end = f"_{split}"
+        # Splits win: `x` beside them may be anything.
+        if not _has_splits(archive) and "x.npy" in archive.namelist():
+            if split != UNSPLIT:
+                raise DataError(f"has no split {split!r}, no splits at all", where=str(source))
+            end = ""
         with ExitStack() as opened:
             x = opened.enter_context(_open_npy_member(archive, source, f"x{end}"))
             y = None
@@ -112,6 +121,10 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
                 y = opened.enter_context(_open_npy_member(archive, source, f"y{end}"))
             _copy_samples(split, x, y, sink, num_classes=len(names) if names else MAX_CLASSES)
     return None if y is None else names
+
+
+def _has_splits(archive: zipfile.ZipFile) -> bool:
+    return any(f"x_{split}.npy" in archive.namelist() for split in SPLITS)
 
 
 @contextmanager
