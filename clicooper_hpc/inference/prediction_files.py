@@ -83,7 +83,7 @@ def open_prediction_file(
             stored.finish()
         return
     try:
-        with replace_atomically(path) as aside, ExitStack() as opened:
+        with replace_atomically(path, foreign_folder=True) as aside, ExitStack() as opened:
             made: PredictionFile
             if ending == ".csv":
                 made = CsvPredictions(aside, class_names, files, opened)
