@@ -99,6 +99,7 @@ def test_digits_as_typed_are_the_embedded_ones(
         (["a", "b"], r"member y\.npy, row 1: label 2 is outside 0\.\.1"),
         (["a", "b", "a"], r"class names are empty or repeat: 'a'"),
         (["a", "b", "c\x1b"], "has control characters"),
+        (["a", "b", "c" * 1001], r"c'\.\.\. has 1,001 characters, at most 1,000 are allowed"),
     ],
 )
 def test_names_of_an_archive_are_checked_before_a_row_is_taken(
