@@ -37,8 +37,8 @@ def read_signed_delivery(run: Run) -> DeliveryStatement:
         )
     tables = {table.name: rows for table, rows in run.stored_rows(0).items()}
     # As `verify` takes it: without the table there is no entry.
-    entries = tables[LEDGER.name]["envelope"] if LEDGER.name in tables else ()
-    if not len(entries):
+    entries = tables[LEDGER.name]["envelope"] if LEDGER.name in tables else None
+    if entries is None or not len(entries):
         raise EvidenceError(
             "the ledger has no entries", where=where, remedy="See `clicooper verify`."
         )
