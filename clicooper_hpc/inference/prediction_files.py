@@ -70,6 +70,8 @@ def open_prediction_file(
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(f"ends in {ending!r}, known are {', '.join(ENDINGS)}", where=f"-o {path}")
+    if not path.parent.is_dir():
+        raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
     _refuse_run_folder(path)
     if os.path.lexists(path) and (not overwrite or path.is_dir()):
         raise UsageError(

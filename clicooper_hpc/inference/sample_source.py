@@ -109,7 +109,10 @@ def open_sample_source(
             remedy=f"Use one of {', '.join(SOURCE_KINDS)}",
         )
     if size is not None and (kind != "folder" or size < 1):
-        raise UsageError(f"size {size} does not apply to {kind}", where="--size")
+        raise UsageError(
+            f"size {size} does not apply to {kind}" if kind != "folder" else f"{size} is too small",
+            where="--size",
+        )
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":

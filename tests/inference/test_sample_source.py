@@ -19,13 +19,13 @@ from clicooper_hpc.inference.sample_source import SampleSource, open_sample_sour
 from clicooper_hpc.owner.classifier import Classifier
 
 
-def opened(source: str | Path, **options: str) -> SampleSource:
+def opened(source: str | Path, size: int | None = None, **options: str) -> SampleSource:
     """Samples for a model of grey images of 8x8 pixels."""
     model = Classifier.__new__(Classifier)
     torch.nn.Module.__init__(model)
     model.input_shape, model.class_names = (1, 8, 8), ("0", "1")
     given = {"kind": None, "split": "test", **options}
-    return open_sample_source(source, model, size=None, **given)  # type: ignore[arg-type]
+    return open_sample_source(source, model, size=size, **given)  # type: ignore[arg-type]
 
 
 class Sink:
@@ -152,3 +152,11 @@ def test_splits_of_an_archive_win_and_a_split_that_is_not_there_is_refused(tmp_p
     assert opened(tmp_path / "one.png").rows == 1
     with pytest.raises(DataError, match=r"one\.png: has no split 'foo'"):
         opened(tmp_path / "one.png", split="foo")
+
+
+def test_a_size_that_cannot_be_is_called_too_small(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "one.png")
+    with pytest.raises(UsageError, match="--size: 0 is too small"):
+        opened(tmp_path / "one.png", size=0)
+    with pytest.raises(UsageError, match="size 8 does not apply to hdf5"):
+        opened("digits", kind="hdf5", size=8)
