@@ -13,8 +13,8 @@ __all__ = ["PREDICT"]
 def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument(
+        # Not a Path, which makes one of "digits", "./digits" and "digits/".
         "data",
-        type=Path,
         metavar="DATA",
         help="HDF5 data set, whatever `data import` takes, image file or folder of images, npz",
     )

@@ -15,6 +15,8 @@ __all__ = ["MAX_CLASSES", "check_class_labels", "check_class_names", "numbered_c
 MAX_CLASSES = 65_536
 """Largest K: bounds what a wild label can make us allocate."""
 
+#: Characters of a name. Files of fixed-length strings are as wide as the longest, in every row.
+_MOST_CHARACTERS = 1000
 #: Characters of a name that an error shows.
 _MOST_SHOWN = 40
 
@@ -42,7 +44,10 @@ def check_class_labels(
 
 
 def check_class_names(names: tuple[str, ...], where: str) -> None:
-    """Raise DataError unless there are 2..MAX_CLASSES printable names, none empty or twice."""
+    """Raise DataError unless there are 2..MAX_CLASSES printable names, none empty or twice.
+
+    Nor may one be longer than 1,000 characters.
+    """
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(
             f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
@@ -55,6 +60,12 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
         raise DataError(f"class names are empty or repeat: {shown}", where=where)
     # Names are printed and stored as UTF-8 up to the first NUL.
     for name in names:
+        if len(name) > _MOST_CHARACTERS:
+            raise DataError(
+                f"the class name {name[:_MOST_SHOWN]!r}... has {len(name):,} characters, at most "
+                f"{_MOST_CHARACTERS:,} are allowed",
+                where=where,
+            )
         if not name.isprintable():
             raise DataError(
                 f"the class name {name[:_MOST_SHOWN]!r} has control characters or is no Unicode",

@@ -71,7 +71,8 @@ def load_model(path: str | Path) -> Classifier:
     Raises
     ------
     RunFolderError
-        There is no run, it did not reach its end, or its private folder is missing.
+        There is no run, it did not reach its end, or its private folder is missing or does not
+        fit together.
     EvidenceError
         A segment, or the job, is not the one that was signed.
     """
@@ -118,6 +119,14 @@ def load_model_of_run(path: str | Path) -> LoadedModel:
     roots = None if delivery is None else [one.weights for one in delivery.segments]
     segments = load_delivered_segments(run, job, contract, roots=roots)
     facts = _input_facts(run, job)
+    if len(facts.class_names) != label_map.num_classes:
+        raise RunFolderError(
+            f"there are {len(facts.class_names)} names of classes, the label map knows "
+            f"{label_map.num_classes} classes",
+            where=str(run.folder.private),
+            remedy="Bring back input.json and label-map.safetensors as the run wrote them; where "
+            "it kept no input.json, the data set of the run.",
+        )
     network = nn.Sequential(*(layer for segment in segments for layer in segment))
     classifier = Classifier(job, front, network, label_map, facts.class_names)
     return LoadedModel(run, job, delivery, classifier, facts, front)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from clicooper_hpc.data.output_place import refuse_output_in_source
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.inference.load_model import LoadedModel
 from clicooper_hpc.inference.prediction_files import open_prediction_file
@@ -29,7 +31,7 @@ class PredictionSummary:
 
 def predict_samples(
     model: LoadedModel,
-    source: Path,
+    source: str | Path,
     output: Path,
     *,
     kind: str | None = None,
@@ -45,10 +47,13 @@ def predict_samples(
     Raises
     ------
     DataError
-        Besides, samples are of another shape or range than those of the run.
+        Besides, samples are of another shape or range than those of the run, or ``output`` is or
+        lies in ``source``.
     """
     names = model.classifier.class_names
     samples = open_sample_source(source, model.classifier, kind=kind, split=split, size=size)
+    if os.path.exists(source):
+        refuse_output_in_source(Path(source), output)
     bar = tqdm(total=samples.rows, unit="row", disable=not sys.stderr.isatty(), file=sys.stderr)
     with bar, open_prediction_file(output, names, samples.files, overwrite=overwrite) as file:
         predictor = Predictor(model, split, file, where=str(source), on_rows=bar.update)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.image_files import (
     is_image_file,
@@ -17,7 +18,7 @@ from clicooper_hpc.data.importers.image_files import (
     read_image_files,
 )
 from clicooper_hpc.data.importers.import_dataset import KINDS, import_samples
-from clicooper_hpc.data.importers.npz import read_npz_split
+from clicooper_hpc.data.importers.npz import UNSPLIT, read_npz_split
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.inference.input_check import describe_shape
 from clicooper_hpc.inference.predictor import Predictor
@@ -26,6 +27,8 @@ from clicooper_hpc.owner.classifier import Classifier
 __all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source", "source_kind"]
 
 SOURCE_KINDS = ("hdf5", *KINDS)
+#: What the embedded digits are called.
+EMBEDDED = "digits"
 _BLOCK = 1024
 #: Parts of the names of published archives, of their folders and of files in these.
 _SIGNS = {
@@ -59,12 +62,14 @@ class SampleSource:
 
 
 def open_sample_source(
-    path: Path, model: Classifier, *, kind: str | None, split: str, size: int | None
+    source: str | Path, model: Classifier, *, kind: str | None, split: str, size: int | None
 ) -> SampleSource:
-    """Return the samples at ``path``.
+    """Return the samples at ``source``.
 
     Parameters
     ----------
+    source
+        Path; or the text "digits", as typed, for the embedded digits. "./digits" is a path.
     kind
         One of `SOURCE_KINDS`; None: by the name, or by what is in the folder.
     split
@@ -75,12 +80,27 @@ def open_sample_source(
     Raises
     ------
     UsageError
-        The kind is unknown or cannot be told, or ``size`` has no meaning.
+        The kind is unknown or cannot be told, ``size`` has no meaning, or "digits" may be either.
     DataError
-        There is nothing at ``path``, or not what ``kind`` says.
+        There is nothing at ``source``, or not what ``kind`` says.
     """
-    if str(path) != "digits" and not os.path.exists(path):
+    path, embedded = Path(source), source == EMBEDDED
+    if embedded and kind is None and os.path.lexists(path):
+        raise UsageError(
+            "a file or folder of this name is here too",
+            where=EMBEDDED,
+            remedy="Give ./digits for that one, or --kind hdf5 for the embedded digits",
+        )
+    if not embedded and not os.path.exists(path):
         raise DataError("no such file or folder", where=str(path))
+    if not embedded and not path.is_file() and not path.is_dir():
+        raise DataError(
+            "is no regular file or folder",
+            where=str(path),
+            remedy="Store what it gives as a file",
+        )
+    if kind is None and embedded:
+        kind = "hdf5"
     kind = source_kind(path) if kind is None else kind
     if kind not in SOURCE_KINDS:
         raise UsageError(
@@ -89,11 +109,16 @@ def open_sample_source(
             remedy=f"Use one of {', '.join(SOURCE_KINDS)}",
         )
     if size is not None and (kind != "folder" or size < 1):
-        raise UsageError(f"size {size} does not apply to {kind}", where="--size")
+        raise UsageError(
+            f"size {size} does not apply to {kind}" if kind != "folder" else f"{size} is too small",
+            where="--size",
+        )
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":
-        return _hdf5_source(path, split)
+        # A path of this name has lost its dot, and `open_dataset` would take it for the word.
+        named = not embedded and str(path) == EMBEDDED
+        return _hdf5_source(os.path.join(os.curdir, path) if named else str(path), split)
     if kind == "npz":
         return SampleSource(partial(read_npz_split, path, split))
     return SampleSource(partial(_feed_import, kind, path, split))
@@ -108,7 +133,7 @@ def source_kind(path: Path) -> str:
         Neither tells.
     """
     name = path.name.lower()
-    if str(path) == "digits" or name.endswith((".h5", ".hdf5")):
+    if name.endswith((".h5", ".hdf5")):
         return "hdf5"
     if name.endswith(".npz"):
         return "npz"
@@ -127,7 +152,7 @@ def source_kind(path: Path) -> str:
     )
 
 
-def _hdf5_source(path: Path, split: str) -> SampleSource:
+def _hdf5_source(path: str, split: str) -> SampleSource:
     with open_dataset(path) as data:
         rows = len(data.split(split))
 
@@ -147,6 +172,8 @@ def _image_source(path: Path, model: Classifier, split: str, size: int | None) -
         raise DataError(
             f"holds images, the model takes {describe_shape(model.input_shape)}", where=str(path)
         )
+    if split != UNSPLIT:
+        raise DataError(f"has no split {split!r}, no splits at all", where=str(path))
     files = list_image_files(path)
     if not files:
         raise DataError("holds no image", where=str(path))
@@ -172,5 +199,7 @@ def _feed_import(kind: str, path: Path, split: str, predictor: Predictor) -> Seq
     # Fewer than a batch are taken and not answered yet.
     if not predictor.taken:
         raise DataError(f"has no split {split!r}", where=str(path), remedy="Give --split test")
+    # Names of folders and in archives, as `data import` checks them.
+    check_class_names(names, f"{path}, class names")
     # Classes without names of their own are called by their numbers.
     return None if kind == "idx" else names

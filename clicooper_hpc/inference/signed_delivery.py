@@ -35,11 +35,13 @@ def read_signed_delivery(run: Run) -> DeliveryStatement:
             where=str(run.folder.private / "rank-000"),
             remedy="Bring back the private folder of the run.",
         )
-    entries = next(
-        rows["envelope"] for table, rows in run.stored_rows(0).items() if table.name == LEDGER.name
-    )
-    if not len(entries):
-        raise EvidenceError("the ledger is empty", where=where, remedy="See `clicooper verify`.")
+    tables = {table.name: rows for table, rows in run.stored_rows(0).items()}
+    # As `verify` takes it: without the table there is no entry.
+    entries = tables[LEDGER.name]["envelope"] if LEDGER.name in tables else None
+    if entries is None or not len(entries):
+        raise EvidenceError(
+            "the ledger has no entries", where=where, remedy="See `clicooper verify`."
+        )
     _, delivery = parse_signed_statement(bytes(entries[-1]), DeliveryStatement, key, where=where)
     if delivery.run_id != run.attrs["run_id"]:
         raise EvidenceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +33,19 @@ def fsync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replace_atomically(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path, *, foreign_folder: bool = False) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; on success it becomes ``path``, else it vanishes.
 
     A reader sees the old file or the new one, never a part. `OSError` passes through.
+
+    Parameters
+    ----------
+    foreign_folder
+        The folder is no run's: somebody's own ``NAME.part`` may be in it, so the name is random.
     """
     aside = path.with_name(f"{path.name}.part")
+    if foreign_folder:
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     # Left by a process that was killed while it wrote.
     aside.unlink(missing_ok=True)
     try:

@@ -160,6 +160,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     fails(
         "src, class names: label 2 has no name", ("train", X, Y), ("test", X, Y), names=("a", "b")
     )
+    long = "b" * 1001
+    fails(
+        "src, class names: .*b'... has 1,001 characters, at most 1,000",
+        ("train", X, Y),
+        ("test", X, Y),
+        names=("a", long, "c"),
+    )
     fails("src, class names: .*repeat", ("train", X, Y), ("test", X, Y), names=("a", "b", "a"))
 
 

@@ -51,3 +51,11 @@ def test_source_is_never_the_target(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="both source and target"):
         import_dataset("npz", source, tmp_path / "." / "s.npz", overwrite=True)
     assert source.read_bytes() == before
+    # Nor is a file of a folder that is read, on whatever way.
+    folder, link = tmp_path / "m", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    (folder / "train-images-idx3-ubyte").write_bytes(b"precious")
+    with pytest.raises(DataError, match="lies in the folder that is read"):
+        import_dataset("idx", folder, link / "train-images-idx3-ubyte", overwrite=True)
+    assert (folder / "train-images-idx3-ubyte").read_bytes() == b"precious"

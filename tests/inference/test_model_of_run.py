@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ import clicooper_hpc
 from clicooper_hpc.cli import main
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.fronts.front import Front
+from clicooper_hpc.inference import load_model
 from clicooper_hpc.inference.exports import torch_program
 from clicooper_hpc.inference.exports.model_card import model_card
 from clicooper_hpc.inference.exports.output_comparison import compare_outputs
@@ -276,6 +278,30 @@ def test_a_prediction_overwrites_nothing_unasked(
     assert len(out.read_text().splitlines()) == 361
 
 
+def test_a_prediction_replaces_neither_its_input_nor_a_file_of_a_run(
+    damaged: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    new = tmp_path / "new.npz"
+    np.savez(new, x=np.zeros((1, 8, 8), np.float32))
+    before = new.read_bytes()
+    linked = tmp_path / "linked.npz"
+    linked.hardlink_to(new)
+    for data, out, words in (
+        (new, new, "is both source and target"),
+        (new, linked, "is both source and target"),
+        (tmp_path, tmp_path / "new.npz", "lies in the folder that is read"),
+        ("digits", damaged / "rank-000.h5", "lies in a run folder"),
+        ("digits", damaged / "run.h5", "lies in a run folder"),
+        (new, damaged / "private" / "new.csv", "lies in a run folder"),
+    ):
+        files = {path: path.stat().st_mtime_ns for path in damaged.rglob("*")}
+        kind = ("--kind", "idx") if data == tmp_path else ()
+        code, text = say("predict", damaged, data, "-o", out, "--overwrite", *kind)
+        assert (code, words in text, text.count("\n")) == (2, True, 1), text
+        assert {path: path.stat().st_mtime_ns for path in damaged.rglob("*")} == files
+        assert new.read_bytes() == linked.read_bytes() == before
+
+
 def test_a_changed_segment_is_refused(damaged: Path, say: Callable[..., tuple[int, str]]) -> None:
     path = damaged / "delivery" / "segment-002.safetensors"
     content = bytearray(path.read_bytes())
@@ -287,6 +313,16 @@ def test_a_changed_segment_is_refused(damaged: Path, say: Callable[..., tuple[in
     code, text = say("export", damaged, "--to", "torch", "-o", damaged / "out.pt2")
     assert code == 4
     assert not list(damaged.glob("out*"))
+
+
+def test_a_ledger_that_is_missing_is_no_evidence(
+    damaged: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    with h5py.File(damaged / "rank-000.h5", "r+") as file:
+        del file["ledger"]
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, text.count("\n")) == (4, 1), text
+    assert "end of the ledger: the ledger has no entries" in text
 
 
 def test_what_is_missing_is_named(damaged: Path, say: Callable[..., tuple[int, str]]) -> None:
@@ -306,6 +342,23 @@ def test_a_run_that_kept_no_names_takes_them_from_its_data(damaged: Path) -> Non
     kept = load_model_of_run(damaged).input
     (damaged / "private" / "input.json").unlink()
     assert load_model_of_run(damaged).input.class_names == kept.class_names
+
+
+def test_names_of_other_classes_than_the_label_map_s_are_refused(
+    damaged: Path, say: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = damaged / "private" / "input.json"
+    facts = load_model_of_run(damaged).input
+    fewer = dataclasses.replace(facts, class_names=facts.class_names[:7])
+    path.write_bytes(fewer.to_private_bytes())
+    words = f"{path.parent}: there are 7 names of classes, the label map knows 10 classes"
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, words in text) == (2, True), text
+    # And of the data set of a run that kept no names.
+    path.unlink()
+    monkeypatch.setattr(load_model, "observe_input", lambda *_: fewer)
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
+    assert (code, words in text) == (2, True), text
 
 
 PLAIN = """

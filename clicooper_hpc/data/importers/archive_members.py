@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from clicooper_hpc.data.importers.exact_reader import ExactReader, reader_errors
+from clicooper_hpc.data.importers.exact_reader import ExactReader, open_source_file, reader_errors
 from clicooper_hpc.errors import DataError
 
 __all__ = ["ArchiveMember", "ArchiveMembers", "open_archive_members"]
@@ -92,9 +92,7 @@ def open_archive_members(source: Path) -> Iterator[ArchiveMembers]:
     if source.is_dir():
         yield ArchiveMembers(source, _folder_members(source))
         return
-    with reader_errors(source.__str__):
-        raw = source.open("rb")
-    with raw, gzip.GzipFile(fileobj=raw) as unpacked:
+    with open_source_file(source) as raw, gzip.GzipFile(fileobj=raw) as unpacked:
         with reader_errors(lambda: f"{source}, near byte {raw.tell()}"):
             # The whole of it once: checks every checksum.
             while unpacked.read(_BLOCK):
@@ -148,4 +146,4 @@ def _folder_members(source: Path) -> Iterator[ArchiveMember]:
 
 
 def _folder_opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")
+    return lambda: open_source_file(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
+import stat
 import struct
 import tarfile
 import zipfile
@@ -11,11 +13,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from clicooper_hpc.errors import DataError
 
-__all__ = ["BLOCK_BYTES", "ExactReader", "ReadableStream", "open_exact_reader", "reader_errors"]
+__all__ = [
+    "BLOCK_BYTES",
+    "ExactReader",
+    "ReadableStream",
+    "open_exact_reader",
+    "open_source_file",
+    "reader_errors",
+]
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """How much of a source is in memory at a time."""
@@ -107,12 +116,32 @@ class ExactReader:
             raise DataError("goes on where it should end", where=self.position())
 
 
+def open_source_file(path: Path) -> IO[bytes]:
+    """Open a regular file, wherever links lead, for reading.
+
+    Raises
+    ------
+    DataError
+        It is a pipe or a device, which could be waited for without end, or cannot be opened.
+    """
+    with reader_errors(path.__str__):
+        # A FIFO answers at once instead of waiting for a writer. Looked at by its descriptor, so
+        # nothing can be exchanged between the look and the reading.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DataError(
+            "is no regular file (a folder, a pipe or a device)",
+            where=str(path),
+            remedy="Store what it gives as a file",
+        )
+    return os.fdopen(descriptor, "rb")
+
+
 @contextmanager
 def open_exact_reader(path: Path) -> Iterator[ExactReader]:
     """Open a file, unpacking it on the fly if it starts like gzip (whatever its name)."""
-    with reader_errors(path.__str__):
-        raw = path.open("rb")
-    with raw:
+    with open_source_file(path) as raw:
         with reader_errors(path.__str__):
             # By content, not by name: browsers unpack .gz files and keep the name, or the reverse.
             packed = raw.read(2) == b"\x1f\x8b"

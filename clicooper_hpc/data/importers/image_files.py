@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES
 from clicooper_hpc.data.importers.image_folder import (
     decode_image,
-    image_errors,
+    open_image,
     read_image_header,
 )
 from clicooper_hpc.data.importers.image_tree import IMAGE_ENDINGS, folder_entries
@@ -109,7 +108,7 @@ def _decode_as(path: Path, shape: tuple[int, int, int], size: int | None) -> NDA
 
 
 def _refuse_colour(path: Path) -> None:
-    with image_errors(path), Image.open(path) as image:
+    with open_image(path) as image:
         # A picture saved in colour may well be grey all over.
         bands = image.convert("RGB").split()
         coloured = any(one.tobytes() != bands[0].tobytes() for one in bands[1:])

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES
+from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES, open_source_file
 from clicooper_hpc.data.importers.image_tree import list_image_tree
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
-__all__ = ["decode_image", "image_errors", "import_image_folder", "read_image_header"]
+__all__ = ["decode_image", "import_image_folder", "open_image", "read_image_header"]
 
 _GREY = frozenset(("1", "L", "LA", "La"))
 _COLOUR = frozenset(("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"))
@@ -70,13 +70,14 @@ def _append_pending(
 
 
 @contextmanager
-def image_errors(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises on damaged files into one DataError naming the file."""
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; what Pillow raises on damaged files becomes one DataError naming the file."""
     try:
         with warnings.catch_warnings():
             # An image of 90 to 180 million pixels only warns; one that large is a mistake here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
+            with open_source_file(path) as file, Image.open(file) as image:
+                yield image
     except DataError:
         raise
     # Its decoders raise whatever damaged numbers lead to: KeyError, ZeroDivisionError, and so on.
@@ -111,7 +112,7 @@ def read_image_header(path: Path) -> tuple[bool, tuple[int, int]]:
     DataError
         It is damaged, or not a still picture of 8 bits a channel.
     """
-    with image_errors(path), Image.open(path) as image:
+    with open_image(path) as image:
         mode, size, frames = image.mode, image.size, getattr(image, "n_frames", 1)
     if mode not in _GREY | _COLOUR:
         raise DataError(f"has pixels of kind {mode}, not 8 bits a channel", where=str(path))
@@ -123,7 +124,7 @@ def read_image_header(path: Path) -> tuple[bool, tuple[int, int]]:
 
 def decode_image(path: Path, *, grey: bool, size: int | None) -> NDArray[np.uint8]:
     """Decode one image to (H, W, 1) or (H, W, 3)."""
-    with image_errors(path), Image.open(path) as image:
+    with open_image(path) as image:
         image.load()
         # A file may declare transparency and not use it; only pixels that show through are refused.
         opaque = not image.has_transparency_data or _is_opaque(image)

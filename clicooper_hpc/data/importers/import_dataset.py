@@ -12,6 +12,7 @@ from clicooper_hpc.data.importers.cifar import CIFAR10, CIFAR100, import_cifar
 from clicooper_hpc.data.importers.idx import import_idx
 from clicooper_hpc.data.importers.image_folder import import_image_folder
 from clicooper_hpc.data.importers.npz import import_npz
+from clicooper_hpc.data.output_place import refuse_output_in_source
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError, UsageError
 
@@ -80,9 +81,7 @@ def import_dataset(
         )
     if not os.path.exists(source):
         raise DataError("no such file or folder", where=str(source))
-    # --overwrite would otherwise replace the source by what was read from it.
-    if os.path.exists(target) and os.path.samefile(source, target):
-        raise DataError("is both source and target", where=str(source))
+    refuse_output_in_source(source, target)
     with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
         writer.finish(import_samples(kind, source, writer, size=size))
     # Opened as a run opens it: what the importer says it wrote is what a run will find.

@@ -17,12 +17,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clicooper_hpc.data.class_labels import check_class_labels, numbered_class_names
-from clicooper_hpc.data.importers.exact_reader import BLOCK_BYTES, ExactReader, reader_errors
+from clicooper_hpc.data.class_labels import (
+    MAX_CLASSES,
+    check_class_labels,
+    check_class_names,
+    numbered_class_names,
+)
+from clicooper_hpc.data.h5_format import SPLITS
+from clicooper_hpc.data.importers.exact_reader import (
+    BLOCK_BYTES,
+    ExactReader,
+    open_source_file,
+    reader_errors,
+)
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.errors import DataError
 
-__all__ = ["import_npz", "read_npz_split"]
+__all__ = ["UNSPLIT", "import_npz", "read_npz_split"]
+
+UNSPLIT = "test"
+"""Split that samples without splits are."""
 
 # A wrong shape in a header must not allocate more than this for one row.
 _MAX_ROW_BYTES = 256 * 1024 * 1024
@@ -59,9 +73,7 @@ def import_npz(source: Path, sink: SampleSink) -> tuple[str, ...]:
         Naming file, member and byte or row: a member is missing, pickled, damaged, of a shape or
         dtype that does not fit; labels and rows differ in number; a value is not finite.
     """
-    with reader_errors(source.__str__):
-        archive = zipfile.ZipFile(source)
-    with archive:
+    with _open_archive(source) as archive:
         for split in ("train", "test"):
             with (
                 _open_npy_member(archive, source, f"x_{split}") as x,
@@ -78,7 +90,7 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
     """Stream one split of ``source`` into ``sink``, whether or not it has labels.
 
     Members are `x_SPLIT` and perhaps `y_SPLIT`, as in `import_npz`; in an archive without splits,
-    `x` and perhaps `y`. Rows without a label have label -1.
+    `x` and perhaps `y`, all of which are the split `UNSPLIT`. Rows without a label have label -1.
 
     Returns
     -------
@@ -88,21 +100,40 @@ def read_npz_split(source: Path, split: str, sink: SampleSink) -> tuple[str, ...
     Raises
     ------
     DataError
-        As `import_npz`.
+        As `import_npz`; or class names are empty, repeat or are fewer than the labels need.
     """
-    with reader_errors(source.__str__):
-        archive = zipfile.ZipFile(source)
-    with archive:
-        end = "" if "x.npy" in archive.namelist() else f"_{split}"
+    with _open_archive(source) as archive:
+        names = None
+        # First: what is wrong with them is said before a row is answered.
+        if "class_names.npy" in archive.namelist():
+            names = _read_class_names(archive, source)
+            check_class_names(names, f"{source}, member class_names.npy")
+        end = f"_{split}"
+        # Splits win: `x` beside them may be anything.
+        if not _has_splits(archive) and "x.npy" in archive.namelist():
+            if split != UNSPLIT:
+                raise DataError(f"has no split {split!r}, no splits at all", where=str(source))
+            end = ""
         with ExitStack() as opened:
             x = opened.enter_context(_open_npy_member(archive, source, f"x{end}"))
             y = None
             if f"y{end}.npy" in archive.namelist():
                 y = opened.enter_context(_open_npy_member(archive, source, f"y{end}"))
-            _copy_samples(split, x, y, sink)
-        if y is not None and "class_names.npy" in archive.namelist():
-            return _read_class_names(archive, source)
-    return None
+            _copy_samples(split, x, y, sink, num_classes=len(names) if names else MAX_CLASSES)
+    return None if y is None else names
+
+
+def _has_splits(archive: zipfile.ZipFile) -> bool:
+    return any(f"x_{split}.npy" in archive.namelist() for split in SPLITS)
+
+
+@contextmanager
+def _open_archive(source: Path) -> Iterator[zipfile.ZipFile]:
+    with open_source_file(source) as file:
+        with reader_errors(source.__str__):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            yield archive
 
 
 @contextmanager
@@ -177,7 +208,14 @@ def _row_shape(x: _NpyMember) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else shape
 
 
-def _copy_samples(split: str, x: _NpyMember, y: _NpyMember | None, sink: SampleSink) -> None:
+def _copy_samples(
+    split: str,
+    x: _NpyMember,
+    y: _NpyMember | None,
+    sink: SampleSink,
+    *,
+    num_classes: int = MAX_CLASSES,
+) -> None:
     row_shape = _row_shape(x)
     count = x.shape[0]
     if y is not None and (y.dtype.kind not in "iu" or y.shape not in ((count,), (count, 1))):
@@ -197,7 +235,7 @@ def _copy_samples(split: str, x: _NpyMember, y: _NpyMember | None, sink: SampleS
         if y is not None:
             # Keras saves labels of CIFAR as (n, 1).
             stored = y.read_rows(rows).reshape(rows)
-            check_class_labels(stored, y.reader.where, first_row=start)
+            check_class_labels(stored, y.reader.where, first_row=start, num_classes=num_classes)
             labels = stored.astype(np.int64)
         sink.append_samples(split, values, labels)
     for member in (x, y):
