@@ -49,7 +49,7 @@ def _report(arguments: argparse.Namespace) -> int:
             # With pictures of the owner's among them.
             write_private_atomically(path, page)
         else:
-            with replace_atomically(path) as aside:
+            with replace_atomically(path, foreign_folder=True) as aside:
                 aside.write_bytes(page)
     except OSError as error:
         raise EnvironmentUnfitError(
