@@ -29,7 +29,7 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
         help="part of the published compute, to try things out (default 1)",
     )
     parser.add_argument(
-        "--public", type=Path, metavar="FILE", help="public data set for attackers (default: job's)"
+        "--public", metavar="FILE", help="public data set for attackers (default: job's)"
     )
     parser.add_argument("--share", metavar="I/N", help="this part of the attacks, for job arrays")
     parser.add_argument("--merge", action="store_true", help="put the files of all shares together")

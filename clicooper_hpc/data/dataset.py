@@ -85,7 +85,7 @@ def open_dataset(path: str | Path) -> DataSet:
     Parameters
     ----------
     path
-        HDF5 file, or "digits" for the embedded set.
+        HDF5 file, or the text "digits" for the embedded set; a `Path` is always a file.
 
     Raises
     ------
@@ -93,11 +93,12 @@ def open_dataset(path: str | Path) -> DataSet:
         Naming file and place: no such file, not HDF5, no split, wrong shape or dtype, rows and
         labels of different number, a label outside [0, K), fewer than two classes.
     """
-    source = str(path)
+    # A path of that name has lost its dot; in messages too it is not to pass for the word.
+    source = os.path.join(os.curdir, path) if path == Path("digits") else str(path)
     # A word, not a path: the embedded set needs no file, so that a first run downloads nothing.
-    if source == "digits":
+    if path == "digits":
         names, splits = load_digits_splits()
-        return DataSet("digits", source, names, splits)
+        return DataSet("digits", "digits", names, splits)
     # h5py would say "unable to open file" for a missing file, a folder and a pipe alike.
     if not os.path.isfile(source):
         raise DataError(

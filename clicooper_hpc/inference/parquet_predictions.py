@@ -51,8 +51,9 @@ class ParquetPredictions:
         except ImportError:
             raise UsageError(
                 "writing .parquet needs pyarrow, which is not installed",
-                where=f"-o {str(path).removesuffix('.part')}",
-                remedy="Install it (pip install pyarrow), or write .csv, .h5 or .npz.",
+                where="-o",
+                remedy="Install it (pip install 'clicooper-hpc[parquet]'), or write .csv, .h5 or "
+                ".npz.",
             ) from None
         self._arrow = pyarrow
         self._names, self._files, self._rows = class_names, files, 0

@@ -38,6 +38,8 @@ class Predictor:
     ----------
     taken, rows
         Rows of the split so far, and how many of them are answered.
+    highest_label
+        Of all splits so far, answered or not.
     """
 
     def __init__(
@@ -56,8 +58,8 @@ class Predictor:
         self._where, self._on_rows = where, on_rows
         self._held: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.int64]] = []
-        # Row l: what was said of samples with label l.
-        self._counts = np.zeros((1, len(self._classifier.class_names)), dtype=np.int64)
+        # By label: what was said of samples with it. A label may be any number.
+        self._counts: dict[int, NDArray[np.int64]] = {}
 
     def append_samples(self, split: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
         """Take samples as they are stored; label -1 stands for none."""
@@ -108,8 +110,8 @@ class Predictor:
         names = self._classifier.class_names
         places = {name: number for number, name in enumerate(names)}
         right = wrong = unknown = 0
-        for label, counts in enumerate(self._counts):
-            name = label_names[label] if label_names is not None and counts.any() else None
+        for label, counts in self._counts.items():
+            name = label_names[label] if label_names is not None else None
             place = label if label_names is None else places.get(name or "", len(names))
             if place >= len(names):
                 unknown += int(counts.sum())
@@ -123,10 +125,8 @@ class Predictor:
         probabilities = self._classifier(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
         classes = probabilities.argmax(axis=1)
         self._output.append_predictions(classes, probabilities)
-        known = labels >= 0
-        if known.any():
-            more = int(labels.max()) + 1 - len(self._counts)
-            self._counts = np.pad(self._counts, ((0, max(0, more)), (0, 0)))
-            np.add.at(self._counts, (labels[known], classes[known]), 1)
+        for label in np.unique(labels[labels >= 0]).tolist():
+            said = np.bincount(classes[labels == label], minlength=probabilities.shape[1])
+            self._counts[label] = self._counts.get(label, 0) + said
         self.rows += len(rows)
         self._on_rows(len(rows))

@@ -116,9 +116,7 @@ def open_sample_source(
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":
-        # A path of this name has lost its dot, and `open_dataset` would take it for the word.
-        named = not embedded and str(path) == EMBEDDED
-        return _hdf5_source(os.path.join(os.curdir, path) if named else str(path), split)
+        return _hdf5_source(EMBEDDED if embedded else path, split)
     if kind == "npz":
         return SampleSource(partial(read_npz_split, path, split))
     return SampleSource(partial(_feed_import, kind, path, split))
@@ -152,7 +150,7 @@ def source_kind(path: Path) -> str:
     )
 
 
-def _hdf5_source(path: str, split: str) -> SampleSource:
+def _hdf5_source(path: str | Path, split: str) -> SampleSource:
     with open_dataset(path) as data:
         rows = len(data.split(split))
 

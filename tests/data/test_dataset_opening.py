@@ -52,6 +52,18 @@ def test_no_such_file(tmp_path: Path) -> None:
     _refused(tmp_path, "is not a file")
 
 
+def test_digits_are_a_word_and_a_path_of_that_name_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_h5(Path("digits"), X, Y)
+    with open_dataset("digits") as embedded, open_dataset(Path("digits")) as file:
+        assert embedded.num_classes == 10
+        assert file.num_classes == 3
+    with open_dataset("./digits") as file:
+        assert file.num_classes == 3
+
+
 def test_not_hdf5(tmp_path: Path) -> None:
     path = tmp_path / "text.h5"
     path.write_text("sepal length, sepal width\n" * 100)

@@ -243,6 +243,19 @@ def test_labels_are_compared_by_name(
     assert "20 rows are labelled with classes the model does not know" in text
 
 
+def test_labels_may_be_any_number(
+    digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    """Also one that is far above the classes that the model knows."""
+    labels = answers(digits_run)[:9].argmax(axis=1)
+    labels[5:] = 60_000
+    np.savez(tmp_path / "new.npz", x=digits()[0].numpy()[:9].transpose(0, 2, 3, 1), y=labels)
+    code, text = say("predict", digits_run, tmp_path / "new.npz", "-o", tmp_path / "out.csv")
+    assert code == 0, text
+    assert "accuracy 100.00 % of 5 labelled rows" in text
+    assert "4 rows are labelled with classes the model does not know" in text
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [

@@ -98,7 +98,7 @@ def read_public_images(path: str | Path, private: DataSet, *, where: str) -> Lab
 
 
 def auxiliary_images(
-    private: DataSet, same: LabelledImages, *, public: Path | None, of_job: str | None
+    private: DataSet, same: LabelledImages, *, public: str | Path | None, of_job: str | None
 ) -> tuple[AuxiliaryData, str]:
     """Return what attackers have besides, and a line that says what public data that is.
 

@@ -42,7 +42,7 @@ class AttackOptions:
     parties: Sequence[str] = ()
     seeds: int = 3
     scale: float = 1.0
-    public: Path | None = None
+    public: str | None = None
     share: TaskShare = field(default_factory=TaskShare)
     output: Path | None = None
     figures: Path | None = None

@@ -88,7 +88,7 @@ class RecordedRun:
         ``public`` cannot be used, or the owner's data are not there.
     """
 
-    def __init__(self, run: Run, *, public: Path | None = None) -> None:
+    def __init__(self, run: Run, *, public: str | Path | None = None) -> None:
         _require_recorded_run(run)
         job = vouched_job(run)
         self.release: str = job.release.mode
