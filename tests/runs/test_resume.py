@@ -295,10 +295,18 @@ def test_a_run_that_another_process_writes_is_left_alone(copy: Path) -> None:
     assert "another process is writing this run" in one_line(done.stderr)
 
 
-def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    done = mpirun(2, ["-m", "clicooper_hpc", "resume", str(tmp_path / "nothing")])
+@pytest.mark.parametrize(
+    ("made", "said"), [(True, "run.h5"), (False, "there is no such folder")], ids=["empty", "absent"]
+)
+def test_a_folder_without_a_run_is_named(tmp_path: Path, made: bool, said: str) -> None:
+    folder = tmp_path / "nothing"
+    if made:
+        folder.mkdir()
+    done = mpirun(2, ["-m", "clicooper_hpc", "resume", str(folder)])
     assert done.returncode == 2
-    assert "run.h5" in one_line(done.stderr)
+    line = one_line(done.stderr)
+    assert said in line
+    assert str(folder) in line
 
 
 def kind(name: str, *overrides: str) -> Any:
