@@ -3,10 +3,12 @@
     python bench/paper.py                             # everything: hours (make paper)
     python bench/paper.py --jobs strict-cifar10 --seeds 0 --scale 0.1
     python bench/paper.py --only-table                # from the runs that are there
+    python bench/paper.py --sheet bench/summed.toml --output docs/results-summed.md
 
-Which runs make up the table stands in paper.toml beside this file. What is there already, from the
-same settings, is not done again, and a run that was killed goes on; runs from other settings are
-moved to RUNS/old. RUNS/log.jsonl holds every command with date, seconds and exit code.
+Which runs make up the table stands in paper.toml beside this file, or another sheet. What is there
+already, from the same settings, is not done again, and a run that was killed goes on; runs from
+other settings are moved to RUNS/old. RUNS/log.jsonl holds every command with date, seconds and exit
+code.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ HERE = Path(__file__).parent
 def main() -> int:
     """Run, attack, write the page."""
     given = _arguments()
-    sheet = read_sheet(HERE / "paper.toml")
+    sheet = read_sheet(given.sheet)
     entries = chosen(sheet, given.jobs)
     there = [entry for entry in entries if entry.job.exists()]
     for entry in entries:
@@ -85,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--jobs", nargs="+", default=[], metavar="JOB", help="names of entries, or job files"
     )
+    parser.add_argument("--sheet", type=Path, default=HERE / "paper.toml", metavar="FILE.toml")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="attacks' strength")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), metavar="RUNS")

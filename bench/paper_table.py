@@ -156,10 +156,19 @@ def attacks(runs: Mapping[int, Measured]) -> str:
     if not attacked:
         return "Not attacked yet."
     head = ["attack, by", "paper's metric", "honest metric", "without information"]
-    return table(
-        [*head, "ceiling", "holds"],
-        [_cells(row, attacked) for row in ROWS],
-    )
+    with_object, without = [], []
+    for row in ROWS:
+        (with_object if _has_figure(row, attacked) else without).append(row)
+    text = table([*head, "ceiling", "holds"], [_cells(row, attacked) for row in with_object])
+    if without:
+        named = "; ".join(dict.fromkeys(f"{row.label}, {row.party}" for row in without))
+        text += f"\n\nNo figure here, for want of an object or of an attempt: {named}."
+    return text
+
+
+def _has_figure(row: Row, runs: Sequence[Measured]) -> bool:
+    metrics = [metric for metric in (row.paper, row.honest) if metric is not None]
+    return any(_lines(runs, row, metric) for metric in metrics)
 
 
 def _cells(row: Row, runs: Sequence[Measured]) -> list[str]:

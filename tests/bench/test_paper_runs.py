@@ -28,8 +28,9 @@ from clicooper_hpc.errors import RunFolderError, UsageError
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
-def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
-    sheet = read_sheet(BENCH / "paper.toml")
+@pytest.mark.parametrize("name", ["paper.toml", "summed.toml"])
+def test_the_shipped_sheets_are_read_and_planned_seed_by_seed(name: str) -> None:
+    sheet = read_sheet(BENCH / name)
     names = [entry.name for entry in sheet.entries]
     assert len(set(names)) == len(names)
     assert {entry.yardstick for entry in sheet.entries} <= {"", *names}
@@ -54,8 +55,9 @@ def test_the_shipped_sheet_is_read_and_planned_seed_by_seed() -> None:
         part_of(plan, "3/2")
 
 
-def test_every_run_of_the_sheet_can_be_started() -> None:
-    sheet = read_sheet(BENCH / "paper.toml")
+@pytest.mark.parametrize("name", ["paper.toml", "summed.toml"])
+def test_every_run_of_the_sheets_can_be_started(name: str) -> None:
+    sheet = read_sheet(BENCH / name)
     plan = planned_runs(sheet, sheet.entries, sheet.off_seeds, scale=1, threads=1)
     for one in plan:
         replace(one, job=BENCH.parent / one.job).check()

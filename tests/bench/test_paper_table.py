@@ -210,6 +210,26 @@ def test_a_copy_is_measured_against_the_victim() -> None:
     assert row[2:5] == ["learnt names 40.0 %", "30.0 %", "58.0 %"]
 
 
+def test_sums_are_judged_by_who_held_them_and_attacks_without_an_object_have_no_row() -> None:
+    held = "whoever held the moments"
+    lines = [
+        replace(line(1.9, metric="epsilon (sample, replace-one) at delta 1e-05"), ceiling=2.0),
+        replace(line(0.13, metric="SSIM", baseline=0.125), attack="decoder"),
+    ]
+    lines = [
+        replace(lines[0], attack="dp-audit", party=held),
+        replace(lines[1], party=held),
+    ]
+    made = attacks({0: run(0.7, *lines)})
+    assert cells(made, f"audit of the mechanism, {held}")[5] == "yes 1/1"
+    assert cells(made, f"inversion of class sums, {held}")[5] == "yes 1/1"
+    above = attacks({0: run(0.7, replace(lines[0], value=2.1))})
+    assert cells(above, f"audit of the mechanism, {held}")[5] == "**no** 0/1"
+    table, _, rest = made.partition("No figure here")
+    assert "clustering" not in table
+    assert "clustering of single rows, trainer 1" in rest
+
+
 def test_every_target_of_the_issue_has_a_row() -> None:
     targets = [
         metric.target.words
