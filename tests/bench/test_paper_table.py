@@ -214,15 +214,17 @@ def test_sums_are_judged_by_who_held_them_and_attacks_without_an_object_have_no_
     held = "whoever held the moments"
     lines = [
         replace(line(1.9, metric="epsilon (sample, replace-one) at delta 1e-05"), ceiling=2.0),
-        replace(line(0.13, metric="SSIM", baseline=0.125), attack="decoder"),
+        replace(line(0.13, metric="SSIM", baseline=0.125), attack="decoder", variant="informed"),
+        replace(line(0.14, metric="SSIM", baseline=0.125), attack="decoder", variant="class mean"),
     ]
-    lines = [
-        replace(lines[0], attack="dp-audit", party=held),
-        replace(lines[1], party=held),
-    ]
+    lines = [replace(one, party=held) for one in lines]
+    lines[0] = replace(lines[0], attack="dp-audit")
     made = attacks({0: run(0.7, *lines)})
     assert cells(made, f"audit of the mechanism, {held}")[5] == "yes 1/1"
-    assert cells(made, f"inversion of class sums, {held}")[5] == "yes 1/1"
+    assert cells(made, f"inversion of a sample, all others known, {held}")[5] == "yes 1/1"
+    assert (
+        cells(made, f"inversion of class sums, a picture of the class, {held}")[5] == "**no** 0/1"
+    )
     above = attacks({0: run(0.7, replace(lines[0], value=2.1))})
     assert cells(above, f"audit of the mechanism, {held}")[5] == "**no** 0/1"
     table, _, rest = made.partition("No figure here")
