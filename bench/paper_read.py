@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clicooper_hpc.attacks.harness.record import record_results
-from clicooper_hpc.attacks.harness.table import TableLine, strongest_table_lines, table_lines
+from clicooper_hpc.attacks.harness.table import TableLine, table_lines
 from clicooper_hpc.attacks.harness.tasks import FAILED
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.attack_record import ATTACKS_FILE, AttackRecord, read_attack_record
@@ -36,7 +36,7 @@ class Measured:
     release
         Unit, epsilon, delta, numbers a row and noise, in one line.
     lines
-        The strongest of each attack, party and metric; empty if it was not attacked.
+        Every figure of every attack; empty if it was not attacked.
     failed
         Attacks that broke off, and why.
     scale
@@ -99,7 +99,7 @@ def read_measured(folder: Path) -> Measured | None:
     lines = table_lines(record_results(record))
     return replace(
         plain,
-        lines=strongest_table_lines([line for line in lines if not math.isnan(line.value)]),
+        lines=tuple(line for line in lines if not math.isnan(line.value)),
         failed=tuple(
             f"{one.attack}, {one.party}: {one.note}" for one in lines if one.metric == FAILED
         ),

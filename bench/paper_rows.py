@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clicooper_hpc.attacks.harness.table import TableLine
+from clicooper_hpc.attacks.harness.table import TableLine, strongest_table_lines
 
 #: Says yes or no of one figure; None where it has nothing to compare with.
 Rule = Callable[[TableLine], bool | None]
@@ -294,4 +294,6 @@ def pick(lines: Sequence[TableLine], row: Row, metric: Metric) -> TableLine | No
         and line.variant.startswith(metric.variant)
         and not math.isnan(line.value)
     ]
-    return max(found, key=lambda line: line.value, default=None)
+    # Of each metric the one that allows for the choice among variants, where there is such a one.
+    strongest = strongest_table_lines(found)
+    return max(strongest, key=lambda line: line.value, default=None)
