@@ -28,7 +28,7 @@ from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import STOP_FILE, RunFolder
 from clicooper_hpc.runstore.saved_marker import read_saved_step
 
-__all__ = ["RunStart", "start_run"]
+__all__ = ["RunStart", "ranks_of_job", "start_run"]
 
 #: Where a line of the command line's errors begins.
 _ERROR: Final = "clicooper: "
@@ -93,6 +93,26 @@ class RunStart:
         for one in self.overrides:
             options += ["--set", one]
         return [self.mpiexec, "-n", str(self.ranks), *program, *options]
+
+
+def ranks_of_job(job: Job, given: int | None, *, where: str) -> int:
+    """Return the number of ranks for ``job``: that given, else one more than its segments.
+
+    Raises
+    ------
+    UsageError
+        At ``where``: neither says.
+    """
+    segments = job.wanted_segments()
+    if given is not None:
+        return given
+    if segments is None:
+        raise UsageError(
+            "the job leaves the number of segments to the ranks, and their number is not given",
+            where=where,
+            remedy="Give it (owner and trainers), or set pipeline.segments.",
+        )
+    return segments + 1
 
 
 def start_run(start: RunStart, say: Callable[[str], None]) -> Run:

@@ -13,7 +13,7 @@ from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.config.toml_text import format_toml_table, format_toml_value
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.launch.find_launcher import find_mpiexec
-from clicooper_hpc.launch.ranks_of_run import RunStart, start_run
+from clicooper_hpc.launch.ranks_of_run import RunStart, ranks_of_job, start_run
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.standard_streams import write_error_line
 
@@ -129,17 +129,11 @@ def _number_of_ranks(
 ) -> int:
     """Return the number of ranks; loads the job, so that its mistakes are told by their place."""
     try:
-        segments = load_job(path, overrides).wanted_segments()
+        job = load_job(path, overrides)
     except UsageError as error:
         if given:
             raise
         # Not the name of a file that nobody has written.
         where = None if error.where is None else error.where.replace(str(path), _JOB)
         raise UsageError(error.what, where=where, remedy=error.remedy) from None
-    if ranks is None and segments is None:
-        raise UsageError(
-            "the job leaves the number of segments to the ranks, and their number is not given",
-            where="train, ranks",
-            remedy="Give ranks (owner and trainers), or set pipeline.segments.",
-        )
-    return ranks if ranks is not None else (segments or 0) + 1
+    return ranks_of_job(job, ranks, where="train, ranks")

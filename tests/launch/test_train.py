@@ -1,4 +1,4 @@
-"""`clicooper_hpc.train`: real ranks below a process that is none; nothing of them is left behind."""
+"""`clicooper_hpc.train`: real ranks below a process that is none; nothing of them is left."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def job_file(tmp_path: Path) -> Path:
 
 def ranks_of(folder: Path) -> list[psutil.Process]:
     """Return the processes that were started for a run, launcher and proxies included."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if str(folder) in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder) in " ".join(process.info["cmdline"] or [])
+    ]
 
 
 def await_true(question: object) -> None:
@@ -95,7 +95,7 @@ def test_ctrl_c_saves_and_a_second_call_goes_on(
     assert [one.name for one in tmp_path.iterdir()] == ["run"]
     monkeypatch.chdir(tmp_path)
     overrides: Mapping[str, object] = {"training.epochs": 100000, "checkpoint.every_steps": 50}
-    with pytest.raises(UsageError, match="training.seed is 0 there and 1 here"):
+    with pytest.raises(UsageError, match=r"training\.seed is 0 there and 1 here"):
         clicooper_hpc.train(
             TINY, output="run", overrides={**overrides, "training.seed": 1}, resume=True
         )
@@ -156,7 +156,7 @@ def test_ranks_that_end_without_a_word_are_told(tmp_path: Path, job_file: Path) 
         ({**TINY, "training": {"epochs": None}}, {"output": "run"}, "job, training, epochs"),
         (TINY, {"output": "run", "ranks": 4}, "needs 2 ranks"),
         (TINY, {"output": "run", "overrides": "training.epochs=3"}, "is one text"),
-        ({"data": {"path": "digits"}}, {"output": "run"}, "Give ranks"),
+        ({"data": {"path": "digits"}}, {"output": "run"}, "train, ranks: the job leaves"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(
@@ -185,7 +185,7 @@ def test_without_mpiexec_the_remedy_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(EnvironmentUnfitError, match="no mpiexec.*mpich"):
+    with pytest.raises(EnvironmentUnfitError, match=r"no mpiexec.*mpich"):
         clicooper_hpc.train(job_file)
     with pytest.raises(EnvironmentUnfitError, match="no such program"):
         clicooper_hpc.train(job_file, mpiexec="mpiexec-of-nobody")
