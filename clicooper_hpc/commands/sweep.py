@@ -84,8 +84,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
     for place in run_places(folder):
         read_run_charge(open_run(place))
     write_error_line(forecast_text(runs))
-    signal.signal(signal.SIGTERM, _interrupt)
-    outcomes, interrupted = make_runs(runs, write_error_line)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        outcomes, interrupted = make_runs(runs, write_error_line)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     charges, unknown = _charges(folder)
     privacy = compose_runs(charges)
     _write_table(table, sweep_csv(outcomes, charges))

@@ -24,6 +24,7 @@ __all__ = ["keep_ranks"]
 #: Seconds between two looks at the launcher; those that what it leaves may take to end by itself.
 _LOOK_S = 0.05
 _GRACE_S = 2.0
+_SHARED_MEMORY = "/dev/shm/mpich_shm_"  # noqa: S108 - a name to look for
 # Of linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -64,11 +65,28 @@ def _await_descendants() -> None:
 
 
 def _kill_descendants() -> None:
+    shared: set[str] = set()
     while living := _descendants():
         for one in living:
+            shared |= _shared_memory(one)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         time.sleep(_LOOK_S)
+    for path in shared:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _shared_memory(process: int) -> set[str]:
+    """Return files of shared memory that MPICH has made for a rank, and would itself remove.
+
+    Ranks that are killed leave them, and a container may have room for a few alone.
+    """
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines()
+        places = (line.split(maxsplit=5)[-1] for line in lines if _SHARED_MEMORY in line)
+        return {place for place in places if place.startswith(_SHARED_MEMORY)}
+    return set()
 
 
 def _descendants() -> list[int]:

@@ -23,6 +23,7 @@ from clicooper_hpc.errors import (
     RunFolderError,
     UsageError,
 )
+from clicooper_hpc.runstore.reader import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.mpi
@@ -110,34 +111,30 @@ def test_no_rank_outlives_a_caller_that_is_killed(
     assert len(started) > 2
     caller.kill()
     await_true(lambda: ranks_of(tmp_path / "run") == [])
+    # Begun, and whole enough to go on with.
+    assert open_run(tmp_path / "run").status == "incomplete"
 
 
-def test_a_mapping_trains_and_resume_takes_the_finished_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("code", "line", "kind"),
+    [
+        (2, "0/2 owner: data.path: no such file. Check it", UsageError),
+        (3, "0/2 owner: the budget is 1", BudgetExceededError),
+        (5, "the launcher started 2 processes, but MPI sees 1", EnvironmentUnfitError),
+        # As hydra says of one rank with 1 and one with 2.
+        (79, "1/2 trainer 1: internal error", ClicooperError),
+    ],
+)
+def test_what_ranks_end_with_is_raised(
+    code: int, line: str, kind: type[ClicooperError], tmp_path: Path, job_file: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = clicooper_hpc.train(TINY, output="run", overrides=["training.epochs=3"])
-    assert run.status == "complete"
-    assert run.job["training"]["epochs"] == 3
-    assert "clean held-out samples" in capfd.readouterr().err
-    job = {**TINY, "training": {**TINY["training"], "epochs": 3}}
-    again = clicooper_hpc.train(job, output="run", resume=True)
-    assert again.attrs["run_id"] == run.attrs["run_id"]
-    # Nothing was started for it.
-    assert capfd.readouterr().err == ""
-
-
-def test_what_ranks_end_with_is_raised(tmp_path: Path, job_file: Path) -> None:
-    # Known to ranks alone: a budget is asked once the front is there.
-    with pytest.raises(BudgetExceededError, match=r"budget 1 ") as error:
-        clicooper_hpc.train(
-            job_file,
-            output=tmp_path / "run",
-            overrides={"privacy.budget_epsilon": 1.0, "privacy.budget_delta": 1e-5},
-            quiet=True,
-        )
-    assert error.value.exit_code == 3
-    assert "\n" not in str(error.value)
+    program = tmp_path / "mpiexec"
+    program.write_text(f"#!/bin/sh\necho clicooper: '{line}' >&2\necho more\nexit {code}\n")
+    program.chmod(0o700)
+    with pytest.raises(ClicooperError) as error:
+        clicooper_hpc.train(job_file, output=tmp_path / "run", mpiexec=program)
+    assert type(error.value) is kind
+    assert str(error.value) == line
 
 
 def test_ranks_that_end_without_a_word_are_told(tmp_path: Path, job_file: Path) -> None:
