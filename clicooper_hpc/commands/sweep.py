@@ -91,16 +91,19 @@ def _sweep(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
     charges, unknown = _charges(folder)
     privacy = compose_runs(charges)
-    _write_table(table, sweep_csv(outcomes, charges))
-    write_error_line(f"wrote {table}")
     report = sweep_text(outcomes, privacy, unknown, str(arguments.output))
     if arguments.json:
         report = printable_json(sweep_json(outcomes, charges, privacy, unknown, str(folder)))
+    try:
+        _write_table(table, sweep_csv(outcomes, charges))
+        write_error_line(f"wrote {table}")
+    finally:
+        # Also if there is no place for the table: hours may be in it.
+        code = print_report(report, sweep_exit_code(outcomes))
     if interrupted:
         write_error_line(f"{interrupted}; the same command goes on")
-        print_report(report)
         raise KeyboardInterrupt
-    return print_report(report, sweep_exit_code(outcomes))
+    return code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -128,12 +131,19 @@ def _charges(folder: Path) -> tuple[list[RunCharge], list[str]]:
 def _table_path(folder: Path) -> Path:
     """Return the CSV file beside ``folder``: in it, ``FOLDER/*`` would name more than runs."""
     from clicooper_hpc.runstore.regular_files import read_named_file
+    from clicooper_hpc.runstore.run_folder import RunFolder
     from clicooper_hpc.sweep.sweep_table import CSV_HEADINGS
 
     path = folder.with_name(f"{folder.name}.csv")
     if folder.exists() and not folder.is_dir():
         raise UsageError(
             "is a file, not a folder for runs",
+            where=str(folder),
+            remedy="Give -o another name.",
+        )
+    if os.path.lexists(RunFolder(folder).index):
+        raise UsageError(
+            "is a run, not a folder for runs",
             where=str(folder),
             remedy="Give -o another name.",
         )
@@ -151,6 +161,7 @@ def _write_table(path: Path, text: str) -> None:
     from clicooper_hpc.runstore.atomic_files import replace_atomically
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(path, foreign_folder=True) as aside:
             aside.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
@@ -154,9 +155,11 @@ def start_run(start: RunStart, say: Callable[[str], None]) -> Run:
         try:
             relay(ranks)
         except KeyboardInterrupt:
-            if _ask_to_stop(start.folder):
-                say("interrupted: the ranks finish their step and save (again: end them at once)")
-                relay(ranks)
+            # A second one: whatever was asked for, the end of this block ends them.
+            with contextlib.suppress(KeyboardInterrupt):
+                if _ask_to_stop(start.folder):
+                    say("interrupted: the ranks finish their step and save (again: ends them now)")
+                    relay(ranks)
         else:
             return _finished_run(start, ranks.exit_code(), [*last])
     raise KeyboardInterrupt(_state_after_stop(start))

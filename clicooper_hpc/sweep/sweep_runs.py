@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from clicooper_hpc.errors import (
 )
 from clicooper_hpc.launch.ranks_of_run import RunStart, ranks_of_job, start_run
 from clicooper_hpc.runstore.reader import Run, open_run
-from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.run_folder import RunFolder, remove_unstarted_folder
 from clicooper_hpc.sweep.grid import Combination
 
 __all__ = ["RunOutcome", "SweepRequest", "SweepRun", "make_runs", "plan_runs", "sweep_exit_code"]
@@ -186,11 +187,22 @@ def make_runs(runs: Sequence[SweepRun], say: Callable[[str], None]) -> tuple[lis
             outcomes.append(RunOutcome(run, "stopped", int(error.exit_code), "", {}))
         except ClicooperError as error:
             say(f"run {number}/{len(runs)} failed: {error.line()}")
+            _remove_unstarted(run)
             outcomes.append(RunOutcome(run, "failed", int(error.exit_code), error.line(), {}))
         except KeyboardInterrupt as end:
             interrupted = str(end) or "interrupted"
             outcomes.append(_outcome_of_interrupted(run))
     return outcomes, interrupted
+
+
+def _remove_unstarted(run: SweepRun) -> None:
+    """Remove what a start left that failed before anything left the owner.
+
+    So that every folder in that of the sweep is a run, for whoever names them all.
+    """
+    # What cannot be removed is told by the next start.
+    with contextlib.suppress(ClicooperError):
+        remove_unstarted_folder(run.start.folder)
 
 
 def _complete_run(run: SweepRun) -> Run | None:

@@ -139,7 +139,9 @@ def sweep_text(
     lines += ["", *(_privacy_line(one) for one in privacy)]
     lines += [f"privacy: NOT KNOWN of a run, so more than this: {one}" for one in unknown]
     if privacy:
-        lines += [_ELSEWHERE, _SELECTION]
+        lines.append(_ELSEWHERE)
+    if len(outcomes) > 1:
+        lines.append(_SELECTION)
     return "\n".join(lines).rstrip("\n")
 
 
@@ -162,6 +164,8 @@ def _table(groups: Sequence[SweepGroup]) -> list[str]:
         + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
+    if not names:
+        return table
     return [*table, "mean, +- sample standard deviation, (n) where not all runs have it"]
 
 

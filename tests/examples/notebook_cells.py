@@ -10,6 +10,8 @@ from pathlib import Path
 
 def show(value: object) -> None:
     """Print what a front end would show of a value."""
+    if value is None:
+        return
     html = getattr(value, "_repr_html_", None)
     print(html() if html is not None else repr(value))
 

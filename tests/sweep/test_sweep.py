@@ -44,6 +44,7 @@ def test_runs_are_made_told_and_never_made_twice(
     assert "epsilon-8: FAILED (exit code 3): 0/2 owner: training-release" in out
     assert "cost one sample (replace-one) epsilon 2, at delta 1e-05" in out
     assert "Choosing the best of several runs" in out
+    assert os.listdir("all") == ["epsilon-2"]
     first = open_run("all/epsilon-2").attrs["run_id"]
 
     # What an earlier sweep into this folder has released counts too.
@@ -62,7 +63,7 @@ def test_runs_are_made_told_and_never_made_twice(
     assert [*frame["privacy.epsilon"]] == [2]
     assert frame["clean_accuracy"].between(0, 1).all()
     # A run is a folder, and nothing else lies among them: FOLDER/* names runs.
-    assert main(["report", *glob.glob("all/e*")]) == 0
+    assert main(["report", *glob.glob("all/*")]) == 0
     # And `train` takes what is complete for what it is.
     made = clicooper_hpc.train(
         {**TINY, **BUDGET},
@@ -86,9 +87,12 @@ def test_mistakes_are_told_before_a_run_starts(
     assert "needs 2 ranks" in refused("--seeds", "2", "--ranks", "4")
     Path("mine.csv").write_text("a,b\n1,2\n")
     assert "no table of a sweep" in refused("--seeds", "2", name="mine")
+    Path("run").mkdir()
+    Path("run/run.h5").touch()
+    assert "is a run, not a folder" in refused("--seeds", "2", name="run")
     assert "is a file" in refused("--seeds", "2", name="mine.csv")
     assert Path("mine.csv").read_text() == "a,b\n1,2\n"
-    assert sorted(os.listdir()) == ["mine.csv", "tiny.toml"]
+    assert sorted(os.listdir()) == ["mine.csv", "run", "tiny.toml"]
 
 
 def test_ctrl_c_ends_the_sweep_and_tells_how_far_it_came(
