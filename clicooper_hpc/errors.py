@@ -23,6 +23,7 @@ __all__ = [
     "ExitCode",
     "PeerError",
     "RunFolderError",
+    "RunStoppedError",
     "UsageError",
 ]
 
@@ -119,6 +120,12 @@ class EnvironmentUnfitError(ClicooperError):
 
 class DivergedError(ClicooperError):
     """A rank computed NaN or infinity from finite numbers; it has sent and stored none."""
+
+
+class RunStoppedError(ClicooperError):
+    """A run has saved on all ranks and stopped before its end: it goes on when started again."""
+
+    exit_code = ExitCode.REQUEUE
 
 
 class PeerError(ClicooperError):

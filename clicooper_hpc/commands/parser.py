@@ -21,6 +21,7 @@ from clicooper_hpc.commands.report import REPORT
 from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
+from clicooper_hpc.commands.sweep import SWEEP
 from clicooper_hpc.commands.verify import VERIFY
 
 __all__ = ["build_parser"]
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (
         RUN,
         RESUME,
+        SWEEP,
         PLAN,
         SUBMIT,
         INSPECT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -145,6 +146,27 @@ class Job(Section):
             for name, keys in EXECUTION_KEYS.items()
         }
         return self.model_copy(update=sections)
+
+    def first_difference(self, stored: Mapping[str, Any]) -> tuple[str, object, object] | None:
+        """Return the first key at which ``stored``, a resolved job, is another job than this one.
+
+        Returns
+        -------
+        tuple or None
+            ``section.key``, its value there and here; None if they are the same job, but perhaps
+            for how it is carried out (`EXECUTION_KEYS`).
+        """
+        # Compared as resolved values, not as text: defaults and bases spelt out are the same job.
+        given = json.loads(self.canonical())
+        for section in sorted(stored.keys() | given.keys()):
+            then, now = stored.get(section, {}), given.get(section, {})
+            if not isinstance(then, Mapping):
+                return section, then, now
+            for key in sorted(then.keys() | now.keys()):
+                # A time limit that was too short must not cost a second release.
+                if then.get(key) != now.get(key) and key not in EXECUTION_KEYS.get(section, ()):
+                    return f"{section}.{key}", then.get(key), now.get(key)
+        return None
 
     def digest(self) -> Digest:
         """Return the digest of the canonical text."""

@@ -1,4 +1,4 @@
-"""TOML text of a user as plain values, with bounds on its length and depth.
+"""TOML text of a user as plain values and back, with bounds on its length and depth.
 
 `tomllib` recurses as deep as the text is nested and reads integers of any length; what it returns
 is merged, validated and printed by code that walks tables, so both are bounded here, once.
@@ -6,10 +6,12 @@ is merged, validated and printed by code that walks tables, so both are bounded 
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ __all__ = [
     "MAX_TOML_BYTES",
     "MAX_TOML_DEPTH",
     "check_toml_values",
+    "format_toml_table",
+    "format_toml_value",
     "parse_toml_text",
     "parse_toml_value",
     "read_toml_file",
@@ -122,6 +126,74 @@ def check_toml_values(table: dict[str, Any], *, where: str) -> None:
                     where=where,
                     remedy="Write the text without it.",
                 )
+
+
+def format_toml_table(table: Mapping[str, Any], *, where: str) -> str:
+    """Return TOML text that says ``table``: plain values, then each table as a section.
+
+    Raises
+    ------
+    UsageError
+        As `format_toml_value`.
+    """
+    sections = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    plain = {key: value for key, value in table.items() if key not in sections}
+    lines = _format_lines(plain, where)
+    for name, values in sections.items():
+        lines += ["", f"[{_format_text(str(name))}]"]
+        lines += _format_lines(values, f"{where}, {name}")
+    return "\n".join([*lines, ""])
+
+
+def format_toml_value(value: Any, *, where: str) -> str:
+    """Return TOML text, on one line, that says ``value``.
+
+    Parameters
+    ----------
+    value
+        Truth values, numbers (NumPy's too), texts, paths, and lists and tables of them.
+
+    Raises
+    ------
+    UsageError
+        At ``where``: TOML has no such value, `None` among them, or one within itself.
+    """
+    try:
+        return _format(value, where)
+    except RecursionError:
+        raise _too_deep(where) from None
+
+
+def _format_lines(table: Mapping[str, Any], where: str) -> list[str]:
+    return [
+        f"{_format_text(str(key))} = {format_toml_value(value, where=f'{where}, {key}')}"
+        for key, value in table.items()
+    ]
+
+
+def _format(value: Any, where: str) -> str:
+    # Numbers of NumPy and the like, and arrays, as what they hold.
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, (str, os.PathLike)):
+        return _format_text(os.fspath(value))
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_format(one, where) for one in value)}]"
+    if isinstance(value, Mapping):
+        pairs = (f"{_format_text(str(key))} = {_format(one, where)}" for key, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    remedy = "Leave the key out: then its default holds." if value is None else None
+    raise UsageError(f"{value!r} is no value of a job", where=where, remedy=remedy)
+
+
+def _format_text(text: str) -> str:
+    # A text of JSON is one of TOML, but for this character.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _load_toml(text: str, where: str) -> dict[str, Any]:

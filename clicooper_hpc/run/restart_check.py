@@ -5,10 +5,9 @@ Only rank 0 asks; what it finds goes to all ranks as a `RunRequest`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from clicooper_hpc.config.job import EXECUTION_KEYS, Job
+from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.owner.secrets import missing_owner_secrets
 from clicooper_hpc.run.vouching import JOB_DIGEST, vouched_job
@@ -32,19 +31,15 @@ def check_restart_job(job: Job, path: Path) -> None:
     UsageError
         It was made from another, with the first key that differs.
     """
-    # Compared as resolved values, not as text: defaults and bases spelt out are the same job.
-    stored, given = open_run(path).job, json.loads(job.canonical())
-    for section in sorted(stored.keys() | given.keys()):
-        then, now = stored.get(section, {}), given.get(section, {})
-        for key in sorted(then.keys() | now.keys()):
-            # A time limit that was too short must not cost a second release.
-            if then.get(key) != now.get(key) and key not in EXECUTION_KEYS.get(section, ()):
-                raise UsageError(
-                    f"the run was begun with {then.get(key)!r}, the job says {now.get(key)!r}",
-                    where=f"{section}.{key}",
-                    remedy="Change it back, or train anew in another folder, which releases every "
-                    "sample a second time.",
-                )
+    difference = job.first_difference(open_run(path).job)
+    if difference is not None:
+        key, then, now = difference
+        raise UsageError(
+            f"the run was begun with {then!r}, the job says {now!r}",
+            where=key,
+            remedy="Change it back, or train anew in another folder, which releases every "
+            "sample a second time.",
+        )
 
 
 def job_to_restart(path: Path, ranks: int) -> Job | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -126,7 +127,16 @@ def plot_curves(training: Mapping[int, Any], evaluation: Any) -> tuple[Axes, Axe
         raise EnvironmentUnfitError(
             "plots need matplotlib", remedy='Install it: pip install "clicooper-hpc[report]"'
         ) from error
-    loss, accuracy = Figure(figsize=(9.0, 3.2), layout="constrained").subplots(1, 2)
+
+    class ShownFigure(Figure):
+        """A figure that a notebook shows; plain ones it shows only where pyplot is loaded."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=144)
+            return file.getvalue()
+
+    loss, accuracy = ShownFigure(figsize=(9.0, 3.2), layout="constrained").subplots(1, 2)
     curves = collect_curves(training, evaluation)
     draw_loss(loss, curves)
     draw_accuracy(accuracy, curves)

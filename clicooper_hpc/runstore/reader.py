@@ -28,8 +28,9 @@ from clicooper_hpc.runstore.hdf5.typed import (
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
-from clicooper_hpc.runstore.run_display import rank_progress, summary_html
+from clicooper_hpc.runstore.run_display import rank_progress
 from clicooper_hpc.runstore.run_folder import RunFolder, check_run_begun
+from clicooper_hpc.runstore.run_html import run_html
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
 from clicooper_hpc.runstore.tables.schema import EVALUATION, STEPS, TRAINING, Table
@@ -246,7 +247,8 @@ class Run:
         return f"<Run {name}: {self.status}, {len(self.ranks) - 1} trainers>"
 
     def _repr_html_(self) -> str:
-        return summary_html(self.summary())
+        title = f"{self.folder.path}: {self.status}, {len(self.ranks) - 1} trainers"
+        return run_html(title, self.attrs, self.results, self.privacy)
 
     def _progress(self, rank: int) -> str:
         try:

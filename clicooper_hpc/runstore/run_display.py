@@ -1,8 +1,7 @@
-"""How far a rank of a run came, in one line; a run as a notebook shows it."""
+"""How far a rank of a run came, in one line."""
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["rank_progress", "summary_html"]
+__all__ = ["rank_progress"]
 
 
 def rank_progress(steps: pd.DataFrame | None, training: pd.DataFrame | None) -> str:
@@ -31,8 +30,3 @@ def rank_progress(steps: pd.DataFrame | None, training: pd.DataFrame | None) -> 
         if losses.size and np.isfinite(losses[-1]):
             parts.append(f"loss {losses[-1]:.4f}")
     return ", ".join(parts) or "nothing recorded"
-
-
-def summary_html(summary: str) -> str:
-    """Return the lines of a summary for the inside of a page, escaped."""
-    return f"<pre>{html.escape(summary)}</pre>"

@@ -397,6 +397,8 @@ def test_a_run_plots_and_shows_itself(plain: Path) -> None:
         "trainer 1": [3.0, 2.0],
         "trainer 2": [4.0, 3.0],
     }
+    shown: Any = loss.figure
+    assert shown._repr_png_().startswith(b"\x89PNG")
     assert [line.get_label() for line in accuracy.get_lines()][-1] == "held-out samples, clean"
     assert repr(run) == f"<Run {plain}: complete, 2 trainers>"
-    assert run._repr_html_().startswith(f"<pre>{plain}: complete")
+    assert f"<strong>{plain}: complete, 2 trainers</strong><table>" in run._repr_html_()

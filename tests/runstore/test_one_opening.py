@@ -14,10 +14,12 @@ PACKAGES = (
     "audit",
     "commands",
     "inference",
+    "launch",
     "owner",
     "report",
     "run",
     "runstore",
+    "sweep",
     "trainer",
     "verification",
 )
@@ -59,6 +61,8 @@ ALLOWED = {
     "inference.npz_predictions": "writes",
     "inference.exports.weights_folder": "the file it has just written",
     "commands.init": "the package's own template",
+    "launch.rank_keeper": "/proc",
+    "launch.train": "writes: a job that was given as a mapping",
 }
 
 
