@@ -13,7 +13,11 @@ __all__ = ["EXPORT"]
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="torch, onnx, safetensors or hf-folder"
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="the model: torch, onnx, safetensors or hf-folder; what the run recorded: "
+        "tensorboard, mlflow, csv or parquet",
     )
     parser.add_argument(
         "-o",
@@ -21,7 +25,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="a new file (.pt2, .onnx) or folder (safetensors, hf-folder)",
+        help="a new file (.pt2, .onnx) or folder (all others)",
     )
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
@@ -29,6 +33,11 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.report.trackers.export_record import TRACKER_FORMATS, export_record
+
+    # Before the model's: these load no torch and need no secrets.
+    if arguments.to in TRACKER_FORMATS and arguments.describe is None:
+        return print_report(export_record(arguments.run, arguments.to, arguments.output))
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
@@ -45,7 +54,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 EXPORT = Command(
     "export",
-    "write the model of a run for other programs; for the owner",
+    "write the model or the record of a run for other programs",
     _add_export_options,
     _export,
     guarded=True,
