@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 
 __all__ = ["EXPORT"]
 
@@ -30,6 +30,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
     )
+    add_json_option(parser)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -37,7 +38,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     # Before the model's: these load no torch and need no secrets.
     if arguments.to in TRACKER_FORMATS and arguments.describe is None:
-        return print_report(export_record(arguments.run, arguments.to, arguments.output))
+        exported = export_record(arguments.run, arguments.to, arguments.output)
+        return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
@@ -47,6 +49,8 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.output,
         description=arguments.describe,
     )
+    if arguments.json:
+        return print_facts({"output": arguments.output, "format": arguments.to, "off": off})
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
     return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")

@@ -13,7 +13,7 @@ from clicooper_hpc.report.trackers.run_record import RunRecord, read_run_record
 from clicooper_hpc.report.trackers.tensorboard_events import write_tensorboard_events
 from clicooper_hpc.runstore.new_output import new_output
 
-__all__ = ["TRACKER_FORMATS", "export_record"]
+__all__ = ["TRACKER_FORMATS", "ExportedRecord", "export_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,44 @@ TRACKER_FORMATS = {
 }
 
 
-def export_record(run: Path, form: str, target: Path) -> str:
-    """Write the run in ``run``, finished or not, into a new folder ``target``; return what to say.
+@dataclass(frozen=True, slots=True)
+class ExportedRecord:
+    """What was written where; ``opened`` is a command of the shell that shows it, or empty."""
+
+    target: Path
+    form: str
+    record: RunRecord
+    opened: str
+
+    def facts(self) -> dict[str, object]:
+        """Return what was written as JSON values."""
+        about = self.record.about
+        return {
+            "output": str(self.target),
+            "format": self.form,
+            "run_id": about.get("run_id"),
+            "status": about.get("status"),
+            "ranks": about.get("num_ranks"),
+            "steps": self.record.steps,
+            "results": len(self.record.results),
+            "gaps": list(self.record.gaps),
+            "open": self.opened,
+        }
+
+    def text(self) -> str:
+        """Return the same as lines of text."""
+        steps, results = self.record.steps, len(self.record.results)
+        lines = [
+            f"wrote {self.target}: {self.record.about.get('status')} run of "
+            f"{self.record.about.get('num_ranks')} ranks, {steps} step{'s' * (steps != 1)}, "
+            f"{results} result{'s' * (results != 1)}"
+        ]
+        lines += [f"not in it: {gap}" for gap in self.record.gaps]
+        return "\n".join([*lines, *([f"open it: {self.opened}"] if self.opened else [])])
+
+
+def export_record(run: Path, form: str, target: Path) -> ExportedRecord:
+    """Write the run in ``run``, finished or not, into a new folder ``target``.
 
     Nothing of its private folder is read.
 
@@ -54,12 +90,5 @@ def export_record(run: Path, form: str, target: Path) -> str:
     with new_output(target, "the record", folder=True) as folder:
         record = read_run_record(run)
         tracker.write(record, folder)
-    steps, results = record.steps, len(record.results)
-    lines = [
-        f"wrote {target}: {record.about.get('status')} run of {record.about.get('num_ranks')} "
-        f"ranks, {steps} step{'s' * (steps != 1)}, {results} result{'s' * (results != 1)}"
-    ]
-    lines += [f"not in it: {gap}" for gap in record.gaps]
-    if tracker.opened:
-        lines.append(f"open it: {tracker.opened.replace('FOLDER', shlex.quote(str(target)))}")
-    return "\n".join(lines)
+    opened = tracker.opened.replace("FOLDER", shlex.quote(str(target)))
+    return ExportedRecord(target, form, record, opened)
