@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
+from clicooper_hpc.errors import UsageError
 
 __all__ = ["EXPORT"]
 
@@ -37,12 +38,20 @@ def _export(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.report.trackers.export_record import TRACKER_FORMATS, export_record
 
     # Before the model's: these load no torch and need no secrets.
-    if arguments.to in TRACKER_FORMATS and arguments.describe is None:
+    if arguments.to in TRACKER_FORMATS:
+        if arguments.describe is not None:
+            raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
         exported = export_record(arguments.run, arguments.to, arguments.output)
         return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
+    if arguments.to not in EXPORT_FORMATS:
+        raise UsageError(
+            f"there is no format {arguments.to!r}",
+            where="--to",
+            remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
+        )
     off = export_model(
         load_model_of_run(arguments.run),
         arguments.to,

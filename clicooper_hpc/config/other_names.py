@@ -182,6 +182,8 @@ _NOTES: Final[Mapping[str, str]] = {
     "mem": "in GiB",
     "timeout": "in seconds",
 }
+#: Tables that are named, of those with a key of one name.
+_MOST_TABLES: Final = 3
 _FOR_NETWORK: Final = "the table of the network's own settings, docs/models.md"
 
 
@@ -211,8 +213,9 @@ def suggest_key(keys: Sequence[str], known: Mapping[str, bool]) -> str | None:
     for key in _nearest_first(OTHER_NAMES.get(name, ()), section):
         note = _FOR_NETWORK if key == "model.options" else _NOTES.get(name, "")
         return f"It is {_named(key, known)} here{', ' if note else ''}{note}."
-    for key in _nearest_first(elsewhere, section):
-        return f"It belongs in another table: {_named(key, known)}."
+    if elsewhere:
+        names = [_named(key, known) for key in _nearest_first(elsewhere, section)]
+        return f"It belongs in another table: {' or '.join(names[:_MOST_TABLES])}."
     last = [key.rpartition(".")[2] for key in here]
     # A blunder of a letter or two in this table before all else.
     near = difflib.get_close_matches(name, last, n=1, cutoff=0.5)
@@ -227,7 +230,7 @@ def _nearest_first(keys: Sequence[str], section: str) -> list[str]:
             return 0
         return 1 if section and key.startswith(f"{section}.") else 2
 
-    return sorted(keys, key=distance)
+    return sorted(keys, key=lambda key: (distance(key), key.count(".")))
 
 
 def _named(key: str, known: Mapping[str, bool]) -> str:

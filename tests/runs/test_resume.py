@@ -17,6 +17,8 @@ from start import start, train
 
 from clicooper_hpc.provenance.envelope import parse_envelope, sign_envelope
 from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.report.trackers.metric_series import metric_series
+from clicooper_hpc.report.trackers.run_record import read_run_record
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
@@ -153,6 +155,13 @@ def test_a_run_resumed_many_times_is_the_run_that_was_not_interrupted(
     run = open_run(tmp_path / "run")
     assert run.attrs["restarts"] == 4
     check_same(run, whole)
+    # Trackers get all five starts as one run: every step once.
+    (resumed, unbroken) = (metric_series(read_run_record(one.folder.path)) for one in (run, whole))
+    assert list(resumed) == list(unbroken) == ["owner", "trainer-1", "trainer-2"]
+    for rank, several in resumed.items():
+        places = [(one.name, one.steps.tolist()) for one in several]
+        assert places == [(one.name, one.steps.tolist()) for one in unbroken[rank]]
+        assert ("steps/step_s", list(range(len(run.table("steps", 0))))) in places
 
 
 def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(
@@ -296,7 +305,9 @@ def test_a_run_that_another_process_writes_is_left_alone(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"), [(True, "run.h5"), (False, "there is no such folder")], ids=["empty", "absent"]
+    ("made", "said"),
+    [(True, "run.h5"), (False, "there is no such folder")],
+    ids=["empty", "absent"],
 )
 def test_a_folder_without_a_run_is_named(tmp_path: Path, made: bool, said: str) -> None:
     folder = tmp_path / "nothing"
