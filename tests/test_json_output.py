@@ -16,6 +16,7 @@ import runstore_example as example
 
 from clicooper_hpc.cli import main
 from clicooper_hpc.commands.parser import build_parser
+from clicooper_hpc.runstore.index import RunResult
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "json.md").read_text()
@@ -134,7 +135,7 @@ def test_facts_of_files_that_were_written(say: Say, tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_lacks_are_null(say: Say, tmp_path: Path) -> None:
-    results = {"clean_accuracy": example.RunResult(float("nan"), "1", "Accuracy")}
+    results = {"clean_accuracy": RunResult(float("nan"), "1", "Accuracy")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(example, "RESULTS", results)
         folder = example.finished_run(tmp_path / "run").path

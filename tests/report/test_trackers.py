@@ -16,6 +16,7 @@ from clicooper_hpc.cli import main
 from clicooper_hpc.provenance.merkle import merkle_leaf_hash
 from clicooper_hpc.report.trackers.metric_series import metric_series
 from clicooper_hpc.report.trackers.run_record import read_run_record
+from clicooper_hpc.runstore.index import finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
@@ -45,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     example.write_owner_events(writer)
                     entry = {"entry": 0, "kind": "run", "segment": -1, "stage": -1}
                     writer.append("ledger", {**entry, "envelope": '{"payload":"x"}'})
-        example.finish_index(folder.index, results=example.RESULTS, privacy=example.PRIVACY)
+        finish_index(folder.index, results=example.RESULTS, privacy=example.PRIVACY)
     private = folder.path / "private"
     private.mkdir(exist_ok=True)
     (private / "secret").write_text(PRIVATE)
@@ -62,7 +63,9 @@ def export(run: Path, form: str, out: Path) -> Path:
 
 
 def table(out: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(out / f"{name}.csv", keep_default_na=False, na_values=[""])
+    return pd.read_csv(
+        out / f"{name}.csv", keep_default_na=False, na_values=[""], dtype={"value": str}
+    )
 
 
 def test_tables_hold_the_numbers_of_the_run(run: Path, tmp_path: Path) -> None:
