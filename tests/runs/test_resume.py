@@ -156,12 +156,11 @@ def test_a_run_resumed_many_times_is_the_run_that_was_not_interrupted(
     assert run.attrs["restarts"] == 4
     check_same(run, whole)
     # Trackers get all five starts as one run: every step once.
-    (resumed, unbroken) = (metric_series(read_run_record(one.folder.path)) for one in (run, whole))
-    assert list(resumed) == list(unbroken) == ["owner", "trainer-1", "trainer-2"]
-    for rank, several in resumed.items():
-        places = [(one.name, one.steps.tolist()) for one in several]
-        assert places == [(one.name, one.steps.tolist()) for one in unbroken[rank]]
-        assert ("steps/step_s", list(range(len(run.table("steps", 0))))) in places
+    resumed = metric_series(read_run_record(run.folder.path))
+    assert list(resumed) == ["owner", "trainer-1", "trainer-2"]
+    for rank, several in enumerate(resumed.values()):
+        (steps,) = [one.steps.tolist() for one in several if one.name == "steps/step_s"]
+        assert steps == list(range(len(whole.table("steps", rank))))
 
 
 def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(

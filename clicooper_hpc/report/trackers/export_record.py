@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.report.trackers.mlflow_store import write_mlflow_store
 from clicooper_hpc.report.trackers.record_tables import write_csv_tables, write_parquet_tables
 from clicooper_hpc.report.trackers.run_record import RunRecord, read_run_record
@@ -61,12 +62,14 @@ class ExportedRecord:
         """Return the same as lines of text."""
         steps, results = self.record.steps, len(self.record.results)
         lines = [
-            f"wrote {self.target}: {self.record.about.get('status')} run of "
+            f"wrote {printable_text(str(self.target))}: {self.record.about.get('status')} run of "
             f"{self.record.about.get('num_ranks')} ranks, {steps} step{'s' * (steps != 1)}, "
             f"{results} result{'s' * (results != 1)}"
         ]
         lines += [f"not in it: {gap}" for gap in self.record.gaps]
-        return "\n".join([*lines, *([f"open it: {self.opened}"] if self.opened else [])])
+        if self.opened:
+            lines.append(f"open it: {printable_text(self.opened)}")
+        return "\n".join(lines)
 
 
 def export_record(run: Path, form: str, target: Path) -> ExportedRecord:
