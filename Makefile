@@ -91,6 +91,7 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m clicooper_hpc.config.reference docs/job-file.md
+	$(BIN)/python -m clicooper_hpc.config.job_schema docs/job.schema.json
 
 clean:
 	rm -rf $(VENV) $(OPENMPI) runs build *.egg-info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_report
 from clicooper_hpc.errors import UsageError
 
 __all__ = ["ATTACK", "add_attack_options", "attack"]
@@ -43,7 +43,7 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="show every variant, not the strongest in each metric"
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
     parser.add_argument("--list", action="store_true", help="show attacks, and the parties of RUN")
 
 
@@ -55,7 +55,7 @@ def attack(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.attacks.harness.tasks import TaskShare, parse_task_share
 
     if arguments.list:
-        return print_report(list_attacks(arguments.run))
+        return print_report(list_attacks(arguments.run, as_json=arguments.json))
     if arguments.run is None:
         raise UsageError("it is not said which run to attack", remedy="Give a run folder.")
     options = AttackOptions(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode
+from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
+from clicooper_hpc.printable import printable_json
 from clicooper_hpc.standard_streams import write_report
 
-__all__ = ["Command", "add_command", "add_set_option", "print_report"]
+__all__ = [
+    "Command",
+    "add_command",
+    "add_json_option",
+    "add_set_option",
+    "print_facts",
+    "print_report",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,38 @@ def print_report(text: str, code: int = ExitCode.DONE) -> int:
             remedy="Free space there, or write it elsewhere.",
         )
     return code
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``, which every command has that tells facts; keys: docs/json.md."""
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def print_facts(facts: Mapping[str, object], code: int = ExitCode.DONE) -> int:
+    """Print ``facts`` as JSON, as `print_report` prints text.
+
+    Numbers that are not finite become null: JSON has none.
+
+    Raises
+    ------
+    UsageError
+        What a stranger wrote into a run is nested too deeply to be shown.
+    """
+    try:
+        text = printable_json(_finite(facts))
+    except RecursionError:
+        raise UsageError("is nested too deeply to be shown", where="--json") from None
+    return print_report(text, code)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def add_set_option(parser: argparse.ArgumentParser) -> None:

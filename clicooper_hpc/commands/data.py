@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import ExitCode
 
 __all__ = ["DATA_IMPORT"]
@@ -19,6 +20,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.h5")
+    add_json_option(parser)
 
 
 def _import_data(arguments: argparse.Namespace) -> int:
@@ -31,6 +33,8 @@ def _import_data(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         size=arguments.size,
     )
+    if arguments.json:
+        return print_facts(asdict(summary))
     rows = ", ".join(f"{count} {split}" for split, count in summary.rows.items())
     shape = "x".join(map(str, summary.row_shape))
     print_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_report
 
 __all__ = ["DOCTOR"]
 
@@ -19,7 +19,7 @@ def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where runs will be written (default: here)",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_json_option(parser)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
+from clicooper_hpc.errors import UsageError
 
 __all__ = ["EXPORT"]
 
@@ -13,7 +14,11 @@ __all__ = ["EXPORT"]
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="torch, onnx, safetensors or hf-folder"
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="the model: torch, onnx, safetensors or hf-folder; what the run recorded: "
+        "tensorboard, mlflow, csv or parquet",
     )
     parser.add_argument(
         "-o",
@@ -21,23 +26,40 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="a new file (.pt2, .onnx) or folder (safetensors, hf-folder)",
+        help="a new file (.pt2, .onnx) or folder (all others)",
     )
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
     )
+    add_json_option(parser)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.report.trackers.export_record import TRACKER_FORMATS, export_record
+
+    # Before the model's: these load no torch and need no secrets.
+    if arguments.to in TRACKER_FORMATS:
+        if arguments.describe is not None:
+            raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
+        exported = export_record(arguments.run, arguments.to, arguments.output)
+        return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
+    if arguments.to not in EXPORT_FORMATS:
+        raise UsageError(
+            f"there is no format {arguments.to!r}",
+            where="--to",
+            remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
+        )
     off = export_model(
         load_model_of_run(arguments.run),
         arguments.to,
         arguments.output,
         description=arguments.describe,
     )
+    if arguments.json:
+        return print_facts({"output": arguments.output, "format": arguments.to, "off": off})
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
     return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")
@@ -45,7 +67,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 EXPORT = Command(
     "export",
-    "write the model of a run for other programs; for the owner",
+    "write the model or the record of a run for other programs",
     _add_export_options,
     _export,
     guarded=True,

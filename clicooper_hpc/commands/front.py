@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from clicooper_hpc.fronts.preprocessing_check import PreprocessingScore
 
 __all__ = ["FRONT_IMPORT"]
 
@@ -31,6 +36,7 @@ def _add_front_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=int, default=2000, metavar="N", help="images of the check, of each split"
     )
+    add_json_option(parser)
 
 
 def _import_front(arguments: argparse.Namespace) -> int:
@@ -43,7 +49,8 @@ def _import_front(arguments: argparse.Namespace) -> int:
     if arguments.rows < 1:
         raise UsageError("must be at least 1", where="--rows")
     path = arguments.output or Path("data") / f"{arguments.name}.safetensors"
-    lines = []
+    lines: list[str] = []
+    facts: dict[str, object] = {"front": path}
     if arguments.check is None or not path.exists() or arguments.name not in PUBLISHED:
         made = import_weights(arguments.name, path)
         size = path.stat().st_size / 2**20
@@ -52,14 +59,33 @@ def _import_front(arguments: argparse.Namespace) -> int:
             f"{size:.1f} MiB"
         )
         lines.append(f"made of {made.source}")
+        facts["made_of"] = {
+            "title": made.title,
+            "license": made.license,
+            "trained_on": made.trained_on,
+            "source": made.source,
+        }
     code = ExitCode.DONE
     if arguments.check is not None:
-        found, code = _check_front(arguments, path)
+        scores = _score_front(arguments, path)
+        found, code = _check_front(arguments, scores)
         lines += found
+        facts["scores"] = [
+            {
+                "preprocessing": one.preprocessing.name,
+                "accuracy": one.accuracy,
+                "behind": one.behind,
+                "standard_error": one.error,
+            }
+            for one in scores
+        ]
+        facts["verdict"] = found[-1]
+    if arguments.json:
+        return print_facts(facts, code)
     return print_report("\n".join(lines), code)
 
 
-def _check_front(arguments: argparse.Namespace, path: Path) -> tuple[list[str], ExitCode]:
+def _score_front(arguments: argparse.Namespace, path: Path) -> list[PreprocessingScore]:
     from clicooper_hpc.data.dataset import open_dataset
     from clicooper_hpc.fronts.preprocessing_check import score_preprocessings
     from clicooper_hpc.fronts.published_weights import PUBLISHED
@@ -67,9 +93,14 @@ def _check_front(arguments: argparse.Namespace, path: Path) -> tuple[list[str], 
     published = PUBLISHED[arguments.name]
     preprocessings = (published.preprocessing, *published.alternatives)
     with open_dataset(arguments.check) as data:
-        scores = score_preprocessings(
+        return score_preprocessings(
             path, data, preprocessings, side=arguments.side, rows=arguments.rows
         )
+
+
+def _check_front(
+    arguments: argparse.Namespace, scores: Sequence[PreprocessingScore]
+) -> tuple[list[str], ExitCode]:
     lines = [f"accuracy of a linear discriminant, images of {arguments.side} pixels a side:"]
     for one in scores:
         means = " ".join(f"{value:.4g}" for value in one.preprocessing.mean)

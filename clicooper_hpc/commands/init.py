@@ -6,7 +6,7 @@ import argparse
 from importlib import resources
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import ExitCode, UsageError
 
 __all__ = ["INIT", "init_sbatch_script", "write_init_files"]
@@ -14,10 +14,14 @@ __all__ = ["INIT", "init_sbatch_script", "write_init_files"]
 
 def _add_init_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR")
+    add_json_option(parser)
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    for path in write_init_files(arguments.folder):
+    written = write_init_files(arguments.folder)
+    if arguments.json:
+        return print_facts({"files": written})
+    for path in written:
         print_report(f"wrote {path}")
     return ExitCode.DONE
 
@@ -29,7 +33,8 @@ def init_sbatch_script() -> str:
 
 
 def write_init_files(folder: Path) -> list[Path]:
-    """Write ``job.toml`` and ``job.sbatch`` into ``folder``; never overwrite."""
+    """Write ``job.toml``, its schema and ``job.sbatch`` into ``folder``; never overwrite."""
+    from clicooper_hpc.config.job_schema import job_schema_text
     from clicooper_hpc.config.reference import reference_job
 
     script = init_sbatch_script()
@@ -39,7 +44,12 @@ def write_init_files(folder: Path) -> list[Path]:
         ("slurm/single-node.sbatch", "job.sbatch"),
     ):
         script = script.replace(stored, here)
-    texts = {folder / "job.toml": reference_job(), folder / "job.sbatch": script}
+    texts = {
+        # Editors that know this line check the file and complete its keys.
+        folder / "job.toml": f"#:schema job.schema.json\n{reference_job()}",
+        folder / "job.sbatch": script,
+        folder / "job.schema.json": job_schema_text(),
+    }
     # All are looked at before the first is written: never a new file beside an old one.
     for path in texts:
         if path.exists():

@@ -8,13 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import (
+    Command,
+    add_json_option,
+    print_facts,
+    print_report,
+)
 from clicooper_hpc.errors import ExitCode, RunFolderError
 
 if TYPE_CHECKING:
     from clicooper_hpc.runstore.reader import Run
 
-__all__ = ["INSPECT", "inspect_text"]
+__all__ = ["INSPECT", "inspect_facts", "inspect_text"]
+
+#: Entries of ``run.privacy`` that are the card as text.
+_CARD_TEXTS = ("text", "promised")
+#: Root attributes that stand in the facts under other names.
+_SHOWN_ELSEWHERE = ("resolved_job", "status")
 
 
 def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +37,26 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="compare with other runs",
     )
+    add_json_option(parser)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        facts, code = inspect_facts(arguments.run, beside=arguments.beside)
+        return print_facts(facts, code)
     text, code = inspect_text(arguments.run, beside=arguments.beside)
     return print_report(text, code)
+
+
+def inspect_facts(path: Path, *, beside: Sequence[Path] = ()) -> tuple[dict[str, object], ExitCode]:
+    """Return the same as JSON values; the code as `inspect_text`."""
+    run, others, code, saved = _open_runs(path, beside)
+    facts: dict[str, object] = {**_run_facts(run), "saved_step": saved}
+    if others:
+        facts["beside"] = [
+            {**_run_facts(other), "differences": _difference_facts(run, other)} for other in others
+        ]
+    return {**facts, "exit_code": int(code)}, code
 
 
 def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
@@ -40,31 +65,81 @@ def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitC
     `ExitCode.DONE` if all runs are complete, `ExitCode.REQUEUE` if ``path`` alone is asked for and
     all its ranks have saved after the same step and ended, else `ExitCode.USAGE`.
     """
+    run, others, code, saved = _open_runs(path, beside)
+    lines = [run.summary()]
+    if others:
+        lines += ["", *_comparison([run, *others])]
+    if saved is not None:
+        lines += ["", f"saved by all ranks after {saved} steps, to be started again"]
+    lines += ["", *_how_to_open(run)]
+    return "\n".join(lines), code
+
+
+def _open_runs(path: Path, beside: Sequence[Path]) -> tuple[Run, list[Run], ExitCode, int | None]:
+    """Return the runs, the exit code, and after which step all ranks of the one run have saved."""
     from clicooper_hpc.runstore.reader import open_run
     from clicooper_hpc.runstore.saved_marker import read_saved_step
 
     run = open_run(path)
     others = [open_run(other) for other in beside]
-    lines = [run.summary()]
-    if others:
-        try:
-            lines += ["", *_comparison([run, *others])]
-        except RecursionError:
-            raise RunFolderError(
-                "the jobs of these runs are too deeply nested to be compared",
-                where=", ".join(str(one.folder.index) for one in [run, *others]),
-                remedy="Bring back the files the runs wrote.",
-            ) from None
-    code = ExitCode.USAGE
+    code, saved = ExitCode.USAGE, None
     if all(each.status == "complete" for each in [run, *others]):
         code = ExitCode.DONE
     elif not others:
-        step = read_saved_step(run.folder, str(run.attrs["run_id"]))
-        if step is not None:
+        saved = read_saved_step(run.folder, str(run.attrs["run_id"]))
+        if saved is not None:
             code = ExitCode.REQUEUE
-            lines += ["", f"saved by all ranks after {step} steps, to be started again"]
-    lines += ["", *_how_to_open(run)]
-    return "\n".join(lines), code
+    return run, others, code, saved
+
+
+def _run_facts(run: Run) -> dict[str, object]:
+    card = {name: value for name, value in run.privacy.items() if name not in _CARD_TEXTS}
+    return {
+        "folder": str(run.folder.path),
+        "status": run.status,
+        **{name: value for name, value in run.attrs.items() if name not in _SHOWN_ELSEWHERE},
+        "job": run.job,
+        "ranks": [_rank_facts(run, rank) for rank in run.ranks],
+        "results": {
+            name: {"value": value, "units": run.result_units[name]}
+            for name, value in run.results.items()
+        },
+        "privacy": card,
+        "privacy_card": run.privacy.get("text"),
+    }
+
+
+def _rank_facts(run: Run, rank: int) -> dict[str, object]:
+    from clicooper_hpc.runstore.run_display import rank_figures
+
+    facts: dict[str, object] = {"rank": rank, "host": run.hosts[rank], "file": "read"}
+    if rank in run.missing_ranks:
+        return {**facts, "file": "missing"}
+    try:
+        names = run.table_names(rank)
+        read = (run.table(one, rank) if one in names else None for one in ("steps", "training"))
+        return {**facts, **rank_figures(*read)}
+    except RunFolderError as error:
+        return {**facts, "file": "unreadable", "error": error.what}
+
+
+def _difference_facts(run: Run, other: Run) -> list[dict[str, object]]:
+    return [
+        {"key": key, "here": mine, "there": theirs}
+        for key, mine, theirs in _job_differences(run, other)
+    ]
+
+
+def _job_differences(run: Run, other: Run) -> list[tuple[str, object, object]]:
+    """Return keys at which jobs differ, with both values; RunFolderError if they are no jobs."""
+    try:
+        return _differences(run.job, other.job)
+    except RecursionError:
+        raise RunFolderError(
+            "the jobs of these runs are too deeply nested to be compared",
+            where=", ".join(str(one.folder.index) for one in (run, other)),
+            remedy="Bring back the files the runs wrote.",
+        ) from None
 
 
 def _comparison(runs: Sequence[Run]) -> list[str]:
@@ -86,7 +161,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     for other in runs[1:]:
         lines += [
             f"{other.folder.path.name}: {key} = {theirs!r} instead of {mine!r}"
-            for key, mine, theirs in _differences(runs[0].job, other.job)
+            for key, mine, theirs in _job_differences(runs[0], other)
         ]
     return lines
 

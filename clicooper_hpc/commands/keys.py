@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 
 __all__ = ["KEYS_NEW", "KEYS_OPEN_MARK", "make_key_file"]
@@ -17,10 +17,14 @@ __all__ = ["KEYS_NEW", "KEYS_OPEN_MARK", "make_key_file"]
 def _add_new_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.pem")
     parser.add_argument("--encrypt", action="store_true", help="protect it with a password")
+    add_json_option(parser)
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
-    print_report(f"{make_key_file(arguments.file, encrypt=arguments.encrypt)}  {arguments.file}")
+    public = make_key_file(arguments.file, encrypt=arguments.encrypt)
+    if arguments.json:
+        return print_facts({"public_key": public, "file": arguments.file})
+    print_report(f"{public}  {arguments.file}")
     return ExitCode.DONE
 
 
@@ -29,6 +33,7 @@ def _add_open_mark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--segment", type=int, required=True, metavar="I", help="from 1")
     parser.add_argument("--stage", type=int, required=True, metavar="S", help="from 0")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    add_json_option(parser)
 
 
 def _open_mark(arguments: argparse.Namespace) -> int:
@@ -37,6 +42,8 @@ def _open_mark(arguments: argparse.Namespace) -> int:
     write_mark_opening(
         arguments.run, segment=arguments.segment, stage=arguments.stage, output=arguments.output
     )
+    if arguments.json:
+        return print_facts({"output": arguments.output})
     print_report(f"wrote {arguments.output}: whoever has it can read this mark, and erase it")
     return ExitCode.DONE
 

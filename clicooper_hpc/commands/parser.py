@@ -8,6 +8,7 @@ from clicooper_hpc import __version__
 from clicooper_hpc.commands.attack import ATTACK
 from clicooper_hpc.commands.audit import AUDIT
 from clicooper_hpc.commands.command import add_command
+from clicooper_hpc.commands.completion import COMPLETION
 from clicooper_hpc.commands.data import DATA_IMPORT
 from clicooper_hpc.commands.doctor import DOCTOR
 from clicooper_hpc.commands.export import EXPORT
@@ -20,6 +21,7 @@ from clicooper_hpc.commands.predict import PREDICT
 from clicooper_hpc.commands.report import REPORT
 from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
+from clicooper_hpc.commands.schema import SCHEMA
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.sweep import SWEEP
 from clicooper_hpc.commands.verify import VERIFY
@@ -67,4 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     front_commands = front.add_subparsers(title="front commands", required=True, metavar="COMMAND")
     add_command(front_commands, FRONT_IMPORT)
     add_command(commands, INIT)
+    add_command(commands, SCHEMA)
+    add_command(commands, COMPLETION)
+    # For the one command that speaks of all others.
+    parser.set_defaults(parser=parser)
     return parser

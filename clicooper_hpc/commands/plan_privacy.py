@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.owner.moments_setup import job_promise
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.privacy.both_relations import (
     RelationStatement,
@@ -16,6 +17,7 @@ from clicooper_hpc.privacy.both_relations import (
 from clicooper_hpc.privacy.card_bounds import reconstruction_words
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.class_sums import class_sums_guarantee
+from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.privacy.label_forecast import (
     ReleasedRows,
     forecast_fewest_names,
@@ -26,7 +28,7 @@ from clicooper_hpc.privacy.release_spec import solve_release_spec
 from clicooper_hpc.privacy.sensitivity import Guarantee
 from clicooper_hpc.training.contract import Contract
 
-__all__ = ["label_lines", "relation_lines", "row_privacy_lines", "spent_lines"]
+__all__ = ["label_lines", "promise_facts", "relation_lines", "row_privacy_lines", "spent_lines"]
 
 
 def relation_lines(stated: Iterable[RelationStatement], claim: Guarantee) -> list[str]:
@@ -36,6 +38,42 @@ def relation_lines(stated: Iterable[RelationStatement], claim: Guarantee) -> lis
         for one in stated
         if (one.relation, one.unit) != (claim.relation, claim.unit_label)
     ]
+
+
+def promise_facts(
+    job: Job, shape: tuple[int, ...], *, non_negative: bool, classes: int
+) -> dict[str, object] | None:
+    """Return what the release promises as JSON values; None without privacy.
+
+    ``sigma`` and ``sensitivity`` are those of one release, null where several share the promise.
+    """
+    if not job.privacy.enabled:
+        return None
+    if job.release.mode == "rows":
+        spec = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative))
+        stated = state_row_release(spec)
+    else:
+        promise = job_promise(job, int(np.prod(shape)), classes)
+        if promise is None:
+            return None
+        spec = promise.whole if isinstance(promise, SplitPromise) else promise
+        stated = ()
+    g = spec.guarantee
+    alone = job.release.mode != "gradients"
+    return {
+        "unit": g.unit,
+        "relation": g.relation,
+        "epsilon": g.epsilon,
+        "delta": g.delta,
+        "sample_epsilon": spec.sample_epsilon,
+        "sensitivity": spec.sensitivity if alone else None,
+        "sigma": spec.sigma if alone else None,
+        "other_relations": [
+            {"relation": one.relation, "unit": one.unit, "epsilon": one.epsilon, "delta": one.delta}
+            for one in stated
+            if (one.relation, one.unit) != (g.relation, g.unit_label)
+        ],
+    }
 
 
 def row_privacy_lines(

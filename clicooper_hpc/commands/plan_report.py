@@ -8,6 +8,7 @@ from torch import nn
 
 from clicooper_hpc.commands.plan_privacy import (
     label_lines,
+    promise_facts,
     relation_lines,
     row_privacy_lines,
     spent_lines,
@@ -41,7 +42,7 @@ from clicooper_hpc.run.build import (
 from clicooper_hpc.training.contract import Contract
 from clicooper_hpc.training.run_plan import RunPlan
 
-__all__ = ["plan_report"]
+__all__ = ["plan_report", "plan_run"]
 
 _MIB = 2**20
 #: A backward pass costs about two forwards (gradients of inputs and of weights).
@@ -50,6 +51,11 @@ _BACKWARD = 2.0
 
 def plan_report(job: Job, *, ranks: int | None) -> str:
     """Return the plan of a run with ``ranks`` ranks (default: as the job says, or 4)."""
+    return plan_run(job, ranks=ranks)[0]
+
+
+def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
+    """Return the same as text and as JSON values."""
     if ranks is None:
         wanted = job.wanted_segments()
         # As many as the demo has, so that `plan JOB` works without an option.
@@ -91,7 +97,48 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
     check_run_plan(job, run_plan, layout, contract)
     used = costs if costs is not None else counted_layout_costs(model, shape, segments)
     simulation = _simulate(run_plan, layout, used)
-    return "\n".join(
+    segment_lines, segment_facts = _segments(job, run_plan, layout, model, used)
+    promises = (
+        _moments(job, contract, private, classes)
+        if job.release.mode != "rows"
+        else [
+            *row_privacy_lines(job, shape, non_negative=non_negative, classes=classes),
+            *spent_lines(job, spent),
+            *label_lines(job, contract, non_negative=non_negative, classes=classes),
+        ]
+    )
+    facts: dict[str, object] = {
+        "job_digest": job.digest().hex,
+        "ranks": ranks,
+        "coupling": job.pipeline.coupling,
+        "schedule": run_plan.schedule_name,
+        "data": {
+            "path": job.data.path,
+            "training_samples": private - spent,
+            "validation_samples": contract.validation_samples,
+            "classes": classes,
+            "spent_on_front": spent,
+        },
+        "front": outline.origin,
+        "release": {
+            "mode": job.release.mode,
+            "shape": list(shape),
+            "rows": contract.samples,
+            "sub_labels": contract.outputs,
+            "cache": job.release.cache,
+        },
+        "steps": run_plan.total_steps,
+        "epochs": job.training.epochs,
+        "rows_per_step": job.training.batch_size,
+        "samples_per_row": job.training.average_rows,
+        "segments": segment_facts,
+        "micro_batches": run_plan.micro_batches,
+        "bubble": simulation.bubble,
+        "privacy": promise_facts(job, shape, non_negative=non_negative, classes=classes),
+        # In words, as the report has them.
+        "promises": [line.strip() for line in promises],
+    }
+    text = "\n".join(
         [
             f"job {job.digest().hex[:16]}: {ranks} ranks, 1 owner and {segments} trainers, "
             f"coupling {job.pipeline.coupling}, schedule {run_plan.schedule_name}",
@@ -103,24 +150,17 @@ def plan_report(job: Job, *, ranks: int | None) -> str:
             f"{run_plan.total_steps} steps of {job.training.batch_size} rows "
             f"({job.training.average_rows} samples each) in {job.training.epochs} epochs",
             "",
-            *_segments(job, run_plan, layout, model, used),
+            *segment_lines,
             "",
             f"one step, {run_plan.micro_batches} micro-batches, simulated: bubble "
             f"{100 * simulation.bubble:.1f} %, no deadlock with {run_plan.planned_slots()} slots "
             "per channel",
             render_schedule_grid(simulation),
             "",
-            *(
-                _moments(job, contract, private, classes)
-                if job.release.mode != "rows"
-                else [
-                    *row_privacy_lines(job, shape, non_negative=non_negative, classes=classes),
-                    *spent_lines(job, spent),
-                    *label_lines(job, contract, non_negative=non_negative, classes=classes),
-                ]
-            ),
+            *promises,
         ]
     )
+    return text, facts
 
 
 def _moments(job: Job, contract: Contract, samples: int, classes: int) -> list[str]:
@@ -181,12 +221,13 @@ def _simulate(run_plan: RunPlan, layout: Layout, costs: np.ndarray) -> Simulatio
 
 def _segments(
     job: Job, run_plan: RunPlan, layout: Layout, model: nn.Sequential, costs: np.ndarray
-) -> list[str]:
-    """Return one line per trainer: layers, share of the work, memory, bytes to the next."""
+) -> tuple[list[str], list[dict[str, object]]]:
+    """Return per trainer layers, share of the work, memory, bytes to the next: lines and facts."""
     plan = build_channel_plan(job, run_plan, _contract_of(layout))
     memory = layout_memory(model, layout.shapes, job.training.batch_size)
     total = float(costs[0].sum()) or 1.0
     lines = ["rank  layers      work  parameters      memory  sends per step"]
+    facts: list[dict[str, object]] = []
     released = plan.payload_bytes(layout.shapes[0], plan.average_rows) * run_plan.micro_batches
     lines.append(
         f"   0  front          -           -           -  {released / _MIB:.2f} MiB released"
@@ -207,7 +248,19 @@ def _segments(
             f"{count_layer_parameters(layers):>11,} {held:>7.1f} MiB"
             f"  {out / _MIB:.2f} MiB forward, {back / _MIB:.2f} MiB backward"
         )
-    return lines
+        facts.append(
+            {
+                "rank": index + 1,
+                "first_layer": span.start,
+                "last_layer": span.stop - 1,
+                "work": share,
+                "parameters": count_layer_parameters(layers),
+                "memory_bytes": float(memory[span.start : span.stop].sum()),
+                "bytes_forward_per_step": out,
+                "bytes_backward_per_step": back,
+            }
+        )
+    return lines, facts
 
 
 def _contract_of(layout: Layout) -> Contract:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 
 __all__ = ["PREDICT"]
 
@@ -38,6 +39,7 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    add_json_option(parser)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -53,8 +55,12 @@ def _predict(arguments: argparse.Namespace) -> int:
         size=arguments.size,
         overwrite=arguments.overwrite,
     )
+    labelled = summary.right + summary.wrong
+    if arguments.json:
+        accuracy = summary.right / labelled if labelled else None
+        return print_facts({"output": arguments.output, **asdict(summary), "accuracy": accuracy})
     lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
-    if labelled := summary.right + summary.wrong:
+    if labelled:
         accuracy = 100 * summary.right / labelled
         lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")
     if summary.unknown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 
 __all__ = ["REPORT"]
@@ -28,6 +28,7 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also show what attacks found, from private/: the page is then for the owner alone",
     )
+    add_json_option(parser)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -55,6 +56,8 @@ def _report(arguments: argparse.Namespace) -> int:
         raise EnvironmentUnfitError(
             f"the page cannot be written ({error.strerror})", where=str(path)
         ) from error
+    if arguments.json:
+        return print_facts({"page": path, "runs": arguments.run, "attacks": arguments.attacks})
     return print_report(f"wrote {path}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, add_set_option, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, add_set_option, print_report
 from clicooper_hpc.errors import ExitCode
 
 __all__ = ["SUBMIT"]
@@ -15,6 +15,7 @@ def _add_submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", type=Path, metavar="JOB.toml")
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="run folder to make")
     parser.add_argument("--dry-run", action="store_true", help="only show the script")
+    add_json_option(parser)
     add_set_option(parser)
 
 
@@ -27,6 +28,7 @@ def _submit(arguments: argparse.Namespace) -> int:
             overrides=arguments.set,
             output=arguments.output,
             dry_run=arguments.dry_run,
+            as_json=arguments.json,
         )
     )
     return ExitCode.DONE

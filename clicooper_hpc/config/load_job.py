@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.config.other_names import job_keys, suggest_key
 from clicooper_hpc.config.toml_text import (
     check_toml_values,
     parse_toml_value,
@@ -210,11 +210,10 @@ def _explain_mistakes(error: ValidationError, sources: dict[str, Path], path: Pa
     where = f"{source}:{line}" if line else str(source)
     remedy = None
     if first["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
         # Cut, for the comparison takes time with the square of the length.
-        near = difflib.get_close_matches(keys[-1][:_MOST_SHOWN], known, n=1, cutoff=0.5)
+        remedy = suggest_key([*keys[:-1], keys[-1][:_MOST_SHOWN]], job_keys(Job))
         what = f"unknown key {dotted}"
-        remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(known))}."
+        remedy = remedy or f"Known keys: {', '.join(sorted(_known_keys(keys[:-1])))}."
     elif first["type"] == "missing":
         what = f"key {dotted} is missing"
     else:

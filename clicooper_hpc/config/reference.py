@@ -108,6 +108,15 @@ def reference_page() -> str:
         'are errors. `extends = "base.toml"` at the top takes one other file as its base;',
         "`--set section.key=value` overrides single keys. Paths are relative to the file that sets",
         "them (for `--set`: to the current folder). The resolved job is stored in every run.",
+        "",
+        "Editors: [job.schema.json](job.schema.json) is the JSON Schema of this page, also from",
+        "`clicooper schema -o job.schema.json`. Editors with Taplo (VS Code: Even Better TOML)",
+        "check a job and complete its keys by the schema that its first line names, relative to",
+        "the job file: `#:schema job.schema.json`. `clicooper init` writes both. What keys must",
+        "be together only `clicooper plan` knows.",
+        "",
+        "A key as other programs call it is no key here, but the error says which one is meant:",
+        "`training.lr` is answered with `training.learning_rate`.",
     ]
     for name, model in _sections():
         lines += ["", f"## [{name}]", "", _one_line(model.__doc__), ""]

@@ -22,7 +22,7 @@ from clicooper_hpc.inference.csv_predictions import CsvPredictions
 from clicooper_hpc.inference.npz_predictions import NpzPredictions
 from clicooper_hpc.inference.parquet_predictions import ParquetPredictions
 from clicooper_hpc.runstore.atomic_files import replace_atomically
-from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.new_output import refuse_run_folder
 
 __all__ = ["ENDINGS", "PredictionFile", "open_prediction_file"]
 
@@ -72,7 +72,7 @@ def open_prediction_file(
         raise UsageError(f"ends in {ending!r}, known are {', '.join(ENDINGS)}", where=f"-o {path}")
     if not path.parent.is_dir():
         raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
-    _refuse_run_folder(path)
+    refuse_run_folder(path)
     if os.path.lexists(path) and (not overwrite or path.is_dir()):
         raise UsageError(
             "is a folder" if path.is_dir() else "exists already",
@@ -102,15 +102,3 @@ def open_prediction_file(
             where=str(path),
             remedy="Free space there, or write them elsewhere.",
         ) from error
-
-
-def _refuse_run_folder(path: Path) -> None:
-    # A name there may be a file of the run, which nothing brings back; another one fails `verify`.
-    folder = Path(os.path.realpath(path.parent))
-    for above in (folder, *folder.parents):
-        if os.path.lexists(RunFolder(above).index):
-            raise UsageError(
-                f"lies in a run folder ({above})",
-                where=str(path),
-                remedy="Write the predictions outside of it.",
-            )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError, UsageError
+from clicooper_hpc.printable import printable_json
 from clicooper_hpc.slurm.request import SubmissionPaths
 from clicooper_hpc.slurm.script import slurm_script_text
 
@@ -21,7 +22,14 @@ __all__ = ["submit_job"]
 _SBATCH_TIMEOUT_S = 120
 
 
-def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry_run: bool) -> str:
+def submit_job(
+    path: Path,
+    *,
+    overrides: Sequence[str],
+    output: Path | None,
+    dry_run: bool,
+    as_json: bool = False,
+) -> str:
     """Submit the job file ``path`` and return what to tell the user.
 
     Parameters
@@ -34,6 +42,9 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
         Run folder to make; default: ``runs/`` and the name of the job file, as in a run.
     dry_run
         Return the script; write and submit nothing.
+    as_json
+        Tell it to a script: ``job_id``, ``cluster``, ``script``, ``runs``, ``notes``; of a dry run
+        ``script`` is null and ``script_text`` the text.
 
     Raises
     ------
@@ -51,7 +62,10 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
     # Made before sbatch is looked for: a mistake in the job is told on any machine.
     script = slurm_script_text(job, paths, overrides)
     _check_syntax(script)
+    runs = paths.runs(job.slurm.seeds)
     if dry_run:
+        if as_json:
+            return _facts(None, None, None, runs, (), script_text=script)
         return script.rstrip("\n")
     sbatch = shutil.which("sbatch")
     if sbatch is None:
@@ -60,7 +74,6 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
             remedy="Submit from a login node of a Slurm cluster; --dry-run shows the script, and "
             "without Slurm `mpirun -n N clicooper run` does the same.",
         )
-    runs = paths.runs(job.slurm.seeds)
     for folder in runs:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(
@@ -70,8 +83,30 @@ def submit_job(path: Path, *, overrides: Sequence[str], output: Path | None, dry
             )
     _write_script(paths, script)
     number, cluster, notes = _call_sbatch(sbatch, paths)
+    if as_json:
+        return _facts(number, cluster, paths.script, runs, notes)
     return "\n".join(
         [*notes, *_submission_report(paths, number, cluster, runs, array=bool(job.slurm.seeds))]
+    )
+
+
+def _facts(
+    number: str | None,
+    cluster: str | None,
+    script: Path | None,
+    runs: Sequence[Path],
+    notes: Sequence[str],
+    **more: str,
+) -> str:
+    return printable_json(
+        {
+            "job_id": number,
+            "cluster": cluster,
+            "script": None if script is None else str(script),
+            "runs": [str(run) for run in runs],
+            "notes": list(notes),
+            **more,
+        }
     )
 
 

@@ -17,6 +17,8 @@ from start import start, train
 
 from clicooper_hpc.provenance.envelope import parse_envelope, sign_envelope
 from clicooper_hpc.provenance.identity import Identity
+from clicooper_hpc.report.trackers.metric_series import metric_series
+from clicooper_hpc.report.trackers.run_record import read_run_record
 from clicooper_hpc.runstore.checkpoints import find_checkpoints
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
@@ -153,6 +155,12 @@ def test_a_run_resumed_many_times_is_the_run_that_was_not_interrupted(
     run = open_run(tmp_path / "run")
     assert run.attrs["restarts"] == 4
     check_same(run, whole)
+    # Trackers get all five starts as one run: every step once.
+    resumed = metric_series(read_run_record(run.folder.path))
+    assert list(resumed) == ["owner", "trainer-1", "trainer-2"]
+    for rank, several in enumerate(resumed.values()):
+        (steps,) = [one.steps.tolist() for one in several if one.name == "steps/step_s"]
+        assert steps == list(range(len(whole.table("steps", rank))))
 
 
 def test_damaged_checkpoints_are_passed_over_and_proved_stages_compared(

@@ -59,6 +59,7 @@ ALLOWED = {
     "trainer.release_cache": "its own unnamed file",
     "inference.csv_predictions": "writes",
     "inference.npz_predictions": "writes",
+    "report.trackers.tensorboard_events": "writes",
     "inference.exports.weights_folder": "the file it has just written",
     "commands.init": "the package's own template",
     "launch.rank_keeper": "/proc",

@@ -40,7 +40,7 @@ from clicooper_hpc.attacks.harness.tasks import (
     list_tasks,
 )
 from clicooper_hpc.errors import ExitCode, UsageError
-from clicooper_hpc.printable import printable_text
+from clicooper_hpc.printable import printable_json, printable_text
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
@@ -77,8 +77,14 @@ class _AttackPlan:
     about: dict[str, Attribute]
 
 
-def list_attacks(path: Path | None) -> str:
+def list_attacks(path: Path | None, *, as_json: bool = False) -> str:
     """Return the attacks there are and, given a run, its parties."""
+    if as_json:
+        attacks = [
+            {"name": one.name, "knows": one.knowledge, "source": one.source} for one in SUITE
+        ]
+        parties = [] if path is None else _adversaries_of_run(open_run(path))
+        return printable_json({"attacks": attacks, "parties": [one.name for one in parties]})
     lines = []
     for attack in SUITE:
         lines += [attack.name, f"  knows: {attack.knowledge}", f"  source: {attack.source}"]

@@ -1,0 +1,1 @@
+"""A run for experiment trackers: TensorBoard, MLflow, tables as CSV or Parquet."""

@@ -1,0 +1,88 @@
+"""A new file or folder that somebody asked for: it appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
+from clicooper_hpc.runstore.run_folder import RunFolder
+
+__all__ = ["new_output", "refuse_run_folder"]
+
+
+@contextmanager
+def new_output(target: Path, what: str, *, folder: bool) -> Iterator[Path]:
+    """Give a path to write to, which becomes ``target`` at the end of a block that raises nothing.
+
+    Parameters
+    ----------
+    what
+        What is written, for errors, such as "the model".
+    folder
+        The path is a folder, made already; else a file, to be made by the block.
+
+    Raises
+    ------
+    UsageError
+        ``target`` exists already, no folder for it does, or it would lie in a run folder.
+    EnvironmentUnfitError
+        It cannot be written. Nothing is left then.
+    """
+    _refuse_existing(target)
+    if not target.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(target.parent),
+            remedy="Make it, or write somewhere else.",
+        )
+    refuse_run_folder(target)
+    try:
+        with tempfile.TemporaryDirectory(
+            # Beside the target: a rename is one step only within one file system.
+            prefix=f".{target.name}.",
+            suffix=".part",
+            dir=target.parent,
+        ) as aside:
+            made = Path(aside) / target.name
+            if folder:
+                made.mkdir()
+            yield made
+            for path in [*made.rglob("*"), made]:
+                (fsync_folder if path.is_dir() else fsync_path)(path)
+            # Another one may have been quicker; a rename would replace what it wrote.
+            _refuse_existing(target)
+            made.rename(target)
+        fsync_folder(target.parent)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"{what} cannot be written ({error.strerror or error})",
+            where=str(target),
+            remedy="Free space there, or write it elsewhere.",
+        ) from error
+
+
+def refuse_run_folder(path: Path) -> None:
+    """Refuse an output that would lie in a run folder, whatever links lead there.
+
+    A name there may be a file of the run, which nothing brings back; another one fails `verify`.
+    """
+    folder = Path(os.path.realpath(path.parent))
+    for above in (folder, *folder.parents):
+        if os.path.lexists(RunFolder(above).index):
+            raise UsageError(
+                f"lies in a run folder ({above})", where=str(path), remedy="Write outside of it."
+            )
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise UsageError(
+            "exists already, and an export overwrites nothing",
+            where=str(target),
+            remedy="Give another name.",
+        )
