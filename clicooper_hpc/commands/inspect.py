@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,25 +27,40 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="compare with other runs",
     )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="also show the confusion matrix, from private/: for the owner",
+    )
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    text, code = inspect_text(arguments.run, beside=arguments.beside)
+    text, code = inspect_text(arguments.run, beside=arguments.beside, classes=arguments.classes)
     return print_report(text, code)
 
 
-def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
+def inspect_text(
+    path: Path, *, beside: Sequence[Path] = (), classes: bool = False
+) -> tuple[str, ExitCode]:
     """Return the summary of a run, and what scripts go by.
+
+    ``classes``: with the confusion matrix of every run, from its private folder.
 
     `ExitCode.DONE` if all runs are complete, `ExitCode.REQUEUE` if ``path`` alone is asked for and
     all its ranks have saved after the same step and ended, else `ExitCode.USAGE`.
     """
+    from clicooper_hpc.commands.inspect_classes import class_lines
+    from clicooper_hpc.runstore.confusion_file import read_class_figures
     from clicooper_hpc.runstore.reader import open_run
     from clicooper_hpc.runstore.saved_marker import read_saved_step
 
     run = open_run(path)
     others = [open_run(other) for other in beside]
     lines = [run.summary()]
+    if classes:
+        for one in [run, *others]:
+            whose = [f"{one.folder.path.name}:"] if others else []
+            lines += ["", *whose, *class_lines(read_class_figures(one))]
     if others:
         try:
             lines += ["", *_comparison([run, *others])]
@@ -88,7 +103,35 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
             f"{other.folder.path.name}: {key} = {theirs!r} instead of {mine!r}"
             for key, mine, theirs in _differences(runs[0].job, other.job)
         ]
-    return lines
+    return [*lines, *_compared(runs)]
+
+
+def _compared(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield whether each other run is better than the first, as far as test samples tell."""
+    from clicooper_hpc.owner.explained_results import compare_accuracies
+
+    first, *others = [
+        (run.folder.path.name, figures if _is_accuracy(figures) else None)
+        for run in runs
+        for figures in [_figures(run)]
+    ]
+    for name, theirs in others:
+        if first[1] is not None and theirs is not None:
+            yield compare_accuracies(first[0], first[1], name, theirs)
+
+
+def _figures(run: Run) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in run.results.items()
+        if isinstance(value, int | float) and name in ("clean_accuracy", "clean_samples")
+    }
+
+
+def _is_accuracy(figures: dict[str, float]) -> bool:
+    # A stranger's results may be any numbers, NaN too.
+    share, samples = (figures.get(f"clean_{name}", -1.0) for name in ("accuracy", "samples"))
+    return 0 <= share <= 1 and 1 <= samples < 1e9
 
 
 def _shown(name: str, value: object) -> str:

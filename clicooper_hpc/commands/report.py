@@ -28,6 +28,11 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also show what attacks found, from private/: the page is then for the owner alone",
     )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="also show the confusion matrix, from private/: the page is then for the owner alone",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -43,14 +48,14 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
         )
-    page = report_page(arguments.run, attacks=arguments.attacks).encode("utf-8")
+    page = report_page(arguments.run, attacks=arguments.attacks, classes=arguments.classes)
     try:
-        if arguments.attacks:
-            # With pictures of the owner's among them.
-            write_private_atomically(path, page)
+        if arguments.attacks or arguments.classes:
+            # With the owner's pictures, or names and sizes of classes, in it.
+            write_private_atomically(path, page.encode("utf-8"))
         else:
             with replace_atomically(path, foreign_folder=True) as aside:
-                aside.write_bytes(page)
+                aside.write_text(page, encoding="utf-8")
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the page cannot be written ({error.strerror})", where=str(path)

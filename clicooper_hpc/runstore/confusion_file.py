@@ -98,10 +98,9 @@ def _add_names(file: Any, class_names: Sequence[str], axis: Any) -> None:
     width = max([1, *map(len, raw)])
     # Letters in a dimension of their own: netCDF libraries know no text of fixed length.
     letters = np.array(raw, dtype=f"S{width}").view("S1").reshape(len(raw), width)
-    length = add_hdf5_dataset(
-        file, "name_length", np.arange(width), units="1", long_name="Place of a byte in a name"
-    )
-    length.make_scale("name_length")
+    length = file.create_dataset("name_length", data=np.zeros(width, ">f4"))
+    # So netCDF spells a dimension without numbers; with numbers xarray would not join the letters.
+    length.make_scale(f"This is a netCDF dimension but not a netCDF variable.{width:10d}")
     names = add_hdf5_dataset(
         file, "class_names", letters, units="text", long_name="Names of the classes", axis=axis
     )
