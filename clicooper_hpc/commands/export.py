@@ -18,7 +18,6 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         required=True,
         metavar="OUT",
         help="a new file (.pt2, .onnx) or folder (safetensors, hf-folder)",
@@ -29,18 +28,23 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
+    chosen = EXPORT_FORMATS.get(arguments.to)
+    # A folder may be named with a slash.
+    is_file = chosen is not None and bool(chosen.ending)
+    output = named_file(arguments.output) if is_file else Path(arguments.output)
     off = export_model(
         load_model_of_run(arguments.run),
         arguments.to,
-        arguments.output,
+        output,
         description=arguments.describe,
     )
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
-    return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")
+    return print_report(f"wrote {output}: read back, its {compared} are {agrees}")
 
 
 EXPORT = Command(

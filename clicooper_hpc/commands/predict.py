@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.standard_streams import write_error_line
 
 __all__ = ["PREDICT"]
 
@@ -21,7 +22,6 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         required=True,
         metavar="OUT",
         help="file to write: .csv, .h5, .npz or .parquet",
@@ -41,24 +41,29 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.inference.load_model import load_model_of_run
     from clicooper_hpc.inference.predict_samples import predict_samples
 
+    # First of all: a model takes seconds to load.
+    output = named_file(arguments.output)
     summary = predict_samples(
         load_model_of_run(arguments.run),
         arguments.data,
-        arguments.output,
+        output,
         kind=arguments.kind,
         split=arguments.split,
         size=arguments.size,
         overwrite=arguments.overwrite,
     )
-    lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
+    lines = [f"wrote {output}: {summary.rows:,} rows"]
     if labelled := summary.right + summary.wrong:
         accuracy = 100 * summary.right / labelled
         lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")
     if summary.unknown:
         lines.append(f"{summary.unknown:,} rows are labelled with classes the model does not know")
+    if summary.other_scale is not None:
+        write_error_line(f"clicooper: WARNING: {arguments.data}: {summary.other_scale}")
     return print_report("\n".join(lines))
 
 

@@ -18,8 +18,7 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
-        default=Path("report.html"),
+        default="report.html",
         metavar="PAGE",
         help="HTML file to write, or write anew (default: report.html)",
     )
@@ -36,13 +35,14 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.report.page import report_page
     from clicooper_hpc.runstore.atomic_files import (
         replace_atomically,
         write_private_atomically,
     )
 
-    path = arguments.output
+    path = named_file(arguments.output)
     # What is there is replaced: never a file of a run that was named by mistake.
     if path.suffix.lower() not in _ENDINGS:
         raise UsageError(

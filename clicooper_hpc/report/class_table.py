@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clicooper_hpc.report.figures.confusion_figure import MOST_PLOTTED, confusion_figure
+from clicooper_hpc.report.figures.confusion_figure import (
+    MOST_PLOTTED,
+    confusion_figure,
+    filling_levels,
+)
 from clicooper_hpc.report.numbers import percent_text
 from clicooper_hpc.report.run_reading import RunReading
 from clicooper_hpc.runstore.confusion_file import ClassFigures, read_class_figures
@@ -103,8 +107,7 @@ def _class_table(figures: ClassFigures, reading: RunReading, key: str) -> ClassT
         )
     ]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # Up, so that a single sample shows.
-    levels = np.ceil(shares * _LEVELS).astype(int)
+    levels = filling_levels(shares, _LEVELS)
     written = len(names) <= _MOST_WRITTEN
     if not written:
         # Stable, and classes without samples last: NaN sorts behind all numbers.

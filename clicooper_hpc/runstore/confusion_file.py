@@ -59,8 +59,15 @@ def write_class_figures(
         The file system is full or refuses; an older file is untouched.
     """
     with create_hdf5_file(path, mode=0o600) as file:
-        about = {"format": _FORMAT, "format_version": _VERSION, "run_id": run_id}
-        set_hdf5_attributes(file, {**about, "Conventions": "CF-1.11"})
+        set_hdf5_attributes(
+            file,
+            {
+                "format": _FORMAT,
+                "format_version": _VERSION,
+                "run_id": run_id,
+                "Conventions": "CF-1.11",
+            },
+        )
         number = np.arange(len(class_names))
         axes = []
         for name, whose in (("true_class", "True class"), ("predicted_class", "Predicted class")):

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_PLOTTED", "confusion_figure"]
+__all__ = ["MOST_PLOTTED", "confusion_figure", "filling_levels"]
 
 #: Classes up to which a matrix is drawn: a square each for a thousand times a thousand cells would
 #: make a page that no browser scrolls.
@@ -17,15 +17,22 @@ _LEVELS = 8
 _SIDE, _MARGIN = 400.0, 34.0
 
 
+def filling_levels(shares: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return how strongly cells of shares [K, K] are filled: 0 of nothing, else 1 to ``most``.
+
+    By the square root, for errors are small shares, and are to be told from each other.
+    """
+    return np.ceil(np.sqrt(shares) * most).astype(np.int64)
+
+
 def confusion_figure(shares: NDArray[np.float64], key: str) -> str:
     """Return SVG of shares [K, K] of rows; ``key`` begins its id.
 
-    Colours are the page's own, so that one drawing serves light, dark and print. Of each row's
-    cells the weakest of eight levels holds all that are not 0.
+    Colours are the page's own, so that one drawing serves light, dark and print.
     """
     classes = len(shares)
     side = _SIDE / classes
-    levels = np.ceil(shares * _LEVELS).astype(int)
+    levels = filling_levels(shares, _LEVELS)
     right = np.eye(classes, dtype=bool)
     whole = _SIDE + _MARGIN
     drawn = io.StringIO()
@@ -45,7 +52,7 @@ def confusion_figure(shares: NDArray[np.float64], key: str) -> str:
                 )
                 drawn.write(
                     f'<path transform="translate({_MARGIN:g} {_MARGIN:g}) scale({side:.6g})" '
-                    f'fill="var(--{colour})" fill-opacity="{0.12 + 0.88 * level / _LEVELS:.2f}" '
+                    f'fill="var(--{colour})" fill-opacity="{level / _LEVELS:.2f}" '
                     f'd="{path}"/>'
                 )
     step = max(1, 10 ** len(str(classes - 1)) // 10)
