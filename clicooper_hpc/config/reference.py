@@ -132,6 +132,8 @@ def reference_job(starter: Mapping[str, Any]) -> str:
     lines = [
         "# A clicooper job that runs as it is, on the 8x8 digits of scikit-learn. Every other key",
         "# stands with its default behind a #. Check it with: clicooper plan job.toml --ranks 4",
+        "# Start it with: mpirun -n 4 clicooper run job.toml",
+        "# For data of your own set data.path, and a front that takes their shape: [front] below.",
     ]
     for name, model in _sections():
         lines += ["", f"# {_one_line(model.__doc__)}", f"[{name}]"]

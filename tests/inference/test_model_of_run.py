@@ -54,6 +54,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = str(ROOT / "jobs" / "digits.toml")
     done = mpirun(3, ["-m", "clicooper_hpc", "run", job, "-o", str(folder), *options])
     assert done.returncode == 0, done.stderr
+    folder.with_suffix(".log").write_text(done.stderr)
     return folder
 
 
