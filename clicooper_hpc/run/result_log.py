@@ -1,4 +1,4 @@
-"""The last lines of a run: what it reached and what that means, as sentences in the owner's log."""
+"""Results of a run: as figures of its index, and as the last lines of the owner's log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.explained_results import ResultFacts, explain_results
+from clicooper_hpc.owner.final_scores import FinalScores
 from clicooper_hpc.runstore.confusion import ConfusionMatrix
 from clicooper_hpc.runstore.index import RunResult
+from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 
-__all__ = ["log_results"]
+__all__ = ["index_results", "log_results"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,31 @@ _COMPARED = {
     ("moments_accuracy",): "a linear model of all released moments, without trainers: %.2f %%",
     ("gradients_accuracy",): "the same after the rounds of gradients, without trainers: %.2f %%",
 }
+
+
+def index_results(final: FinalScores) -> dict[str, RunResult]:
+    """Return the results by name, with units and long names."""
+    clean, released = final.clean, final.released
+    model = clean.model
+    figures: dict[str, float | int] = {
+        "clean_accuracy": model.accuracy,
+        "clean_loss": model.loss,
+        "clean_samples": model.samples,
+        "wall_s": final.wall_s,
+    }
+    if clean.front is not None and clean.network is not None:
+        figures["front_accuracy"] = clean.front.accuracy
+        figures["network_accuracy"] = clean.network.accuracy
+    if clean.class_sums is not None:
+        figures["class_sums_accuracy"] = clean.class_sums.accuracy
+    if clean.moments is not None:
+        figures["moments_accuracy"] = clean.moments.accuracy
+    if clean.gradients is not None:
+        figures["gradients_accuracy"] = clean.gradients.accuracy
+    if released.samples:
+        figures["released_accuracy"] = released.accuracy
+        figures["released_samples"] = released.samples
+    return {name: RunResult(value, *RESULT_FIGURES[name]) for name, value in figures.items()}
 
 
 def log_results(

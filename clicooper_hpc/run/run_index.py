@@ -12,14 +12,13 @@ from clicooper_hpc.owner.run_card import flatten_run_card, make_run_card
 from clicooper_hpc.run.build import build_run_plan, check_run_plan
 from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
 from clicooper_hpc.run.network import RunNetwork
-from clicooper_hpc.run.result_log import log_results
+from clicooper_hpc.run.result_log import index_results, log_results
 from clicooper_hpc.runstore.checkpoints import drop_newer_checkpoints
 from clicooper_hpc.runstore.confusion import ConfusionMatrix
 from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_figures
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    RunResult,
     complete_index,
     create_index,
     finish_index,
@@ -28,14 +27,13 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
 
-__all__ = ["RunIndex", "index_results"]
+__all__ = ["RunIndex"]
 
 
 class RunIndex:
@@ -159,28 +157,3 @@ class RunIndex:
             verify()
             complete_index(self._folder.index)
         log_results(self._job, self._results, self._confusion, self._card.card)
-
-
-def index_results(final: FinalScores) -> dict[str, RunResult]:
-    """Return the results by name, with units and long names."""
-    clean, released = final.clean, final.released
-    model = clean.model
-    figures: dict[str, float | int] = {
-        "clean_accuracy": model.accuracy,
-        "clean_loss": model.loss,
-        "clean_samples": model.samples,
-        "wall_s": final.wall_s,
-    }
-    if clean.front is not None and clean.network is not None:
-        figures["front_accuracy"] = clean.front.accuracy
-        figures["network_accuracy"] = clean.network.accuracy
-    if clean.class_sums is not None:
-        figures["class_sums_accuracy"] = clean.class_sums.accuracy
-    if clean.moments is not None:
-        figures["moments_accuracy"] = clean.moments.accuracy
-    if clean.gradients is not None:
-        figures["gradients_accuracy"] = clean.gradients.accuracy
-    if released.samples:
-        figures["released_accuracy"] = released.accuracy
-        figures["released_samples"] = released.samples
-    return {name: RunResult(value, *RESULT_FIGURES[name]) for name, value in figures.items()}

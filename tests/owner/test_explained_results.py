@@ -32,9 +32,7 @@ GOOD = ResultFacts(
 
 
 def with_accuracy(accuracy: float, samples: int = 400, **others: float) -> ResultFacts:
-    return replace(
-        GOOD, results={"clean_accuracy": accuracy, "clean_samples": samples, **others}
-    )
+    return replace(GOOD, results={"clean_accuracy": accuracy, "clean_samples": samples, **others})
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,15 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     key = (run.folder.private / "master.key").read_bytes()[-32:]
     label_map = load_file(run.folder.private / "label-map.safetensors")
     permutation = label_map["permutation"]
+    figures = read_class_figures(run)
+    assert figures is not None
     ranks = [run.folder.private / f"rank-{rank:03d}" for rank in run.ranks]
     masters = [(folder / "mark.key").read_bytes() for folder in ranks]
     identities = [(folder / "identity.pem").read_bytes() for folder in ranks]
     return {
         "noise key": [key],
         "mark secrets": [spelt for master in masters for spelt in (master, master.hex().encode())],
-        "counts by class": [read_class_figures(run).confusion.counts.tobytes()],
+        "counts by class": [figures.confusion.counts.tobytes()],
         "private keys": [pem.splitlines()[1][-44:] for pem in identities],
         "front weights": [
             tensor.numpy().tobytes()[:64]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -100,13 +102,14 @@ def test_counts_of_other_results_or_another_run_are_refused(run: Run) -> None:
 
 def test_what_is_no_such_file_is_refused(run: Run) -> None:
     path = run.folder.private / CONFUSION_FILE
-    for damage, words in (
+    damages: list[tuple[Callable[[Any], object], str]] = [
         (lambda file: file["confusion"].write_direct(np.full((3, 3), -1)), "confusion"),
         (lambda file: file.__delitem__("class_names"), "class_names"),
         (lambda file: file["class_names"].write_direct(np.full((3, 12), b"\xff", "S1")), "UTF-8"),
         (lambda file: file.attrs.modify("format_version", 2), "format version 2"),
         (lambda file: file.attrs.__setitem__("format", np.bytes_("x")), "holds no counts by class"),
-    ):
+    ]
+    for damage, words in damages:
         write(run)
         with h5py.File(path, "r+") as file:
             damage(file)

@@ -22,7 +22,8 @@ def filling_levels(shares: NDArray[np.float64], most: int) -> NDArray[np.int64]:
 
     By the square root, for errors are small shares, and are to be told from each other.
     """
-    return np.ceil(np.sqrt(shares) * most).astype(np.int64)
+    levels: NDArray[np.int64] = np.ceil(np.sqrt(shares) * most).astype(np.int64)
+    return levels
 
 
 def confusion_figure(shares: NDArray[np.float64], key: str) -> str:
