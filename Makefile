@@ -44,7 +44,7 @@ demo: $(STAMP)
 	$(BIN)/mpiexec -n 4 $(BIN)/clicooper run jobs/digits.toml -o runs/demo-off-rows --quiet --set privacy.enabled=false --set training.average_rows=1 --set training.epochs=15
 	@$(BIN)/clicooper inspect runs/demo --beside runs/demo-off runs/demo-off-rows
 	@$(BIN)/clicooper verify runs/demo | tail -1
-	@$(BIN)/clicooper report runs/demo runs/demo-off runs/demo-off-rows -o runs/demo.html
+	@$(BIN)/clicooper report runs/demo runs/demo-off runs/demo-off-rows -o runs/demo.html --classes
 
 paper: $(STAMP)
 	$(BIN)/python bench/paper.py $(PAPER_ARGS)

@@ -15,7 +15,7 @@ COMMANDS = sorted(
     path.stem
     for path in (Path(__file__).resolve().parents[1] / "clicooper_hpc" / "commands").glob("*.py")
     if path.stem not in ("__init__", "command", "parser", "reading_guard")
-    and not path.stem.startswith("plan_")  # the report of one of them
+    and not path.stem.startswith(("plan_", "inspect_"))  # the reports of two of them
 )
 
 

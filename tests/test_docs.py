@@ -64,7 +64,14 @@ def test_init_then_plan_is_a_working_start(
     script = Path("mine/job.sbatch").read_text()
     assert "sbatch job.sbatch" in script
     assert "slurm/" not in script
-    assert main(["plan", "mine/job.toml", "--ranks", "3"]) == 0
+    mine, shipped = (
+        load_job(path).model_dump() for path in (Path("mine/job.toml"), ROOT / "jobs/digits.toml")
+    )
+    # Its own copy of the front; all else is the job that the docs have figures of.
+    fronts = [job["front"].pop("weights") for job in (mine, shipped)]
+    assert fronts[0].read_bytes() == fronts[1].read_bytes()
+    assert mine == shipped
+    assert main(["plan", "mine/job.toml", "--ranks", "4"]) == 0
     out = capsys.readouterr().out
     assert "bubble" in out
     assert "privacy: epsilon" in out

@@ -160,3 +160,20 @@ def test_commands_that_read_files_of_others_run_in_a_process_of_their_own(
     assert done.returncode == 2, done.stderr
     assert "run.h5: HDF5 ended the process (SIGSEGV)" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_that_ends_a_command_lets_it_tidy_up(name: str, tmp_path: Path) -> None:
+    part = tmp_path / "out.part"
+    before = (
+        f"p = Path({str(part)!r}); p.touch()\n    try:\n        "
+        f"os.kill(os.getppid(), signal.{name})\n"
+        # What comes twice must not end the tidying up.
+        f"        time.sleep(20)\n    finally:\n        os.kill(os.getpid(), signal.{name})\n"
+        "        time.sleep(0.1); p.unlink()"
+    )
+    done = guarded(before=before)
+    # As the signal alone would have ended it.
+    assert done.returncode == -getattr(signal, name)
+    assert done.stderr == f"clicooper: ended by {name}\n"
+    assert not part.exists()

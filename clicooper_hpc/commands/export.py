@@ -23,7 +23,6 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         required=True,
         metavar="OUT",
         help="a new file (.pt2, .onnx) or folder (all others)",
@@ -43,6 +42,7 @@ def _export(arguments: argparse.Namespace) -> int:
             raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
         exported = export_record(arguments.run, arguments.to, arguments.output)
         return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
@@ -52,17 +52,20 @@ def _export(arguments: argparse.Namespace) -> int:
             where="--to",
             remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
         )
+    # A folder may be named with a slash.
+    is_file = bool(EXPORT_FORMATS[arguments.to].ending)
+    output = named_file(arguments.output) if is_file else Path(arguments.output)
     off = export_model(
         load_model_of_run(arguments.run),
         arguments.to,
-        arguments.output,
+        output,
         description=arguments.describe,
     )
     if arguments.json:
         return print_facts({"output": arguments.output, "format": arguments.to, "off": off})
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
-    return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")
+    return print_report(f"wrote {output}: read back, its {compared} are {agrees}")
 
 
 EXPORT = Command(

@@ -1,4 +1,4 @@
-"""`clicooper init`: a commented job file and the sbatch script that runs it."""
+"""`clicooper init`: a commented job file that runs, its front, and the sbatch script for both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from clicooper_hpc.commands.command import Command, add_json_option, print_facts
 from clicooper_hpc.errors import ExitCode, UsageError
 
 __all__ = ["INIT", "init_sbatch_script", "write_init_files"]
+
+#: The same text as jobs/digits.toml.
+_STARTER = "starter.toml"
 
 
 def _add_init_options(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +31,20 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def init_sbatch_script() -> str:
     """Return the single-node script, the same text as slurm/single-node.sbatch."""
-    # From the package, because an installed clicooper has no slurm/ folder beside it.
-    return (resources.files("clicooper_hpc") / "templates" / "job.sbatch").read_text("utf-8")
+    return _template("job.sbatch").decode()
 
 
 def write_init_files(folder: Path) -> list[Path]:
-    """Write ``job.toml``, its schema and ``job.sbatch`` into ``folder``; never overwrite."""
+    """Write ``job.toml``, its schema, the front it names, and ``job.sbatch``; never overwrite.
+
+    The job is that of jobs/digits.toml, with every other key beside it as a comment.
+    """
     from clicooper_hpc.config.job_schema import job_schema_text
     from clicooper_hpc.config.reference import reference_job
+    from clicooper_hpc.config.toml_text import parse_toml_text
 
+    starter = parse_toml_text(_template(_STARTER).decode(), where=_STARTER)
+    front = Path(starter["front"]["weights"])
     script = init_sbatch_script()
     # The script names the repository's files; the user's copy must name those beside it.
     for stored, here in (
@@ -44,23 +52,30 @@ def write_init_files(folder: Path) -> list[Path]:
         ("slurm/single-node.sbatch", "job.sbatch"),
     ):
         script = script.replace(stored, here)
-    texts = {
-        # Editors that know this line check the file and complete its keys.
-        folder / "job.toml": f"#:schema job.schema.json\n{reference_job()}",
-        folder / "job.sbatch": script,
-        folder / "job.schema.json": job_schema_text(),
+    # Editors that know this line check the file and complete its keys.
+    job = f"#:schema job.schema.json\n{reference_job(starter)}"
+    contents = {
+        folder / "job.toml": job.encode(),
+        folder / front: _template(front.name),
+        folder / "job.sbatch": script.encode(),
+        folder / "job.schema.json": job_schema_text().encode(),
     }
     # All are looked at before the first is written: never a new file beside an old one.
-    for path in texts:
+    for path in contents:
         if path.exists():
             raise UsageError("already exists", where=str(path), remedy="Choose another folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            path.write_text(text, encoding="utf-8")
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", where=str(folder)) from None
-    return list(texts)
+    return list(contents)
+
+
+def _template(name: str) -> bytes:
+    # From the package, because an installed clicooper has no jobs/ or slurm/ folder beside it.
+    return (resources.files("clicooper_hpc") / "templates" / name).read_bytes()
 
 
 INIT = Command("init", "write a commented job file and sbatch script", _add_init_options, _init)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,36 +37,57 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="compare with other runs",
     )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="also show the confusion matrix, from private/: for the owner",
+    )
     add_json_option(parser)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.json:
-        facts, code = inspect_facts(arguments.run, beside=arguments.beside)
+        facts, code = inspect_facts(
+            arguments.run, beside=arguments.beside, classes=arguments.classes
+        )
         return print_facts(facts, code)
-    text, code = inspect_text(arguments.run, beside=arguments.beside)
+    text, code = inspect_text(arguments.run, beside=arguments.beside, classes=arguments.classes)
     return print_report(text, code)
 
 
-def inspect_facts(path: Path, *, beside: Sequence[Path] = ()) -> tuple[dict[str, object], ExitCode]:
-    """Return the same as JSON values; the code as `inspect_text`."""
+def inspect_facts(
+    path: Path, *, beside: Sequence[Path] = (), classes: bool = False
+) -> tuple[dict[str, object], ExitCode]:
+    """Return the same as JSON values; ``classes`` and the code as `inspect_text`."""
     run, others, code, saved = _open_runs(path, beside)
-    facts: dict[str, object] = {**_run_facts(run), "saved_step": saved}
+    facts: dict[str, object] = {**_run_facts(run, classes), "saved_step": saved}
     if others:
         facts["beside"] = [
-            {**_run_facts(other), "differences": _difference_facts(run, other)} for other in others
+            {**_run_facts(other, classes), "differences": _difference_facts(run, other)}
+            for other in others
         ]
     return {**facts, "exit_code": int(code)}, code
 
 
-def inspect_text(path: Path, *, beside: Sequence[Path] = ()) -> tuple[str, ExitCode]:
+def inspect_text(
+    path: Path, *, beside: Sequence[Path] = (), classes: bool = False
+) -> tuple[str, ExitCode]:
     """Return the summary of a run, and what scripts go by.
+
+    ``classes``: with the confusion matrix of every run, from its private folder.
 
     `ExitCode.DONE` if all runs are complete, `ExitCode.REQUEUE` if ``path`` alone is asked for and
     all its ranks have saved after the same step and ended, else `ExitCode.USAGE`.
     """
+    from clicooper_hpc.commands.inspect_classes import class_lines
+    from clicooper_hpc.runstore.confusion_file import read_class_figures
+
     run, others, code, saved = _open_runs(path, beside)
     lines = [run.summary()]
+    if classes:
+        for one in [run, *others]:
+            whose = [f"{one.folder.path.name}:"] if others else []
+            lines += ["", *whose, *class_lines(read_class_figures(one))]
     if others:
         lines += ["", *_comparison([run, *others])]
     if saved is not None:
@@ -92,7 +113,7 @@ def _open_runs(path: Path, beside: Sequence[Path]) -> tuple[Run, list[Run], Exit
     return run, others, code, saved
 
 
-def _run_facts(run: Run) -> dict[str, object]:
+def _run_facts(run: Run, classes: bool) -> dict[str, object]:
     card = {name: value for name, value in run.privacy.items() if name not in _CARD_TEXTS}
     return {
         "folder": str(run.folder.path),
@@ -106,6 +127,25 @@ def _run_facts(run: Run) -> dict[str, object]:
         },
         "privacy": card,
         "privacy_card": run.privacy.get("text"),
+        **({"by_class": _class_facts(run)} if classes else {}),
+    }
+
+
+def _class_facts(run: Run) -> dict[str, object] | None:
+    from clicooper_hpc.runstore.confusion_file import read_class_figures
+
+    figures = read_class_figures(run)
+    if figures is None:
+        return None
+    confusion = figures.confusion
+    return {
+        "class_names": figures.class_names,
+        "confusion": confusion.counts.tolist(),
+        "recall": confusion.recalls.tolist(),
+        "precision": confusion.precisions.tolist(),
+        "balanced_accuracy": confusion.balanced_accuracy,
+        "majority_share": confusion.majority_share,
+        "chance": confusion.chance,
     }
 
 
@@ -163,7 +203,35 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
             f"{other.folder.path.name}: {key} = {theirs!r} instead of {mine!r}"
             for key, mine, theirs in _job_differences(runs[0], other)
         ]
-    return lines
+    return [*lines, *_compared(runs)]
+
+
+def _compared(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield whether each other run is better than the first, as far as test samples tell."""
+    from clicooper_hpc.owner.explained_results import compare_accuracies
+
+    first, *others = [
+        (run.folder.path.name, figures if _is_accuracy(figures) else None)
+        for run in runs
+        for figures in [_figures(run)]
+    ]
+    for name, theirs in others:
+        if first[1] is not None and theirs is not None:
+            yield compare_accuracies(first[0], first[1], name, theirs)
+
+
+def _figures(run: Run) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in run.results.items()
+        if isinstance(value, int | float) and name in ("clean_accuracy", "clean_samples")
+    }
+
+
+def _is_accuracy(figures: dict[str, float]) -> bool:
+    # A stranger's results may be any numbers, NaN too.
+    share, samples = (figures.get(f"clean_{name}", -1.0) for name in ("accuracy", "samples"))
+    return 0 <= share <= 1 and 1 <= samples < 1e9
 
 
 def _shown(name: str, value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
+from clicooper_hpc.standard_streams import write_error_line
 
 __all__ = ["PREDICT"]
 
@@ -22,7 +23,6 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         required=True,
         metavar="OUT",
         help="file to write: .csv, .h5, .npz or .parquet",
@@ -43,23 +43,28 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.inference.load_model import load_model_of_run
     from clicooper_hpc.inference.predict_samples import predict_samples
 
+    # First of all: a model takes seconds to load.
+    output = named_file(arguments.output)
     summary = predict_samples(
         load_model_of_run(arguments.run),
         arguments.data,
-        arguments.output,
+        output,
         kind=arguments.kind,
         split=arguments.split,
         size=arguments.size,
         overwrite=arguments.overwrite,
     )
+    if summary.other_scale is not None:
+        write_error_line(f"clicooper: WARNING: {arguments.data}: {summary.other_scale}")
     labelled = summary.right + summary.wrong
     if arguments.json:
         accuracy = summary.right / labelled if labelled else None
-        return print_facts({"output": arguments.output, **asdict(summary), "accuracy": accuracy})
-    lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
+        return print_facts({"output": output, **asdict(summary), "accuracy": accuracy})
+    lines = [f"wrote {output}: {summary.rows:,} rows"]
     if labelled:
         accuracy = 100 * summary.right / labelled
         lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")

@@ -18,8 +18,7 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
-        default=Path("report.html"),
+        default="report.html",
         metavar="PAGE",
         help="HTML file to write, or write anew (default: report.html)",
     )
@@ -28,30 +27,36 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also show what attacks found, from private/: the page is then for the owner alone",
     )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="also show the confusion matrix, from private/: the page is then for the owner alone",
+    )
     add_json_option(parser)
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.report.page import report_page
     from clicooper_hpc.runstore.atomic_files import (
         replace_atomically,
         write_private_atomically,
     )
 
-    path = arguments.output
+    path = named_file(arguments.output)
     # What is there is replaced: never a file of a run that was named by mistake.
     if path.suffix.lower() not in _ENDINGS:
         raise UsageError(
             "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
         )
-    page = report_page(arguments.run, attacks=arguments.attacks).encode("utf-8")
+    page = report_page(arguments.run, attacks=arguments.attacks, classes=arguments.classes)
     try:
-        if arguments.attacks:
-            # With pictures of the owner's among them.
-            write_private_atomically(path, page)
+        if arguments.attacks or arguments.classes:
+            # With the owner's pictures, or names and sizes of classes, in it.
+            write_private_atomically(path, page.encode("utf-8"))
         else:
             with replace_atomically(path, foreign_folder=True) as aside:
-                aside.write_bytes(page)
+                aside.write_text(page, encoding="utf-8")
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the page cannot be written ({error.strerror})", where=str(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(part) for part in value) + "]"
     if isinstance(value, dict):
-        return "{}"
+        return f"{{ {pairs} }}" if (pairs := _toml_pairs(value)) else "{}"
     return f"{value}"
+
+
+def _toml_pairs(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {_toml(value)}" for key, value in table.items())
 
 
 def _default(info: FieldInfo) -> Any:
@@ -129,21 +133,29 @@ def reference_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def reference_job() -> str:
-    """Return a job file in which every key stands, commented, with its default."""
+def reference_job(starter: Mapping[str, Any]) -> str:
+    """Return a job file in which every key stands: those of ``starter`` set, others commented.
+
+    ``starter``: sections of a job that runs as it is, as TOML has them.
+    """
     lines = [
-        "# A clicooper job. Every key with its default; remove the # of those you change.",
-        "# Check it with: clicooper plan job.toml --ranks 4",
+        "# A clicooper job that runs as it is, on the 8x8 digits of scikit-learn. Every other key",
+        "# stands with its default behind a #. Check it with: clicooper plan job.toml --ranks 4",
+        "# Start it with: mpirun -n 4 clicooper run job.toml",
+        "# For data of your own set data.path, and a front that takes their shape: [front] below.",
     ]
     for name, model in _sections():
         lines += ["", f"# {_one_line(model.__doc__)}", f"[{name}]"]
+        chosen: Any = starter
+        for part in name.split("."):
+            chosen = chosen.get(part, {})
         for key, info in _keys(model):
             lines.append(f"# {_one_line(info.description)}")
             value = _default(info)
-            if value is PydanticUndefined:
-                # The one required key is data.path; with the embedded set the written job runs as
-                # it is.
-                lines.append(f'{key} = "digits"')
+            if key in chosen:
+                if value is not None and value is not PydanticUndefined:
+                    lines[-1] += f" Default: {_toml(value)}."
+                lines.append(f"{key} = {_toml(chosen[key])}")
             elif value is None:
                 # TOML has no null: a key without default stays a comment.
                 lines.append(f"# {key} =")

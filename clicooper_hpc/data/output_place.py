@@ -5,9 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clicooper_hpc.errors import DataError
+from clicooper_hpc.errors import DataError, UsageError
 
-__all__ = ["refuse_output_in_source"]
+__all__ = ["named_file", "refuse_output_in_source"]
+
+
+def named_file(text: str) -> Path:
+    """Return the path of a file to write as it was typed.
+
+    Raises
+    ------
+    UsageError
+        It ends in a slash: a `Path` forgets that, and a file would stand where a folder was meant.
+    """
+    if text.endswith(os.sep):
+        raise UsageError(
+            "ends in a slash, which names a folder", where=f"-o {text}", remedy="Name a file."
+        )
+    return Path(text)
 
 
 def refuse_output_in_source(source: Path, target: Path) -> None:

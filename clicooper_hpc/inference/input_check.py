@@ -1,4 +1,4 @@
-"""Whether new samples are of the kind that a model was trained on: their shape and their range."""
+"""Whether new samples are of the kind that a model was trained on: shape, range and scale."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import DataError
-from clicooper_hpc.owner.input_facts import InputFacts
+from clicooper_hpc.owner.input_facts import InputFacts, NumberMoments
 
-__all__ = ["check_input_range", "check_input_shape", "describe_shape"]
+__all__ = ["check_input_range", "check_input_shape", "describe_shape", "other_scale"]
 
 _REMEDY = "Prepare the samples as those of the run were"
+#: By which the deviation of numbers may be larger or smaller.
+_FACTOR = 2.0
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:
@@ -61,4 +63,24 @@ def check_input_range(
         f"trained on go from {trained}",
         where=f"{where}, row {first_row + row}",
         remedy=_REMEDY,
+    )
+
+
+def other_scale(moments: NumberMoments, facts: InputFacts) -> str | None:
+    """Return how all new numbers differ from those the model was trained on, or None.
+
+    They do if their deviation is less than half or more than twice the training samples', or their
+    mean lies more than one deviation off: so samples are told that were scaled in another way but
+    lie within the range, such as bytes divided by 255 where standardised numbers were trained on.
+    """
+    if facts.mean is None or not facts.deviation or not moments.count:
+        return None
+    share = moments.deviation / facts.deviation
+    apart = abs(moments.mean - facts.mean) / facts.deviation
+    if 1 / _FACTOR <= share <= _FACTOR and apart <= 1:
+        return None
+    return (
+        f"their numbers have mean {moments.mean:.3g} and deviation {moments.deviation:.3g}, those "
+        f"the model was trained on {facts.mean:.3g} and {facts.deviation:.3g}. If they were "
+        "prepared in another way, the predictions mean nothing"
     )

@@ -21,12 +21,16 @@ __all__ = ["PredictionSummary", "predict_samples"]
 
 @dataclass(frozen=True, slots=True)
 class PredictionSummary:
-    """Rows predicted; of those with a label how many rightly, wrongly, of unknown classes."""
+    """Rows predicted; of those with a label how many rightly, wrongly, of unknown classes.
+
+    ``other_scale``: how the rows differ in scale from those trained on, if they plainly do.
+    """
 
     rows: int
     right: int
     wrong: int
     unknown: int
+    other_scale: str | None
 
 
 def predict_samples(
@@ -61,4 +65,5 @@ def predict_samples(
         predictor.finish()
         if not predictor.rows:
             raise DataError("holds no sample", where=str(source))
-    return PredictionSummary(predictor.rows, *predictor.compare_labels(label_names))
+    compared = predictor.compare_labels(label_names)
+    return PredictionSummary(predictor.rows, *compared, predictor.other_scale())

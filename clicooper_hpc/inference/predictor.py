@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from clicooper_hpc.data.split import scale_stored_rows
-from clicooper_hpc.inference.input_check import check_input_range, check_input_shape
+from clicooper_hpc.inference.input_check import check_input_range, check_input_shape, other_scale
 from clicooper_hpc.inference.load_model import LoadedModel
 from clicooper_hpc.inference.prediction_files import PredictionFile
 from clicooper_hpc.owner.evaluation import EVALUATION_ROWS
+from clicooper_hpc.owner.input_facts import NumberMoments
 
 __all__ = ["Predictor"]
 
@@ -56,6 +57,7 @@ class Predictor:
         self._classifier, self._facts = model.classifier, model.input
         self._split, self._output = split, output
         self._where, self._on_rows = where, on_rows
+        self._moments = NumberMoments()
         self._held: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.int64]] = []
         # By label: what was said of samples with it. A label may be any number.
@@ -78,6 +80,7 @@ class Predictor:
         """
         check_input_shape(rows.shape[1:], self._classifier.input_shape, self._where)
         check_input_range(rows, self._facts, self._where, first_row=self.taken)
+        self._moments.add_numbers(rows)
         self._held.append(rows)
         self._labels.append(labels)
         self.taken += len(rows)
@@ -96,6 +99,10 @@ class Predictor:
         if any(map(len, self._held)):
             self._answer(np.concatenate(self._held), np.concatenate(self._labels))
         self._held, self._labels = [], []
+
+    def other_scale(self) -> str | None:
+        """Return how the rows differ in scale from the training samples, or None."""
+        return other_scale(self._moments, self._facts)
 
     def compare_labels(self, label_names: Sequence[str] | None) -> tuple[int, int, int]:
         """Return how many labelled rows were answered rightly, how many wrongly, and the rest.

@@ -14,7 +14,7 @@ from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.owner.class_pooling import ClassPooling
 from clicooper_hpc.owner.delivery import accept_delivery, delivery_size_limit
 from clicooper_hpc.owner.evaluation import (
-    CleanScores,
+    CleanEvaluation,
     HeldOutSamples,
     Score,
     evaluate_clean,
@@ -125,7 +125,7 @@ class ComposedModel:
                 number,
             )
 
-    def score_held_out(self) -> CleanScores:
+    def score_held_out(self) -> CleanEvaluation:
         """Score the model on clean held-out rows.
 
         Raises

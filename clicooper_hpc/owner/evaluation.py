@@ -16,9 +16,11 @@ from clicooper_hpc.owner.class_pooling import ClassPooling, class_scores_opinion
 from clicooper_hpc.owner.clean_rows import CleanRows
 from clicooper_hpc.owner.moment_model import MomentModel
 from clicooper_hpc.privacy.label_map import LabelMap
+from clicooper_hpc.runstore.confusion import ConfusionMatrix, count_confusions
 
 __all__ = [
     "EVALUATION_ROWS",
+    "CleanEvaluation",
     "CleanScores",
     "HeldOutSamples",
     "MomentBaselines",
@@ -107,6 +109,17 @@ class CleanScores:
     gradients: Score | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CleanEvaluation:
+    """Scores on clean held-out samples; the model's answers by true and predicted class.
+
+    Scores are published, ``confusion`` is for the owner alone.
+    """
+
+    scores: CleanScores
+    confusion: ConfusionMatrix
+
+
 @torch.no_grad()
 def evaluate_clean(
     model: nn.Sequential,
@@ -115,7 +128,7 @@ def evaluate_clean(
     *,
     temperature: float | None,
     baselines: MomentBaselines | None = None,
-) -> CleanScores:
+) -> CleanEvaluation:
     """Evaluate on clean held-out activations that never leave the owner.
 
     ``temperature``: rows are [n, K], probabilities of the classes to the power 1 / ``temperature``,
@@ -141,20 +154,31 @@ def evaluate_clean(
             else evaluate_probabilities(one.class_probabilities(clean.double().numpy()), classes)
             for one in (baselines.moments, baselines.gradients)
         ]
-        return CleanScores(
+        scores = CleanScores(
             model=_evaluate(network, classes),
             class_sums=_evaluate(baselines.class_sums.apply(clean), classes),
             moments=linear[0],
             gradients=linear[1],
         )
+        return CleanEvaluation(scores, _confusion(network, classes))
     if temperature is None:
-        return CleanScores(_evaluate(network, classes))
+        return CleanEvaluation(
+            CleanScores(_evaluate(network, classes)), _confusion(network, classes)
+        )
     front = torch.cat(fronts)
-    return CleanScores(
-        model=_evaluate(pool_opinions(network, front), classes),
+    pooled = pool_opinions(network, front)
+    scores = CleanScores(
+        model=_evaluate(pooled, classes),
         front=_evaluate(front, classes),
         network=_evaluate(network, classes),
     )
+    return CleanEvaluation(scores, _confusion(pooled, classes))
+
+
+def _confusion(probabilities: Tensor, classes: NDArray[np.int64]) -> ConfusionMatrix:
+    # In float64 as the score is, so that both see the same largest one.
+    predicted = probabilities.double().numpy().argmax(axis=1)
+    return count_confusions(predicted, classes, probabilities.shape[1])
 
 
 def _evaluate(probabilities: Tensor, classes: NDArray[np.int64]) -> Score:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clicooper_hpc.digests import Digest
 from clicooper_hpc.owner.composed_model import ComposedModel
-from clicooper_hpc.owner.evaluation import CleanScores, Score
+from clicooper_hpc.owner.evaluation import CleanEvaluation, Score
 from clicooper_hpc.owner.log_operator import LogOperator
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.report_check import check_report
@@ -93,7 +93,7 @@ class Owner:
         gate: ReleaseGate,
         model: ComposedModel,
         on_step: Callable[[ReportedStep], None],
-        conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
+        conclude: Callable[[CleanEvaluation, Score, Sequence[str]], Conclusion],
         log_operator: LogOperator | None,
     ) -> None:
         self._world = services.world
@@ -295,7 +295,8 @@ class Owner:
     def _take_delivery(self, event: DeliveryEvent) -> None:
         wait_s = self._services.timeouts.slow_s
         roots = self._model.receive_delivery(self._world, event.step, wait_s)
-        clean = self._model.score_held_out()
+        evaluated = self._model.score_held_out()
+        clean = evaluated.scores
         released = self._model.score_released()
         if not self._is_closed:
             self._writer.append(
@@ -315,7 +316,7 @@ class Owner:
         # Trainers wait for this, with the long limit of an evaluation.
         self._world.broadcast_bytes(b"evaluated", limit_bytes=EVALUATED_BYTES, deadline_s=wait_s)
         if event.final:
-            conclusion = self._conclude(clean, released, roots)
+            conclusion = self._conclude(evaluated, released, roots)
             if self._log_operator is not None:
                 # Taken last: the seal covers every row, and none may follow what is signed.
                 tables = owner_tables_digest(self._writer.take_digest(), conclusion.seal)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.report.attack_findings import read_attack_findings_of
 from clicooper_hpc.report.checked_run import check_run
+from clicooper_hpc.report.class_table import read_class_table
 from clicooper_hpc.report.computed_step import compute_step
 from clicooper_hpc.report.figures.curve_figures import accuracy_figure, loss_figure
 from clicooper_hpc.report.figures.pipeline_figures import MOST_BARS, step_figure, time_figure
@@ -29,14 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["report_page"]
 
 
-def report_page(paths: Sequence[Path], *, attacks: bool = False) -> str:
+def report_page(paths: Sequence[Path], *, attacks: bool = False, classes: bool = False) -> str:
     """Return the page of the runs in ``paths`` as HTML.
 
     Parameters
     ----------
     attacks
-        Also show what attacks found, the one thing that is read from a private folder: such a page
-        is for the owner alone.
+        Also show what attacks found.
+    classes
+        Also show the confusion matrix. It and what attacks found are all that is read from private
+        folders: such a page is for the owner alone.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def report_page(paths: Sequence[Path], *, attacks: bool = False) -> str:
             refused.append((public.line(path.resolve().name), public.line(problem.what)))
             continue
         try:
-            parts = _run_parts(reading, f"run{len(runs) + 1}", attacks=attacks)
+            parts = _run_parts(reading, f"run{len(runs) + 1}", attacks, classes)
         # A run that a stranger wrote may hold what nobody thought of: others have their page.
         except Exception as problem:
             if len(paths) == 1:
@@ -78,6 +81,7 @@ def report_page(paths: Sequence[Path], *, attacks: bool = False) -> str:
         runs=runs,
         refused=refused,
         attacks=attacks,
+        classes=classes,
         together=together,
         plot=privacy_accuracy_figure(together.points, "together") if together else "",
         most_bars=MOST_BARS,
@@ -102,10 +106,11 @@ def _page_template() -> jinja2.Template:
     return pages.get_template("report.html")
 
 
-def _run_parts(reading: RunReading, key: str, *, attacks: bool) -> dict[str, Any]:
+def _run_parts(reading: RunReading, key: str, attacks: bool, classes: bool) -> dict[str, Any]:
     """Return what the template shows of one run; ``key`` begins the ids of its figures."""
     run = reading.run
-    verdict = read_verdict(reading)
+    by_class = read_class_table(reading, f"{key}-classes") if classes else None
+    verdict = read_verdict(reading, None if by_class is None else by_class.majority_share)
     training = {
         rank: frame
         for rank in run.ranks[1:]
@@ -134,6 +139,7 @@ def _run_parts(reading: RunReading, key: str, *, attacks: bool) -> dict[str, Any
         "kept_rows": kept_rows_words(reading),
         "grid": read_proof_grid(reading),
         "attacks": read_attack_findings_of(reading) if attacks else None,
+        "by_class": by_class,
         "gaps": reading.gaps,
     }
 

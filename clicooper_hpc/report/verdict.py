@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clicooper_hpc.owner.accuracy_interval import accuracy_interval
 from clicooper_hpc.report.numbers import (
     finite_number,
     number_text,
@@ -20,7 +21,7 @@ __all__ = ["RunVerdict", "read_verdict"]
 
 #: Accuracies that are no baseline: what the run itself reached.
 _REACHED = frozenset({"clean_accuracy", "released_accuracy"})
-_CHANCE = "guessing"
+_CHANCE, _MAJORITY = "guessing", "largest class"
 _SHORT = {
     "front_accuracy": "front alone",
     "network_accuracy": "trainers' network alone",
@@ -57,11 +58,16 @@ class RunVerdict:
     accuracy: float | None
 
 
-def read_verdict(reading: RunReading) -> RunVerdict:
-    """Return the verdict on ``reading``'s run."""
+def read_verdict(reading: RunReading, majority_share: float | None = None) -> RunVerdict:
+    """Return the verdict on ``reading``'s run.
+
+    ``majority_share``: of the largest class among the test samples, where the page may show it.
+    """
     run, line = reading.run, reading.public.line
     classes = finite_number(run.privacy.get("labels.classes"))
     levels = [] if classes is None or classes < 1 else [(_CHANCE, 1 / classes)]
+    if majority_share is not None:
+        levels.append((_MAJORITY, majority_share))
     for name, value in run.results.items():
         share = finite_number(value)
         if name.endswith("_accuracy") and name not in _REACHED and share is not None:
@@ -101,7 +107,7 @@ def _headline(
     text = (
         f"{when} names {result_text('clean_accuracy', accuracy)} of {many}held-out samples rightly"
     )
-    chance = dict(levels).get(_CHANCE)
+    chance, majority = (dict(levels).get(name) for name in (_CHANCE, _MAJORITY))
     low, high = _interval(accuracy, samples)
     if low is not None:
         text += f" (95 % interval {percent_text(low)} to {percent_text(high)})"
@@ -110,17 +116,23 @@ def _headline(
         worse = "" if better or low is None else ": no better than guessing"
         text += f"; guessing among {number_text(1 / chance)} classes gives {percent_text(chance)}"
         text += worse
+    if majority is not None:
+        better = low is not None and low > majority
+        worse = "" if better or low is None else ": no better than that"
+        text += f"; always answering the largest class gives {percent_text(majority)}{worse}"
     others = [
         f"{name.removesuffix(' alone')} {result_text('_accuracy', share)}"
         for name, share in levels
-        if name != _CHANCE
+        if name not in (_CHANCE, _MAJORITY)
     ]
     if others:
         text += f". Single parts alone reach: {', '.join(others)}"
-    return (
-        f"{text}. How large the largest class is, a run does not record: where classes are uneven, "
-        "compare with that as well."
-    )
+    if majority is None:
+        text += (
+            ". How large the largest class is, the owner alone knows (--classes): where classes "
+            "are uneven, that is to be compared with as well"
+        )
+    return f"{text}."
 
 
 def _interval(accuracy: float, samples: float | None) -> tuple[float | None, float | None]:
@@ -131,10 +143,7 @@ def _interval(accuracy: float, samples: float | None) -> tuple[float | None, flo
     )
     if share is None or count is None or count > _MOST_SAMPLES:
         return None, None
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    return accuracy_interval(share, count)
 
 
 def _ending(reading: RunReading) -> str:

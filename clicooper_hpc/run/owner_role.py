@@ -9,7 +9,7 @@ from functools import partial
 from clicooper_hpc import __version__
 from clicooper_hpc.owner.classifier import scores_temperature
 from clicooper_hpc.owner.composed_model import ComposedModel
-from clicooper_hpc.owner.evaluation import CleanScores, Score
+from clicooper_hpc.owner.evaluation import CleanEvaluation, Score
 from clicooper_hpc.owner.log_operator import LogOperator, LogOperatorSettings
 from clicooper_hpc.owner.loop import Conclusion, Owner, OwnerLinks, ReportedStep
 from clicooper_hpc.owner.release_setup import ReleaseSetup
@@ -41,7 +41,7 @@ def assemble_owner_role(
     *,
     documents: OwnerDocuments,
     on_step: Callable[[ReportedStep], None],
-    conclude: Callable[[CleanScores, Score, Sequence[str]], Conclusion],
+    conclude: Callable[[CleanEvaluation, Score, Sequence[str]], Conclusion],
 ) -> Owner:
     """Open the owner's channels and return its role; ``on_step`` and ``conclude`` as in `Owner`."""
     world, job, plan, layout = context.world, context.job, context.plan, context.layout

@@ -125,7 +125,8 @@ class OwnerSetup:
                 on_step=progress,
                 conclude=lambda clean, released, roots: self.index.conclude_index(
                     self._private,
-                    FinalScores(clean, released, time.monotonic() - started, tuple(roots)),
+                    FinalScores(clean.scores, released, time.monotonic() - started, tuple(roots)),
+                    clean.confusion,
                 ),
             )
             return owner.run_owner(point)

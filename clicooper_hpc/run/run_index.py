@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
@@ -13,11 +12,13 @@ from clicooper_hpc.owner.run_card import flatten_run_card, make_run_card
 from clicooper_hpc.run.build import build_run_plan, check_run_plan
 from clicooper_hpc.run.index_text import index_header, index_pipeline, index_row_counts
 from clicooper_hpc.run.network import RunNetwork
+from clicooper_hpc.run.result_log import index_results, log_results
 from clicooper_hpc.runstore.checkpoints import drop_newer_checkpoints
+from clicooper_hpc.runstore.confusion import ConfusionMatrix
+from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_figures
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    RunResult,
     complete_index,
     create_index,
     finish_index,
@@ -26,27 +27,13 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES
 from clicooper_hpc.training.restart_point import RestartPoint
 from clicooper_hpc.transport.world import World
 
-__all__ = ["RunIndex", "index_results", "log_index_results"]
-
-_log = logging.getLogger(__name__)
-
-#: Figures that show what the trainers have added, and the line they are told in.
-_COMPARED = {
-    ("front_accuracy", "network_accuracy"): (
-        "of its parts: the front's class scores alone, without trainers, %.2f %%; the trainers' "
-        "network alone %.2f %%"
-    ),
-    ("class_sums_accuracy",): "the released class sums alone, without trainers: %.2f %%",
-    ("moments_accuracy",): "a linear model of all released moments, without trainers: %.2f %%",
-    ("gradients_accuracy",): "the same after the rounds of gradients, without trainers: %.2f %%",
-}
+__all__ = ["RunIndex"]
 
 
 class RunIndex:
@@ -110,13 +97,23 @@ class RunIndex:
         if more:
             note_index_restart(run.folder.index, self._header.restarts)
 
-    def conclude_index(self, private: PrivateFolder, final: FinalScores) -> Conclusion:
+    def conclude_index(
+        self, private: PrivateFolder, final: FinalScores, confusion: ConfusionMatrix
+    ) -> Conclusion:
         """Fix what the index will say at the end, so that it can be signed while all ranks run.
 
         Once for the same delivered segments: a restart signs the same figures, not a second wall
-        time.
+        time. ``confusion``, of the same segments, is kept in ``private``.
         """
         final = keep_final_scores(private, final)
+        # Before the end: a complete run has it.
+        write_class_figures(
+            private.path / CONFUSION_FILE,
+            self._preparation.data.class_names,
+            confusion,
+            run_id=self._header.run_id,
+        )
+        self._confusion = confusion
         # Both cards are sealed, so that the measured one cannot replace what was promised.
         promised = make_run_card(self._job, self._preparation)
         card = make_run_card(
@@ -159,38 +156,4 @@ class RunIndex:
             # Nobody shall be told of a complete run that `verify` then refuses.
             verify()
             complete_index(self._folder.index)
-        log_index_results(self._results)
-
-
-def index_results(final: FinalScores) -> dict[str, RunResult]:
-    """Return the results by name, with units and long names."""
-    clean, released = final.clean, final.released
-    model = clean.model
-    figures: dict[str, float | int] = {
-        "clean_accuracy": model.accuracy,
-        "clean_loss": model.loss,
-        "clean_samples": model.samples,
-        "wall_s": final.wall_s,
-    }
-    if clean.front is not None and clean.network is not None:
-        figures["front_accuracy"] = clean.front.accuracy
-        figures["network_accuracy"] = clean.network.accuracy
-    if clean.class_sums is not None:
-        figures["class_sums_accuracy"] = clean.class_sums.accuracy
-    if clean.moments is not None:
-        figures["moments_accuracy"] = clean.moments.accuracy
-    if clean.gradients is not None:
-        figures["gradients_accuracy"] = clean.gradients.accuracy
-    if released.samples:
-        figures["released_accuracy"] = released.accuracy
-        figures["released_samples"] = released.samples
-    return {name: RunResult(value, *RESULT_FIGURES[name]) for name, value in figures.items()}
-
-
-def log_index_results(results: Mapping[str, RunResult]) -> None:
-    """Log the accuracy of the delivered model and of what it is to be compared with."""
-    accuracy = float(results["clean_accuracy"].value)
-    _log.info("delivered model, clean held-out samples: %.2f %%", 100 * accuracy)
-    for names, text in _COMPARED.items():
-        if all(name in results for name in names):
-            _log.info(text, *(100 * float(results[name].value) for name in names))
+        log_results(self._job, self._results, self._confusion, self._card.card)

@@ -59,7 +59,7 @@ def test_its_answers_are_those_that_are_scored(case: str, tmp_path: Path, one_th
         setup.label_map,
         temperature=scores_temperature(setup.front),
         baselines=setup.held_out.baselines,
-    ).model
+    ).scores.model
     ids = np.arange(len(setup.held_out.split))
     raw = torch.split(torch.from_numpy(setup.held_out.split.read(ids)), EVALUATION_ROWS)
     said = torch.cat([classifier(part) for part in raw])

@@ -36,6 +36,8 @@ from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.privacy.clipping import clip_rows
 from clicooper_hpc.run.delivered_segments import load_delivered_segments
+from clicooper_hpc.runstore.confusion import count_confusions
+from clicooper_hpc.runstore.confusion_file import read_class_figures
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
@@ -54,6 +56,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = str(ROOT / "jobs" / "digits.toml")
     done = mpirun(3, ["-m", "clicooper_hpc", "run", job, "-o", str(folder), *options])
     assert done.returncode == 0, done.stderr
+    folder.with_suffix(".log").write_text(done.stderr)
     return folder
 
 
@@ -84,6 +87,27 @@ def answers(run: Path) -> NDArray[np.float32]:
     """What the loaded model says of the digits held out, in the batches of the evaluation."""
     model = clicooper_hpc.load_model(run)
     return torch.cat([model(part) for part in torch.split(digits()[0], EVALUATION_ROWS)]).numpy()
+
+
+def test_the_owner_keeps_what_the_model_takes_for_what(digits_run: Path) -> None:
+    said, (_, true) = answers(digits_run).argmax(axis=1), digits()
+    kept = read_class_figures(clicooper_hpc.open_run(digits_run))
+    assert kept is not None
+    assert kept.class_names == tuple(CLASSES)
+    assert kept.confusion.counts.tolist() == count_confusions(said, true, 10).counts.tolist()
+
+
+def test_a_run_ends_with_what_its_accuracy_means(digits_run: Path) -> None:
+    lines = digits_run.with_suffix(".log").read_text().splitlines()
+    results = clicooper_hpc.open_run(digits_run).results
+    shown = f"the delivered model is right for {100 * float(results['clean_accuracy']):.1f} %"
+    verdict = next(line for line in lines if shown in line)
+    assert "guessing among 10 classes (10.0 %)" in verdict
+    assert ("WARNING" in verdict) == ("no better than" in verdict)
+    ending = lines[lines.index(verdict) :]
+    assert "means of 16 rows" in ending[1]
+    assert "On 100 released rows" in ending[2]
+    assert len(ending) <= 6
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -81,4 +81,4 @@ def test_weights_that_have_grown_are_told_and_nobody_is_refused(
         "segment delivered by rank 2 after step 8: its weights are 1.0e+06 times as large as after "
         "step 0: training diverges, or rank 2 sends false numbers"
     ]
-    assert composed.score_held_out().model.samples == 2
+    assert composed.score_held_out().scores.model.samples == 2

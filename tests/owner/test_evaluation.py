@@ -47,7 +47,7 @@ def batches(rows: NDArray[np.float64]) -> Iterator[tuple[Tensor, NDArray[np.int6
 
 def test_two_witnesses_are_better_than_either() -> None:
     rows, model, label_map = made(front=1.5, network=1.5)
-    clean = evaluate_clean(model, batches(rows), label_map, temperature=1.0)
+    clean = evaluate_clean(model, batches(rows), label_map, temperature=1.0).scores
     assert clean.front is not None
     assert clean.network is not None
     assert clean.front.samples == clean.model.samples == SAMPLES
@@ -60,7 +60,7 @@ def test_a_network_that_knows_nothing_leaves_the_scores_as_they_are() -> None:
     rows, _, label_map = made(front=3.0, network=0.0)
     silent = nn.Sequential(nn.Linear(CLASSES, CLASSES * GAMMA, bias=False))
     nn.init.zeros_(silent[0].weight)  # type: ignore[arg-type]
-    clean = evaluate_clean(silent, batches(rows), label_map, temperature=1.0)
+    clean = evaluate_clean(silent, batches(rows), label_map, temperature=1.0).scores
     assert clean.front is not None
     assert clean.model.accuracy == clean.front.accuracy
     assert clean.model.loss == pytest.approx(clean.front.loss)
@@ -68,9 +68,9 @@ def test_a_network_that_knows_nothing_leaves_the_scores_as_they_are() -> None:
 
 def test_scores_softened_for_release_count_as_they_were_before() -> None:
     rows, model, label_map = made(front=1.5, network=1.5)
-    plain = evaluate_clean(model, batches(rows), label_map, temperature=1.0)
+    plain = evaluate_clean(model, batches(rows), label_map, temperature=1.0).scores
     _, model, _ = made(front=1.5, network=1.5)
-    softened = evaluate_clean(model, batches(np.sqrt(rows)), label_map, temperature=2.0)
+    softened = evaluate_clean(model, batches(np.sqrt(rows)), label_map, temperature=2.0).scores
     assert softened.model.loss == pytest.approx(plain.model.loss, rel=1e-4)
 
 
@@ -83,14 +83,14 @@ def test_a_score_of_zero_is_no_veto_by_accident() -> None:
         network[0].weight.zero_()  # type: ignore[operator]
         network[0].bias.copy_(torch.tensor([0.0, 2.0]))  # type: ignore[operator]
     truth = [(torch.tensor(rows, dtype=torch.float32), np.array([1, 0]))]
-    clean = evaluate_clean(network, truth, label_map, temperature=1.0)
+    clean = evaluate_clean(network, truth, label_map, temperature=1.0).scores
     assert clean.model.accuracy == 1.0
     assert np.isfinite(clean.model.loss)
 
 
 def test_without_class_scores_the_network_is_the_model() -> None:
     rows, model, label_map = made(front=0.0, network=1.5)
-    clean = evaluate_clean(model, batches(rows), label_map, temperature=None)
+    clean = evaluate_clean(model, batches(rows), label_map, temperature=None).scores
     assert clean.front is None
     assert clean.network is None
     assert 0.5 < clean.model.accuracy < 1.0

@@ -198,10 +198,10 @@ def test_a_run_that_cannot_be_shown_leaves_the_page_of_the_others(
 ) -> None:
     bad = Path(shutil.copytree(plain, tmp_path / "bad"))
 
-    def fail(reading: RunReading) -> RunVerdict:
+    def fail(reading: RunReading, majority_share: float | None) -> RunVerdict:
         if reading.name == "bad":
             raise ValueError("/home/jane")
-        return read_verdict(reading)
+        return read_verdict(reading, majority_share)
 
     monkeypatch.setattr("clicooper_hpc.report.page.read_verdict", fail)
     text = read_page(page_of(bad, plain, out=out)).text

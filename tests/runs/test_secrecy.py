@@ -19,6 +19,7 @@ from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.import_dataset import import_dataset
 from clicooper_hpc.owner.release_setup import ReleaseSetup, set_up_release
 from clicooper_hpc.owner.samples import split_samples
+from clicooper_hpc.runstore.confusion_file import read_class_figures
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 
@@ -63,12 +64,15 @@ def needles(run: Run) -> dict[str, list[bytes]]:
     key = (run.folder.private / "master.key").read_bytes()[-32:]
     label_map = load_file(run.folder.private / "label-map.safetensors")
     permutation = label_map["permutation"]
+    figures = read_class_figures(run)
+    assert figures is not None
     ranks = [run.folder.private / f"rank-{rank:03d}" for rank in run.ranks]
     masters = [(folder / "mark.key").read_bytes() for folder in ranks]
     identities = [(folder / "identity.pem").read_bytes() for folder in ranks]
     return {
         "noise key": [key],
         "mark secrets": [spelt for master in masters for spelt in (master, master.hex().encode())],
+        "counts by class": [figures.confusion.counts.tobytes()],
         "private keys": [pem.splitlines()[1][-44:] for pem in identities],
         "front weights": [
             tensor.numpy().tobytes()[:64]
@@ -129,7 +133,14 @@ def test_no_secret_in_any_message_or_public_file(tmp_path: Path, labels: list[st
         assert (part in run.results) == any("private-lda" in one for one in labels)
     wanted = needles(run)
     hidden = private_bytes(run)
-    for kind in ("noise key", "front weights", "label map", "mark secrets", "private keys"):
+    for kind in (
+        "noise key",
+        "front weights",
+        "label map",
+        "mark secrets",
+        "private keys",
+        "counts by class",
+    ):
         assert any(needle in hidden for needle in wanted[kind]), f"{kind}: the search finds nothing"
     wires = [name for name, content in public_bytes(run) if name.endswith(".wire") and content]
     assert wires == ["rank-000.wire", "rank-001.wire", "rank-002.wire"]

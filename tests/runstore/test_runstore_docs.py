@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import runstore_example as example
 
+from clicooper_hpc.runstore.confusion import ConfusionMatrix
+from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_figures
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, TRAINER_TABLES, Table
 
@@ -29,6 +31,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     (folder / "runs").mkdir()
     example.finished_run(folder / "runs" / "digits", ranks=4)
+    private = folder / "runs" / "digits" / "private"
+    private.mkdir(exist_ok=True)
+    counts = ConfusionMatrix(np.array([[3, 1], [0, 2]]))
+    write_class_figures(private / CONFUSION_FILE, ["a", "bb"], counts, run_id="0" * 32)
     return folder
 
 
