@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["DATA_IMPORT"]
 
@@ -19,18 +20,21 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.h5")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def _import_data(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.data.importers.import_dataset import import_dataset
 
-    summary = import_dataset(
-        arguments.kind,
-        arguments.source,
-        arguments.target,
-        overwrite=arguments.overwrite,
-        size=arguments.size,
-    )
+    with ProgressLine("samples written:", quiet=arguments.quiet) as progress:
+        summary = import_dataset(
+            arguments.kind,
+            arguments.source,
+            arguments.target,
+            overwrite=arguments.overwrite,
+            size=arguments.size,
+            on_rows=progress.advance,
+        )
     rows = ", ".join(f"{count} {split}" for split, count in summary.rows.items())
     shape = "x".join(map(str, summary.row_shape))
     print_report(

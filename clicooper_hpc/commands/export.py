@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["EXPORT"]
 
@@ -26,18 +27,18 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
     )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
-    from clicooper_hpc.inference.load_model import load_model_of_run
+    line = f"export: loading the model of {arguments.run}"
+    with ProgressLine(line, quiet=arguments.quiet) as progress:
+        from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
+        from clicooper_hpc.inference.load_model import load_model_of_run
 
-    off = export_model(
-        load_model_of_run(arguments.run),
-        arguments.to,
-        arguments.output,
-        description=arguments.describe,
-    )
+        model = load_model_of_run(arguments.run)
+        progress.note = (f"loaded; writing {arguments.output}, reading it back",)
+        off = export_model(model, arguments.to, arguments.output, description=arguments.describe)
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
     return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")

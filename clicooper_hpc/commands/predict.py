@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["PREDICT"]
 
@@ -38,20 +39,24 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.inference.load_model import load_model_of_run
-    from clicooper_hpc.inference.predict_samples import predict_samples
+    with ProgressLine(f"predict: loading the model of {arguments.run}", quiet=arguments.quiet):
+        from clicooper_hpc.inference.load_model import load_model_of_run
+        from clicooper_hpc.inference.predict_samples import predict_samples
 
+        model = load_model_of_run(arguments.run)
     summary = predict_samples(
-        load_model_of_run(arguments.run),
+        model,
         arguments.data,
         arguments.output,
         kind=arguments.kind,
         split=arguments.split,
         size=arguments.size,
         overwrite=arguments.overwrite,
+        quiet=arguments.quiet,
     )
     lines = [f"wrote {arguments.output}: {summary.rows:,} rows"]
     if labelled := summary.right + summary.wrong:

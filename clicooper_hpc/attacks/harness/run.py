@@ -6,14 +6,12 @@ ranks. A share writes a file of its own; `--merge` puts them together.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from clicooper_hpc import __version__
 from clicooper_hpc.attacks.harness.adversary import (
@@ -41,6 +39,7 @@ from clicooper_hpc.attacks.harness.tasks import (
 )
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.printable import printable_text
+from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
@@ -190,11 +189,11 @@ def _attack_tasks_of(
     findings = []
     arrays = {}
     view: AdversaryView | None = None
-    # A progress bar in a log file is thousands of lines.
-    hidden = rank > 0 or not sys.stderr.isatty()
-    with tqdm(total=len(mine), unit="attack", disable=hidden, file=sys.stderr) as bar:
+    # Of several ranks one speaks for all: each has about as many.
+    title = "attacks done:" if ranks == 1 else f"attacks done by the first of {ranks} ranks:"
+    with ProgressLine(title, len(mine), quiet=options.quiet or rank > 0, last=True) as progress:
         for task in mine:
-            bar.set_postfix_str(f"{task.attack}, {task.party}, seed {task.seed}")
+            progress.note = (f"now {task.attack}, {task.party}, seed {task.seed}",)
             # Tasks come party by party, so one view at a time is enough.
             if view is None or view.adversary.name != task.party:
                 view = plan.recorded.view(plan.recorded.adversary(task.party))
@@ -210,7 +209,8 @@ def _attack_tasks_of(
             for name, values in outcome.arrays.items():
                 key: ArrayKey = (task.attack, task.party, task.seed, name)
                 arrays[key] = values
-            bar.update()
+            progress.advance()
+        progress.note = ()
     return AttackRecord(plan.about, findings, arrays)
 
 
