@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from clicooper_hpc.printable import printable_lines
+from clicooper_hpc.printable import printable_lines, printable_text
 
 __all__ = [
     "fill_standard_streams",
     "set_live_line",
     "settle_standard_streams",
     "write_error_line",
+    "write_frame",
     "write_report",
 ]
 
@@ -58,6 +59,29 @@ def write_report(text: str) -> OSError | None:
     except OSError as error:
         _discard(sys.stdout)
         return None if isinstance(error, BrokenPipeError) else error
+    return None
+
+
+def write_frame(lines: Sequence[str], *, over: int | None = None) -> OSError | None:
+    """Print ``lines`` to standard output, made printable; return why it failed.
+
+    ``over``: standard output is a terminal, and the lines replace the last so many lines there.
+    None: an empty line follows. A reader that went away is a failure here: nobody is watching.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = [
+        printable_text(line).encode(encoding, "backslashreplace").decode(encoding) for line in lines
+    ]
+    text = "".join(f"{line}\n" for line in (*shown, ""))
+    if over is not None:
+        # Line by line, so that nothing flickers; then away with what is left of a longer frame.
+        up = f"\x1b[{over}A\r" if over else ""
+        text = up + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J"
+    try:
+        print(text, end="", flush=True)  # noqa: T201
+    except OSError as error:
+        _discard(sys.stdout)
+        return error
     return None
 
 

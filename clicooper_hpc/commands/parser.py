@@ -22,6 +22,7 @@ from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.verify import VERIFY
+from clicooper_hpc.commands.watch import WATCH
 
 __all__ = ["build_parser"]
 
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         PLAN,
         SUBMIT,
         INSPECT,
+        WATCH,
         REPORT,
         PREDICT,
         EXPORT,
