@@ -66,13 +66,13 @@ def write_frame(lines: Sequence[str], *, over: int | None = None) -> OSError | N
     """Print ``lines`` to standard output, made printable; return why it failed.
 
     ``over``: standard output is a terminal, and the lines replace the last so many lines there.
-    None: an empty line follows. A reader that went away is a failure here: nobody is watching.
+    A reader that went away is a failure here: nobody is watching.
     """
     encoding = sys.stdout.encoding or "utf-8"
     shown = [
         printable_text(line).encode(encoding, "backslashreplace").decode(encoding) for line in lines
     ]
-    text = "".join(f"{line}\n" for line in (*shown, ""))
+    text = "".join(f"{line}\n" for line in shown)
     if over is not None:
         # Line by line, so that nothing flickers; then away with what is left of a longer frame.
         up = f"\x1b[{over}A\r" if over else ""

@@ -70,9 +70,10 @@ def report_audit(
             "to the bit and within a tolerance are two audits",
             remedy="Give either --exact or --tolerance X.",
         )
-    auditor = StageAuditor(
-        open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
-    )
+    with ProgressLine("audit: checking the proofs and files of the run", quiet=quiet):
+        auditor = StageAuditor(
+            open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
+        )
     _check_audit_options(auditor, stages, sample, segment)
     other = auditor.other_conditions()
     # Before anything is trained. If only some say so, the others' bits can still be repeated.

@@ -108,14 +108,18 @@ def _result_lines(snapshot: RunSnapshot) -> list[str]:
 def _privacy_lines(snapshot: RunSnapshot) -> list[str]:
     if snapshot.private is False:
         return ["NO PRIVACY"]
-    promised = "" if snapshot.promised is None else f" of {snapshot.promised:.4g} promised"
+    promised = "" if snapshot.promised is None else f" of {snapshot.promised:.4g}"
     spent = snapshot.spent
     if spent is None:
         # A run that starts, or a release of sums, which has no rows.
-        return [f"privacy: epsilon{promised.replace(' of', '')} for a sample"] if promised else []
+        return (
+            [f"privacy promised: epsilon{promised.removeprefix(' of')} a sample"]
+            if promised
+            else []
+        )
     return [
-        f"privacy spent: epsilon {spent.epsilon:.4g}{promised}, delta {spent.delta:.4g} for a "
-        f"sample; {spent.samples:,} released"
+        f"privacy spent: epsilon {spent.epsilon:.4g}{promised}, delta {spent.delta:.4g} a sample; "
+        f"{spent.samples:,} released"
     ]
 
 
@@ -141,7 +145,7 @@ def _graph(value: float | None) -> str:
 def _ledger_lines(snapshot: RunSnapshot, width: int) -> list[str]:
     if not snapshot.entries:
         return []
-    line = f"ledger (not verified here): {snapshot.entries:,} entries, newest first: "
+    line = f"ledger, {snapshot.entries:,} entries (not verified): "
     newest = [one.words for one in reversed(snapshot.events)]
     # As many as have room; the newest in any case.
     while len(newest) > 1 and len(line) + len("; ".join(newest)) > width:

@@ -139,6 +139,10 @@ def _read_rank(run: Run, rank: int, state: tuple[int, ...] | None) -> _Look:
         if "steps" not in rows:
             raise RunFolderError("has no table of steps")
         activity = rank_activity(rank, host, rows["steps"], rows.get("training"))
+        # A row of a trainer may be the mean of so many samples.
+        averaged = _job_number(run, "training", "average_rows") or 1
+        if activity.samples is not None:
+            activity = replace(activity, samples=activity.samples * averaged)
     except ClicooperError as error:
         # One file that is damaged or gone: the others are shown all the same.
         return _Look(state, RankActivity(rank, host, fault=error.what), {})

@@ -77,7 +77,11 @@ def _next_frame(run: WatchedRun, name: str, *, first: bool) -> tuple[bool, list[
 
 def _show(lines: list[str], drawn: int) -> bool:
     """Show a frame over the last one of ``drawn`` lines; return whether anybody looks."""
-    failure = write_frame(lines, over=drawn if sys.stdout.isatty() else None)
+    if sys.stdout.isatty():
+        failure = write_frame(lines, over=drawn)
+    else:
+        # An empty line between frames.
+        failure = write_frame([*[""] * bool(drawn), *lines])
     if failure is None or isinstance(failure, BrokenPipeError):
         return failure is None
     raise EnvironmentUnfitError(

@@ -51,7 +51,7 @@ from clicooper_hpc.runstore.attack_record import (
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.standard_streams import write_error_line
-from clicooper_hpc.transport.launcher import launcher_size
+from clicooper_hpc.transport.launcher import launcher_rank, launcher_size
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
@@ -152,7 +152,8 @@ def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
     there = _adversaries_of_run(run)
     wanted = [adversary_named(there, name).name for name in options.parties]
     parties = [one.name for one in there if not wanted or one.name in wanted]
-    recorded = RecordedRun(run, public=options.public)
+    with ProgressLine("attack: reading the run", quiet=options.quiet or bool(launcher_rank())):
+        recorded = RecordedRun(run, public=options.public)
     about: dict[str, Attribute] = {
         "run_id": str(run.attrs["run_id"]),
         "job_digest": str(run.attrs["job_digest"]),
