@@ -40,14 +40,20 @@ def watch_run(
     Raises
     ------
     RunFolderError
-        There is no run in ``path``. One that disappears, or cannot be read for a moment, later on
-        is shown as such.
+        There is no run in ``path``. Not without ``once`` if there is nothing at all, in a folder
+        that is there: a run makes its folder some time after its start. One that disappears, or
+        cannot be read for a moment, later on is shown as such.
     """
-    run = WatchedRun(path)
+    run: WatchedRun | None = None
     drawn = 0
     while True:
         begun = time.monotonic()
-        is_last, lines = _next_frame(run, str(path), first=drawn == 0)
+        if run is None and not once and _is_awaited(path):
+            is_last, lines = False, [f"{path}: not there yet"]
+        else:
+            is_first = run is None
+            run = run or WatchedRun(path)
+            is_last, lines = _next_frame(run, str(path), is_first=is_first)
         if not _show(lines, drawn):
             return
         drawn = len(lines)
@@ -57,7 +63,11 @@ def watch_run(
         sleep(max(every_s, took / _SHARE_OF_READING))
 
 
-def _next_frame(run: WatchedRun, name: str, *, first: bool) -> tuple[bool, list[str]]:
+def _is_awaited(path: Path) -> bool:
+    return not os.path.lexists(path) and os.path.isdir(path.parent)
+
+
+def _next_frame(run: WatchedRun, name: str, *, is_first: bool) -> tuple[bool, list[str]]:
     """Return whether no other frame will follow, and the frame."""
     width, rows = _WIDTH, None
     if sys.stdout.isatty():
@@ -68,7 +78,7 @@ def _next_frame(run: WatchedRun, name: str, *, first: bool) -> tuple[bool, list[
     try:
         snapshot = run.read_snapshot()
     except RunFolderError as error:
-        if first:
+        if is_first:
             raise
         return False, [printable_text(f"{name}: {error.what}")[:width]]
     lines = frame_lines(name, snapshot, now=time.time(), width=width, rows=rows)

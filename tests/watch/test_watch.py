@@ -21,6 +21,7 @@ from clicooper_hpc.cli import main
 from clicooper_hpc.runstore.run_folder import create_run_folder, lock_run_folder
 from clicooper_hpc.watch.frame import SILENCE_S, frame_lines
 from clicooper_hpc.watch.run_reader import WatchedRun
+from clicooper_hpc.watch.screen import watch_run
 from clicooper_hpc.watch.snapshot import (
     LedgerEvent,
     PrivacySpent,
@@ -147,12 +148,26 @@ def test_a_run_that_starts_and_what_is_no_run(
     (tmp_path / "foreign" / "run.h5").write_text("no HDF5")
     shutil.copyfile(finished / "rank-001.h5", tmp_path / "shard.h5")
     for wrong in ("none", "foreign", "shard.h5"):
-        assert main(["watch", str(tmp_path / wrong)]) == 2
+        assert main(["watch", "--once", str(tmp_path / wrong)]) == 2
         out, err = capfd.readouterr()
         assert out == ""
         assert len(err.splitlines()) == 1
     for every in ("0", "nan", "1e9"):
         assert main(["watch", str(finished), "--every", every]) == 2
+
+
+def test_a_folder_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    late = tmp_path / "late"
+
+    def arrive(_: float) -> None:
+        shutil.copytree(finished, late, dirs_exist_ok=True)
+
+    watch_run(late, once=False, every_s=0.2, sleep=arrive)
+    waiting, _, arrived, *_ = capfd.readouterr().out.splitlines()
+    assert waiting == f"{late}: not there yet"
+    assert arrived.endswith("  complete")
 
 
 def snapshot(ranks: int | tuple[RankActivity, ...] = 3, **changes: object) -> RunSnapshot:
