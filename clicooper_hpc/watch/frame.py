@@ -65,7 +65,8 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[str]:
     done, total = snapshot.done_steps, snapshot.total_steps
     words = [f"step {done:,} of {total:,}" if total else f"step {done:,}"]
     trained = snapshot.trained
-    epoch = next((one.epoch for one in reversed(snapshot.ranks) if one.epoch is not None), None)
+    # Of the rank that the steps are counted by.
+    epoch = next((one.epoch for one in snapshot.ranks if one.steps == done and not one.fault), None)
     if epoch is not None:
         of = f" of {snapshot.epochs:,}" if snapshot.epochs else ""
         words.append(f"epoch {epoch + 1:,}{of}")
