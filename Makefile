@@ -29,11 +29,15 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "make install: $(VENV) with PyTorch and an MPI; 1.6 GB on disk with the CPU build of PyTorch, several with CUDA's; minutes"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mpich,report,dev]'
+	@echo "make install: 1 of 3, pip"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "make install: 2 of 3, PyTorch, the largest part"
+	@$(BIN)/python -m pip install -c constraints.txt torch
+	@echo "make install: 3 of 3, everything else"
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[mpich,report,dev]'
 	touch $@
 
 demo: $(STAMP)

@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from clicooper_hpc.printable import printable_lines
+from clicooper_hpc.printable import printable_lines, printable_text
 
-__all__ = ["fill_standard_streams", "settle_standard_streams", "write_error_line", "write_report"]
+__all__ = [
+    "fill_standard_streams",
+    "set_live_line",
+    "settle_standard_streams",
+    "write_error_line",
+    "write_frame",
+    "write_report",
+]
+
+#: Clears the line that is drawn on the terminal just now.
+_live_line: Callable[[], None] | None = None
+
+
+def set_live_line(make_way: Callable[[], None] | None) -> None:
+    """Have ``make_way`` called before every line that is printed here; None: no line is drawn."""
+    global _live_line
+    _live_line = make_way
 
 
 def fill_standard_streams() -> None:
@@ -34,6 +51,7 @@ def write_report(text: str) -> OSError | None:
     That the reader of a pipe (head, less) went away is no failure.
     """
     # A terminal may lack a letter of a text; that is no reason to end in a traceback.
+    _clear_live_line()
     encoding = sys.stdout.encoding or "utf-8"
     shown = printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
     try:
@@ -44,8 +62,32 @@ def write_report(text: str) -> OSError | None:
     return None
 
 
+def write_frame(lines: Sequence[str], *, over: int | None = None) -> OSError | None:
+    """Print ``lines`` to standard output, made printable; return why it failed.
+
+    ``over``: standard output is a terminal, and the lines replace the last so many lines there.
+    A reader that went away is a failure here: nobody is watching.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = [
+        printable_text(line).encode(encoding, "backslashreplace").decode(encoding) for line in lines
+    ]
+    text = "".join(f"{line}\n" for line in shown)
+    if over is not None:
+        # Line by line, so that nothing flickers; then away with what is left of a longer frame.
+        up = f"\x1b[{over}A\r" if over else ""
+        text = up + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J"
+    try:
+        print(text, end="", flush=True)  # noqa: T201
+    except OSError as error:
+        _discard(sys.stdout)
+        return error
+    return None
+
+
 def write_error_line(line: str) -> None:
     """Print ``line`` to standard error if that can be written to."""
+    _clear_live_line()
     try:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
     except OSError:
@@ -64,6 +106,11 @@ def settle_standard_streams() -> None:
             _discard(stream)
         except ValueError:  # closed
             continue
+
+
+def _clear_live_line() -> None:
+    if _live_line is not None:
+        _live_line()
 
 
 def _discard(stream: TextIO) -> None:

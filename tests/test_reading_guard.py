@@ -146,7 +146,7 @@ def test_commands_that_read_files_of_others_run_in_a_process_of_their_own(
         "reader.vet_hdf5_file = fault\n"
     )
     options = {
-        "audit": ["--stage=0"],
+        "audit": ["--stage=0", "--quiet"],
         "open-mark": ["--stage=0", "--segment=1", "-o", str(tmp_path / "mark.json")],
     }.get(command[-1], [])
     done = subprocess.run(

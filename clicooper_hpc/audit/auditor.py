@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,7 +100,12 @@ class StageAuditor:
         return {segment: words for segment, words in found.items() if words}
 
     def audit_stage(
-        self, stage: int, *, tolerance: float | None, ignores_conditions: bool
+        self,
+        stage: int,
+        *,
+        tolerance: float | None,
+        ignores_conditions: bool,
+        on_step: Callable[[], None] = lambda: None,
     ) -> StageVerdict:
         """Train ``stage`` again and compare it with what its trainers signed.
 
@@ -110,6 +115,8 @@ class StageAuditor:
             None: to the bit.
         ignores_conditions
             To the bit, whatever the trainers stated of their processors and libraries.
+        on_step
+            Called after each step that was trained again.
 
         Raises
         ------
@@ -123,7 +130,7 @@ class StageAuditor:
         self._repeatable.check_owner_files(stage)
         starts = self._start_states(proofs)
         try:
-            replay, marks = self._replay(proofs, starts.states)
+            replay, marks = self._replay(proofs, starts.states, on_step)
         except ClicooperError as error:
             # A state somebody signed may be one no training goes on from.
             every = tuple(range(1, len(proofs) + 1))
@@ -179,7 +186,7 @@ class StageAuditor:
         if None in found:
             # No other file is asked for: whoever spoilt one may have spoilt all.
             before = self._proved.stage_proofs(stage - 1)
-            again, _ = self._replay(before, self._start_states(before).states)
+            again, _ = self._replay(before, self._start_states(before).states, lambda: None)
             for index, proof in enumerate(proofs):
                 if found[index] is not None:
                     continue
@@ -195,7 +202,10 @@ class StageAuditor:
         return starts
 
     def _replay(
-        self, proofs: Sequence[StageProof], starts: Sequence[Mapping[str, Tensor]]
+        self,
+        proofs: Sequence[StageProof],
+        starts: Sequence[Mapping[str, Tensor]],
+        on_step: Callable[[], None],
     ) -> tuple[StageReplay, list[ReplayedMark]]:
         # Fresh ones for each stage: nothing of an optimizer or a generator may outlive a replay.
         runtimes = self._repeatable.runtimes()
@@ -213,7 +223,8 @@ class StageAuditor:
         steps = self._repeatable.stage_steps(proofs[0].stage)
         self.trained_steps += len(steps)
         run = self._repeatable
-        return replay_stage(runtimes, starts, run.plan, steps, run.released_rows), marks
+        replay = replay_stage(runtimes, starts, run.plan, steps, run.released_rows, on_step)
+        return replay, marks
 
     def _claimed_end(
         self, proof: StageProof, replayed: Mapping[str, Tensor]

@@ -58,6 +58,7 @@ def replay_stage(
     plan: RunPlan,
     steps: Sequence[TrainStep],
     rows: ReleasedRows,
+    on_step: Callable[[], None] = lambda: None,
 ) -> StageReplay:
     """Run ``steps`` on all segments.
 
@@ -76,6 +77,8 @@ def replay_stage(
     rows
         The released rows. Of steps whose rows came from the owner, the messages are recorded too,
         so that rows other than those that were sent show.
+    on_step
+        Called after each step of the last segment.
 
     Raises
     ------
@@ -103,6 +106,8 @@ def replay_stage(
             for event in steps:
                 loss = _replay_step(runtimes[segment], plan, segment, event, rows, recorder)
                 losses[segment].append(loss)
+                if segment == len(runtimes) - 1:
+                    on_step()
 
         return body
 

@@ -6,7 +6,7 @@ What only this shows: that the work was done. Signatures and marks say who, in w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from clicooper_hpc.audit.verdict import StageFault, StageVerdict
 from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.printable import printable_json
+from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.verification.verification_report import read_public_key
@@ -42,6 +43,7 @@ def report_audit(
     owner_key: str | None = None,
     exact: bool,
     as_json: bool,
+    quiet: bool = False,
 ) -> tuple[str, ExitCode]:
     """Audit ``stages`` of the run in ``path``, or ``sample`` of them drawn by chance.
 
@@ -49,7 +51,7 @@ def report_audit(
     of its processor, libraries or threads is its own word: where it departs here, that is a reason
     to withhold the verdict on it, unless ``exact`` says that the bits are to count whatever was
     stated. With ``segment`` the exit code speaks of that trainer alone.
-    ``owner_key``: as `clicooper verify --owner-key`.
+    ``owner_key``: as `clicooper verify --owner-key`; ``quiet``: show no progress.
 
     Raises
     ------
@@ -68,9 +70,10 @@ def report_audit(
             "to the bit and within a tolerance are two audits",
             remedy="Give either --exact or --tolerance X.",
         )
-    auditor = StageAuditor(
-        open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
-    )
+    with ProgressLine("audit: checking the proofs and files of the run", quiet=quiet):
+        auditor = StageAuditor(
+            open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
+        )
     _check_audit_options(auditor, stages, sample, segment)
     other = auditor.other_conditions()
     # Before anything is trained. If only some say so, the others' bits can still be repeated.
@@ -86,7 +89,7 @@ def report_audit(
     chosen = (
         list(dict.fromkeys(stages)) if sample is None else _draw_audited_stages(auditor, sample)
     )
-    audited = [_audit_one_stage(auditor, stage, tolerance, exact) for stage in chosen]
+    audited = _audit_stages(auditor, chosen, tolerance, exact, quiet=quiet)
     failed = any(_audit_failed(one.verdict, segment) for one in audited)
     failed = failed or any(_counts_against(note, segment) for note in auditor.notes)
     text = (_report_json if as_json else _report_text)(auditor, audited, other)
@@ -131,12 +134,36 @@ def _draw_audited_stages(auditor: StageAuditor, count: int) -> list[int]:
     )
 
 
+def _audit_stages(
+    auditor: StageAuditor,
+    stages: Sequence[int],
+    tolerance: float | None,
+    exact: bool,
+    *,
+    quiet: bool,
+) -> list[_AuditedStage]:
+    # Stage bounds as signed, not as the job would give them.
+    bounds = auditor.view.run.stage_bounds
+    steps = sum(bounds[stage + 1] - bounds[stage] for stage in stages)
+    audited = []
+    with ProgressLine("steps trained again:", steps, quiet=quiet) as progress:
+        for number, stage in enumerate(stages, start=1):
+            progress.note = (f"stage {stage}, {number} of {len(stages)}",)
+            audited.append(_audit_one_stage(auditor, stage, tolerance, exact, progress.advance))
+    return audited
+
+
 def _audit_one_stage(
-    auditor: StageAuditor, stage: int, tolerance: float | None, exact: bool
+    auditor: StageAuditor,
+    stage: int,
+    tolerance: float | None,
+    exact: bool,
+    on_step: Callable[[], None],
 ) -> _AuditedStage:
     begun = time.perf_counter()
-    verdict = auditor.audit_stage(stage, tolerance=tolerance, ignores_conditions=exact)
-    # Stage bounds as signed, not as the job would give them.
+    verdict = auditor.audit_stage(
+        stage, tolerance=tolerance, ignores_conditions=exact, on_step=on_step
+    )
     bounds = auditor.view.run.stage_bounds
     seconds = time.perf_counter() - begun
     return _AuditedStage(stage, bounds[stage], bounds[stage + 1], verdict, seconds)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_report
+from clicooper_hpc.commands.first_line import write_first_line
 from clicooper_hpc.errors import UsageError
 
 __all__ = ["ATTACK", "add_attack_options", "attack"]
@@ -43,12 +44,15 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="show every variant, not the strongest in each metric"
     )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_json_option(parser)
     parser.add_argument("--list", action="store_true", help="show attacks, and the parties of RUN")
 
 
 def attack(arguments: argparse.Namespace) -> int:
     """Run `clicooper attack`; return its exit code."""
+    if not (arguments.quiet or arguments.list or arguments.merge or arguments.run is None):
+        write_first_line(f"attack {arguments.run}")
     from clicooper_hpc.attacks.harness.merge_shares import merge_shares
     from clicooper_hpc.attacks.harness.options import AttackOptions
     from clicooper_hpc.attacks.harness.run import attack_run, list_attacks
@@ -70,6 +74,7 @@ def attack(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         as_json=arguments.json,
         every=arguments.all,
+        quiet=arguments.quiet,
     )
     text, code = (merge_shares if arguments.merge else attack_run)(arguments.run, options)
     return print_report(text, code) if text else code

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_report
+from clicooper_hpc.commands.first_line import write_first_line
 
 __all__ = ["AUDIT"]
 
@@ -33,10 +34,13 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact", action="store_true", help="bits count, whatever processor a trainer stated"
     )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_json_option(parser)
 
 
 def _audit(arguments: argparse.Namespace) -> int:
+    if not arguments.quiet:
+        write_first_line(f"audit {arguments.run}")
     from clicooper_hpc.audit.report import report_audit
 
     text, code = report_audit(
@@ -47,6 +51,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         owner_key=arguments.owner_key,
         exact=arguments.exact,
+        quiet=arguments.quiet,
         as_json=arguments.json,
     )
     return print_report(text, code)

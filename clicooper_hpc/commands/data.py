@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import ExitCode
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["DATA_IMPORT"]
 
@@ -20,19 +21,22 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.h5")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_json_option(parser)
 
 
 def _import_data(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.data.importers.import_dataset import import_dataset
 
-    summary = import_dataset(
-        arguments.kind,
-        arguments.source,
-        arguments.target,
-        overwrite=arguments.overwrite,
-        size=arguments.size,
-    )
+    with ProgressLine("samples written:", quiet=arguments.quiet) as progress:
+        summary = import_dataset(
+            arguments.kind,
+            arguments.source,
+            arguments.target,
+            overwrite=arguments.overwrite,
+            size=arguments.size,
+            on_rows=progress.advance,
+        )
     if arguments.json:
         return print_facts(asdict(summary))
     rows = ", ".join(f"{count} {split}" for split, count in summary.rows.items())

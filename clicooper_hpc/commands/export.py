@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["EXPORT"]
 
@@ -30,6 +31,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
     )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_json_option(parser)
 
 
@@ -42,27 +44,26 @@ def _export(arguments: argparse.Namespace) -> int:
             raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
         exported = export_record(arguments.run, arguments.to, arguments.output)
         return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
-    from clicooper_hpc.data.output_place import named_file
-    from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
-    from clicooper_hpc.inference.load_model import load_model_of_run
+    line = f"export: loading the model of {arguments.run}"
+    with ProgressLine(line, quiet=arguments.quiet) as progress:
+        from clicooper_hpc.data.output_place import named_file
+        from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
+        from clicooper_hpc.inference.load_model import load_model_of_run
 
-    if arguments.to not in EXPORT_FORMATS:
-        raise UsageError(
-            f"there is no format {arguments.to!r}",
-            where="--to",
-            remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
-        )
-    # A folder may be named with a slash.
-    is_file = bool(EXPORT_FORMATS[arguments.to].ending)
-    output = named_file(arguments.output) if is_file else Path(arguments.output)
-    off = export_model(
-        load_model_of_run(arguments.run),
-        arguments.to,
-        output,
-        description=arguments.describe,
-    )
+        if arguments.to not in EXPORT_FORMATS:
+            raise UsageError(
+                f"there is no format {arguments.to!r}",
+                where="--to",
+                remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
+            )
+        # A folder may be named with a slash.
+        is_file = bool(EXPORT_FORMATS[arguments.to].ending)
+        output = named_file(arguments.output) if is_file else Path(arguments.output)
+        model = load_model_of_run(arguments.run)
+        progress.note = (f"loaded; writing {output}, reading it back",)
+        off = export_model(model, arguments.to, output, description=arguments.describe)
     if arguments.json:
-        return print_facts({"output": arguments.output, "format": arguments.to, "off": off})
+        return print_facts({"output": output, "format": arguments.to, "off": off})
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
     return print_report(f"wrote {output}: read back, its {compared} are {agrees}")

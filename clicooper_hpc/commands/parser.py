@@ -25,6 +25,7 @@ from clicooper_hpc.commands.schema import SCHEMA
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.sweep import SWEEP
 from clicooper_hpc.commands.verify import VERIFY
+from clicooper_hpc.commands.watch import WATCH
 
 __all__ = ["build_parser"]
 
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         PLAN,
         SUBMIT,
         INSPECT,
+        WATCH,
         REPORT,
         PREDICT,
         EXPORT,

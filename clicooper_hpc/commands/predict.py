@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
+from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.standard_streams import write_error_line
 
 __all__ = ["PREDICT"]
@@ -39,24 +40,29 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_json_option(parser)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.data.output_place import named_file
-    from clicooper_hpc.inference.load_model import load_model_of_run
-    from clicooper_hpc.inference.predict_samples import predict_samples
 
     # First of all: a model takes seconds to load.
     output = named_file(arguments.output)
+    with ProgressLine(f"predict: loading the model of {arguments.run}", quiet=arguments.quiet):
+        from clicooper_hpc.inference.load_model import load_model_of_run
+        from clicooper_hpc.inference.predict_samples import predict_samples
+
+        model = load_model_of_run(arguments.run)
     summary = predict_samples(
-        load_model_of_run(arguments.run),
+        model,
         arguments.data,
         output,
         kind=arguments.kind,
         split=arguments.split,
         size=arguments.size,
         overwrite=arguments.overwrite,
+        quiet=arguments.quiet,
     )
     if summary.other_scale is not None:
         write_error_line(f"clicooper: WARNING: {arguments.data}: {summary.other_scale}")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_set_option
+from clicooper_hpc.commands.first_line import write_first_line
 
 __all__ = ["RESUME"]
 
@@ -21,6 +22,8 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     # As in `run`: a signal must find a handler while the libraries still load.
     stops = StopRequests()
+    if not arguments.quiet:
+        write_first_line(f"resume {arguments.run}")
     from clicooper_hpc.run.main import resume_run
 
     return resume_run(arguments.run, stops, overrides=arguments.set, quiet=arguments.quiet)

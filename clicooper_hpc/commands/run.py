@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_set_option
+from clicooper_hpc.commands.first_line import write_first_line
 
 __all__ = ["RUN"]
 
@@ -23,6 +24,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     # Before the libraries load, which takes seconds: Slurm's signal in between would kill the rank.
     stops = StopRequests()
+    if not arguments.quiet:
+        write_first_line(f"run {arguments.job}")
     from clicooper_hpc.run.main import run_job
 
     return run_job(

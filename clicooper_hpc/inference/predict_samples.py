@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from clicooper_hpc.data.output_place import refuse_output_in_source
 from clicooper_hpc.errors import DataError
@@ -15,6 +12,7 @@ from clicooper_hpc.inference.load_model import LoadedModel
 from clicooper_hpc.inference.prediction_files import open_prediction_file
 from clicooper_hpc.inference.predictor import Predictor
 from clicooper_hpc.inference.sample_source import open_sample_source
+from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["PredictionSummary", "predict_samples"]
 
@@ -42,11 +40,13 @@ def predict_samples(
     split: str = "test",
     size: int | None = None,
     overwrite: bool = False,
+    quiet: bool = False,
 ) -> PredictionSummary:
     """Predict all samples of ``source`` and write ``output``, which appears when it is complete.
 
     Samples are read, answered and written as a stream: memory does not grow with their number.
-    Parameters and errors as `open_sample_source` and `open_prediction_file`.
+    Parameters and errors as `open_sample_source` and `open_prediction_file`; ``quiet``: show no
+    progress.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def predict_samples(
     samples = open_sample_source(source, model.classifier, kind=kind, split=split, size=size)
     if os.path.exists(source):
         refuse_output_in_source(Path(source), output)
-    bar = tqdm(total=samples.rows, unit="row", disable=not sys.stderr.isatty(), file=sys.stderr)
-    with bar, open_prediction_file(output, names, samples.files, overwrite=overwrite) as file:
-        predictor = Predictor(model, split, file, where=str(source), on_rows=bar.update)
+    progress = ProgressLine("rows predicted:", samples.rows, quiet=quiet)
+    with progress, open_prediction_file(output, names, samples.files, overwrite=overwrite) as file:
+        predictor = Predictor(model, split, file, where=str(source), on_rows=progress.advance)
         label_names = samples.feed(predictor)
         predictor.finish()
         if not predictor.rows:

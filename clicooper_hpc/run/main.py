@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.run.run_request import RunRequest
 from clicooper_hpc.run.stop_requests import StopRequests
 from clicooper_hpc.runstore.run_folder import remove_unstarted_folder
+from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
@@ -110,6 +110,7 @@ def _run_main(
     world = start_mpi()
     check_mpi_world(world)
     _configure_logging(world.rank, world.size, quiet=quiet)
+    _log.info("all ranks have started; reading the job, loading what trains")
     try:
         # Rank 0 alone reads the job file: other hosts may see another version of it, or none.
         mine = agree(world, lambda: None if world.rank else find(world), deadline_s=_STARTUP_S)
@@ -141,13 +142,20 @@ def _run_main(
     return code
 
 
+class _LogLines(logging.Handler):
+    """Writes records as lines of standard error, which a live line makes way for."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write_error_line(self.format(record))
+
+
 def _configure_logging(rank: int, size: int, *, quiet: bool) -> None:
     """Send log lines of this package to standard error as ``rank/size role: text``.
 
     Ranks other than 0 log only warnings: what all ranks do, one of them says.
     """
     role = "owner" if rank == 0 else f"trainer {rank}"
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LogLines()
     handler.setFormatter(PrintableFormatter(f"{rank}/{size} {role}: %(message)s"))
     logger = logging.getLogger("clicooper_hpc")
     logger.handlers[:] = [handler]

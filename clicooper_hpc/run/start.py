@@ -243,6 +243,7 @@ def _prepare_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -
     """Prepare the owner's side; None on trainers."""
     if world.rank:
         return None
+    _log.info("preparing data, front, noise and labels")
     # Imported here: trainers need none of the owner's libraries.
     from clicooper_hpc.run.owner_setup import OwnerSetup
 

@@ -152,9 +152,11 @@ class Run:
         frame.attrs["missing_ranks"] = list(self.missing_ranks)
         return frame
 
-    def stored_rows(self, rank: int) -> dict[Table, dict[str, Any]]:
-        """Return every table of ``rank`` as it is stored: one NumPy array per column."""
-        return dict(self._read(self._known(rank), None).values())
+    def stored_rows(
+        self, rank: int, names: Collection[str] | None = None
+    ) -> dict[Table, dict[str, Any]]:
+        """Return tables of ``rank`` (None: all) as stored: one NumPy array per column."""
+        return dict(one for one in self._read(self._known(rank), names).values() if one)
 
     def index_content(self) -> IndexContent:
         """Return what the index says by itself, for comparing with its signed digest."""

@@ -11,7 +11,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Launcher", "launcher_local_rank", "launcher_size", "read_launcher", "without_launcher"]
+__all__ = [
+    "Launcher",
+    "launcher_local_rank",
+    "launcher_rank",
+    "launcher_size",
+    "read_launcher",
+    "without_launcher",
+]
 
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _LOCAL_RANK_VARIABLES = (
@@ -20,7 +27,13 @@ _LOCAL_RANK_VARIABLES = (
     "MV2_COMM_WORLD_LOCAL_RANK",
     "PALS_LOCAL_RANKID",
 )
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "SLURM_PROCID",
+)
 _MOST_DIGITS = 9
 _OF_LAUNCHERS = ("PMI", "HYDI_", "MPI_LOCAL", "OMPI_", "PRTE_", "PALS_", "SLURM_", "MV2_COMM_")
 # Set by users, in containers: a child started without it would refuse to run as root.
@@ -104,9 +117,17 @@ def read_launcher(env: Mapping[str, str]) -> Launcher:
     """Find out from the environment ``env`` who started this process."""
     size = launcher_size(env)
     name, family = _launcher_identity(env, size)
+    return Launcher(name, family, size, None if size is None else launcher_rank(env))
+
+
+def launcher_rank(env: Mapping[str, str] | None = None) -> int | None:
+    """Return the number of this process among those started with it, ``None`` if nobody says so.
+
+    Of a plain ``prterun`` too, which does not say how many there are. ``env``: see `launcher_size`.
+    """
+    env = os.environ if env is None else env
     number = next((env[key] for key in _RANK_VARIABLES if _is_number(env.get(key, ""))), None)
-    rank = None if size is None or number is None else int(number)
-    return Launcher(name, family, size, rank)
+    return None if number is None else int(number)
 
 
 def without_launcher(env: Mapping[str, str]) -> dict[str, str]:

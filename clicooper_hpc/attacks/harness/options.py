@@ -36,6 +36,8 @@ class AttackOptions:
         Folder for figures, among them the owner's images beside reconstructions; none without.
     every
         Show all variants, not the strongest alone; stored are all.
+    quiet
+        Show no progress.
     """
 
     only: Sequence[str] = ()
@@ -49,6 +51,7 @@ class AttackOptions:
     overwrite: bool = False
     as_json: bool = False
     every: bool = False
+    quiet: bool = False
 
 
 def attack_options_target(run: Run, options: AttackOptions) -> Path:

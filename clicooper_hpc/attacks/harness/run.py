@@ -6,14 +6,12 @@ ranks. A share writes a file of its own; `--merge` puts them together.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from clicooper_hpc import __version__
 from clicooper_hpc.attacks.harness.adversary import (
@@ -41,6 +39,7 @@ from clicooper_hpc.attacks.harness.tasks import (
 )
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.printable import printable_json, printable_text
+from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.run.agreement import AgreedFailure, abort_unagreed, agree
 from clicooper_hpc.runstore.attack_record import (
     ArrayKey,
@@ -52,7 +51,7 @@ from clicooper_hpc.runstore.attack_record import (
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.standard_streams import write_error_line
-from clicooper_hpc.transport.launcher import launcher_size
+from clicooper_hpc.transport.launcher import launcher_rank, launcher_size
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
 from clicooper_hpc.transport.world import World
 
@@ -159,7 +158,8 @@ def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
     there = _adversaries_of_run(run)
     wanted = [adversary_named(there, name).name for name in options.parties]
     parties = [one.name for one in there if not wanted or one.name in wanted]
-    recorded = RecordedRun(run, public=options.public)
+    with ProgressLine("attack: reading the run", quiet=options.quiet or bool(launcher_rank())):
+        recorded = RecordedRun(run, public=options.public)
     about: dict[str, Attribute] = {
         "run_id": str(run.attrs["run_id"]),
         "job_digest": str(run.attrs["job_digest"]),
@@ -196,11 +196,11 @@ def _attack_tasks_of(
     findings = []
     arrays = {}
     view: AdversaryView | None = None
-    # A progress bar in a log file is thousands of lines.
-    hidden = rank > 0 or not sys.stderr.isatty()
-    with tqdm(total=len(mine), unit="attack", disable=hidden, file=sys.stderr) as bar:
+    # Of several ranks one speaks for all: each has about as many.
+    title = "attacks done:" if ranks == 1 else f"attacks done by the first of {ranks} ranks:"
+    with ProgressLine(title, len(mine), quiet=options.quiet or rank > 0, last=True) as progress:
         for task in mine:
-            bar.set_postfix_str(f"{task.attack}, {task.party}, seed {task.seed}")
+            progress.note = (f"now {task.attack}, {task.party}, seed {task.seed}",)
             # Tasks come party by party, so one view at a time is enough.
             if view is None or view.adversary.name != task.party:
                 view = plan.recorded.view(plan.recorded.adversary(task.party))
@@ -216,7 +216,8 @@ def _attack_tasks_of(
             for name, values in outcome.arrays.items():
                 key: ArrayKey = (task.attack, task.party, task.seed, name)
                 arrays[key] = values
-            bar.update()
+            progress.advance()
+        progress.note = ()
     return AttackRecord(plan.about, findings, arrays)
 
 

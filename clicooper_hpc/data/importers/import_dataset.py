@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.dataset_writer import DatasetWriter
@@ -45,7 +50,13 @@ class ImportSummary:
 
 
 def import_dataset(
-    kind: str, source: Path, target: Path, *, overwrite: bool = False, size: int | None = None
+    kind: str,
+    source: Path,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    size: int | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
 ) -> ImportSummary:
     """Convert ``source`` to the native format; ``target`` appears only when it is complete.
 
@@ -61,6 +72,8 @@ def import_dataset(
         Replace an existing file.
     size
         Side of the square images, for kind "folder" only.
+    on_rows
+        Called with the number of samples after each block that was written.
 
     Raises
     ------
@@ -83,7 +96,8 @@ def import_dataset(
         raise DataError("no such file or folder", where=str(source))
     refuse_output_in_source(source, target)
     with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
-        writer.finish(import_samples(kind, source, writer, size=size))
+        sink = _CountedSink(writer, on_rows)
+        writer.finish(import_samples(kind, source, sink, size=size))
     # Opened as a run opens it: what the importer says it wrote is what a run will find.
     with open_dataset(target) as data:
         train = data.split("train")
@@ -96,6 +110,22 @@ def import_dataset(
             class_names=data.class_names,
             file_bytes=target.stat().st_size,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _CountedSink:
+    """A `SampleSink` that hands on to ``sink`` and tells ``on_rows`` how many."""
+
+    sink: SampleSink
+    on_rows: Callable[[int], None]
+
+    @property
+    def highest_label(self) -> int:
+        return self.sink.highest_label
+
+    def append_samples(self, split: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
+        self.sink.append_samples(split, x, y)
+        self.on_rows(len(x))
 
 
 def import_samples(

@@ -1,0 +1,1 @@
+"""How far a long command is: a live line on a terminal, else a line now and then."""
