@@ -29,6 +29,8 @@ _COUNTS: Final = ("format_version", "num_ranks", "restarts")
 def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
     """Return the fields of `clicooper_hpc.runstore.reader.Run` that stand in the index.
 
+    And ``tables_of``, the ranks whose tables do.
+
     Raises
     ------
     RunFolderError
@@ -71,11 +73,24 @@ def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
         "hosts": tuple(hosts),
         "results": {name: hdf5_scalar(results, name) for name in names},
         "result_units": {name: read_hdf5_text_attribute(results[name], "units") for name in names},
+        "result_names": {
+            name: read_hdf5_text_attribute(results[name], "long_name") for name in names
+        },
         "privacy": privacy,
         "pipeline": _read_pipeline(find_hdf5_group(file, "pipeline")),
-        "_digests": tuple(digests),
+        "shard_digests": tuple(digests),
         "_rank_scale": tuple(hdf5_whole_numbers(file, "rank")),
+        "tables_of": _ranks_inside(find_hdf5_group(file, "ranks"), len(hosts)),
     }
+
+
+def _ranks_inside(group: Any, count: int) -> frozenset[int]:
+    """Return the ranks whose tables are in the very file; of the others it has links."""
+    return frozenset(
+        rank
+        for rank in (range(count) if group is not None else ())
+        if type(group.get(f"{rank:03d}", getlink=True)).__name__ == "HardLink"
+    )
 
 
 def _check_header(attrs: dict[str, Attribute], where: str) -> None:
