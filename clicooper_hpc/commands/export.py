@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.errors import UsageError
 
 __all__ = ["EXPORT"]
 
@@ -13,7 +14,10 @@ __all__ = ["EXPORT"]
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="torch, onnx, safetensors or hf-folder"
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="torch, onnx, safetensors, hf-folder; one-file: the run itself as one HDF5 file",
     )
     parser.add_argument(
         "-o",
@@ -21,7 +25,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="a new file (.pt2, .onnx) or folder (safetensors, hf-folder)",
+        help="a new file (.pt2, .onnx, .h5) or folder (safetensors, hf-folder)",
     )
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
@@ -29,6 +33,8 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.to == "one-file":
+        return _export_one_file(arguments)
     from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
     from clicooper_hpc.inference.load_model import load_model_of_run
 
@@ -43,9 +49,22 @@ def _export(arguments: argparse.Namespace) -> int:
     return print_report(f"wrote {arguments.output}: read back, its {compared} are {agrees}")
 
 
+def _export_one_file(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.runstore.index_end import write_one_file
+    from clicooper_hpc.runstore.reader import open_run
+
+    if arguments.describe is not None:
+        raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
+    run = open_run(arguments.run)
+    write_one_file(run, arguments.output)
+    return print_report(
+        f"wrote {arguments.output}: {run.status} run, tables of {len(run.ranks)} ranks, no links"
+    )
+
+
 EXPORT = Command(
     "export",
-    "write the model of a run for other programs; for the owner",
+    "write the model of a run, or the run, for other programs",
     _add_export_options,
     _export,
     guarded=True,

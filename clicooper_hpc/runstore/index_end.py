@@ -8,6 +8,7 @@ same form of any run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,13 +100,15 @@ def write_one_file(run: Run, path: Path) -> None:
     Raises
     ------
     UsageError
-        There is something at ``path``, or no folder for it.
+        Another ending, something at ``path``, or no folder for it; or the file of a rank alone.
     RunFolderError
         The file of a rank is damaged or missing.
     EnvironmentUnfitError
         It cannot be written; nothing is left then.
     """
-    if path.is_symlink() or path.exists():
+    if path.suffix.lower() not in (".h5", ".hdf5", ".nc"):
+        raise UsageError("must end in .h5, .hdf5 or .nc for --to one-file", where=f"-o {path}")
+    if os.path.lexists(path):
         raise UsageError(
             "exists already, and an export overwrites nothing",
             where=str(path),
@@ -116,6 +119,12 @@ def write_one_file(run: Run, path: Path) -> None:
             "there is no such folder",
             where=str(path.parent),
             remedy="Make it, or write somewhere else.",
+        )
+    if not run.hosts:
+        raise UsageError(
+            "is the file of a rank alone, not a run",
+            where=str(run.folder.path),
+            remedy="Name the folder of the run.",
         )
     if run.missing_ranks:
         names = ", ".join(run.folder.shard(rank).name for rank in run.missing_ranks)

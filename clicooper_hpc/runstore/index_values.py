@@ -34,7 +34,7 @@ def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
     Raises
     ------
     RunFolderError
-        This is no run, or one of a newer version.
+        This is no run, or one of another version.
     UnexpectedContentError
         Something is missing, or of another type or shape.
     """
@@ -101,12 +101,11 @@ def _check_header(attrs: dict[str, Attribute], where: str) -> None:
                 f"/ (attribute {name})",
                 f"is {attrs.get(name, 'missing')!r}; expected is a whole number",
             )
-    # Newer only: older versions are known.
-    if int(attrs["format_version"]) > RUN_VERSION:
+    if int(attrs["format_version"]) != RUN_VERSION:
         raise RunFolderError(
             f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",
             where=where,
-            remedy="Read it with the version that wrote it, or a newer one.",
+            remedy="Read it with the version of clicooper-hpc that wrote it.",
         )
     for name in (*index_text_names(), "layout", "status"):
         if not isinstance(attrs.get(name), str):

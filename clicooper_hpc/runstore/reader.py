@@ -95,7 +95,9 @@ class Run:
     @property
     def job(self) -> dict[str, Any]:
         """The resolved job; `RunFolderError` if its text is none, as of a shard alone."""
-        written = str(self.attrs.get("resolved_job", ""))
+        if "resolved_job" not in self.attrs:
+            raise self._no_job("it stands in run.h5, and this is the file of a rank alone")
+        written = str(self.attrs["resolved_job"])
         try:
             job = (json.loads if written.lstrip().startswith("{") else tomllib.loads)(written)
         # Too deeply nested is a RecursionError in either.
@@ -302,6 +304,7 @@ def open_run(path: str | Path) -> Run:
         if os.path.lexists(folder.index):
             return _open_index(folder, folder.index, alone=False)
         return _open_shard(folder, place)
+    folder = RunFolder(place.parent, place.name)
     return _open_index(folder, place, alone=not os.path.lexists(folder.shard(0)))
 
 

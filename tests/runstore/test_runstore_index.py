@@ -42,6 +42,10 @@ def test_every_dataset_says_what_it_is_in_what_unit_along_what(run_path: Path) -
         datasets = all_datasets(file)
         assert len(datasets) > 80
         for name, dataset in datasets.items():
+            if re.search(r"(^|/)string\d+$", name):
+                # The axis of characters of a text, which netCDF does not show.
+                assert dataset.is_scale
+                continue
             assert dataset.attrs["units"], name
             assert dataset.attrs["long_name"], name
             if dataset.ndim:
@@ -92,7 +96,7 @@ def test_root_attributes_tell_where_the_run_comes_from(run_path: Path) -> None:
         assert attrs["torch_version"] == b"2.0"
         assert attrs["num_ranks"] == 3
         assert attrs["status"] == b"complete"
-        assert [host.decode() for host in file["hosts"]] == ["node0", "node1", "node2"]
+        assert [host.tobytes().decode() for host in file["hosts"]] == ["node0", "node1", "node2"]
         assert file["results/clean_accuracy"][()] == 0.875
         assert file["results/wall_s"].attrs["units"] == b"s"
         assert file["privacy"].attrs["epsilon"] == 8.0
