@@ -70,11 +70,13 @@ def read_netcdf4(path: str) -> dict[str, Any]:
         for name in item.ncattrs():
             if name not in HIDDEN:
                 found[f"{place}@{name}"] = plain_values(item.getncattr(name))
-        for name, variable in getattr(item, "variables", {}).items():
+        if not isinstance(item, netCDF4.Dataset):
+            return
+        for name, variable in item.variables.items():
             variable.set_auto_mask(False)
             found[f"{place.rstrip('/')}/{name}"] = plain_values(variable[...])
             add(f"{place.rstrip('/')}/{name}", variable)
-        for name, group in getattr(item, "groups", {}).items():
+        for name, group in item.groups.items():
             add(f"{place.rstrip('/')}/{name}", group)
 
     with netCDF4.Dataset(path) as file:

@@ -1,16 +1,12 @@
 // What h5wasm (HDF5 in browsers: myHDF5, h5web) reads of a file, as JSON like foreign_readers.py.
 // node read_h5wasm.mjs FOLDER_OF_NODE_MODULES FILE
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const [modules, path] = process.argv.slice(2);
 const { default: h5wasm } = await import(pathToFileURL(`${modules}/h5wasm/dist/node/hdf5_hl.js`));
-const { FS } = await h5wasm.ready;
-// As in a browser: the bytes of this one file and no other.
-FS.mkdir("/alone");
-FS.writeFile("/alone/file.h5", readFileSync(path));
-const file = new h5wasm.File("/alone/file.h5", "r");
+await h5wasm.ready;
+const file = new h5wasm.File(path, "r");
 const found = {};
 
 function digest(values, shape, isCharacters) {
@@ -27,8 +23,6 @@ function digest(values, shape, isCharacters) {
     }
     raw = Buffer.from(list.map((text) => text.replace(/\0+$/, "")).join("\0"));
   } else if (values instanceof Float64Array || (typeof values === "number" && !Number.isInteger(values))) {
-    raw = Buffer.from(Float64Array.from(list).buffer);
-  } else if (typeof values === "number" && shape.float) {
     raw = Buffer.from(Float64Array.from(list).buffer);
   } else {
     raw = Buffer.from(BigInt64Array.from(list.map(BigInt)).buffer);

@@ -31,19 +31,19 @@ from clicooper_hpc.runstore.run_folder import RunFolder
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("CLICOOPER_READERS_PYTHON", sys.executable)
 NODE_MODULES = os.environ.get("CLICOOPER_NODE_MODULES", "")
-FILES = ("run.h5", "rank-000.h5", "rank-002.h5")
+FILES = ("run.h5", "rank-000.h5", "rank-001.h5")
 #: A reader, what it needs, and how many datasets and attributes of `run.h5` it shows at least.
 READERS = {
-    "netcdf4": (("netCDF4",), 700),
-    "xarray_netcdf4": (("netCDF4", "xarray"), 700),
-    "xarray_h5netcdf": (("h5netcdf", "xarray"), 700),
+    "netcdf4": (("netCDF4",), 450),
+    "xarray_netcdf4": (("netCDF4", "xarray"), 450),
+    "xarray_h5netcdf": (("h5netcdf", "xarray"), 450),
 }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A complete run with rows in tables of every kind: numbers, texts, longest texts."""
-    folder, writers = example.start_run(tmp_path_factory.mktemp("readers") / "run")
+    folder, writers = example.start_run(tmp_path_factory.mktemp("readers") / "run", ranks=2)
     for rank, writer in enumerate(writers):
         with writer:
             example.write_steps(writer, rank, range(8))
@@ -62,7 +62,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def output_of(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    # Of letters beyond ASCII h5dump prints the bytes one by one.
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=240, check=False
+    )
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     return done.stdout
 
@@ -105,14 +108,15 @@ def test_ncdump_prints_every_number(run: RunFolder, name: str) -> None:
         expected = {
             place: dataset[()].astype(float).ravel()
             for place, dataset in datasets(file)
-            if dataset.dtype.kind in "iuf" and "string" not in place
+            # Of columns without rows nothing is printed.
+            if dataset.dtype.kind in "iuf" and "string" not in place and dataset.size
         }
     assert set(shown) == set(expected)
     for place, values in expected.items():
         # A place that equals the fill value of its column, -1 or NaN, is printed as "_".
         assert np.array_equal(np.nan_to_num(values, nan=-1), shown[place]), place
     # Texts, the longest of them whole.
-    if name != "rank-002.h5":
+    if name != "rank-001.h5":
         assert '"' + "x" * 32768 + '"' in text.replace('",\n    "', "")
 
 
@@ -135,10 +139,10 @@ def numbers_of_cdl(text: str) -> dict[str, Any]:
     lines = iter(text.splitlines())
     for line in lines:
         stripped = line.strip()
-        if match := re.fullmatch(r"group: (\w+) \{", stripped):
+        if match := re.fullmatch(r"group: \\?(\w+) \{", stripped):
             groups.append(match[1])
             data = False
-        elif re.fullmatch(r"\} // group \w+", stripped):
+        elif re.fullmatch(r"\} // group \\?\w+", stripped):
             groups.pop()
         elif stripped == "data:":
             data = True
@@ -162,7 +166,9 @@ def test_h5dump_prints_all_and_the_same_bytes(run: RunFolder, name: str, tmp_pat
     text = output_of([h5dump, str(path)])
     assert "EXTERNAL_LINK" not in text
     assert "VIRTUAL" not in output_of([h5dump, "-p", "-H", str(path)])
-    places = ("metrics/step_s", "ranks/002/heads/root") if name == "run.h5" else ("steps/step_s",)
+    places = (
+        ("metrics/step_s", "ranks/001/training/loss") if name == "run.h5" else ("steps/step_s",)
+    )
     with h5py.File(path, "r") as file:
         for place in places:
             out = tmp_path / "out.bin"
@@ -171,14 +177,17 @@ def test_h5dump_prints_all_and_the_same_bytes(run: RunFolder, name: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_h5wasm_reads_the_bytes_of_the_file_alone(run: RunFolder, name: str) -> None:
+def test_h5wasm_reads_the_bytes_of_the_file_alone(
+    run: RunFolder, name: str, tmp_path: Path
+) -> None:
     node = need_program("node", "nodejs")
     if not (Path(NODE_MODULES) / "h5wasm").is_dir():
         pytest.skip("CLICOOPER_NODE_MODULES names no folder with h5wasm (npm install h5wasm)")
-    path = str(run.path / name)
+    # As in a browser: no other file is there.
+    path = shutil.copy(run.path / name, tmp_path)
     program = str(HERE / "read_h5wasm.mjs")
-    shown = json.loads(output_of([node, program, NODE_MODULES, path]))
-    every = foreign_readers.read_h5py(path)
+    shown = json.loads(output_of([node, program, NODE_MODULES, str(path)]))
+    every = foreign_readers.read_h5py(str(path))
     # A text with other letters than those of ASCII is shown byte by byte.
     expected = {
         place: value
@@ -203,7 +212,7 @@ def test_what_is_plotted_is_there(run: RunFolder) -> None:
     with h5py.File(run.index, "r") as file:
         assert file.attrs["NX_class"] == b"NXroot"
         assert file[file.attrs["default"]].attrs["NX_class"] == b"NXdata"
-        for place in ["/metrics", *(f"/ranks/{rank:03d}" for rank in range(3))]:
+        for place in ["/metrics", *(f"/ranks/{rank:03d}" for rank in range(2))]:
             for group in (file[place], *file[place].values()):
                 if group.attrs.get("NX_class") != b"NXdata":
                     continue
@@ -211,7 +220,7 @@ def test_what_is_plotted_is_there(run: RunFolder) -> None:
                 for key in {"signal", "auxiliary_signals"} & set(group.attrs):
                     assert group[group.attrs[key]].shape == axis.shape
                     plotted += 1
-    assert plotted > 10
+    assert plotted >= 10
 
 
 def test_a_complete_index_is_read_without_any_other_file(run: RunFolder, tmp_path: Path) -> None:
@@ -225,7 +234,7 @@ def test_a_complete_index_is_read_without_any_other_file(run: RunFolder, tmp_pat
     with h5py.File(alone, "r") as file:
         file.visititems_links(lambda _, link: check_link(link))
         assert not any(item.is_virtual for _, item in datasets(file))
-        losses = [example.step_row(2, i, "training")["loss"] for i in range(8)]
+        losses = [example.step_row(1, i, "training")["loss"] for i in range(8)]
         assert file["metrics/loss"][:].tolist() == losses
         assert np.isnan(file["metrics/loss_by_rank"][:, 0]).all()
 
@@ -237,14 +246,14 @@ def check_link(link: Any) -> None:
 def test_a_run_is_opened_by_its_folder_its_index_or_a_file_of_a_rank(
     run: RunFolder, tmp_path: Path
 ) -> None:
-    for path in (run.path, run.index, run.shard(2)):
-        assert open_run(path).ranks == (0, 1, 2)
-    lone = open_run(shutil.copy(run.shard(2), tmp_path))
-    assert lone.ranks == (2,)
+    for path in (run.path, run.index, run.shard(1)):
+        assert open_run(path).ranks == (0, 1)
+    lone = open_run(shutil.copy(run.shard(1), tmp_path))
+    assert lone.ranks == (1,)
     assert (
-        lone.table("training").drop(columns="rank").equals(open_run(run.path).table("training", 2))
+        lone.table("training").drop(columns="rank").equals(open_run(run.path).table("training", 1))
     )
-    assert "rank 2 alone" in lone.summary()
+    assert "rank 1 alone" in lone.summary()
     with pytest.raises(RunFolderError, match="file of a rank alone"):
         lone.job  # noqa: B018
 
