@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from clicooper_hpc.runstore.reader import Run
 
 __all__ = ["rank_progress", "run_summary", "summary_html"]
 
@@ -39,8 +37,8 @@ def rank_progress(steps: pd.DataFrame | None, training: pd.DataFrame | None) -> 
     return ", ".join(parts) or "nothing recorded"
 
 
-def run_summary(run: Run) -> str:
-    """Return what `Run.summary` does."""
+def run_summary(run: Any) -> str:
+    """Return what the summary of a `Run` says; not imported, for that imports this."""
     if not run.hosts:
         rank = run.ranks[0]
         lines = [
@@ -81,7 +79,7 @@ def run_summary(run: Run) -> str:
     return printable_lines("\n".join(lines))
 
 
-def _progress(run: Run, rank: int) -> str:
+def _progress(run: Any, rank: int) -> str:
     try:
         names = run.table_names(rank)
     except RunFolderError as error:

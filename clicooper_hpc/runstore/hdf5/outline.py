@@ -16,6 +16,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from clicooper_hpc.runstore.hdf5.characters import is_character_scale
 from clicooper_hpc.runstore.hdf5.vetting import is_plain_hdf5_type
 from clicooper_hpc.runstore.limits import MOST_DIMENSIONS
 
@@ -105,7 +106,9 @@ def _outline_lines(
             elif isinstance(item, h5py.h5d.DatasetID):
                 line = _dataset_line(item)
                 # Where anything is of another kind there is nothing to compare.
-                is_due = values and (known is None or known.get(place, "").startswith(line))
+                is_due = known is None or known.get(place, "").startswith(line)
+                # An axis of characters holds nothing, so its values are always looked at.
+                is_due = is_due and (values or is_character_scale(_text(name)))
                 yield place, f"{line}, {_value_words(item)}" if is_due else line
                 yield from _attribute_lines(place, item, names)
             else:
