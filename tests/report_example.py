@@ -14,8 +14,8 @@ from clicooper_hpc.runstore.index import (
     PrivacyText,
     RunResult,
     create_index,
-    finish_index,
 )
+from clicooper_hpc.runstore.index_end import complete_index, finish_index
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
@@ -69,6 +69,7 @@ def written_run(
             **(results or {}),
         }
         finish_index(folder.index, results=found, privacy=privacy)
+        complete_index(folder.index)
     return path
 
 

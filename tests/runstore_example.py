@@ -13,8 +13,8 @@ from clicooper_hpc.runstore.index import (
     RunHeader,
     RunResult,
     create_index,
-    finish_index,
 )
+from clicooper_hpc.runstore.index_end import complete_index, finish_index
 from clicooper_hpc.runstore.metrics import Layout
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.tables.schema import OWNER_TABLES, STEPS, TRAINER_TABLES, Table
@@ -127,4 +127,5 @@ def finished_run(path: Path, ranks: int = 3, steps: int = 8) -> RunFolder:
             if rank == 0:
                 write_owner_events(writer)
     finish_index(folder.index, results=RESULTS, privacy=PRIVACY)
+    complete_index(folder.index)
     return folder

@@ -11,6 +11,8 @@ from clicooper_hpc.progress.progress_line import ProgressLine
 
 __all__ = ["EXPORT"]
 
+_ONE_FILE = "one-file"
+
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
@@ -18,15 +20,15 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="FORMAT",
-        help="the model: torch, onnx, safetensors or hf-folder; what the run recorded: "
-        "tensorboard, mlflow, csv or parquet",
+        help="the model: torch, onnx, safetensors or hf-folder; what the run recorded: one-file "
+        "(HDF5), tensorboard, mlflow, csv or parquet",
     )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help="a new file (.pt2, .onnx) or folder (all others)",
+        help="a new file (.pt2, .onnx, .h5) or folder (all others)",
     )
     parser.add_argument(
         "--describe", metavar="TEXT", help="what the model card says of the data (hf-folder)"
@@ -37,6 +39,9 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.report.trackers.export_record import TRACKER_FORMATS, export_record
+
+    if arguments.to == _ONE_FILE:
+        return _export_one_file(arguments)
 
     # Before the model's: these load no torch and need no secrets.
     if arguments.to in TRACKER_FORMATS:
@@ -54,7 +59,7 @@ def _export(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 f"there is no format {arguments.to!r}",
                 where="--to",
-                remedy=f"Use one of {', '.join([*EXPORT_FORMATS, *TRACKER_FORMATS])}.",
+                remedy=f"Use one of {', '.join([*EXPORT_FORMATS, _ONE_FILE, *TRACKER_FORMATS])}.",
             )
         # A folder may be named with a slash.
         is_file = bool(EXPORT_FORMATS[arguments.to].ending)
@@ -67,6 +72,25 @@ def _export(arguments: argparse.Namespace) -> int:
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
     compared = EXPORT_FORMATS[arguments.to].compared
     return print_report(f"wrote {output}: read back, its {compared} are {agrees}")
+
+
+def _export_one_file(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.data.output_place import named_file
+    from clicooper_hpc.runstore.index_end import write_one_file
+    from clicooper_hpc.runstore.reader import open_run
+
+    if arguments.describe is not None:
+        raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
+    output = named_file(arguments.output)
+    run = open_run(arguments.run)
+    write_one_file(run, output)
+    if arguments.json:
+        return print_facts(
+            {"output": output, "format": _ONE_FILE, "status": run.status, "ranks": len(run.ranks)}
+        )
+    return print_report(
+        f"wrote {output}: {run.status} run, tables of {len(run.ranks)} ranks, no links"
+    )
 
 
 EXPORT = Command(

@@ -19,12 +19,11 @@ from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_fi
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    complete_index,
     create_index,
-    finish_index,
     index_header_of,
     note_index_restart,
 )
+from clicooper_hpc.runstore.index_end import complete_index, finish_index
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.run_folder import RunFolder
@@ -146,14 +145,9 @@ class RunIndex:
         ``verify`` raises unless the run, all of it but that mark, is one that can be verified; None
         of a run without proofs.
         """
-        finish_index(
-            self._folder.index,
-            results=self._results,
-            privacy=self._card,
-            status="complete" if verify is None else "incomplete",
-        )
+        finish_index(self._folder.index, results=self._results, privacy=self._card)
         if verify is not None:
             # Nobody shall be told of a complete run that `verify` then refuses.
             verify()
-            complete_index(self._folder.index)
+        complete_index(self._folder.index)
         log_results(self._job, self._results, self._confusion, self._card.card)

@@ -8,27 +8,27 @@ are composed again in memory, from the values read, and their outlines are compa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final
 
 import h5py
 import numpy as np
 
+from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.runstore.hdf5.files import LIBVER, Attribute, set_hdf5_attributes
 from clicooper_hpc.runstore.hdf5.outline import hdf5_outline, outline_differences
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file, unopened_file
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
-    RunResult,
     compose_index,
     compose_index_end,
     index_header_of,
 )
+from clicooper_hpc.runstore.index_end import compose_whole_run, known_results, known_tables
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
-from clicooper_hpc.runstore.reader import Run
-from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
+from clicooper_hpc.runstore.reader import Run, open_run_inside
 from clicooper_hpc.runstore.tables.schema import (
     COMPLETE,
     OWNER_TABLES,
@@ -36,7 +36,7 @@ from clicooper_hpc.runstore.tables.schema import (
     TRAINER_TABLES,
     Table,
 )
-from clicooper_hpc.runstore.tables.shard_writer import SHARD_FORMAT, SHARD_VERSION
+from clicooper_hpc.runstore.tables.shard_writer import SHARD_ATTRIBUTES
 from clicooper_hpc.runstore.tables.storage import create_stored_table
 
 __all__ = ["index_differences", "shard_differences"]
@@ -57,6 +57,8 @@ def index_differences(run: Run, *, finished: bool) -> list[str]:
     RunFolderError
         The index is missing or damaged.
     """
+    if run.status == "complete":
+        return _whole_differences(run)
 
     def compare(file: Any) -> list[str]:
         rows = None
@@ -78,6 +80,31 @@ def index_differences(run: Run, *, finished: bool) -> list[str]:
     return read_hdf5_file(run.folder.index, compare, rules=INDEX_LINKS)
 
 
+def _whole_differences(run: Run) -> list[str]:
+    """Return how the index of a complete run departs from one with the rows of all ranks in it."""
+    tables = {}
+    inside = open_run_inside(run.folder)
+    for rank in run.ranks:
+        # A rank whose file cannot be read fails the checks of what was in it. What the index says
+        # of it can then only be compared with itself.
+        for source in (run, inside):
+            with suppress(RunFolderError):
+                tables[rank] = known_tables(source, rank)
+                break
+
+    def compare(file: Any) -> list[str]:
+        try:
+            with _in_memory() as mine:
+                compose_whole_run(mine, run, tables, known_results(run))
+                expected = hdf5_outline(mine, values=True)
+        # A text or number of the header that is not there, or is none.
+        except (KeyError, TypeError, ValueError) as error:
+            return [f"/ lacks an attribute of a run ({error})"]
+        return outline_differences(file, expected, values=True)
+
+    return read_hdf5_file(run.folder.index, compare, rules=INDEX_LINKS)
+
+
 def shard_differences(run: Run, rank: int, *, finished: bool) -> list[str]:
     """Return how the file of ``rank`` departs from what this version writes.
 
@@ -90,8 +117,7 @@ def shard_differences(run: Run, rank: int, *, finished: bool) -> list[str]:
     """
     tables = TRAINER_TABLES if rank else OWNER_TABLES
     attrs: dict[str, Attribute] = {
-        "format": SHARD_FORMAT,
-        "format_version": SHARD_VERSION,
+        **SHARD_ATTRIBUTES,
         "run_id": str(run.attrs.get("run_id")),
         "rank": rank,
     }
@@ -120,11 +146,7 @@ def _expected_index(run: Run, rows: Mapping[str, int] | None, *, finished: bool)
     )
     privacy = dict(run.privacy)
     card, promised = (str(privacy.pop(name, "")) for name in ("text", "promised"))
-    results = {
-        # Units and long name are not the file's to say.
-        name: RunResult(run.results[name], *RESULT_FIGURES[name])
-        for name in run.results.keys() & RESULT_FIGURES.keys()
-    }
+    results = known_results(run)
     trainers = dict.fromkeys(range(1, len(run.hosts)), TRAINER_TABLES)
     with _in_memory() as file:
         compose_index(

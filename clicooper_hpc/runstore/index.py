@@ -1,14 +1,14 @@
-"""The index ``run.h5``, the file users open: what ran where, and links to every rank's tables.
+"""The index ``run.h5``, the file users open: what ran where, links to every rank's tables or these.
 
 It is written whole, aside and renamed: at the start (`create_index`), at a restart with its number
-(`note_index_restart`), and at the end with the results (`finish_index`); the status "complete" is
-the very last thing written, of a proved run once it was verified (`complete_index`).
+(`note_index_restart`), and at the end with the results (`index_end.finish_index`). Of a complete
+run the ranks' tables are in it instead of links to them (`index_end.complete_index`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +31,11 @@ from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.hdf5.typed import read_hdf5_attributes
 from clicooper_hpc.runstore.index_links import INDEX_LINKS, OWNER_LINKS
 from clicooper_hpc.runstore.limits import MOST_RANKS
-from clicooper_hpc.runstore.metrics import Layout, add_metrics
+from clicooper_hpc.runstore.metrics import Layout, add_metrics, copy_metrics
 from clicooper_hpc.runstore.regular_files import open_regular_file
-from clicooper_hpc.runstore.run_folder import RunFolder, shard_file_name
-from clicooper_hpc.runstore.tables.schema import Table
-from clicooper_hpc.runstore.tables.storage import create_stored_table
+from clicooper_hpc.runstore.run_folder import shard_file_name
+from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING, Table
+from clicooper_hpc.runstore.tables.storage import Rows, copy_stored_table, create_stored_table
 
 __all__ = [
     "RUN_FORMAT",
@@ -45,19 +45,22 @@ __all__ = [
     "RunHeader",
     "RunResult",
     "Status",
-    "complete_index",
     "compose_index",
     "compose_index_end",
+    "compose_whole_index",
     "create_index",
-    "finish_index",
     "index_header_of",
+    "index_libver",
     "index_shard_digest",
     "index_text_names",
     "note_index_restart",
 ]
 
+#: Tables of one rank and their rows.
+StoredTables = Mapping[Table, Rows]
+
 RUN_FORMAT = "clicooper-run"
-RUN_VERSION = 1
+RUN_VERSION = 2
 Status = Literal["complete", "incomplete"]
 
 #: Root attributes that are texts of the header.
@@ -101,6 +104,10 @@ class RunHeader:
     def attributes(self) -> dict[str, Attribute]:
         """Return the root attributes, ``versions`` spread as ``NAME_version``."""
         return {
+            # What netCDF and NeXus readers look for: a name of these rules, and what to plot.
+            "Conventions": f"{RUN_FORMAT}-{RUN_VERSION}",
+            "NX_class": "NXroot",
+            "default": "metrics",
             "format": RUN_FORMAT,
             "format_version": RUN_VERSION,
             "status": "incomplete",
@@ -149,7 +156,7 @@ def note_index_restart(path: Path, restarts: int) -> None:
     """
     attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
     layout: Layout = "single" if attrs["layout"] == "single" else "shards"
-    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
+    with create_hdf5_file(path, index_libver(layout), start=path) as file:
         set_hdf5_attributes(file, {"restarts": restarts})
 
 
@@ -228,7 +235,7 @@ def create_index(
             where=str(path),
             remedy="Choose another folder with -o.",
         )
-    with create_hdf5_file(path, _index_libver(header.layout)) as file:
+    with create_hdf5_file(path, index_libver(header.layout)) as file:
         compose_index(file, header, tables=tables, rows=rows, pipeline=pipeline, privacy=privacy)
 
 
@@ -243,14 +250,7 @@ def compose_index(
     allocate: bool = True,
 ) -> None:
     """Fill the empty ``file`` as `create_index` does; ``allocate``: with room for all rows."""
-    set_hdf5_attributes(file, header.attributes())
-    ranks = np.arange(len(header.hosts))
-    rank = add_hdf5_dataset(
-        file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
-    )
-    rank.make_scale("rank")
-    hosts = list(header.hosts)
-    add_hdf5_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+    _add_index_header(file, header)
     for number, some in tables.items():
         if header.layout == "shards":
             # Links by relative name: the folder may be moved or copied as a whole.
@@ -260,8 +260,57 @@ def compose_index(
             for table in some:
                 create_stored_table(group, table, rows=(rows or {})[table.name], allocate=allocate)
     add_metrics(file, tables, layout=header.layout, rows=rows)
+    _add_index_rest(file, [table.name for table in tables[0]], pipeline, privacy)
+
+
+def compose_whole_index(
+    file: Any,
+    header: RunHeader,
+    *,
+    rows: Mapping[int, StoredTables],
+    pipeline: PipelineText | None,
+    privacy: PrivacyText | None,
+) -> None:
+    """Fill the empty ``file`` as that of a complete run: with the rows of all ranks in it.
+
+    No other file is needed, and there is nothing in it that leads to another. Ranks that are not
+    in ``rows`` have no tables in it.
+    """
+    _add_index_header(file, header)
+    groups = file.create_group("ranks")
+    metrics: dict[str, dict[int, Rows]] = {STEPS.name: {}, TRAINING.name: {}}
+    for rank, tables in rows.items():
+        group = groups.create_group(f"{rank:03d}")
+        for table, columns in tables.items():
+            if table.name in metrics:
+                metrics[table.name][rank] = columns
+            copy_stored_table(group, table, columns)
+    copy_metrics(file, metrics[STEPS.name], metrics[TRAINING.name], ranks=len(header.hosts))
+    _add_index_rest(file, [table.name for table in rows.get(0, ())], pipeline, privacy)
+
+
+def _add_index_header(file: Any, header: RunHeader) -> None:
+    set_hdf5_attributes(file, header.attributes())
+    ranks = np.arange(len(header.hosts))
+    rank = add_hdf5_dataset(
+        file, "rank", ranks, units="1", long_name="Rank: 0 owner, then trainers"
+    )
+    rank.make_scale("rank")
+    hosts = list(header.hosts)
+    add_hdf5_dataset(file, "hosts", hosts, units="text", long_name="Host of each rank", axis=rank)
+
+
+def _add_index_rest(
+    file: Any,
+    owner_tables: Collection[str],
+    pipeline: PipelineText | None,
+    privacy: PrivacyText | None,
+) -> None:
     private = file.create_group("privacy")
-    _link_owner_tables(file, tables[0])
+    for name, table in OWNER_LINKS.items():
+        if table.name in owner_tables:
+            # Under the names users look for, and stored once.
+            file[name] = h5py.SoftLink(f"/ranks/000/{table.name}")
     if privacy:
         _set_index_privacy(private, privacy)
         add_hdf5_dataset(
@@ -273,39 +322,6 @@ def compose_index(
         )
     if pipeline:
         _add_index_pipeline(file.create_group("pipeline"), pipeline)
-
-
-def finish_index(
-    path: Path,
-    *,
-    results: Mapping[str, RunResult],
-    privacy: PrivacyText | None = None,
-    status: Status = "complete",
-) -> None:
-    """Add results to the index of a run whose ranks have all closed their writers; rank 0 only.
-
-    The index is rewritten whole and replaced in one step; ``status`` is written last. The digest
-    of every shard is noted, so that a shard exchanged later is noticed (`Run.changed_ranks`).
-
-    Raises
-    ------
-    RunFolderError
-        The index is missing or damaged.
-    EnvironmentUnfitError
-        No space; the index stays as it was.
-    """
-    attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
-    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
-    count = int(attrs["num_ranks"])
-    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
-        digests = None
-        if layout == "shards":
-            folder = RunFolder(path.parent)
-            digests = [index_shard_digest(folder.shard(rank)) for rank in range(count)]
-        compose_index_end(file, results=results, privacy=privacy, shard_digests=digests)
-        # Everything else is in the file by now: "complete" is true when it is written.
-        file.flush()
-        set_hdf5_attributes(file, {"status": status})
 
 
 def compose_index_end(
@@ -320,8 +336,12 @@ def compose_index_end(
     if "results" in file:
         del file["results"]
     if "shard_digests" in file:
-        # Detached first: the scale would keep a reference to a dataset that is gone.
-        file["shard_digests"].dims[0].detach_scale(file["rank"])
+        # Detached first: the scales would keep a reference to a dataset that is gone.
+        for axis in file["shard_digests"].dims:
+            scale = axis[0]
+            axis.detach_scale(scale)
+            if scale != file["rank"] and "REFERENCE_LIST" not in scale.attrs:
+                del file[scale.name]
         del file["shard_digests"]
     group = file.create_group("results")
     for name, result in results.items():
@@ -339,14 +359,6 @@ def compose_index_end(
         )
 
 
-def complete_index(path: Path) -> None:
-    """Write that the run of a finished index is complete; rank 0 only. Errors as `finish_index`."""
-    attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
-    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
-    with create_hdf5_file(path, _index_libver(layout), start=path) as file:
-        set_hdf5_attributes(file, {"status": "complete"})
-
-
 def index_shard_digest(path: Path) -> str:
     """Return the digest of a shard as hex, or "" if no regular file is there.
 
@@ -362,15 +374,9 @@ def index_shard_digest(path: Path) -> str:
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
 
 
-def _index_libver(layout: Layout) -> Any:
+def index_libver(layout: Layout) -> Any:
+    """Return the versions of HDF5's format that an index of this layout is written in."""
     return SINGLE_LIBVER if layout == "single" else LIBVER
-
-
-def _link_owner_tables(file: Any, tables: Sequence[Table]) -> None:
-    for name, table in OWNER_LINKS.items():
-        if table in tables:
-            # Under the names users look for, and stored once.
-            file[name] = h5py.SoftLink(f"/ranks/000/{table.name}")
 
 
 def _set_index_privacy(group: Any, privacy: PrivacyText) -> None:

@@ -29,10 +29,12 @@ _COUNTS: Final = ("format_version", "num_ranks", "restarts")
 def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
     """Return the fields of `clicooper_hpc.runstore.reader.Run` that stand in the index.
 
+    And ``tables_of``, the ranks whose tables do.
+
     Raises
     ------
     RunFolderError
-        This is no run, or one of a newer version.
+        This is no run, or one of another version.
     UnexpectedContentError
         Something is missing, or of another type or shape.
     """
@@ -71,11 +73,24 @@ def read_index_values(file: Any, *, where: str) -> dict[str, Any]:
         "hosts": tuple(hosts),
         "results": {name: hdf5_scalar(results, name) for name in names},
         "result_units": {name: read_hdf5_text_attribute(results[name], "units") for name in names},
+        "result_names": {
+            name: read_hdf5_text_attribute(results[name], "long_name") for name in names
+        },
         "privacy": privacy,
         "pipeline": _read_pipeline(find_hdf5_group(file, "pipeline")),
-        "_digests": tuple(digests),
+        "shard_digests": tuple(digests),
         "_rank_scale": tuple(hdf5_whole_numbers(file, "rank")),
+        "tables_of": _ranks_inside(find_hdf5_group(file, "ranks"), len(hosts)),
     }
+
+
+def _ranks_inside(group: Any, count: int) -> frozenset[int]:
+    """Return the ranks whose tables are in the very file; of the others it has links."""
+    return frozenset(
+        rank
+        for rank in (range(count) if group is not None else ())
+        if type(group.get(f"{rank:03d}", getlink=True)).__name__ == "HardLink"
+    )
 
 
 def _check_header(attrs: dict[str, Attribute], where: str) -> None:
@@ -86,12 +101,11 @@ def _check_header(attrs: dict[str, Attribute], where: str) -> None:
                 f"/ (attribute {name})",
                 f"is {attrs.get(name, 'missing')!r}; expected is a whole number",
             )
-    # Newer only: older versions are known.
-    if int(attrs["format_version"]) > RUN_VERSION:
+    if int(attrs["format_version"]) != RUN_VERSION:
         raise RunFolderError(
             f"the run has format version {attrs['format_version']}, known is {RUN_VERSION}",
             where=where,
-            remedy="Read it with the version that wrote it, or a newer one.",
+            remedy="Read it with the version of clicooper-hpc that wrote it.",
         )
     for name in (*index_text_names(), "layout", "status"):
         if not isinstance(attrs.get(name), str):

@@ -11,37 +11,39 @@ import json
 import os
 import tomllib
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clicooper_hpc.errors import RunFolderError
-from clicooper_hpc.printable import printable_lines, printable_text
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.runstore.hdf5.files import Attribute
-from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file, unopened_file
-from clicooper_hpc.runstore.hdf5.typed import (
-    hdf5_group,
-    read_hdf5_attribute,
-    read_hdf5_text_attribute,
-)
+from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
+from clicooper_hpc.runstore.hdf5.typed import find_hdf5_format, read_hdf5_attributes
 from clicooper_hpc.runstore.index import index_shard_digest
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.index_values import read_index_values
-from clicooper_hpc.runstore.run_display import rank_progress
+from clicooper_hpc.runstore.run_display import run_summary
 from clicooper_hpc.runstore.run_folder import RunFolder, check_run_begun
 from clicooper_hpc.runstore.run_html import run_html
 from clicooper_hpc.runstore.signed_digests import IndexContent
 from clicooper_hpc.runstore.tables.frames import RankRows, rows_to_dataset, rows_to_frame
-from clicooper_hpc.runstore.tables.schema import EVALUATION, STEPS, TRAINING, Table
-from clicooper_hpc.runstore.tables.storage import find_stored_tables, read_stored_rows, stored_table
+from clicooper_hpc.runstore.tables.schema import (
+    EVALUATION,
+    SHARD_FORMAT,
+    STEPS,
+    TRAINING,
+    Table,
+)
+from clicooper_hpc.runstore.tables.source import TableSource
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
 
-__all__ = ["MissingRanksWarning", "Run", "open_run"]
+__all__ = ["MissingRanksWarning", "Run", "open_run", "open_run_inside"]
 
 
 class MissingRanksWarning(UserWarning):
@@ -62,14 +64,16 @@ class Run:
         Host of each rank.
     results
         What the run ended with, by name; empty until it is complete.
-    result_units
-        Unit of each result.
+    result_units, result_names
+        Unit and long name of each result.
     privacy
         Entries of the privacy card, the printed card under ``"text"``, and under ``"promised"``
         as it was before the first release.
     pipeline
         ``cuts``, ``schedule``, ``layer_names``, and the scales ``layer`` and ``segment``, as far
         as stored.
+    shard_digests
+        Digest of the file of each rank at the end of the run; empty before.
     """
 
     folder: RunFolder
@@ -77,10 +81,12 @@ class Run:
     hosts: tuple[str, ...]
     results: dict[str, Attribute]
     result_units: dict[str, str]
+    result_names: dict[str, str]
     privacy: dict[str, Attribute]
     pipeline: dict[str, Any]
-    _digests: tuple[str, ...]
+    shard_digests: tuple[str, ...]
     _rank_scale: tuple[int, ...]
+    _sources: Mapping[int, TableSource]
 
     @property
     def status(self) -> str:
@@ -89,7 +95,9 @@ class Run:
 
     @property
     def job(self) -> dict[str, Any]:
-        """The resolved job; `RunFolderError` if its text is none."""
+        """The resolved job; `RunFolderError` if its text is none, as of a shard alone."""
+        if "resolved_job" not in self.attrs:
+            raise self._no_job("it stands in run.h5, and this is the file of a rank alone")
         written = str(self.attrs["resolved_job"])
         try:
             job = (json.loads if written.lstrip().startswith("{") else tomllib.loads)(written)
@@ -107,24 +115,28 @@ class Run:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """All ranks of the run, whether or not their files are there."""
-        return tuple(range(len(self.hosts)))
+        """All ranks of the run, whether or not their files are there; of a shard alone its rank."""
+        return tuple(self._sources)
 
     @property
     def missing_ranks(self) -> tuple[int, ...]:
-        """Ranks whose shard is not in the run folder now."""
-        if self.attrs["layout"] == "single":
-            return ()
+        """Ranks whose tables are not there now: in the run folder, or in the one file opened."""
         # Whatever lies there: what is no file is refused, with its reason, when it is read.
-        return tuple(rank for rank in self.ranks if not os.path.lexists(self.folder.shard(rank)))
+        return tuple(
+            rank
+            for rank, source in self._sources.items()
+            if not (source.is_there and os.path.lexists(source.path))
+        )
 
     @property
     def changed_ranks(self) -> tuple[int, ...]:
         """Ranks whose shard is not, byte for byte, the one the finished run left."""
         return tuple(
             rank
-            for rank, digest in enumerate(self._digests)
-            if index_shard_digest(self.folder.shard(rank)) != digest
+            for rank, digest in enumerate(self.shard_digests)
+            # In one file there is no file of a rank.
+            if not self._sources[rank].below
+            and index_shard_digest(self.folder.shard(rank)) != digest
         )
 
     def table_names(self, rank: int) -> tuple[str, ...]:
@@ -188,50 +200,19 @@ class Run:
         dataset = rows_to_dataset(
             {table.name: self._collect(table.name, ranks) for table in (STEPS, TRAINING)}, ranks
         )
-        hosts = [self.hosts[rank] for rank in ranks]
         missing = ", ".join(map(str, self.missing_ranks))
         about = {"units": "text", "long_name": "Host of each rank"}
-        return dataset.assign_coords(host=("rank", hosts, about)).assign_attrs(
-            {**self.attrs, "missing_ranks": missing}
-        )
+        if self.hosts:
+            hosts = [self.hosts[rank] for rank in ranks]
+            dataset = dataset.assign_coords(host=("rank", hosts, about))
+        return dataset.assign_attrs({**self.attrs, "missing_ranks": missing})
 
     def summary(self) -> str:
         """Return what ran, how far each rank came, and what it gave, as some lines of text.
 
         Control characters of texts in the run are escaped: the lines may be printed.
         """
-        attrs = {
-            name: printable_text(value) if isinstance(value, str) else value
-            for name, value in self.attrs.items()
-        }
-        trainers = len(self.ranks) - 1
-        hosts = len(set(self.hosts))
-        lines = [
-            f"{self.folder.path}: {self.status}",
-            f"run {attrs['run_id']}, created {attrs['created']}, "
-            f"clicooper-hpc {attrs['creator_version']}",
-            f"1 owner, {trainers} trainer{'s' * (trainers != 1)}, "
-            f"{hosts} host{'s' * (hosts != 1)}, layout {attrs['layout']}",
-        ]
-        if restarts := int(attrs.get("restarts", 0)):
-            lines.append(f"started again {restarts} time{'s' * (restarts != 1)}")
-        missing = self.missing_ranks
-        lines += [
-            f"rank {rank}: {self._progress(rank)}" for rank in self.ranks if rank not in missing
-        ]
-        lines += [f"rank {rank}: {self.folder.shard(rank).name} IS MISSING" for rank in missing]
-        for name, value in self.results.items():
-            units = self.result_units[name]
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            units = f" {units}" if units not in {"1", "text"} else ""
-            lines.append(printable_text(f"{name}: {shown}{units}"))
-        if "text" in self.privacy:
-            lines += [
-                "privacy card:",
-                # Indented: no line of it passes for one of the summary.
-                *(f"  {line}" for line in str(self.privacy["text"]).splitlines()),
-            ]
-        return printable_lines("\n".join(lines))
+        return run_summary(self)
 
     def plot(self) -> tuple[Axes, Axes]:
         """Draw loss and accuracy over the steps (matplotlib); return their axes; errors as `table`.
@@ -246,29 +227,20 @@ class Run:
 
     def __repr__(self) -> str:
         name = printable_text(str(self.folder.path))
+        if not self.hosts:
+            return f"<Run {name}: rank {self.ranks[0]} alone>"
         return f"<Run {name}: {self.status}, {len(self.ranks) - 1} trainers>"
 
     def _repr_html_(self) -> str:
         title = f"{self.folder.path}: {self.status}, {len(self.ranks) - 1} trainers"
         return run_html(title, self.attrs, self.results, self.privacy)
 
-    def _progress(self, rank: int) -> str:
-        try:
-            names = self.table_names(rank)
-        except RunFolderError as error:
-            return printable_text(f"UNREADABLE ({error.what})")
-        read = (
-            self.table(table.name, rank) if table.name in names else None
-            for table in (STEPS, TRAINING)
-        )
-        return rank_progress(*read)
-
     def _known(self, rank: int) -> int:
         if rank not in self.ranks:
             raise RunFolderError(
                 f"there is no rank {rank}",
                 where=str(self.folder.index),
-                remedy=f"The ranks of this run are 0 to {self.ranks[-1]}.",
+                remedy=f"The ranks of this run are {self.ranks[0]} to {self.ranks[-1]}.",
             )
         return rank
 
@@ -302,37 +274,7 @@ class Run:
 
     def _read(self, rank: int, wanted: Collection[str] | None) -> dict[str, Any]:
         """Tables of ``rank`` by name: as `Table` and rows if ``wanted`` (None: all), else None."""
-        # Not through the index's links: a shard being written needs `read_hdf5_file`.
-        single = self.attrs["layout"] == "single"
-        path = self.folder.index if single else self.folder.shard(rank)
-        below = f"ranks/{rank:03d}" if single else ""
-
-        def read(file: Any) -> dict[str, Any]:
-            # A shard of another run under this name would be shown as this run's.
-            if not single and read_hdf5_text_attribute(file, "run_id") != self.attrs["run_id"]:
-                raise self._wrong_shard("the shard belongs to another run", path)
-            # And one of another rank as this rank's.
-            if not single and read_hdf5_attribute(file, "rank") != rank:
-                raise self._wrong_shard("the shard is that of another rank", path)
-            place = hdf5_group(file, below) if single else file
-            return {
-                name: (stored_table(group), read_stored_rows(group))
-                if wanted is None or name in wanted
-                else None
-                for name, group in find_stored_tables(place)
-            }
-
-        # The rest of a single file was looked at by `open_run`.
-        try:
-            return read_hdf5_file(path, read, below=below)
-        except PermissionError as error:
-            # One rank's file, not the run: the others are read all the same.
-            raise unopened_file(path, error) from None
-
-    def _wrong_shard(self, what: str, path: Path) -> RunFolderError:
-        return RunFolderError(
-            what, where=str(path), remedy="Bring back the shard this run wrote under this name."
-        )
+        return self._sources[rank].read_tables(rank, str(self.attrs["run_id"]), wanted)
 
     def _no_job(self, why: str) -> RunFolderError:
         return RunFolderError(
@@ -343,7 +285,11 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open the run in the folder ``path`` (its ``run.h5`` will do as well).
+    """Open the run in the folder ``path``, or in a file of it.
+
+    A ``run.h5`` whose ranks' files lie beside it stands for the folder, as does one of these files.
+    Else a ``run.h5`` of a complete run, or what ``clicooper export --to one-file`` wrote, is read
+    by itself, and the file of a rank shows the tables of that rank alone.
 
     Raises
     ------
@@ -351,11 +297,68 @@ def open_run(path: str | Path) -> Run:
         There is no run, its index is damaged, or it was written by a newer version.
     """
     place = Path(path)
-    folder = RunFolder(place.parent if place.name == "run.h5" else place)
-    check_run_begun(folder)
+    if not os.path.isfile(place):
+        folder = RunFolder(place.parent if place.name == "run.h5" else place)
+        check_run_begun(folder)
+        return _open_index(folder, folder.index, alone=False)
+    folder = RunFolder(place.parent)
+    # Links as an index has them: what is read of a shard itself is looked at without.
+    form = read_hdf5_file(place, find_hdf5_format, rules=INDEX_LINKS)
+    if form == SHARD_FORMAT:
+        if os.path.lexists(folder.index):
+            return _open_index(folder, folder.index, alone=False)
+        return _open_shard(folder, place)
+    folder = RunFolder(place.parent, place.name)
+    return _open_index(folder, place, alone=not os.path.lexists(folder.shard(0)))
+
+
+def open_run_inside(folder: RunFolder) -> Run:
+    """Open the run that the index of ``folder`` shows by itself, whatever lies beside it.
+
+    Raises
+    ------
+    RunFolderError
+        As of `open_run`.
+    """
+    return _open_index(folder, folder.index, alone=True)
+
+
+def _open_index(folder: RunFolder, index: Path, *, alone: bool) -> Run:
+    """Return the run of ``index``; ``alone``: read from it as far as it has all tables."""
     values = read_hdf5_file(
-        folder.index,
-        lambda file: read_index_values(file, where=str(folder.index)),
-        rules=INDEX_LINKS,
+        index, lambda file: read_index_values(file, where=str(index)), rules=INDEX_LINKS
     )
-    return Run(folder=folder, **values)
+    inside = values.pop("tables_of")
+    ranks = range(len(values["hosts"]))
+    if inside and (alone or values["attrs"]["layout"] == "single"):
+        sources = {
+            rank: TableSource(index, f"ranks/{rank:03d}", is_there=rank in inside) for rank in ranks
+        }
+    else:
+        sources = {rank: TableSource(folder.shard(rank)) for rank in ranks}
+    return Run(folder=folder, **values, _sources=sources)
+
+
+def _open_shard(folder: RunFolder, path: Path) -> Run:
+    """Return what the file of one rank shows of a run."""
+    attrs = read_hdf5_file(path, read_hdf5_attributes)
+    rank = attrs.get("rank")
+    if type(rank) is not int or not isinstance(attrs.get("run_id"), str):
+        raise RunFolderError(
+            "does not say of which rank and run it is",
+            where=str(path),
+            remedy="Bring back the file the run wrote.",
+        )
+    return Run(
+        folder=folder,
+        attrs=attrs,
+        hosts=(),
+        results={},
+        result_units={},
+        result_names={},
+        privacy={},
+        pipeline={},
+        shard_digests=(),
+        _rank_scale=(),
+        _sources={rank: TableSource(path)},
+    )

@@ -54,11 +54,13 @@ class RunFolder:
     """Names inside a run folder; makes nothing."""
 
     path: Path
+    #: Another name only where a file is read by itself, out of its folder.
+    index_name: str = "run.h5"
 
     @property
     def index(self) -> Path:
         """``run.h5``, the file users open."""
-        return self.path / "run.h5"
+        return self.path / self.index_name
 
     def shard(self, rank: int) -> Path:
         """HDF5 file with one writer, ``rank``."""

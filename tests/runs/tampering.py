@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from clicooper_hpc.runstore.hdf5.characters import texts_to_characters
 from clicooper_hpc.runstore.index import index_shard_digest
 
 __all__ = ["Tampering", "folder_tamperings", "hdf5_tamperings", "reseal"]
@@ -71,11 +72,13 @@ RULES: tuple[tuple[str, set[int], str | None], ...] = (
     (r"run\.h5:/privacy@[\w.]+ (changed|added)", {15}, "rows of rank 0"),
     (r"run\.h5:/shard_digests changed", {15}, "not the one the finished run left"),
     (r"run\.h5:/(hosts|rank|privacy/card) changed", {15}, "rows of rank 0"),
-    (r"run\.h5:/(pipeline|results)/\w+ changed", {15}, "rows of rank 0"),
+    (r"run\.h5:/(pipeline|results)/(?!string\d)\w+ changed", {15}, "rows of rank 0"),
     # Which results a run has is its own matter; the owner signed how many and what they are.
     (r"run\.h5:/results/\w+ removed", {15}, "rows of rank 0"),
     (r"run\.h5:/(hosts|rank|privacy|privacy/card) removed", {2, 15, 19}, ""),
     (r"run\.h5:/.* (removed|added|led elsewhere|copied|retyped)", {19}, None),
+    # What it repeats of the ranks' files, and axes of characters.
+    (r"run\.h5:/((metrics|ranks)/.*|(.*/)?string\d+) changed", {19}, None),
     (r"run\.h5:/.*@.* changed", {19}, None),
     (r"rank-\d+\.h5:/@(run_id) changed", {1, 15, 18, 19}, "another run"),
     (r"rank-\d+\.h5:/.*@.* (changed|removed|added)", {15, 19}, None),
@@ -85,8 +88,9 @@ RULES: tuple[tuple[str, set[int], str | None], ...] = (
     (r"rank-\d+\.h5:/heads/note changed", {16}, "is not the owner's"),
     # A row that is not complete is not there: then the ledger is what its last checkpoint belies.
     (r"rank-\d+\.h5:/(heads|checkpoints|ledger)/complete changed", {4, 5, 15, 16}, ""),
-    (r"rank-\d+\.h5:/(heads|checkpoints|ledger)/\w+ changed", {15}, "rows of rank"),
+    (r"rank-\d+\.h5:/(heads|checkpoints|ledger)/(?!string\d)\w+ changed", {15}, "rows of rank"),
     (r"rank-\d+\.h5:/messages/digest changed", {15, 18}, "messages of rank"),
+    (rf"rank-\d+\.h5:/({ALL_TABLES})/string\d+ changed", {19}, None),
     (rf"rank-\d+\.h5:/({ALL_TABLES})/\w+ changed", {15}, "rows of rank"),
     (rf"rank-\d+\.h5:/({ALL_TABLES})(/\w+)? (removed|added|copied|retyped)", {1, 15, 19}, ""),
     (r"rank-\d+\.h5:/\w+ added", {19}, None),
@@ -123,7 +127,9 @@ def reseal(run: Path) -> None:
         if "shard_digests" in file:
             count = len(file["shard_digests"])
             digests = [index_shard_digest(run / f"rank-{rank:03d}.h5") for rank in range(count)]
-            file["shard_digests"][:] = np.array(digests, file["shard_digests"].dtype)
+            length = file["shard_digests"].shape[1]
+            characters = texts_to_characters(np.array(digests, f"S{length}"))
+            file["shard_digests"][:] = characters.astype(file["shard_digests"].dtype)
 
 
 def hdf5_tamperings(run: Path, name: str) -> Iterator[Tampering]:

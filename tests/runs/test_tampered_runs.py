@@ -19,7 +19,8 @@ from clicooper_hpc.errors import ClicooperError, EvidenceError, ExitCode, RunFol
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.run.finished_run import verify_finished_run
 from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
-from clicooper_hpc.runstore.index import RunResult, finish_index
+from clicooper_hpc.runstore.index import RunResult
+from clicooper_hpc.runstore.index_end import finish_index
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.run_folder import RunFolder
@@ -232,7 +233,7 @@ def test_the_owner_names_the_file_before_it_calls_a_run_complete(
     results = {
         name: RunResult(value, *RESULT_FIGURES[name]) for name, value in honest.results.items()
     }
-    finish_index(copy.index, results=results, status="incomplete")
+    finish_index(copy.index, results=results)
     evidence = collect_run_evidence(open_run(copy.path), finished=True)
     signed = evidence_run_statement(evidence.entries)
     assert signed is not None

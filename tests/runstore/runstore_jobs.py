@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import runstore_example as example
 
 from clicooper_hpc.errors import ClicooperError
-from clicooper_hpc.runstore.index import create_index, finish_index
+from clicooper_hpc.runstore.index import create_index
+from clicooper_hpc.runstore.index_end import complete_index, finish_index
 from clicooper_hpc.runstore.run_folder import RunFolder, create_run_folder
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
@@ -96,6 +97,7 @@ def share_one_file(folder: Path, ending: str) -> None:
     world.Barrier()
     if world.rank == 0:
         finish_index(place.index, results=example.RESULTS)
+        complete_index(place.index)
 
 
 if __name__ == "__main__":

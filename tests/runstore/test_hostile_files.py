@@ -112,7 +112,7 @@ def unwritten_within_limit(file: Any, name: str, _: Path) -> None:
 
 def bomb(file: Any, name: str, _: Path) -> None:
     file.create_dataset(
-        name, data=np.zeros(1 << 24), chunks=(1 << 17,), compression=1, shuffle=True
+        name, data=np.zeros(1 << 25), chunks=(1 << 17,), compression=1, shuffle=True
     )
 
 

@@ -80,8 +80,10 @@ def test_a_single_index_that_links_to_tables_is_not_followed(copy: RunFolder) ->
     copy.shard(0).symlink_to("../pipe")
     with h5py.File(copy.index, "r+", locking=False) as file:
         file.attrs["layout"] = hdf5_text("single")
+        del file["ranks/000"]
+        file["ranks/000"] = h5py.ExternalLink("rank-000.h5", "/")
     differences = index_differences(open_run(copy.path), finished=True)
-    assert "/ranks/000/ledger is missing" in differences
+    assert "/ranks/000 must not be there (a link to / in rank-000.h5)" in differences
 
 
 @pytest.mark.parametrize("layout", ["shards", "single"])
@@ -96,17 +98,18 @@ def test_ranks_that_are_only_named_are_not_composed(
     with h5py.File(copy.index, "r+", locking=False) as file:
         for name in ("hosts", "rank", "shard_digests"):
             del file[name]
-        file["hosts"] = np.array([b"n"] * count)
+        file["hosts"] = np.array([[b"n"]] * count)
         file["rank"] = np.arange(count)
         file.attrs["num_ranks"] = count
         file.attrs["layout"] = hdf5_text(layout)
+        file.attrs["status"] = hdf5_text("incomplete")
     assert index_differences(open_run(copy.path), finished=True)
     with h5py.File(copy.index, "r+", locking=False) as file:
         for rank in range(3, count):
             file[f"ranks/{rank:03d}"] = h5py.ExternalLink(f"rank-{rank:03d}.h5", "/")
     differences = index_differences(open_run(copy.path), finished=True)
     due = "/metrics/complete is no view of 4096 ranks"
-    assert (due if layout == "shards" else "/ranks/000/ledger is missing") in differences
+    assert (due if layout == "shards" else "/ranks/003/steps is missing") in differences
 
 
 def test_references_are_named_without_a_walk_through_the_file_for_each(

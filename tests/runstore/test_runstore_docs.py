@@ -45,6 +45,9 @@ def rows_of(group: Any, at: str = "") -> dict[str, str]:
         place = f"{at}{key}"
         place = re.sub(r"^ranks/\d{3}", "ranks/NNN", place)
         place = re.sub(r"^results/.*", "results/NAME", place)
+        # Axes of characters: the page says of all at once what they are.
+        if re.fullmatch(r"string\d+", key):
+            continue
         link, item = group.get(key, getlink=True), group[key]
         if isinstance(link, h5py.SoftLink):
             rows[place] = f"| `{place}` | | | | the same as `{link.path[1:]}` |"
@@ -57,11 +60,14 @@ def rows_of(group: Any, at: str = "") -> dict[str, str]:
         else:
             string = h5py.check_string_dtype(item.dtype)
             kind = str(item.dtype)
+            dims = list(item.dims)
             if string:
                 # Of the other texts the length follows from the longest.
-                kind = f"text of {string.length}" if place.startswith("ranks/") else "text"
+                long = item.shape[-1] if item.ndim else string.length
+                kind = f"text of {long}" if place.startswith("ranks/") else "text"
+                dims = dims[:-1]
             name = item.name.rsplit("/", 1)[-1]
-            axes = ", ".join(dim.label or name for dim in item.dims)
+            axes = ", ".join(dim.label or name for dim in dims)
             about = (item.attrs[key].decode() for key in ("units", "long_name"))
             rows[place] = (
                 " | ".join([f"| `{place}`", kind, f"[{axes}]" if axes else "scalar", *about]) + " |"
@@ -100,7 +106,9 @@ def row_of(table: Table) -> str:
         if table in tables
     ]
     columns = ", ".join(f"`{column.name}` {numpy_type(column.dtype)}" for column in table.columns)
+    plotted = ", ".join(f"`{name}`" for name in table.signals)
     cells = [f"`{table.name}`", " and ".join(writers), f"`{table.axis}`", table.long_name, columns]
+    cells.append(plotted)
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -110,7 +118,9 @@ def numpy_type(dtype: str) -> str:
 
 def test_the_page_lists_every_table_with_its_columns_in_order() -> None:
     tables = sorted({*OWNER_TABLES, *TRAINER_TABLES}, key=lambda table: table.name)
-    head = "| table | written by | axis | long name | columns |\n|---|---|---|---|---|\n"
+    head = (
+        "| table | written by | axis | long name | columns | plotted |\n|---|---|---|---|---|---|\n"
+    )
     check(TABLES, head + "".join(map(row_of, tables)))
 
 

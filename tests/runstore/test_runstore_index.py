@@ -12,7 +12,8 @@ import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.runstore.hdf5 import parallel
-from clicooper_hpc.runstore.index import RunResult, create_index, finish_index
+from clicooper_hpc.runstore.index import RunResult, create_index
+from clicooper_hpc.runstore.index_end import complete_index, finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.tables.schema import STEPS, TRAINING
 
@@ -41,6 +42,10 @@ def test_every_dataset_says_what_it_is_in_what_unit_along_what(run_path: Path) -
         datasets = all_datasets(file)
         assert len(datasets) > 80
         for name, dataset in datasets.items():
+            if re.search(r"(^|/)string\d+$", name):
+                # The axis of characters of a text, which netCDF does not show.
+                assert dataset.is_scale
+                continue
             assert dataset.attrs["units"], name
             assert dataset.attrs["long_name"], name
             if dataset.ndim:
@@ -86,12 +91,12 @@ def test_root_attributes_tell_where_the_run_comes_from(run_path: Path) -> None:
     with h5py.File(run_path / "run.h5", "r") as file:
         attrs = dict(file.attrs)
         assert attrs["format"] == b"clicooper-run"
-        assert attrs["format_version"] == 1
+        assert attrs["format_version"] == 2
         assert attrs["mpi_library"].decode() == "MPICH 5.0 (ä)"
         assert attrs["torch_version"] == b"2.0"
         assert attrs["num_ranks"] == 3
         assert attrs["status"] == b"complete"
-        assert [host.decode() for host in file["hosts"]] == ["node0", "node1", "node2"]
+        assert [host.tobytes().decode() for host in file["hosts"]] == ["node0", "node1", "node2"]
         assert file["results/clean_accuracy"][()] == 0.875
         assert file["results/wall_s"].attrs["units"] == b"s"
         assert file["privacy"].attrs["epsilon"] == 8.0
@@ -125,12 +130,12 @@ def test_an_index_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_finishing_twice_keeps_the_last_word(tmp_path: Path) -> None:
     folder = example.finished_run(tmp_path / "run")
+    folder.index.unlink()
+    create_index(folder.index, example.header(), tables=example.tables_by_rank())
     for accuracy, status in ((0.5, "incomplete"), (0.625, "complete")):
-        finish_index(
-            folder.index,
-            results={"clean_accuracy": RunResult(accuracy, "1", "Accuracy")},
-            status="complete" if status == "complete" else "incomplete",
-        )
+        finish_index(folder.index, results={"clean_accuracy": RunResult(accuracy, "1", "Accuracy")})
+        if status == "complete":
+            complete_index(folder.index)
         run = open_run(folder.path)
         assert run.results == {"clean_accuracy": accuracy}
         assert run.status == status

@@ -166,10 +166,11 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
-def test_a_newer_format_is_refused(copy: RunFolder) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_format_is_refused(copy: RunFolder, version: int) -> None:
     with h5py.File(copy.index, "r+") as file:
-        file.attrs["format_version"] = 2
-    with pytest.raises(RunFolderError, match="format version 2"):
+        file.attrs["format_version"] = version
+    with pytest.raises(RunFolderError, match=f"format version {version}, known is 2"):
         open_run(copy.path)
 
 

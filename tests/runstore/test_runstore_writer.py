@@ -13,7 +13,8 @@ import pytest
 import runstore_example as example
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.runstore.index import RunResult, finish_index
+from clicooper_hpc.runstore.index import RunResult
+from clicooper_hpc.runstore.index_end import finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter, compact_shard

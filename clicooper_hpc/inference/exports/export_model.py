@@ -64,7 +64,7 @@ def export_model(
         raise UsageError(
             f"there is no format {form!r}",
             where="--to",
-            remedy=f"Use one of {', '.join(EXPORT_FORMATS)}.",
+            remedy=f"Use one of {', '.join(EXPORT_FORMATS)}; one-file is the run itself.",
         )
     if chosen.ending and target.suffix.lower() != chosen.ending:
         raise UsageError(f"must end in {chosen.ending} for --to {form}", where=f"-o {target}")

@@ -19,6 +19,12 @@ import numpy as np
 
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.atomic_files import replace_atomically
+from clicooper_hpc.runstore.hdf5.characters import (
+    CHARACTER,
+    ENCODING,
+    attach_character_scale,
+    texts_to_characters,
+)
 from clicooper_hpc.runstore.hdf5.superblock import SUPERBLOCK_BYTES, closed_superblock
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "hdf5_text",
     "hdf5_version",
     "hdf5_write_error",
+    "nexus_attributes",
     "open_swmr_file",
     "set_hdf5_attributes",
 ]
@@ -60,19 +67,34 @@ def hdf5_text(value: str) -> np.ndarray[Any, Any]:
 def set_hdf5_attributes(target: Any, values: Mapping[str, Attribute]) -> None:
     """Store ``values`` as attributes of the file, group or dataset ``target``."""
     for name, value in values.items():
-        target.attrs[name] = hdf5_text(value) if isinstance(value, str) else value
+        if isinstance(value, bool):
+            # One byte, the only attributes of that type: netCDF-C leaves out HDF5's truth values.
+            target.attrs[name] = np.uint8(value)
+        else:
+            target.attrs[name] = hdf5_text(value) if isinstance(value, str) else value
+
+
+def nexus_attributes(axis: str, *signals: str) -> dict[str, Attribute]:
+    """Return the attributes by which viewers plot ``signals``, two at most, over ``axis``.
+
+    NeXus NXdata, with texts only, no lists; nothing without a signal.
+    """
+    names = ("signal", "auxiliary_signals")
+    plotted = dict(zip(names, signals, strict=False))
+    return {"NX_class": "NXdata", "axes": axis, **plotted} if plotted else {}
 
 
 def add_hdf5_dataset(
     parent: Any, name: str, values: Any, *, units: str, long_name: str, axis: Any = None
 ) -> Any:
     """Add a small dataset, text as fixed-length UTF-8; ``axis`` is the scale of dimension 0."""
+    is_texts = isinstance(values, list | tuple) and all(isinstance(one, str) for one in values)
     if isinstance(values, str):
         data = hdf5_text(values)
-    elif isinstance(values, list | tuple) and all(isinstance(value, str) for value in values):
+    elif is_texts:
         raw = [value.encode("utf-8") for value in values]
-        length = max([1, *map(len, raw)])
-        data = np.array(raw, dtype=h5py.string_dtype("utf-8", length))
+        texts = np.array(raw, dtype=f"S{max([1, *map(len, raw)])}")
+        data = texts_to_characters(texts).astype(CHARACTER)
     else:
         data = np.asarray(values)
     # A checksum needs a chunk, and a chunk needs at least one element.
@@ -81,6 +103,9 @@ def add_hdf5_dataset(
     if axis is not None:
         dataset.dims[0].label = Path(axis.name).name
         dataset.dims[0].attach_scale(axis)
+    if is_texts:
+        set_hdf5_attributes(dataset, ENCODING)
+        attach_character_scale(dataset, parent)
     return dataset
 
 
@@ -98,14 +123,20 @@ def open_swmr_file(path: Path) -> Any:
 
 @contextmanager
 def create_hdf5_file(
-    path: Path, libver: Any = LIBVER, *, start: Path | None = None, mode: int | None = None
+    path: Path,
+    libver: Any = LIBVER,
+    *,
+    start: Path | None = None,
+    mode: int | None = None,
+    foreign_folder: bool = False,
 ) -> Iterator[Any]:
     """Compose an HDF5 file in memory; at the end of the block it becomes ``path`` in one step.
 
     With ``start`` the file begins as a copy of that one; ``mode`` is that of the new file, where it
-    shall not be the usual one. `EnvironmentUnfitError` if the file
-    system is full or refuses; what was at ``path`` is then untouched. In memory, because HDF5
-    loses data without an error when a dataset is closed on a full disk.
+    shall not be the usual one; ``foreign_folder`` as of `replace_atomically`.
+    `EnvironmentUnfitError` if the file system is full or refuses; what was at ``path`` is then
+    untouched. In memory, because HDF5 loses data without an error when a dataset is closed on a
+    full disk.
     """
     name, access = (start, "r+") if start else (path.with_name(f"{path.name}.memory"), "w")
     with h5py.File(
@@ -116,7 +147,7 @@ def create_hdf5_file(
         image = file.id.get_file_image()
     # Only now the disk: up to here an error leaves nothing behind.
     try:
-        with replace_atomically(path) as aside:
+        with replace_atomically(path, foreign_folder=foreign_folder) as aside:
             if mode is not None:
                 # Before the content: it must not be readable for a moment.
                 aside.touch(mode)

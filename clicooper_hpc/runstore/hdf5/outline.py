@@ -16,6 +16,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from clicooper_hpc.runstore.hdf5.characters import is_character_scale
 from clicooper_hpc.runstore.hdf5.vetting import is_plain_hdf5_type
 from clicooper_hpc.runstore.limits import MOST_DIMENSIONS
 
@@ -30,23 +31,30 @@ _MOST_BYTES: Final = 1 << 20
 _GROUP: Final = "a group"
 
 
-def hdf5_outline(file: Any) -> dict[str, str]:
-    """Return place to line of all that ``file`` holds. For files of our own making."""
-    return dict(_outline_lines(file, None))
+def hdf5_outline(file: Any, *, values: bool = False) -> dict[str, str]:
+    """Return place to line of all that ``file`` holds. For files of our own making.
+
+    ``values``: with a digest of the values of every dataset that is no view.
+    """
+    return dict(_outline_lines(file, None, values=values))
 
 
-def outline_differences(file: Any, expected: Mapping[str, str]) -> list[str]:
+def outline_differences(
+    file: Any, expected: Mapping[str, str], *, values: bool = False
+) -> list[str]:
     """Return how the outline of ``file`` departs from ``expected``, at most a few lines.
+
+    ``values``: as of `hdf5_outline`.
 
     Of groups that are not expected only the name is read, so that a file nobody vouches for costs
     no more than one that is as it must be.
     """
-    return list(islice(_differences(file, expected), _MOST_DIFFERENCES))
+    return list(islice(_differences(file, expected, values=values), _MOST_DIFFERENCES))
 
 
-def _differences(file: Any, expected: Mapping[str, str]) -> Iterator[str]:
+def _differences(file: Any, expected: Mapping[str, str], *, values: bool) -> Iterator[str]:
     missing = dict(expected)
-    for place, line in _outline_lines(file, expected):
+    for place, line in _outline_lines(file, expected, values=values):
         wanted = missing.pop(place, None)
         if wanted is None:
             yield f"{place} must not be there ({line})"
@@ -66,7 +74,9 @@ def _without_common_start(found: str, due: str) -> tuple[str, str]:
     return f"... {rest[0]}", f"... {rest[1]}"
 
 
-def _outline_lines(file: Any, known: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
+def _outline_lines(
+    file: Any, known: Mapping[str, str] | None, *, values: bool
+) -> Iterator[tuple[str, str]]:
     """Yield place and line; below groups that are not ``known`` (None: all are) nothing."""
     # Everything by the identifiers of HDF5: objects of h5py cost three times as much to make.
     root = file["/"].id
@@ -94,7 +104,12 @@ def _outline_lines(file: Any, known: Mapping[str, str] | None) -> Iterator[tuple
                 if known is None or place in known:
                     waiting.append((place, item))
             elif isinstance(item, h5py.h5d.DatasetID):
-                yield place, _dataset_line(item)
+                line = _dataset_line(item)
+                # Where anything is of another kind there is nothing to compare.
+                is_due = known is None or known.get(place, "").startswith(line)
+                # An axis of characters holds nothing, so its values are always looked at.
+                is_due = is_due and (values or is_character_scale(_text(name)))
+                yield place, f"{line}, {_value_words(item)}" if is_due else line
                 yield from _attribute_lines(place, item, names)
             else:
                 yield place, "a named type"
@@ -132,6 +147,13 @@ def _dataset_line(dataset: Any) -> str:
     if plan.get_external_count():
         parts.append(f"stored in other files, the first {_shown(plan.get_external(0)[0])}")
     return ", ".join(parts)
+
+
+def _value_words(dataset: Any) -> str:
+    if dataset.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
+        return "values of others"
+    values = np.ascontiguousarray(h5py.Dataset(dataset)[()])
+    return f"values of SHA-256 {hashlib.sha256(values.tobytes()).hexdigest()[:32]}"
 
 
 def _fill_words(kind: Any, plan: Any) -> str:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5s
 
+from clicooper_hpc.runstore.hdf5.characters import characters_to_texts, vet_characters
 from clicooper_hpc.runstore.hdf5.files import Attribute
 from clicooper_hpc.runstore.hdf5.vetting import UnexpectedContentError, vet_hdf5_type
 from clicooper_hpc.runstore.limits import MOST_ATTRIBUTES
@@ -53,7 +54,9 @@ def read_hdf5_attribute(target: Any, name: str) -> Attribute:
     vet_hdf5_type(attribute.get_type(), place)
     if attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
         raise UnexpectedContentError(place, "is no single value")
-    return _plain(target.attrs[name], place)
+    value = target.attrs[name]
+    # Numbers of an attribute have 64 bits; one of 8 is a truth value.
+    return bool(value) if value.dtype == np.uint8 else _plain(value, place)
 
 
 def read_hdf5_text_attribute(target: Any, name: str) -> str:
@@ -138,8 +141,9 @@ def find_hdf5_text(parent: Any, name: str) -> str | None:
 def hdf5_texts(parent: Any, name: str) -> list[str]:
     """Return a dataset of texts in one dimension."""
     place = _below(parent, name)
-    values = hdf5_dataset(parent, name, kinds="S", dimensions=1)[()]
-    return [_text(value, place) for value in values.tolist()]
+    dataset = hdf5_dataset(parent, name, kinds="S", dimensions=2)
+    vet_characters(dataset)
+    return [_text(value, place) for value in characters_to_texts(dataset[()]).tolist()]
 
 
 def hdf5_whole_numbers(parent: Any, name: str) -> list[int]:

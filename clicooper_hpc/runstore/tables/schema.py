@@ -26,6 +26,8 @@ __all__ = [
     "OWNER_TABLES",
     "PROVING",
     "RELEASES",
+    "SHARD_FORMAT",
+    "SHARD_VERSION",
     "SPLIT_CODES",
     "STEPS",
     "TRAINER_TABLES",
@@ -33,6 +35,10 @@ __all__ = [
     "Column",
     "Table",
 ]
+
+#: What the root attributes ``format`` and ``format_version`` say of a file of one rank.
+SHARD_FORMAT = "clicooper-shard"
+SHARD_VERSION = 2
 
 #: How the column ``split`` of `RELEASES` writes the three splits.
 SPLIT_CODES: Mapping[str, int] = {"train": 0, "validation": 1, "test": 2}
@@ -86,12 +92,16 @@ COMPLETE = Column("complete", "uint8", "1", "1 once every other column of the ro
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A named set of columns, one of which (``axis``) is the dimension scale of all others."""
+    """A named set of columns, one of which (``axis``) is the dimension scale of all others.
+
+    ``signals`` are the one or two columns that viewers of NeXus files plot over the axis.
+    """
 
     name: str
     axis: str
     long_name: str
     columns: tuple[Column, ...]
+    signals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -101,6 +111,10 @@ class Table:
             raise ValueError(f"table {self.name} has no column {self.axis!r} to be its axis")
         if len(set(names)) < len(names) or COMPLETE.name in names:
             raise ValueError(f"table {self.name}: column names must differ, and none be 'complete'")
+        if len(self.signals) > 2 or not set(self.signals) <= set(names):
+            raise ValueError(
+                f"table {self.name} has no columns {self.signals} to plot, two at most"
+            )
 
     def column(self, name: str) -> Column:
         """Return the column called ``name``; `KeyError` if there is none."""
@@ -143,6 +157,7 @@ STEPS = Table(
         Column("messages_sent", "int64", "1", "Messages sent"),
         Column("rows", "int64", "1", "Samples in the step"),
     ),
+    signals=("step_s", "compute_s"),
 )
 
 TRAINING = Table(
@@ -156,6 +171,7 @@ TRAINING = Table(
         Column("gradient_norm", "float64", "1", "Euclidean norm of the segment's gradient"),
         Column("sub_label_accuracy", "float64", "1", "Share of sub-labels predicted rightly"),
     ),
+    signals=("loss", "sub_label_accuracy"),
 )
 
 EVALUATION = Table(
@@ -171,6 +187,7 @@ EVALUATION = Table(
         Column("released_loss", "float64", "nat", "Mean loss on released rows"),
         Column("samples", "int64", "1", "Held-out samples evaluated"),
     ),
+    signals=("clean_accuracy", "released_accuracy"),
 )
 
 RELEASES = Table(
@@ -197,6 +214,7 @@ RELEASES = Table(
         Column("delta", "float64", "1", "Delta of both epsilons"),
         Column("sigma", "float64", "1", "Standard deviation of the noise per coordinate"),
     ),
+    signals=("epsilon",),
 )
 
 #: Longest signed statement and longest signed checkpoint, as text.
@@ -264,6 +282,7 @@ PROVING = Table(
         _seconds("exchange_s", "Time of the exchange of proofs that ended the stage before"),
         _seconds("stage_s", "Wall time of the stage, without that exchange"),
     ),
+    signals=("stage_s",),
 )
 
 #: Tables whose rows are digested into signed statements; rows of the others are signed themselves.

@@ -25,22 +25,28 @@ from clicooper_hpc.runstore.hdf5.files import (
 )
 from clicooper_hpc.runstore.hdf5.reader import read_hdf5_file
 from clicooper_hpc.runstore.hdf5.typed import read_hdf5_attributes
-from clicooper_hpc.runstore.tables.schema import COMPLETE, Table
+from clicooper_hpc.runstore.tables.schema import SHARD_FORMAT, SHARD_VERSION, Table
 from clicooper_hpc.runstore.tables.storage import (
     Rows,
+    copy_stored_table,
     create_stored_table,
     find_stored_tables,
     read_stored_rows,
     stored_columns,
     stored_table,
+    with_complete_marker,
     write_stored_rows,
 )
 from clicooper_hpc.runstore.tables.writer import KeptRows, TableWriter
 
-__all__ = ["SHARD_FORMAT", "SHARD_VERSION", "ShardWriter", "compact_shard"]
+__all__ = ["SHARD_ATTRIBUTES", "ShardWriter", "compact_shard"]
 
-SHARD_FORMAT = "clicooper-shard"
-SHARD_VERSION = 1
+#: Root attributes of every shard.
+SHARD_ATTRIBUTES: Mapping[str, Attribute] = {
+    "Conventions": f"{SHARD_FORMAT}-{SHARD_VERSION}",
+    "format": SHARD_FORMAT,
+    "format_version": SHARD_VERSION,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -85,14 +91,12 @@ class ShardWriter(TableWriter):
                 remedy="Start the run in a new folder.",
             )
         with create_hdf5_file(path) as new:
-            set_hdf5_attributes(
-                new, {"format": SHARD_FORMAT, "format_version": SHARD_VERSION, **attrs}
-            )
+            set_hdf5_attributes(new, {**SHARD_ATTRIBUTES, **attrs})
             for table in tables:
                 columns = stored_columns(create_stored_table(new, table))
                 if self._written[table.name] and earlier is not None:
                     write_stored_rows(
-                        columns, 0, _with_complete_marker(table, earlier.kept[table.name])
+                        columns, 0, with_complete_marker(table, earlier.kept[table.name])
                     )
         # A file in SWMR mode gets no new objects, so it is made whole before it is opened so.
         try:
@@ -143,10 +147,4 @@ def compact_shard(path: Path) -> None:
     with create_hdf5_file(path) as new:
         set_hdf5_attributes(new, attrs)
         for table, rows in tables:
-            # Large chunks: nothing is appended any more, and readers want few of them.
-            columns = stored_columns(create_stored_table(new, table, live=False))
-            write_stored_rows(columns, 0, _with_complete_marker(table, rows))
-
-
-def _with_complete_marker(table: Table, rows: Rows) -> Rows:
-    return {**rows, COMPLETE.name: np.ones(len(rows[table.axis]), COMPLETE.dtype)}
+            copy_stored_table(new, table, rows)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.hdf5.files import set_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.characters import (
+    CHARACTER,
+    ENCODING,
+    attach_character_scale,
+    characters_to_texts,
+    is_character_scale,
+    texts_to_characters,
+    vet_characters,
+)
+from clicooper_hpc.runstore.hdf5.files import nexus_attributes, set_hdf5_attributes
 from clicooper_hpc.runstore.hdf5.typed import (
     hdf5_dataset,
     hdf5_group,
@@ -20,13 +29,16 @@ from clicooper_hpc.runstore.tables.schema import COMPLETE, KNOWN_TABLES, Column,
 
 __all__ = [
     "COMPACT_BYTES",
+    "GROWING",
     "LIVE_ROWS",
     "Rows",
+    "copy_stored_table",
     "create_stored_table",
     "find_stored_tables",
     "read_stored_rows",
     "stored_columns",
     "stored_table",
+    "with_complete_marker",
     "write_stored_rows",
 ]
 
@@ -37,6 +49,13 @@ Rows = dict[str, np.ndarray[Any, Any]]
 LIVE_ROWS = 64
 #: Bytes per chunk once a file is closed for good.
 COMPACT_BYTES = 65536
+#: How columns that grow are stored. gzip is in every HDF5; others would need a plugin to be read.
+GROWING: Final[Mapping[str, Any]] = {
+    "compression": "gzip",
+    "compression_opts": 4,
+    "shuffle": True,
+    "fletcher32": True,
+}
 
 
 def create_stored_table(
@@ -56,6 +75,7 @@ def create_stored_table(
     # Columns come back in the order of the table, not of the alphabet.
     group = parent.create_group(table.name, track_order=True)
     set_hdf5_attributes(group, {"axis": table.axis, "long_name": table.long_name})
+    set_hdf5_attributes(group, nexus_attributes(table.axis, *table.signals))
     options = {
         column.name: _column_options(column, rows, live=live, allocate=allocate)
         for column in (*table.columns, COMPLETE)
@@ -82,11 +102,7 @@ def _column_options(
             "shape": (0, *column.shape),
             "maxshape": (None, *column.shape),
             "chunks": (chunk, *column.shape),
-            # gzip is in every HDF5; others would need a plugin to read a run.
-            "compression": "gzip",
-            "compression_opts": 4,
-            "shuffle": True,
-            "fletcher32": True,
+            **GROWING,
         }
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     if allocate:
@@ -98,9 +114,20 @@ def _column_options(
 
 def _create_stored_column(group: Any, column: Column, options: Mapping[str, Any]) -> Any:
     dtype = np.dtype(column.dtype)
-    stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
-    dataset = group.create_dataset(column.name, dtype=stored, fillvalue=column.fill, **options)
-    set_hdf5_attributes(dataset, {"units": column.units, "long_name": column.long_name})
+    about = {"units": column.units, "long_name": column.long_name}
+    if dtype.kind != "S":
+        dataset = group.create_dataset(column.name, dtype=dtype, fillvalue=column.fill, **options)
+        set_hdf5_attributes(dataset, about)
+        return dataset
+    # One more axis, of characters. No fill value: where nothing was written there is no text.
+    more = {
+        key: (*options[key], dtype.itemsize)
+        for key in ("shape", "maxshape", "chunks")
+        if key in options
+    }
+    dataset = group.create_dataset(column.name, dtype=CHARACTER, **{**options, **more})
+    set_hdf5_attributes(dataset, {**about, **ENCODING})
+    attach_character_scale(dataset, group)
     return dataset
 
 
@@ -121,9 +148,18 @@ def stored_table(group: Any) -> Table:
     name = group.name.rsplit("/", 1)[-1]
     _stored_marker(group)
     axis, long_name = (read_hdf5_text_attribute(group, key) for key in ("axis", "long_name"))
-    columns = [_stored_column(group, one) for one in group if one != COMPLETE.name]
+    signals = tuple(
+        read_hdf5_text_attribute(group, key)
+        for key in ("signal", "auxiliary_signals")
+        if key in group.attrs
+    )
+    columns = [
+        _stored_column(group, one)
+        for one in group
+        if one != COMPLETE.name and not is_character_scale(one)
+    ]
     try:
-        table = Table(name, axis, long_name, tuple(columns))
+        table = Table(name, axis, long_name, tuple(columns), signals)
     except ValueError as error:
         raise UnexpectedContentError(group.name, str(error)) from None
     known = KNOWN_TABLES.get(name)
@@ -146,11 +182,15 @@ def stored_table(group: Any) -> Table:
 
 def _stored_column(group: Any, name: str) -> Column:
     dataset = hdf5_dataset(group, name, kinds="ifuS")
-    if dataset.ndim < 1:
+    dtype, shape = dataset.dtype.str, dataset.shape[1:]
+    if dataset.dtype.kind == "S" and shape:
+        vet_characters(dataset)
+        dtype, shape = f"S{shape[-1]}", shape[:-1]
+    elif dataset.ndim < 1 or dataset.dtype.kind == "S":
         raise UnexpectedContentError(dataset.name, "is a single value; expected is a column")
     units, long_name = (read_hdf5_text_attribute(dataset, key) for key in ("units", "long_name"))
     try:
-        return Column(name, dataset.dtype.str, units, long_name, tuple(dataset.shape[1:]))
+        return Column(name, dtype, units, long_name, tuple(shape))
     except ValueError as error:
         raise UnexpectedContentError(dataset.name, str(error)) from None
 
@@ -165,7 +205,7 @@ def stored_columns(group: Any) -> dict[str, Any]:
     A writer holds on to them: looking one up may read the disk, and closing one writes what HDF5
     still keeps of it, where an error would be lost.
     """
-    return dict(group.items())
+    return {name: column for name, column in group.items() if not is_character_scale(name)}
 
 
 def write_stored_rows(
@@ -177,8 +217,24 @@ def write_stored_rows(
         stop = start + len(values)
         if len(dataset) < stop:
             dataset.resize(stop, axis=0)
+        if values.dtype.kind == "S":
+            # Of the column's length first, shorter texts padded with NUL.
+            length = dataset.shape[-1]
+            values = texts_to_characters(values.astype(f"S{length}"))
         # astype: text gets the dataset's encoding, which HDF5 will not convert to by itself.
         dataset[start:stop] = values.astype(dataset.dtype)
+
+
+def copy_stored_table(parent: Any, table: Table, rows: Rows) -> None:
+    """Add ``table`` with these complete rows to ``parent``, for good."""
+    # Large chunks: nothing is appended any more, and readers want few of them.
+    columns = stored_columns(create_stored_table(parent, table, live=False))
+    write_stored_rows(columns, 0, with_complete_marker(table, rows))
+
+
+def with_complete_marker(table: Table, rows: Rows) -> Rows:
+    """Return ``rows`` with the marker that says that each is complete."""
+    return {**rows, COMPLETE.name: np.ones(len(rows[table.axis]), COMPLETE.dtype)}
 
 
 def read_stored_rows(group: Any) -> Rows:
@@ -190,7 +246,7 @@ def read_stored_rows(group: Any) -> Rows:
     done = np.flatnonzero(_stored_marker(group)[:] == 1)
     stop = int(done[-1]) + 1 if done.size else 0
     rows: Rows = {}
-    for name, dataset in group.items():
+    for name, dataset in stored_columns(group).items():
         if name != COMPLETE.name:
             # The file may remember the column's length from before the marker was read.
             dataset.refresh()
@@ -199,5 +255,6 @@ def read_stored_rows(group: Any) -> Rows:
                     dataset.name, f"has {len(dataset)} rows; {stop} are marked complete"
                 )
             # Cut first: rows behind the last complete one may be half written.
-            rows[name] = dataset[:stop][done]
+            values = dataset[:stop][done]
+            rows[name] = characters_to_texts(values) if values.dtype.kind == "S" else values
     return rows

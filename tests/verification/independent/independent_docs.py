@@ -30,6 +30,7 @@ class DescribedTable:
     axis: str
     long_name: str
     columns: dict[str, np.dtype]
+    plotted: tuple[str, ...]
 
 
 def block(name: str) -> list[list[str]]:
@@ -78,10 +79,12 @@ def soft_links() -> dict[str, str]:
 def tables() -> dict[str, DescribedTable]:
     """Every table by its name."""
     found = {}
-    for name, writers, axis, long_name, columns in block("tables"):
+    for name, writers, axis, long_name, columns, plotted in block("tables"):
         named = re.findall(r"`(\w+)` (\w+)", columns)
         typed = {column: np.dtype(kind).newbyteorder("<") for column, kind in named}
-        found[name.strip("`")] = DescribedTable(writers, axis.strip("`"), long_name, typed)
+        found[name.strip("`")] = DescribedTable(
+            writers, axis.strip("`"), long_name, typed, tuple(re.findall(r"`(\w+)`", plotted))
+        )
     return found
 
 

@@ -56,6 +56,8 @@ def plain(value: Any) -> Any:
     """An attribute or scalar as Python has it: text for bytes, bool, int, float."""
     if isinstance(value, bytes | np.bytes_):
         return bytes(value).decode()
+    if isinstance(value, np.uint8):
+        return bool(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -70,7 +72,13 @@ def _dataset(group: h5py.Group, name: str) -> Any:
         place = place[part]
     if not isinstance(place, h5py.Dataset):
         raise MismatchError(f"{name} is no dataset")
-    return place[()]
+    value = place[()]
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        # Characters along the last axis make a text.
+        if value.ndim < 2 or value.dtype != "S1":
+            raise MismatchError(f"{name} is no array of characters")
+        return np.ascontiguousarray(value).view(f"S{value.shape[-1]}")[..., 0]
+    return value
 
 
 def read_table(group: h5py.Group, name: str) -> Rows | MismatchError:
@@ -151,7 +159,7 @@ def _read_index(file: h5py.File) -> dict[str, Any]:
 def read_run_folder(folder: Path) -> RunFolder:
     """Read everything that is checked; `MismatchError` only where there is no run to look at."""
     run = RunFolder()
-    known = {"format": "clicooper-run", "format_version": 1}
+    known = {"format": "clicooper-run", "format_version": 2}
     try:
         with h5py.File(folder / "run.h5", "r") as file:
             run.index = _read_index(file)

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import independent_docs as docs
 import numpy as np
-from independent_folder import DAMAGE, RunFolder, plain
+from independent_folder import DAMAGE, RunFolder, plain, read_table
 
 SCALES = {"DIMENSION_LABELS", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"}
 GROUPS = {"metrics", "pipeline", "privacy", "provenance", "ranks", "results"}
@@ -49,10 +49,13 @@ def members(group: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from members(item, f"{at}{name}/")
 
 
-def _shard_problems(file: Any, rank: int, run: RunFolder, finished: bool) -> Iterator[str]:
-    root = {"format": "clicooper-shard", "format_version": 1, "rank": rank}
+def _shard_problems(
+    file: Any, rank: int, run: RunFolder, finished: bool, *, is_copy: bool = False
+) -> Iterator[str]:
+    root = {"format": "clicooper-shard", "format_version": 2, "rank": rank}
+    root["Conventions"] = "clicooper-shard-2"
     root["run_id"] = run.attributes["run_id"]
-    if attributes_of(file) != root:
+    if not is_copy and attributes_of(file) != root:
         yield "other root attributes"
     wanted = {name: docs.tables()[name] for name in docs.tables_of(rank)}
     columns = {
@@ -65,22 +68,66 @@ def _shard_problems(file: Any, rank: int, run: RunFolder, finished: bool) -> Ite
         seen.add(name)
         if not isinstance(link, h5py.HardLink):
             yield f"{name} is a link"
+        elif _is_character_axis(name, item):
+            yield from _character_axis_problems(name, item)
         elif isinstance(item, h5py.Group) and name in wanted:
-            about = {"axis": wanted[name].axis, "long_name": wanted[name].long_name}
-            if attributes_of(item) != about:
+            if attributes_of(item) != _table_attributes(wanted[name]):
                 yield f"{name}: other attributes"
         elif isinstance(item, h5py.Dataset) and name in columns:
             described = docs.datasets()[f"ranks/NNN/{name}"]
             yield from _dataset_problems(name, item, described)
-            if item.dtype.newbyteorder("<") != columns[name]:
+            stored = item.dtype.newbyteorder("<")
+            if item.ndim > 1 and stored == "S1":
+                stored = np.dtype(f"S{item.shape[-1]}")
+            if stored != columns[name]:
                 yield f"{name} is of type {item.dtype}"
             scale = file[name.split("/")[0]].get(wanted[name.split("/")[0]].axis)
             yield from _scale_problems(name, item, scale)
-            if finished and item.shape != (np.count_nonzero(_complete(file, name)),):
+            if finished and item.shape[:1] != (np.count_nonzero(_complete(file, name)),):
                 yield f"{name} has {item.shape} values"
         else:
             yield f"{name} must not be there"
     yield from (f"{name} is missing" for name in {*wanted, *columns} - seen)
+    yield from (f"{name} is of no text" for name in _idle_axes(file))
+
+
+def _table_attributes(table: docs.DescribedTable) -> dict[str, str]:
+    about = {"axis": table.axis, "long_name": table.long_name}
+    if table.plotted:
+        about |= {"NX_class": "NXdata", "axes": table.axis}
+        about |= dict(zip(("signal", "auxiliary_signals"), table.plotted, strict=False))
+    return about
+
+
+def _is_character_axis(name: str, item: Any) -> bool:
+    own = name.rsplit("/", 1)[-1]
+    return isinstance(item, h5py.Dataset) and re.fullmatch(r"string[1-9]\d*", own) is not None
+
+
+def _character_axis_problems(name: str, item: Any) -> Iterator[str]:
+    length = int(name.rsplit("string", 1)[-1])
+    if (
+        item.shape != (length,)
+        or item.dtype != "u1"
+        or item.maxshape != (length,)
+        or item[()].any()
+    ):
+        yield f"{name} is no axis of {length} characters"
+    if set(item.attrs) != {"CLASS", "NAME", "REFERENCE_LIST"}:
+        yield f"{name} has other attributes"
+    hidden = f"This is a netCDF dimension but not a netCDF variable.{length:10d}"
+    if plain(item.attrs.get("NAME")) != hidden:
+        yield f"{name} is a scale under another name"
+
+
+def _idle_axes(group: Any) -> set[str]:
+    """Axes of characters without a text of their group on them."""
+    every = {name: item for name, link, item in members(group) if isinstance(item, h5py.Dataset)}
+    used = set()
+    for name, item in every.items():
+        if item.ndim > 1 and item.dtype == "S1" and item.shape:
+            used.add(f"{name.rpartition('/')[0]}/string{item.shape[-1]}".lstrip("/"))
+    return {name for name, item in every.items() if _is_character_axis(name, item)} - used
 
 
 def _complete(file: Any, name: str) -> Any:
@@ -120,15 +167,27 @@ def _dataset_problems(name: str, item: Any, described: docs.Described) -> Iterat
     if is_scale and plain(item.attrs.get("NAME")) != own:
         yield f"{name} is a scale under another name"
     text = h5py.check_string_dtype(item.dtype)
-    kinds = ("text", f"text of {item.dtype.itemsize}") if text else (str(item.dtype),)
+    length, axes = item.dtype.itemsize, described.axes
+    about = {"units": described.units, "long_name": described.long_name}
+    if text and axes:
+        if item.dtype != "S1" or item.ndim != len(axes) + 1:
+            yield f"{name} is no array of characters"
+            return
+        length = item.shape[-1]
+        axes = (*axes, f"string{length}")
+        about["_Encoding"] = "utf-8"
+        along = [one.name for one in item.dims[item.ndim - 1].values()]
+        if along != [f"{item.parent.name.rstrip('/')}/string{length}"]:
+            yield f"{name} has another axis of characters"
+    kinds = ("text", f"text of {length}") if text else (str(item.dtype),)
     if described.kind not in (*kinds, "any") or not is_plain(item.dtype):
         yield f"{name} is of type {kinds[-1]}"
-    if item.ndim != len(described.axes):
+    if item.ndim != len(axes):
         yield f"{name} has {item.ndim} dimensions"
-    if attributes_of(item) != {"units": described.units, "long_name": described.long_name}:
+    if attributes_of(item) != about:
         yield f"{name}: other attributes"
     labels = item.attrs.get("DIMENSION_LABELS")
-    if labels is not None and tuple(map(str, labels)) != described.axes:
+    if labels is not None and tuple(map(str, labels)) != axes:
         yield f"{name}: other labels {labels}"
     if item.external:
         yield f"{name} is stored in other files"
@@ -166,7 +225,10 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
     links: dict[str, tuple[str, str]] = {
         name: ("", f"/{to}") for name, to in docs.soft_links().items()
     }
-    links |= {f"ranks/{rank:03d}": (f"rank-{rank:03d}.h5", "/") for rank in range(count)}
+    # The tables of all ranks are in a complete one; before, links lead to the ranks' files.
+    whole = finished or run.attributes.get("layout") == "single"
+    if not whole:
+        links |= {f"ranks/{rank:03d}": (f"rank-{rank:03d}.h5", "/") for rank in range(count)}
     late = {"shard_digests", "privacy/card"}
     described = {
         name: one for name, one in docs.datasets().items() if not name.startswith("ranks/")
@@ -181,8 +243,17 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
                 yield f"{name} leads elsewhere"
         elif not isinstance(link, h5py.HardLink):
             yield f"{name} is a link"
+        elif name.startswith("ranks/") and whole:
+            # Held against the files of the ranks below.
+            continue
+        elif _is_character_axis(name, item):
+            yield from _character_axis_problems(name, item)
         elif isinstance(item, h5py.Group) and name in GROUPS:
-            if name != "privacy" and len(item.attrs):
+            due = _table_attributes(docs.tables()["training"]) if name == "metrics" else {}
+            about = attributes_of(item)
+            if name != "privacy" and about != {
+                key: value for key, value in due.items() if key not in ("axis", "long_name")
+            }:
                 yield f"{name}: other attributes"
         elif name.startswith("results/") and name.split("/")[1] in docs.results():
             units, long_name = docs.results()[name.split("/")[1]]
@@ -197,8 +268,11 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
     yield from (
         f"{name} is missing" for name in missing if finished or name not in {*late, "results"}
     )
+    yield from (f"{name} is of no text" for name in _idle_axes(file) if name[:6] != "ranks/")
     if finished:
-        yield from _view_problems(file, run, count)
+        yield from _metric_problems(file, run, count)
+        for rank in range(count):
+            yield from _copy_problems(file, rank, run)
 
 
 def _index_scale_problems(file: Any, name: str, item: Any, one: docs.Described) -> Iterator[str]:
@@ -212,13 +286,33 @@ def _index_scale_problems(file: Any, name: str, item: Any, one: docs.Described) 
             yield f"{name} has another scale along {axis}"
 
 
-def _view_problems(file: Any, run: RunFolder, count: int) -> Iterator[str]:
-    """Views that show other values than the ranks' tables."""
+def _copy_problems(file: Any, rank: int, run: RunFolder) -> Iterator[str]:
+    """Tables of a rank in a complete index that are no tables, or not those of its file."""
+    place = f"ranks/{rank:03d}"
+    if not isinstance(file.get(place), h5py.Group):
+        yield f"{place} is missing"
+        return
+    if len(file[place].attrs):
+        yield f"{place}: other attributes"
+    for problem in _shard_problems(file[place], rank, run, True, is_copy=True):
+        yield f"{place}/{problem}"
+    tables = run.tables[rank]
+    for name, rows in ({} if isinstance(tables, Exception) else tables).items():
+        copy = read_table(file[place], name)
+        if isinstance(rows, Exception) or isinstance(copy, Exception):
+            continue
+        if any(copy[column].tobytes() != values.tobytes() for column, values in rows.items()):
+            yield f"{place}/{name} shows other rows than the file of the rank"
+
+
+def _metric_problems(file: Any, run: RunFolder, count: int) -> Iterator[str]:
+    """Metrics that show other values than the ranks' tables."""
     for name, item in file["metrics"].items():
         if not isinstance(item, h5py.Dataset):
             continue
-        if not item.is_virtual:
-            yield f"metrics/{name} is no view"
+        if item.is_virtual:
+            yield f"metrics/{name} is a view"
+            continue
         column = name.removesuffix("_by_rank")
         columns = [_column(run, rank, column) for rank in range(count)]
         if any(isinstance(one, str) for one in columns):
