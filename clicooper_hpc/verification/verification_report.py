@@ -17,7 +17,7 @@ from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
 from clicooper_hpc.verification.uncovered import uncovered_parts
 
-__all__ = ["read_public_key", "verification_report"]
+__all__ = ["read_public_key", "report_as_json", "report_as_text", "verification_report"]
 
 #: A PEM file of a public key has about 120 bytes; notes may stand above it.
 _PEM_BYTES = 65536
@@ -68,9 +68,9 @@ def verification_report(
     )
     uncovered = [printable_text(one) for one in uncovered_parts(run, evidence)]
     text = (
-        _report_json(results, marks, links, uncovered)
+        report_as_json(results, marks, links, uncovered)
         if as_json
-        else _report_text(results, marks, links, uncovered, failed=failed)
+        else report_as_text(results, marks, links, uncovered, failed=failed)
     )
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
 
@@ -88,7 +88,7 @@ def read_public_key(text: str) -> PublicIdentity:
         ) from None
 
 
-def _report_text(
+def report_as_text(
     results: Sequence[CheckResult],
     marks: Sequence[MarkResult],
     links: Sequence[ChainLink],
@@ -96,6 +96,7 @@ def _report_text(
     *,
     failed: bool,
 ) -> str:
+    """Return the report as lines: every check, mark and run behind this one, and the verdict."""
     lines = [
         f"{result.number:>2}  {_WORDS[result.passed]:<6}  {result.title:<21}  {result.detail}"
         for result in results
@@ -121,12 +122,13 @@ def _report_text(
     return "\n".join(lines)
 
 
-def _report_json(
+def report_as_json(
     results: Sequence[CheckResult],
     marks: Sequence[MarkResult],
     links: Sequence[ChainLink],
     uncovered: Sequence[str],
 ) -> str:
+    """Return the report as a JSON text."""
     content = {
         "checks": [
             {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.inference.exports.model_card import model_card
 from clicooper_hpc.inference.exports.onnx_graph import write_onnx_graph
 from clicooper_hpc.inference.exports.torch_program import write_torch_program
 from clicooper_hpc.inference.exports.weights_folder import write_weights_folder
 from clicooper_hpc.inference.load_model import LoadedModel
-from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
+from clicooper_hpc.runstore.new_output import new_output
 
 __all__ = ["EXPORT_FORMATS", "export_model"]
 
@@ -71,46 +69,10 @@ def export_model(
         raise UsageError(f"must end in {chosen.ending} for --to {form}", where=f"-o {target}")
     if description is not None and form != "hf-folder":
         raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
-    _refuse_existing(target)
-    if not target.parent.is_dir():
-        raise UsageError(
-            "there is no such folder",
-            where=str(target.parent),
-            remedy="Make it, or write somewhere else.",
-        )
-    try:
-        with tempfile.TemporaryDirectory(
-            # Beside the target: a rename is one step only within one file system.
-            prefix=f".{target.name}.",
-            suffix=".part",
-            dir=target.parent,
-        ) as aside:
-            made = Path(aside) / target.name
-            if not chosen.ending:
-                made.mkdir()
-            off = chosen.write(model, made, description)
-            for path in [made] if chosen.ending else made.iterdir():
-                fsync_path(path)
-            # Another export may have been quicker; a rename would replace what it wrote.
-            _refuse_existing(target)
-            made.rename(target)
-        fsync_folder(target.parent)
-    except OSError as error:
-        raise EnvironmentUnfitError(
-            f"the model cannot be written ({error.strerror or error})",
-            where=str(target),
-            remedy="Free space there, or write it elsewhere.",
-        ) from error
-    return off
-
-
-def _refuse_existing(target: Path) -> None:
-    if os.path.lexists(target):
-        raise UsageError(
-            "exists already, and an export overwrites nothing",
-            where=str(target),
-            remedy="Give another name.",
-        )
+    with new_output(target, "the model") as made:
+        if not chosen.ending:
+            made.mkdir()
+        return chosen.write(model, made, description)
 
 
 def _write_hf_folder(model: LoadedModel, folder: Path, description: str | None) -> float:
