@@ -19,6 +19,23 @@ LEFT_OUT: Final = {
     "private/": "secrets: noise key, label map, front, signing keys",
 }
 
+#: What a pack holds.
+_HELD: Final = {
+    "`model/`": "the model: `README.md` is its card, `model.pt2` runs in plain torch, "
+    "`model.safetensors` has its weights, `config.json` says what is computed",
+    "`model.sig`, `model-signing.pub.pem`": "OpenSSF model signature over `model/`, and the key "
+    "(P-256) it was made with",
+    "`proofs/`": "the ledger: every statement that owner and trainers signed, its checkpoints, and "
+    "their public keys (Ed25519)",
+    "`privacy-card.txt`": "what was promised about the samples before the first one was released",
+    "`bom.cdx.json`": "CycloneDX bill of materials; its claims of the training cite entries of the "
+    "ledger",
+    "`provenance.slsa.dsse.json`": "SLSA provenance v1, signed by the owner",
+    "`ro-crate-metadata.json`": "RO-Crate (Process Run Crate): every file, with its SHA-256",
+    "`pack.dsse.json`": "the owner's signature over the crate metadata, the model and its signing "
+    "key",
+}
+
 _TEXT: Final = """\
 # Model of run {run_id}
 
@@ -27,14 +44,7 @@ A trained classifier and the proofs of its training, packed by clicooper-hpc {ve
 
 | file | what it is |
 |---|---|
-| `model/` | the model: `README.md` is its card, `model.pt2` runs in plain torch, `model.safetensors` has its weights, `config.json` says what is computed |
-| `model.sig`, `model-signing.pub.pem` | OpenSSF model signature over `model/`, and the key (P-256) it was made with |
-| `proofs/` | the ledger: every statement that owner and trainers signed, its checkpoints, and their public keys (Ed25519) |
-| `privacy-card.txt` | what was promised about the samples before the first one was released |
-| `bom.cdx.json` | CycloneDX bill of materials; its claims of the training cite entries of the ledger |
-| `provenance.slsa.dsse.json` | SLSA provenance v1, signed by the owner |
-| `ro-crate-metadata.json` | RO-Crate (Process Run Crate): every file, with its SHA-256 |
-| `pack.dsse.json` | the owner's signature over the crate metadata, the model and its signing key |
+{files}
 
 ## What the ledger says
 
@@ -50,10 +60,9 @@ model_signing verify key model --signature model.sig --public_key model-signing.
 rocrate-validator validate --profile-identifier process-run-crate .
 ```
 
-The first needs clicooper-hpc and checks everything below one signature. Get the owner's key from the
-owner, not from this folder: whoever wrote the folder may have made all its keys. The others are
-tools of the standards (`pip install model-signing pyOpenSSL roc-validator`); they know nothing of
-the ledger.
+The first needs clicooper-hpc and checks all of it. Get the owner's key from the owner, not from
+this folder: whoever wrote the folder may have made all its keys. The others are tools of the
+standards (`pip install model-signing pyOpenSSL roc-validator`); they know nothing of the ledger.
 
 ## What is left out
 
@@ -80,6 +89,7 @@ def pack_readme(content: PackContent) -> str:
         version=content.creator_version,
         created=content.created,
         licence=licence,
+        files="\n".join(f"| {name} | {what} |" for name, what in _HELD.items()),
         claims="\n".join(claims),
         owner=content.view.owner.raw.hex(),
         left_out="\n".join(f"* {what}: {why}" for what, why in LEFT_OUT.items()),

@@ -11,12 +11,12 @@ from clicooper_hpc.packing.pack_checks import run_pack_checks
 from clicooper_hpc.packing.pack_evidence import collect_pack_evidence
 from clicooper_hpc.packing.pack_readme import LEFT_OUT
 from clicooper_hpc.verification.ledger_view import LedgerView
-from clicooper_hpc.verification.run_checks import has_failed_checks, run_checks_on
-from clicooper_hpc.verification.verification_report import (
+from clicooper_hpc.verification.report_forms import (
     read_public_key,
     report_as_json,
     report_as_text,
 )
+from clicooper_hpc.verification.run_checks import has_failed_checks, run_checks_on
 
 __all__ = ["pack_report"]
 

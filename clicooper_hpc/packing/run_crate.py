@@ -115,8 +115,9 @@ def run_crate(content: PackContent) -> dict[str, Any]:
                 "agent": {"@id": "#owner"},
                 "startTime": content.view.run.created,
                 "endTime": content.ended(),
-                "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
-                "object": [{"@id": CARD}],
+                # As a text: so the profile's shapes want it.
+                "actionStatus": "http://schema.org/CompletedActionStatus",
+                "object": {"@id": CARD},
                 "result": [{"@id": part} for part in parts if _is_result(part)],
             },
             *(_file(content, part) for part in parts),

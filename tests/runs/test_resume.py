@@ -296,7 +296,9 @@ def test_a_run_that_another_process_writes_is_left_alone(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"), [(True, "run.h5"), (False, "there is no such folder")], ids=["empty", "absent"]
+    ("made", "said"),
+    [(True, "run.h5"), (False, "there is no such folder")],
+    ids=["empty", "absent"],
 )
 def test_a_folder_without_a_run_is_named(tmp_path: Path, made: bool, said: str) -> None:
     folder = tmp_path / "nothing"

@@ -15,6 +15,7 @@ PACKAGES = (
     "commands",
     "inference",
     "owner",
+    "packing",
     "report",
     "run",
     "runstore",
@@ -58,6 +59,7 @@ ALLOWED = {
     "inference.csv_predictions": "writes",
     "inference.npz_predictions": "writes",
     "inference.exports.weights_folder": "the file it has just written",
+    "packing.write_pack": "the files it has just written",
     "commands.init": "the package's own template",
 }
 
