@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from clicooper_hpc import __version__
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.packing.bill_of_materials import bill_of_materials
 from clicooper_hpc.packing.model_signature import (
@@ -85,7 +86,10 @@ def _result(number: int, check: PackCheck, pack: PackEvidence, view: LedgerView)
     except RunFolderError as error:
         findings.add_problem("pack", error.line())
     if findings:
-        return CheckResult(number, check.title, False, findings.text())
+        made_by = pack.statement.creator_version
+        # Another version may word a document otherwise.
+        other = "" if made_by == __version__ else f" (packed by clicooper-hpc {made_by})"
+        return CheckResult(number, check.title, False, findings.text() + other)
     return CheckResult(number, check.title, True, detail)
 
 

@@ -23,9 +23,9 @@ __all__ = ["pack_report"]
 #: What no check of a pack looks at.
 _UNCOVERED: Final = (
     "how the files are stored (permissions and times)",
-    "what model.pt2 computes: it was compared with the weights when it was written, and is signed",
-    "front and class names of the model: the owner's word, signed",
-    *(f"{what}, not packed" for what in LEFT_OUT),
+    "what model.pt2 computes (compared with the weights when it was written; signed)",
+    "front and class names of the model (the owner's word; signed)",
+    f"what is not packed ({'; '.join(LEFT_OUT)})",
 )
 
 

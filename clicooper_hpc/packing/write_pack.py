@@ -42,7 +42,7 @@ from clicooper_hpc.packing.pack_statement import PackStatement
 from clicooper_hpc.packing.run_crate import run_crate
 from clicooper_hpc.packing.slsa_provenance import sign_slsa_provenance
 from clicooper_hpc.provenance.statement_fields import TreeHead
-from clicooper_hpc.runstore.new_output import new_output
+from clicooper_hpc.runstore.new_output import check_new_output, new_output
 
 __all__ = ["write_pack"]
 
@@ -76,6 +76,7 @@ def write_pack(
         a path of the owner's that would be handed on. Nothing is left then.
     """
     address = None if licence is None else _licence_address(licence)
+    check_new_output(target)
     model = load_model_of_run(path)
     if model.delivery is None:
         raise RunFolderError(
@@ -83,7 +84,6 @@ def write_pack(
             where=str(path),
             remedy="Hand on its model alone: clicooper export RUN --to hf-folder -o FOLDER.",
         )
-    # Before the work is done; whether the name is free is looked at there.
     refuse_output_in_source(path, target)
     view = verified_ledger(model.run)
     keys = obtain_pack_keys(model, view.owner)

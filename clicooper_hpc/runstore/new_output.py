@@ -11,7 +11,7 @@ from pathlib import Path
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
 
-__all__ = ["new_output"]
+__all__ = ["check_new_output", "new_output"]
 
 
 @contextmanager
@@ -27,13 +27,7 @@ def new_output(target: Path, what: str) -> Iterator[Path]:
     EnvironmentUnfitError
         It cannot be written.
     """
-    _refuse_existing(target)
-    if not target.parent.is_dir():
-        raise UsageError(
-            "there is no such folder",
-            where=str(target.parent),
-            remedy="Make it, or write somewhere else.",
-        )
+    check_new_output(target)
     try:
         with tempfile.TemporaryDirectory(
             # Beside the target: a rename is one step only within one file system.
@@ -46,7 +40,7 @@ def new_output(target: Path, what: str) -> Iterator[Path]:
             for path in sorted(made.rglob("*")) if made.is_dir() else [made]:
                 fsync_path(path)
             # Another program may have been quicker; a rename would replace what it wrote.
-            _refuse_existing(target)
+            check_new_output(target)
             made.rename(target)
         fsync_folder(target.parent)
     except OSError as error:
@@ -57,10 +51,20 @@ def new_output(target: Path, what: str) -> Iterator[Path]:
         ) from error
 
 
-def _refuse_existing(target: Path) -> None:
+def check_new_output(target: Path) -> None:
+    """Refuse a ``target`` that exists, or whose folder does not; errors as `new_output`.
+
+    For a command that has much to do before it writes.
+    """
     if os.path.lexists(target):
         raise UsageError(
             "exists already, and nothing is overwritten",
             where=str(target),
             remedy="Give another name.",
+        )
+    if not target.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(target.parent),
+            remedy="Make it, or write somewhere else.",
         )

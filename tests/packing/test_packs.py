@@ -130,7 +130,7 @@ def test_it_verifies_and_says_what_it_lacks(
     assert absent == [14, 15, 16, 17, 18, 19]
     assert "the job is not at hand" in lines[1]
     assert lines[12].endswith("delivered files: 2")
-    assert "the job, not packed" in lines[-2]
+    assert "what is not packed (the job; " in lines[-2]
     assert lines[-1] == "verified: every check that applies passed"
     owner = (run / "private" / "rank-000" / "identity.pub").read_text()
     assert verify(pack, "--owner-key", owner)[:2] == (0, [])
