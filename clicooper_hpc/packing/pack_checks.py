@@ -97,7 +97,7 @@ def _check_files(pack: PackEvidence, content: PackContent, findings: Findings) -
     view, said = content.view, pack.statement
     with findings.at(STATEMENT):
         envelope = read_document(pack.folder, STATEMENT).removesuffix(b"\n")
-        PackStatement.open(envelope, view.owner, where=STATEMENT)
+        PackStatement.from_envelope(envelope, view.owner, where=STATEMENT)
     findings.expect(STATEMENT, "the size of its ledger", said.ledger.size, view.size)
     findings.expect(STATEMENT, "the root of its ledger", said.ledger.root, view.root_at(view.size))
     found = pack.files[CRATE].sha256 if CRATE in pack.files else "missing"

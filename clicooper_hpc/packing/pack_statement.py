@@ -71,7 +71,7 @@ class PackStatement(StrictModel):
         return sign_envelope(encode_canonical_json(self._value()), identity).to_bytes()
 
     @classmethod
-    def open(cls, content: bytes, owner: PublicIdentity, *, where: str) -> PackStatement:
+    def from_envelope(cls, content: bytes, owner: PublicIdentity, *, where: str) -> PackStatement:
         """Read an envelope that ``owner`` alone must have signed.
 
         Raises

@@ -33,7 +33,7 @@ def slsa(folder: Path) -> None:
     from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
     from in_toto_attestation.v1 import statement, statement_pb2
     from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import Key
+    from securesystemslib.signer._key import Key
 
     stored = json.loads((folder / "provenance.slsa.dsse.json").read_bytes())
     keys = json.loads((folder / "proofs" / "keys.securesystemslib.json").read_bytes())
