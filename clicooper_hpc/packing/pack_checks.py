@@ -165,7 +165,10 @@ def _expect_document(
 ) -> None:
     with findings.at(name):
         found = _parse(read_document(pack.folder, name), name)
-        difference = _first_difference(found, wanted, "")
+        try:
+            difference = _first_difference(found, wanted, "")
+        except RecursionError:
+            raise EvidenceError("it is nested too deeply") from None
         if difference is not None:
             place, mine, theirs = difference
             findings.expect(f"{name}, {place}", "what it says", mine, theirs)

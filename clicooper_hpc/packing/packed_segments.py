@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +15,7 @@ __all__ = ["packed_segment_roots"]
 
 #: How names of the network's tensors begin; its layers' numbers follow.
 _NETWORK: Final = "network."
+_LAYER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def packed_segment_roots(content: bytes, cuts: Sequence[int], *, where: str) -> list[str]:
@@ -37,7 +39,7 @@ def packed_segment_roots(content: bytes, cuts: Sequence[int], *, where: str) -> 
             continue
         layer, point, rest = name.removeprefix(_NETWORK).partition(".")
         # One spelling: 01 would be layer 1 once more.
-        if not (point and layer.isdecimal() and layer == str(int(layer))):
+        if not (point and _LAYER.fullmatch(layer)):
             raise EvidenceError(f"the tensor {name!r} belongs to no layer", where=where)
         segment = bisect_right(cuts, int(layer)) - 1
         if segment < 0:

@@ -49,6 +49,8 @@ __all__ = ["write_pack"]
 #: The same for everybody, whatever the umask: a copy is the same folder.
 _FILE_MODE: Final = 0o644
 _FOLDER_MODE: Final = 0o755
+#: Characters of a path that is looked for.
+_SHORTEST_PATH: Final = 6
 _SPDX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 _ADDRESS: Final = re.compile(r"https?://[!-~]{3,500}")
 
@@ -169,10 +171,9 @@ def _owner_paths(model: LoadedModel) -> set[str]:
     here = model.run.folder.path
     named = {os.path.abspath(here), os.path.realpath(here), os.path.abspath(model.job.folder)}
     named |= {one for one in _texts(model.run.job) if os.path.isabs(one)}
-    # A folder at the root, like /tmp, says nothing of its owner; a home does.
-    deep = {one.rstrip("/") for one in named if one.strip("/").count("/")}
-    home = os.path.expanduser("~").rstrip("/")
-    return deep | ({home} if os.path.isabs(home) else set())
+    named.add(os.path.join(os.path.expanduser("~"), ""))
+    # Shorter ones stand somewhere in the bytes of any weights; a folder like /tmp says nothing.
+    return {one for one in named if os.path.isabs(one) and len(one) >= _SHORTEST_PATH}
 
 
 def _texts(value: Any) -> Iterator[str]:
