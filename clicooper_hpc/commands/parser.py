@@ -16,6 +16,7 @@ from clicooper_hpc.commands.front import FRONT_IMPORT
 from clicooper_hpc.commands.init import INIT
 from clicooper_hpc.commands.inspect import INSPECT
 from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
+from clicooper_hpc.commands.pack import PACK
 from clicooper_hpc.commands.plan import PLAN
 from clicooper_hpc.commands.predict import PREDICT
 from clicooper_hpc.commands.report import REPORT
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         REPORT,
         PREDICT,
         EXPORT,
+        PACK,
         VERIFY,
         AUDIT,
         ATTACK,

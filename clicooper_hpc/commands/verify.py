@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_report
+from clicooper_hpc.errors import UsageError
 
 __all__ = ["VERIFY"]
 
 
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or of a pack")
     add_json_option(parser)
     parser.add_argument(
         "--export", type=Path, metavar="DIR", help="also write the proofs as plain in-toto files"
@@ -54,6 +55,10 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.packing.pack_files import is_pack
+
+    if is_pack(arguments.run):
+        return _verify_pack(arguments)
     from clicooper_hpc.verification.verification_report import verification_report
 
     text, code = verification_report(
@@ -69,9 +74,28 @@ def _verify(arguments: argparse.Namespace) -> int:
     return print_report(text, code)
 
 
+def _verify_pack(arguments: argparse.Namespace) -> int:
+    from clicooper_hpc.packing.pack_report import pack_report
+
+    for option in ("export", "mark_key", "segment_file", "front_run"):
+        if getattr(arguments, option):
+            raise UsageError(
+                "is for the folder of a run; this is a pack",
+                where=f"--{option.replace('_', '-')}",
+                remedy="Leave it out, or ask the owner to do it with the run.",
+            )
+    text, code = pack_report(
+        arguments.run,
+        owner_key=arguments.owner_key,
+        trainer_keys=arguments.trainer_keys,
+        as_json=arguments.json,
+    )
+    return print_report(text, code)
+
+
 VERIFY = Command(
     "verify",
-    "check the proofs of a run; needs no MPI, no secrets",
+    "check the proofs of a run, or a pack; needs no MPI, no secrets",
     _add_verify_options,
     _verify,
     guarded=True,

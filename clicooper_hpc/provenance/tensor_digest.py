@@ -9,6 +9,7 @@ the number of tensors as 8 bytes, big-endian. Texts stored beside the tensors ar
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ __all__ = [
     "CHUNK_BYTES",
     "TENSORS_TAG",
     "ChunkOpening",
+    "digest_stored_tensors",
     "digest_tensors",
     "open_tensor_chunk",
     "verify_tensor_chunk",
@@ -93,9 +95,13 @@ def digest_tensors(content: Content, *, prefix: str = "", where: str = _FILE) ->
     EvidenceError
         The file is damaged (see `read_safetensors_layout`), or a name has no canonical form.
     """
-    tensors = _selected_tensors(content, prefix, where)
+    return digest_stored_tensors(_selected_tensors(content, prefix, where))
+
+
+def digest_stored_tensors(tensors: Mapping[str, StoredTensor]) -> Digest:
+    """Digest tensors under the names they have in ``tensors``, whatever files call them."""
     # Sorted by name: the order of a file is its writer's choice and says nothing.
-    tree = MerkleTree([_tensor_leaf(name, tensor) for name, tensor in tensors.items()])
+    tree = MerkleTree([_tensor_leaf(name, tensors[name]) for name in sorted(tensors)])
     return _tensor_set_digest(tree.size, tree.root())
 
 

@@ -12,7 +12,7 @@ from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
 from clicooper_hpc.runstore.run_folder import RunFolder
 
-__all__ = ["new_output", "refuse_run_folder"]
+__all__ = ["check_new_output", "new_output", "refuse_run_folder"]
 
 
 @contextmanager
@@ -33,14 +33,7 @@ def new_output(target: Path, what: str, *, folder: bool) -> Iterator[Path]:
     EnvironmentUnfitError
         It cannot be written. Nothing is left then.
     """
-    _refuse_existing(target)
-    if not target.parent.is_dir():
-        raise UsageError(
-            "there is no such folder",
-            where=str(target.parent),
-            remedy="Make it, or write somewhere else.",
-        )
-    refuse_run_folder(target)
+    check_new_output(target)
     try:
         with tempfile.TemporaryDirectory(
             # Beside the target: a rename is one step only within one file system.
@@ -66,6 +59,21 @@ def new_output(target: Path, what: str, *, folder: bool) -> Iterator[Path]:
         ) from error
 
 
+def check_new_output(target: Path) -> None:
+    """Refuse a ``target`` that exists, whose folder does not, or that lies in a run folder.
+
+    For a command that has much to do before it writes; errors as `new_output`.
+    """
+    _refuse_existing(target)
+    if not target.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(target.parent),
+            remedy="Make it, or write somewhere else.",
+        )
+    refuse_run_folder(target)
+
+
 def refuse_run_folder(path: Path) -> None:
     """Refuse an output that would lie in a run folder, whatever links lead there.
 
@@ -82,7 +90,7 @@ def refuse_run_folder(path: Path) -> None:
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise UsageError(
-            "exists already, and an export overwrites nothing",
+            "exists already, and nothing is overwritten",
             where=str(target),
             remedy="Give another name.",
         )

@@ -36,7 +36,8 @@ class Evidence:
     run_id
         What the run folder calls itself.
     job_text, job_digest
-        Resolved job in canonical form, and the digest stored beside it.
+        Resolved job in canonical form, and the digest stored beside it; both None where the job is
+        not at hand.
     card_digest
         Digest of the stored privacy card.
     marks
@@ -76,8 +77,8 @@ class Evidence:
     checkpoints: Sequence[str]
     status: str
     run_id: str
-    job_text: str
-    job_digest: str
+    job_text: str | None
+    job_digest: str | None
     card_digest: str
     marks: bool | None = None
     missing_ledger: str | None = None

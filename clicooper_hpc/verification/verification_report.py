@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clicooper_hpc.errors import EvidenceError, ExitCode, RunFolderError, UsageError
-from clicooper_hpc.printable import printable_json, printable_text
-from clicooper_hpc.provenance.identity import PublicIdentity
+from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.printable import printable_text
 from clicooper_hpc.runstore.reader import open_run
-from clicooper_hpc.runstore.regular_files import read_named_file
 from clicooper_hpc.verification.export import export_proofs
-from clicooper_hpc.verification.marks.search import MarkResult, search_marks
-from clicooper_hpc.verification.run_chain import ChainLink, follow_run_chain
-from clicooper_hpc.verification.run_checks import CheckResult, has_failed_checks, run_checks
+from clicooper_hpc.verification.marks.search import search_marks
+from clicooper_hpc.verification.report_forms import (
+    read_public_key,
+    report_as_json,
+    report_as_text,
+)
+from clicooper_hpc.verification.run_chain import follow_run_chain
+from clicooper_hpc.verification.run_checks import has_failed_checks, run_checks
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
 from clicooper_hpc.verification.uncovered import uncovered_parts
 
-__all__ = ["read_public_key", "verification_report"]
-
-#: A PEM file of a public key has about 120 bytes; notes may stand above it.
-_PEM_BYTES = 65536
-_WORDS = {True: "ok", False: "FAILED", None: "-"}
-#: Uncovered parts that are named on the line; whoever can write the folder can make any number.
-_SHOWN = 12
+__all__ = ["verification_report"]
 
 
 def verification_report(
@@ -68,79 +65,8 @@ def verification_report(
     )
     uncovered = [printable_text(one) for one in uncovered_parts(run, evidence)]
     text = (
-        _report_json(results, marks, links, uncovered)
+        report_as_json(results, marks, links, uncovered)
         if as_json
-        else _report_text(results, marks, links, uncovered, failed=failed)
+        else report_as_text(results, marks, links, uncovered, failed=failed)
     )
     return text, ExitCode.VERIFICATION if failed else ExitCode.DONE
-
-
-def read_public_key(text: str) -> PublicIdentity:
-    """Read a public key: 64 hexadecimal digits, or a PEM file; `UsageError` if it is neither."""
-    try:
-        if Path(text).is_file():
-            return PublicIdentity.from_pem(read_named_file(Path(text), most=_PEM_BYTES))
-        return PublicIdentity.from_raw(bytes.fromhex(text))
-    except (ValueError, OSError, EvidenceError, RunFolderError) as error:
-        raise UsageError(
-            f"{text!r} is no public key ({error})",
-            remedy="Give 64 hexadecimal digits or a PEM file.",
-        ) from None
-
-
-def _report_text(
-    results: Sequence[CheckResult],
-    marks: Sequence[MarkResult],
-    links: Sequence[ChainLink],
-    uncovered: Sequence[str],
-    *,
-    failed: bool,
-) -> str:
-    lines = [
-        f"{result.number:>2}  {_WORDS[result.passed]:<6}  {result.title:<21}  {result.detail}"
-        for result in results
-    ]
-    lines += [mark.line() for mark in marks]
-    lines += [link.line() for link in links]
-    more = len(uncovered) - _SHOWN
-    names = [*uncovered[:_SHOWN], *([f"and {more} more (--json names all)"] if more > 0 else [])]
-    # What lies beside a verified run, or a stranger put there, must not pass for a part of it.
-    lines.append(f"not covered: {', '.join(names)}")
-    bad = [str(result.number) for result in results if result.passed is False]
-    broken = [link.run_id for link in links if link.passed is False]
-    if not failed:
-        open_end = any(link.passed is None for link in links)
-        rest = "; the run that its front comes from was not looked at" if open_end else ""
-        lines.append(f"verified: every check that applies passed{rest}")
-    elif bad:
-        lines.append(f"NOT verified: check {', '.join(bad)} failed")
-    elif broken:
-        lines.append(f"NOT verified: front run {', '.join(broken)} failed")
-    else:
-        lines.append("the run is verified, but a mark was not found")
-    return "\n".join(lines)
-
-
-def _report_json(
-    results: Sequence[CheckResult],
-    marks: Sequence[MarkResult],
-    links: Sequence[ChainLink],
-    uncovered: Sequence[str],
-) -> str:
-    content = {
-        "checks": [
-            {
-                "number": result.number,
-                "title": result.title,
-                "passed": result.passed,
-                "detail": result.detail,
-            }
-            for result in results
-        ],
-        "marks": [mark.as_dict() for mark in marks],
-        "front_runs": [link.as_dict() for link in links],
-        "not_covered": list(uncovered),
-        "verified": not has_failed_checks(results)
-        and all(link.passed is not False for link in links),
-    }
-    return printable_json(content)

@@ -37,6 +37,9 @@ def facts_of_evidence(evidence: Evidence) -> Facts:
     allowed = evidence.allowed_keys
     owner, pinned = evidence.owner_key, evidence.trainer_keys
     segments = evidence.segments
+    # Of a run there is always a job.
+    assert evidence.job_text is not None
+    assert evidence.job_digest is not None
     return Facts(
         envelopes=evidence.entries,
         notes=evidence.checkpoints,

@@ -78,12 +78,16 @@ def check_ledger_run(view: LedgerView, findings: Findings) -> str:
     with findings.at(entry_id):
         require_envelope_signatures(first.envelope, [view.owner])
     findings.expect(entry_id, "the run id", run.run_id, evidence.run_id)
-    findings.expect(entry_id, "the job's digest", run.job_digest, evidence.job_digest)
-    # The text too: a digest beside another job would pass for the job that was run.
-    text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
-    findings.expect("job text", "its digest", text_digest, run.job_digest)
+    missing = ""
+    if evidence.job_text is None:
+        missing = "; the job is not at hand"
+    else:
+        findings.expect(entry_id, "the job's digest", run.job_digest, evidence.job_digest)
+        # The text too: a digest beside another job would pass for the job that was run.
+        text_digest = digest_bytes(JOB_TAG, evidence.job_text.encode("utf-8", "replace")).hex
+        findings.expect("job text", "its digest", text_digest, run.job_digest)
     findings.expect(entry_id, "the privacy card's digest", run.card_digest, evidence.card_digest)
-    return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}"
+    return f"segments: {run.segments}, stages: {run.stages}, steps: {run.total_steps}{missing}"
 
 
 def check_ledger_order(view: LedgerView, findings: Findings) -> str:
@@ -171,9 +175,10 @@ def check_ledger_enrolments(view: LedgerView, findings: Findings) -> str:
         with findings.at(entry_id):
             for problem in enrolled_mark_problems(enrolment.mark, required=marks):
                 findings.add_problem(entry_id, problem)
-    return f"trainers: {view.run.segments}, keys " + (
-        "allowed by the job" if allowed is not None else "not restricted by the job"
-    )
+    keys = "allowed by the job" if allowed is not None else "not restricted by the job"
+    if view.evidence.job_text is None:
+        keys = "not compared with the job"
+    return f"trainers: {view.run.segments}, keys {keys}"
 
 
 def check_ledger_replicas(view: LedgerView, findings: Findings) -> str:
