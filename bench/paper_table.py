@@ -156,7 +156,8 @@ def attacks(runs: Mapping[int, Measured]) -> str:
     if not attacked:
         return "Not attacked yet."
     head = ["attack, by", "paper's metric", "honest metric", "without information"]
-    with_object, without = [], []
+    with_object: list[Row] = []
+    without: list[Row] = []
     for row in ROWS:
         (with_object if _has_figure(row, attacked) else without).append(row)
     text = table([*head, "ceiling", "holds"], [_cells(row, attacked) for row in with_object])
