@@ -14,7 +14,7 @@ from clicooper_hpc.cli import main
 COMMANDS = sorted(
     path.stem
     for path in (Path(__file__).resolve().parents[1] / "clicooper_hpc" / "commands").glob("*.py")
-    if path.stem not in ("__init__", "command", "parser", "reading_guard")
+    if path.stem not in ("__init__", "command", "parser", "reading_guard", "first_line")
     and not path.stem.startswith("plan_")  # the report of one of them
 )
 
