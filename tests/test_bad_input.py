@@ -229,7 +229,7 @@ def test_a_key_that_is_a_circle_of_links_is_one_line(tmp_path: Path) -> None:
 def test_what_any_file_operation_says_of_a_path_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def list_files(path: Path) -> str:
+    def list_files(path: Path, *, as_json: bool) -> str:
         return str(list((path.parent / ("n" * 300)).iterdir()))
 
     monkeypatch.setattr("clicooper_hpc.attacks.harness.run.list_attacks", list_files)

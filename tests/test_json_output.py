@@ -120,9 +120,9 @@ def test_facts_of_files_that_were_written(say: Say, tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", facts["public_key"])
     assert set(facts) == documented("keys new")
     facts = say("init", tmp_path / "mine")
-    assert [Path(one).name for one in facts["files"]] == [
-        "job.toml", "job.sbatch", "job.schema.json"
-    ]  # fmt: skip
+    assert {Path(one).name for one in facts["files"]} == {
+        "job.toml", "job.sbatch", "job.schema.json", "glyphs-conv24.safetensors"
+    }  # fmt: skip
     assert set(facts) == documented("init")
     facts = say("submit", ROOT / "jobs" / "digits.toml", "-o", tmp_path / "run", "--dry-run")
     assert facts["script_text"].startswith("#!")

@@ -47,7 +47,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.to in TRACKER_FORMATS:
         if arguments.describe is not None:
             raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
-        exported = export_record(arguments.run, arguments.to, arguments.output)
+        exported = export_record(arguments.run, arguments.to, Path(arguments.output))
         return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
     line = f"export: loading the model of {arguments.run}"
     with ProgressLine(line, quiet=arguments.quiet) as progress:

@@ -5,28 +5,20 @@ from __future__ import annotations
 import argparse
 
 from clicooper_hpc import __version__
-from clicooper_hpc.commands.attack import ATTACK
-from clicooper_hpc.commands.audit import AUDIT
 from clicooper_hpc.commands.command import add_command
 from clicooper_hpc.commands.completion import COMPLETION
 from clicooper_hpc.commands.data import DATA_IMPORT
 from clicooper_hpc.commands.doctor import DOCTOR
-from clicooper_hpc.commands.export import EXPORT
 from clicooper_hpc.commands.front import FRONT_IMPORT
 from clicooper_hpc.commands.init import INIT
-from clicooper_hpc.commands.inspect import INSPECT
 from clicooper_hpc.commands.keys import KEYS_NEW, KEYS_OPEN_MARK
-from clicooper_hpc.commands.pack import PACK
 from clicooper_hpc.commands.plan import PLAN
-from clicooper_hpc.commands.predict import PREDICT
-from clicooper_hpc.commands.report import REPORT
 from clicooper_hpc.commands.resume import RESUME
 from clicooper_hpc.commands.run import RUN
+from clicooper_hpc.commands.run_folder_commands import RUN_FOLDER_COMMANDS
 from clicooper_hpc.commands.schema import SCHEMA
 from clicooper_hpc.commands.submit import SUBMIT
 from clicooper_hpc.commands.sweep import SWEEP
-from clicooper_hpc.commands.verify import VERIFY
-from clicooper_hpc.commands.watch import WATCH
 
 __all__ = ["build_parser"]
 
@@ -42,22 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # In the order in which a user meets them; the help lists them so.
-    for command in (
-        RUN,
-        RESUME,
-        SWEEP,
-        PLAN,
-        SUBMIT,
-        INSPECT,
-        WATCH,
-        REPORT,
-        PREDICT,
-        EXPORT,
-        PACK,
-        VERIFY,
-        AUDIT,
-        ATTACK,
-    ):
+    for command in (RUN, RESUME, SWEEP, PLAN, SUBMIT, *RUN_FOLDER_COMMANDS):
         add_command(commands, command)
     keys = commands.add_parser("keys", help="identities and mark keys", description="Make keys.")
     keys_commands = keys.add_subparsers(title="keys commands", required=True, metavar="COMMAND")

@@ -7,14 +7,17 @@ signs nothing new: it takes the scores that were kept, if they are of the same s
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from clicooper_hpc.errors import RunFolderError
 from clicooper_hpc.owner.evaluation import CleanScores, Score
+from clicooper_hpc.runstore.confusion import ConfusionMatrix
+from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_figures
 from clicooper_hpc.runstore.private_folder import PrivateFolder
 
-__all__ = ["FinalScores", "keep_final_scores"]
+__all__ = ["FinalScores", "keep_class_figures", "keep_final_scores"]
 
 # Private until the run is complete. A restart looks for this name in the folder of any run.
 _FILE = "ending.json"
@@ -28,6 +31,13 @@ class FinalScores:
     released: Score
     wall_s: float
     segments: tuple[str, ...]
+
+
+def keep_class_figures(
+    private: PrivateFolder, class_names: Sequence[str], confusion: ConfusionMatrix, *, run_id: str
+) -> None:
+    """Keep how the delivered model did class by class; errors as of `write_class_figures`."""
+    write_class_figures(private.path / CONFUSION_FILE, class_names, confusion, run_id=run_id)
 
 
 def keep_final_scores(private: PrivateFolder, final: FinalScores) -> FinalScores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.owner.final_scores import FinalScores, keep_final_scores
+from clicooper_hpc.owner.final_scores import FinalScores, keep_class_figures, keep_final_scores
 from clicooper_hpc.owner.loop import Conclusion
 from clicooper_hpc.owner.release_setup import ReleaseSetup
 from clicooper_hpc.owner.run_card import flatten_run_card, make_run_card
@@ -15,7 +15,6 @@ from clicooper_hpc.run.network import RunNetwork
 from clicooper_hpc.run.result_log import index_results, log_results
 from clicooper_hpc.runstore.checkpoints import drop_newer_checkpoints
 from clicooper_hpc.runstore.confusion import ConfusionMatrix
-from clicooper_hpc.runstore.confusion_file import CONFUSION_FILE, write_class_figures
 from clicooper_hpc.runstore.index import (
     PipelineText,
     PrivacyText,
@@ -106,12 +105,8 @@ class RunIndex:
         """
         final = keep_final_scores(private, final)
         # Before the end: a complete run has it.
-        write_class_figures(
-            private.path / CONFUSION_FILE,
-            self._preparation.data.class_names,
-            confusion,
-            run_id=self._header.run_id,
-        )
+        names = self._preparation.data.class_names
+        keep_class_figures(private, names, confusion, run_id=self._header.run_id)
         self._confusion = confusion
         # Both cards are sealed, so that the measured one cannot replace what was promised.
         promised = make_run_card(self._job, self._preparation)

@@ -39,7 +39,7 @@ class _Look:
 
 
 class WatchedRun:
-    """The run in ``path`` (its ``run.h5`` will do as well).
+    """The run in ``path``, or in a file of it, as `open_run` takes them.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class WatchedRun:
     """
 
     def __init__(self, path: Path) -> None:
-        self.folder = RunFolder(path.parent if path.name == "run.h5" else path)
+        self.folder = _folder_of(path) if path.is_file() else RunFolder(path)
         self._looks: dict[int, _Look] = {}
         self._run: Run | None = None
         self._index: tuple[int, ...] | None = None
@@ -105,13 +105,16 @@ class WatchedRun:
         """Return the run, opened again if its index is another one by now."""
         state = _file_state(self.folder.index)
         if self._run is None or state != self._index:
-            self._run = open_run(self.folder.path)
+            self._run = open_run(self.folder.index)
             self._index = state
         return self._run
 
     def _look(self, run: Run, rank: int) -> _Look:
         single = run.attrs["layout"] == "single"
-        state = _file_state(run.folder.index if single else run.folder.shard(rank))
+        state = None if single else _file_state(run.folder.shard(rank))
+        if state is None:
+            # One file has all ranks; or it was handed on without the others.
+            state = _file_state(run.folder.index)
         last = self._looks.get(rank)
         if last is None or last.state != state or state is None:
             last = self._looks[rank] = _read_rank(run, rank, state)
@@ -129,6 +132,17 @@ class WatchedRun:
         ]
         times = [state[1] / 1e9 for place in places if (state := _file_state(place)) is not None]
         return max(times, default=0.0)
+
+
+def _folder_of(file: Path) -> RunFolder:
+    run = open_run(file)
+    if not run.hosts:
+        raise RunFolderError(
+            "is the file of one rank, and no run",
+            where=str(file),
+            remedy="Name the folder of the run.",
+        )
+    return run.folder
 
 
 def _read_rank(run: Run, rank: int, state: tuple[int, ...] | None) -> _Look:
