@@ -21,7 +21,7 @@ from clicooper_hpc.runstore.index import RunResult
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "json.md").read_text()
 #: Commands that tell nothing but what they write into a run folder, or whose answer is no fact.
-WITHOUT = {"run", "resume", "schema", "completion"}
+WITHOUT = {"run", "resume", "schema", "completion", "watch"}
 Say = Callable[..., Any]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 
 __all__ = ["PACK"]
 
@@ -22,6 +22,7 @@ def _add_pack_options(parser: argparse.ArgumentParser) -> None:
         "(default: none is granted)",
     )
     parser.add_argument("--describe", metavar="TEXT", help="what the model card says of the data")
+    add_json_option(parser)
 
 
 def _pack(arguments: argparse.Namespace) -> int:
@@ -34,6 +35,9 @@ def _pack(arguments: argparse.Namespace) -> int:
         licence=arguments.license,
         description=arguments.describe,
     )
+    if arguments.json:
+        facts = {"output": arguments.output, "files": count, "left_out": LEFT_OUT}
+        return print_facts(facts)
     lines = [
         f"wrote {arguments.output}: {count} files; check it with "
         f"`clicooper verify {arguments.output}`",

@@ -62,7 +62,8 @@ def _report(arguments: argparse.Namespace) -> int:
             f"the page cannot be written ({error.strerror})", where=str(path)
         ) from error
     if arguments.json:
-        return print_facts({"page": path, "runs": arguments.run, "attacks": arguments.attacks})
+        shown = {"attacks": arguments.attacks, "classes": arguments.classes}
+        return print_facts({"page": path, "runs": arguments.run, **shown})
     return print_report(f"wrote {path}")
 
 

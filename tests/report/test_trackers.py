@@ -16,7 +16,7 @@ from clicooper_hpc.cli import main
 from clicooper_hpc.provenance.merkle import merkle_leaf_hash
 from clicooper_hpc.report.trackers.metric_series import metric_series
 from clicooper_hpc.report.trackers.run_record import read_run_record
-from clicooper_hpc.runstore.index_end import complete_index, finish_index
+from clicooper_hpc.runstore.index_end import finish_index
 from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.tables.shard_writer import ShardWriter
 
