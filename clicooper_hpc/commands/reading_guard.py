@@ -55,9 +55,12 @@ def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> i
     note = share_reading_note()
     # Nothing may be in a buffer that both processes would write.
     settle_standard_streams()
+    # Until both know what to do with a signal, none is delivered: it would end this process alone,
+    # and with it, at once, the child that has something to tidy up.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child == 0:
-        _run_child(call)
+        _run_child(call, before)
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         # What was typed at a terminal has reached the child already.
@@ -66,11 +69,15 @@ def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> i
 
     for one in _PASSED_ON:
         signal.signal(one, pass_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _await_child(child, note, patience_s)
 
 
-def _run_child(call: Callable[[], int]) -> NoReturn:
-    """Run ``call`` and end this process with its code, whatever happens."""
+def _run_child(call: Callable[[], int], mask: set[signal.Signals | int]) -> NoReturn:
+    """Run ``call`` and end this process with its code, whatever happens.
+
+    ``mask``: the signals that are to be blocked in it.
+    """
     code, ended_by = int(ExitCode.INTERNAL), None
     _end_with_parent()
     for one in _ENDING:
@@ -78,6 +85,7 @@ def _run_child(call: Callable[[], int]) -> NoReturn:
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, _raise_signal)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = call()
     except _EndedBySignal as end:
         ended_by = end.signum
