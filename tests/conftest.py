@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Helpers of the tests, and the experiments of bench/ that tests/bench tests.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
+
+# Started in the background of a shell, or by nohup, they are ignored, and so by all that tests start.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler)
 
 from slurm_cluster import MISSING, SlurmCluster, private_slurm  # noqa: E402
 

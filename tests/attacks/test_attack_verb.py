@@ -295,7 +295,7 @@ def test_ranks_and_shares_find_what_one_process_finds(
 def test_mistakes_are_named(
     recorded: Path, clicooper: Callable[..., Done], args: tuple[str, ...], words: str
 ) -> None:
-    done = clicooper("attack", recorded, *args)
+    done = clicooper("attack", recorded, "--quiet", *args)
     assert done.code == 2
     assert words in done.err
     assert done.err.count("\n") == 1

@@ -296,7 +296,7 @@ def test_the_model_key_is_the_owner_s_secret_and_stays_the_same(
     # Refused with one line, and nothing is left.
     refused = {
         ("-o", str(tmp_path / "second")): "exists already",
-        ("-o", str(run / "pack")): "lies in the folder that is read",
+        ("-o", str(run / "pack")): "lies in a run folder",
         ("-o", str(tmp_path / "no" / "pack")): "there is no such folder",
         ("-o", str(tmp_path / "a"), "--license", "my own words"): "is no licence",
         ("-o", str(tmp_path / "b"), "--describe", f"see {ROOT / 'jobs'}"): "would be handed on",

@@ -154,7 +154,7 @@ TOUCHED: dict[str, tuple[Callable[[Path], Any], set[int]]] = {
     "step of a row": (row(1, "training/step", 10**6), {15}),
     "step of a row below all": (row(1, "steps/step", -7, at=0), {15}),
     "stage of a row": (row(1, "proving/stage", 77), {15}),
-    "channel of a message": (row(2, "messages/channel", b"forward_out", at=0), {15, 18}),
+    "channel of a message": (row(2, "messages/channel", b"forward_out", at=0), {15, 18, 19}),
     "stage of a message": (row(2, "messages/stage", 1, at=0), {15, 18}),
     "root in a head": (row(1, "heads/root", b"0" * 64), {16}),
     "note beside a head": (row(1, "heads/note", b"0" * 64), {16}),

@@ -201,6 +201,9 @@ def test_a_trainers_file_that_cannot_be_read_fails_checks_and_is_named_alone(
             reseal(copy)
         elif digests == "none":
             with h5py.File(copy / "run.h5", "r+", locking=False) as file:
+                for axis in file["shard_digests"].dims:
+                    for scale in list(axis.values()):
+                        axis.detach_scale(scale)
                 del file["shard_digests"]
         failed, _, code = verified(copy)
         assert code == ExitCode.VERIFICATION
@@ -265,8 +268,11 @@ def without_rows(run: Path, ranks: range, *tables: str) -> None:
     """Empty tables of some ranks."""
     for rank in ranks:
         with h5py.File(run / f"rank-{rank:03d}.h5", "r+", locking=False) as file:
-            for column in (one for name in tables if name in file for one in file[name].values()):
-                column.resize(0, axis=0)
+            for name in (one for one in tables if one in file):
+                for column in file[name].values():
+                    # An axis of characters is no column.
+                    if column.chunks is not None:
+                        column.resize(0, axis=0)
     reseal(run)
 
 

@@ -127,7 +127,12 @@ def test_the_owners_other_verbs_take_no_such_job_either(
     with h5py.File(copy / "run.h5", "r+") as file:
         file.attrs["status"] = np.bytes_(b"complete")
     forge(copy)
-    command = [verb, str(copy), *(["--stage", "0"] if verb == "audit" else ["--seeds", "1"])]
+    command = [
+        verb,
+        str(copy),
+        "--quiet",
+        *(["--stage", "0"] if verb == "audit" else ["--seeds", "1"]),
+    ]
     assert main(command) == ExitCode.VERIFICATION
     out, err = capfd.readouterr()
     assert out == ""

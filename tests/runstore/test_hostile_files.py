@@ -382,7 +382,7 @@ def test_hosts_are_counted_before_anything_is_asked_of_each(copy: RunFolder) -> 
     ranks = limits.MOST_RANKS + 1
     with h5py.File(copy.index, "r+") as file:
         del file["hosts"]
-        file["hosts"] = np.array([b"n"] * ranks)
+        file["hosts"] = np.full((ranks, 1), b"n", dtype="S1")
         file.attrs["num_ranks"] = ranks
     with pytest.raises(RunFolderError, match=r"run\.h5, /hosts: names 4097 ranks.*1 to 4096"):
         open_run(copy.path)

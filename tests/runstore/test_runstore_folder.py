@@ -191,7 +191,7 @@ def test_a_folder_without_a_run_says_why(tmp_path: Path) -> None:
         open_run(path)
     assert f"clicooper run JOB -o {path} --resume" in (no.value.remedy or "")
     (tmp_path / "file").touch()
-    with pytest.raises(RunFolderError, match="is a file, not the folder of a run"):
+    with pytest.raises(RunFolderError, match="the file is damaged or not HDF5"):
         open_run(tmp_path / "file")
     # Whatever else is there may have left: such a folder is not said to be unstarted.
     (path / "rank-001.h5").touch()
