@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Helpers of the tests, and the experiments of bench/ that tests/bench tests.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
-# Started in the background of a shell, or by nohup, they are ignored, and so by all that tests start.
+# In the background of a shell, or under nohup, they are ignored, also by all that tests start.
 for ignored in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, signal.default_int_handler)

@@ -18,7 +18,7 @@ from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.printable import printable_json
 from clicooper_hpc.progress.progress_line import ProgressLine
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.verification.report_forms import read_public_key
 
 __all__ = ["report_audit"]
@@ -72,7 +72,8 @@ def report_audit(
         )
     with ProgressLine("audit: checking the proofs and files of the run", quiet=quiet):
         auditor = StageAuditor(
-            open_run(path), owner_key=None if owner_key is None else read_public_key(owner_key)
+            open_whole_run(path),
+            owner_key=None if owner_key is None else read_public_key(owner_key),
         )
     _check_audit_options(auditor, stages, sample, segment)
     other = auditor.other_conditions()

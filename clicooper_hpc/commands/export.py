@@ -77,12 +77,12 @@ def _export(arguments: argparse.Namespace) -> int:
 def _export_one_file(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.data.output_place import named_file
     from clicooper_hpc.runstore.index_end import write_one_file
-    from clicooper_hpc.runstore.reader import open_run
+    from clicooper_hpc.runstore.whole_run import open_whole_run
 
     if arguments.describe is not None:
         raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
     output = named_file(arguments.output)
-    run = open_run(arguments.run)
+    run = open_whole_run(arguments.run)
     write_one_file(run, output)
     if arguments.json:
         return print_facts(

@@ -59,7 +59,7 @@ def inspect_facts(
     path: Path, *, beside: Sequence[Path] = (), classes: bool = False
 ) -> tuple[dict[str, object], ExitCode]:
     """Return the same as JSON values; ``classes`` and the code as `inspect_text`."""
-    run, others, code, saved = _open_runs(path, beside)
+    run, others, code, saved = _open_runs(path, beside, whole=True)
     facts: dict[str, object] = {**_run_facts(run, classes), "saved_step": saved}
     if others:
         facts["beside"] = [
@@ -96,14 +96,20 @@ def inspect_text(
     return "\n".join(lines), code
 
 
-def _open_runs(path: Path, beside: Sequence[Path]) -> tuple[Run, list[Run], ExitCode, int | None]:
+def _open_runs(
+    path: Path, beside: Sequence[Path], *, whole: bool = False
+) -> tuple[Run, list[Run], ExitCode, int | None]:
     """Return the runs, the exit code, and after which step all ranks of the one run have saved."""
     from clicooper_hpc.runstore.reader import open_run
     from clicooper_hpc.runstore.saved_marker import read_saved_step
+    from clicooper_hpc.runstore.whole_run import open_whole_run
 
-    run = open_run(path)
-    others = [open_run(other) for other in beside]
+    run = open_whole_run(path) if beside or whole else open_run(path)
+    others = [open_whole_run(other) for other in beside]
     code, saved = ExitCode.USAGE, None
+    if not run.hosts and not others:
+        # The file of one rank says nothing of a run that ended or not.
+        return run, others, ExitCode.DONE, None
     if all(each.status == "complete" for each in [run, *others]):
         code = ExitCode.DONE
     elif not others:

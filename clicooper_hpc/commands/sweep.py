@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import os
 import signal
 from pathlib import Path
@@ -95,7 +97,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.json:
         report = printable_json(sweep_json(outcomes, charges, privacy, unknown, str(folder)))
     try:
-        _write_table(table, sweep_csv(outcomes, charges))
+        made = {one.run.name for one in outcomes}
+        there = {place.name for place in run_places(folder)} - made
+        _write_table(table, sweep_csv(outcomes, charges, _earlier_rows(table, there)))
         write_error_line(f"wrote {table}")
     finally:
         # Also if there is no place for the table: hours may be in it.
@@ -155,6 +159,16 @@ def _table_path(folder: Path) -> Path:
             remedy="Give -o another name, or move the file away.",
         )
     return path
+
+
+def _earlier_rows(path: Path, names: set[str]) -> list[dict[str, str]]:
+    """Return the rows of the table in ``path`` on runs called one of ``names``."""
+    from clicooper_hpc.runstore.regular_files import read_named_file
+
+    if not names or not os.path.lexists(path):
+        return []
+    text = read_named_file(path).decode("utf-8", "replace")
+    return [row for row in csv.DictReader(io.StringIO(text)) if row.get("run") in names]
 
 
 def _write_table(path: Path, text: str) -> None:

@@ -79,13 +79,16 @@ class DataSet(Closing):
         self.close()
 
 
-def open_dataset(path: str | Path) -> DataSet:
+def open_dataset(path: str | Path, *, chunk_cache_bytes: int = _CHUNK_CACHE_BYTES) -> DataSet:
     """Open a data set and check all of it that can be checked without reading every row.
 
     Parameters
     ----------
     path
         HDF5 file, or the text "digits" for the embedded set; a `Path` is always a file.
+    chunk_cache_bytes
+        What HDF5 may keep of the rows and of the labels, decoded, for whoever reads them in any
+        order; a single pass needs next to nothing.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def open_dataset(path: str | Path) -> DataSet:
             source,
             "r",
             locking=False,
-            rdcc_nbytes=_CHUNK_CACHE_BYTES,
+            rdcc_nbytes=chunk_cache_bytes,
             rdcc_nslots=_CHUNK_CACHE_SLOTS,
         )
     try:

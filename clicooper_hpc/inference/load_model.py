@@ -22,7 +22,8 @@ from clicooper_hpc.provenance.statements import DeliveryStatement
 from clicooper_hpc.run.delivered_segments import load_delivered_segments, recorded_cuts
 from clicooper_hpc.run.vouching import vouched_job
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.training.contract import Contract
 
 __all__ = ["LoadedModel", "load_model", "load_model_of_run"]
@@ -81,7 +82,7 @@ def load_model(path: str | Path) -> Classifier:
 
 def load_model_of_run(path: str | Path) -> LoadedModel:
     """Return the model of a run and what is known of it; parameters and errors as `load_model`."""
-    run = open_run(path)
+    run = open_whole_run(Path(path))
     if run.status != "complete":
         raise RunFolderError(
             "the run did not reach its end, so its segments were not delivered",

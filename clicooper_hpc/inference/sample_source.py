@@ -30,6 +30,8 @@ SOURCE_KINDS = ("hdf5", *KINDS)
 #: What the embedded digits are called.
 EMBEDDED = "digits"
 _BLOCK = 1024
+# Samples are read once, in order: what HDF5 keeps of the chunks behind them is of no use.
+_CHUNK_CACHE_BYTES = 16 * 1024 * 1024
 #: Parts of the names of published archives, of their folders and of files in these.
 _SIGNS = {
     "-ubyte": "idx",
@@ -151,11 +153,11 @@ def source_kind(path: Path) -> str:
 
 
 def _hdf5_source(path: str | Path, split: str) -> SampleSource:
-    with open_dataset(path) as data:
+    with open_dataset(path, chunk_cache_bytes=_CHUNK_CACHE_BYTES) as data:
         rows = len(data.split(split))
 
     def feed(predictor: Predictor) -> Sequence[str]:
-        with open_dataset(path) as data:
+        with open_dataset(path, chunk_cache_bytes=_CHUNK_CACHE_BYTES) as data:
             samples = data.split(split)
             for start in range(0, len(samples), _BLOCK):
                 ids = np.arange(start, min(start + _BLOCK, len(samples)))

@@ -76,6 +76,8 @@ def train(
             where="train, output",
             remedy='Give output, such as "runs/first".',
         )
+    if output is not None and not os.fspath(output):
+        raise UsageError("names no folder", where="train, output", remedy="Give a name.")
     texts = _override_texts(overrides)
     program = find_mpiexec(None if mpiexec is None else os.fspath(mpiexec))
     with _job_file(job) as path:

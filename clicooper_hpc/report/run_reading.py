@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clicooper_hpc.errors import ClicooperError
 from clicooper_hpc.report.public_text import PublicText
-from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.reader import Run
+from clicooper_hpc.runstore.whole_run import open_whole_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +93,7 @@ class RunReading:
 
 def open_reading(path: Path) -> RunReading:
     """Open the run in ``path``; raises as `clicooper_hpc.runstore.reader.open_run`."""
-    run = open_run(path)
+    run = open_whole_run(path)
     reading = RunReading(run, PublicText.of_run(run))
     reading.look_at_files()
     return reading

@@ -8,7 +8,6 @@ same form of any run.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from clicooper_hpc.runstore.index import (
 )
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
 from clicooper_hpc.runstore.metrics import Layout
+from clicooper_hpc.runstore.new_output import check_new_output
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
 from clicooper_hpc.runstore.run_folder import RunFolder
@@ -100,7 +100,7 @@ def write_one_file(run: Run, path: Path) -> None:
     Raises
     ------
     UsageError
-        Another ending, something at ``path``, or no folder for it; or the file of a rank alone.
+        Another ending, something at ``path``, no folder for it, or a run folder.
     RunFolderError
         The file of a rank is damaged or missing.
     EnvironmentUnfitError
@@ -108,24 +108,7 @@ def write_one_file(run: Run, path: Path) -> None:
     """
     if path.suffix.lower() not in (".h5", ".hdf5", ".nc"):
         raise UsageError("must end in .h5, .hdf5 or .nc for --to one-file", where=f"-o {path}")
-    if os.path.lexists(path):
-        raise UsageError(
-            "exists already, and an export overwrites nothing",
-            where=str(path),
-            remedy="Give another name.",
-        )
-    if not path.parent.is_dir():
-        raise UsageError(
-            "there is no such folder",
-            where=str(path.parent),
-            remedy="Make it, or write somewhere else.",
-        )
-    if not run.hosts:
-        raise UsageError(
-            "is the file of a rank alone, not a run",
-            where=str(run.folder.path),
-            remedy="Name the folder of the run.",
-        )
+    check_new_output(path)
     if run.missing_ranks:
         names = ", ".join(run.folder.shard(rank).name for rank in run.missing_ranks)
         raise RunFolderError(

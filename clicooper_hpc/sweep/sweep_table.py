@@ -7,7 +7,7 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -188,14 +188,26 @@ def _privacy_line(one: RepeatedReleases) -> str:
     return f"{text}, at delta {one.delta:.3g}."
 
 
-def sweep_csv(outcomes: Sequence[RunOutcome], charges: Sequence[RunCharge]) -> str:
-    """Return one row a run: `CSV_HEADINGS`, a column for each key, one for each result."""
+def sweep_csv(
+    outcomes: Sequence[RunOutcome],
+    charges: Sequence[RunCharge],
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """Return one row a run: `CSV_HEADINGS`, a column for each key, one for each result.
+
+    ``earlier``: rows of other runs in the folder, by heading, kept as they are.
+    """
     paid = {charge.name: charge for charge in charges}
     keys = list(dict.fromkeys(key for one in outcomes for key, _ in one.run.combination.settings))
     results = list(dict.fromkeys(name for one in outcomes for name in one.results))
+    known = {*CSV_HEADINGS, *keys, *results}
+    others = list(dict.fromkeys(name for row in earlier for name in row if name not in known))
+    headings = [*CSV_HEADINGS, *keys, *results, *others]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_HEADINGS, *keys, *results])
+    writer.writerow(headings)
+    for row in earlier:
+        writer.writerow([row.get(name, "") for name in headings])
     for one in outcomes:
         charge = paid.get(one.run.name)
         settings = dict(one.run.combination.settings)
@@ -209,6 +221,7 @@ def sweep_csv(outcomes: Sequence[RunOutcome], charges: Sequence[RunCharge]) -> s
                 "" if charge is None else charge.delta,
                 *(_plain(settings[key]) if key in settings else "" for key in keys),
                 *(one.results.get(name, "") for name in results),
+                *("" for _ in others),
             ]
         )
     return text.getvalue()

@@ -20,10 +20,11 @@ from clicooper_hpc.printable import printable_text
 from clicooper_hpc.privacy.front_run import FrontRun
 from clicooper_hpc.provenance.statements import DeliveryStatement
 from clicooper_hpc.provenance.tensor_digest import digest_tensors
-from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.regular_files import read_regular_file
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.safetensors_files import unpack_safetensors
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.verification.ledger_view import LedgerView
 from clicooper_hpc.verification.run_checks import run_checks_on
 from clicooper_hpc.verification.run_evidence import collect_run_evidence
@@ -123,7 +124,7 @@ def check_front_run(path: Path, facts: FrontRun) -> None:
     if not RunFolder(path).index.exists():
         return
     try:
-        view = LedgerView(collect_run_evidence(open_run(path)))
+        view = LedgerView(collect_run_evidence(open_whole_run(path)))
         found = view.evidence.run_id, view.size, view.root_at(view.size)
     except ClicooperError as error:
         raise EvidenceError(
@@ -143,7 +144,7 @@ def check_front_run(path: Path, facts: FrontRun) -> None:
 
 def _verified_run(path: Path) -> tuple[Run, LedgerView]:
     try:
-        run = open_run(path)
+        run = open_whole_run(path)
         view = LedgerView(collect_run_evidence(run))
     except RunFolderError as error:
         raise RunFolderError(

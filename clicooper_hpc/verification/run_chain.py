@@ -17,8 +17,9 @@ from typing import Any, Final
 from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.printable import printable_text
 from clicooper_hpc.privacy.front_run import find_front_run
-from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.runstore.run_folder import RunFolder
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.verification.front_run import signed_run_end
 from clicooper_hpc.verification.ledger_view import LedgerView
 from clicooper_hpc.verification.run_checks import CheckResult, run_checks_on
@@ -89,7 +90,7 @@ def follow_run_chain(
         if folder is None:
             what = "not checked: there is no run at {}; name its folder with --front-run"
             return [*links, ChainLink(end[0], None, what.format(section.get("run")))]
-        run = open_run(folder)
+        run = open_whole_run(folder)
         link, results = _verify_link(run, end)
         links.append(link)
         if not link.passed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clicooper_hpc.errors import ExitCode, UsageError
 from clicooper_hpc.printable import printable_text
-from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.verification.export import export_proofs
 from clicooper_hpc.verification.marks.search import search_marks
 from clicooper_hpc.verification.report_forms import (
@@ -47,7 +47,7 @@ def verification_report(
             where="--segment-file",
             remedy="Give --mark-key, made by `clicooper keys open-mark`.",
         )
-    run = open_run(path)
+    run = open_whole_run(path)
     evidence = collect_run_evidence(
         run,
         owner_key=None if owner_key is None else read_public_key(owner_key),

@@ -14,6 +14,7 @@ from clicooper_hpc.errors import ClicooperError, RunFolderError
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import RunFolder
 from clicooper_hpc.runstore.saved_marker import read_saved_step
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.watch.snapshot import (
     RankActivity,
     RunSnapshot,
@@ -99,7 +100,9 @@ class WatchedRun:
         except OSError:
             return False
         # As `create_run_folder` makes it; everything else is for `open_run` to refuse.
-        return {"delivery", ".lock"} <= names
+        # Ranks that have files have sent something: then the index is missing.
+        begun = any(name.startswith("rank-") for name in names)
+        return {"delivery", ".lock"} <= names and not begun
 
     def _open(self) -> Run:
         """Return the run, opened again if its index is another one by now."""
@@ -135,14 +138,7 @@ class WatchedRun:
 
 
 def _folder_of(file: Path) -> RunFolder:
-    run = open_run(file)
-    if not run.hosts:
-        raise RunFolderError(
-            "is the file of one rank, and no run",
-            where=str(file),
-            remedy="Name the folder of the run.",
-        )
-    return run.folder
+    return open_whole_run(file).folder
 
 
 def _read_rank(run: Run, rank: int, state: tuple[int, ...] | None) -> _Look:

@@ -147,7 +147,9 @@ def test_a_run_that_starts_and_what_is_no_run(
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "run.h5").write_text("no HDF5")
     shutil.copyfile(finished / "rank-001.h5", tmp_path / "shard.h5")
-    for wrong in ("none", "foreign", "shard.h5"):
+    shutil.copytree(finished, tmp_path / "lost")
+    (tmp_path / "lost" / "run.h5").unlink()
+    for wrong in ("none", "foreign", "shard.h5", "lost"):
         assert main(["watch", "--once", str(tmp_path / wrong)]) == 2
         out, err = capfd.readouterr()
         assert out == ""

@@ -22,7 +22,7 @@ from clicooper_hpc.runstore.attack_record import (
     write_attack_record,
 )
 from clicooper_hpc.runstore.hdf5.files import Attribute
-from clicooper_hpc.runstore.reader import open_run
+from clicooper_hpc.runstore.whole_run import open_whole_run
 
 __all__ = ["merge_records", "merge_shares"]
 
@@ -38,7 +38,7 @@ def merge_shares(path: Path, options: AttackOptions) -> tuple[str, ExitCode]:
     RunFolderError
         There are no shares, one is missing, or they do not belong together.
     """
-    run = open_run(path)
+    run = open_whole_run(path)
     # Before reading: whether the result may be written is known now.
     target = attack_options_target(run, replace(options, share=TaskShare()))
     names = sorted(place.name for place in run.folder.private.glob("attacks-*-of-*.h5"))

@@ -49,7 +49,7 @@ from clicooper_hpc.runstore.attack_record import (
     write_attack_record,
 )
 from clicooper_hpc.runstore.hdf5.files import Attribute
-from clicooper_hpc.runstore.reader import Run, open_run
+from clicooper_hpc.runstore.whole_run import Run, open_whole_run
 from clicooper_hpc.standard_streams import write_error_line
 from clicooper_hpc.transport.launcher import launcher_rank, launcher_size
 from clicooper_hpc.transport.mpi_library import check_mpi_world, start_mpi
@@ -82,13 +82,13 @@ def list_attacks(path: Path | None, *, as_json: bool = False) -> str:
         attacks = [
             {"name": one.name, "knows": one.knowledge, "source": one.source} for one in SUITE
         ]
-        parties = [] if path is None else _adversaries_of_run(open_run(path))
+        parties = [] if path is None else _adversaries_of_run(open_whole_run(path))
         return printable_json({"attacks": attacks, "parties": [one.name for one in parties]})
     lines = []
     for attack in SUITE:
         lines += [attack.name, f"  knows: {attack.knowledge}", f"  source: {attack.source}"]
     if path is not None:
-        parties = _adversaries_of_run(open_run(path))
+        parties = _adversaries_of_run(open_whole_run(path))
         lines.append(f"parties: {', '.join(party.name for party in parties)}")
     return "\n".join(lines)
 
@@ -151,7 +151,7 @@ def _plan_attacks(path: Path, options: AttackOptions) -> _AttackPlan:
             where="--only",
             remedy=f"Attacks: {', '.join(known)}.",
         )
-    run = open_run(path)
+    run = open_whole_run(path)
     target = attack_options_target(run, options)
     # In the order of the suite, whatever order they were asked for in: shares must agree on it.
     chosen = [name for name in known if not options.only or name in options.only]

@@ -22,9 +22,9 @@ from clicooper_hpc.provenance.canonical_json import (
 from clicooper_hpc.provenance.marks.mark_keys import MarkOpening, open_mark_key
 from clicooper_hpc.runstore.atomic_files import write_private_atomically
 from clicooper_hpc.runstore.private_folder import PrivateFolder
-from clicooper_hpc.runstore.reader import open_run
 from clicooper_hpc.runstore.regular_files import read_named_file
 from clicooper_hpc.runstore.run_folder import MARK_KEY_FILE
+from clicooper_hpc.runstore.whole_run import open_whole_run
 from clicooper_hpc.verification.run_evidence import collect_run_evidence, evidence_run_statement
 
 __all__ = ["OpenedMark", "read_mark_opening", "write_mark_opening"]
@@ -66,7 +66,7 @@ def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) ->
     RunFolderError
         The trainer's mark secret is not in the run folder.
     """
-    run = open_run(path)
+    run = open_whole_run(path)
     statement = evidence_run_statement(collect_run_evidence(run).entries)
     if statement is None:
         raise UsageError("the run's ledger does not begin with a run statement", where=str(path))
