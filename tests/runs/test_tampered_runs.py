@@ -201,6 +201,7 @@ def test_a_trainers_file_that_cannot_be_read_fails_checks_and_is_named_alone(
             reseal(copy)
         elif digests == "none":
             with h5py.File(copy / "run.h5", "r+", locking=False) as file:
+                # As if there had never been any: the axes do not tell of them either.
                 for axis in file["shard_digests"].dims:
                     for scale in list(axis.values()):
                         axis.detach_scale(scale)
