@@ -3,7 +3,7 @@
     python bench/paper.py                             # everything: hours (make paper)
     python bench/paper.py --jobs strict-cifar10 --seeds 0 --scale 0.1
     python bench/paper.py --only-table                # from the runs that are there
-    python bench/paper.py --sheet bench/summed.toml --output docs/results-summed.md
+    python bench/paper.py --sheet bench/summed.toml --output FILE.md
 
 Which runs make up the table stands in paper.toml beside this file, or another sheet. What is there
 already, from the same settings, is not done again, and a run that was killed goes on; runs from
