@@ -63,7 +63,7 @@ def chained(
         passed = run.attrs["run_id"] == end[0] and not run.attrs.get("broken")
         return ChainLink(end[0], passed, str(run.folder.path)), PASSED
 
-    monkeypatch.setattr(run_chain, "open_run", opened)
+    monkeypatch.setattr(run_chain, "open_whole_run", opened)
     monkeypatch.setattr(run_chain, "_verify_link", judged)
     return runs
 
