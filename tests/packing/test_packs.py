@@ -322,7 +322,7 @@ def validators(pack: Path, *names: str) -> dict[str, str]:
     return dict(json.loads(done.stdout))
 
 
-NAMES = ("cyclonedx", "slsa", "model-signing", "ro-crate")
+VALIDATORS = ("cyclonedx", "slsa", "model-signing", "ro-crate")
 
 
 def answer(pack: Path, name: str) -> str:
@@ -334,7 +334,7 @@ def answer(pack: Path, name: str) -> str:
     return said
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VALIDATORS)
 def test_the_validators_of_the_standards_take_it(name: str, packed: tuple[Path, Path]) -> None:
     assert answer(packed[1], name) == "ok"
 
