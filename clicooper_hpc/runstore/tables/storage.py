@@ -205,7 +205,9 @@ def stored_columns(group: Any) -> dict[str, Any]:
     A writer holds on to them: looking one up may read the disk, and closing one writes what HDF5
     still keeps of it, where an error would be lost.
     """
-    return {name: column for name, column in group.items() if not is_character_scale(name)}
+    # Axes of characters are not so much as opened: in a file that all ranks share HDF5 allocates what
+    # it opens and finds without storage, and what one rank alone allocates ends in a deadlock.
+    return {name: group[name] for name in group if not is_character_scale(name)}
 
 
 def write_stored_rows(
