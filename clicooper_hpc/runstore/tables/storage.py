@@ -205,8 +205,8 @@ def stored_columns(group: Any) -> dict[str, Any]:
     A writer holds on to them: looking one up may read the disk, and closing one writes what HDF5
     still keeps of it, where an error would be lost.
     """
-    # Axes of characters are not so much as opened: in a file that all ranks share HDF5 allocates what
-    # it opens and finds without storage, and what one rank alone allocates ends in a deadlock.
+    # Axes of characters are not so much as opened: in a file that all ranks share HDF5 allocates
+    # what it opens and finds without storage; what one rank alone allocates ends in a deadlock.
     return {name: group[name] for name in group if not is_character_scale(name)}
 
 
