@@ -32,7 +32,9 @@ _CONTEXT: Final = (
     {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"},
 )
 _PROFILE: Final = "https://w3id.org/ro/wfrun/process/0.5"
-_SOFTWARE: Final = "https://pypi.org/project/clicooper-hpc/"
+# The profile wants an absolute http address. The project claims none, so this is one of a domain
+# that never leads anywhere (RFC 2606).
+_SOFTWARE: Final = "https://clicooper-hpc.invalid/"
 _WORDS: Final = {
     BILL: "CycloneDX bill of materials: claims of the training, each with its ledger entries",
     CARD: "What was promised about the samples, before the first release",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from clicooper_hpc import __version__
-from clicooper_hpc.data.output_place import refuse_output_in_source
 from clicooper_hpc.errors import RunFolderError, UsageError
 from clicooper_hpc.inference.exports.export_model import export_model
 from clicooper_hpc.inference.load_model import LoadedModel, load_model_of_run
@@ -86,7 +85,6 @@ def write_pack(
             where=str(path),
             remedy="Hand on its model alone: clicooper export RUN --to hf-folder -o FOLDER.",
         )
-    refuse_output_in_source(path, target)
     view = verified_ledger(model.run)
     keys = obtain_pack_keys(model, view.owner)
     with new_output(target, "the pack", folder=True) as folder:
