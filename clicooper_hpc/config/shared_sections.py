@@ -28,11 +28,20 @@ class ModelSection(Section):
     """The network behind the cut, divided among the trainers."""
 
     name: str = "mlp"
-    """`mlp`, `vgg`, `resnet11`, `resnet18`, `vit`, or your own as `"module:function"` (a function
-    that returns an `nn.Sequential`; the module may lie beside the job file)."""
+    """`mlp`, `vgg`, `resnet11`, `resnet18`, `vit`; your own as `"module:function"` (a function that
+    returns an `nn.Module`; the module may lie beside the job file); or one of a package that is
+    installed, as `"torchvision:resnet18"` or `"timm:convnext_atto"`."""
 
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the network, see docs/models.md."""
+
+    batch_norm: Literal["refuse", "group-norm"] = "refuse"
+    """What becomes of batch normalisation, which mixes rows, in a network that is not built in.
+    `group-norm`: each becomes a GroupNorm over as many channels, so it is another network."""
+
+    cuts: Literal["single", "any"] = "single"
+    """Where a network that is no `nn.Sequential` can be cut. `single`: where one tensor crosses, as
+    between residual blocks. `any`: also where several do; they travel side by side as one."""
 
 
 class PipelineSection(Section):

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.custom_model import build_custom_model
+from clicooper_hpc.models.batch_norms import BatchNormChoice
+from clicooper_hpc.models.custom_model import CutChoice, build_custom_model
 from clicooper_hpc.models.initial_weights import set_initial_weights, without_initial_weights
 from clicooper_hpc.models.mlp import mlp
 from clicooper_hpc.models.model_options import nearest_option
+from clicooper_hpc.models.packaged_model import PACKAGES
 from clicooper_hpc.models.resnet11 import resnet11
 from clicooper_hpc.models.resnet18 import resnet18
 from clicooper_hpc.models.vgg import vgg
@@ -47,13 +49,16 @@ def build_model(
     seed: int,
     options: Mapping[str, object],
     search_path: Path | None = None,
+    batch_norm: BatchNormChoice = "refuse",
+    cuts: CutChoice = "single",
 ) -> nn.Sequential:
     """Return network ``name`` with initial weights, on the CPU, in training mode.
 
     Parameters
     ----------
     name
-        One of ``MODEL_NAMES``, or ``"module:function"`` for a network of the user's own.
+        One of ``MODEL_NAMES``, ``"module:function"`` for a network of the user's own, or that of
+        a package (`PACKAGES`).
     input_shape
         Shape of one sample of the release: (d,) or (channels, height, width).
     outputs
@@ -65,6 +70,9 @@ def build_model(
         The network's options by name, as read from the job file.
     search_path
         Folder of the job file, where modules of the user's own may lie.
+    batch_norm, cuts
+        For networks that are not built in: what becomes of batch normalisation, and whether a cut
+        may have several tensors cross it.
 
     Raises
     ------
@@ -87,6 +95,8 @@ def build_model(
             seed=seed,
             options=options,
             search_path=search_path,
+            batch_norm=batch_norm,
+            cuts=cuts,
         )
     network = _BUILT_IN.get(name)
     if network is None:
@@ -94,8 +104,16 @@ def build_model(
             f"there is no network {name!r}",
             where="model.name",
             remedy=f"Nearest: {nearest_option(name, list(MODEL_NAMES))!r}. There are: "
-            f"{', '.join(MODEL_NAMES)}, or your own as 'module:function'.",
+            f"{', '.join(MODEL_NAMES)}, your own as 'module:function', or one of a package as "
+            f"{' or '.join(repr(f'{name}:NAME') for name in PACKAGES)}.",
         )
+    for key, value, usual in (("batch_norm", batch_norm, "refuse"), ("cuts", cuts, "single")):
+        if value != usual:
+            raise UsageError(
+                f"is for networks that are not built in; {name!r} needs none",
+                where=f'model.{key} = "{value}"',
+                remedy="Leave the key out.",
+            )
     # On the CPU on every rank: weights do not depend on what devices a node has. All are set below.
     with without_initial_weights(), torch.device("cpu"):
         model = network.build(input_shape, outputs, options)

@@ -1,4 +1,4 @@
-"""A user's own network, named ``"module:function"`` in the job file."""
+"""A network that is not built in: a user's ``"module:function"``, or one of a package by name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.batch_norms import BatchNormChoice, replace_batch_norms
 from clicooper_hpc.models.layer_shapes import layer_shapes
-from clicooper_hpc.models.segmentable import check_row_independence, check_segmentable
+from clicooper_hpc.models.packaged_model import find_packaged_model
+from clicooper_hpc.models.segmentable import (
+    check_modules,
+    check_row_independence,
+    check_segmentable,
+)
 
-__all__ = ["build_custom_model"]
+__all__ = ["CutChoice", "build_custom_model"]
+
+#: Where a traced network is cut: behind one tensor, or behind any number of them.
+CutChoice = Literal["single", "any"]
 
 
 def build_custom_model(
@@ -27,24 +37,29 @@ def build_custom_model(
     seed: int,
     options: Mapping[str, object],
     search_path: Path | None,
+    batch_norm: BatchNormChoice,
+    cuts: CutChoice,
 ) -> nn.Sequential:
     """Import the module, call the function with torch's CPU generator seeded, check the network.
 
-    The function is called as ``function(input_shape=..., outputs=..., **options)``. Modules are
-    looked for in ``search_path`` (the job file's folder), then as Python always does. The global
-    generators are as before afterwards.
+    The function is called as ``function(input_shape=..., outputs=..., **options)``, or is that of a
+    package (`find_packaged_model`). Modules are looked for in ``search_path`` (the job file's
+    folder), then as Python always does. The global generators are as before afterwards.
+
+    A plain ``nn.Sequential`` is taken as it is; any other module is traced (`traced_layers`).
 
     Raises
     ------
     UsageError
-        Module or function cannot be found or fail; the function returns something else than an
-        ``nn.Sequential``, or one that cannot be cut, mixes rows, does not take samples of
-        ``input_shape`` or does not give ``outputs`` numbers per row.
+        Module or function cannot be found or fail; the function returns no module, or one that
+        cannot be traced or cut, mixes rows, does not take samples of ``input_shape`` or does not
+        give ``outputs`` numbers per row.
     """
     where = f'model.name = "{reference}"'
     # The function may draw from torch's generators; what a run draws later must not depend on it.
     with _importable(search_path), torch.random.fork_rng(devices=[]):
-        function = _find_function(reference, where, search_path)
+        packaged = find_packaged_model(reference, where)
+        function = packaged or _find_function(reference, where, search_path)
         # All ranks and auditors build the network themselves and must get the same initial weights.
         torch.default_generator.manual_seed(seed)
         try:
@@ -52,20 +67,27 @@ def build_custom_model(
         except Exception as error:
             # Code of the user's own may raise anything, and it is a mistake in the job, not ours.
             raise UsageError(f"the function fails: {_reason(error)}", where=where) from error
-    if not isinstance(model, nn.Sequential):
+    if not isinstance(model, nn.Module):
         raise UsageError(
-            f"the function returned a {type(model).__name__}, not an nn.Sequential",
+            f"the function returned a {type(model).__name__}, not an nn.Module",
             where=where,
-            remedy="Return nn.Sequential(layer, layer, ...); it is cut between these layers.",
+            remedy="Return nn.Sequential(layer, layer, ...), or a module that torch.fx can trace.",
         )
-    # Before shapes are tried: those need a plain sequence of layers.
-    check_segmentable(model)
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         raise UsageError(
             "the function put the network on another device",
             where=where,
             remedy="Build it on the CPU; each segment is moved to its trainer's device.",
         )
+    model = replace_batch_norms(model, batch_norm, where)
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        check_modules(model, where)
+        # Here, not above: tracing takes a second of import, and most networks need none.
+        from clicooper_hpc.models.traced.traced_layers import traced_layers
+
+        model = traced_layers(model, input_shape, several=cuts == "any", where=where)
+    # Before shapes are tried: those need a plain sequence of layers.
+    check_segmentable(model)
     given = layer_shapes(model, input_shape)[-1]
     # The last segment's loss is over sub-labels; fewer outputs would show only as an index error
     # there.

@@ -14,11 +14,11 @@ from clicooper_hpc.models.dry_run import dry_run_layer, dry_run_mode, dry_run_ro
 from clicooper_hpc.models.layer_randomness import seed_layer_randomness
 from clicooper_hpc.models.row_independence import RowPlacement, keeps_row_independence
 
-__all__ = ["check_row_independence", "check_segmentable"]
+__all__ = ["check_modules", "check_row_independence", "check_segmentable"]
 
 _NORM_REMEDY = (
     "Use nn.GroupNorm or nn.LayerNorm: with them a row's result does not depend on its batch "
-    "mates or on the size of a micro-batch."
+    'mates or on the size of a micro-batch. For BatchNorm model.batch_norm = "group-norm" does it.'
 )
 
 
@@ -44,7 +44,7 @@ def check_segmentable(model: nn.Sequential) -> None:
     owner_of: dict[int, int] = {}
     for index, layer in enumerate(model):
         where = f"layer {index} ({type(layer).__name__}) of the network"
-        _check_modules(layer, where)
+        check_modules(layer, where)
         # The input is the receive buffer or the output kept for the backward pass.
         if getattr(layer, "inplace", False):
             raise UsageError(
@@ -68,8 +68,11 @@ def check_segmentable(model: nn.Sequential) -> None:
                 )
 
 
-def _check_modules(layer: nn.Module, where: str) -> None:
-    """Refuse normalisations with statistics of the batch, or kept from earlier batches."""
+def check_modules(layer: nn.Module, where: str) -> None:
+    """Refuse normalisations with statistics of the batch, or kept from earlier batches.
+
+    Raises ``UsageError``; ``where`` names the layer or network.
+    """
     for name, module in layer.named_modules():
         # Instance norm without running statistics looks at one row alone and is allowed.
         keeps_statistics = isinstance(module, _InstanceNorm) and module.track_running_stats

@@ -44,6 +44,8 @@ def build_network(job: Job, contract: Contract) -> nn.Sequential:
         seed=job.training.seed,
         options=job.model.options,
         search_path=Path(job.folder),
+        batch_norm=job.model.batch_norm,
+        cuts=job.model.cuts,
     )
     # A network that is no chain of layers fails here, on every rank and in `clicooper plan`.
     check_segmentable(model)

@@ -1,0 +1,167 @@
+"""A module of any form as a flat ``nn.Sequential``: pieces of its traced graph, one after another.
+
+Where several tensors cross between two pieces (the branches of a residual block, skips over a cut)
+they travel as one: laid flat and side by side, [rows, numbers]. So a boundary stays one tensor and
+one message, and pieces are layers as all others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.dry_run import dry_run_mode, dry_run_rows
+from clicooper_hpc.models.traced.cut_graph import Crossing, Cut, choose_cuts
+from clicooper_hpc.models.traced.graph_parts import copied, input_of, is_derived, output_value
+from clicooper_hpc.models.traced.row_sizes import ROWS, fix_sizes, observe_nodes
+from clicooper_hpc.models.traced.trace_module import trace_module
+
+__all__ = ["traced_layers"]
+
+
+def traced_layers(
+    module: nn.Module, input_shape: tuple[int, ...], *, several: bool, where: str
+) -> nn.Sequential:
+    """Return ``module`` as layers that compute what it computes, with its own parameters.
+
+    Parameters
+    ----------
+    module
+        On the CPU. Its forward takes float32 rows [rows, *input_shape] and gives [rows, outputs].
+        Its options ``inplace`` are set to False.
+    several
+        Whether layers end also where more than one tensor crosses.
+    where
+        Names the network in errors.
+
+    Raises
+    ------
+    UsageError
+        It cannot be traced, or gives something else than one tensor, or the layers would not
+        compute the same.
+    """
+    traced = trace_module(module, where)
+    rows, expected = _answers(module, input_shape, where)
+    values = observe_nodes(traced, input_shape, where)
+    fix_sizes(traced.graph, values, where)
+    traced.recompile()
+    layers = _pieces(traced, choose_cuts(traced, values, several=several))
+    with dry_run_mode(layers, training=False), torch.no_grad():
+        # Last bits may differ: a tensor that crosses is laid out anew, and kernels add by layout.
+        if not torch.allclose(layers(rows), expected, rtol=1e-4, atol=1e-5):
+            raise UsageError(
+                "its traced layers compute something else than the network",
+                where=where,
+                remedy="Its forward may keep state or write into tensors it has handed on.",
+            )
+    return layers
+
+
+def _answers(module: nn.Module, input_shape: tuple[int, ...], where: str) -> tuple[Tensor, Tensor]:
+    """Return made-up rows and what the module gives for them, in evaluation mode."""
+    with dry_run_mode(module, training=False), torch.no_grad():
+        rows = dry_run_rows(module, input_shape, rows=ROWS[0])
+        try:
+            result = module(rows)
+        except Exception as error:
+            # The user's own code may raise anything.
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"fails on samples of shape {list(input_shape)}: {reason}", where=where
+            ) from error
+    if not isinstance(result, Tensor):
+        raise UsageError(
+            f"the network gives a {type(result).__name__}, not one tensor",
+            where=where,
+            remedy="Wrap it in a module whose forward returns the class scores alone.",
+        )
+    return rows, result
+
+
+def _pieces(traced: fx.GraphModule, cuts: Sequence[Cut]) -> nn.Sequential:
+    nodes = list(traced.graph.nodes)
+    starts = [0, *(cut.before for cut in cuts)]
+    ends = [*starts[1:], len(nodes)]
+    gates: list[Cut | None] = [None, *cuts, None]
+    return nn.Sequential(
+        *(
+            _piece(traced, nodes[start:end], gates[at], gates[at + 1])
+            for at, (start, end) in enumerate(zip(starts, ends, strict=True))
+        )
+    )
+
+
+def _piece(
+    traced: fx.GraphModule, nodes: Sequence[fx.Node], before: Cut | None, behind: Cut | None
+) -> fx.GraphModule:
+    """Return the steps between two cuts as a module of one tensor to one tensor."""
+    graph = fx.Graph()
+    source = graph.placeholder("rows")
+    found: dict[fx.Node, fx.Node] = {}
+    if before is None:
+        found[input_of(traced.graph)] = source
+    else:
+        found |= _unpacked(graph, source, before.crossing)
+    for node in nodes:
+        if node.op not in {"placeholder", "output"} and not is_derived(node):
+            copied(graph, node, found, source)
+    if behind is None:
+        result = output_value(traced.graph)
+        graph.output(found[result])
+    else:
+        graph.output(_packed(graph, found, behind.crossing))
+    return fx.GraphModule(traced, graph, class_name=_name(nodes))
+
+
+def _name(nodes: Sequence[fx.Node]) -> str:
+    """Return a name of a piece: the first module in it that is called."""
+    called = [str(node.target) for node in nodes if node.op == "call_module"]
+    return called[0].replace(".", "_") if called else "steps"
+
+
+def _is_plain(crossing: Sequence[Crossing]) -> bool:
+    return len(crossing) == 1 and crossing[0].multiple == 1
+
+
+def _packed(
+    graph: fx.Graph, found: dict[fx.Node, fx.Node], crossing: Sequence[Crossing]
+) -> fx.Node:
+    inner = [found[one.node] for one in crossing]
+    if _is_plain(crossing):
+        # MPI sends the memory of a tensor as it lies.
+        return graph.call_method("contiguous", (inner[0],))
+    flat = [
+        graph.call_function(_flat_rows, (tensor, one.multiple))
+        for tensor, one in zip(inner, crossing, strict=True)
+    ]
+    return graph.call_function(torch.cat, (flat, 1))
+
+
+def _unpacked(
+    graph: fx.Graph, source: fx.Node, crossing: Sequence[Crossing]
+) -> dict[fx.Node, fx.Node]:
+    if _is_plain(crossing):
+        return {crossing[0].node: source}
+    found, start = {}, 0
+    for one in crossing:
+        stop = start + one.numbers
+        found[one.node] = graph.call_function(
+            _shaped_rows, (source, start, stop, one.multiple, one.shape)
+        )
+        start = stop
+    return found
+
+
+def _flat_rows(tensor: Tensor, multiple: int) -> Tensor:
+    """Return [multiple x rows, ...] as [rows, numbers]."""
+    return tensor.reshape(tensor.shape[0] // multiple, -1)
+
+
+def _shaped_rows(
+    packed: Tensor, start: int, stop: int, multiple: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Return columns ``start`` to ``stop`` of [rows, numbers] as [multiple x rows, *shape]."""
+    return packed[:, start:stop].reshape(packed.shape[0] * multiple, *shape)
