@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,76 @@ def build(folder: Path, source: str, function: str = "build", **options: object)
         options=options,
         search_path=folder,
     )
+
+
+BRANCHED = """
+from torch import nn
+import torch
+class Net(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, 8), nn.BatchNorm1d(8)
+        self.second, self.third, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, outputs)
+    def forward(self, rows):
+        inner = torch.relu(self.norm(self.first(rows)))
+        return self.last(inner + self.second(torch.tanh(self.third(inner))))
+def build(*, input_shape, outputs): return Net(outputs)
+"""
+
+
+def test_a_module_is_traced_and_cut_where_the_job_says(tmp_path: Path) -> None:
+    (tmp_path / "branched.py").write_text(BRANCHED)
+
+    def made(**more: Any) -> nn.Sequential:
+        return build_model(
+            "branched:build",
+            input_shape=(6,),
+            outputs=3,
+            seed=1,
+            options={},
+            search_path=tmp_path,
+            **more,
+        )
+
+    with pytest.raises(UsageError, match=r"BatchNorm1d.*batch_norm"):
+        made()
+    assert len(made(batch_norm="group-norm")) == 4
+    model = made(batch_norm="group-norm", cuts="any")
+    assert len(model) == 5
+    assert model(torch.ones(2, 6)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("choice", [{"batch_norm": "group-norm"}, {"cuts": "any"}])
+def test_choices_for_other_networks_are_refused_for_built_in_ones(choice: Any) -> None:
+    with pytest.raises(UsageError, match="is for networks that are not built in"):
+        build_model("mlp", input_shape=(6,), outputs=3, seed=1, options={}, **choice)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_package_that_is_not_there_or_does_not_fit_is_one_line(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except Exception:
+        with pytest.raises(UsageError, match=f"{package} cannot be imported") as caught:
+            build_model(
+                f"{package}:resnet18", input_shape=(3, 32, 32), outputs=3, seed=1, options={}
+            )
+        assert "\n" not in caught.value.line()
+    else:
+        with pytest.raises(UsageError, match="has no network 'resnet-eighteen'"):
+            build_model(
+                f"{package}:resnet-eighteen", input_shape=(3, 32, 32), outputs=3, seed=1, options={}
+            )
+        model = build_model(
+            f"{package}:resnet18",
+            input_shape=(3, 32, 32),
+            outputs=3,
+            seed=1,
+            options={},
+            batch_norm="group-norm",
+        )
+        assert len(model) > 8
+        assert model(torch.ones(2, 3, 32, 32)).shape == (2, 3)
 
 
 def network(layers: str) -> str:

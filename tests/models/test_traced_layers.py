@@ -111,7 +111,7 @@ FORMS = {
     Skip: (2, 4),
     WritesAndReads: (2, 2),
     Windows: (3, 3),
-    Places: (2, 2),
+    Places: (2, 3),
     Tied: (3, 3),
     Attention: (4, 4),
 }

@@ -82,6 +82,9 @@ def replay(run: Run, *, samples: int, outputs: int, cuts: list[int] | None = Non
         outputs=outputs,
         seed=training["seed"],
         options=job["model"]["options"],
+        search_path=run.folder.path.parent,
+        batch_norm=job["model"]["batch_norm"],
+        cuts=job["model"]["cuts"],
     )
     parts = _parts(model, cuts, shape, outputs, training["seed"])
     optimizers = [

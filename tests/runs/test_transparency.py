@@ -43,6 +43,26 @@ warmup_steps = 2
 record_wire = true
 """
 MLP = ("mlp", "{ widths = [24, 24, 24], dropout = 0.2 }")
+#: No nn.Sequential: two tensors cross most of its cuts, and a layer drops as its mode says.
+SKIPS = """
+import math
+import torch
+from torch import nn
+class Skips(nn.Module):
+    def __init__(self, width, outputs):
+        super().__init__()
+        self.first, self.second = nn.Linear(width, 24), nn.Linear(24, 24)
+        self.third, self.last = nn.Linear(24, 24), nn.Linear(24, outputs)
+        self.relu = nn.ReLU(inplace=True)
+    def forward(self, rows):
+        inner = self.relu(self.first(rows.view(rows.size(0), -1)))
+        outer = nn.functional.dropout(self.relu(self.second(inner)), 0.2, self.training)
+        outer = self.third(outer)
+        outer += inner
+        return self.last(self.relu(outer) * inner)
+def build(*, input_shape, outputs): return Skips(math.prod(input_shape), outputs)
+"""
+TRACED = ("skips:build", '{}\ncuts = "any"')
 VGG = ("vgg", "{ channels = [8, 16] }")
 
 
@@ -113,3 +133,9 @@ def test_averaged_rows_are_one_process_to_the_bit(tmp_path: Path) -> None:
 def test_one_way_is_its_parts_in_one_process_to_the_bit(tmp_path: Path, ranks: int) -> None:
     result = run(tmp_path, ranks, MLP, coupling="one-way", extra="clip_norm = 0.5")
     assert_same(result, cuts=list(result.pipeline["cuts"][1:]))
+
+
+@pytest.mark.parametrize("ranks", [4, *(pytest.param(n, marks=pytest.mark.matrix) for n in (2, 3))])
+def test_a_traced_network_is_one_process_to_the_bit(tmp_path: Path, ranks: int) -> None:
+    (tmp_path / "skips.py").write_text(SKIPS)
+    assert_same(run(tmp_path, ranks, TRACED))
