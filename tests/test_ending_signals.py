@@ -55,7 +55,7 @@ def test_nothing_half_written_is_left(name: str, tmp_path: Path) -> None:
     example.finished_run(tmp_path / "run")
     rows = np.zeros((30, 6), dtype=np.float32)
     labels = np.arange(30, dtype=np.int64) % 3
-    np.savez(tmp_path / "set.npz", train_x=rows, train_y=labels, test_x=rows, test_y=labels)
+    np.savez(tmp_path / "set.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
     before = sorted(tmp_path.rglob("*"))
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
