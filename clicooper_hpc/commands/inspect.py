@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -265,14 +266,20 @@ def _how_to_open(run: Run, path: Path) -> list[str]:
     place = ascii(str(path))
     if '"' not in place:
         place = f'"{place[1:-1]}"'
-    # A file of one rank knows no others, and the owner's has another table.
-    table = "training" if run.hosts or "training" in run.table_names(run.ranks[-1]) else "steps"
-    code = (
-        f"import clicooper_hpc as c; r = c.open_run({place}); "
-        f'print(r.table("{table}", rank=r.ranks[-1]).tail())'
-    )
+    code = f"import clicooper_hpc as c; r = c.open_run({place}); print({_first_look(run)})"
     file = run.folder.index if run.hosts else path
     return [f"HDF5: {file}", f"open it: python -c {shlex.quote(code)}"]
+
+
+def _first_look(run: Run) -> str:
+    """Return an expression on the run ``r`` that shows something, whatever files are missing."""
+    there = [rank for rank in run.ranks if rank not in run.missing_ranks]
+    for rank in reversed(there):
+        # What is no table to be read is told in the summary.
+        with contextlib.suppress(RunFolderError):
+            if "training" in run.table_names(rank):
+                return f'r.table("training", rank={rank}).tail()'
+    return "r.summary()"
 
 
 INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect, guarded=True)

@@ -26,7 +26,7 @@ __all__ = ["build_parser"]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = SuggestingParser(
+    parser: argparse.ArgumentParser = SuggestingParser(
         prog="clicooper",
         description="Private, pipelined split training on a cluster.",
         epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "
