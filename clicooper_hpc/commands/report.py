@@ -49,6 +49,8 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
         )
+    if not path.parent.is_dir():
+        raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
     page = report_page(arguments.run, attacks=arguments.attacks, classes=arguments.classes)
     try:
         if arguments.attacks or arguments.classes:
