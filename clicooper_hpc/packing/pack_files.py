@@ -52,7 +52,15 @@ CHECKPOINTS_FILE: Final = "checkpoints.jsonl"
 
 _REMEDY: Final = "Get an unchanged copy of the pack."
 #: What one is known by that lost its statement: any two of these, as no folder of others has them.
-_SIGNS: Final = (CRATE, BILL, SLSA, CARD, MODEL_SIGNATURE, MODEL_KEY, f"{PROOFS}/{CHECKPOINTS_FILE}")
+_SIGNS: Final = (
+    CRATE,
+    BILL,
+    SLSA,
+    CARD,
+    MODEL_SIGNATURE,
+    MODEL_KEY,
+    f"{PROOFS}/{CHECKPOINTS_FILE}",
+)
 
 #: Most bytes of a document that is parsed; the longest, the ledger, has more room of its own.
 DOCUMENT_BYTES: Final = 1 << 24

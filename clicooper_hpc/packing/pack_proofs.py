@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.packing.pack_files import CHECKPOINTS_FILE, PROOFS, read_document
 from clicooper_hpc.runstore.limits import MOST_FILE_BYTES
 from clicooper_hpc.runstore.reader import Run

@@ -79,9 +79,7 @@ def compare_runs(
     )
 
 
-def _row(
-    name: str, values: Sequence[object]
-) -> tuple[str, str, Sequence[str], int, str, str, str]:
+def _row(name: str, values: Sequence[object]) -> tuple[str, str, Sequence[str], int, str, str, str]:
     text = percent_text if name.endswith("_accuracy") else number_text
     what = RESULT_FIGURES[name][1] if name in RESULT_FIGURES else ""
     cells = ["infinite" if value == math.inf else result_text(name, value) for value in values]

@@ -60,9 +60,7 @@ def replace_atomically(path: Path, *, foreign_folder: bool = False) -> Iterator[
     fsync_folder(path.parent)
 
 
-def write_private_atomically(
-    path: Path, content: bytes, *, foreign_folder: bool = False
-) -> None:
+def write_private_atomically(path: Path, content: bytes, *, foreign_folder: bool = False) -> None:
     """Write ``content`` to ``path`` atomically; no other user can open it at any moment.
 
     ``foreign_folder`` as `replace_atomically` takes it.

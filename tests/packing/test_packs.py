@@ -191,7 +191,9 @@ def test_every_file_is_covered(
     assert 20 in verify(copy)[1]
 
 
-@pytest.mark.parametrize("name", ["more", "proofs/more", "more/and/more", "run.h5", "model/more.fifo"])
+@pytest.mark.parametrize(
+    "name", ["more", "proofs/more", "more/and/more", "run.h5", "model/more.fifo"]
+)
 def test_nothing_is_in_a_pack_that_its_owner_did_not_pack(
     name: str, copy: Path, verify: Callable[..., tuple[int, list[int], str]]
 ) -> None:

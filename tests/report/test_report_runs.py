@@ -286,8 +286,14 @@ def test_results_that_cannot_be_are_called_so(plain: Path) -> None:
     # Neither counts in the mean.
     shown = {name: rest for name, _, *rest in found.rows}
     both = ["150.0 % (impossible)", "87.5 %"]
-    assert shown["clean_accuracy"] == [both, 1, "87.5 %", "–", "87.5 % .. 87.5 %"]
-    assert shown["clean_samples"] == [["1.5 (impossible)", "400"], 1, "400", "–", "400 .. 400"]
+    assert shown["clean_accuracy"] == [both, 1, "87.5 %", number_text(None), "87.5 % .. 87.5 %"]
+    assert shown["clean_samples"] == [
+        ["1.5 (impossible)", "400"],
+        1,
+        "400",
+        number_text(None),
+        "400 .. 400",
+    ]
 
 
 def test_jobs_that_differ_are_told_without_paths(plain: Path) -> None:
@@ -420,7 +426,9 @@ def test_long_texts_are_shortened_in_linear_time() -> None:
 
 def test_numbers() -> None:
     assert number_text("0.001234567") == "0.001235"
-    assert [number_text(one) for one in (360, float("nan"), "x", None, True)][1:] == ["–"] * 4  # noqa: RUF001
+    assert [number_text(one) for one in (360, float("nan"), "x", None, True)][1:] == [
+        number_text(None)
+    ] * 4  # noqa: RUF001
     assert percent_text(0.80277) == "80.3 %"
     assert bytes_text(999) == "999 B"
     assert bytes_text(1_234_567) == "1.23 MB"

@@ -271,9 +271,10 @@ def frames_on_terminal(
         resize(size)
 
     resize(sizes[0])
-    with os.fdopen(terminal, "w") as stream, pytest.raises(KeyboardInterrupt):
+    with os.fdopen(terminal, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        watch_run(run, once=False, every_s=0.2, sleep=sleep)
+        with pytest.raises(KeyboardInterrupt):
+            watch_run(run, once=False, every_s=0.2, sleep=sleep)
     os.close(master)
     return seen
 
