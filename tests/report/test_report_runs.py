@@ -426,9 +426,7 @@ def test_long_texts_are_shortened_in_linear_time() -> None:
 
 def test_numbers() -> None:
     assert number_text("0.001234567") == "0.001235"
-    assert [number_text(one) for one in (360, float("nan"), "x", None, True)][1:] == [
-        number_text(None)
-    ] * 4  # noqa: RUF001
+    assert [number_text(one) for one in (360, float("nan"), "x", None, True)][1:] == ["–"] * 4  # noqa: RUF001
     assert percent_text(0.80277) == "80.3 %"
     assert bytes_text(999) == "999 B"
     assert bytes_text(1_234_567) == "1.23 MB"
