@@ -162,7 +162,7 @@ def _charges(folder: Path) -> tuple[list[RunCharge], list[str]]:
 
 def _table_path(folder: Path) -> Path:
     """Return the CSV file beside ``folder``: in it, ``FOLDER/*`` would name more than runs."""
-    from clicooper_hpc.runstore.regular_files import read_named_file
+    from clicooper_hpc.runstore.new_output import refuse_foreign_output
     from clicooper_hpc.runstore.run_folder import RunFolder
     from clicooper_hpc.sweep.sweep_table import CSV_HEADINGS
 
@@ -179,13 +179,7 @@ def _table_path(folder: Path) -> Path:
             where=str(folder),
             remedy="Give -o another name.",
         )
-    begin = ",".join(CSV_HEADINGS).encode()
-    if os.path.lexists(path) and read_named_file(path)[: len(begin)] != begin:
-        raise UsageError(
-            "is there and no table of a sweep; it would be replaced",
-            where=str(path),
-            remedy="Give -o another name, or move the file away.",
-        )
+    refuse_foreign_output(path, ",".join(CSV_HEADINGS).encode(), "table of a sweep")
     return path
 
 
