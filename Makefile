@@ -54,6 +54,7 @@ demo: $(STAMP)
 
 paper: $(STAMP)
 	$(BIN)/python bench/paper.py $(PAPER_ARGS)
+	$(BIN)/python bench/paper.py --sheet bench/summed.toml --output docs/results-summed.md $(PAPER_ARGS)
 
 frontier: $(STAMP)
 	$(BIN)/python bench/frontier.py $(FRONTIER_ARGS)

@@ -1,14 +1,14 @@
 """The paper's table, in its own metrics and in honest ones: runs, attacks, docs/results.md.
 
-    python bench/paper.py                             # everything: hours (make paper)
+    python bench/paper.py                             # everything on rows: hours
     python bench/paper.py --jobs strict-cifar10 --seeds 0 --scale 0.1
     python bench/paper.py --only-table                # from the runs that are there
-    python bench/paper.py --sheet bench/summed.toml --output FILE.md
+    python bench/paper.py --sheet bench/summed.toml --output docs/results-summed.md
 
-Which runs make up the table stands in paper.toml beside this file, or another sheet. What is there
-already, from the same settings, is not done again, and a run that was killed goes on; runs from
-other settings are moved to RUNS/old. RUNS/log.jsonl holds every command with date, seconds and exit
-code.
+`make paper` is the first and the last. Which runs make up a table stands in its sheet. What is
+there already, from the same settings, is not done again, and a run that was killed goes on; runs
+from other settings are moved to RUNS/old. RUNS/log.jsonl holds every command with date, seconds and
+exit code.
 """
 
 from __future__ import annotations

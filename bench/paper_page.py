@@ -48,6 +48,8 @@ def page(
     parts = [_section(entry, found[entry.name], runs, pictures, seeds) for entry in entries]
     template = string.Template((HERE / "paper_results.md.in").read_text())
     return template.substitute(
+        title=sheet.title,
+        scope=sheet.scope,
         head=head(found, stale),
         overview=overview(found),
         entries="".join(parts),

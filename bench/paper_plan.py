@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """All of `paper.toml`."""
+    """All of `paper.toml`. ``title`` and ``scope`` begin the page."""
 
     entries: tuple[Entry, ...]
     without_map: tuple[str, ...]
@@ -48,6 +48,8 @@ class Sheet:
     attack_ranks: int
     attack_seeds: int
     off_seeds: tuple[int, ...]
+    title: str = "Results"
+    scope: str = ""
 
 
 def read_sheet(path: Path) -> Sheet:

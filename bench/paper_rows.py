@@ -88,8 +88,13 @@ def at_chance(line: TableLine) -> bool | None:
 
 
 def below_ceiling(line: TableLine) -> bool | None:
-    """Value below what differential privacy allows; nothing to say where it allows everything."""
-    return _known(line.value <= line.ceiling, line.value, line.ceiling)
+    """Not above what differential privacy allows; nothing to say where it allows everything.
+
+    By the low end of the 95 % interval, where there is one: who gains all that is allowed lies
+    above the ceiling by chance every second time, and at 0.1 % false ones far above it.
+    """
+    shown = line.value if math.isnan(line.low) else line.low
+    return _known(shown <= line.ceiling, line.value, line.ceiling)
 
 
 def _learnt(count: int) -> Row:
@@ -116,7 +121,7 @@ def _merge(party: str) -> Row:
 
 _BLANK = Target("inversion: no better than the mean image + 0.01 SSIM", within("baseline", 0.01))
 _BLIND = Target("inversion: retrieval at chance", at_chance)
-_BOUND = Target("membership: below the bound of epsilon", below_ceiling)
+_BOUND = Target("membership: not above the bound of epsilon (95 %)", below_ceiling)
 _CLAIM = Target("audit: lower bound of epsilon below the claim", below_ceiling)
 _FEW = "true positives at 0.1% false positives"
 

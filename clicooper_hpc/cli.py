@@ -9,6 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from clicooper_hpc.commands.ending_signals import (
+    EndedBySignal,
+    end_by_signal,
+    raise_ending_signals,
+)
 from clicooper_hpc.commands.parser import build_parser
 from clicooper_hpc.errors import ClicooperError, error_of_path
 from clicooper_hpc.standard_streams import (
@@ -16,6 +21,7 @@ from clicooper_hpc.standard_streams import (
     settle_standard_streams,
     write_error_line,
 )
+from clicooper_hpc.transport.launcher import launcher_size
 
 __all__ = ["main", "program"]
 
@@ -28,11 +34,16 @@ def program() -> int:
     fill_standard_streams()
     try:
         arguments = build_parser().parse_args()
-        if not arguments.guarded:
-            return _run_command(arguments)
-        from clicooper_hpc.commands.reading_guard import run_guarded
+        if arguments.guarded:
+            from clicooper_hpc.commands.reading_guard import run_guarded
 
-        return _exit_code_of(lambda: run_guarded(lambda: _run_command(arguments)))
+            return _exit_code_of(lambda: run_guarded(lambda: _run_command(arguments)))
+        # What a rank does with a signal its run says: the others must learn of it.
+        if (launcher_size() or 1) == 1:
+            raise_ending_signals()
+        return _run_command(arguments)
+    except EndedBySignal as end:
+        end_by_signal(end)
     finally:
         settle_standard_streams()
 

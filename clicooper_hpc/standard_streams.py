@@ -14,6 +14,7 @@ from typing import TextIO
 from clicooper_hpc.printable import printable_lines, printable_text
 
 __all__ = [
+    "end_terminal_line",
     "fill_standard_streams",
     "set_live_line",
     "settle_standard_streams",
@@ -83,6 +84,16 @@ def write_frame(lines: Sequence[str], *, over: int | None = None) -> OSError | N
         _discard(sys.stdout)
         return error
     return None
+
+
+def end_terminal_line() -> None:
+    """End the line that a terminal at standard output is in, and clear what stands below it."""
+    if sys.stdout.isatty():
+        try:
+            # A frame that was interrupted may have left some of the one before it.
+            print("\n\x1b[J", end="", flush=True)  # noqa: T201
+        except OSError:
+            _discard(sys.stdout)
 
 
 def write_error_line(line: str) -> None:

@@ -30,10 +30,11 @@ class TerminalSession:
         if self._pid == 0:
             # Whatever fails here must not come back into the tests.
             with contextlib.suppress(OSError):
+                # Before the program can ask for it.
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
                 os.chdir(cwd or Path.cwd())
                 os.execvpe(command[0], list(command), {**os.environ, **env})  # noqa: S606
             os._exit(127)
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 
     def __enter__(self) -> TerminalSession:
         return self

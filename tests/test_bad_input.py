@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import runstore_example as example
 
 from clicooper_hpc.cli import main
 from clicooper_hpc.errors import DataError, UsageError
@@ -90,6 +91,17 @@ def looped_data(folder: Path) -> None:
     job("", path="loop")(folder)
 
 
+def runs_of_a_sweep(folder: Path) -> None:
+    for seed in range(5):
+        (folder / "all" / f"seed-{seed}").mkdir(parents=True)
+        (folder / "all" / f"seed-{seed}" / "run.h5").touch()
+
+
+def key_files(folder: Path) -> None:
+    example.finished_run(folder / "run")
+    (folder / "job.pem").write_text("[data]\n")
+
+
 PLAN = ("plan", "job.toml", "--ranks", "3")
 CASES: dict[str, Case] = {
     "no job file": Case(lambda f: None, PLAN, ("job.toml", "no such job file", "clicooper init")),
@@ -99,7 +111,7 @@ CASES: dict[str, Case] = {
     "value out of range": Case(job("[privacy]\nepsilon = -1\n"), PLAN, ("privacy.epsilon", "-1")),
     "bad --set": Case(job(""), (*PLAN, "--set", "epochs=3"), ("--set", "section.key=value")),
     "wrong rank count": Case(
-        job("[pipeline]\nsegments = 3\n"), PLAN, ("needs 4 ranks", "mpirun -n 4")
+        job("[pipeline]\nsegments = 3\n"), PLAN, ("--ranks", "needs 4 ranks", "Give 4")
     ),
     "fewer micro-batches than segments": Case(
         job("[pipeline]\nmicro_batches = 1\n"), PLAN, ("1 micro-batches", "2 segments")
@@ -173,6 +185,50 @@ CASES: dict[str, Case] = {
             "attacks": ("attack", "--list"),
             "open-mark": ("keys", "open-mark", "--segment", "1", "--stage", "0", "-o", "key"),
         }.items()
+    },
+    "plan of a folder": Case(
+        lambda f: None, ("plan", "."), (".", "is a folder, not a job file", "clicooper init")
+    ),
+    "init where nothing can be made": Case(
+        lambda f: None, ("init", "/proc"), ("/proc", "cannot be written", "Name a folder"), 5
+    ),
+    "sweep where nothing can be made": Case(
+        job("[pipeline]\nsegments = 1\n"),
+        ("sweep", "job.toml", "-o", "/proc/all", "--seeds", "2"),
+        ("/proc/all", "cannot be written", "Give -o a folder"),
+        5,
+    ),
+    "sweep with a wrong number of ranks": Case(
+        job("[pipeline]\nsegments = 3\n"),
+        ("sweep", "job.toml", "-o", "all", "--seeds", "2", "--ranks", "7"),
+        ("--ranks", "needs 4 ranks", "not 7. Give 4"),
+    ),
+    **{
+        f"folder of runs for {words[0]}": Case(
+            runs_of_a_sweep,
+            (*words, "all"),
+            ("all: is no run but a folder of 5 runs", "all/seed-0, all/seed-1", "all/seed-3, ..."),
+        )
+        for words in (
+            ("inspect",),
+            ("watch", "--once"),
+            ("report",),
+            ("verify",),
+            ("export", "--to", "csv", "-o", "out"),
+            ("audit", "--sample", "1"),
+            ("attack", "--list"),
+        )
+    },
+    **{
+        f"{name} as owner's key": Case(
+            key_files, ("verify", "run", "--owner-key", name), (f"--owner-key {name}: ", said)
+        )
+        for name, said in (
+            ("none.pem", "there is no such file"),
+            ("job.pem", "is no public key"),
+            ("run", "is a folder"),
+            ("abcd", "4 hexadecimal digits, not 64"),
+        )
     },
     "init over a job": Case(job(""), ("init", "."), ("job.toml", "already exists")),
 }

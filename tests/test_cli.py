@@ -15,7 +15,16 @@ COMMANDS = sorted(
     path.stem
     for path in (Path(__file__).resolve().parents[1] / "clicooper_hpc" / "commands").glob("*.py")
     if path.stem
-    not in ("__init__", "command", "first_line", "parser", "reading_guard", "run_folder_commands")
+    not in (
+        "__init__",
+        "command",
+        "ending_signals",
+        "first_line",
+        "parser",
+        "reading_guard",
+        "run_folder_commands",
+        "suggesting_parser",
+    )
     and not path.stem.startswith(("plan_", "inspect_"))  # the reports of two of them
 )
 
@@ -105,3 +114,26 @@ def test_a_good_report_that_cannot_be_written_is_an_error_of_the_environment() -
 def test_an_error_keeps_its_code_where_its_line_cannot_be_written(redirection: str) -> None:
     call = f'"{sys.executable}" -m clicooper_hpc inspect /nowhere {redirection}'
     assert subprocess.run(["sh", "-c", call], check=False, timeout=60).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("inspct run", "inspct: did you mean inspect?"),
+        ("keys nw", "nw: did you mean new?"),
+        ("export run --too onnx", "--too: did you mean --to?"),
+        ("inspect run --besides other", "--besides: did you mean --beside?"),
+        ("verify run --jsn", "--jsn: did you mean --json?"),
+        ("data import npz a b --overwite", "--overwite: did you mean --overwrite?"),
+        ("xyzzy", "invalid choice: 'xyzzy'"),
+    ],
+)
+def test_what_was_mistyped_is_told_with_what_was_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed.split())
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert meant in err
+    assert ("did you mean" in err) == ("did you mean" in meant)

@@ -12,7 +12,7 @@ import pytest
 from clicooper_hpc.cli import main
 from clicooper_hpc.commands.completion import COMPLETED
 from clicooper_hpc.data.importers.import_dataset import KINDS
-from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS
+from clicooper_hpc.inference.exports.export_request import MODEL_FORMATS
 from clicooper_hpc.report.trackers.export_record import TRACKER_FORMATS
 
 TRY = """
@@ -26,7 +26,7 @@ echo "${COMPREPLY[@]}"
 
 
 def test_values_are_those_that_commands_take() -> None:
-    assert set(COMPLETED["FORMAT"]) == {*EXPORT_FORMATS, *TRACKER_FORMATS}
+    assert set(COMPLETED["FORMAT"]) == {*MODEL_FORMATS, *TRACKER_FORMATS}
     assert set(COMPLETED["KIND"]) == {"hdf5", *KINDS}
 
 

@@ -40,7 +40,9 @@ def add_attack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", type=Path, metavar="DIR", help="also draw figures there (private!)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace FILE, and pictures in DIR"
+    )
     parser.add_argument(
         "--all", action="store_true", help="show every variant, not the strongest in each metric"
     )

@@ -49,29 +49,31 @@ def _export(arguments: argparse.Namespace) -> int:
             raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
         exported = export_record(arguments.run, arguments.to, Path(arguments.output))
         return print_facts(exported.facts()) if arguments.json else print_report(exported.text())
+    from clicooper_hpc.data.output_place import named_file
+    from clicooper_hpc.inference.exports.export_request import MODEL_FORMATS, check_export
+
+    # First of all: a model takes seconds to load. A folder may be named with a slash.
+    known = MODEL_FORMATS.get(arguments.to)
+    is_file = known is not None and known.ending
+    output = named_file(arguments.output) if is_file else Path(arguments.output)
+    chosen = check_export(
+        arguments.to,
+        output,
+        description=arguments.describe,
+        others=(_ONE_FILE, *TRACKER_FORMATS),
+    )
     line = f"export: loading the model of {arguments.run}"
     with ProgressLine(line, quiet=arguments.quiet) as progress:
-        from clicooper_hpc.data.output_place import named_file
-        from clicooper_hpc.inference.exports.export_model import EXPORT_FORMATS, export_model
+        from clicooper_hpc.inference.exports.export_model import export_model
         from clicooper_hpc.inference.load_model import load_model_of_run
 
-        if arguments.to not in EXPORT_FORMATS:
-            raise UsageError(
-                f"there is no format {arguments.to!r}",
-                where="--to",
-                remedy=f"Use one of {', '.join([*EXPORT_FORMATS, _ONE_FILE, *TRACKER_FORMATS])}.",
-            )
-        # A folder may be named with a slash.
-        is_file = bool(EXPORT_FORMATS[arguments.to].ending)
-        output = named_file(arguments.output) if is_file else Path(arguments.output)
         model = load_model_of_run(arguments.run)
         progress.note = (f"loaded; writing {output}, reading it back",)
         off = export_model(model, arguments.to, output, description=arguments.describe)
     if arguments.json:
         return print_facts({"output": output, "format": arguments.to, "off": off})
     agrees = "equal to the bit" if off == 0 else f"within {off:.1g}"
-    compared = EXPORT_FORMATS[arguments.to].compared
-    return print_report(f"wrote {output}: read back, its {compared} are {agrees}")
+    return print_report(f"wrote {output}: read back, its {chosen.compared} are {agrees}")
 
 
 def _export_one_file(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
-from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.errors import EnvironmentUnfitError, ExitCode, UsageError
 
 __all__ = ["INIT", "init_sbatch_script", "write_init_files"]
 
@@ -63,13 +63,24 @@ def write_init_files(folder: Path) -> list[Path]:
     # All are looked at before the first is written: never a new file beside an old one.
     for path in contents:
         if path.exists():
-            raise UsageError("already exists", where=str(path), remedy="Choose another folder")
+            raise UsageError("already exists", where=str(path), remedy="Choose another folder.")
+    made: list[Path] = []
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(folder)) from None
+            with path.open("xb") as file:
+                made.append(path)
+                file.write(content)
+    except BaseException as error:  # an interrupt too must leave no part of them behind
+        for path in made:
+            path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise EnvironmentUnfitError(
+            f"the files cannot be written ({error.strerror})",
+            where=str(folder),
+            remedy="Name a folder on a file system you may write to and that has space.",
+        ) from None
     return list(contents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,13 +87,13 @@ def inspect_text(
     lines = [run.summary()]
     if classes:
         for one in [run, *others]:
-            whose = [f"{one.folder.path.name}:"] if others else []
+            whose = [f"{one.folder.title}:"] if others else []
             lines += ["", *whose, *class_lines(read_class_figures(one))]
     if others:
         lines += ["", *_comparison([run, *others])]
     if saved is not None:
         lines += ["", f"saved by all ranks after {saved} steps, to be started again"]
-    lines += ["", *_how_to_open(run)]
+    lines += ["", *_how_to_open(run, path)]
     return "\n".join(lines), code
 
 
@@ -193,7 +194,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     # Only results all runs have: a run without privacy has no epsilon to show beside.
     names = [name for name in runs[0].results if all(name in run.results for run in runs)]
     width = max((len(name) for name in names), default=0)
-    titles = [run.folder.path.name for run in runs]
+    titles = [run.folder.title for run in runs]
     table = [["", *titles]] + [
         [name, *(_shown(name, run.results[name]) for run in runs)] for name in names
     ]
@@ -206,7 +207,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     ]
     for other in runs[1:]:
         lines += [
-            f"{other.folder.path.name}: {key} = {theirs!r} instead of {mine!r}"
+            f"{other.folder.title}: {key} = {theirs!r} instead of {mine!r}"
             for key, mine, theirs in _job_differences(runs[0], other)
         ]
     return [*lines, *_compared(runs)]
@@ -217,7 +218,7 @@ def _compared(runs: Sequence[Run]) -> Iterator[str]:
     from clicooper_hpc.owner.explained_results import compare_accuracies
 
     first, *others = [
-        (run.folder.path.name, figures if _is_accuracy(figures) else None)
+        (run.folder.title, figures if _is_accuracy(figures) else None)
         for run in runs
         for figures in [_figures(run)]
     ]
@@ -259,16 +260,26 @@ def _differences(
     return found
 
 
-def _how_to_open(run: Run) -> list[str]:
-    # A literal of Python in one word of the shell: a folder's name may be any text.
-    folder = ascii(str(run.folder.path))
-    if '"' not in folder:
-        folder = f'"{folder[1:-1]}"'
-    code = (
-        f"import clicooper_hpc as c; r = c.open_run({folder}); "
-        'print(r.table("training", rank=r.ranks[-1]).tail())'
-    )
-    return [f"HDF5: {run.folder.index}", f"open it: python -c {shlex.quote(code)}"]
+def _how_to_open(run: Run, path: Path) -> list[str]:
+    # As it was typed: that has just led to the run, from where the user stands. A literal of
+    # Python in one word of the shell: a folder's name may be any text.
+    place = ascii(str(path))
+    if '"' not in place:
+        place = f'"{place[1:-1]}"'
+    code = f"import clicooper_hpc as c; r = c.open_run({place}); print({_first_look(run)})"
+    file = run.folder.index if run.hosts else path
+    return [f"HDF5: {file}", f"open it: python -c {shlex.quote(code)}"]
+
+
+def _first_look(run: Run) -> str:
+    """Return an expression on the run ``r`` that shows something, whatever files are missing."""
+    there = [rank for rank in run.ranks if rank not in run.missing_ranks]
+    for rank in reversed(there):
+        # What is no table to be read is told in the summary.
+        with contextlib.suppress(RunFolderError):
+            if "training" in run.table_names(rank):
+                return f'r.table("training", rank={rank}).tail()'
+    return "r.summary()"
 
 
 INSPECT = Command("inspect", "summarise a run folder", _add_inspect_options, _inspect, guarded=True)

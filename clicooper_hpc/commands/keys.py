@@ -73,7 +73,9 @@ def make_key_file(path: Path, *, encrypt: bool) -> str:
     identity = Identity.generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_private_atomically(path, identity.to_pem(_password() if encrypt else None))
+        write_private_atomically(
+            path, identity.to_pem(_password() if encrypt else None), foreign_folder=True
+        )
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the key cannot be written ({error.strerror})",

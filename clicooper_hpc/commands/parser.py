@@ -18,6 +18,7 @@ from clicooper_hpc.commands.run import RUN
 from clicooper_hpc.commands.run_folder_commands import RUN_FOLDER_COMMANDS
 from clicooper_hpc.commands.schema import SCHEMA
 from clicooper_hpc.commands.submit import SUBMIT
+from clicooper_hpc.commands.suggesting_parser import SuggestingParser
 from clicooper_hpc.commands.sweep import SWEEP
 
 __all__ = ["build_parser"]
@@ -25,7 +26,7 @@ __all__ = ["build_parser"]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = SuggestingParser(
         prog="clicooper",
         description="Private, pipelined split training on a cluster.",
         epilog="exit codes: 0 done, 1 internal error or lost peer, 2 job file or usage, "

@@ -60,7 +60,7 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
         wanted = job.wanted_segments()
         # As many as the demo has, so that `plan JOB` works without an option.
         ranks = 4 if wanted is None else wanted + 1
-    segments = job.check_ranks(ranks)
+    segments = job.check_ranks(ranks, option="--ranks")
     check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,15 +46,24 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from clicooper_hpc.data.output_place import named_file
+    from clicooper_hpc.data.output_place import named_file, refuse_output_in_source
+    from clicooper_hpc.inference.prediction_files import check_prediction_place
+    from clicooper_hpc.inference.source_check import check_source_shape, checked_source
 
     # First of all: a model takes seconds to load.
-    output = named_file(arguments.output)
+    output, source = named_file(arguments.output), arguments.data
+    check_prediction_place(output, overwrite=arguments.overwrite)
+    kind = checked_source(source, kind=arguments.kind, size=arguments.size)
+    if os.path.exists(source):
+        refuse_output_in_source(Path(source), output)
     with ProgressLine(f"predict: loading the model of {arguments.run}", quiet=arguments.quiet):
         from clicooper_hpc.inference.load_model import load_model_of_run
         from clicooper_hpc.inference.predict_samples import predict_samples
 
-        model = load_model_of_run(arguments.run)
+        model = load_model_of_run(
+            arguments.run,
+            accept=lambda shape: check_source_shape(source, kind, arguments.split, shape),
+        )
     summary = predict_samples(
         model,
         arguments.data,

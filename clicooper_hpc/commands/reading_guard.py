@@ -16,6 +16,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from clicooper_hpc.commands.ending_signals import (
+    EndedBySignal,
+    end_by_signal,
+    raise_ending_signals,
+)
 from clicooper_hpc.errors import ExitCode, RunFolderError
 from clicooper_hpc.runstore.hdf5.reading_note import ReadingNote, share_reading_note
 from clicooper_hpc.standard_streams import settle_standard_streams, write_error_line
@@ -32,16 +37,6 @@ _PR_SET_PDEATHSIG = 1
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 #: What is meant for the child, whoever it was sent to.
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-#: What ends the child; Ctrl-C is Python's own KeyboardInterrupt.
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-
-
-class _EndedBySignal(BaseException):
-    """A signal that ends the process has come: what is half written is removed on the way out."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def run_guarded(call: Callable[[], int], *, patience_s: float = PATIENCE_S) -> int:
@@ -78,18 +73,14 @@ def _run_child(call: Callable[[], int], mask: set[signal.Signals | int]) -> NoRe
 
     ``mask``: the signals that are to be blocked in it.
     """
-    code, ended_by = int(ExitCode.INTERNAL), None
+    code = int(ExitCode.INTERNAL)
     _end_with_parent()
-    for one in _ENDING:
-        # Started by nohup it goes on when its terminal is closed.
-        if signal.getsignal(one) is not signal.SIG_IGN:
-            signal.signal(one, _raise_signal)
+    raise_ending_signals()
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = call()
-    except _EndedBySignal as end:
-        ended_by = end.signum
-        write_error_line(f"clicooper: ended by {signal.Signals(ended_by).name}")
+    except EndedBySignal as end:
+        end_by_signal(end)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code
     except BaseException:  # noqa: BLE001
@@ -97,19 +88,8 @@ def _run_child(call: Callable[[], int], mask: set[signal.Signals | int]) -> NoRe
         write_error_line(traceback.format_exc())
     finally:
         settle_standard_streams()
-        if ended_by is not None:
-            # As the signal alone would have done it: callers look at how a process ended.
-            signal.signal(ended_by, signal.SIG_DFL)
-            os.kill(os.getpid(), ended_by)
         # Not sys.exit: what the parent cleans up at its end is not the child's.
         os._exit(code)
-
-
-def _raise_signal(signum: int, frame: FrameType | None) -> NoReturn:
-    # A second one must not interrupt the tidying up after the first.
-    for one in _ENDING:
-        signal.signal(one, signal.SIG_IGN)
-    raise _EndedBySignal(signum)
 
 
 def _end_with_parent() -> None:

@@ -11,6 +11,7 @@ from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 __all__ = ["REPORT"]
 
 _ENDINGS = (".html", ".htm")
+_PAGE = "page of clicooper report"
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         default="report.html",
         metavar="PAGE",
-        help="HTML file to write, or write anew (default: report.html)",
+        help="HTML file to write; only an earlier page is replaced (default: report.html)",
     )
     parser.add_argument(
         "--attacks",
@@ -37,23 +38,29 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.data.output_place import named_file
-    from clicooper_hpc.report.page import report_page
+    from clicooper_hpc.report.page import PAGE_MARK, report_page
     from clicooper_hpc.runstore.atomic_files import (
         replace_atomically,
         write_private_atomically,
     )
+    from clicooper_hpc.runstore.new_output import check_output_place, refuse_foreign_output
 
     path = named_file(arguments.output)
-    # What is there is replaced: never a file of a run that was named by mistake.
     if path.suffix.lower() not in _ENDINGS:
         raise UsageError(
             "is no name of a page", where=str(path), remedy="Give -o a name that ends in .html."
         )
+    if not path.parent.is_dir():
+        raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
+    check_output_place(path)
+    # Before the page, which takes a while, and after it: others write here meanwhile.
+    refuse_foreign_output(path, PAGE_MARK, _PAGE)
     page = report_page(arguments.run, attacks=arguments.attacks, classes=arguments.classes)
+    refuse_foreign_output(path, PAGE_MARK, _PAGE)
     try:
         if arguments.attacks or arguments.classes:
             # With the owner's pictures, or names and sizes of classes, in it.
-            write_private_atomically(path, page.encode("utf-8"))
+            write_private_atomically(path, page.encode("utf-8"), foreign_folder=True)
         else:
             with replace_atomically(path, foreign_folder=True) as aside:
                 aside.write_text(page, encoding="utf-8")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from clicooper_hpc.commands.command import Command, print_report
+from clicooper_hpc.commands.command import Command, add_json_option, print_facts, print_report
 from clicooper_hpc.errors import ClicooperError, EnvironmentUnfitError, UsageError
-from clicooper_hpc.printable import printable_json
 from clicooper_hpc.standard_streams import write_error_line
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ def _add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ranks", type=int, metavar="N", help="ranks of each run (default: as the job says)"
     )
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    add_json_option(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="of runs only warnings")
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.launch.find_launcher import check_no_rank, find_mpiexec
+    from clicooper_hpc.launch.run_start import RunStart
     from clicooper_hpc.runstore.reader import open_run
     from clicooper_hpc.sweep.grid import combine_settings
     from clicooper_hpc.sweep.repeated_releases import (
@@ -59,7 +62,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
         run_places,
     )
     from clicooper_hpc.sweep.sweep_runs import (
-        SweepRequest,
         make_runs,
         plan_runs,
         sweep_exit_code,
@@ -74,28 +76,25 @@ def _sweep(arguments: argparse.Namespace) -> int:
     check_no_rank(os.environ)
     folder = Path(os.path.realpath(arguments.output))
     table = _table_path(folder)
-    request = SweepRequest(
-        Path(os.path.abspath(arguments.job)),
-        folder,
-        arguments.ranks,
-        find_mpiexec(),
-        arguments.quiet,
+    shared = RunStart(
+        job=Path(os.path.abspath(arguments.job)),
+        overrides=(),
+        folder=folder,
+        ranks=arguments.ranks,
+        mpiexec=find_mpiexec(),
+        quiet=arguments.quiet,
     )
-    runs = plan_runs(request, combine_settings(arguments.set, arguments.seeds))
+    runs = plan_runs(shared, combine_settings(arguments.set, arguments.seeds))
     # Known before hours are spent: what cannot be read now cannot be added up then.
     for place in run_places(folder):
         read_run_charge(open_run(place))
+    _check_places(folder, table)
     write_error_line(forecast_text(runs))
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with _as_interrupts(signal.SIGTERM, signal.SIGHUP):
         outcomes, interrupted = make_runs(runs, write_error_line)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     charges, unknown = _charges(folder)
     privacy = compose_runs(charges)
-    report = sweep_text(outcomes, privacy, unknown, str(arguments.output))
-    if arguments.json:
-        report = printable_json(sweep_json(outcomes, charges, privacy, unknown, str(folder)))
+    code = sweep_exit_code(outcomes)
     try:
         made = {one.run.name for one in outcomes}
         there = {place.name for place in run_places(folder)} - made
@@ -103,16 +102,45 @@ def _sweep(arguments: argparse.Namespace) -> int:
         write_error_line(f"wrote {table}")
     finally:
         # Also if there is no place for the table: hours may be in it.
-        code = print_report(report, sweep_exit_code(outcomes))
+        if arguments.json:
+            print_facts(sweep_json(outcomes, charges, privacy, unknown, str(folder)), code)
+        else:
+            print_report(sweep_text(outcomes, privacy, unknown, str(arguments.output)), code)
     if interrupted:
         write_error_line(f"{interrupted}; the same command goes on")
         raise KeyboardInterrupt
     return code
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Do for SIGTERM what Ctrl-C does."""
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _as_interrupts(*signals: signal.Signals) -> Iterator[None]:
+    """Do for ``signals``, but those that are ignored, what Ctrl-C does: the ranks save."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    heard = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
+    before = [signal.signal(one, interrupt) for one in heard]
+    try:
+        yield
+    finally:
+        for one, handler in zip(heard, before, strict=True):
+            signal.signal(one, handler)
+
+
+def _check_places(folder: Path, table: Path) -> None:
+    """Refuse a sweep whose runs or table cannot be written: known before hours are spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in (folder, table.parent):
+            with tempfile.TemporaryFile(dir=place):
+                pass
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"runs and their table cannot be written ({error.strerror})",
+            where=str(folder),
+            remedy="Give -o a folder on a file system you may write to and that has space.",
+        ) from error
 
 
 def _charges(folder: Path) -> tuple[list[RunCharge], list[str]]:
@@ -134,7 +162,7 @@ def _charges(folder: Path) -> tuple[list[RunCharge], list[str]]:
 
 def _table_path(folder: Path) -> Path:
     """Return the CSV file beside ``folder``: in it, ``FOLDER/*`` would name more than runs."""
-    from clicooper_hpc.runstore.regular_files import read_named_file
+    from clicooper_hpc.runstore.new_output import refuse_foreign_output
     from clicooper_hpc.runstore.run_folder import RunFolder
     from clicooper_hpc.sweep.sweep_table import CSV_HEADINGS
 
@@ -151,13 +179,7 @@ def _table_path(folder: Path) -> Path:
             where=str(folder),
             remedy="Give -o another name.",
         )
-    begin = ",".join(CSV_HEADINGS).encode()
-    if os.path.lexists(path) and read_named_file(path)[: len(begin)] != begin:
-        raise UsageError(
-            "is there and no table of a sweep; it would be replaced",
-            where=str(path),
-            remedy="Give -o another name, or move the file away.",
-        )
+    refuse_foreign_output(path, ",".join(CSV_HEADINGS).encode(), "table of a sweep")
     return path
 
 

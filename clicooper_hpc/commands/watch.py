@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clicooper_hpc.commands.command import Command
 from clicooper_hpc.errors import ExitCode, UsageError
+from clicooper_hpc.standard_streams import end_terminal_line
 
 __all__ = ["WATCH"]
 
@@ -37,7 +38,8 @@ def _watch(arguments: argparse.Namespace) -> int:
 
         watch_run(arguments.run, once=arguments.once, every_s=arguments.every)
     except KeyboardInterrupt:
-        # The way to leave: the last frame stays, and the prompt comes below it.
+        # The way to leave: the last frame stays. Terminals show ^C, and the prompt would follow it.
+        end_terminal_line()
         return ExitCode.DONE
     return ExitCode.DONE
 

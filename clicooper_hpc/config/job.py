@@ -178,18 +178,28 @@ class Job(Section):
             return len(self.pipeline.partition) + 1
         return self.pipeline.segments
 
-    def check_ranks(self, ranks: int) -> int:
-        """Return the number of segments for ``ranks`` MPI ranks, or say how many to start."""
+    def check_ranks(self, ranks: int, *, option: str | None = None) -> int:
+        """Return the number of segments for ``ranks`` MPI ranks, or say how many there must be.
+
+        ``option``: where their number was given, if no launcher has started them.
+        """
         wanted = self.wanted_segments()
         if wanted is not None and ranks != wanted + 1:
+            s = "s" * (wanted != 1)
             raise UsageError(
-                f"the job has {wanted} segments, so it needs {wanted + 1} ranks "
-                f"(one owner, {wanted} trainers), but {ranks} were started",
-                remedy=f"Start it with: mpirun -n {wanted + 1} clicooper run JOB.toml",
+                f"the job has {wanted} segment{s}, so it needs {wanted + 1} ranks "
+                f"(one owner, {wanted} trainer{s}), not {ranks}",
+                where=option,
+                remedy=f"Start it with: mpirun -n {wanted + 1} clicooper run JOB.toml"
+                if option is None
+                else f"Give {wanted + 1}, or leave it out.",
             )
         if ranks < 2:
             raise UsageError(
-                "a run needs at least 2 ranks, one owner and one trainer, but 1 was started",
-                remedy="Start it with: mpirun -n 4 clicooper run JOB.toml",
+                f"a run needs at least 2 ranks, one owner and one trainer, not {ranks}",
+                where=option,
+                remedy="Start it with: mpirun -n 4 clicooper run JOB.toml"
+                if option is None
+                else "Give one more than there are trainers.",
             )
         return ranks - 1

@@ -13,12 +13,13 @@ from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.other_names import job_keys, suggest_key
 from clicooper_hpc.config.toml_text import (
     check_toml_values,
+    parse_toml_text,
     parse_toml_value,
     read_toml_file,
 )
 from clicooper_hpc.errors import RunFolderError, UsageError
 
-__all__ = ["load_canonical_job", "load_job", "reload_job"]
+__all__ = ["load_canonical_job", "load_job", "load_job_text", "reload_job"]
 
 #: Keys that hold a path, resolved against the file that sets them.
 _PATH_KEYS = (
@@ -42,11 +43,25 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     UsageError
         Names the file, the line where it can be found, the key, and the nearest valid key.
     """
-    table, sources = _read_with_base(path)
+    return _load_table(_read(path), path, path.parent, overrides)
+
+
+def load_job_text(text: str, overrides: Sequence[str], *, where: str) -> Job:
+    """Load a job that stands in no file, as `load_job`; its paths start in the current folder.
+
+    ``where``: what to call it in errors.
+    """
+    table = parse_toml_text(text, where=where)
+    return _load_table(table, Path(where), Path.cwd(), overrides)
+
+
+def _load_table(top: dict[str, Any], path: Path, folder: Path, overrides: Sequence[str]) -> Job:
+    """Return the job of the table ``top``, which stands in ``path`` and starts in ``folder``."""
+    table, sources = _with_base(top, path, folder)
     for text in overrides:
         _apply_override(table, sources, text)
     # Modules of the user's own are looked for beside the job file.
-    table["folder"] = os.path.realpath(path.parent)
+    table["folder"] = os.path.realpath(folder)
     try:
         return Job.model_validate(table)
     except ValidationError as error:
@@ -92,16 +107,17 @@ def load_canonical_job(text: str, folder: str = ".") -> Job:
         ) from None
 
 
-def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the merged table and, per dotted key, the file that set it."""
-    table = _read(path)
+def _with_base(
+    table: dict[str, Any], path: Path, folder: Path
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return ``table`` over the one it extends, and, per dotted key, the file that set it."""
     sources: dict[str, Path] = {}
     base_name = table.pop("extends", None)
     base: dict[str, Any] = {}
     if base_name is not None:
         if not isinstance(base_name, str):
             raise UsageError("extends must be the name of one file", where=str(path))
-        base_path = path.parent / base_name
+        base_path = folder / base_name
         base = _read(base_path)
         if "extends" in base:
             raise UsageError(
@@ -112,7 +128,7 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
         # Before the merge: afterwards nobody knows which file a path came from.
         _resolve_paths(base, base_path.parent)
         _note_sources(base, base_path, sources)
-    _resolve_paths(table, path.parent)
+    _resolve_paths(table, folder)
     _note_sources(table, path, sources)
     return _merge(base, table, whole=_WHOLE_TABLES), sources
 
@@ -124,8 +140,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(
             "no such job file", where=str(path), remedy="`clicooper init` writes a commented one."
         ) from None
+    except IsADirectoryError:
+        raise UsageError(
+            "is a folder, not a job file",
+            where=str(path),
+            remedy="Name a TOML file; `clicooper init` writes a commented one.",
+        ) from None
     except OSError as error:
-        raise UsageError(f"cannot be read: {error}", where=str(path)) from None
+        raise UsageError(f"cannot be read ({error.strerror})", where=str(path)) from None
 
 
 def _merge(

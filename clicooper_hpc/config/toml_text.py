@@ -172,16 +172,20 @@ def _format_lines(table: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _format(value: Any, where: str) -> str:
-    # Numbers of NumPy and the like, and arrays, as what they hold.
-    value = value.tolist() if hasattr(value, "tolist") else value
+    # Numbers of NumPy and the like, and arrays, as what they hold; not their classes.
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        value = value.tolist()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        # What TOML promises; longer ones Python cannot even print.
+        if not -(2**63) <= value < 2**63:
+            raise UsageError("the integer has more than 64 bits", where=where)
+        return int.__repr__(value)
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else str(value)
-    if isinstance(value, (str, os.PathLike)):
-        return _format_text(os.fspath(value))
+    if isinstance(value, (str, os.PathLike)) and isinstance(path := os.fspath(value), str):
+        return _format_text(path)
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_format(one, where) for one in value)}]"
     if isinstance(value, Mapping):

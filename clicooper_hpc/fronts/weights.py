@@ -37,6 +37,7 @@ from clicooper_hpc.fronts.layer_spec import (
 )
 from clicooper_hpc.fronts.network import Network
 from clicooper_hpc.fronts.published_weights import how_to_import
+from clicooper_hpc.runstore.atomic_files import replace_atomically
 
 __all__ = [
     "METADATA_KEY",
@@ -300,11 +301,10 @@ def save_weights(
     for key in _TEXTS:
         if getattr(description, key) is not None:
             content[key] = getattr(description, key)
-    # Written aside and renamed: a reader never sees half a file.
-    part = path.with_name(f"{path.name}.part")
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        part,
-        metadata={METADATA_KEY: json.dumps(content)},
-    )
-    part.replace(path)
+    # A reader never sees half a file, and an interrupted writer leaves none.
+    with replace_atomically(path, foreign_folder=True) as part:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+            part,
+            metadata={METADATA_KEY: json.dumps(content)},
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -80,8 +81,13 @@ def load_model(path: str | Path) -> Classifier:
     return load_model_of_run(path).classifier
 
 
-def load_model_of_run(path: str | Path) -> LoadedModel:
-    """Return the model of a run and what is known of it; parameters and errors as `load_model`."""
+def load_model_of_run(
+    path: str | Path, *, accept: Callable[[tuple[int, ...]], object] | None = None
+) -> LoadedModel:
+    """Return the model of a run and what is known of it; parameters and errors as `load_model`.
+
+    ``accept`` is called with the shape of the model's input before the network is loaded.
+    """
     run = open_whole_run(Path(path))
     if run.status != "complete":
         raise RunFolderError(
@@ -109,6 +115,8 @@ def load_model_of_run(path: str | Path) -> LoadedModel:
         )
     secrets = OwnerSecrets(PrivateFolder(run.folder.private))
     front = secrets.secret_front(_missing)
+    if accept is not None:
+        accept(front.input_shape)
     label_map: LabelMap = secrets.secret_label_map(_missing)
     contract = Contract(
         release_shape=front.output_shape,

@@ -14,10 +14,22 @@ from numpy.typing import NDArray
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.inference.csv_predictions import prediction_columns
 
-__all__ = ["ParquetPredictions"]
+__all__ = ["ParquetPredictions", "require_pyarrow"]
 
 #: Rows that are written together.
 _ROW_GROUP = 8192
+
+
+def require_pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its Parquet module; `UsageError` if it is not installed."""
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise UsageError(
+            "writing .parquet needs pyarrow, which is not installed",
+            where="-o",
+            remedy="Install it (pip install 'clicooper-hpc[parquet]'), or write .csv, .h5 or .npz.",
+        ) from None
 
 
 class ParquetPredictions:
@@ -45,16 +57,7 @@ class ParquetPredictions:
         files: Sequence[str] | None,
         opened: ExitStack,
     ) -> None:
-        try:
-            pyarrow: Any = importlib.import_module("pyarrow")
-            parquet: Any = importlib.import_module("pyarrow.parquet")
-        except ImportError:
-            raise UsageError(
-                "writing .parquet needs pyarrow, which is not installed",
-                where="-o",
-                remedy="Install it (pip install 'clicooper-hpc[parquet]'), or write .csv, .h5 or "
-                ".npz.",
-            ) from None
+        pyarrow, parquet = require_pyarrow()
         self._arrow = pyarrow
         self._names, self._files, self._rows = class_names, files, 0
         kinds = {"row": pyarrow.int64(), "file": pyarrow.string(), "class": pyarrow.string()}

@@ -20,11 +20,11 @@ from clicooper_hpc.data.prediction_file import PredictionH5File
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.inference.csv_predictions import CsvPredictions
 from clicooper_hpc.inference.npz_predictions import NpzPredictions
-from clicooper_hpc.inference.parquet_predictions import ParquetPredictions
+from clicooper_hpc.inference.parquet_predictions import ParquetPredictions, require_pyarrow
 from clicooper_hpc.runstore.atomic_files import replace_atomically
 from clicooper_hpc.runstore.new_output import refuse_run_folder
 
-__all__ = ["ENDINGS", "PredictionFile", "open_prediction_file"]
+__all__ = ["ENDINGS", "PredictionFile", "check_prediction_place", "open_prediction_file"]
 
 #: Of files that can be written.
 ENDINGS = (".csv", ".h5", ".npz", ".parquet")
@@ -40,6 +40,27 @@ class PredictionFile(Protocol):
 
     def finish(self) -> None:
         """Write what is still held back."""
+
+
+def check_prediction_place(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that `open_prediction_file` could not write; parameters and errors as there.
+
+    For a command that has much to do before it writes.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise UsageError(f"ends in {ending!r}, known are {', '.join(ENDINGS)}", where=f"-o {path}")
+    if not path.parent.is_dir():
+        raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
+    refuse_run_folder(path)
+    if os.path.lexists(path) and (not overwrite or path.is_dir()):
+        raise UsageError(
+            "is a folder" if path.is_dir() else "exists already",
+            where=str(path),
+            remedy="Give another name, or --overwrite.",
+        )
+    if ending == ".parquet":
+        require_pyarrow()
 
 
 @contextmanager
@@ -67,18 +88,8 @@ def open_prediction_file(
     EnvironmentUnfitError, DataError
         It cannot be written.
     """
+    check_prediction_place(path, overwrite=overwrite)
     ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise UsageError(f"ends in {ending!r}, known are {', '.join(ENDINGS)}", where=f"-o {path}")
-    if not path.parent.is_dir():
-        raise UsageError("no such folder", where=str(path.parent), remedy="Make it first.")
-    refuse_run_folder(path)
-    if os.path.lexists(path) and (not overwrite or path.is_dir()):
-        raise UsageError(
-            "is a folder" if path.is_dir() else "exists already",
-            where=str(path),
-            remedy="Give another name, or --overwrite.",
-        )
     if ending == ".h5":
         with PredictionH5File(path, class_names, files, overwrite=overwrite) as stored:
             yield stored

@@ -65,8 +65,11 @@ class Predictor:
 
     def append_samples(self, split: str, x: NDArray[Any], y: NDArray[np.int64]) -> None:
         """Take samples as they are stored; label -1 stands for none."""
-        if split == self._split:
-            self.append_rows(scale_stored_rows(x), y)
+        # As many as are answered at once: as float32 a block of bytes has four times its size, and
+        # there are some copies of what is looked at.
+        for start in range(0, len(x) if split == self._split else 0, EVALUATION_ROWS):
+            stop = start + EVALUATION_ROWS
+            self.append_rows(scale_stored_rows(x[start:stop]), y[start:stop])
         # Also of splits that are passed over: classes are numbered up to here.
         self.highest_label = max(self.highest_label, int(y.max(initial=0)))
 

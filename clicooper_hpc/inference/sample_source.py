@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,34 +12,21 @@ import numpy as np
 from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.importers.image_files import (
-    is_image_file,
     list_image_files,
     read_image_files,
 )
-from clicooper_hpc.data.importers.import_dataset import KINDS, import_samples
+from clicooper_hpc.data.importers.import_dataset import import_samples
 from clicooper_hpc.data.importers.npz import UNSPLIT, read_npz_split
-from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.inference.input_check import describe_shape
+from clicooper_hpc.errors import DataError
 from clicooper_hpc.inference.predictor import Predictor
+from clicooper_hpc.inference.source_check import check_source_shape, checked_source
 from clicooper_hpc.owner.classifier import Classifier
 
-__all__ = ["SOURCE_KINDS", "SampleSource", "open_sample_source", "source_kind"]
+__all__ = ["SampleSource", "open_sample_source"]
 
-SOURCE_KINDS = ("hdf5", *KINDS)
-#: What the embedded digits are called.
-EMBEDDED = "digits"
 _BLOCK = 1024
 # Samples are read once, in order: what HDF5 keeps of the chunks behind them is of no use.
 _CHUNK_CACHE_BYTES = 16 * 1024 * 1024
-#: Parts of the names of published archives, of their folders and of files in these.
-_SIGNS = {
-    "-ubyte": "idx",
-    "cifar-100-binary": "cifar100",
-    "fine_label_names.txt": "cifar100",
-    "cifar-10-binary": "cifar10",
-    "cifar-10-batches-bin": "cifar10",
-    "batches.meta.txt": "cifar10",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,70 +72,15 @@ def open_sample_source(
     DataError
         There is nothing at ``source``, or not what ``kind`` says.
     """
-    path, embedded = Path(source), source == EMBEDDED
-    if embedded and kind is None and os.path.lexists(path):
-        raise UsageError(
-            "a file or folder of this name is here too",
-            where=EMBEDDED,
-            remedy="Give ./digits for that one, or --kind hdf5 for the embedded digits",
-        )
-    if not embedded and not os.path.exists(path):
-        raise DataError("no such file or folder", where=str(path))
-    if not embedded and not path.is_file() and not path.is_dir():
-        raise DataError(
-            "is no regular file or folder",
-            where=str(path),
-            remedy="Store what it gives as a file",
-        )
-    if kind is None and embedded:
-        kind = "hdf5"
-    kind = source_kind(path) if kind is None else kind
-    if kind not in SOURCE_KINDS:
-        raise UsageError(
-            f"there is no reader {kind!r}",
-            where="--kind",
-            remedy=f"Use one of {', '.join(SOURCE_KINDS)}",
-        )
-    if size is not None and (kind != "folder" or size < 1):
-        raise UsageError(
-            f"size {size} does not apply to {kind}" if kind != "folder" else f"{size} is too small",
-            where="--size",
-        )
+    kind, path = checked_source(source, kind=kind, size=size), Path(source)
+    check_source_shape(source, kind, split, model.input_shape)
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":
-        return _hdf5_source(EMBEDDED if embedded else path, split)
+        return _hdf5_source(source, split)
     if kind == "npz":
         return SampleSource(partial(read_npz_split, path, split))
     return SampleSource(partial(_feed_import, kind, path, split))
-
-
-def source_kind(path: Path) -> str:
-    """Return which of `SOURCE_KINDS` lies at ``path``, by its name or by what is in the folder.
-
-    Raises
-    ------
-    UsageError
-        Neither tells.
-    """
-    name = path.name.lower()
-    if name.endswith((".h5", ".hdf5")):
-        return "hdf5"
-    if name.endswith(".npz"):
-        return "npz"
-    if is_image_file(path) and path.is_file():
-        return "folder"
-    inside = sorted(os.listdir(path)) if path.is_dir() else [name]
-    for sign, kind in _SIGNS.items():
-        if any(sign in one for one in inside):
-            return kind
-    if path.is_dir():
-        return "folder"
-    raise UsageError(
-        "is of no kind that its name tells",
-        where=str(path),
-        remedy=f"Give --kind, one of {', '.join(SOURCE_KINDS)}",
-    )
 
 
 def _hdf5_source(path: str | Path, split: str) -> SampleSource:
@@ -168,10 +99,6 @@ def _hdf5_source(path: str | Path, split: str) -> SampleSource:
 
 
 def _image_source(path: Path, model: Classifier, split: str, size: int | None) -> SampleSource:
-    if len(model.input_shape) != 3 or model.input_shape[0] not in (1, 3):
-        raise DataError(
-            f"holds images, the model takes {describe_shape(model.input_shape)}", where=str(path)
-        )
     if split != UNSPLIT:
         raise DataError(f"has no split {split!r}, no splits at all", where=str(path))
     files = list_image_files(path)

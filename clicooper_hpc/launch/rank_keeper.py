@@ -1,6 +1,7 @@
 """Keeper of ranks: starts a launcher, and leaves no process of it behind, whatever happens.
 
-Run as a program, with nothing but the standard library: ``python -I rank_keeper.py LAUNCHER ...``.
+Run as a program, with nothing but the standard library:
+``python -I rank_keeper.py FILE LAUNCHER ...``. FILE, if any, is removed at the end.
 Its standard input is a pipe that the process which wants the ranks holds open. When it closes,
 because it was closed or because that process is gone, everything that was started is killed.
 Launchers put ranks into sessions of their own; here they are found as descendants.
@@ -29,17 +30,32 @@ _SHARED_MEMORY = "/dev/shm/mpich_shm_"  # noqa: S108 - a name to look for
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def keep_ranks(command: Sequence[str]) -> int:
+def keep_ranks(command: Sequence[str], remove: str) -> int:
     """Run ``command`` until it ends or standard input closes; return its exit code.
 
-    128 and the number of the signal if a signal ended it.
+    128 and the number of the signal if a signal ended it. ``remove``: a file, or empty.
     """
+    try:
+        return _keep(command)
+    finally:
+        # Also where the process that made it was killed and cannot.
+        if remove:
+            with contextlib.suppress(OSError):
+                os.unlink(remove)
+
+
+def _keep(command: Sequence[str]) -> int:
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What ends this process is the pipe alone: a signal here would leave ranks behind. A
         # handler, for what is ignored would stay ignored in the launcher.
         signal.signal(one, lambda *_: None)
     _adopt_orphans()
-    launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        # As the command line tells an error; 5 is its code for an environment that does not do.
+        os.write(2, f"clicooper: {command[0]}: cannot be started ({error.strerror})\n".encode())
+        return 5
     while launcher.poll() is None:
         readable, _, _ = select.select([0], [], [], _LOOK_S)
         if readable and not os.read(0, 1):
@@ -110,4 +126,4 @@ def _descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(keep_ranks(sys.argv[1:]))
+    sys.exit(keep_ranks(sys.argv[2:], sys.argv[1]))

@@ -24,6 +24,8 @@ class RankProcesses(Closing):
         Launcher, its options and what it starts.
     env
         Environment of the launcher.
+    remove
+        File to remove at the end, also if this process is killed.
 
     Raises
     ------
@@ -31,10 +33,13 @@ class RankProcesses(Closing):
         No process can be started.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], *, remove: Path | None = None
+    ) -> None:
+        keeper = [sys.executable, "-I", str(Path(rank_keeper.__file__)), str(remove or "")]
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", str(Path(rank_keeper.__file__)), *command],
+                [*keeper, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -63,4 +68,12 @@ class RankProcesses(Closing):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        self._keeper.wait()
+        interrupted = False
+        # The keeper kills whatever was started, so this takes a moment however often one insists.
+        while self._keeper.returncode is None:
+            try:
+                self._keeper.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt

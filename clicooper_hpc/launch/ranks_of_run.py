@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import (
     BudgetExceededError,
     ClicooperError,
@@ -25,11 +22,12 @@ from clicooper_hpc.errors import (
 )
 from clicooper_hpc.launch.find_launcher import check_no_rank, environment_of_ranks
 from clicooper_hpc.launch.rank_processes import RankProcesses
+from clicooper_hpc.launch.run_start import RunStart
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import STOP_FILE, RunFolder
 from clicooper_hpc.runstore.saved_marker import read_saved_step
 
-__all__ = ["RunStart", "ranks_of_job", "start_run"]
+__all__ = ["start_run"]
 
 #: Where a line of the command line's errors begins.
 _ERROR: Final = "clicooper: "
@@ -41,79 +39,6 @@ _ERRORS: Final[dict[int, type[ClicooperError]]] = {
     ExitCode.VERIFICATION: EvidenceError,
     ExitCode.ENVIRONMENT: EnvironmentUnfitError,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RunStart:
-    """What is started.
-
-    Attributes
-    ----------
-    job
-        Job file.
-    overrides
-        ``section.key=value`` each, as behind ``--set``.
-    folder
-        Run folder.
-    ranks
-        Their number, owner and trainers.
-    mpiexec
-        Program that starts them.
-    resume
-        Go on if the run has begun.
-    quiet
-        Only warnings and errors of the ranks.
-    """
-
-    job: Path
-    overrides: tuple[str, ...]
-    folder: Path
-    ranks: int
-    mpiexec: str
-    resume: bool = False
-    quiet: bool = False
-
-    def load(self) -> Job:
-        """Return the resolved job.
-
-        Raises
-        ------
-        UsageError
-            There is a mistake in it, or it needs another number of ranks.
-        """
-        job = load_job(self.job, self.overrides)
-        job.check_ranks(self.ranks)
-        return job
-
-    def command(self) -> list[str]:
-        """Return the launcher, its options and what it starts."""
-        # Of this Python and not found by name; -P: modules of the current folder are no part of it.
-        program = [sys.executable, "-P", "-m", "clicooper_hpc", "run", str(self.job)]
-        options = ["-o", str(self.folder)]
-        options += ["--resume"] * self.resume + ["--quiet"] * self.quiet
-        for one in self.overrides:
-            options += ["--set", one]
-        return [self.mpiexec, "-n", str(self.ranks), *program, *options]
-
-
-def ranks_of_job(job: Job, given: int | None, *, where: str) -> int:
-    """Return the number of ranks for ``job``: that given, else one more than its segments.
-
-    Raises
-    ------
-    UsageError
-        At ``where``: neither says.
-    """
-    segments = job.wanted_segments()
-    if given is not None:
-        return given
-    if segments is None:
-        raise UsageError(
-            "the job leaves the number of segments to the ranks, and their number is not given",
-            where=where,
-            remedy="Give it (owner and trainers), or set pipeline.segments.",
-        )
-    return segments + 1
 
 
 def start_run(start: RunStart, say: Callable[[str], None]) -> Run:
@@ -139,11 +64,31 @@ def start_run(start: RunStart, say: Callable[[str], None]) -> Run:
     KeyboardInterrupt
         After Ctrl-C, when no rank is left. The text says what became of the run.
     """
-    check_no_rank(os.environ)
-    job = start.load()
-    found = _run_there(start, job)
-    if found is not None and found.status == "complete":
-        return found
+    started = False
+    try:
+        check_no_rank(os.environ)
+        job = start.load()
+        found = _run_there(start, job)
+        if found is not None and found.status == "complete":
+            return found
+        # Written as late as can be, and removed by what outlives this process.
+        with start.job_file() as file:
+            started = True
+            return _run_on_ranks(start, start.command(job, file), file, say)
+    except KeyboardInterrupt as end:
+        if str(end):
+            raise
+        raise KeyboardInterrupt(
+            _state_after_stop(start)
+            if started
+            else f"interrupted before any rank was started: {start.folder} is as it was"
+        ) from None
+
+
+def _run_on_ranks(
+    start: RunStart, command: Sequence[str], file: Path, say: Callable[[str], None]
+) -> Run:
+    """Start ``command`` and return the run it makes; ``file`` is its job; errors as `start_run`."""
     last: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def relay(ranks: RankProcesses) -> None:
@@ -151,13 +96,14 @@ def start_run(start: RunStart, say: Callable[[str], None]) -> Run:
             last.append(line)
             say(line)
 
-    with RankProcesses(start.command(), environment_of_ranks(os.environ)) as ranks:
+    remove = None if file == start.job else file
+    with RankProcesses(command, environment_of_ranks(os.environ), remove=remove) as ranks:
         try:
             relay(ranks)
         except KeyboardInterrupt:
             # A second one: whatever was asked for, the end of this block ends them.
-            with contextlib.suppress(KeyboardInterrupt):
-                if _ask_to_stop(start.folder):
+            with contextlib.suppress(KeyboardInterrupt), _asked_to_stop(start.folder) as asked:
+                if asked:
                     say("interrupted: the ranks finish their step and save (again: ends them now)")
                     relay(ranks)
         else:
@@ -188,25 +134,39 @@ def _run_there(start: RunStart, job: Job) -> Run | None:
     return run
 
 
-def _ask_to_stop(folder: Path) -> bool:
-    """Ask the ranks to save and end; False if nothing has left the owner that could be saved."""
-    if not RunFolder(folder).index.exists():
-        return False
+@contextlib.contextmanager
+def _asked_to_stop(folder: Path) -> Iterator[bool]:
+    """Ask the ranks to save and end; False if nothing has left the owner that could be saved.
+
+    At the end the request is taken back, unless somebody else had made it.
+    """
+    stop = folder / STOP_FILE
+    made = asked = False
+    # Where it cannot be asked for there is nothing to wait for.
+    with contextlib.suppress(OSError):
+        if RunFolder(folder).index.exists():
+            asked = stop.exists()
+            # Not a signal: launchers differ in what they do with one.
+            stop.touch()
+            made, asked = not asked, True
     try:
-        # Not a signal: launchers differ in what they do with one.
-        (folder / STOP_FILE).touch()
-    except OSError:
-        return False
-    return True
+        yield asked
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                stop.unlink()
 
 
 def _state_after_stop(start: RunStart) -> str:
     if not RunFolder(start.folder).index.exists():
         return f"stopped before anything left the owner: {start.folder} can be begun anew"
-    run = open_run(start.folder)
-    if run.status == "complete":
-        return f"the run had come to its end: {start.folder}"
-    step = read_saved_step(run.folder, str(run.attrs["run_id"]))
+    try:
+        run = open_run(start.folder)
+        if run.status == "complete":
+            return f"the run had come to its end: {start.folder}"
+        step = read_saved_step(run.folder, str(run.attrs["run_id"]))
+    except ClicooperError as error:
+        return f"ended, and cannot be read: {error.line()}"
     how = "ended without saving" if step is None else f"saved after {step} steps"
     return f"{how}: start it again to go on ({start.folder})"
 
@@ -234,7 +194,7 @@ def _finished_run(start: RunStart, code: int, lines: list[str]) -> Run:
             where=str(start.folder),
             remedy="Start it again to go on."
             if begun
-            else f"Nothing has left the owner. Try it at a shell: {start.mpiexec} -n "
-            f"{start.ranks} clicooper doctor",
+            else "Nothing has left the owner. Try it at a shell: "
+            f"{start.mpiexec} -n {start.ranks or 2} clicooper doctor",
         )
     raise _ERRORS.get(code, ClicooperError)(error.removeprefix(_ERROR))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clicooper_hpc.config.load_job import load_job
-from clicooper_hpc.config.toml_text import format_toml_table, format_toml_value
-from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.errors import ClicooperError, UsageError
 from clicooper_hpc.launch.find_launcher import find_mpiexec
-from clicooper_hpc.launch.ranks_of_run import RunStart, ranks_of_job, start_run
+from clicooper_hpc.launch.ranks_of_run import start_run
+from clicooper_hpc.launch.run_start import RunStart
+from clicooper_hpc.launch.train_arguments import (
+    check_flag,
+    check_path,
+    check_ranks_argument,
+    in_python,
+    override_texts,
+)
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.standard_streams import write_error_line
 
 __all__ = ["train"]
-
-_JOB = "job"
 
 
 def train(
@@ -70,72 +72,42 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, when no rank is left; the text says what became of the run.
     """
-    if output is None and isinstance(job, Mapping):
-        raise UsageError(
-            "a job that is no file has no name to call the run by",
-            where="train, output",
-            remedy='Give output, such as "runs/first".',
-        )
-    if output is not None and not os.fspath(output):
-        raise UsageError("names no folder", where="train, output", remedy="Give a name.")
-    texts = _override_texts(overrides)
-    program = find_mpiexec(None if mpiexec is None else os.fspath(mpiexec))
-    with _job_file(job) as path:
-        folder = Path(os.path.realpath(output or Path("runs") / path.stem))
-        count = _number_of_ranks(path, texts, ranks, given=not isinstance(job, Mapping))
+    try:
         return start_run(
-            RunStart(path, texts, folder, count, program, resume, quiet), write_error_line
+            _run_start(job, ranks, output, overrides, resume, quiet, mpiexec), write_error_line
         )
+    except ClicooperError as error:
+        raise in_python(error) from error
+    except KeyboardInterrupt as end:
+        raise KeyboardInterrupt(str(end) or "interrupted before any rank was started") from None
 
 
-def _override_texts(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(overrides, str):
-        raise UsageError(
-            "is one text, not a list of them", where="train, overrides", remedy="Put it in [ ]."
-        )
-    if not isinstance(overrides, Mapping):
-        return tuple(overrides)
-    return tuple(
-        f"{key}={format_toml_value(value, where=f'train, overrides, {key}')}"
-        for key, value in overrides.items()
-    )
-
-
-@contextlib.contextmanager
-def _job_file(job: str | os.PathLike[str] | Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the absolute path of the job file; for a mapping, one that is there for as long."""
+def _run_start(
+    job: object,
+    ranks: object,
+    output: object,
+    overrides: object,
+    resume: object,
+    quiet: object,
+    mpiexec: object,
+) -> RunStart:
+    """Return what is to be started; `UsageError` names an argument of another kind."""
     if not isinstance(job, Mapping):
-        yield Path(os.path.abspath(job))
-        return
-    text = format_toml_table(job, where=_JOB)
-    # In the current folder, for paths in it and modules of the user's are looked for beside it.
-    try:
-        handle, name = tempfile.mkstemp(".toml", ".clicooper-job-", os.getcwd())
-    except OSError as error:
-        raise EnvironmentUnfitError(
-            f"the job cannot be written into the current folder ({error.strerror})",
-            where=os.getcwd(),
-            remedy="Change to a folder you may write to, or give a job file.",
-        ) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        yield Path(name)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-
-
-def _number_of_ranks(
-    path: Path, overrides: Sequence[str], ranks: int | None, *, given: bool
-) -> int:
-    """Return the number of ranks; loads the job, so that its mistakes are told by their place."""
-    try:
-        job = load_job(path, overrides)
-    except UsageError as error:
-        if given:
-            raise
-        # Not the name of a file that nobody has written.
-        where = None if error.where is None else error.where.replace(str(path), _JOB)
-        raise UsageError(error.what, where=where, remedy=error.remedy) from None
-    return ranks_of_job(job, ranks, where="train, ranks")
+        job = Path(os.path.abspath(check_path("job", job)))
+    if output is None:
+        if isinstance(job, Mapping):
+            raise UsageError(
+                "a job that is no file has no name to call the run by",
+                where="train, output",
+                remedy='Give output, such as "runs/first".',
+            )
+        output = Path("runs") / job.stem
+    return RunStart(
+        job=job,
+        overrides=override_texts(overrides),
+        folder=Path(os.path.realpath(check_path("output", output))),
+        ranks=check_ranks_argument(ranks),
+        mpiexec=find_mpiexec(None if mpiexec is None else check_path("mpiexec", mpiexec)),
+        resume=check_flag("resume", resume),
+        quiet=check_flag("quiet", quiet),
+    )

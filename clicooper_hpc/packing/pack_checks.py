@@ -103,6 +103,8 @@ def _check_files(pack: PackEvidence, content: PackContent, findings: Findings) -
     found = pack.files[CRATE].sha256 if CRATE in pack.files else "missing"
     findings.expect(CRATE, "its digest", found, said.crate)
     findings.expect(MODEL, "its digest", model_root(content.model_files()), said.model)
+    for place in pack.empty_folders:
+        findings.add_problem(f"{place}/", "an empty folder, which the owner did not pack")
     named = _named_digests(read_document(pack.folder, CRATE))
     for path in sorted(named.keys() | content.files.keys()):
         if path not in content.files:

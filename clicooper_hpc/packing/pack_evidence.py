@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.packing.pack_content import ModelFacts, PackContent
 from clicooper_hpc.packing.pack_files import (
     CARD,
+    CHECKPOINTS_FILE,
     CRATE,
     MODEL,
+    PROOFS,
     STATEMENT,
     PackedFile,
+    list_empty_folders,
     pack_file_digests,
     read_document,
 )
@@ -25,6 +29,7 @@ from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.limits import MOST_FILE_BYTES
 from clicooper_hpc.runstore.signed_digests import card_digest
 from clicooper_hpc.verification.evidence import Evidence, Unreadable
+from clicooper_hpc.verification.export import BUNDLE
 from clicooper_hpc.verification.ledger_view import LedgerView
 from clicooper_hpc.verification.run_evidence import evidence_run_statement
 
@@ -32,6 +37,8 @@ __all__ = ["PackEvidence", "collect_pack_evidence"]
 
 _WEIGHTS: Final = f"{MODEL}/model.safetensors"
 _CONFIG: Final = f"{MODEL}/config.json"
+#: Without these there is no evidence to check.
+_ESSENTIAL: Final = (STATEMENT, f"{PROOFS}/{BUNDLE}", f"{PROOFS}/{CHECKPOINTS_FILE}", CARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class PackEvidence:
         Of the pack.
     files
         Every file in it, by path.
+    empty_folders
+        Folders in it with nothing in them.
     statement
         What the pack statement says, whoever signed it.
     evidence
@@ -52,6 +61,7 @@ class PackEvidence:
 
     folder: Path
     files: Mapping[str, PackedFile]
+    empty_folders: Sequence[str]
     statement: PackStatement
     evidence: Evidence
 
@@ -82,11 +92,20 @@ def collect_pack_evidence(
 
     Raises
     ------
-    RunFolderError
-        A file that everything else hangs on is missing, or something is there that no pack holds.
     EvidenceError
-        The pack statement is damaged.
+        A file that everything else hangs on is missing or damaged, or something is there that no
+        pack holds.
+    RunFolderError
+        It cannot be read.
     """
+    missing = [one for one in _ESSENTIAL if not os.path.lexists(folder / one)]
+    if missing:
+        raise EvidenceError(
+            f"this is no whole pack: {', '.join(missing)} missing, without which nothing in it is "
+            "proved",
+            where=str(folder),
+            remedy="Get an unchanged copy of the pack.",
+        )
     statement = PackStatement.read_unchecked(
         read_document(folder, STATEMENT).removesuffix(b"\n"), where=str(folder / STATEMENT)
     )
@@ -107,14 +126,14 @@ def collect_pack_evidence(
         trainer_keys=trainer_keys,
     )
     try:
-        files = pack_file_digests(folder)
+        files, empty = pack_file_digests(folder), list_empty_folders(folder)
     except OSError as error:
         raise RunFolderError(
             f"the pack cannot be read ({error.strerror})",
             where=str(error.filename or folder),
             remedy="Get an unchanged copy of the pack.",
         ) from error
-    return PackEvidence(folder, files, statement, evidence)
+    return PackEvidence(folder, files, empty, statement, evidence)
 
 
 def _segment_roots(folder: Path, cuts: Sequence[int]) -> list[str | Unreadable]:

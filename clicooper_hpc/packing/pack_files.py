@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clicooper_hpc.errors import RunFolderError
+from clicooper_hpc.errors import EvidenceError, RunFolderError
 from clicooper_hpc.runstore.limits import MOST_FOLDERS
 from clicooper_hpc.runstore.regular_files import read_regular_file
 
@@ -29,12 +29,13 @@ __all__ = [
     "STATEMENT",
     "PackedFile",
     "is_pack",
+    "list_empty_folders",
     "list_files",
     "pack_file_digests",
     "read_document",
 ]
 
-#: What the owner signed of the pack; its name is what tells a pack from a run.
+#: What the owner signed of the pack.
 STATEMENT: Final = "pack.dsse.json"
 CRATE: Final = "ro-crate-metadata.json"
 BILL: Final = "bom.cdx.json"
@@ -49,10 +50,22 @@ MODEL_KEY: Final = "model-signing.pub.pem"
 PROOFS: Final = "proofs"
 CHECKPOINTS_FILE: Final = "checkpoints.jsonl"
 
+_REMEDY: Final = "Get an unchanged copy of the pack."
+#: What one is known by that lost its statement: any two of these, as no folder of others has them.
+_SIGNS: Final = (
+    CRATE,
+    BILL,
+    SLSA,
+    CARD,
+    MODEL_SIGNATURE,
+    MODEL_KEY,
+    f"{PROOFS}/{CHECKPOINTS_FILE}",
+)
+
 #: Most bytes of a document that is parsed; the longest, the ledger, has more room of its own.
 DOCUMENT_BYTES: Final = 1 << 24
-#: No pack has so many; whoever hands one on can put any number there.
-_MOST_FILES: Final = 10_000
+#: Files and folders. No pack has so many; whoever hands one on can put any number there.
+_MOST_ENTRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +82,15 @@ class PackedFile:
 
 
 def is_pack(path: Path) -> bool:
-    """Tell whether ``path`` is the folder of a pack, not that of a run."""
-    return os.path.lexists(path / STATEMENT) and not os.path.lexists(path / "run.h5")
+    """Tell whether ``path`` is the folder of a pack, whole or with parts taken out or put in.
+
+    The statement alone makes one, whatever else is there: a run has none. Without it two other
+    documents do, unless a run is there.
+    """
+    if os.path.lexists(path / STATEMENT):
+        return True
+    signs = sum(os.path.lexists(path / name) for name in _SIGNS)
+    return signs > 1 and not os.path.lexists(path / "run.h5")
 
 
 def list_files(folder: Path) -> list[str]:
@@ -78,30 +98,45 @@ def list_files(folder: Path) -> list[str]:
 
     Raises
     ------
-    RunFolderError
+    EvidenceError
         A link, or something else that is neither file nor folder; too many of them, or folders
         nested too deeply.
     OSError
         A folder cannot be read.
     """
-    found: list[str] = []
-    waiting = [""]
+    return _walk(folder)[0]
+
+
+def list_empty_folders(folder: Path) -> list[str]:
+    """Return the paths of all folders below ``folder`` with nothing in them; else as above."""
+    return _walk(folder)[1]
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Return files and empty folders."""
+    files: list[str] = []
+    empty: list[str] = []
+    waiting, count = [""], 0
     while waiting:
         place = waiting.pop()
+        before = count
         for entry in os.scandir(folder / place):
+            count += 1
             name = f"{place}/{entry.name}" if place else entry.name
             mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode) and name.count("/") < MOST_FOLDERS:
+            if stat.S_ISDIR(mode) and name.count("/") < MOST_FOLDERS and count <= _MOST_ENTRIES:
                 waiting.append(name)
-            elif stat.S_ISREG(mode) and len(found) < _MOST_FILES:
-                found.append(name)
+            elif stat.S_ISREG(mode) and count <= _MOST_ENTRIES:
+                files.append(name)
             else:
-                raise RunFolderError(
+                raise EvidenceError(
                     "no pack holds this: it is neither a file nor a folder, or one too many",
                     where=str(folder / name),
-                    remedy="Get an unchanged copy of the pack.",
+                    remedy=_REMEDY,
                 )
-    return sorted(found)
+        if count == before and place:
+            empty.append(place)
+    return sorted(files), sorted(empty)
 
 
 def pack_file_digests(folder: Path, below: str = "") -> Mapping[str, PackedFile]:
@@ -121,14 +156,22 @@ def read_document(folder: Path, name: str, *, most: int = DOCUMENT_BYTES) -> byt
 
     Raises
     ------
-    RunFolderError
+    EvidenceError
         It is missing, no regular file, or has more than ``most`` bytes.
+    RunFolderError
+        This user or machine cannot read it.
     """
     try:
         return read_regular_file(folder / name, within=folder, most=most)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise EvidenceError(
+            f"{name} of the pack is missing", where=str(folder / name), remedy=_REMEDY
+        ) from error
+    except RunFolderError as error:
+        raise EvidenceError(error.what, where=error.where, remedy=_REMEDY) from error
     except OSError as error:
         raise RunFolderError(
             f"the file of the pack cannot be read ({error.strerror})",
             where=str(folder / name),
-            remedy="Get an unchanged copy of the pack.",
+            remedy="Make it readable for yourself.",
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clicooper_hpc.errors import EvidenceError, RunFolderError
+from clicooper_hpc.errors import EvidenceError
 from clicooper_hpc.packing.pack_files import CHECKPOINTS_FILE, PROOFS, read_document
 from clicooper_hpc.runstore.limits import MOST_FILE_BYTES
 from clicooper_hpc.runstore.reader import Run
@@ -58,7 +58,7 @@ def read_checkpoints(folder: Path) -> list[str]:
 
     Raises
     ------
-    RunFolderError
+    EvidenceError, RunFolderError
         As `read_document`; or a line is no text of JSON.
     """
     name = f"{PROOFS}/{CHECKPOINTS_FILE}"
@@ -67,7 +67,7 @@ def read_checkpoints(folder: Path) -> list[str]:
     except (ValueError, RecursionError):
         notes = [None]
     if not all(isinstance(note, str) for note in notes):
-        raise RunFolderError(
+        raise EvidenceError(
             "a line is no text of JSON",
             where=str(folder / name),
             remedy="Get an unchanged copy of the pack.",

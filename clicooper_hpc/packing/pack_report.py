@@ -44,7 +44,8 @@ def pack_report(
     pack = collect_pack_evidence(
         path,
         owner_key=None if owner_key is None else read_public_key(owner_key),
-        trainer_keys=[read_public_key(key) for key in trainer_keys] or None,
+        trainer_keys=[read_public_key(key, option="--trainer-keys") for key in trainer_keys]
+        or None,
     )
     view = LedgerView(pack.evidence)
     results = run_checks_on(view)

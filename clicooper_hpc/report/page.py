@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
 from clicooper_hpc.report.attack_findings import read_attack_findings_of
@@ -27,7 +27,10 @@ from clicooper_hpc.runstore.curves import collect_curves
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["report_page"]
+__all__ = ["PAGE_MARK", "report_page"]
+
+#: In the head of every page, by which one is known again.
+PAGE_MARK: Final = b'<meta name="generator" content="clicooper report">'
 
 
 def report_page(paths: Sequence[Path], *, attacks: bool = False, classes: bool = False) -> str:
@@ -78,6 +81,7 @@ def report_page(paths: Sequence[Path], *, attacks: bool = False, classes: bool =
     if len(runs) > 1:
         together = compare_runs([(run["reading"], run["verdict"], run["promise"]) for run in runs])
     return template.render(
+        mark=PAGE_MARK.decode(),
         runs=runs,
         refused=refused,
         attacks=attacks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +43,8 @@ class RunComparison:
     names
         Of the runs, in the order given.
     rows
-        Result, what it is, its value in each run, then number of runs with it, mean, smallest and
-        largest.
+        Result, what it is, its value in each run, then number of runs with it, mean, sample
+        standard deviation (of n - 1; none of a single run), smallest and largest.
     differences
         Key of the job and its value in each run, where they differ.
     points
@@ -51,7 +52,7 @@ class RunComparison:
     """
 
     names: Sequence[str]
-    rows: Sequence[tuple[str, str, Sequence[str], int, str, str]]
+    rows: Sequence[tuple[str, str, Sequence[str], int, str, str, str]]
     differences: Sequence[tuple[str, Sequence[str]]]
     points: Sequence[PrivacyPoint]
 
@@ -78,15 +79,17 @@ def compare_runs(
     )
 
 
-def _row(name: str, values: Sequence[object]) -> tuple[str, str, Sequence[str], int, str, str]:
+def _row(name: str, values: Sequence[object]) -> tuple[str, str, Sequence[str], int, str, str, str]:
     text = percent_text if name.endswith("_accuracy") else number_text
     what = RESULT_FIGURES[name][1] if name in RESULT_FIGURES else ""
     cells = ["infinite" if value == math.inf else result_text(name, value) for value in values]
     known = [number for value in values if (number := result_number(name, value)) is not None]
     if not known:
-        return name, what, cells, 0, text(None), text(None)
-    mean = math.fsum(known) / len(known)
-    return name, what, cells, len(known), text(mean), f"{text(min(known))} .. {text(max(known))}"
+        return name, what, cells, 0, text(None), text(None), text(None)
+    mean = text(math.fsum(known) / len(known))
+    deviation = text(statistics.stdev(known) if len(known) > 1 else None)
+    span = f"{text(min(known))} .. {text(max(known))}"
+    return name, what, cells, len(known), mean, deviation, span
 
 
 def _differences(readings: Sequence[RunReading]) -> list[tuple[str, Sequence[str]]]:

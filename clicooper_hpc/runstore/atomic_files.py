@@ -60,9 +60,12 @@ def replace_atomically(path: Path, *, foreign_folder: bool = False) -> Iterator[
     fsync_folder(path.parent)
 
 
-def write_private_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically; no other user can open it at any moment."""
-    with replace_atomically(path) as aside:
+def write_private_atomically(path: Path, content: bytes, *, foreign_folder: bool = False) -> None:
+    """Write ``content`` to ``path`` atomically; no other user can open it at any moment.
+
+    ``foreign_folder`` as `replace_atomically` takes it.
+    """
+    with replace_atomically(path, foreign_folder=foreign_folder) as aside:
         # O_EXCL: nobody else can have made the file. fchmod: whatever the umask, the owner reads.
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:

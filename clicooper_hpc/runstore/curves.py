@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.errors import EnvironmentUnfitError
+from clicooper_hpc.runstore.quiet_matplotlib import quiet_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,8 @@ def plot_curves(training: Mapping[int, Any], evaluation: Any) -> tuple[Axes, Axe
     """
     try:
         # Figure alone, without pyplot: no window and no global state.
-        from matplotlib.figure import Figure
+        with quiet_matplotlib():
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise EnvironmentUnfitError(
             "plots need matplotlib", remedy='Install it: pip install "clicooper-hpc[report]"'

@@ -50,6 +50,7 @@ __all__ = [
     "compose_whole_index",
     "create_index",
     "index_header_of",
+    "index_layout_of",
     "index_libver",
     "index_shard_digest",
     "index_text_names",
@@ -133,7 +134,7 @@ def index_header_of(
     own = {name: str(attrs[name]) for name in _TEXTS}
     return RunHeader(
         **own,
-        layout="single" if attrs["layout"] == "single" else "shards",
+        layout=index_layout_of(attrs),
         versions={
             name.removesuffix("_version"): str(value)
             for name, value in attrs.items()
@@ -155,8 +156,7 @@ def note_index_restart(path: Path, restarts: int) -> None:
         No space; the index stays as it was.
     """
     attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
-    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
-    with create_hdf5_file(path, index_libver(layout), start=path) as file:
+    with create_hdf5_file(path, index_libver(index_layout_of(attrs)), start=path) as file:
         set_hdf5_attributes(file, {"restarts": restarts})
 
 
@@ -372,6 +372,11 @@ def index_shard_digest(path: Path) -> str:
     with os.fdopen(descriptor, "rb") as file:
         # By the megabyte: a shard may be larger than memory.
         return digest_chunks("clicooper/shard", iter(lambda: file.read(1 << 20), b"")).hex
+
+
+def index_layout_of(attrs: Mapping[str, Attribute]) -> Layout:
+    """Return the layout of a run, from the root attributes of its index."""
+    return "single" if attrs["layout"] == "single" else "shards"
 
 
 def index_libver(layout: Layout) -> Any:

@@ -24,11 +24,11 @@ from clicooper_hpc.runstore.index import (
     compose_index_end,
     compose_whole_index,
     index_header_of,
+    index_layout_of,
     index_libver,
     index_shard_digest,
 )
 from clicooper_hpc.runstore.index_links import INDEX_LINKS
-from clicooper_hpc.runstore.metrics import Layout
 from clicooper_hpc.runstore.new_output import check_new_output
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.result_figures import RESULT_FIGURES
@@ -63,7 +63,7 @@ def finish_index(
         No space; the index stays as it was.
     """
     attrs = read_hdf5_file(path, read_hdf5_attributes, rules=INDEX_LINKS)
-    layout: Layout = "single" if attrs["layout"] == "single" else "shards"
+    layout = index_layout_of(attrs)
     count = int(attrs["num_ranks"])
     with create_hdf5_file(path, index_libver(layout), start=path) as file:
         digests = None

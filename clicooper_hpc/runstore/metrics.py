@@ -14,7 +14,11 @@ from typing import Any, Literal, Protocol
 import h5py
 import numpy as np
 
-from clicooper_hpc.runstore.hdf5.files import nexus_attributes, set_hdf5_attributes
+from clicooper_hpc.runstore.hdf5.files import (
+    add_hdf5_dataset,
+    nexus_attributes,
+    set_hdf5_attributes,
+)
 from clicooper_hpc.runstore.hdf5.view_scales import ViewScales
 from clicooper_hpc.runstore.run_folder import shard_file_name
 from clicooper_hpc.runstore.tables.frames import RankRows
@@ -90,6 +94,7 @@ def _fill_metrics(
         return
     step = maker.line(group, STEPS, STEPS.column("step"), max(walking))
     step.make_scale("step")
+    _add_rank_coordinate(group, file["rank"])
     for column in (*STEPS.columns, COMPLETE):
         if column.name == "epoch":
             name_axes(maker.line(group, STEPS, column, max(walking)), step)
@@ -102,6 +107,16 @@ def _fill_metrics(
             name_axes(by_rank, step, file["rank"])
     if training:
         set_hdf5_attributes(group, nexus_attributes("step", *TRAINING.signals))
+
+
+def _add_rank_coordinate(group: Any, scale: Any) -> None:
+    """Add the numbers of the ranks once more, as a variable over the dimension of the root.
+
+    netCDF-4 finds dimensions in the groups above, but xarray takes coordinates from the very group
+    that it opens: ``open_dataset(group="metrics")`` would have an axis ``rank`` without labels.
+    """
+    about = {name: scale.attrs[name].decode() for name in ("units", "long_name")}
+    add_hdf5_dataset(group, "rank", scale[:], axis=scale, **about)
 
 
 def _attach_axes(dataset: Any, *scales: Any) -> None:

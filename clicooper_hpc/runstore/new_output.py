@@ -1,4 +1,9 @@
-"""A new file or folder that somebody asked for: it appears whole under its name, or not at all."""
+"""A new file or folder that somebody asked for: it appears whole under its name, or not at all.
+
+One rule for whatever stands under that name already: it stays. It is replaced only where the user
+says so (``--overwrite``), or where its first bytes say that the very same command wrote it
+(`refuse_foreign_output`).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError, UsageError
 from clicooper_hpc.runstore.atomic_files import fsync_folder, fsync_path
+from clicooper_hpc.runstore.regular_files import open_regular_file
 from clicooper_hpc.runstore.run_folder import RunFolder
 
-__all__ = ["check_new_output", "new_output", "refuse_run_folder"]
+__all__ = [
+    "check_new_output",
+    "check_output_place",
+    "new_output",
+    "refuse_foreign_output",
+    "refuse_run_folder",
+]
+
+#: A mark stands within so many bytes from the beginning.
+_MARK_BYTES = 1024
 
 
 @contextmanager
@@ -65,6 +80,17 @@ def check_new_output(target: Path) -> None:
     For a command that has much to do before it writes; errors as `new_output`.
     """
     _refuse_existing(target)
+    check_output_place(target)
+
+
+def check_output_place(target: Path) -> None:
+    """Refuse a ``target`` whose folder does not exist, or is or lies in that of a run.
+
+    Raises
+    ------
+    UsageError
+        Naming the folder.
+    """
     if not target.parent.is_dir():
         raise UsageError(
             "there is no such folder",
@@ -72,6 +98,39 @@ def check_new_output(target: Path) -> None:
             remedy="Make it, or write somewhere else.",
         )
     refuse_run_folder(target)
+
+
+def refuse_foreign_output(target: Path, mark: bytes, what: str) -> None:
+    """Refuse a file to write anew that the same command did not write.
+
+    Parameters
+    ----------
+    mark
+        Stands within the first 1024 bytes of every file of this kind.
+    what
+        What this kind of file is, for the error, such as "page of clicooper report".
+
+    Raises
+    ------
+    UsageError
+        Something else than a readable file with ``mark`` is there. A link is not followed.
+    """
+    if not os.path.lexists(target):
+        return
+    try:
+        descriptor = open_regular_file(target)
+        try:
+            is_ours = mark in os.read(descriptor, _MARK_BYTES)
+        finally:
+            os.close(descriptor)
+    except (OSError, RunFolderError):
+        is_ours = False
+    if not is_ours:
+        raise UsageError(
+            f"is there and is no {what}, so it is not replaced",
+            where=str(target),
+            remedy="Give another name, or move it away.",
+        )
 
 
 def refuse_run_folder(path: Path) -> None:

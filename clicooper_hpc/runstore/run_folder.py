@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -42,6 +44,8 @@ STOP_FILE = "STOP"
 UNSEEN_KINDS = frozenset({"moments", "gradients"})
 #: What a run folder holds before anything has left the owner.
 _UNBEGUN = {"delivery", "private", "wire", ".lock", ".probe", STOP_FILE, "run.h5.part"}
+#: Runs that an error names; entries of a folder that are looked at for it.
+_MOST_NAMED, _MOST_ENTRIES = 4, 4096
 
 
 def shard_file_name(rank: int) -> str:
@@ -61,6 +65,13 @@ class RunFolder:
     def index(self) -> Path:
         """``run.h5``, the file users open."""
         return self.path / self.index_name
+
+    @property
+    def title(self) -> str:
+        """What to call the run: its folder's name, however it is reached, or that of its file."""
+        if self.index_name != "run.h5":
+            return self.index_name
+        return os.path.basename(os.path.realpath(self.path)) or str(self.path)
 
     def shard(self, rank: int) -> Path:
         """HDF5 file with one writer, ``rank``."""
@@ -212,7 +223,8 @@ def check_run_begun(folder: RunFolder) -> None:
     Raises
     ------
     RunFolderError
-        There is no such folder, it is a file, or nothing has left the owner yet.
+        There is no such folder, it is a file, it holds runs and is none, or nothing has left the
+        owner yet.
     """
     # Not Path.is_file, which fails for names that no file system takes.
     if os.path.isfile(folder.path):
@@ -227,12 +239,34 @@ def check_run_begun(folder: RunFolder) -> None:
             where=str(folder.path),
             remedy="Name the folder of a run, or bring it back from where it was moved.",
         )
-    if not os.path.lexists(folder.index) and _is_unstarted(folder.path):
+    if os.path.lexists(folder.index):
+        return
+    if runs := _runs_below(folder.path):
+        names = ", ".join(str(folder.path / name) for name in runs[:_MOST_NAMED])
+        rest = ", ..." if len(runs) > _MOST_NAMED else ""
+        raise RunFolderError(
+            f"is no run but a folder of {len(runs)} run{'s' * (len(runs) != 1)}, as of a sweep",
+            where=str(folder.path),
+            remedy=f"Name one of them: {names}{rest}",
+        )
+    if _is_unstarted(folder.path):
         raise RunFolderError(
             "the run has not begun: it is starting, or was killed before anything left its owner",
             where=str(folder.path),
             remedy=f"Begin it anew: clicooper run JOB -o {folder.path} --resume",
         )
+
+
+def _runs_below(path: Path) -> list[str]:
+    """Return the names of the runs in the folder ``path``, of the first thousands of entries."""
+    # What is no folder, or may not be read, is told by whoever opens it.
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        return sorted(
+            one.name
+            for one in itertools.islice(entries, _MOST_ENTRIES)
+            if os.path.lexists(RunFolder(path / one.name).index)
+        )
+    return []
 
 
 def _is_absent(path: Path) -> bool:

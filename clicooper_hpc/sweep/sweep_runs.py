@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import (
     ClicooperError,
     EnvironmentUnfitError,
@@ -19,39 +17,15 @@ from clicooper_hpc.errors import (
     RunStoppedError,
     UsageError,
 )
-from clicooper_hpc.launch.ranks_of_run import RunStart, ranks_of_job, start_run
+from clicooper_hpc.launch.ranks_of_run import start_run
+from clicooper_hpc.launch.run_start import RunStart
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.runstore.run_folder import RunFolder, remove_unstarted_folder
 from clicooper_hpc.sweep.grid import Combination
 
-__all__ = ["RunOutcome", "SweepRequest", "SweepRun", "make_runs", "plan_runs", "sweep_exit_code"]
+__all__ = ["RunOutcome", "SweepRun", "make_runs", "plan_runs", "sweep_exit_code"]
 
 RunState = Literal["complete", "stopped", "failed", "not started"]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepRequest:
-    """What all runs of a sweep share.
-
-    Attributes
-    ----------
-    job
-        Job file.
-    folder
-        Absolute; each run makes a folder in it.
-    ranks
-        Of each run; None: one more than the segments of its job.
-    mpiexec
-        Program that starts ranks.
-    quiet
-        Only warnings and errors of the ranks.
-    """
-
-    job: Path
-    folder: Path
-    ranks: int | None
-    mpiexec: str
-    quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +67,10 @@ class RunOutcome:
     results: Mapping[str, Any]
 
 
-def plan_runs(request: SweepRequest, combinations: Sequence[Combination]) -> list[SweepRun]:
+def plan_runs(shared: RunStart, combinations: Sequence[Combination]) -> list[SweepRun]:
     """Return the runs, each checked as far as that needs no ranks.
+
+    Each is ``shared`` with what its combination overrides, in a folder of its own in that one.
 
     Raises
     ------
@@ -110,11 +86,11 @@ def plan_runs(request: SweepRequest, combinations: Sequence[Combination]) -> lis
         if one.name in names:
             raise UsageError(
                 "two runs would have this name",
-                where=str(request.folder / one.name),
+                where=str(shared.folder / one.name),
                 remedy="Give values that differ in more than quotes.",
             )
         names.add(one.name)
-        run = _plan_run(request, one)
+        run = _plan_run(shared, one)
         same = jobs.setdefault(run.job.canonical(), one.name)
         if same != one.name:
             raise UsageError(
@@ -128,19 +104,9 @@ def plan_runs(request: SweepRequest, combinations: Sequence[Combination]) -> lis
     return runs
 
 
-def _plan_run(request: SweepRequest, one: Combination) -> SweepRun:
-    job = load_job(request.job, one.overrides)
-    start = RunStart(
-        job=request.job,
-        overrides=one.overrides,
-        folder=request.folder / one.name,
-        ranks=ranks_of_job(job, request.ranks, where="--ranks"),
-        mpiexec=request.mpiexec,
-        resume=True,
-        quiet=request.quiet,
-    )
-    job.check_ranks(start.ranks)
-    return SweepRun(one, start, job)
+def _plan_run(shared: RunStart, one: Combination) -> SweepRun:
+    start = replace(shared, overrides=one.overrides, folder=shared.folder / one.name, resume=True)
+    return SweepRun(one, start, start.load())
 
 
 def _check_folder(run: SweepRun) -> None:

@@ -234,7 +234,7 @@ def sweep_json(
     unknown: Sequence[str],
     folder: str,
 ) -> dict[str, Any]:
-    """Return the sweep as values for JSON; an epsilon without bound is null."""
+    """Return the sweep as values for JSON; an epsilon without bound is infinite."""
     paid = {charge.name: charge for charge in charges}
     return {
         "format": _FORMAT,
@@ -264,8 +264,8 @@ def sweep_json(
                 "runs": [*one.names],
                 "unit": one.unit,
                 "relation": one.relation,
-                "epsilon_added": _finite(one.added),
-                "epsilon_composed": _finite(one.composed),
+                "epsilon_added": one.added,
+                "epsilon_composed": one.composed,
                 "delta": one.delta,
             }
             for one in privacy
@@ -281,11 +281,8 @@ def _run_json(one: RunOutcome, charge: RunCharge | None) -> dict[str, Any]:
         "state": one.state,
         "exit_code": None if one.exit_code is None else int(one.exit_code),
         "error": one.error or None,
-        "results": {
-            name: value if not isinstance(value, float) or math.isfinite(value) else None
-            for name, value in one.results.items()
-        },
-        "epsilon": None if charge is None else _finite(charge.epsilon),
+        "results": dict(one.results),
+        "epsilon": None if charge is None else charge.epsilon,
         "delta": None if charge is None else charge.delta,
     }
 
@@ -294,7 +291,3 @@ def _plain(text: str) -> Any:
     """Return the value that TOML text says; lists and tables as JSON text in one cell."""
     value = parse_toml_value(text, where="setting")
     return json.dumps(value) if isinstance(value, (list, dict)) else value
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clicooper_hpc.errors import EvidenceError, RunFolderError, UsageError
+from clicooper_hpc.errors import ClicooperError, UsageError
 from clicooper_hpc.printable import printable_json
 from clicooper_hpc.provenance.identity import PublicIdentity
 from clicooper_hpc.runstore.regular_files import read_named_file
@@ -26,17 +27,34 @@ _WORDS = {True: "ok", False: "FAILED", None: "-"}
 _SHOWN = 12
 
 
-def read_public_key(text: str) -> PublicIdentity:
-    """Read a public key: 64 hexadecimal digits, or a PEM file; `UsageError` if it is neither."""
+def read_public_key(text: str, *, option: str = "--owner-key") -> PublicIdentity:
+    """Read a public key: 64 hexadecimal digits, or a PEM file.
+
+    Raises
+    ------
+    UsageError
+        It is neither; ``option`` says where it was given.
+    """
+    path = Path(text)
     try:
-        if Path(text).is_file():
-            return PublicIdentity.from_pem(read_named_file(Path(text), most=_PEM_BYTES))
-        return PublicIdentity.from_raw(bytes.fromhex(text))
-    except (ValueError, OSError, EvidenceError, RunFolderError) as error:
-        raise UsageError(
-            f"{text!r} is no public key ({error})",
-            remedy="Give 64 hexadecimal digits or a PEM file.",
-        ) from None
+        if path.is_file():
+            return PublicIdentity.from_pem(read_named_file(path, most=_PEM_BYTES))
+        if path.is_dir():
+            why = "is a folder, no public key"
+        elif re.fullmatch("[0-9a-fA-F]{64}", text):
+            return PublicIdentity.from_raw(bytes.fromhex(text))
+        elif re.fullmatch("[0-9a-fA-F]+", text):
+            why = f"is no public key: {len(text)} hexadecimal digits, not 64"
+        else:
+            why = "there is no such file, and it is no public key of 64 hexadecimal digits"
+    except (ValueError, OSError, ClicooperError) as error:
+        reason = error.what if isinstance(error, ClicooperError) else error
+        why = f"is no public key ({reason})"
+    raise UsageError(
+        why,
+        where=f"{option} {text}",
+        remedy="Give the 64 digits that `clicooper keys new` has printed, or a public PEM file.",
+    )
 
 
 def report_as_text(

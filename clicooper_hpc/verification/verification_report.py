@@ -51,7 +51,8 @@ def verification_report(
     evidence = collect_run_evidence(
         run,
         owner_key=None if owner_key is None else read_public_key(owner_key),
-        trainer_keys=[read_public_key(key) for key in trainer_keys] or None,
+        trainer_keys=[read_public_key(key, option="--trainer-keys") for key in trainer_keys]
+        or None,
     )
     if export is not None:
         export_proofs(evidence, export)

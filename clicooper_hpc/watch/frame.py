@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,12 +10,17 @@ from clicooper_hpc.printable import printable_text
 from clicooper_hpc.progress.durations import duration_text
 from clicooper_hpc.watch.snapshot import RankActivity, RunSnapshot
 
-__all__ = ["SILENCE_S", "frame_lines", "state_words"]
+__all__ = ["SILENCE_S", "folded_lines", "frame_lines", "state_words"]
 
 #: Without a change for so long a run is no longer taken for a living one.
 SILENCE_S: Final = 300.0
-_LEAST_WIDTH: Final = 40
+#: A name of which less is left beside the state gets a line of its own.
+_LEAST_NAME: Final = 8
 _LABEL: Final = 10
+#: Less of a host's name says nothing.
+_LEAST_HOST: Final = 6
+_LEAST_BAR: Final = 4
+_GAP: Final = "  "
 _MOST_SHARE_COLUMNS: Final = 10
 
 
@@ -23,28 +29,40 @@ def frame_lines(
 ) -> list[str]:
     """Return the frame; every line is printable and has at most ``width`` characters.
 
+    Sentences that are longer go on in the next line; of the table of ranks, columns are left out.
+
     Parameters
     ----------
     name
         What the run was called on the command line.
     now
         Seconds of the system's clock.
+    width
+        At least 1.
     rows
-        At most so many lines: of many ranks some are left out, and it is said how many. None: all.
+        At most so many lines: of many ranks some are left out, and it is said how many; in a
+        lower frame all of them, then what stands below them. None: all.
     """
-    width = max(width, _LEAST_WIDTH)
     head = [
-        _both_ends(name, state_words(snapshot, now), width),
-        *_progress_lines(snapshot, width),
-        *_result_lines(snapshot),
+        *_both_ends(name, state_words(snapshot, now), width),
+        *_folded(_progress_lines(snapshot, width), width),
+        *_folded(_result_lines(snapshot), width),
     ]
-    foot = [*_ledger_lines(snapshot, width), *_change_lines(snapshot, now)]
-    ranks = [_rank_line(one, width) for one in snapshot.ranks]
-    if rows is not None:
-        ranks = _shortened(ranks, rows - len(head) - len(foot) - 1)
-    if ranks:
-        ranks.insert(0, f"{'rank':<{_LABEL}}  {'step':>9}  {'busy':<15}  {'waiting':<8}  host")
-    return [_cut(printable_text(line), width) for line in (*head, *ranks, *foot)]
+    foot = [
+        *_folded(_ledger_lines(snapshot, width), width),
+        *_folded(_change_lines(snapshot, now), width),
+    ]
+    table = _rank_table(snapshot.ranks, width)
+    if rows is not None and table:
+        # One line of it is its head.
+        room = rows - len(head) - len(foot) - 1
+        table = [table[0], *_shortened(table[1:], room)] if room > 0 else []
+    return [_cut(printable_text(line), width) for line in (*head, *table, *foot)][:rows]
+
+
+def folded_lines(text: str, width: int) -> list[str]:
+    """Return ``text``, made printable, in lines of at most ``width`` characters, at least 1."""
+    return textwrap.wrap(printable_text(text), width)
 
 
 def state_words(snapshot: RunSnapshot, now: float) -> str:
@@ -81,7 +99,8 @@ def _progress_lines(snapshot: RunSnapshot, width: int) -> list[str]:
         share = min(done / total, 1.0)
         columns = width - 8
         filled = int(columns * share)
-        lines.append(f"[{'#' * filled}{'-' * (columns - filled)}] {int(100 * share):>3} %")
+        bar = f"[{'#' * filled}{'-' * (columns - filled)}] " if columns >= _LEAST_BAR else ""
+        lines.append(f"{bar}{int(100 * share):>3} %")
     return lines
 
 
@@ -124,14 +143,30 @@ def _privacy_lines(snapshot: RunSnapshot) -> list[str]:
     ]
 
 
-def _rank_line(one: RankActivity, width: int) -> str:
-    label = f"{one.rank} trainer" if one.rank else "0 owner"
-    if one.fault:
-        return f"{label:<{_LABEL}}  UNREADABLE ({one.fault})"
-    busy, waiting = _share(one.busy), _share(one.waiting)
-    return (
-        f"{label:<{_LABEL}}  {one.steps:>9,}  {_graph(one.busy)} {busy}  {waiting:<8}  {one.host}"
-    )
+def _rank_table(ranks: Sequence[RankActivity], width: int) -> list[str]:
+    """Return a head and a line for every rank, of as many columns as have room; of none, none."""
+    if not ranks:
+        return []
+    cells = [("rank", "step", f"{'busy':<15}", f"{'waiting':<8}", "host")]
+    for one in ranks:
+        label = f"{one.rank} trainer" if one.rank else "0 owner"
+        busy = f"{_graph(one.busy)} {_share(one.busy)}"
+        cells.append((label, f"{one.steps:,}", busy, f"{_share(one.waiting):<8}", one.host))
+    labels = max(_LABEL, *(len(line[0]) for line in cells))
+    steps = max(9, *(len(line[1]) for line in cells))
+    # A number of which the end is missing would be another number: whole columns go.
+    least = (labels, steps, 15, 8, _LEAST_HOST)
+    shown = 1
+    while shown < len(least) and sum(least[: shown + 1]) + len(_GAP) * shown <= width:
+        shown += 1
+    lines = [
+        _GAP.join((f"{label:<{labels}}", f"{step:>{steps}}", *others)[:shown]).rstrip()
+        for label, step, *others in cells
+    ]
+    for place, one in enumerate(ranks, start=1):
+        if one.fault:
+            lines[place] = f"{cells[place][0]:<{labels}}{_GAP}UNREADABLE ({one.fault})"
+    return lines
 
 
 def _share(value: float | None) -> str:
@@ -173,14 +208,30 @@ def _shortened(lines: Sequence[str], rows: int) -> list[str]:
     return [*lines[: shown - 1], f"... {len(lines) - shown} more ranks ...", lines[-1]]
 
 
-def _both_ends(left: str, right: str, width: int) -> str:
-    """Return ``left`` and ``right`` at both ends of a line; of ``left`` the end, if need be."""
+def _both_ends(left: str, right: str, width: int) -> list[str]:
+    """Return ``left`` and ``right`` at both ends of a line; of ``left`` the end, if need be.
+
+    In lines of their own where too little of ``left`` would be seen.
+    """
     left, right = printable_text(left), printable_text(right)
     room = width - len(right) - 2
-    if len(left) > room:
-        left = f"...{left[-max(room - 3, 1) :]}"
-    return f"{left}{' ' * max(2, width - len(left) - len(right))}{right}"
+    if room < min(len(left), _LEAST_NAME):
+        return [_cut_front(left, width), *folded_lines(right, width)]
+    left = _cut_front(left, room)
+    return [f"{left}{' ' * (width - len(left) - len(right))}{right}"]
+
+
+def _folded(lines: Sequence[str], width: int) -> list[str]:
+    return [part for line in lines for part in folded_lines(line, width)]
+
+
+def _cut_front(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    return f"...{line[3 - width :]}" if width > 3 else line[-width:]
 
 
 def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: width - 3]}..."
+    if len(line) <= width:
+        return line
+    return f"{line[: width - 3]}..." if width > 3 else line[:width]

@@ -1,21 +1,22 @@
 """`watch_run`: frame after frame on a terminal, in place; plain frames where there is none.
 
 Each frame is written over the last one by moving the cursor up. No other screen, no hidden cursor:
-whatever ends this process, the terminal is as it was, with the last frame in it.
+whatever ends this process, the terminal is as it was, with the last frame in it. That holds only
+while no line of a frame is longer than the terminal is wide: it would take two lines there.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError
-from clicooper_hpc.printable import printable_text
 from clicooper_hpc.standard_streams import write_frame
-from clicooper_hpc.watch.frame import frame_lines
+from clicooper_hpc.watch.frame import folded_lines, frame_lines
 from clicooper_hpc.watch.run_reader import WatchedRun
 
 __all__ = ["watch_run"]
@@ -45,18 +46,21 @@ def watch_run(
         cannot be read for a moment, later on is shown as such.
     """
     run: WatchedRun | None = None
-    drawn = 0
+    drawn, before = 0, None
     while True:
         begun = time.monotonic()
+        size = _terminal_size()
         if run is None and not once and _is_awaited(path):
-            is_last, lines = False, [f"{path}: not there yet"]
+            is_last, lines = False, _told(f"{path}: not there yet", size)
         else:
             is_first = run is None
             run = run or WatchedRun(path)
-            is_last, lines = _next_frame(run, str(path), is_first=is_first)
-        if not _show(lines, drawn):
+            is_last, lines = _next_frame(run, str(path), size, is_first=is_first)
+        # Terminals break lines anew when they are resized, or do not: where the last frame begins
+        # is not known, so this one comes below it.
+        if not _show(lines, drawn if size == before else 0):
             return
-        drawn = len(lines)
+        drawn, before = len(lines), size
         if once or is_last:
             return
         took = time.monotonic() - begun
@@ -67,22 +71,37 @@ def _is_awaited(path: Path) -> bool:
     return not os.path.lexists(path) and os.path.isdir(path.parent)
 
 
-def _next_frame(run: WatchedRun, name: str, *, is_first: bool) -> tuple[bool, list[str]]:
+def _terminal_size() -> tuple[int, int] | None:
+    """Return columns and lines that a frame may fill, None if standard output is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    size = os.get_terminal_size(sys.stdout.fileno())
+    # Of a terminal that says it has none: COLUMNS and LINES, else 80 x 24.
+    usual = shutil.get_terminal_size()
+    columns, rows = size.columns or usual.columns, size.lines or usual.lines
+    # The last column and line stay free: terminals wrap and scroll there.
+    return min(max(columns - 1, 1), _WIDTH), max(rows - 1, 1)
+
+
+def _next_frame(
+    run: WatchedRun, name: str, size: tuple[int, int] | None, *, is_first: bool
+) -> tuple[bool, list[str]]:
     """Return whether no other frame will follow, and the frame."""
-    width, rows = _WIDTH, None
-    if sys.stdout.isatty():
-        size = os.get_terminal_size(sys.stdout.fileno())
-        # The last column and line stay free: terminals wrap and scroll there.
-        width, rows = max(size.columns, 1) - 1, max(size.lines - 1, 1)
-        width = min(width, _WIDTH)
     try:
         snapshot = run.read_snapshot()
     except RunFolderError as error:
         if is_first:
             raise
-        return False, [printable_text(f"{name}: {error.what}")[:width]]
+        return False, _told(f"{name}: {error.what}", size)
+    width, rows = size or (_WIDTH, None)
     lines = frame_lines(name, snapshot, now=time.time(), width=width, rows=rows)
-    return snapshot.status == "complete", lines if rows is None else lines[:rows]
+    return snapshot.status == "complete", lines
+
+
+def _told(sentence: str, size: tuple[int, int] | None) -> list[str]:
+    if size is None:
+        return [sentence]
+    return folded_lines(sentence, size[0])[: size[1]]
 
 
 def _show(lines: list[str], drawn: int) -> bool:

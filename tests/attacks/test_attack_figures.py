@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from report_example import written_run
 
 from clicooper_hpc.attacks.harness.figures import (
     draw_figures,
@@ -14,7 +16,10 @@ from clicooper_hpc.attacks.harness.figures import (
     sorted_grouping_table,
     sub_labels_by_class,
 )
+from clicooper_hpc.attacks.harness.options import AttackOptions, attack_options_target
+from clicooper_hpc.errors import UsageError
 from clicooper_hpc.runstore.attack_record import ArrayKey, AttackRecord
+from clicooper_hpc.runstore.reader import open_run
 
 pytest.importorskip("matplotlib")
 
@@ -92,3 +97,13 @@ def test_findings_of_an_older_program_without_the_truth_are_left_out(tmp_path: P
         ("merge", "trainer 1", 0, "groups: rows"): CLASSES
     }
     assert drawn(arrays, tmp_path) == []
+
+
+def test_pictures_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> None:
+    run = open_run(written_run(tmp_path / "run"))
+    options = AttackOptions(output=tmp_path / "findings.h5", figures=tmp_path)
+    assert attack_options_target(run, options) == options.output
+    (tmp_path / "mine.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"there are pictures already \(mine\.png\)"):
+        attack_options_target(run, options)
+    attack_options_target(run, replace(options, overwrite=True))

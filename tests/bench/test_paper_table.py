@@ -73,6 +73,8 @@ def cells(text: str, start: str) -> list[str]:
         (at_chance, line(0.02, chance=0.01), None),
         (below_ceiling, line(0.07, ceiling=0.08), True),
         (below_ceiling, line(0.09, ceiling=0.08), False),
+        (below_ceiling, line(0.09, low=0.075, high=0.12, ceiling=0.08), True),
+        (below_ceiling, line(0.09, low=0.081, high=0.12, ceiling=0.08), False),
         (below_ceiling, line(0.09), None),
         (at_most(0.05), line(NAN), None),
     ],

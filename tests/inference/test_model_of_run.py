@@ -303,6 +303,27 @@ def test_other_data_are_refused_with_what_was_found_and_nothing_is_left(
     assert [one.name for one in tmp_path.iterdir()] == ["new.npz"]
 
 
+def test_rows_of_another_shape_are_refused_before_the_network_is_loaded(
+    digits_run: Path,
+    tmp_path: Path,
+    say: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the network is loaded")
+
+    monkeypatch.setattr(load_model, "load_delivered_segments", loaded)
+    with h5py.File(tmp_path / "new.h5", "w") as file:
+        file.attrs["class_names"] = np.array([b"0", b"1"])
+        for split in ("train", "test"):
+            file[f"{split}/x"] = np.zeros((3, 9, 9, 1), dtype=np.uint8)
+            file[f"{split}/y"] = np.arange(3, dtype=np.int64) % 2
+    code, text = say("predict", digits_run, tmp_path / "new.h5", "-o", tmp_path / "out.csv")
+    assert (code, "images of 9x9 pixels" in text, "takes images of 8x8" in text) == (2, True, True)
+    with pytest.raises(AssertionError, match="is loaded"):
+        say("predict", digits_run, "digits", "-o", tmp_path / "out.csv")
+
+
 def test_a_prediction_overwrites_nothing_unasked(
     digits_run: Path, tmp_path: Path, say: Callable[..., tuple[int, str]]
 ) -> None:

@@ -15,7 +15,8 @@ from clicooper_hpc.data.importers.image_folder import read_image_header
 from clicooper_hpc.data.importers.import_dataset import import_samples
 from clicooper_hpc.data.importers.npz import read_npz_split
 from clicooper_hpc.errors import DataError, UsageError
-from clicooper_hpc.inference.sample_source import SampleSource, open_sample_source, source_kind
+from clicooper_hpc.inference.sample_source import SampleSource, open_sample_source
+from clicooper_hpc.inference.source_check import source_kind
 from clicooper_hpc.owner.classifier import Classifier
 
 

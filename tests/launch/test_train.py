@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -23,7 +24,13 @@ from clicooper_hpc.errors import (
     RunFolderError,
     UsageError,
 )
+from clicooper_hpc.launch import ranks_of_run
+from clicooper_hpc.launch.rank_processes import RankProcesses
+from clicooper_hpc.launch.run_start import RunStart
 from clicooper_hpc.runstore.reader import open_run
+
+#: The module, for which the package's name is its function.
+train_module = importlib.import_module("clicooper_hpc.launch.train")
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.mpi
@@ -92,8 +99,9 @@ def test_ctrl_c_saves_and_a_second_call_goes_on(
     # Neither library was loaded where train was called.
     assert out.rstrip().endswith("[]")
     assert ranks_of(tmp_path / "run") == []
-    # The job of a mapping leaves no file behind.
+    # The job of a mapping leaves no file behind, and what asked the ranks to stop is gone too.
     assert [one.name for one in tmp_path.iterdir()] == ["run"]
+    assert not (tmp_path / "run" / "STOP").exists()
     monkeypatch.chdir(tmp_path)
     overrides: Mapping[str, object] = {"training.epochs": 100000, "checkpoint.every_steps": 50}
     with pytest.raises(UsageError, match=r"training\.seed is 0 there and 1 here"):
@@ -111,6 +119,7 @@ def test_no_rank_outlives_a_caller_that_is_killed(
     assert len(started) > 2
     caller.kill()
     await_true(lambda: ranks_of(tmp_path / "run") == [])
+    await_true(lambda: [one.name for one in tmp_path.iterdir()] == ["run"])
     # Begun, and whole enough to go on with.
     assert open_run(tmp_path / "run").status == "incomplete"
 
@@ -151,9 +160,49 @@ def test_ranks_that_end_without_a_word_are_told(tmp_path: Path, job_file: Path) 
         (TINY, {}, "Give output"),
         ({**TINY, "trainnig": {}}, {"output": "run"}, "unknown key trainnig"),
         ({**TINY, "training": {"epochs": None}}, {"output": "run"}, "job, training, epochs"),
-        (TINY, {"output": "run", "ranks": 4}, "needs 2 ranks"),
+        (TINY, {"output": "run", "ranks": 4}, "train, ranks: .*needs 2 ranks"),
         (TINY, {"output": "run", "overrides": "training.epochs=3"}, "is one text"),
         ({"data": {"path": "digits"}}, {"output": "run"}, "train, ranks: the job leaves"),
+        # Arguments of another kind.
+        (17, {}, r"train, job: 17 \(int\) is no text or path"),
+        (None, {}, "train, job: None"),
+        (b"job.toml", {}, "train, job: b'job.toml'"),
+        ("", {}, "train, job: .*empty"),
+        ("a\0b", {}, "train, job: .*NUL"),
+        ("\ud800", {}, "train, job: .*no name of a file"),
+        (".", {}, "is a folder, not a job file"),
+        *(
+            (TINY, {"output": "run", name: value}, f"train, {name}[^:]*: {said}")
+            for name, value, said in (
+                ("ranks", True, "True .bool. is no whole number"),
+                ("ranks", "4", "'4' .str.*ranks=4"),
+                ("ranks", 4.0, "4.0 .float. is no whole number"),
+                ("resume", "yes", "'yes' .str. is neither True nor False"),
+                ("quiet", 1, "1 .int. is neither"),
+                ("output", 3, "3 .int. is no text or path"),
+                ("output", "a\0b", ".*NUL"),
+                ("output", "", ".*empty"),
+                ("mpiexec", ["mpiexec"], ".*no text or path"),
+                ("mpiexec", "a\0b", ".*NUL"),
+                ("overrides", 3, "3 .int. is neither a mapping nor a list"),
+                ("overrides", None, "None .NoneType. is neither"),
+                ("overrides", b"a.b=1", ".*neither a mapping nor a list"),
+                ("overrides", ["training.epochs=3", 3], "3 .int. is no text"),
+                ("overrides", {3: 4}, "3 .int. is no key"),
+                ("overrides", {"training.epochs": object()}, ".*no value of a job"),
+                ("overrides", {"training.epochs": 10**5000}, ".*64 bits"),
+            )
+        ),
+        # A job that no file could hold.
+        ({**TINY, "training": {"epochs": 10**5000}}, {"output": "run"}, "job, training, epochs: "),
+        ({**TINY, "model": {"name": "\ud800"}}, {"output": "run"}, "job: name.*no Unicode"),
+        ({**TINY, "model": {"name": "a\0b"}}, {"output": "run"}, "job: name.*NUL"),
+        ({**TINY, "model": {"name": int}}, {"output": "run"}, "job, model, name: .*no value"),
+        ({**TINY, "model": 3}, {"output": "run"}, "job: model"),
+        # In words of Python: there is no shell here.
+        (TINY, {"output": "run", "overrides": ["epochs"]}, r"^overrides=\['epochs'\] is not of"),
+        (TINY, {"output": "run", "overrides": ["epochs"]}, r'overrides=\["training.epochs=3"\]$'),
+        (TINY, {"output": "run", "overrides": {"training.epochs": "x"}}, "^train, overrides: "),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(
@@ -166,8 +215,48 @@ def test_mistakes_are_told_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=said) as error:
         clicooper_hpc.train(job, **arguments)  # type: ignore[arg-type]
-    assert ".clicooper-job" not in str(error.value)
+    assert not any(one in str(error.value) for one in (".clicooper-job", "--set", "--ranks"))
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        ("find_mpiexec", "before any rank was started"),
+        ("load", "before any rank was started"),
+        ("starting", "stopped before anything left the owner"),
+        ("lines", "stopped before anything left the owner"),
+        ("exit_code", "stopped before anything left the owner"),
+        ("close_on_exit", "stopped before anything left the owner"),
+    ],
+)
+def test_ctrl_c_always_says_what_became_of_the_run(
+    moment: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    place, name = {
+        "find_mpiexec": (train_module, "find_mpiexec"),
+        "load": (RunStart, "load"),
+        "starting": (ranks_of_run, "RankProcesses"),
+    }.get(moment, (RankProcesses, moment))
+    if moment == "close_on_exit":
+        monkeypatch.setattr(RankProcesses, "lines", lambda _: iter(()))
+    monkeypatch.setattr(place, name, interrupt, raising=False)
+    with pytest.raises(KeyboardInterrupt, match=said):
+        clicooper_hpc.train(TINY, output="run", mpiexec="/bin/true")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_program_that_cannot_be_started_is_one_line(tmp_path: Path, job_file: Path) -> None:
+    program = tmp_path / "mpiexec"
+    program.write_bytes(b"\x7fELF, but no more")
+    program.chmod(0o700)
+    with pytest.raises(EnvironmentUnfitError, match=r"mpiexec: cannot be started \(Exec"):
+        clicooper_hpc.train(job_file, output=tmp_path / "run", mpiexec=program)
 
 
 def test_a_rank_does_not_train(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

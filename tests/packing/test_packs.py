@@ -179,7 +179,7 @@ def test_every_file_is_covered(
         flip(path, len(before) - 3)
         code, failed, out = verify(copy)
         # Of JSON that cannot be read a line says so before any check.
-        assert code in (2, 4), name
+        assert code == 4, name
         assert failed or name in out, name
         path.write_bytes(before)
     (copy / "more.txt").write_text("x")
@@ -189,6 +189,64 @@ def test_every_file_is_covered(
     (copy / "more.txt").unlink()
     (copy / "model" / "model.pt2").unlink()
     assert 20 in verify(copy)[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["more", "proofs/more", "more/and/more", "run.h5", "model/more.fifo"]
+)
+def test_nothing_is_in_a_pack_that_its_owner_did_not_pack(
+    name: str, copy: Path, verify: Callable[..., tuple[int, list[int], str]]
+) -> None:
+    """Empty folders, one that makes it look like a run, what is no file."""
+    if name.endswith(".fifo"):
+        os.mkfifo(copy / name)
+    else:
+        (copy / name).mkdir(parents=True)
+    code, _, out = verify(copy)
+    assert code == 4
+    assert name in out
+    if not name.endswith(".fifo"):
+        assert f"{name}/: an empty folder, which the owner did not pack" in out
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        (["pack.dsse.json"], "no whole pack: pack.dsse.json missing"),
+        (["proofs"], "proofs/proofs.intoto.jsonl, proofs/checkpoints.jsonl missing"),
+        (["pack.dsse.json", "proofs"], "pack.dsse.json, proofs/proofs.intoto.jsonl, "),
+        (
+            ["pack.dsse.json", "proofs", "bom.cdx.json", "ro-crate-metadata.json", "README.md"],
+            "pack.dsse.json, proofs/proofs.intoto.jsonl, ",
+        ),
+        (["privacy-card.txt"], "no whole pack: privacy-card.txt missing"),
+        (["ro-crate-metadata.json"], "ro-crate-metadata.json"),
+        (["model"], "model/model.safetensors of the pack is missing"),
+        (["model-signing.pub.pem", "bom.cdx.json"], "bom.cdx.json of the pack is missing"),
+    ],
+)
+def test_a_pack_that_lost_a_part_fails_and_says_which(
+    taken: list[str], said: str, copy: Path, verify: Callable[..., tuple[int, list[int], str]]
+) -> None:
+    for name in taken:
+        path = copy / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    code, _, out = verify(copy)
+    assert code == 4
+    assert said in out
+
+
+def test_a_folder_of_others_is_not_taken_for_a_pack(
+    tmp_path: Path, verify: Callable[..., tuple[int, list[int], str]]
+) -> None:
+    (tmp_path / "ro-crate-metadata.json").write_text("{}")
+    (tmp_path / "README.md").write_text("mine")
+    code, _, out = verify(tmp_path)
+    assert code == 2
+    assert "pack" not in out.replace(str(tmp_path), "")
 
 
 def sign_again(pack: Path, run: Path) -> None:

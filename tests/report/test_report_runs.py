@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import stat
@@ -112,11 +113,39 @@ def test_without_any_run_there_is_an_error_and_no_page(
     assert not out.exists()
 
 
-def test_only_a_page_is_written_over(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (plain / "run.h5").read_bytes()
-    assert main(["report", str(plain), "-o", str(plain / "run.h5")]) == 2
-    assert "Give -o a name that ends in .html" in capsys.readouterr().err
-    assert (plain / "run.h5").read_bytes() == before
+def test_only_a_page_is_written_over(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state() -> dict[Path, tuple[int, int]]:
+        found = [*tmp_path.iterdir(), *plain.iterdir()]
+        return {one: (os.lstat(one).st_ino, os.lstat(one).st_mtime_ns) for one in found}
+
+    def refused(out: Path) -> str:
+        before = state()
+        assert main(["report", str(plain), "-o", str(out)]) == 2
+        assert state() == before
+        error = capsys.readouterr().err
+        assert error.startswith(f"clicooper: {out}")
+        assert error.count("\n") == 1
+        return error
+
+    assert "Give -o a name that ends in .html" in refused(plain / "run.h5")
+    assert "lies in a run folder" in refused(plain / "page.html")
+    (tmp_path / "other.html").write_text("<!DOCTYPE html>\n<title>mine</title>")
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "folder.html").mkdir()
+    os.mkfifo(tmp_path / "pipe.html")
+    page = tmp_path / "page.html"
+    first = page_of(plain, out=page)
+    (tmp_path / "link.html").symlink_to(page)
+    (tmp_path / "dangling.html").symlink_to("nothing")
+    (tmp_path / "long.html").write_text(" " * 2000 + first)
+    for name in ("other", "empty", "folder", "pipe", "link", "dangling", "long"):
+        said = refused(tmp_path / f"{name}.html")
+        assert "is no page of clicooper report, so it is not replaced" in said
+        assert "move it away" in said
+    page.write_text(first[:1000])
+    assert page_of(plain, out=page) == first
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
@@ -228,8 +257,17 @@ def test_several_runs_have_mean_and_spread(plain: Path) -> None:
     found = compare_runs([(one, read_verdict(one), read_promise(one)) for one in readings])
     what = "Delivered model on clean held-out samples"
     assert found.rows == [
-        ("epsilon of a sample", "", ["1", "2", "infinite"], 2, "1.5", "1 .. 2"),
-        ("clean_accuracy", what, ["50.0 %", "60.0 %", "85.0 %"], 3, "65.0 %", "50.0 % .. 85.0 %"),
+        # Over the two that have one: of n - 1, so 0.5 x sqrt(2).
+        ("epsilon of a sample", "", ["1", "2", "infinite"], 2, "1.5", "0.7071", "1 .. 2"),
+        (
+            "clean_accuracy",
+            what,
+            ["50.0 %", "60.0 %", "85.0 %"],
+            3,
+            "65.0 %",
+            "18.0 %",
+            "50.0 % .. 85.0 %",
+        ),
     ]
     assert found.differences == []
     assert [one.epsilon for one in found.points] == [1.0, 2.0, math.inf]
@@ -248,8 +286,14 @@ def test_results_that_cannot_be_are_called_so(plain: Path) -> None:
     # Neither counts in the mean.
     shown = {name: rest for name, _, *rest in found.rows}
     both = ["150.0 % (impossible)", "87.5 %"]
-    assert shown["clean_accuracy"] == [both, 1, "87.5 %", "87.5 % .. 87.5 %"]
-    assert shown["clean_samples"] == [["1.5 (impossible)", "400"], 1, "400", "400 .. 400"]
+    assert shown["clean_accuracy"] == [both, 1, "87.5 %", number_text(None), "87.5 % .. 87.5 %"]
+    assert shown["clean_samples"] == [
+        ["1.5 (impossible)", "400"],
+        1,
+        "400",
+        number_text(None),
+        "400 .. 400",
+    ]
 
 
 def test_jobs_that_differ_are_told_without_paths(plain: Path) -> None:
@@ -402,3 +446,17 @@ def test_a_run_plots_and_shows_itself(plain: Path) -> None:
     assert [line.get_label() for line in accuracy.get_lines()][-1] == "held-out samples, clean"
     assert repr(run) == f"<Run {plain}: complete, 2 trainers>"
     assert f"<strong>{plain}: complete, 2 trainers</strong><table>" in run._repr_html_()
+
+
+def test_what_is_wider_than_a_screen_scrolls_by_keyboard_under_a_name(
+    plain: Path, tmp_path: Path
+) -> None:
+    page = page_of(plain, plain, out=tmp_path / "page.html")
+    found = read_page(page)
+    regions = [tag for name, tag in found.tags if tag.get("class") == "wide"]
+    # Every table, and nothing else on this page.
+    assert len(regions) == page.count("<table") == page.count('tabindex="0"><table')
+    for one in regions:
+        assert one["role"] == "region"
+        assert one["tabindex"] == "0"
+        assert one["aria-label"]

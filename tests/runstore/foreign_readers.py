@@ -99,13 +99,16 @@ def _read_tree(path: str, engine: str) -> dict[str, Any]:
                 for key, value in variable.attrs.items():
                     if key not in HIDDEN:
                         found[f"{place}/{name}@{key}"] = plain_values(value)
-    # The same group by group, which opens each as a data set of its own.
+    # The same group by group, which opens each as a data set of its own. A tree has coordinates
+    # that equal those of the group above once: `/metrics/rank` is shown here alone.
     for group in ("metrics", "steps"):
         if any(name.startswith(f"/{group}/") for name in found):
             with xr.open_dataset(path, engine=engine, group=group) as dataset:
                 for name, variable in dataset.variables.items():
-                    if f"/{group}/{name}" in found:
-                        found[f"/{group}/{name}"] = plain_values(variable.values)
+                    found[f"/{group}/{name}"] = plain_values(variable.values)
+                    for key, value in variable.attrs.items():
+                        if key not in HIDDEN:
+                            found[f"/{group}/{name}@{key}"] = plain_values(value)
     return found
 
 

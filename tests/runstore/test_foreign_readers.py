@@ -99,6 +99,31 @@ def test_readers_of_netcdf_show_every_value_and_attribute(
     assert len(shown) >= (least if name == "run.h5" else 150)
 
 
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+def test_xarray_labels_every_axis_of_a_group_that_is_opened_alone(
+    run: RunFolder, engine: str
+) -> None:
+    need_modules("xarray", {"netcdf4": "netCDF4"}.get(engine, engine))
+    program = (
+        "import json, sys, xarray\n"
+        "path, engine = sys.argv[1:]\n"
+        "bare = {}\n"
+        "for group in ('metrics', 'pipeline', 'evaluation', 'ranks/001/steps', '/'):\n"
+        "    with xarray.open_dataset(path, engine=engine, group=group) as data:\n"
+        "        bare[group] = [d for d in data.dims if d not in data.coords]\n"
+        "        if group == 'metrics':\n"
+        "            one = data['step_s'].sel(rank=1)\n"
+        "            bare['sel'] = [int(one['rank']), one.sizes['step'], len(data['rank'])]\n"
+        "print(json.dumps(bare))\n"
+    )
+    bare = json.loads(output_of([PYTHON, "-c", program, str(run.path / "run.h5"), engine]))
+    number, steps, ranks = bare.pop("sel")
+    with h5py.File(run.path / "run.h5") as file:
+        assert (number, steps, ranks) == (1, len(file["metrics/step"]), len(file["rank"]))
+    # Axes of characters alone have no labels.
+    assert {name for names in bare.values() for name in names if "string" not in name} == set()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_ncdump_prints_every_number(run: RunFolder, name: str) -> None:
     ncdump = need_program("ncdump", "netcdf-bin")

@@ -63,9 +63,9 @@ ALLOWED = {
     "report.trackers.tensorboard_events": "writes",
     "inference.exports.weights_folder": "the file it has just written",
     "packing.write_pack": "the files it has just written",
-    "commands.init": "the package's own template",
+    "commands.init": "the package's own template; writes new files",
     "launch.rank_keeper": "/proc",
-    "launch.train": "writes: a job that was given as a mapping",
+    "launch.run_start": "writes: a job that was given as a mapping",
 }
 
 

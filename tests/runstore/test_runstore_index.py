@@ -80,6 +80,9 @@ def test_bare_h5py_sees_all_ranks_as_one_array(run_path: Path) -> None:
             "/metrics/step",
             "/rank",
         ]
+        # No scale of its own: the labels of the axis for who opens this group alone.
+        assert metrics["rank"][:].tolist() == [0, 1, 2]
+        assert not metrics["rank"].is_scale
         assert file["evaluation/clean_accuracy"][:].tolist() == [0.75]
         assert file["privacy/events/epsilon"][:].tolist() == [8.0]
         assert file["ranks/002/training/loss"][:].tolist() == losses

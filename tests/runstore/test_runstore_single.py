@@ -52,6 +52,7 @@ def test_one_file_written_by_all_reads_like_shards(tmp_path: Path) -> None:
         assert np.array_equal(one["metrics/step_s"], two["metrics/step_s"], equal_nan=True)
         assert one["evaluation/clean_accuracy"][0] == 0.75
         assert one["metrics/step_s"].dims[1][0].name == "/rank"
+        assert one["metrics/rank"][:].tolist() == two["metrics/rank"][:].tolist()
 
 
 def test_a_killed_rank_leaves_every_row_of_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tiny_job import TINY
 import clicooper_hpc
 from clicooper_hpc.cli import main
 from clicooper_hpc.config.toml_text import format_toml_table
-from clicooper_hpc.launch.ranks_of_run import RunStart
+from clicooper_hpc.launch.run_start import RunStart
 from clicooper_hpc.runstore.reader import Run, open_run
 from clicooper_hpc.sweep import sweep_runs
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -190,15 +193,25 @@ def snapshot(ranks: int | tuple[RankActivity, ...] = 3, **changes: object) -> Ru
     return RunSnapshot(**{**values, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("width", [1, 40, 79, 80, 200])
-def test_frames_keep_to_their_width_and_height(width: int) -> None:
+@pytest.mark.parametrize("rows", [1, 5, 23])
+@pytest.mark.parametrize("width", [1, 2, 3, 19, 29, 38, 39, 40, 79, 80, 200])
+def test_frames_keep_to_their_width_and_height(width: int, rows: int) -> None:
     hostile = RankActivity(600, "\x1b[2J\u202e", fault="\x1b]0;\n")
     ranks = (*snapshot(ranks=600).ranks, hostile)
-    lines = frame_lines("a/b\n" * 50, snapshot(ranks=ranks), now=10.0, width=width, rows=23)
-    assert len(lines) == 23
-    assert max(map(len, lines)) <= max(width, 40)
-    assert all(line.isprintable() for line in lines)
-    assert any(line.endswith(" more ranks ...") for line in lines)
+    lines = frame_lines("a/b\n" * 50, snapshot(ranks=ranks), now=10.0, width=width, rows=rows)
+    assert len(lines) == rows or (width == 200 and len(lines) < rows)
+    assert all(line.isprintable() and 0 < len(line) <= width for line in lines)
+    if rows == 23 and width >= 38:
+        assert any(line.endswith(" more ranks ...") for line in lines)
+
+
+@pytest.mark.parametrize("width", range(15, 81))
+def test_no_number_of_a_frame_lacks_its_end(width: int) -> None:
+    usual = frame_lines("RUN", snapshot(), now=10.0, width=80)
+    numbers = {part for line in usual for part in line.split() if any(map(str.isdigit, part))}
+    lines = frame_lines("RUN", snapshot(), now=10.0, width=width)
+    cut = {part for line in lines for part in line.split() if any(map(str.isdigit, part))}
+    assert {one for one in cut - numbers if "node" not in one} == set()
 
 
 def test_time_left_newest_entries_and_no_privacy() -> None:
@@ -229,9 +242,83 @@ def test_on_a_terminal_frames_replace_each_other_and_ctrl_c_leaves_the_last(
     frames = terminal.text.split("\x1b[J")
     height = frames[0].count("\n")
     assert frames[1].startswith(f"\x1b[{height}A\r")
+    # The prompt of the shell comes below the ^C that the terminal shows.
+    assert terminal.text.endswith("^C\r\n\x1b[J")
     # Neither another screen nor a hidden cursor or a mode that would have to be taken back.
     assert "\x1b[?" not in terminal.text
     assert "Traceback" not in terminal.text
+
+
+def frames_on_terminal(
+    run: Path, sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Return a frame for each of ``sizes`` (lines, columns), as written to a terminal."""
+    master, terminal = os.openpty()
+    left = iter([*sizes[1:], None])
+    seen: list[str] = []
+
+    def resize(size: tuple[int, int]) -> None:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+
+    def sleep(_: float) -> None:
+        text = ""
+        while not text.endswith("\x1b[J"):
+            text += os.read(master, 65536).decode()
+        seen.append(text.removesuffix("\x1b[J"))
+        size = next(left)
+        if size is None:
+            raise KeyboardInterrupt
+        resize(size)
+
+    resize(sizes[0])
+    with os.fdopen(terminal, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(KeyboardInterrupt):
+            watch_run(run, once=False, every_s=0.2, sleep=sleep)
+    os.close(master)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("size", "env", "columns", "rows"),
+    [
+        ((24, 20), {}, 20, 24),
+        ((24, 30), {}, 30, 24),
+        ((10, 39), {}, 39, 10),
+        # Serial lines and some containers: not known.
+        ((0, 0), {}, 80, 24),
+        ((0, 0), {"COLUMNS": "33", "LINES": "8"}, 33, 8),
+        # What is known counts, not what a shell said before the window was resized.
+        ((24, 30), {"COLUMNS": "132"}, 30, 24),
+    ],
+)
+def test_no_line_is_wrapped_on_narrow_terminals(
+    unfinished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    env: dict[str, str],
+    columns: int,
+    rows: int,
+) -> None:
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    first, second = frames_on_terminal(unfinished, [size, size], monkeypatch)
+    widths = [len(line.removesuffix("\x1b[K")) for line in first.split("\r\n")]
+    # Nothing is given away either: the bar is as long as a line.
+    assert max(widths) == columns - 1
+    height = first.count("\r\n")
+    assert height < rows
+    assert second.removeprefix(f"\x1b[{height}A\r").startswith(first.split("\r\n")[0])
+
+
+def test_after_a_resize_a_frame_is_not_drawn_over_what_the_last_may_have_become(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(24, 80), (24, 80), (24, 30), (24, 30)]
+    _, over, below, over_again = frames_on_terminal(unfinished, sizes, monkeypatch)
+    assert [one.startswith("\x1b[") for one in (over, below, over_again)] == [True, False, True]
 
 
 def run_alone(code: str, *words: str) -> subprocess.CompletedProcess[str]:

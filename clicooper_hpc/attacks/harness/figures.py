@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from clicooper_hpc.attacks.labels.grouping_metrics import adjusted_rand, contingency_table
 from clicooper_hpc.errors import EnvironmentUnfitError
 from clicooper_hpc.runstore.attack_record import AttackRecord
+from clicooper_hpc.runstore.quiet_matplotlib import quiet_matplotlib
 
 if TYPE_CHECKING:
     # Figure alone, without pyplot: no window, no global state, safe in any thread of a batch job.
@@ -196,7 +197,8 @@ def _count_ticks(most: int) -> list[int]:
 
 def _blank_figure(size: tuple[float, float]) -> Figure:
     try:
-        from matplotlib.figure import Figure as Canvas
+        with quiet_matplotlib():
+            from matplotlib.figure import Figure as Canvas
     except ImportError as error:
         raise EnvironmentUnfitError(
             "figures need matplotlib", where="attack", remedy="Install clicooper-hpc[report]."

@@ -62,7 +62,7 @@ def attack_options_target(run: Run, options: AttackOptions) -> Path:
     RunFolderError
         It is there already, and may not be replaced.
     UsageError
-        Its folder is not there.
+        Its folder, or that of the figures, is not there; or pictures are in the latter already.
     """
     target = options.output or run.folder.private / options.share.file_name(ATTACKS_FILE)
     # A record may be hours of work.
@@ -78,4 +78,13 @@ def attack_options_target(run: Run, options: AttackOptions) -> Path:
     for folder in asked:
         if not folder.is_dir():
             raise UsageError("there is no such folder", where=str(folder))
+    if options.figures is not None and not options.overwrite:
+        # Names of figures follow from the findings, so any picture may be in the way.
+        there = next(options.figures.glob("*.png"), None)
+        if there is not None:
+            raise UsageError(
+                f"there are pictures already ({there.name})",
+                where=str(options.figures),
+                remedy="Give an empty folder, or --overwrite.",
+            )
     return target

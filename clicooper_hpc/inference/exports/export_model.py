@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from clicooper_hpc.errors import UsageError
+from clicooper_hpc.inference.exports.export_request import check_export
 from clicooper_hpc.inference.exports.model_card import model_card
 from clicooper_hpc.inference.exports.onnx_graph import write_onnx_graph
 from clicooper_hpc.inference.exports.torch_program import write_torch_program
@@ -14,19 +13,7 @@ from clicooper_hpc.inference.exports.weights_folder import write_weights_folder
 from clicooper_hpc.inference.load_model import LoadedModel
 from clicooper_hpc.runstore.new_output import new_output
 
-__all__ = ["EXPORT_FORMATS", "export_model"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """Writes a file that ends in ``ending``, or into a folder where that is empty.
-
-    ``compared``: what of it is read back and compared with the model's.
-    """
-
-    ending: str
-    write: Callable[[LoadedModel, Path, str | None], float]
-    compared: str = "answers"
+__all__ = ["export_model"]
 
 
 def export_model(
@@ -37,7 +24,7 @@ def export_model(
     Parameters
     ----------
     form
-        One of `EXPORT_FORMATS`.
+        One of `MODEL_FORMATS`.
     target
         A file ending in ``.pt2`` or ``.onnx``, or a folder.
     description
@@ -59,19 +46,9 @@ def export_model(
         It cannot be written, what is needed is not installed, or what was read back says something
         else. Nothing is left then.
     """
-    chosen = EXPORT_FORMATS.get(form)
-    if chosen is None:
-        raise UsageError(
-            f"there is no format {form!r}",
-            where="--to",
-            remedy=f"Use one of {', '.join(EXPORT_FORMATS)}; one-file is the run itself.",
-        )
-    if chosen.ending and target.suffix.lower() != chosen.ending:
-        raise UsageError(f"must end in {chosen.ending} for --to {form}", where=f"-o {target}")
-    if description is not None and form != "hf-folder":
-        raise UsageError("only a model card shows it: --to hf-folder", where="--describe")
+    chosen = check_export(form, target, description=description)
     with new_output(target, "the model", folder=not chosen.ending) as made:
-        return chosen.write(model, made, description)
+        return _WRITERS[form](model, made, description)
 
 
 def _write_hf_folder(model: LoadedModel, folder: Path, description: str | None) -> float:
@@ -82,12 +59,10 @@ def _write_hf_folder(model: LoadedModel, folder: Path, description: str | None) 
     return off
 
 
-#: By name on the command line.
-EXPORT_FORMATS = {
-    "torch": _Format(".pt2", lambda model, path, _: write_torch_program(model, path)),
-    "onnx": _Format(".onnx", lambda model, path, _: write_onnx_graph(model, path)),
-    "safetensors": _Format(
-        "", lambda model, path, _: write_weights_folder(model, path), compared="tensors"
-    ),
-    "hf-folder": _Format("", _write_hf_folder),
+#: By name of the format: writes a file, or into a folder, and says how far it is off.
+_WRITERS: dict[str, Callable[[LoadedModel, Path, str | None], float]] = {
+    "torch": lambda model, path, _: write_torch_program(model, path),
+    "onnx": lambda model, path, _: write_onnx_graph(model, path),
+    "safetensors": lambda model, path, _: write_weights_folder(model, path),
+    "hf-folder": _write_hf_folder,
 }

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
+from clicooper_hpc.inference.exports.export_request import MODEL_FORMATS
 from clicooper_hpc.inference.exports.output_comparison import compare_outputs
 from clicooper_hpc.inference.exports.torch_program import trace_program
 from clicooper_hpc.inference.load_model import LoadedModel
 
 __all__ = ["write_onnx_graph"]
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_NEEDED = MODEL_FORMATS["onnx"].packages
 
 
 def write_onnx_graph(model: LoadedModel, path: Path) -> float:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
+from clicooper_hpc.runstore.quiet_matplotlib import quiet_matplotlib
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -80,8 +82,9 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
     The style is that of this module whatever the user's matplotlibrc says.
     """
-    from matplotlib import style
-    from matplotlib.figure import Figure
+    with quiet_matplotlib():
+        from matplotlib import style
+        from matplotlib.figure import Figure
 
     with style.context(["default", _STYLE]):
         yield Figure(figsize=(width, height), layout="constrained")

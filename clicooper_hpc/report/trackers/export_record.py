@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clicooper_hpc.printable import printable_text
 from clicooper_hpc.report.trackers.mlflow_store import write_mlflow_store
+from clicooper_hpc.report.trackers.optional_package import check_package
 from clicooper_hpc.report.trackers.record_tables import write_csv_tables, write_parquet_tables
 from clicooper_hpc.report.trackers.run_record import RunRecord, read_run_record
 from clicooper_hpc.report.trackers.tensorboard_events import write_tensorboard_events
@@ -19,18 +20,22 @@ __all__ = ["TRACKER_FORMATS", "ExportedRecord", "export_record"]
 
 @dataclass(frozen=True, slots=True)
 class _Tracker:
-    """Writes a record into a folder; ``opened`` is how a user looks at it, with FOLDER in it."""
+    """Writes a record into a folder.
+
+    ``opened`` is how a user looks at it, with FOLDER in it; ``package`` what it needs, if anything.
+    """
 
     write: Callable[[RunRecord, Path], None]
     opened: str
+    package: str = ""
 
 
 #: By name on the command line.
 TRACKER_FORMATS = {
-    "tensorboard": _Tracker(write_tensorboard_events, "tensorboard --logdir FOLDER"),
-    "mlflow": _Tracker(write_mlflow_store, "cd FOLDER && mlflow server"),
+    "tensorboard": _Tracker(write_tensorboard_events, "tensorboard --logdir FOLDER", "tensorboard"),
+    "mlflow": _Tracker(write_mlflow_store, "cd FOLDER && mlflow server", "mlflow"),
     "csv": _Tracker(write_csv_tables, ""),
-    "parquet": _Tracker(write_parquet_tables, ""),
+    "parquet": _Tracker(write_parquet_tables, "", "pyarrow"),
 }
 
 
@@ -90,6 +95,9 @@ def export_record(run: Path, form: str, target: Path) -> ExportedRecord:
         As `new_output`; a package that ``form`` needs is not installed.
     """
     tracker = TRACKER_FORMATS[form]
+    if tracker.package:
+        # Before the run is read, which may take a while.
+        check_package(tracker.package, form, extra=form)
     with new_output(target, "the record", folder=True) as folder:
         record = read_run_record(run)
         tracker.write(record, folder)

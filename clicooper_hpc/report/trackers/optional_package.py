@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from clicooper_hpc.errors import EnvironmentUnfitError
 
-__all__ = ["import_package"]
+__all__ = ["check_package", "import_package"]
 
 
 def import_package(name: str, form: str, *, extra: str) -> Any:
@@ -21,8 +22,18 @@ def import_package(name: str, form: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise EnvironmentUnfitError(
-            f"--to {form} needs {name.split('.')[0]}, which cannot be imported ({error})",
-            where="export",
-            remedy=f"Install it (pip install 'clicooper-hpc[{extra}]'), or write csv.",
-        ) from None
+        raise _missing(name, form, extra, f"cannot be imported ({error})") from None
+
+
+def check_package(name: str, form: str, *, extra: str) -> None:
+    """Raise as `import_package` if ``name`` is not installed, without importing it."""
+    if find_spec(name) is None:
+        raise _missing(name, form, extra, "is not installed")
+
+
+def _missing(name: str, form: str, extra: str, why: str) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(
+        f"--to {form} needs {name.split('.')[0]}, which {why}",
+        where="export",
+        remedy=f"Install it (pip install 'clicooper-hpc[{extra}]'), or write csv.",
+    )

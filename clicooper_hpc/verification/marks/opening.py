@@ -90,7 +90,7 @@ def write_mark_opening(path: Path, *, segment: int, stage: int, output: Path) ->
     opening = open_mark_key(statement.run_id, segment, master, statement.stages, stage)
     opened = OpenedMark(statement.run_id, segment, opening)
     try:
-        write_private_atomically(output, opened.to_bytes())
+        write_private_atomically(output, opened.to_bytes(), foreign_folder=True)
     except OSError as error:
         raise EnvironmentUnfitError(
             f"the mark key cannot be written ({error.strerror})", where=str(output)

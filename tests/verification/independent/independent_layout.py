@@ -313,6 +313,10 @@ def _metric_problems(file: Any, run: RunFolder, count: int) -> Iterator[str]:
         if item.is_virtual:
             yield f"metrics/{name} is a view"
             continue
+        if name == "rank":
+            if item[()].tolist() != list(range(count)):
+                yield "metrics/rank names other ranks"
+            continue
         column = name.removesuffix("_by_rank")
         columns = [_column(run, rank, column) for rank in range(count)]
         if any(isinstance(one, str) for one in columns):
