@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.layers import group_norm_layer
+from clicooper_hpc.models.module_options import BatchNormChoice
 
-__all__ = ["BatchNormChoice", "replace_batch_norms"]
-
-#: ``model.batch_norm`` of a job.
-BatchNormChoice = Literal["refuse", "group-norm"]
+__all__ = ["replace_batch_norms"]
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.batch_norms import BatchNormChoice
-from clicooper_hpc.models.custom_model import CutChoice, build_custom_model
+from clicooper_hpc.models.custom_model import build_custom_model
 from clicooper_hpc.models.initial_weights import set_initial_weights, without_initial_weights
 from clicooper_hpc.models.mlp import mlp
 from clicooper_hpc.models.model_options import nearest_option
+from clicooper_hpc.models.module_options import ModuleOptions
 from clicooper_hpc.models.packaged_model import PACKAGES
 from clicooper_hpc.models.resnet11 import resnet11
 from clicooper_hpc.models.resnet18 import resnet18
@@ -40,6 +40,8 @@ _BUILT_IN = {
 }
 MODEL_NAMES = tuple(_BUILT_IN)
 
+_USUAL = ModuleOptions()
+
 
 def build_model(
     name: str,
@@ -49,8 +51,7 @@ def build_model(
     seed: int,
     options: Mapping[str, object],
     search_path: Path | None = None,
-    batch_norm: BatchNormChoice = "refuse",
-    cuts: CutChoice = "single",
+    choices: ModuleOptions = _USUAL,
 ) -> nn.Sequential:
     """Return network ``name`` with initial weights, on the CPU, in training mode.
 
@@ -70,9 +71,8 @@ def build_model(
         The network's options by name, as read from the job file.
     search_path
         Folder of the job file, where modules of the user's own may lie.
-    batch_norm, cuts
-        For networks that are not built in: what becomes of batch normalisation, and whether a cut
-        may have several tensors cross it.
+    choices
+        For networks that are not built in.
 
     Raises
     ------
@@ -95,8 +95,7 @@ def build_model(
             seed=seed,
             options=options,
             search_path=search_path,
-            batch_norm=batch_norm,
-            cuts=cuts,
+            choices=choices,
         )
     network = _BUILT_IN.get(name)
     if network is None:
@@ -107,8 +106,9 @@ def build_model(
             f"{', '.join(MODEL_NAMES)}, your own as 'module:function', or one of a package as "
             f"{' or '.join(repr(f'{name}:NAME') for name in PACKAGES)}.",
         )
-    for key, value, usual in (("batch_norm", batch_norm, "refuse"), ("cuts", cuts, "single")):
-        if value != usual:
+    for key in ("batch_norm", "cuts"):
+        value = getattr(choices, key)
+        if value != getattr(_USUAL, key):
             raise UsageError(
                 f"is for networks that are not built in; {name!r} needs none",
                 where=f'model.{key} = "{value}"',

@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.batch_norms import BatchNormChoice, replace_batch_norms
+from clicooper_hpc.models.batch_norms import replace_batch_norms
 from clicooper_hpc.models.layer_shapes import layer_shapes
+from clicooper_hpc.models.module_options import ModuleOptions
 from clicooper_hpc.models.packaged_model import find_packaged_model
 from clicooper_hpc.models.segmentable import (
     check_modules,
@@ -23,10 +23,7 @@ from clicooper_hpc.models.segmentable import (
     check_segmentable,
 )
 
-__all__ = ["CutChoice", "build_custom_model"]
-
-#: Where a traced network is cut: behind one tensor, or behind any number of them.
-CutChoice = Literal["single", "any"]
+__all__ = ["build_custom_model"]
 
 
 def build_custom_model(
@@ -37,8 +34,7 @@ def build_custom_model(
     seed: int,
     options: Mapping[str, object],
     search_path: Path | None,
-    batch_norm: BatchNormChoice,
-    cuts: CutChoice,
+    choices: ModuleOptions,
 ) -> nn.Sequential:
     """Import the module, call the function with torch's CPU generator seeded, check the network.
 
@@ -79,13 +75,13 @@ def build_custom_model(
             where=where,
             remedy="Build it on the CPU; each segment is moved to its trainer's device.",
         )
-    model = replace_batch_norms(model, batch_norm, where)
+    model = replace_batch_norms(model, choices.batch_norm, where)
     if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
         check_modules(model, where)
         # Here, not above: tracing takes a second of import, and most networks need none.
         from clicooper_hpc.models.traced.traced_layers import traced_layers
 
-        model = traced_layers(model, input_shape, several=cuts == "any", where=where)
+        model = traced_layers(model, input_shape, several=choices.cuts == "any", where=where)
     # Before shapes are tried: those need a plain sequence of layers.
     check_segmentable(model)
     given = layer_shapes(model, input_shape)[-1]

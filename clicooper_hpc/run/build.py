@@ -12,6 +12,7 @@ from torch import nn
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.models.local_head import local_head
+from clicooper_hpc.models.module_options import ModuleOptions
 from clicooper_hpc.models.segmentable import check_segmentable
 from clicooper_hpc.pipeline.layout import Layout, make_layout
 from clicooper_hpc.pipeline.optim import build_optimizer
@@ -44,8 +45,7 @@ def build_network(job: Job, contract: Contract) -> nn.Sequential:
         seed=job.training.seed,
         options=job.model.options,
         search_path=Path(job.folder),
-        batch_norm=job.model.batch_norm,
-        cuts=job.model.cuts,
+        choices=ModuleOptions(job.model.batch_norm, job.model.cuts),
     )
     # A network that is no chain of layers fails here, on every rank and in `clicooper plan`.
     check_segmentable(model)

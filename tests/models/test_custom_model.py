@@ -14,6 +14,7 @@ from torch import nn
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.build_model import build_model
+from clicooper_hpc.models.module_options import ModuleOptions
 
 _numbers = itertools.count()
 
@@ -64,7 +65,7 @@ def test_a_module_is_traced_and_cut_where_the_job_says(tmp_path: Path) -> None:
             seed=1,
             options={},
             search_path=tmp_path,
-            **more,
+            choices=ModuleOptions(**more),
         )
 
     with pytest.raises(UsageError, match=r"BatchNorm1d.*batch_norm"):
@@ -78,14 +79,16 @@ def test_a_module_is_traced_and_cut_where_the_job_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("choice", [{"batch_norm": "group-norm"}, {"cuts": "any"}])
 def test_choices_for_other_networks_are_refused_for_built_in_ones(choice: Any) -> None:
     with pytest.raises(UsageError, match="is for networks that are not built in"):
-        build_model("mlp", input_shape=(6,), outputs=3, seed=1, options={}, **choice)
+        build_model(
+            "mlp", input_shape=(6,), outputs=3, seed=1, options={}, choices=ModuleOptions(**choice)
+        )
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])
 def test_a_package_that_is_not_there_or_does_not_fit_is_one_line(package: str) -> None:
     try:
         importlib.import_module(package)
-    except Exception:
+    except (ImportError, RuntimeError):
         with pytest.raises(UsageError, match=f"{package} cannot be imported") as caught:
             build_model(
                 f"{package}:resnet18", input_shape=(3, 32, 32), outputs=3, seed=1, options={}
@@ -102,7 +105,7 @@ def test_a_package_that_is_not_there_or_does_not_fit_is_one_line(package: str) -
             outputs=3,
             seed=1,
             options={},
-            batch_norm="group-norm",
+            choices=ModuleOptions("group-norm"),
         )
         assert len(model) > 8
         assert model(torch.ones(2, 3, 32, 32)).shape == (2, 3)

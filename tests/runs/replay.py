@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clicooper_hpc.models.build_model import build_model
 from clicooper_hpc.models.layer_randomness import has_layer_randomness, seed_layer_randomness
 from clicooper_hpc.models.local_head import local_head
+from clicooper_hpc.models.module_options import ModuleOptions
 from clicooper_hpc.runstore.reader import Run
 from clicooper_hpc.training.batches import order_epoch_batches
 from clicooper_hpc.training.learning_rate import LearningRateSchedule, learning_rate
@@ -83,8 +84,7 @@ def replay(run: Run, *, samples: int, outputs: int, cuts: list[int] | None = Non
         seed=training["seed"],
         options=job["model"]["options"],
         search_path=run.folder.path.parent,
-        batch_norm=job["model"]["batch_norm"],
-        cuts=job["model"]["cuts"],
+        choices=ModuleOptions(job["model"]["batch_norm"], job["model"]["cuts"]),
     )
     parts = _parts(model, cuts, shape, outputs, training["seed"])
     optimizers = [
