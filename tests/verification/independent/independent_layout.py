@@ -158,7 +158,8 @@ def is_plain(dtype: Any) -> bool:
 def _dataset_problems(name: str, item: Any, described: docs.Described) -> Iterator[str]:
     """Problems of one dataset: type, dimensions, units, long name, other attributes."""
     own = name.rsplit("/", 1)[-1]
-    is_scale = described.axes == (own,)
+    # The ranks' numbers in `metrics` lie along the scale in the root.
+    is_scale = described.axes == (own,) and name != "metrics/rank"
     scales = (
         {"CLASS", "NAME", "REFERENCE_LIST"} if is_scale else {"DIMENSION_LABELS", "DIMENSION_LIST"}
     )
