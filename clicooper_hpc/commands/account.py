@@ -85,8 +85,8 @@ def _alone(entry: AccountEntry) -> tuple[float, float]:
 def _entry_line(entry: AccountEntry) -> str:
     replaced, absent = _alone(entry)
     return (
-        f"{entry.time[:19]:<20} {entry.run[:8]:<10} {entry.mode:<9} {replaced:>9.4g} {absent:>9.4g} "
-        f"{entry.delta:>9.3g}  {entry.folder}"
+        f"{entry.time[:19]:<20} {entry.run[:8]:<10} {entry.mode:<9} {replaced:>9.4g} "
+        f"{absent:>9.4g} {entry.delta:>9.3g}  {entry.folder}"
     )
 
 

@@ -22,7 +22,7 @@ from clicooper_hpc.owner.sample_charges import (
 __all__ = ["check_plan_promise", "plan_cost_lines"]
 
 
-def check_plan_promise(job: Job, splits: Mapping[str, Split]) -> None:
+def check_plan_promise(job: Job, splits: Mapping[str, Split], classes: int) -> None:
     """Refuse what a run would refuse of its promise, from the keys and the number of samples.
 
     Raises
@@ -31,7 +31,7 @@ def check_plan_promise(job: Job, splits: Mapping[str, Split]) -> None:
         See `clicooper_hpc.owner.promise_check` and `clicooper_hpc.fronts.dpsgd_noise`.
     """
     train = splits["train"]
-    check_promise(job, len(train) + len(splits.get("validation", ())))
+    check_promise(job, len(train) + len(splits.get("validation", ())), classes)
     if job.front.kind == "dp-sgd":
         solve_dpsgd_noise(dpsgd_settings(job.front), len(train))
 

@@ -65,7 +65,7 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
     check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
-        check_plan_promise(job, splits)
+        check_plan_promise(job, splits, data.num_classes)
         outline = outline_front(job, data, splits["train"])
         shape, non_negative = outline.shape, outline.non_negative
         cost = plan_cost_lines(job, data, outline)

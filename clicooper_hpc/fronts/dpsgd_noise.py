@@ -18,7 +18,7 @@ __all__ = ["DpSgdNoise", "solve_dpsgd_noise"]
 # Of Opacus: absolute error of epsilon, and of delta as a share of the target.
 _EPSILON_ERROR, _DELTA_ERROR = 0.01, 1e-3
 #: Most points of the grid at the target; the search meets epsilons a few times as large.
-_MOST_POINTS = 2**22
+_MOST_POINTS = 2**21
 _MOST_NOISE = 2.0**20
 _MOST_HALVINGS = 60
 
@@ -60,10 +60,10 @@ def solve_dpsgd_noise(settings: DpSgdSettings, rows: int) -> DpSgdNoise:
 
 
 def _check_grid(settings: DpSgdSettings, steps: int, rows: int) -> None:
-    """Refuse a target whose grid is too large, or so large that its rounding hides delta."""
-    mesh = _EPSILON_ERROR / math.sqrt(
-        steps * math.log(12 / max(settings.delta * _DELTA_ERROR, 5e-324)) / 2
-    )
+    """Refuse a target whose grid would not fit."""
+    # As Opacus lays it, but never divided by a delta that is next to none.
+    logarithm = math.log(12 / _DELTA_ERROR) - math.log(settings.delta)
+    mesh = _EPSILON_ERROR / math.sqrt(steps * logarithm / 2)
     points = 2 * settings.epsilon / mesh
     if points > _MOST_POINTS:
         raise _unfit(settings, steps, rows, f"it would need {points:.2g} points of its grid")

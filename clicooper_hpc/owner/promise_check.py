@@ -12,21 +12,25 @@ from collections.abc import Iterator
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.privacy.randomized_response import check_response
 from clicooper_hpc.privacy.sensitivity import Relation
 
 __all__ = ["check_promise"]
 
 
-def check_promise(job: Job, samples: int) -> None:
+def check_promise(job: Job, samples: int, classes: int) -> None:
     """Raise if a delta of ``job`` promises nothing to one of ``samples`` private samples.
 
-    Nothing is asked of a job without privacy, which promises nothing and says so.
+    Of a job without privacy, which says so, no more is asked than that its labels can be answered.
 
     Raises
     ------
     UsageError
         Names key, value, number of samples and the remedy.
     """
+    response = job.labels.randomized_response_epsilon
+    if response is not None:
+        check_response(response, classes)
     if not job.privacy.enabled:
         return
     for key, delta in _deltas(job):

@@ -52,7 +52,8 @@ def check_before_front(job: Job, data: DataSet, run_id: str | None) -> None:
         The front alone exceeds the budget, or the limit of the account.
     """
     splits = split_samples(job, data)
-    check_promise(job, len(splits["train"]) + len(splits.get("validation", ())))
+    private = len(splits["train"]) + len(splits.get("validation", ()))
+    check_promise(job, private, data.num_classes)
     check_budget_for_front(job)
     if job.front.kind == "dp-sgd":
         account = job_account(job, data)
