@@ -130,7 +130,7 @@ def _samples_facts(account: PrivacyAccount, samples: str) -> dict[str, float | s
 
 ACCOUNT = Command(
     "account",
-    "show what samples have paid in all runs that share a privacy account",
+    "show what samples have paid in all runs together",
     _add_account_options,
     _account,
 )

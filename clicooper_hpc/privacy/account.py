@@ -5,10 +5,10 @@ that was changed, taken out or put in elsewhere shows. What follows the last lin
 written when its writer was killed: nothing had left for it, so it does not count.
 
 Composition: Gaussian parts of all runs compose as one of mu = sqrt(sum mu_i^2), everything else is
-added (`clicooper_hpc.privacy.accounting.compose_charges`). Both hold for runs chosen in the light
-of earlier ones, as long as each is refused that would exceed a limit fixed beforehand (Smith and
-Thakurta 2022 and Koskela, Tobaben and Honkela 2022 for Gaussian parts; Rogers, Roth, Ullman and
-Vadhan 2016).
+added (`clicooper_hpc.privacy.accounting.compose_charges`). Each by itself holds for runs chosen in
+the light of earlier ones too, as long as each is refused that would exceed a limit fixed beforehand
+(Smith and Thakurta 2022 and Koskela, Tobaben and Honkela 2022 for Gaussian parts; Rogers, Roth,
+Ullman and Vadhan 2016 for the rest); of mixtures see docs/privacy.md.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _begin_start(
             _compare_told(world, request, ready, run_id)
             writer = _create_files(world, job, folder, ready, run_id)  # (5)
             files.enter_context(writer)
-            _reserve_cost(world, job, owner=ready.owner, run_id=run_id)
+            _reserve_cost(world, job, ready.owner, run_id)
     except AgreedFailure:
         if run is None and world.rank == 0:
             # The folder shall not stand in the way of the corrected job.
@@ -128,8 +128,8 @@ def _begin_start(
     if run is None and owner is not None:
         owner.announce_owner_promise()
     if run is not None:
-        # RESTART: of the same run, which pays once; unless it was killed before it reserved.
-        _reserve_cost(world, job, owner=owner, run_id=str(run.attrs["run_id"]))
+        # RESTART: paid already, unless it was killed before.
+        _reserve_cost(world, job, owner, str(run.attrs["run_id"]))
     sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
     plan = build_run_plan(job, contract, sub_labels, world.size - 1)
     if run is not None:
@@ -193,14 +193,13 @@ def _prepare_start(world: World, job: Job, folder: RunFolder, run: Run | None) -
     return _Preparation(owner, contract, network, signers)
 
 
-def _reserve_cost(world: World, job: Job, *, owner: OwnerSetup | None, run_id: str) -> None:
-    """Let the owner reserve the cost of the run: the last thing before anything leaves."""
-    if job.privacy.account is not None:
-        agree(
-            world,
-            lambda: None if owner is None else owner.reserve_cost(run_id),
-            deadline_s=job.pipeline.startup_timeout_s,
-        )
+def _reserve_cost(world: World, job: Job, owner: OwnerSetup | None, run_id: str) -> None:
+    """Let the owner reserve what the run costs, last of all before anything leaves."""
+    agree(
+        world,
+        lambda: None if owner is None else owner.reserve_cost(run_id),
+        deadline_s=job.pipeline.startup_timeout_s,
+    )
 
 
 def _create_files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_plan_and_owner_agree_on_extremes_and_nothing_fails_later(
         assert planned == ExitCode.DONE
 
 
-def job_with(**sections: dict[str, object]) -> Job:
+def job_with(**sections: Mapping[str, object]) -> Job:
     return Job.model_validate({"data": {"path": "digits"}, **sections})
 
 

@@ -80,7 +80,9 @@ def test_parts_that_are_not_gaussian_are_added() -> None:
 
 def test_the_run_that_would_exceed_the_limit_is_refused_and_told_what_is_left() -> None:
     account = parse_account(written(entry("a")))
-    with pytest.raises(BudgetExceededError, match="spent so far 8, left for one release 7.67") as e:
+    with pytest.raises(
+        BudgetExceededError, match=r"spent so far 8, left for one release 7\.67"
+    ) as e:
         account.check_entry(entry("b"))
     assert e.value.exit_code == 3
     left = remaining_epsilon([entry("a").replace_one], LIMIT)
