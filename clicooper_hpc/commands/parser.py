@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from clicooper_hpc import __version__
+from clicooper_hpc.commands.account import ACCOUNT
 from clicooper_hpc.commands.command import add_command
 from clicooper_hpc.commands.completion import COMPLETION
 from clicooper_hpc.commands.data import DATA_IMPORT
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clicooper {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # In the order in which a user meets them; the help lists them so.
-    for command in (RUN, RESUME, SWEEP, PLAN, SUBMIT, *RUN_FOLDER_COMMANDS):
+    for command in (RUN, RESUME, SWEEP, PLAN, ACCOUNT, SUBMIT, *RUN_FOLDER_COMMANDS):
         add_command(commands, command)
     keys = commands.add_parser("keys", help="identities and mark keys", description="Make keys.")
     keys_commands = keys.add_subparsers(title="keys commands", required=True, metavar="COMMAND")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.owner.moments_setup import job_promise
+from clicooper_hpc.owner.promise_spec import promise_spec
 from clicooper_hpc.owner.release_mechanism import mechanism_guarantee
 from clicooper_hpc.privacy.both_relations import (
     RelationStatement,
@@ -17,7 +17,6 @@ from clicooper_hpc.privacy.both_relations import (
 from clicooper_hpc.privacy.card_bounds import reconstruction_words
 from clicooper_hpc.privacy.ceiling import gaussian_ceiling
 from clicooper_hpc.privacy.class_sums import class_sums_guarantee
-from clicooper_hpc.privacy.gradient_sums import SplitPromise
 from clicooper_hpc.privacy.label_forecast import (
     ReleasedRows,
     forecast_fewest_names,
@@ -47,17 +46,10 @@ def promise_facts(
 
     ``sigma`` and ``sensitivity`` are those of one release, null where several share the promise.
     """
-    if not job.privacy.enabled:
+    spec = promise_spec(job, shape, non_negative=non_negative, classes=classes)
+    if spec is None:
         return None
-    if job.release.mode == "rows":
-        spec = solve_release_spec(mechanism_guarantee(job, shape, non_negative=non_negative))
-        stated = state_row_release(spec)
-    else:
-        promise = job_promise(job, int(np.prod(shape)), classes)
-        if promise is None:
-            return None
-        spec = promise.whole if isinstance(promise, SplitPromise) else promise
-        stated = ()
+    stated = state_row_release(spec) if job.release.mode == "rows" else ()
     g = spec.guarantee
     alone = job.release.mode != "gradients"
     return {

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from clicooper_hpc.commands.plan_cost import check_plan_promise, plan_cost_lines
 from clicooper_hpc.commands.plan_privacy import (
     label_lines,
     promise_facts,
@@ -64,8 +65,10 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
     check_schedule_depth(segments, job.pipeline.micro_batches)
     with open_dataset(job.data.path) as data:
         splits = split_samples(job, data)
+        check_plan_promise(job, splits, data.num_classes)
         outline = outline_front(job, data, splits["train"])
         shape, non_negative = outline.shape, outline.non_negative
+        cost = plan_cost_lines(job, data, outline)
         private = len(splits["train"])
         spent = count_set_aside_samples(job, private, data.num_classes)
         # Samples spent on the front's class sums are never released.
@@ -107,6 +110,7 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
             *label_lines(job, contract, non_negative=non_negative, classes=classes),
         ]
     )
+    promises += cost
     facts: dict[str, object] = {
         "job_digest": job.digest().hex,
         "ranks": ranks,

@@ -12,9 +12,9 @@ from clicooper_hpc.config.owner_sections import (
     DataSection,
     FrontSection,
     LabelsSection,
-    PrivacySection,
     ReleaseSection,
 )
+from clicooper_hpc.config.privacy_section import PrivacySection
 from clicooper_hpc.config.section import Section
 from clicooper_hpc.config.shared_sections import (
     CheckpointSection,

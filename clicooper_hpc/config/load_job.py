@@ -27,6 +27,7 @@ _PATH_KEYS = (
     ("front", "weights"),
     ("front", "run"),
     ("front", "public_data"),
+    ("privacy", "account"),
 )
 _EMBEDDED = "digits"
 #: Characters of a wrong value that an error shows.

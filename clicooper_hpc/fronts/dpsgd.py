@@ -25,13 +25,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant
-from opacus.accountants.utils import get_noise_multiplier
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from scipy.special import ndtri
 from torch import nn
 
 from clicooper_hpc.errors import DataError, UsageError
+from clicooper_hpc.fronts.dpsgd_noise import DpSgdNoise, solve_dpsgd_noise
 from clicooper_hpc.fronts.dpsgd_settings import DpSgdSettings, PrivateRows, default_dpsgd_layers
 from clicooper_hpc.fronts.layer_spec import build_layers, trace_layer_shapes
 from clicooper_hpc.fronts.network import Network
@@ -105,16 +105,15 @@ def _fit(
     network: nn.Module,
     private: PrivateRows,
     settings: DpSgdSettings,
-    noise: float,
-    rate: float,
-    steps: int,
+    solved: DpSgdNoise,
 ) -> PRVAccountant:
     """Train ``network`` in place; return the accountant that saw every step."""
+    rate = solved.sample_rate
     module = GradSampleModule(network)
     sgd = torch.optim.SGD(module.parameters(), lr=settings.learning_rate, momentum=0.9)
     optimizer = _OsNoiseOptimizer(
         sgd,
-        noise_multiplier=noise,
+        noise_multiplier=solved.noise_multiplier,
         max_grad_norm=settings.clip_norm,
         expected_batch_size=settings.batch_rows,
     )
@@ -123,7 +122,7 @@ def _fit(
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=rate))
     rows = ((private.rows - np.float32(_MEAN)) / np.float32(_STD)).astype(np.float32)
     labels = private.labels.astype(np.int64)
-    for _ in range(steps):
+    for _ in range(solved.steps):
         # The accountant counts Poisson samples; batches of a fixed size would cost more than it
         # says.
         chosen = np.flatnonzero(source.uniform(len(rows)) < rate)  # Poisson: each row by itself
@@ -155,24 +154,18 @@ def train_dpsgd_front(
     Raises
     ------
     UsageError
-        If the batch is larger than the data or the layers do not end in a vector.
+        If the batch is larger than the data, the accountant cannot state the target, or the layers
+        do not end in a vector.
     """
     _check_rows(private)
     rows = len(private.rows)
-    if settings.batch_rows > rows:
-        raise UsageError(
-            f"{settings.batch_rows} is more than the {rows} private rows",
-            where="front.dp_sgd.batch_rows",
-        )
+    solved = solve_dpsgd_noise(settings, rows)
     layers = settings.layers or default_dpsgd_layers(input_shape, dim)
     shape = trace_layer_shapes(layers, input_shape, where="front.dp_sgd.layers")[-1]
     if len(shape) != 1:
         raise UsageError(
             f"the layers end in shape {shape}, not in a vector", where="front.dp_sgd.layers"
         )
-    # The number of samples is public, and with it the sampling rate.
-    rate = settings.batch_rows / rows
-    steps = max(1, round(settings.epochs / rate))
     # Starting weights come from the seed; torch's generator is left as it was found.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,18 +176,10 @@ def train_dpsgd_front(
         # The accountants warn of orders and logarithms they treat rightly, torch of a first layer
         # whose input needs no gradient.
         warnings.simplefilter("ignore")
-        noise = float(
-            get_noise_multiplier(
-                target_epsilon=settings.epsilon,
-                target_delta=settings.delta,
-                sample_rate=rate,
-                steps=steps,
-                accountant=PRVAccountant.mechanism(),
-            )
-        )
-        accountant = _fit(network, private, settings, noise, rate, steps)
+        accountant = _fit(network, private, settings, solved)
         # What the steps really cost, as counted, not what was aimed at.
         epsilon = float(accountant.get_epsilon(settings.delta))
     weights = {name: tensor.detach().clone() for name, tensor in body.state_dict().items()}
+    noise, rate, steps = solved.noise_multiplier, solved.sample_rate, solved.steps
     cost = DpSgdCost(epsilon, settings.delta, noise, steps, rate)
     return Network(layers, input_shape, (_MEAN,), (_STD,), weights), cost

@@ -18,6 +18,9 @@ __all__ = ["DpSgdSettings", "PrivateRows", "default_dpsgd_layers"]
 
 _MIN_EPSILON = 0.05  # the PRV accountant resolves 0.01; below this it is mostly that error
 
+#: Keys of the job file that have another name here.
+_KEYS = {"batch_rows": "batch_size", "clip_norm": "clip"}
+
 
 @dataclass(frozen=True, slots=True)
 class DpSgdSettings:
@@ -47,7 +50,10 @@ class DpSgdSettings:
         for name, good in checks.items():
             if not good:
                 hint = f" (at least {_MIN_EPSILON})" if name == "epsilon" else ""
-                raise UsageError(f"out of range{hint}", where=f"front.dp_sgd.{name}")
+                raise UsageError(
+                    f"{getattr(self, name)!r} is out of range{hint}",
+                    where=f"front.dp_sgd.{_KEYS.get(name, name)}",
+                )
         if any(layer.type == "BatchNorm2d" for layer in self.layers or ()):
             raise UsageError(
                 "BatchNorm mixes the samples of a batch, so one sample's gradient has no bound",

@@ -28,6 +28,7 @@ __all__ = [
     "build_base_front",
     "build_job_front",
     "describe_job_front",
+    "dpsgd_settings",
     "open_public_rows",
     "outline_job_front",
 ]
@@ -56,21 +57,33 @@ def build_job_front(
             class_means=class_means,
         )
     if section.kind == "dp-sgd":
-        settings = DpSgdSettings(
-            epsilon=section.dp_sgd.epsilon,
-            delta=section.dp_sgd.delta,
-            epochs=section.dp_sgd.epochs,
-            batch_rows=section.dp_sgd.batch_size,
-            clip_norm=section.dp_sgd.clip,
-            learning_rate=section.dp_sgd.learning_rate,
-        )
         rows = train.read(np.arange(len(train)))
-        training = DpSgdTraining(settings, PrivateRows(rows, train.labels(), data.num_classes))
+        training = DpSgdTraining(
+            dpsgd_settings(section), PrivateRows(rows, train.labels(), data.num_classes)
+        )
     return build_front(
         _job_base(job, train, delivered),
         projection=projection,
         training=training,
         normalise=job.privacy.clip if section.normalise else None,
+    )
+
+
+def dpsgd_settings(section: FrontSection) -> DpSgdSettings:
+    """Return how a front of ``kind = "dp-sgd"`` is trained.
+
+    Raises
+    ------
+    UsageError
+        A setting is out of range.
+    """
+    return DpSgdSettings(
+        epsilon=section.dp_sgd.epsilon,
+        delta=section.dp_sgd.delta,
+        epochs=section.dp_sgd.epochs,
+        batch_rows=section.dp_sgd.batch_size,
+        clip_norm=section.dp_sgd.clip,
+        learning_rate=section.dp_sgd.learning_rate,
     )
 
 

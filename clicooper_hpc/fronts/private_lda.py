@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clicooper_hpc.config.owner_sections import PrivacySection
+from clicooper_hpc.config.privacy_section import PrivacySection
 from clicooper_hpc.data.split import Split
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import DataError

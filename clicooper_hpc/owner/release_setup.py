@@ -15,13 +15,13 @@ from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.job_front import build_job_front
 from clicooper_hpc.fronts.private_lda import PrivateClassMeans, private_lda_means
-from clicooper_hpc.owner.budget import check_budget_for_front
 from clicooper_hpc.owner.evaluation import HeldOutSamples
 from clicooper_hpc.owner.front_source import check_front_source, compared_front_run
 from clicooper_hpc.owner.input_facts import observe_input
 from clicooper_hpc.owner.moments_setup import open_moments_release
 from clicooper_hpc.owner.release_gate import ReleaseGate
 from clicooper_hpc.owner.rows_setup import open_rows_release
+from clicooper_hpc.owner.run_cost import RunCost, check_before_front, settle_run_cost
 from clicooper_hpc.owner.samples import Samples, draw_samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.sub_labels import assign_sub_labels, make_sub_label_map
@@ -38,7 +38,7 @@ __all__ = ["ReleaseSetup", "set_up_release"]
 class ReleaseSetup:
     """What the owner starts a run with; ``samples`` are numbered as they leave.
 
-    ``public``: the data set whose rows leave in place of those of samples, if they do.
+    ``cost``: what the run costs a sample; it is reserved before anything leaves.
     """
 
     data: DataSet
@@ -51,6 +51,7 @@ class ReleaseSetup:
     held_out: HeldOutSamples
     contract: Contract
     mode: RngMode
+    cost: RunCost
 
     def check_front_source(self, job: Job) -> None:
         """Refuse a restart of ``job`` if the run its front was made from is another one now."""
@@ -68,21 +69,23 @@ class ReleaseSetup:
         self.data.close()
 
 
-def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
+def set_up_release(job: Job, private: PrivateFolder, *, run_id: str | None = None) -> ReleaseSetup:
     """Open the data, build the front, solve the noise, ask the budget, name what leaves.
 
-    What ``private`` holds of an earlier start of the run is taken from there.
+    What ``private`` holds of an earlier start of the run is taken from there; ``run_id`` is that of
+    the run, None if it is new.
 
     Raises
     ------
     DataError, UsageError
         A mistake in the job or its data.
     BudgetExceededError
-        The run as a whole would spend more than the budget. Nothing was sent.
+        The run as a whole would spend more than the budget, or all runs together more than the
+        limit of their account. Nothing was sent.
     """
     data = open_dataset(job.data.path)
     # First of all: training a front takes hours, and its cost is known beforehand.
-    check_budget_for_front(job)
+    check_before_front(job, data, run_id)
     secrets = OwnerSecrets(private)
     # Read for its refusals, before anything is made anew.
     secrets.secret_ledger(None)
@@ -90,6 +93,8 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
     # Before the front, which is paid for by samples that are drawn here.
     samples = draw_samples(job, data, master)
     front = secrets.secret_front(lambda: _build_front(job, data, samples, master))
+    # Before sums are made, which takes minutes.
+    cost = settle_run_cost(job, data, front, run_id)
     open_release = open_rows_release if job.release.mode == "rows" else open_moments_release
     opened = open_release(job, data, samples, front, master, secrets)
     gate, classes = opened.gate, opened.classes
@@ -117,6 +122,7 @@ def set_up_release(job: Job, private: PrivateFolder) -> ReleaseSetup:
             outputs=label_map.num_sub_labels,
         ),
         mode=master.mode,
+        cost=cost,
     )
 
 

@@ -98,7 +98,8 @@ def compose_charges(
     Returns
     -------
     tuple[float, float]
-        Epsilon, infinite if ``delta`` does not cover the single deltas; and the delta needed:
+        Epsilon, infinite if ``delta`` does not cover the single deltas, or is 1, which promises
+        nothing; and the delta needed:
         ``delta`` if anything Gaussian was composed, else the sum of the single deltas.
     """
     stated = [charge.under(relation) for charge in charges]
@@ -110,7 +111,7 @@ def compose_charges(
     # Each mechanism with a delta of its own uses up a part of the total; what is left states the
     # Gaussian part.
     left = delta - spent
-    if left < 0 or (mu > 0 and left == 0) or math.isinf(epsilon) or math.isinf(mu):
+    if left < 0 or delta >= 1 or (mu > 0 and left == 0) or math.isinf(epsilon) or math.isinf(mu):
         return math.inf, max(delta, spent)
     if mu == 0:
         return epsilon, spent

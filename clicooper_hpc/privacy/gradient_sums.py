@@ -107,7 +107,10 @@ def solve_split_promise(
         # A part's own epsilon, rounded up by less than the solved sigma is rounded up by.
         own = gaussian_epsilon(sigma, delta, 2.0)
         if own == 0:
-            raise _too_little("has a part whose epsilon is 0 at this delta")
+            raise _too_little(
+                f"of epsilon {epsilon:.6g} in {rounds} rounds has a part whose epsilon is 0 at "
+                f"delta {delta:.6g}"
+            )
         parts.append(own)
     moments = solve_moments_spec(dimension, epsilon=parts[0], delta=delta)
     one = solve_release_spec(Guarantee("sample", "replace-one", 1.0, classes, parts[1], delta))
@@ -118,7 +121,10 @@ def solve_split_promise(
         sensitivity_reason="2 C: gradients of one round (docs/privacy.md)",
     )
     if _rounding(gradients, dimension + 1) > _MOST_ROUNDING:
-        raise _too_little("leaves so much noise that its lattice is coarser than the gradients")
+        raise _too_little(
+            f"of epsilon {epsilon:.6g} in {rounds} rounds leaves so much noise that its lattice is "
+            "coarser than the gradients"
+        )
     reason = "2 C each: moments once, gradients a round (docs/privacy.md)"
     whole = replace(whole, sensitivity_reason=reason)
     return SplitPromise(whole, moments, gradients, rounds)

@@ -19,7 +19,24 @@ from clicooper_hpc.privacy.accounting import Charge
 from clicooper_hpc.privacy.keyed_stream import KeyedStream
 from clicooper_hpc.privacy.master_key import MasterKey
 
-__all__ = ["RandomizedResponse"]
+__all__ = ["RandomizedResponse", "check_response"]
+
+
+def check_response(epsilon: float, classes: int) -> None:
+    """Refuse an epsilon or a number of classes that makes no mechanism.
+
+    Raises
+    ------
+    UsageError
+        Names both.
+    """
+    # Beyond 40 a wrong answer is rarer than 2^-57; below 2^-20 the answer says nothing.
+    if not 2.0**-20 <= epsilon <= 40 or not 2 <= classes < 2**31:
+        raise UsageError(
+            f"randomised response with epsilon {epsilon!r} on {classes} classes",
+            where="labels.randomized_response_epsilon",
+            remedy="Give an epsilon between 1e-6 and 40 and at least two classes.",
+        )
 
 
 class RandomizedResponse:
@@ -45,13 +62,7 @@ class RandomizedResponse:
     def __init__(
         self, epsilon: float, classes: int, master_key: MasterKey, context: Digest
     ) -> None:
-        # Beyond 40 a wrong answer is rarer than 2^-57; below 2^-20 the answer says nothing.
-        if not 2.0**-20 <= epsilon <= 40 or not 2 <= classes < 2**31:
-            raise UsageError(
-                f"randomised response with epsilon {epsilon!r} on {classes} classes",
-                where="labels.randomized_response_epsilon",
-                remedy="Give an epsilon between 1e-6 and 40 and at least two classes.",
-            )
+        check_response(epsilon, classes)
         self.epsilon = float(epsilon)
         self.classes = classes
         exact = mpmath.MPContext()

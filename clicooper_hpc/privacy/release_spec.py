@@ -129,10 +129,13 @@ def solve_release_spec(guarantee: Guarantee) -> ReleaseSpec:
         grid = _power_of_two_below(sigma / 64)
     # Beyond 2^24 float32 skips integers, and what is sent would be rounded after the noise.
     if guarantee.clip / grid + _NOISE_REACH * sigma / grid > MAX_INTEGER:
+        larger = sigma > guarantee.clip
         raise UsageError(
-            f"clip bound {guarantee.clip:.6g} and noise {sigma:.6g} do not fit one float32 grid",
+            f"epsilon {guarantee.epsilon:.6g} at delta {guarantee.delta:.6g} takes noise of "
+            f"{sigma:.6g}, and rows up to {guarantee.clip:.6g} and it do not fit one float32 grid",
             where="privacy.epsilon",
-            remedy="Choose a larger epsilon or, for the metric unit, a larger distance.",
+            remedy=f"Choose a {'larger' if larger else 'smaller'} epsilon"
+            + ("." if guarantee.unit != "metric" else ", or a larger distance."),
         )
     sample = sample_sensitivity(guarantee).value
     return ReleaseSpec(

@@ -28,6 +28,7 @@ __all__ = ["Guarantee", "Relation", "Sensitivity", "Unit", "sample_sensitivity",
 Unit = Literal["sample", "element", "metric"]
 Relation = Literal["replace-one", "zero-out"]
 
+_MOST_EPSILON = 1e12
 # Keeps every power-of-two grid, and all its multiples below 2^24, normal float32 numbers.
 _CLIP_RANGE = (2.0**-60, 2.0**60)
 
@@ -81,8 +82,9 @@ class Guarantee:
             raise _refuse("clip", f"{self.clip!r} is no usable bound", "2^-60 to 2^60")
         if not 1 <= self.dimension <= 2**21:
             raise _refuse("dimension", f"{self.dimension} numbers per row", "1 to 2^21")
-        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise _refuse("epsilon", f"{self.epsilon!r} is no epsilon", "finite and above 0")
+        # Beyond it no noise fits the grid of the rows, and finding that out takes long.
+        if not 0 < self.epsilon <= _MOST_EPSILON:
+            raise _refuse("epsilon", f"{self.epsilon!r} is no epsilon", "above 0, at most 1e12")
         if not 0 < self.delta < 1:
             raise _refuse("delta", f"{self.delta!r} is no delta", "between 0 and 1")
         self._check_metric()

@@ -38,13 +38,15 @@ _log = logging.getLogger(__name__)
 class OwnerSetup:
     """The owner's data, secrets and index in one start; ``index`` is the run's ``run.h5``.
 
+    ``run_id``: of the run that is started again; None for a new one.
+
     Raises
     ------
     DataError, UsageError, BudgetExceededError
         See `clicooper_hpc.owner.release_setup.set_up_release`; nothing has been sent.
     """
 
-    def __init__(self, job: Job, folder: RunFolder) -> None:
+    def __init__(self, job: Job, folder: RunFolder, run_id: str | None) -> None:
         self._job = job
         self._folder = folder
         self._private = PrivateFolder(folder.private)
@@ -54,7 +56,7 @@ class OwnerSetup:
             # What vouches for the job text of run.h5 at a restart or an audit.
             note_job(self._private, job.digest().hex)
         # Everything that can fail on the owner's side fails here, before anything was sent.
-        self._preparation = set_up_release(job, self._private)
+        self._preparation = set_up_release(job, self._private, run_id=run_id)
         self._preparation.keep_input_facts(self._private)
         self.index = RunIndex(job, folder, self._preparation)
 
@@ -66,6 +68,17 @@ class OwnerSetup:
     def authorised_sub_labels(self) -> bytes:
         """Return the sub-labels of all training samples, once the privacy ledger has agreed."""
         return self._preparation.gate.release_sub_labels().tobytes()
+
+    def reserve_cost(self, run_id: str) -> None:
+        """Reserve the cost of the run in the privacy account of the job, if it names one.
+
+        Raises
+        ------
+        BudgetExceededError
+            All runs together would cost a sample more than the limit; nothing has left.
+        """
+        for line in self._preparation.cost.reserve(run_id, str(self._folder.path)):
+            _log.info("%s", line)
 
     def check_owner_promise(self, run: Run) -> None:
         """Compare with what ``run`` promised when it began.

@@ -118,6 +118,7 @@ def _begin_start(
             _compare_told(world, request, ready, run_id)
             writer = _create_files(world, job, folder, ready, run_id)  # (5)
             files.enter_context(writer)
+            _reserve_cost(world, job, ready.owner, run_id)
     except AgreedFailure:
         if run is None and world.rank == 0:
             # The folder shall not stand in the way of the corrected job.
@@ -126,6 +127,9 @@ def _begin_start(
     owner, contract, network = ready.owner, ready.contract, ready.network
     if run is None and owner is not None:
         owner.announce_owner_promise()
+    if run is not None:
+        # RESTART: paid already, unless it was killed before.
+        _reserve_cost(world, job, owner, str(run.attrs["run_id"]))
     sub_labels = _share_sub_labels(world, job, contract, owner)  # (6)
     plan = build_run_plan(job, contract, sub_labels, world.size - 1)
     if run is not None:
@@ -189,6 +193,15 @@ def _prepare_start(world: World, job: Job, folder: RunFolder, run: Run | None) -
     return _Preparation(owner, contract, network, signers)
 
 
+def _reserve_cost(world: World, job: Job, owner: OwnerSetup | None, run_id: str) -> None:
+    """Let the owner reserve what the run costs, last of all before anything leaves."""
+    agree(
+        world,
+        lambda: None if owner is None else owner.reserve_cost(run_id),
+        deadline_s=job.pipeline.startup_timeout_s,
+    )
+
+
 def _create_files(
     world: World, job: Job, folder: RunFolder, ready: _Preparation, run_id: str
 ) -> TableWriter:
@@ -247,7 +260,7 @@ def _prepare_owner(world: World, job: Job, folder: RunFolder, run: Run | None) -
     # Imported here: trainers need none of the owner's libraries.
     from clicooper_hpc.run.owner_setup import OwnerSetup
 
-    owner = OwnerSetup(job, folder)
+    owner = OwnerSetup(job, folder, None if run is None else str(run.attrs["run_id"]))
     if run is not None:
         owner.check_owner_promise(run)
     return owner

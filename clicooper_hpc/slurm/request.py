@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["SlurmRequest", "SubmissionPaths", "slurm_request_of"]
+__all__ = ["SlurmRequest", "SubmissionPaths", "slurm_request_of", "submission_paths"]
 
 _MIB_PER_GIB = 1024
 
@@ -65,6 +66,32 @@ class SubmissionPaths:
         """Return the run folders of an array over ``seeds``, or the only one."""
         names = [f"{self.run.name}-seed-{seed}" for seed in seeds] or [self.run.name]
         return [self.run.with_name(name) for name in names]
+
+
+def submission_paths(job: Path, run: Path) -> SubmissionPaths:
+    """Return where the job file ``job`` and the run folder ``run`` lie, seen from here.
+
+    Links stay links, also those on the way to this folder: the job finds what they point to when
+    it starts, by the names its user knows.
+    """
+    working, logical = Path.cwd(), Path(os.environ.get("PWD", ""))
+    # As `pwd` of a shell: getcwd has followed the links.
+    if logical.is_absolute() and ".." not in logical.parts and _is_same(logical, working):
+        working = logical
+    return SubmissionPaths(_absolute(working, job), _absolute(working, run), working)
+
+
+def _absolute(working: Path, path: Path) -> Path:
+    whole = working / path
+    # Behind a link, ".." is the folder above its target: only the file system can tell.
+    return Path(os.path.realpath(whole)) if ".." in whole.parts else whole
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +13,8 @@ from pathlib import Path
 from clicooper_hpc.config.load_job import load_job
 from clicooper_hpc.errors import EnvironmentUnfitError, RunFolderError, UsageError
 from clicooper_hpc.printable import printable_json
-from clicooper_hpc.slurm.request import SubmissionPaths
+from clicooper_hpc.slurm.request import SubmissionPaths, submission_paths
+from clicooper_hpc.slurm.sbatch_call import read_sbatch_answer, sbatch_environment
 from clicooper_hpc.slurm.script import slurm_script_text
 
 __all__ = ["submit_job"]
@@ -56,9 +56,8 @@ def submit_job(
         There is no `sbatch`, or it refuses.
     """
     job = load_job(path, overrides)
-    # Resolved here: the job starts in a folder and on a machine of its own.
-    run = Path(os.path.realpath(output or Path("runs") / path.stem))
-    paths = SubmissionPaths(job=path.absolute(), run=run, working=Path.cwd())
+    # Absolute: the job starts in a folder and on a machine of its own.
+    paths = submission_paths(path, output or Path("runs") / path.stem)
     # Made before sbatch is looked for: a mistake in the job is told on any machine.
     script = slurm_script_text(job, paths, overrides)
     _check_syntax(script)
@@ -166,6 +165,7 @@ def _call_sbatch(sbatch: str, paths: SubmissionPaths) -> tuple[str, str | None, 
             errors="replace",
             timeout=_SBATCH_TIMEOUT_S,
             check=False,
+            env=sbatch_environment(os.environ),
         )
     except OSError as error:
         _remove_script(paths)
@@ -186,15 +186,14 @@ def _call_sbatch(sbatch: str, paths: SubmissionPaths) -> tuple[str, str | None, 
             where="[slurm]",
             remedy="`clicooper submit --dry-run` shows what was asked for.",
         )
-    # With --parsable: the number, and behind a semicolon the cluster where there are several.
-    found = re.fullmatch(r"([0-9]{1,18})(?:;(\S+))?", answer.stdout.strip())
+    found = read_sbatch_answer(answer.stdout)
     if found is None:
         raise EnvironmentUnfitError(
             f"sbatch does not tell a job number, but {answer.stdout[:200]!r}",
             where=str(paths.script),
             remedy="Look with `squeue --me` whether the job is there.",
         )
-    return found[1], found[2], answer.stderr.splitlines()
+    return found.number, found.cluster, [*found.greeting, *answer.stderr.splitlines()]
 
 
 def _remove_script(paths: SubmissionPaths) -> None:

@@ -112,7 +112,8 @@ def test_batch_normalisation_is_refused() -> None:
     ],
 )
 def test_impossible_settings_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=rf"front\.dp_sgd\.{name}"):
+    key = {"batch_rows": "batch_size", "clip_norm": "clip"}.get(name, name)
+    with pytest.raises(UsageError, match=rf"front\.dp_sgd\.{key}: .*{value!r}"):
         DpSgdSettings(**{"epsilon": 2.0, "delta": 1e-5, name: value})  # type: ignore[arg-type]
 
 

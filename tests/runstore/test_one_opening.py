@@ -49,6 +49,7 @@ ALLOWED = {
     "runstore.hdf5.parallel": "/proc/self/maps",
     "runstore.tables.single_writer": "writes: the file that rank 0 made",
     "runstore.attack_record": "writes: a file in memory",
+    "runstore.account_file": "writes: one file, locked, of a path that the owner's job names",
     "runstore.atomic_files": "writes",
     "runstore.run_folder": "writes: the probe of a new folder, the lock",
     "runstore.folder_probe": "its own trial files, /proc/self/mountinfo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -138,6 +139,107 @@ def test_a_run_that_is_there_is_never_submitted_again(
     assert main(["submit", "job.toml", "--set", setting]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert not (project / "seen").exists()
+
+
+OUTER = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
+    "SLURM_MEM_PER_NODE": "2048",
+    "SLURM_EXPORT_ENV": "NONE",
+    "SLURMD_NODENAME": "n1",
+    "SRUN_CPUS_PER_TASK": "1",
+    "PMI_RANK": "0",
+    "PMIX_RANK": "0",
+}
+OF_SITE = {
+    "SLURM_CONF": "/etc/site/slurm.conf",
+    "SLURM_MPI_TYPE": "pmix",
+    "SBATCH_PARTITION": "debug",
+    "PMIX_MCA_gds": "hash",
+    "MY_SLURM_NOTE": "mine",
+}
+
+
+def test_submitting_from_inside_a_job_leaves_that_job_behind(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_sbatch(project, out="1\n")
+    text = (project / "bin" / "sbatch").read_text()
+    noting = f'import json, os\njson.dump(dict(os.environ), open({str(project / "env")!r}, "w"))\n'
+    (project / "bin" / "sbatch").write_text(text.replace("import sys\n", f"import sys\n{noting}"))
+    for name, value in (OUTER | OF_SITE).items():
+        monkeypatch.setenv(name, value)
+    assert main(["submit", "job.toml"]) == 0
+    seen = json.loads((project / "env").read_text())
+    assert not OUTER.keys() & seen.keys()
+    assert seen.items() >= OF_SITE.items()
+    # On a login node nothing is taken away: what is set there was set on purpose.
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert main(["submit", "job.toml", "-o", "second"]) == 0
+    assert json.loads((project / "env").read_text())["SLURM_CPU_BIND"] == OUTER["SLURM_CPU_BIND"]
+
+
+@pytest.mark.parametrize(
+    ("said", "number", "cluster"),
+    [
+        ("4711", "4711", None),
+        ("4711;north\n", "4711", "north"),
+        ("Site notice: 3 nodes down\n2026\nqueue open\n4711;north\n", "4711", "north"),
+        ("welcome\r\n\x1b[1m*** hello ***\x1b[0m\r\n4711\r\n\r\n", "4711", None),
+        ("4711\nhave a nice day\n", "4711", None),
+        ("Submitted batch job 4711\n", "4711", None),
+        ("hello\nSubmitted batch job 4711 on cluster north\n", "4711", "north"),
+    ],
+)
+def test_the_number_is_found_among_what_a_wrapper_says(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+    number: str,
+    cluster: str | None,
+) -> None:
+    pretend_sbatch(project, out=said)
+    assert main(["submit", "job.toml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["job_id"], told["cluster"]) == (number, cluster)
+    # Nothing that was said is lost.
+    rest = [line.strip() for line in said.splitlines() if line.strip() and number not in line]
+    assert told["notes"] == rest
+
+
+@pytest.mark.parametrize("said", ["", "0x12\n", "error 5\n", "12 34\n", "12;\n", "4711;a;b\n"])
+def test_no_line_with_a_number_alone_is_no_number(
+    project: Path, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    pretend_sbatch(project, out=said)
+    assert main(["submit", "job.toml"]) == 5
+    assert "does not tell a job number" in capsys.readouterr().err
+
+
+def test_links_keep_their_names_in_the_script(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "store" / "disk7").mkdir(parents=True)
+    (project / "store" / "v3.toml").write_text(JOB)
+    (project / "current.toml").symlink_to("store/v3.toml")
+    (project / "scratch").symlink_to("store/disk7")
+    (project / "home").symlink_to(".")
+    monkeypatch.chdir(project / "home")
+    monkeypatch.setenv("PWD", str(project / "home"))
+    assert main(["submit", "current.toml", "-o", "scratch/run", "--dry-run"]) == 0
+    script = capsys.readouterr().out
+    assert f"cd -- {project}/home\n" in script
+    assert f"JOB={project}/home/current.toml\n" in script
+    assert f"RUN={project}/home/scratch/run\n" in script
+    assert f"{project}/home/scratch/run.slurm/" in script
+    assert "disk7" not in script
+    # The folder above a link is that of its target.
+    assert main(["submit", "current.toml", "-o", "scratch/../run", "--dry-run"]) == 0
+    assert f"RUN={project}/store/run\n" in capsys.readouterr().out
+    # A PWD that some program left behind is of no use.
+    monkeypatch.setenv("PWD", str(project / "store"))
+    assert main(["submit", "current.toml", "--dry-run"]) == 0
+    assert f"JOB={project}/current.toml\n" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
