@@ -25,6 +25,7 @@ from clicooper_hpc.owner.rows_setup import open_rows_release
 from clicooper_hpc.owner.samples import Samples, draw_samples
 from clicooper_hpc.owner.secrets import OwnerSecrets
 from clicooper_hpc.owner.sub_labels import assign_sub_labels, make_sub_label_map
+from clicooper_hpc.owner.value_check import ValueRemark, check_values
 from clicooper_hpc.privacy.label_map import LabelMap
 from clicooper_hpc.privacy.master_key import MasterKey, RngMode
 from clicooper_hpc.privacy.release_spec import ReleaseSpec
@@ -55,6 +56,10 @@ class ReleaseSetup:
     def check_front_source(self, job: Job) -> None:
         """Refuse a restart of ``job`` if the run its front was made from is another one now."""
         check_front_source(job, self.front)
+
+    def value_remarks(self, job: Job) -> list[ValueRemark]:
+        """Return what the front and the clip cut of the values of the training samples."""
+        return check_values(job, self.data, self.samples.splits["train"], self.front)
 
     def keep_input_facts(self, private: PrivateFolder) -> None:
         """Note in ``private`` what is needed to use the model when the data are not at hand."""

@@ -104,6 +104,9 @@ class OwnerSetup:
         """Log the privacy card: what is promised, before anything leaves."""
         for line in make_run_card(self._job, self._preparation).lines():
             _log.info("%s", line)
+        for remark in self._preparation.value_remarks(self._job):
+            # With --quiet too: what is cut is lost, and a released row cannot be taken back.
+            _log.log(logging.WARNING if remark.cut else logging.INFO, "%s", remark.text)
 
     def train_owner(
         self, context: RunContext, point: RestartPoint, *, quiet: bool, started: float
