@@ -152,5 +152,8 @@ def _import_data(arguments: argparse.Namespace) -> int:
 
 
 DATA_IMPORT = Command(
-    "import", "turn an archive, a folder or a table into the HDF5 format", _add_data_options, _import_data
+    "import",
+    "turn an archive, a folder or a table into the HDF5 format",
+    _add_data_options,
+    _import_data,
 )

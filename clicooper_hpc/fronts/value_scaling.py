@@ -81,7 +81,11 @@ def job_scaling(job: Job, data: DataSet, rows: Split) -> ValueScaling | None:
     if len(flat):
         raise UsageError(
             f"feature {_feature_name(data, int(flat[0]))}: "
-            + ("the deviation is not above 0" if centred else "the maximum is not above the minimum"),
+            + (
+                "the deviation is not above 0"
+                if centred
+                else "the maximum is not above the minimum"
+            ),
             where=f"data.constants.{names[1]}",
         )
     return _scaling(low, width, fixed, centred=centred, text=f"stated {names[0]} and {names[1]}")
@@ -148,9 +152,7 @@ def _scaling(
     text: str,
 ) -> ValueScaling:
     safe = np.where(fixed, 1.0, width)
-    affine = Affine(
-        torch.from_numpy(np.where(fixed, 0.0, offset)), torch.from_numpy(1.0 / safe)
-    )
+    affine = Affine(torch.from_numpy(np.where(fixed, 0.0, offset)), torch.from_numpy(1.0 / safe))
     return ValueScaling(affine, centred, f"values scaled by {text}")
 
 

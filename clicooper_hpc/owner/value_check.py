@@ -92,9 +92,7 @@ def _range_remarks(
     ]
 
 
-def _worst_features(
-    values: NDArray[np.float32], outside: NDArray[np.bool_], data: DataSet
-) -> str:
+def _worst_features(values: NDArray[np.float32], outside: NDArray[np.bool_], data: DataSet) -> str:
     """Return the features, or channels, of which most lies outside, with their ranges."""
     axes = (0, *range(2, values.ndim))
     shares = outside.mean(axis=axes)

@@ -108,10 +108,10 @@ def import_dataset(
             remedy="Give --label COLUMN",
         )
     if table is not None and kind not in TABLE_KINDS:
-        raise UsageError(
-            f"options of tables do not apply to {kind}", where=f"data import {kind}"
-        )
-    read = [source, *(path for path in (table.test, table.validation) if path)] if table else [source]
+        raise UsageError(f"options of tables do not apply to {kind}", where=f"data import {kind}")
+    read = (
+        [source, *(path for path in (table.test, table.validation) if path)] if table else [source]
+    )
     for path in read:
         if not os.path.exists(path):
             raise DataError("no such file or folder", where=str(path))

@@ -174,7 +174,7 @@ def _open_csv(path: Path, cells: CellFormat) -> ArrowTable:
         raise DataError(
             f"has one column, called {names[0][:60]!r}",
             where=str(path),
-            remedy=f"Give --delimiter {sign!r}",
+            remedy=f"If {sign!r} stands between cells, import tables with --delimiter {sign!r}",
         )
     # Types that are guessed from the first block of a file fail in a later one: all are texts here.
     converting = {

@@ -10,7 +10,10 @@ from clicooper_hpc.data.tables.table_column import ColumnCells, parse_number
 from clicooper_hpc.data.tables.table_mapping import ColumnKind
 from clicooper_hpc.errors import DataError
 
-__all__ = ["ColumnSurvey", "column_kind"]
+__all__ = ["READABLE_KINDS", "ColumnSurvey", "column_kind"]
+
+#: Kinds of columns whose cells can be read; others are names of types.
+READABLE_KINDS = ("cells", "number", "boolean", "text", "empty")
 
 #: Share of cells that are numbers above which a column is meant to be one of numbers.
 _MOSTLY = 0.9
@@ -96,13 +99,16 @@ def column_kind(survey: ColumnSurvey, *, categorical: bool, decimal: str) -> Col
     DataError
         It is of a type that is no feature (dates, lists, binary), or numbers but for a few cells.
     """
-    if survey.source not in ("cells", "number", "boolean", "text", "empty"):
+    if survey.source not in READABLE_KINDS:
         dates = survey.source.startswith(("timestamp", "date", "time", "duration"))
         raise DataError(
             f"is of type {survey.source[:80]}, which is no feature",
             where=survey.name,
-            remedy=("Make a number or categories of it, such as days or the weekday" if dates
-                    else "Make numbers or texts of it, one column each")
+            remedy=(
+                "Make a number or categories of it, such as days or the weekday"
+                if dates
+                else "Make numbers or texts of it, one column each"
+            )
             + ", or leave it out (--leave-out COLUMN)",
         )
     if not survey.present:
@@ -124,7 +130,9 @@ def column_kind(survey: ColumnSurvey, *, categorical: bool, decimal: str) -> Col
             f"says {text[:60]!r}, and {survey.numbers:,} of {survey.present:,} cells of this "
             "column are numbers",
             where=where,
-            remedy="Give --decimal ," if comma else "If it stands for no value, give --null with "
+            remedy="Give --decimal ,"
+            if comma
+            else "If it stands for no value, give --null with "
             "this text; if the column holds categories, name it with --categorical",
         )
     if decimal == "." and survey.first_text and parse_number(survey.first_text[1], ",") is not None:

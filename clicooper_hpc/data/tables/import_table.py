@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from clicooper_hpc.data.dataset_writer import DatasetWriter
 from clicooper_hpc.data.h5_format import SPLITS
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.data.tables.arrow_table import (
-    TABLE_KINDS,
     ArrowTable,
     open_arrow_table,
     open_python_table,
@@ -108,7 +107,9 @@ def _import_parts(
 
 def _kept_batches(
     parts: _Parts, survey: TableSurvey, mapping: TableMapping
-) -> Iterator[tuple[NDArray[np.bool_], dict[str, ColumnCells], NDArray[np.int64], NDArray[np.int8]]]:
+) -> Iterator[
+    tuple[NDArray[np.bool_], dict[str, ColumnCells], NDArray[np.int64], NDArray[np.int8]]
+]:
     """Yield (which rows are kept, cells, labels and splits of the kept rows) of all parts."""
     names, done = [column.name for column in mapping.columns], 0
     for table, _ in parts:
@@ -175,7 +176,7 @@ def _plain_column(
         encoding = "integer" if wanted == "integer" else "one-hot"
     if not found.missing:
         return TableColumn(name, kind, encoding)
-    if policy == "refuse" or (policy == "category") != category and policy != "drop":
+    if policy == "refuse" or ((policy == "category") != category and policy != "drop"):
         fitting = "drop, category" if category else "drop, mean, a number"
         said = "" if policy == "refuse" else f", and {policy!r} does not apply to it"
         raise DataError(
@@ -217,9 +218,7 @@ def _learn_from_training_rows(
         if column.kind == "category":
             own = (MISSING_CATEGORY,) if column.missing == "category" else ()
             texts = stated.get(column.name) or tuple(sorted(met[column.name]))
-            column = replace(
-                column, categories=(*texts, *own), learnt=column.name not in stated
-            )
+            column = replace(column, categories=(*texts, *own), learnt=column.name not in stated)
             _check_categories(column, where)
         elif column.missing == "mean":
             total = sums[column.name]
@@ -251,7 +250,9 @@ def _remarks_on_rows(survey: TableSurvey, options: TableOptions) -> list[str]:
     counts = np.bincount(survey.labels[survey.splits == 0], minlength=len(survey.class_names))
     remarks.append(describe_classes(survey.class_names, counts))
     if not (options.split or options.test):
-        remarks.append(f"test split: {options.share:g} of every class, drawn by seed {options.seed}")
+        remarks.append(
+            f"test split: {options.share:g} of every class, drawn by seed {options.seed}"
+        )
     for name, count in survey.dropped.items():
         remarks.append(f"{count:,} rows are left out: no value in column {name!r}")
     tested = np.unique(survey.labels[survey.splits == SPLITS.index("test")])

@@ -126,7 +126,7 @@ class ColumnCells:
         return "If it stands for no value, give --null with this text"
 
     def _as_text(self, value: object) -> str | None:
-        if value is None or value != value:  # noqa: PLR0124 - NaN
+        if value is None or value != value:
             return None
         if isinstance(value, bool):
             return str(value).lower()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clicooper_hpc.data.h5_format import SPLITS
 from clicooper_hpc.data.stratified_split import stratified_test_mask
 from clicooper_hpc.data.tables.arrow_table import ArrowTable
-from clicooper_hpc.data.tables.column_survey import ColumnSurvey
+from clicooper_hpc.data.tables.column_survey import READABLE_KINDS, ColumnSurvey
 from clicooper_hpc.data.tables.label_column import LabelColumn
 from clicooper_hpc.data.tables.table_column import ColumnCells
 from clicooper_hpc.data.tables.table_options import TableOptions
@@ -82,7 +82,7 @@ def survey_tables(
     labels: list[NDArray[np.int64]] = []
     splits: list[NDArray[np.int8]] = []
     dropped: dict[str, int] = {}
-    read = [name for name in taken if first.kinds[name] in _READABLE]
+    read = [name for name in taken if first.kinds[name] in READABLE_KINDS]
     wanted = [*read, options.label, *([options.split] if options.split else [])]
     for table, split in parts:
         _check_same_columns(table, first, wanted)
@@ -109,9 +109,6 @@ def survey_tables(
     _hold_out(place, numbers, options)
     _check_classes(place, numbers, names, f"{first.where}, column {options.label!r}")
     return TableSurvey(columns, names, numbers, place, dropped)
-
-
-_READABLE = ("cells", "number", "boolean", "text", "empty")
 
 
 def _check_same_columns(table: ArrowTable, first: ArrowTable, wanted: Sequence[str]) -> None:
