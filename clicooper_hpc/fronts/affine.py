@@ -1,4 +1,4 @@
-"""`Affine`: values of every feature, or of every channel of images, shifted and scaled by constants."""
+"""`Affine`: values of every feature, or channel of images, shifted and scaled by constants."""
 
 from __future__ import annotations
 

@@ -122,8 +122,11 @@ def describe_job_front(
     """
     base = _job_base(job, data, train, delivered)
     plain = base.scaling is None and not base.doubts
-    if job.front.kind == "dp-sgd" or (plain and job.front.kind not in ("weights", "run")):
-        return None if plain else base.scaling and base.scaling.text
+    if plain and job.front.kind not in ("weights", "run"):
+        return None
+    if job.front.kind == "dp-sgd":
+        # Where it comes from is known when it is trained.
+        return None if base.scaling is None else base.scaling.text
     origin = front_base_origin(base)
     lines = [origin.text]
     if origin.run is not None:

@@ -52,7 +52,7 @@ class ParquetPredictions:
             raise UsageError(
                 "writing .parquet needs pyarrow, which is not installed",
                 where="-o",
-                remedy="Install it (pip install 'clicooper-hpc[parquet]'), or write .csv, .h5 or "
+                remedy="Install it (pip install 'clicooper-hpc[tables]'), or write .csv, .h5 or "
                 ".npz.",
             ) from None
         self._arrow = pyarrow

@@ -16,7 +16,7 @@ from typing import Any
 
 from clicooper_hpc.data.importers.exact_reader import open_source_file
 from clicooper_hpc.data.tables.table_column import ColumnCells, SourceKind
-from clicooper_hpc.data.tables.table_mapping import CellFormat
+from clicooper_hpc.data.tables.table_mapping import PLAIN_CELLS, CellFormat
 from clicooper_hpc.errors import DataError, UsageError
 
 __all__ = ["TABLE_KINDS", "ArrowTable", "open_arrow_table", "open_python_table"]
@@ -46,7 +46,7 @@ class ArrowTable:
     kinds: dict[str, str]
     remarks: tuple[str, ...] = ()
     _batches: Callable[[list[str]], Iterator[Any]] = field(repr=False, default=lambda _: iter(()))
-    _cells: CellFormat = CellFormat()
+    _cells: CellFormat = field(repr=False, default=PLAIN_CELLS)
 
     @property
     def column_names(self) -> tuple[str, ...]:

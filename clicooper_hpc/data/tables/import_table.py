@@ -217,8 +217,8 @@ def _learn_from_training_rows(
         where = survey.columns[column.name].name
         if column.kind == "category":
             own = (MISSING_CATEGORY,) if column.missing == "category" else ()
-            texts = stated.get(column.name) or tuple(sorted(met[column.name]))
-            column = replace(column, categories=(*texts, *own), learnt=column.name not in stated)
+            known = stated.get(column.name) or tuple(sorted(met[column.name]))
+            column = replace(column, categories=(*known, *own), learnt=column.name not in stated)
             _check_categories(column, where)
         elif column.missing == "mean":
             total = sums[column.name]

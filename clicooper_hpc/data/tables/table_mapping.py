@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 from clicooper_hpc.errors import DataError
 
 __all__ = [
+    "MOST_BYTES",
+    "PLAIN_CELLS",
     "CellFormat",
     "ColumnKind",
     "Encoding",
@@ -43,6 +45,10 @@ class CellFormat:
     delimiter: str = ","
     decimal: str = "."
     nulls: tuple[str, ...] = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
+
+
+#: Commas, decimal points, and the usual words for no value.
+PLAIN_CELLS = CellFormat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class TableMapping:
 
     columns: tuple[TableColumn, ...]
     label: str
-    cells: CellFormat = CellFormat()
+    cells: CellFormat = PLAIN_CELLS
 
     @property
     def feature_names(self) -> tuple[str, ...]:

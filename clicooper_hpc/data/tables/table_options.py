@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from clicooper_hpc.data.tables.table_mapping import CellFormat, MissingPolicy
+from clicooper_hpc.data.tables.table_mapping import PLAIN_CELLS, CellFormat, MissingPolicy
 from clicooper_hpc.errors import DataError, UsageError
 
 __all__ = ["TableOptions", "refuse_unknown_column"]
@@ -59,7 +59,7 @@ class TableOptions:
     categorical: Mapping[str, str] = field(default_factory=lambda: _NONE)
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     leave_out: Sequence[str] = ()
-    cells: CellFormat = CellFormat()
+    cells: CellFormat = PLAIN_CELLS
 
     def __post_init__(self) -> None:
         if self.test_share is not None and (self.split or self.test):
