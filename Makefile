@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "make install: 2 of 3, PyTorch, the largest part"
 	@$(BIN)/python -m pip install -c constraints.txt torch
 	@echo "make install: 3 of 3, everything else"
-	@$(BIN)/python -m pip install -c constraints.txt -e '.[mpich,report,dev]'
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[mpich,report,tables,dev]'
 	touch $@
 
 demo: $(STAMP)

@@ -19,7 +19,7 @@ COMPLETED: Final[Mapping[str, Sequence[str]]] = {
     "FORMAT": (
         "torch", "onnx", "safetensors", "hf-folder", "tensorboard", "mlflow", "csv", "parquet"
     ),
-    "KIND": ("hdf5", "cifar10", "cifar100", "idx", "folder", "npz"),
+    "KIND": ("hdf5", "cifar10", "cifar100", "idx", "folder", "npz", "csv", "parquet", "arrow"),
 }  # fmt: skip
 #: Arguments that are folders, whatever their type.
 _FOLDERS: Final = ("RUN", "OTHER", "DIR", "FOLDER")

@@ -124,6 +124,7 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
             "spent_on_front": spent,
         },
         "front": outline.origin,
+        "values": [one.text for one in outline.values],
         "release": {
             "mode": job.release.mode,
             "shape": list(shape),
@@ -149,6 +150,7 @@ def plan_run(job: Job, *, ranks: int | None) -> tuple[str, dict[str, object]]:
             f"data {job.data.path}: {private - spent} training samples, "
             f"{contract.validation_samples} released for validation, {classes} classes",
             *([] if outline.origin is None else [f"front {outline.origin}"]),
+            *(("WARNING: " if one.cut else "") + one.text for one in outline.values),
             f"release {'x'.join(map(str, shape))} float32, {contract.outputs} sub-labels, "
             f"cache {job.release.cache}",
             f"{run_plan.total_steps} steps of {job.training.batch_size} rows "

@@ -20,7 +20,7 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         # Not a Path, which makes one of "digits", "./digits" and "digits/".
         "data",
         metavar="DATA",
-        help="HDF5 data set, whatever `data import` takes, image file or folder of images, npz",
+        help="HDF5 data set, whatever `data import` takes (tables too), images, npz",
     )
     parser.add_argument(
         "-o",
@@ -35,7 +35,7 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         metavar="KIND",
-        help="hdf5, cifar10, cifar100, idx, folder or npz (default: by the name of DATA)",
+        help="hdf5, cifar10, cifar100, idx, folder, npz, csv, parquet or arrow (default: by name)",
     )
     parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="cut and scale images to a square (folder)"
@@ -86,6 +86,10 @@ def _predict(arguments: argparse.Namespace) -> int:
         lines.append(f"accuracy {accuracy:.2f} % of {labelled:,} labelled rows")
     if summary.unknown:
         lines.append(f"{summary.unknown:,} rows are labelled with classes the model does not know")
+    if summary.unused_columns:
+        shown = ", ".join(map(repr, summary.unused_columns[:8]))
+        more = len(summary.unused_columns) - 8
+        lines.append(f"columns not used: {shown}" + (f" and {more} more" if more > 0 else ""))
     return print_report("\n".join(lines))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from clicooper_hpc.config.data_section import DataSection
 from clicooper_hpc.config.owner_sections import (
-    DataSection,
     FrontSection,
     LabelsSection,
     ReleaseSection,

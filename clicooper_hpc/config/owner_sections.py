@@ -1,4 +1,4 @@
-"""Sections that the owner decides: data, front, release and labels.
+"""Sections that the owner decides: front, release and labels.
 
 The docstring under each key is its text in the generated reference (docs/job-file.md).
 """
@@ -15,7 +15,6 @@ from clicooper_hpc.config.section import Section
 
 __all__ = [
     "MOST_PIXELS",
-    "DataSection",
     "DpSgd",
     "FrontSection",
     "LabelsSection",
@@ -26,24 +25,6 @@ __all__ = [
 
 #: Most pixels a side that images may be scaled to.
 MOST_PIXELS = 1024
-
-
-class DataSection(Section):
-    """The owner's private data."""
-
-    path: str
-    """HDF5 file written by `clicooper data import`, relative to the job file; or `"digits"`, the
-    8x8 digits that come with scikit-learn (no download)."""
-
-    train_rows: int | None = Field(default=None, ge=1)
-    """Use only the first so many training samples. Default: all."""
-
-    test_rows: int | None = Field(default=None, ge=1)
-    """Use only the first so many held-out samples. Default: all."""
-
-    validation_rows: int = Field(default=0, ge=0)
-    """Samples taken off the end of the training split and released (and charged) to measure
-    accuracy through the pipeline. 0: nothing is released for validation."""
 
 
 class DpSgd(Section):

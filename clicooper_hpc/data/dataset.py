@@ -12,6 +12,7 @@ import h5py
 from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.class_labels import check_class_labels
 from clicooper_hpc.data.digits import load_digits_splits
+from clicooper_hpc.data.h5_features import read_h5_mapping, read_h5_statistics
 from clicooper_hpc.data.h5_format import (
     SPLITS,
     check_h5_header,
@@ -21,6 +22,8 @@ from clicooper_hpc.data.h5_format import (
 )
 from clicooper_hpc.data.row_store import H5RowStore, iterate_store_rows
 from clicooper_hpc.data.split import Split
+from clicooper_hpc.data.tables.table_mapping import TableMapping
+from clicooper_hpc.data.value_statistics import ValueStatistics
 from clicooper_hpc.errors import DataError
 
 __all__ = ["DataSet", "Split", "open_dataset"]
@@ -39,6 +42,13 @@ class DataSet(Closing):
         File name without its ending, or "digits".
     source
         Path as given, for messages.
+
+    Attributes
+    ----------
+    table
+        How the columns of a table became the features; None where it was no table.
+    statistics
+        Of the training rows, if the file keeps them.
     """
 
     def __init__(
@@ -49,6 +59,8 @@ class DataSet(Closing):
         splits: Mapping[str, Split],
         file: h5py.File | None = None,
     ) -> None:
+        self.table: TableMapping | None = None
+        self.statistics: ValueStatistics | None = None
         self.name = name
         self.source = source
         self.class_names = class_names
@@ -128,11 +140,16 @@ def open_dataset(path: str | Path, *, chunk_cache_bytes: int = _CHUNK_CACHE_BYTE
             raise DataError(f"has none of the splits {', '.join(SPLITS)}", where=source)
         # One front and one network take the rows of all splits.
         _check_same_rows(splits, source)
+        data = DataSet(Path(source).stem, source, names, splits, file)
+        features = next(iter(splits.values())).row_shape[-1]
+        with h5_format_errors(source):
+            data.statistics = read_h5_statistics(file, features, source)
+            data.table = read_h5_mapping(file, features, source)
     # Also on Ctrl-C: the caller has no object yet whose `close` it could call.
     except BaseException:
         file.close()
         raise
-    return DataSet(Path(source).stem, source, names, splits, file)
+    return data
 
 
 def _open_split(file: h5py.File, name: str, source: str, num_classes: int) -> Split:

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from clicooper_hpc.closing import Closing
 from clicooper_hpc.data.atomic_h5_file import AtomicH5File
 from clicooper_hpc.data.class_labels import check_class_labels, check_class_names
+from clicooper_hpc.data.h5_features import write_h5_features
 from clicooper_hpc.data.h5_format import FORMAT_NAME, FORMAT_VERSION, SPLITS, h5_row_fault
+from clicooper_hpc.data.tables.table_mapping import TableMapping
+from clicooper_hpc.data.value_statistics import ValueMoments
 from clicooper_hpc.errors import DataError
 
 __all__ = ["DatasetWriter"]
@@ -65,6 +68,7 @@ class DatasetWriter(Closing):
         self._source = source
         self._source_kind = source_kind
         self._splits: dict[str, _UnfinishedSplit] = {}
+        self._train_values = ValueMoments()
         self._output = AtomicH5File(target, overwrite=overwrite)
 
     def __enter__(self) -> Self:
@@ -122,9 +126,14 @@ class DatasetWriter(Closing):
         # After the write: a row that failed is not counted.
         part.rows += len(x)
         part.highest_label = max(part.highest_label, int(y.max(initial=0)))
+        # Of no other split: what is learnt of held-out rows makes their results look better.
+        if split == "train":
+            self._train_values.add_stored_rows(x)
 
-    def finish(self, class_names: Sequence[str]) -> None:
+    def finish(self, class_names: Sequence[str], table: TableMapping | None = None) -> None:
         """Check the whole, write the attributes, and give the file its name.
+
+        ``table``: how the columns of a table became the features, if it was one.
 
         Raises
         ------
@@ -136,6 +145,9 @@ class DatasetWriter(Closing):
         # Before anything is published: a file with too few class names would appear complete.
         self._check(names)
         self._output.apply(lambda file: _write_attributes(file, self._source_kind, names))
+        statistics = self._train_values.value_statistics()
+        if statistics is not None:
+            self._output.apply(lambda file: write_h5_features(file, statistics, table))
         self._output.publish()
 
     def _check(self, class_names: tuple[str, ...]) -> None:

@@ -30,6 +30,7 @@ from clicooper_hpc.fronts.untrained import (
     untrained_random_features,
     untrained_uses_convolutions,
 )
+from clicooper_hpc.fronts.value_scaling import ValueScaling
 from clicooper_hpc.fronts.weights import load_weights
 
 __all__ = [
@@ -62,6 +63,10 @@ class FrontBase:
         ``seed``, and a `DpSgdTraining`).
     input_shape
         Shape of one raw row.
+    scaling
+        Of values, before everything else.
+    doubts
+        Why a raw row may depend on others.
     """
 
     kind: FrontKind
@@ -75,6 +80,8 @@ class FrontBase:
     mirror: bool = False
     dim: int | None = None
     flatten: bool = True
+    scaling: ValueScaling | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,7 @@ def build_front(
         # The pooled maps go into the fitted projection whole, not through a random one first.
         base = replace(base, dim=None)
     made = _train_base(base, training) if base.kind == "dp-sgd" else _make_base(base)
+    made = _behind_scaling(base, made)
     before, features = len(made[0]), None
     if projection is not None:
         made, features = _append_projection(made, projection, base.input_shape, block_rows)
@@ -157,13 +165,16 @@ def front_base_origin(base: FrontBase) -> FrontOrigin:
     UsageError, DataError
         As `build_front`.
     """
-    return _make_base(base)[1]
+    return _behind_scaling(base, _make_base(base))[1]
 
 
 def _make_base(base: FrontBase) -> _Made:
     """Return the base of every kind that sees no private row."""
     if base.kind == "identity":
-        return untrained_identity(base.flatten), FrontOrigin("identity", "the row itself")
+        # Values around 0 are not cut at 0: nothing bounds them but the clip of the release.
+        centred = base.scaling is not None and base.scaling.centred
+        operations = () if centred and not base.flatten else untrained_identity(base.flatten)
+        return operations, FrontOrigin("identity", "the row itself")
     if base.kind == "dct":
         operations = untrained_dct(base.input_shape, base.dim)
         return operations, FrontOrigin("fixed-basis", f"{base.dim} low DCT frequencies")
@@ -175,6 +186,25 @@ def _make_base(base: FrontBase) -> _Made:
     if base.kind == "run":
         return _delivered_base(base)
     raise UsageError(f"{base.kind!r} is not one of {list(FRONT_KINDS)}", where="front.kind")
+
+
+def _behind_scaling(base: FrontBase, made: _Made) -> _Made:
+    """Return the operations behind the scaling of values, and say what is doubtful of the rows."""
+    operations, origin = made
+    if base.scaling is not None:
+        if base.scaling.centred and base.kind in ("weights", "run"):
+            raise UsageError(
+                f'the network of front.kind = "{base.kind}" takes numbers from 0 to 1, not around '
+                "0",
+                where="data.scaling",
+                remedy="Scale by data.constants.minimum and maximum, or not at all.",
+            )
+        operations = (base.scaling.affine, *operations)
+        origin = replace(origin, text=f"{origin.text}, {base.scaling.text}")
+    if base.doubts:
+        reasons = [origin.reason] if origin.reason else []
+        origin = replace(origin, conditional=True, reason="; ".join([*reasons, *base.doubts]))
+    return operations, origin
 
 
 def _load_base(base: FrontBase) -> _Made:

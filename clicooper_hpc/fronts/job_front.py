@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.owner_sections import FrontSection
@@ -23,6 +24,7 @@ from clicooper_hpc.fronts.front import Front
 from clicooper_hpc.fronts.layer_spec import layers_stay_non_negative
 from clicooper_hpc.fronts.private_lda import ClassMeansSource
 from clicooper_hpc.fronts.projection import Projection, PublicRows, count_shared_rows
+from clicooper_hpc.fronts.value_scaling import data_doubts, job_scaling
 
 __all__ = [
     "build_base_front",
@@ -58,11 +60,14 @@ def build_job_front(
         )
     if section.kind == "dp-sgd":
         rows = train.read(np.arange(len(train)))
+        scaling = job_scaling(job, data, train)
+        if scaling is not None:
+            rows = scaling.affine.apply(torch.from_numpy(rows)).numpy()
         training = DpSgdTraining(
             dpsgd_settings(section), PrivateRows(rows, train.labels(), data.num_classes)
         )
     return build_front(
-        _job_base(job, train, delivered),
+        _job_base(job, data, train, delivered),
         projection=projection,
         training=training,
         normalise=job.privacy.clip if section.normalise else None,
@@ -101,7 +106,7 @@ def open_public_rows(job: Job) -> tuple[DataSet, Split]:
 
 
 def outline_job_front(
-    job: Job, train: Split, classes: int, delivered: DeliveredNetwork | None = None
+    job: Job, data: DataSet, train: Split, delivered: DeliveredNetwork | None = None
 ) -> tuple[tuple[int, ...], bool]:
     """Return shape and sign of the front's rows for `plan`, without fitting or training it."""
     section = job.front
@@ -111,36 +116,43 @@ def outline_job_front(
     if section.kind == "dp-sgd" and section.dim is not None:
         layers = default_dpsgd_layers(train.input_shape, section.dim)
         return (section.dim,), layers_stay_non_negative(layers)
-    front = build_front(_job_base(job, train, delivered))
+    front = build_front(_job_base(job, data, train, delivered))
     # Scores of the classes, whatever the base; only their number is known before the run.
     if private:
-        return (classes,), True
+        return (data.num_classes,), True
     return front.output_shape, front.non_negative
 
 
 def describe_job_front(
-    job: Job, train: Split, delivered: DeliveredNetwork | None = None
+    job: Job, data: DataSet, train: Split, delivered: DeliveredNetwork | None = None
 ) -> str | None:
-    """Return where public weights of the front come from, for `plan`; None for other kinds.
+    """Return where the front comes from, for `plan`; None where its kind says all of it.
 
     Raises
     ------
     DataError
         The weights file is missing, or no such file.
     """
-    if job.front.kind not in ("weights", "run"):
+    base = _job_base(job, data, train, delivered)
+    plain = base.scaling is None and not base.doubts
+    if plain and job.front.kind not in ("weights", "run"):
         return None
-    origin = front_base_origin(_job_base(job, train, delivered))
+    if job.front.kind == "dp-sgd":
+        # Where it comes from is known when it is trained.
+        return None if base.scaling is None else base.scaling.text
+    origin = front_base_origin(base)
     lines = [origin.text]
     if origin.run is not None:
         lines += [f"{name} {text}" for name, text in origin.run.rows()]
-    if origin.conditional and origin.reason is not None and origin.run is not None:
+    if origin.reason is not None and (origin.run is not None or base.doubts):
         lines.append(f"CONDITIONAL: {origin.reason}")
     return "\n      ".join(lines)
 
 
-def build_base_front(job: Job, rows: Split, delivered: DeliveredNetwork | None = None) -> Front:
-    """Build what stands before any projection, for rows shaped as those of ``rows``.
+def build_base_front(
+    job: Job, data: DataSet, rows: Split, delivered: DeliveredNetwork | None = None
+) -> Front:
+    """Build what stands before any projection, for rows shaped as those of ``rows`` of ``data``.
 
     ``delivered``: as in `build_job_front`.
 
@@ -155,7 +167,7 @@ def build_base_front(job: Job, rows: Split, delivered: DeliveredNetwork | None =
             where="front.kind",
             remedy="Use a public front.",
         )
-    return build_front(_job_base(job, rows, delivered))
+    return build_front(_job_base(job, data, rows, delivered))
 
 
 def _wanted_projection(section: FrontSection) -> Projection:
@@ -166,7 +178,9 @@ def _wanted_projection(section: FrontSection) -> Projection:
     return Projection(section.projection, dim, section.whiten)
 
 
-def _job_base(job: Job, train: Split, delivered: DeliveredNetwork | None) -> FrontBase:
+def _job_base(
+    job: Job, data: DataSet, train: Split, delivered: DeliveredNetwork | None
+) -> FrontBase:
     section = job.front
     return FrontBase(
         kind=section.kind,
@@ -181,6 +195,8 @@ def _job_base(job: Job, train: Split, delivered: DeliveredNetwork | None) -> Fro
         dim=section.dim,
         # Rows keep the shape of images, which segments with convolutions need.
         flatten=False,
+        scaling=job_scaling(job, data, train),
+        doubts=data_doubts(job, data),
     )
 
 

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from clicooper_hpc.config.owner_sections import MOST_PIXELS
 from clicooper_hpc.config.read_out import ReadOut, parse_read_out
 from clicooper_hpc.errors import DataError
+from clicooper_hpc.fronts.affine import Affine
 from clicooper_hpc.fronts.layer_spec import expected_layer_tensors, parse_layers
 from clicooper_hpc.fronts.network import Network
 
@@ -269,6 +270,8 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
             return Resize(_side(settings["side"]))
         if name == "scale":
             return Scale(_numbers([settings["norm"]])[0])
+        if name == "affine":
+            return Affine(tensors["offset"], tensors["factor"])
         if name == "linear":
             return Linear(tensors["offset"], tensors["matrix"])
         if name == "scores":
@@ -290,7 +293,7 @@ def restore_operation(settings: Mapping[str, object], tensors: Mapping[str, Tens
             )
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"damaged: {error}", where=where) from error
-    # Only these six are known: a stored front names no code that could be run.
+    # Only these seven are known: a stored front names no code that could be run.
     raise DataError("unknown operation", where=where)
 
 

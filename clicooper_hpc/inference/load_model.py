@@ -154,7 +154,7 @@ def _input_facts(run: Run, job: Job) -> InputFacts:
         return stored
     try:
         with open_dataset(job.data.path) as data:
-            return observe_input(data.class_names, data.split("train"))
+            return observe_input(data.class_names, data.split("train"), data.table)
     except DataError as error:
         raise DataError(
             f"the run kept no names of classes, and its data set cannot be read ({error.what})",

@@ -28,7 +28,7 @@ def require_pyarrow() -> tuple[Any, Any]:
         raise UsageError(
             "writing .parquet needs pyarrow, which is not installed",
             where="-o",
-            remedy="Install it (pip install 'clicooper-hpc[parquet]'), or write .csv, .h5 or .npz.",
+            remedy="Install it (pip install 'clicooper-hpc[tables]'), or write .csv, .h5 or .npz.",
         ) from None
 
 

@@ -22,6 +22,7 @@ class PredictionSummary:
     """Rows predicted; of those with a label how many rightly, wrongly, of unknown classes.
 
     ``other_scale``: how the rows differ in scale from those trained on, if they plainly do.
+    ``unused_columns``: of a table, those that the model takes nothing of.
     """
 
     rows: int
@@ -29,6 +30,7 @@ class PredictionSummary:
     wrong: int
     unknown: int
     other_scale: str | None
+    unused_columns: tuple[str, ...] = ()
 
 
 def predict_samples(
@@ -55,7 +57,9 @@ def predict_samples(
         lies in ``source``.
     """
     names = model.classifier.class_names
-    samples = open_sample_source(source, model.classifier, kind=kind, split=split, size=size)
+    samples = open_sample_source(
+        source, model.classifier, kind=kind, split=split, size=size, table=model.input.table
+    )
     if os.path.exists(source):
         refuse_output_in_source(Path(source), output)
     progress = ProgressLine("rows predicted:", samples.rows, quiet=quiet)
@@ -66,4 +70,4 @@ def predict_samples(
         if not predictor.rows:
             raise DataError("holds no sample", where=str(source))
     compared = predictor.compare_labels(label_names)
-    return PredictionSummary(predictor.rows, *compared, predictor.other_scale())
+    return PredictionSummary(predictor.rows, *compared, predictor.other_scale(), samples.unused)

@@ -17,6 +17,9 @@ from clicooper_hpc.data.importers.image_files import (
 )
 from clicooper_hpc.data.importers.import_dataset import import_samples
 from clicooper_hpc.data.importers.npz import UNSPLIT, read_npz_split
+from clicooper_hpc.data.tables.arrow_table import TABLE_KINDS
+from clicooper_hpc.data.tables.read_table import open_mapped_table, read_mapped_table
+from clicooper_hpc.data.tables.table_mapping import TableMapping
 from clicooper_hpc.errors import DataError
 from clicooper_hpc.inference.predictor import Predictor
 from clicooper_hpc.inference.source_check import check_source_shape, checked_source
@@ -42,15 +45,24 @@ class SampleSource:
         Their number, where it is known beforehand.
     files
         Name of the file of each row, where rows are files.
+    unused
+        Columns of a table that the model takes nothing of.
     """
 
     feed: Callable[[Predictor], Sequence[str] | None]
     rows: int | None = None
     files: Sequence[str] | None = field(default=None, repr=False)
+    unused: tuple[str, ...] = ()
 
 
 def open_sample_source(
-    source: str | Path, model: Classifier, *, kind: str | None, split: str, size: int | None
+    source: str | Path,
+    model: Classifier,
+    *,
+    kind: str | None,
+    split: str,
+    size: int | None,
+    table: TableMapping | None = None,
 ) -> SampleSource:
     """Return the samples at ``source``.
 
@@ -64,6 +76,8 @@ def open_sample_source(
         Which samples, where they are split.
     size
         Images are cut and scaled to squares of so many pixels a side.
+    table
+        How the table that the model was trained on became features; None where it was no table.
 
     Raises
     ------
@@ -77,15 +91,44 @@ def open_sample_source(
     if kind == "folder":
         return _image_source(path, model, split, size)
     if kind == "hdf5":
-        return _hdf5_source(source, split)
+        return _hdf5_source(source, split, table)
+    if kind in TABLE_KINDS:
+        return _table_source(kind, path, model, split, table)
     if kind == "npz":
         return SampleSource(partial(read_npz_split, path, split))
     return SampleSource(partial(_feed_import, kind, path, split))
 
 
-def _hdf5_source(path: str | Path, split: str) -> SampleSource:
+def _table_source(
+    kind: str, path: Path, model: Classifier, split: str, mapping: TableMapping | None
+) -> SampleSource:
+    if mapping is None:
+        raise DataError(
+            "is a table, and the run was trained on none",
+            where=str(path),
+            remedy="Give samples of the kind that the run was trained on",
+        )
+    if split != UNSPLIT:
+        raise DataError(f"has no split {split!r}, no splits at all", where=str(path))
+    table, unused = open_mapped_table(kind, path, mapping)
+
+    def feed(predictor: Predictor) -> Sequence[str] | None:
+        return read_mapped_table(table, mapping, split, predictor, model.class_names)
+
+    return SampleSource(feed, unused=unused)
+
+
+def _hdf5_source(path: str | Path, split: str, mapping: TableMapping | None) -> SampleSource:
     with open_dataset(path, chunk_cache_bytes=_CHUNK_CACHE_BYTES) as data:
         rows = len(data.split(split))
+        # Columns in another order, or categories of another table, would be answered all the same.
+        own = None if data.table is None else data.table.feature_names
+        if own is not None and mapping is not None and own != mapping.feature_names:
+            raise DataError(
+                "has other features, or in another order, than the table of the run",
+                where=str(path),
+                remedy="Give the table itself (.csv, .parquet, .arrow)",
+            )
 
     def feed(predictor: Predictor) -> Sequence[str]:
         with open_dataset(path, chunk_cache_bytes=_CHUNK_CACHE_BYTES) as data:

@@ -16,6 +16,14 @@ __all__ = ["SOURCE_KINDS", "check_source_shape", "checked_source", "source_kind"
 SOURCE_KINDS = ("hdf5", *KINDS)
 #: What the embedded digits are called.
 EMBEDDED = "digits"
+#: Of tables.
+_TABLE_ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 #: Parts of the names of published archives, of their folders and of files in these.
 _SIGNS = {
     "-ubyte": "idx",
@@ -99,6 +107,9 @@ def source_kind(path: Path) -> str:
         return "hdf5"
     if name.endswith(".npz"):
         return "npz"
+    for ending, kind in _TABLE_ENDINGS.items():
+        if name.endswith(ending):
+            return kind
     if is_image_file(path) and path.is_file():
         return "folder"
     inside = sorted(os.listdir(path)) if path.is_dir() else [name]

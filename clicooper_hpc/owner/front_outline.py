@@ -7,19 +7,29 @@ from dataclasses import dataclass
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.fronts.job_front import describe_job_front, open_public_rows, outline_job_front
+from clicooper_hpc.fronts.job_front import (
+    build_base_front,
+    describe_job_front,
+    open_public_rows,
+    outline_job_front,
+)
 from clicooper_hpc.owner.front_source import compared_front_run
+from clicooper_hpc.owner.value_check import ValueRemark, check_values
 
 __all__ = ["FrontOutline", "count_public_rows", "outline_front"]
 
 
 @dataclass(frozen=True, slots=True)
 class FrontOutline:
-    """Shape and sign of the rows of a front, and in words where its weights come from, if any."""
+    """Shape and sign of the rows of a front, and in words where its weights come from, if any.
+
+    ``values``: what is cut of the values of the training samples.
+    """
 
     shape: tuple[int, ...]
     non_negative: bool
     origin: str | None
+    values: tuple[ValueRemark, ...] = ()
 
 
 def outline_front(job: Job, data: DataSet, train: Split) -> FrontOutline:
@@ -32,8 +42,10 @@ def outline_front(job: Job, data: DataSet, train: Split) -> FrontOutline:
         be.
     """
     delivered = compared_front_run(job, data)
-    shape, non_negative = outline_job_front(job, train, data.num_classes, delivered)
-    return FrontOutline(shape, non_negative, describe_job_front(job, train, delivered))
+    shape, non_negative = outline_job_front(job, data, train, delivered)
+    origin = describe_job_front(job, data, train, delivered)
+    base = None if job.front.kind == "dp-sgd" else build_base_front(job, data, train, delivered)
+    return FrontOutline(shape, non_negative, origin, tuple(check_values(job, data, train, base)))
 
 
 def count_public_rows(job: Job) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.split import Split
+from clicooper_hpc.data.tables.table_mapping import TableMapping
 from clicooper_hpc.errors import DataError
 
 __all__ = ["InputFacts", "NumberMoments", "observe_input"]
@@ -56,7 +57,7 @@ class InputFacts:
 
     Samples stored as uint8 are read as float32 in [0, 1] (`Split.read`). ``mean`` and
     ``deviation`` of all numbers of a sample of the training samples; None of a run of an earlier
-    version, which kept neither.
+    version, which kept neither. ``table``: how a table became their features, if it was one.
     """
 
     class_names: tuple[str, ...]
@@ -65,10 +66,14 @@ class InputFacts:
     highest: float
     mean: float | None = None
     deviation: float | None = None
+    table: TableMapping | None = None
 
     def to_private_bytes(self) -> bytes:
         """Return the facts as JSON, for a `PrivateFolder`."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
+        # As its own text, which checks itself when it is read.
+        table = None if self.table is None else self.table.to_json()
+        plain = {**asdict(replace(self, table=None)), "table": table}
+        known = {name: value for name, value in plain.items() if value is not None}
         return json.dumps(known, allow_nan=False).encode()
 
     @classmethod
@@ -83,6 +88,7 @@ class InputFacts:
                 highest=float(content["highest"]),
                 mean=_optional_number(content.get("mean")),
                 deviation=_optional_number(content.get("deviation")),
+                table=_optional_table(content.get("table")),
             )
             check_class_names(facts.class_names, "class names")
         except (
@@ -99,7 +105,9 @@ class InputFacts:
         return facts
 
 
-def observe_input(class_names: tuple[str, ...], train: Split) -> InputFacts:
+def observe_input(
+    class_names: tuple[str, ...], train: Split, table: TableMapping | None = None
+) -> InputFacts:
     """Return the facts of the training samples; floating-point ones are read once."""
     moments = NumberMoments()
     # Spread over the whole split: files are often sorted by class.
@@ -108,12 +116,16 @@ def observe_input(class_names: tuple[str, ...], train: Split) -> InputFacts:
         moments.add_numbers(train.read(spread[start : start + 256]))
     found = moments.mean, moments.deviation
     if train.dtype == np.uint8:
-        return InputFacts(class_names, "uint8", 0.0, 1.0, *found)
+        return InputFacts(class_names, "uint8", 0.0, 1.0, *found, table)
     lowest, highest = np.inf, -np.inf
     for start in range(0, len(train), _BLOCK):
         rows = train.read(np.arange(start, min(start + _BLOCK, len(train))))
         lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
-    return InputFacts(class_names, str(train.dtype), lowest, highest, *found)
+    return InputFacts(class_names, str(train.dtype), lowest, highest, *found, table)
+
+
+def _optional_table(stored: object) -> TableMapping | None:
+    return None if stored is None else TableMapping.from_json(str(stored), "table")
 
 
 def _optional_number(stored: object) -> float | None:

@@ -167,7 +167,7 @@ def _public_features(
     """
     data, train = open_public_rows(job)
     with data:
-        front = build_base_front(job, train, read_front_run(job))
+        front = build_base_front(job, data, train, read_front_run(job))
         features, labels = _features(front, train, seed, 1.0)
         unseen = "test" in data.splits
         if not unseen:

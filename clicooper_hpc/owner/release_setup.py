@@ -61,7 +61,7 @@ class ReleaseSetup:
         """Note in ``private`` what is needed to use the model when the data are not at hand."""
         train = self.samples.splits["train"]
         OwnerSecrets(private).secret_input_facts(
-            lambda: observe_input(self.data.class_names, train)
+            lambda: observe_input(self.data.class_names, train, self.data.table)
         )
 
     def close_data(self) -> None:

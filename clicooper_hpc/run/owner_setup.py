@@ -14,10 +14,9 @@ from clicooper_hpc.errors import EnvironmentUnfitError, UsageError
 from clicooper_hpc.owner.final_scores import FinalScores
 from clicooper_hpc.owner.release_setup import set_up_release
 from clicooper_hpc.owner.run_card import make_run_card
-from clicooper_hpc.privacy.master_key import SECURE
-from clicooper_hpc.privacy.privacy_card import PrivacyCard
 from clicooper_hpc.run.context import RunContext
 from clicooper_hpc.run.finished_run import verify_finished_run
+from clicooper_hpc.run.owner_promise import announce_owner_promise, progress_note
 from clicooper_hpc.run.owner_role import OwnerDocuments, assemble_owner_role
 from clicooper_hpc.run.progress import Progress
 from clicooper_hpc.run.run_index import RunIndex
@@ -114,9 +113,8 @@ class OwnerSetup:
             )
 
     def announce_owner_promise(self) -> None:
-        """Log the privacy card: what is promised, before anything leaves."""
-        for line in make_run_card(self._job, self._preparation).lines():
-            _log.info("%s", line)
+        """Log what is promised, before anything leaves."""
+        announce_owner_promise(self._job, self._preparation)
 
     def train_owner(
         self, context: RunContext, point: RestartPoint, *, quiet: bool, started: float
@@ -126,7 +124,7 @@ class OwnerSetup:
         progress = Progress(
             context.plan.total_steps,
             self._job.training.epochs,
-            _progress_note(card),
+            progress_note(card),
             quiet=quiet,
             done=point.step,
         )
@@ -161,18 +159,3 @@ class OwnerSetup:
         )
         self.close_owner_data()
         _log.info("run folder: %s (clicooper inspect %s)", self._folder.path, self._folder.path)
-
-
-def _progress_note(card: PrivacyCard) -> str:
-    """Return the run's epsilon in a few words, with the unit that counts in the end."""
-    if card.spec is None:
-        return "NO PRIVACY"
-    guarantee = card.spec.guarantee
-    other, less, _ = card.other_total()
-    text = (
-        f"epsilon {card.sample_total()[0]:.4g} per sample ({guarantee.relation}; "
-        f"{other} {less:.4g})"
-    )
-    if guarantee.unit != "sample":
-        text = f"epsilon {guarantee.epsilon:g} per {guarantee.unit_label}, {text}"
-    return text if card.rng_mode == SECURE else f"{text}, {card.rng_mode}"

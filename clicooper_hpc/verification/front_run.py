@@ -81,6 +81,13 @@ def read_front_run(job: Job) -> DeliveredNetwork | None:
     run, view = _verified_run(path)
     made = load_canonical_job(str(run.attrs["resolved_job"]))
     section = made.front
+    if made.data.scaling != "none":
+        raise DataError(
+            f"run {view.run.run_id} scaled its data (data.scaling), so its network takes other "
+            "rows than raw ones",
+            where=f"front.run, {path}",
+            remedy='Take a run with data.scaling = "none".',
+        )
     if section.kind != "identity" or section.projection != "none" or section.normalise:
         raise DataError(
             f'run {view.run.run_id} trained behind a front of its own (front.kind = "'

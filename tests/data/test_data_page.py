@@ -15,7 +15,7 @@ def test_snippets_run_in_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     scope: dict[str, object] = {}
     for snippet in snippets:
         exec(snippet, scope)  # noqa: S102 - our own page

@@ -12,6 +12,7 @@ from private_lda_cases import CLASSES, TRAIN, WIDTH, draw, private_lda_job
 
 from clicooper_hpc.commands.plan_report import plan_report
 from clicooper_hpc.config.job import Job
+from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.digests import digest_bytes
 from clicooper_hpc.errors import BudgetExceededError, UsageError
 from clicooper_hpc.fronts.build_front import FrontBase, ProjectionData, build_front
@@ -239,7 +240,8 @@ def test_a_plan_counts_what_the_run_will_release(tmp_path: Path) -> None:
     assert f"{RELEASED} training samples" in text
     assert f"{SET_ASIDE} more training samples are spent on its class sums" in text
     made = set_up(tmp_path, job)
-    outline = outline_job_front(job, made.samples.splits["train"], CLASSES)
+    with open_dataset(job.data.path) as data:
+        outline = outline_job_front(job, data, made.samples.splits["train"])
     assert outline == (made.front.output_shape, made.front.non_negative)
     off = private_lda_job(
         tmp_path, "pipeline.segments=2", "training.batch_size=16", "privacy.enabled=false"

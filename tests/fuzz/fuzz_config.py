@@ -11,9 +11,9 @@ from typing import Any
 
 from fuzz_target import FuzzTarget
 
+from clicooper_hpc.config.data_section import DataSection
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.config.load_job import load_canonical_job, load_job, reload_job
-from clicooper_hpc.config.owner_sections import DataSection
 
 _JOBS = Path(__file__).resolve().parents[2] / "jobs"
 

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from fuzz_target import FuzzTarget
 
+from clicooper_hpc.config.data_section import DataSection
 from clicooper_hpc.config.job import Job
-from clicooper_hpc.config.owner_sections import DataSection
 from clicooper_hpc.doctor.rank_facts import FACTS, collect_facts, read_rank_facts
 from clicooper_hpc.errors import FAILURE_CODES, ExitCode
 from clicooper_hpc.run.network import _parse_layout_costs

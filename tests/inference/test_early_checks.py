@@ -20,7 +20,7 @@ CASES = {
     "its source": ("predict RUN new.npz -o new.npz --overwrite", "is both source and target"),
     "no data": ("predict RUN none.h5 -o out.csv", "none.h5: no such file or folder"),
     "no kind": ("predict RUN new.npz -o out.csv --kind jpg", "there is no reader 'jpg'"),
-    "kind unknown": ("predict RUN there.csv -o out.csv", "is of no kind that its name tells"),
+    "kind unknown": ("predict RUN there.bin -o out.csv", "is of no kind that its name tells"),
     "size": ("predict RUN new.npz -o out.csv --size 3", "size 3 does not apply to npz"),
     "pyarrow": ("predict RUN new.npz -o out.parquet", "needs pyarrow, which is not installed"),
     "format": ("export RUN --to tflite -o out", "there is no format 'tflite'"),
@@ -42,6 +42,7 @@ def test_it_is_refused_before_the_run_is_opened(
     monkeypatch.chdir(tmp_path)
     np.savez("new.npz", x=np.zeros((1, 8, 8), np.float32))
     Path("there.csv").touch()
+    Path("there.bin").touch()
     Path("run").mkdir()
     Path("run/run.h5").touch()
     imported = importlib.import_module

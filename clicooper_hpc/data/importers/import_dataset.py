@@ -19,11 +19,14 @@ from clicooper_hpc.data.importers.image_folder import import_image_folder
 from clicooper_hpc.data.importers.npz import import_npz
 from clicooper_hpc.data.output_place import refuse_output_in_source
 from clicooper_hpc.data.sample_sink import SampleSink
+from clicooper_hpc.data.tables.arrow_table import TABLE_KINDS
+from clicooper_hpc.data.tables.import_table import import_table_file
+from clicooper_hpc.data.tables.table_options import TableOptions
 from clicooper_hpc.errors import DataError, UsageError
 
 __all__ = ["KINDS", "ImportSummary", "import_dataset", "import_samples"]
 
-KINDS = ("cifar10", "cifar100", "idx", "folder", "npz")
+KINDS = ("cifar10", "cifar100", "idx", "folder", "npz", *TABLE_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class ImportSummary:
         (D,) or (H, W, C), as stored.
     file_bytes
         Size of the file on disk.
+    remarks
+        What was done with the columns and rows of a table, a line each.
     """
 
     kind: str
@@ -47,6 +52,7 @@ class ImportSummary:
     dtype: str
     class_names: tuple[str, ...]
     file_bytes: int
+    remarks: tuple[str, ...] = ()
 
 
 def import_dataset(
@@ -56,6 +62,7 @@ def import_dataset(
     *,
     overwrite: bool = False,
     size: int | None = None,
+    table: TableOptions | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> ImportSummary:
     """Convert ``source`` to the native format; ``target`` appears only when it is complete.
@@ -72,6 +79,8 @@ def import_dataset(
         Replace an existing file.
     size
         Side of the square images, for kind "folder" only.
+    table
+        What the columns are, for kinds of tables only, which need it.
     on_rows
         Called with the number of samples after each block that was written.
 
@@ -92,12 +101,29 @@ def import_dataset(
             f"size {size} does not apply to {kind}" if kind != "folder" else f"{size} is too small",
             where="--size",
         )
-    if not os.path.exists(source):
-        raise DataError("no such file or folder", where=str(source))
-    refuse_output_in_source(source, target)
+    if table is None and kind in TABLE_KINDS:
+        raise UsageError(
+            "a table needs the name of its column of classes",
+            where=f"data import {kind}",
+            remedy="Give --label COLUMN",
+        )
+    if table is not None and kind not in TABLE_KINDS:
+        raise UsageError(f"options of tables do not apply to {kind}", where=f"data import {kind}")
+    read = (
+        [source, *(path for path in (table.test, table.validation) if path)] if table else [source]
+    )
+    for path in read:
+        if not os.path.exists(path):
+            raise DataError("no such file or folder", where=str(path))
+        refuse_output_in_source(path, target)
+    remarks: tuple[str, ...] = ()
     with DatasetWriter(target, source=str(source), source_kind=kind, overwrite=overwrite) as writer:
         sink = _CountedSink(writer, on_rows)
-        writer.finish(import_samples(kind, source, sink, size=size))
+        if table is None:
+            writer.finish(import_samples(kind, source, sink, size=size))
+        else:
+            names, mapping, remarks = import_table_file(kind, source, sink, table)
+            writer.finish(names, mapping)
     # Opened as a run opens it: what the importer says it wrote is what a run will find.
     with open_dataset(target) as data:
         train = data.split("train")
@@ -109,6 +135,7 @@ def import_dataset(
             dtype=str(train.dtype),
             class_names=data.class_names,
             file_bytes=target.stat().st_size,
+            remarks=remarks,
         )
 
 
@@ -133,7 +160,7 @@ def import_samples(
 ) -> tuple[str, ...]:
     """Stream all samples of ``source`` into ``sink``; return the class names.
 
-    ``kind`` is one of `KINDS`; ``size`` and errors as in `import_dataset`.
+    ``kind`` is one of `KINDS` that is no table; ``size`` and errors as in `import_dataset`.
     """
     if kind == "cifar10":
         return import_cifar(CIFAR10, source, sink)

@@ -39,8 +39,8 @@ def write_parquet_tables(record: RunRecord, folder: Path) -> None:
     EnvironmentUnfitError
         pyarrow is not installed.
     """
-    arrow = import_package("pyarrow", "parquet", extra="parquet")
-    parquet = import_package("pyarrow.parquet", "parquet", extra="parquet")
+    arrow = import_package("pyarrow", "parquet", extra="tables")
+    parquet = import_package("pyarrow.parquet", "parquet", extra="tables")
     for name, frame in _frames(record).items():
         stored = arrow.Table.from_pandas(frame, preserve_index=False)
         known = {column.name: column for column in _columns(record, name)}

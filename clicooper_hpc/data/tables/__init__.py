@@ -1,0 +1,1 @@
+"""Tables (CSV, Parquet, Arrow, data frames) as vectors of numbers, by a stored mapping."""
