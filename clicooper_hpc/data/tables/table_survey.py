@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clicooper_hpc.data.class_labels import check_class_names
 from clicooper_hpc.data.h5_format import SPLITS
 from clicooper_hpc.data.stratified_split import stratified_test_mask
 from clicooper_hpc.data.tables.arrow_table import ArrowTable
@@ -104,6 +105,7 @@ def survey_tables(
         raise DataError("has no rows", where=first.where)
     codes, place = np.concatenate(labels), np.concatenate(splits)
     names, classes = label.sorted_classes(int((codes >= 0).sum()), first.where)
+    check_class_names(names, f"{first.where}, column {options.label!r}")
     # The last place stands for rows without a label, which are dropped.
     numbers = np.asarray([*classes, -1], dtype=np.int64)[codes]
     _hold_out(place, numbers, options)
