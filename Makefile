@@ -4,8 +4,8 @@
 # make test-all  all of it (twice as long)
 # make test-cluster  only the tests that start a Slurm (packages: .ci/run)
 # make test-openmpi  the tests that start ranks, on Debian's Open MPI with parallel HDF5
-# make paper     the paper's table: all runs and attacks, docs/results.md (hours; PAPER_ARGS="--jobs ..." or
-#                "--sheet bench/summed.toml --output FILE.md")
+# make paper     the tables of results: all runs and attacks, docs/results.md and docs/results-summed.md
+#                (hours; PAPER_ARGS="--seeds 0")
 # make frontier  accuracy against leak over noise and releases, docs/frontier.md (hours)
 # make kill-matrix  every rank killed at every moment, every kind of run, resumed (minutes)
 # make soak      kill and resume at random (SOAK_ARGS="--minutes 10")
