@@ -305,7 +305,7 @@ def test_without_secrets_or_run_nothing_is_attacked_or_made(
     run: Path, clicooper: Callable[..., Done]
 ) -> None:
     assert clicooper("attack").code == 2
-    assert "run.h5" in clicooper("attack", run.parent).err
+    assert f"Name one of them: {run}" in clicooper("attack", run.parent).err
     (run / "private" / "label-map.safetensors").unlink()
     before = state_of(run)
     done = clicooper("attack", run)

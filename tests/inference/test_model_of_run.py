@@ -365,12 +365,12 @@ def test_a_changed_segment_is_refused(damaged: Path, say: Callable[..., tuple[in
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    code, text = say("predict", damaged, "digits", "-o", damaged / "out.csv")
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
     assert code == 4
     assert text.startswith(f"clicooper: {path}: these are not the weights that the owner signed")
-    code, text = say("export", damaged, "--to", "torch", "-o", damaged / "out.pt2")
+    code, text = say("export", damaged, "--to", "torch", "-o", damaged.parent / "out.pt2")
     assert code == 4
-    assert not list(damaged.glob("out*"))
+    assert not list(damaged.parent.glob("out*"))
 
 
 def test_a_ledger_that_is_missing_is_no_evidence(
@@ -385,13 +385,13 @@ def test_a_ledger_that_is_missing_is_no_evidence(
 
 def test_what_is_missing_is_named(damaged: Path, say: Callable[..., tuple[int, str]]) -> None:
     (damaged / "private" / "label-map.safetensors").unlink()
-    code, text = say("predict", damaged, "digits", "-o", damaged / "out.csv")
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
     assert code == 2
     assert "label-map.safetensors is missing" in text
     assert "Use the model where the owner keeps the run folder" in text
     with h5py.File(damaged / "run.h5", "r+") as file:
         file.attrs["status"] = np.bytes_("running")
-    code, text = say("predict", damaged, "digits", "-o", damaged / "out.csv")
+    code, text = say("predict", damaged, "digits", "-o", damaged.parent / "out.csv")
     assert code == 2
     assert "did not reach its end" in text
 

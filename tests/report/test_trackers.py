@@ -262,9 +262,9 @@ def test_a_missing_package_is_named_with_its_extra(
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    for form in ("tensorboard", "mlflow", "parquet"):
+    for form, extra in (("tensorboard",) * 2, ("mlflow",) * 2, ("parquet", "tables")):
         assert main(["export", str(run), "--to", form, "-o", str(tmp_path / "out")]) == 5
-        assert f"pip install 'clicooper-hpc[{form}]'" in capsys.readouterr().err
+        assert f"pip install 'clicooper-hpc[{extra}]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
