@@ -31,7 +31,7 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "make install: $(VENV) with PyTorch and an MPI; 1.6 GB on disk with the CPU build of PyTorch, several with CUDA's; minutes"
+	@echo "make install: $(VENV) with PyTorch and an MPI; 1.8 GB on disk with the CPU build of PyTorch, several with CUDA's; minutes"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "make install: 1 of 3, pip"

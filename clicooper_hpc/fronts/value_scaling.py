@@ -17,7 +17,7 @@ from clicooper_hpc.config.data_section import Constants
 from clicooper_hpc.config.job import Job
 from clicooper_hpc.data.dataset import DataSet, open_dataset
 from clicooper_hpc.data.split import Split
-from clicooper_hpc.data.value_statistics import ValueStatistics
+from clicooper_hpc.data.value_statistics import ValueMoments, ValueStatistics
 from clicooper_hpc.errors import DataError, UsageError
 from clicooper_hpc.fronts.affine import Affine
 
@@ -62,7 +62,7 @@ def job_scaling(job: Job, data: DataSet, rows: Split) -> ValueScaling | None:
     if section.scaling == "none":
         return None
     features = rows.input_shape[0]
-    fixed = np.zeros(features, dtype=bool) if data.table is None else _indicators(data)
+    fixed = _indicators(data, features)
     if section.scaling == "public":
         found = _public_statistics(job, data, features)
         # One that never varies in public has no deviation to divide by: it stays as it is.
@@ -114,8 +114,6 @@ def data_doubts(job: Job, data: DataSet) -> tuple[str, ...]:
 
 def public_statistics(split: Split) -> ValueStatistics:
     """Return the statistics of all rows of a split, by feature or channel."""
-    from clicooper_hpc.data.value_statistics import ValueMoments
-
     moments = ValueMoments()
     for start in range(0, len(split), _BLOCK):
         rows = split.read(np.arange(start, min(start + _BLOCK, len(split))))
@@ -139,8 +137,8 @@ def _public_statistics(job: Job, data: DataSet, features: int) -> ValueStatistic
                 where=public.source,
                 remedy="Import both tables with the same columns and categories",
             )
-        return public_statistics(split.subset(range(min(job.front.public_rows or len(split),
-                                                        len(split)))))  # fmt: skip
+        rows = min(job.front.public_rows or len(split), len(split))
+        return public_statistics(split.subset(range(rows)))
 
 
 def _scaling(
@@ -188,8 +186,8 @@ def _by_name(
             remedy="Give one number for all, or one for each in order",
         )
     unknown = sorted(set(given) - set(names))
-    missing = [name for name, stays in zip(names, fixed, strict=True)
-               if not stays and name not in given]  # fmt: skip
+    needed = [name for name, stays in zip(names, fixed, strict=True) if not stays]
+    missing = [name for name in needed if name not in given]
     if unknown or missing:
         what = f"names no feature {unknown[0]!r}" if unknown else f"leaves out {missing[0]!r}"
         more = len(unknown or missing) - 1
@@ -204,7 +202,7 @@ def _by_name(
 def _copied_constants(job: Job, data: DataSet, own: ValueStatistics) -> list[str]:
     """Return that the constants are those of the private rows, if they are."""
     features = len(own.mean)
-    fixed = np.zeros(features, dtype=bool) if data.table is None else _indicators(data)
+    fixed = _indicators(data, features)
     found = []
     for name in ("mean", "deviation", "minimum", "maximum"):
         given = getattr(job.data.constants, name)
@@ -221,8 +219,11 @@ def _copied_constants(job: Job, data: DataSet, own: ValueStatistics) -> list[str
     return [f"data.constants ({', '.join(found)}) are those of the training rows themselves"]
 
 
-def _indicators(data: DataSet) -> NDArray[np.bool_]:
-    return np.asarray(() if data.table is None else data.table.indicators, dtype=bool)
+def _indicators(data: DataSet, features: int) -> NDArray[np.bool_]:
+    """Return which features are 0 or 1 by construction, and stay so."""
+    if data.table is None:
+        return np.zeros(features, dtype=np.bool_)
+    return np.asarray(data.table.indicators, dtype=np.bool_)
 
 
 def _names(data: DataSet) -> tuple[str, ...]:

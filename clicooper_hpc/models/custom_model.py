@@ -22,6 +22,7 @@ from clicooper_hpc.models.segmentable import (
     check_row_independence,
     check_segmentable,
 )
+from clicooper_hpc.models.traced.traced_layers import traced_layers
 
 __all__ = ["build_custom_model"]
 
@@ -78,9 +79,6 @@ def build_custom_model(
     model = replace_batch_norms(model, choices.batch_norm, where)
     if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
         check_modules(model, where)
-        # Here, not above: tracing takes a second of import, and most networks need none.
-        from clicooper_hpc.models.traced.traced_layers import traced_layers
-
         model = traced_layers(model, input_shape, several=choices.cuts == "any", where=where)
     # Before shapes are tried: those need a plain sequence of layers.
     check_segmentable(model)

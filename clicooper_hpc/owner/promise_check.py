@@ -62,7 +62,7 @@ def _check_total(job: Job, samples: int) -> None:
     if job.front.kind != "dp-sgd":
         return
     privacy, front = job.privacy, job.front.dp_sgd
-    restated = restated_delta(front.epsilon, front.delta, privacy.relation)
+    restated = _restated_delta(front.epsilon, front.delta, privacy.relation)
     total = privacy.delta + restated
     if total < 1 and (total < 1 / samples or privacy.allow_large_delta):
         return
@@ -79,7 +79,7 @@ def _check_total(job: Job, samples: int) -> None:
     )
 
 
-def restated_delta(epsilon: float, delta: float, relation: Relation) -> float:
+def _restated_delta(epsilon: float, delta: float, relation: Relation) -> float:
     """Return the delta of an add-remove promise under ``relation``; may be above 1, or infinite."""
     if relation == "zero-out":
         return delta

@@ -88,6 +88,9 @@ def _row(name: str, values: Sequence[object]) -> tuple[str, str, Sequence[str], 
         return name, what, cells, 0, text(None), text(None), text(None)
     mean = text(math.fsum(known) / len(known))
     deviation = text(statistics.stdev(known) if len(known) > 1 else None)
+    if text is percent_text:
+        # A difference of shares, and no share itself.
+        deviation = deviation.replace("%", "points")
     span = f"{text(min(known))} .. {text(max(known))}"
     return name, what, cells, len(known), mean, deviation, span
 

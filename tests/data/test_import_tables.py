@@ -131,6 +131,15 @@ def test_what_is_passed_over_or_rounded_is_said(
         assert len(data.split("test")) == 4
 
 
+def test_labels_that_are_one_float_stay_two_classes(tmp_path: Path) -> None:
+    large = 2**53
+    body = "".join(f"{row},{large + row % 2}\n" for row in range(20))
+    assert imported(written(tmp_path, f"a,class\n{body}")) == 0
+    with open_dataset(tmp_path / "t.h5") as data:
+        assert data.class_names == (str(large), str(large + 1))
+        assert set(data.split("train").labels().tolist()) == {0, 1}
+
+
 def test_frames_and_typed_files_are_taken_as_they_are(tmp_path: Path) -> None:
     pandas: Any = importlib.import_module("pandas")
     count = 40

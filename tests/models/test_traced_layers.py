@@ -160,6 +160,24 @@ def test_a_weight_used_twice_stays_in_one_layer() -> None:
     assert names[1] == ["twice.weight", "twice.bias", "between.weight", "between.bias"]
 
 
+class Deep(nn.Module):
+    """More steps one behind another than Python calls may be nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(WIDTH, 4), nn.Linear(4, 3)
+
+    def forward(self, rows: Tensor) -> Any:
+        inner = self.first(rows)
+        for _ in range(2000):
+            inner = torch.sin(inner)
+        return self.last(inner)
+
+
+def test_a_deep_network_is_cut() -> None:
+    assert len(traced_layers(Deep(), (WIDTH,), several=True, where="here")) == 2
+
+
 class Drops(nn.Module):
     """Asks for its mode in a call, and has a layer inside that knows its own."""
 

@@ -265,7 +265,7 @@ def test_several_runs_have_mean_and_spread(plain: Path) -> None:
             ["50.0 %", "60.0 %", "85.0 %"],
             3,
             "65.0 %",
-            "18.0 %",
+            "18.0 points",
             "50.0 % .. 85.0 %",
         ),
     ]

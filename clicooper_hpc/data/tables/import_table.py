@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,12 @@ def _learn_from_training_rows(
     parts: _Parts, survey: TableSurvey, mapping: TableMapping, options: TableOptions
 ) -> TableMapping:
     """Return the mapping with categories and means of the training rows, and of no others."""
-    from dataclasses import replace
-
     stated = {name: tuple(given) for name, given in options.categories.items()}
     met: dict[str, dict[str, None]] = {
-        column.name: {} for column in mapping.columns
+        column.name: {}
+        for column in mapping.columns
         if column.kind == "category" and column.name not in stated
-    }  # fmt: skip
+    }
     sums = {column.name: [0.0, 0] for column in mapping.columns if column.missing == "mean"}
     if met or sums:
         for keep, cells, _, splits in _kept_batches(parts, survey, mapping):

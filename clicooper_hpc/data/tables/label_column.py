@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clicooper_hpc.data.class_labels import MAX_CLASSES
-from clicooper_hpc.data.tables.table_column import ColumnCells, parse_number
+from clicooper_hpc.data.tables.table_column import ColumnCells, parse_number, whole_number
 from clicooper_hpc.errors import DataError
 
 __all__ = ["LabelColumn", "describe_classes"]
@@ -65,18 +65,21 @@ class LabelColumn:
         if not texts or any(number is None for number in numbers):
             names = tuple(sorted(texts))
             return names, _places_among(names, texts)
-        values = [float(number) for number in numbers if number is not None]
-        broken = next((value for value in values if not value.is_integer()), None)
-        if broken is not None or (len(set(values)) > _MANY and rows < _FEW_ROWS * len(set(values))):
-            shown = f", such as {broken:g}" if broken is not None else ""
+        values = [whole_number(text, self._decimal) for text in texts]
+        broken = next(
+            (text for text, value in zip(texts, values, strict=True) if value is None), None
+        )
+        count = len(set(numbers))
+        if broken is not None or (count > _MANY and rows < _FEW_ROWS * count):
+            shown = f", such as {broken[:40]}" if broken is not None else ""
             raise DataError(
-                f"the label holds {len(set(values)):,} different numbers{shown} in {rows:,} rows: "
+                f"the label holds {count:,} different numbers{shown} in {rows:,} rows: "
                 "regression is not supported",
                 where=f"{where}, column {self.name!r}",
                 remedy="Sort the numbers into classes (such as low and high) and store these",
             )
-        whole = sorted({int(value) for value in values})
-        return tuple(map(str, whole)), _places_among(whole, [int(value) for value in values])
+        whole = sorted({value for value in values if value is not None})
+        return tuple(map(str, whole)), _places_among(whole, values)
 
 
 def _places_among(ordered: Sequence[object], wanted: Sequence[object]) -> NDArray[np.int64]:

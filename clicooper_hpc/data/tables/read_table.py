@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from clicooper_hpc.data.sample_sink import SampleSink
 from clicooper_hpc.data.tables.arrow_table import ArrowTable, open_arrow_table
 from clicooper_hpc.data.tables.column_survey import READABLE_KINDS
+from clicooper_hpc.data.tables.table_column import whole_number
 from clicooper_hpc.data.tables.table_mapping import TableMapping
 from clicooper_hpc.data.tables.table_rows import encode_table_rows
 from clicooper_hpc.errors import DataError
@@ -75,14 +77,17 @@ def read_mapped_table(
         if labelled:
             codes, texts = cells[mapping.label].coded_texts()
             # Classes that the model does not know come behind those that it does.
-            numbers = [names.setdefault(_class_name(text, names), len(names)) for text in texts]
+            said = [_class_name(text, names, mapping.cells.decimal) for text in texts]
+            numbers = [names.setdefault(name, len(names)) for name in said]
             labels = np.asarray([*numbers, -1], dtype=np.int64)[codes]
         rows = encode_table_rows(mapping, cells, np.ones(count, dtype=np.bool_))
         sink.append_samples(split, rows, labels)
     return tuple(names) if labelled else None
 
 
-def _class_name(text: str, names: dict[str, int]) -> str:
-    """Return the class that ``text`` says: 1.0 is the class 1 where only that is known."""
-    whole = text.removesuffix(".0")
-    return whole if text not in names and whole in names else text
+def _class_name(text: str, names: Mapping[str, int], decimal: str) -> str:
+    """Return the class that ``text`` says: 1.0 and 01 are the class 1 where only that is known."""
+    if text in names:
+        return text
+    whole = whole_number(text, decimal)
+    return text if whole is None or str(whole) not in names else str(whole)

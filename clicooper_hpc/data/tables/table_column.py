@@ -6,6 +6,7 @@ import importlib
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from clicooper_hpc.data.tables.table_mapping import CellFormat
 from clicooper_hpc.errors import DataError
 
-__all__ = ["ColumnCells", "SourceKind", "parse_number"]
+__all__ = ["ColumnCells", "SourceKind", "parse_number", "whole_number"]
 
 SourceKind = Literal["cells", "number", "boolean", "text", "empty"]
 
@@ -31,6 +32,15 @@ def parse_number(text: str, decimal: str) -> float | None:
     if _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text):
         return float(text)
     return None
+
+
+def whole_number(text: str, decimal: str) -> int | None:
+    """Return the whole number that a cell says, to the last digit; None if it says none."""
+    number = parse_number(text, decimal)
+    if number is None or not number.is_integer():
+        return None
+    # Not of the float: from 2**53 on, several whole numbers share one.
+    return int(Decimal(text.replace(decimal, ".")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,16 @@ __all__ = ["DROPPED", "TableSurvey", "survey_tables"]
 DROPPED = -1
 _TRAIN, _TEST = SPLITS.index("train"), SPLITS.index("test")
 _UNKNOWN = -2
+#: What a column of splits may say, by the place in `SPLITS`.
 _SPLIT_WORDS = {
-    "train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2,
-    "testing": 2,
-}  # fmt: skip
+    word: SPLITS.index(split)
+    for split, words in (
+        ("train", ("train", "training")),
+        ("validation", ("validation", "valid", "val", "dev")),
+        ("test", ("test", "testing")),
+    )
+    for word in words
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +127,8 @@ def _check_same_columns(table: ArrowTable, first: ArrowTable, wanted: Sequence[s
                 where=table.where,
                 remedy="Give it the same columns, in any order",
             )
-        if table.kinds[name] != first.kinds[name] and "empty" not in (
-            table.kinds[name], first.kinds[name],
-        ):  # fmt: skip
+        both = {table.kinds[name], first.kinds[name]}
+        if len(both) > 1 and "empty" not in both:
             raise DataError(
                 f"is {table.kinds[name]} here and {first.kinds[name]} in {first.where}",
                 where=f"{table.where}, column {name!r}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from clicooper_hpc.models.traced.graph_parts import held_tensors, is_derived, places
+from clicooper_hpc.models.traced.graph_parts import derived_steps, held_tensors, places
 from clicooper_hpc.models.traced.row_sizes import NodeValues, row_multiple
 
 __all__ = ["Crossing", "Cut", "choose_cuts"]
@@ -45,37 +45,37 @@ def choose_cuts(traced: fx.GraphModule, values: NodeValues, *, several: bool) ->
     both sides; without ``several``, only where one tensor crosses.
     """
     nodes = list(traced.graph.nodes)
-    place = places(nodes)
-    holders = [node for node in nodes if held_tensors(traced, node)]
-    holding = sorted({at for node in holders for at in _uses(node, place)})
-    together = _kept_together(traced, nodes)
+    derived = derived_steps(traced.graph)
+    uses = _uses_of_tensors(traced, nodes, derived)
+    holding = sorted(set().union(*uses.values()))
+    # In front of these places a cut would part two uses of a parameter or buffer.
+    together = {at for one in uses.values() for at in range(min(one) + 1, max(one) + 1)}
+    last_use = _last_uses(nodes, derived)
     cuts: list[Cut] = []
     for first, second in itertools.pairwise(holding):
         for before in range(second, first, -1):
-            crossing = () if before in together else _crossing(nodes, before, values)
-            if crossing and (several or len(crossing) == 1):
-                cuts.append(Cut(before, crossing))
+            if before in together:
+                continue
+            alive = [node for node in nodes[:before] if last_use.get(node, -1) >= before]
+            crossing = tuple(_sendable(node, values) for node in alive)
+            sent = tuple(one for one in crossing if one is not None)
+            if sent and len(sent) == len(alive) and (several or len(sent) == 1):
+                cuts.append(Cut(before, sent))
                 break
     return cuts
 
 
-def _crossing(nodes: Sequence[fx.Node], before: int, values: NodeValues) -> tuple[Crossing, ...]:
-    """Return what crosses in front of a step; nothing if part of it cannot be sent."""
-    later = set(nodes[before:])
-    crossing = []
-    for node in nodes[:before]:
-        # A derived step is done again; whoever needs the step itself needs what it reads then.
-        if is_derived(node) or not any(_reads(user, later) for user in node.users):
-            continue
-        one = _sendable(node, values)
-        if one is None:
-            return ()
-        crossing.append(one)
-    return tuple(crossing)
+def _last_uses(nodes: Sequence[fx.Node], derived: frozenset[fx.Node]) -> dict[fx.Node, int]:
+    """Return where each step that is not derived is read last, by one that is not either.
 
-
-def _reads(user: fx.Node, later: set[fx.Node]) -> bool:
-    return user in later and not is_derived(user)
+    A derived step is done again: what it reads are sizes, which every piece has.
+    """
+    place = places(nodes)
+    return {
+        node: max((place[user] for user in node.users if user not in derived), default=-1)
+        for node in nodes
+        if node not in derived
+    }
 
 
 def _sendable(node: fx.Node, values: NodeValues) -> Crossing | None:
@@ -88,24 +88,23 @@ def _sendable(node: fx.Node, values: NodeValues) -> Crossing | None:
     return None if multiple is None else Crossing(node, multiple, tuple(one.shape[1:]))
 
 
-def _kept_together(traced: fx.GraphModule, nodes: Sequence[fx.Node]) -> set[int]:
-    """Return places in front of which a cut would part two uses of a parameter or buffer.
+def _uses_of_tensors(
+    traced: fx.GraphModule, nodes: Sequence[fx.Node], derived: frozenset[fx.Node]
+) -> dict[int, set[int]]:
+    """Return for each parameter and buffer, by its id, the places of the steps that use it.
 
-    What is derived of parameters is used where its own users stand.
+    What is derived of it is used where its own users stand.
     """
     place = places(nodes)
-    spans: dict[int, tuple[int, int]] = {}
+    users: dict[fx.Node, set[int]] = {}
+    # From the end: the users of a step are known before it.
+    for node in reversed(nodes):
+        if node in derived:
+            users[node] = set().union(*(users[user] for user in node.users))
+        else:
+            users[node] = {place[node]}
+    uses: dict[int, set[int]] = {}
     for node in nodes:
-        held = held_tensors(traced, node)
-        for at in _uses(node, place) if held else ():
-            for tensor in held:
-                first, last = spans.get(id(tensor), (at, at))
-                spans[id(tensor)] = (min(first, at), max(last, at))
-    return {at for first, last in spans.values() for at in range(first + 1, last + 1)}
-
-
-def _uses(node: fx.Node, place: dict[fx.Node, int]) -> set[int]:
-    """Return the places of all steps that are done with what ``node`` holds."""
-    if not is_derived(node):
-        return {place[node]}
-    return {at for user in node.users for at in _uses(user, place)}
+        for tensor in held_tensors(traced, node):
+            uses.setdefault(id(tensor), set()).update(users[node])
+    return {key: found for key, found in uses.items() if found}

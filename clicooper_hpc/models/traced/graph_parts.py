@@ -12,9 +12,9 @@ from torch import Tensor, fx
 __all__ = [
     "SIZE_MARK",
     "copied",
+    "derived_steps",
     "held_tensors",
     "input_of",
-    "is_derived",
     "output_value",
     "places",
     "size_steps",
@@ -37,16 +37,19 @@ def output_value(graph: fx.Graph) -> Any:
     return next(node for node in graph.nodes if node.op == "output").args[0]
 
 
-def is_derived(node: fx.Node) -> bool:
-    """Whether a step follows from parameters and the number of rows alone.
+def derived_steps(graph: fx.Graph) -> frozenset[fx.Node]:
+    """Return the steps that follow from parameters and the number of rows alone.
 
     Such a step need not cross a cut: every piece that wants its result can do it again.
     """
-    if node.meta.get(SIZE_MARK) or node.op == "get_attr":
-        return True
-    if node.op in {"placeholder", "output"} or node.target in _RANDOM:
-        return False
-    return all(is_derived(one) for one in node.all_input_nodes)
+    found: set[fx.Node] = set()
+    # Steps stand behind all that they read.
+    for node in graph.nodes:
+        first = node.meta.get(SIZE_MARK) or node.op == "get_attr"
+        follows = node.op not in {"placeholder", "output"} and node.target not in _RANDOM
+        if first or (follows and found.issuperset(node.all_input_nodes)):
+            found.add(node)
+    return frozenset(found)
 
 
 def held_tensors(traced: fx.GraphModule, node: fx.Node) -> list[Tensor]:
@@ -66,13 +69,12 @@ def copied(
 ) -> fx.Node:
     """Return ``node`` in another graph, with all derived steps that it needs before it.
 
-    ``found`` maps steps to those of ``graph`` and grows; ``source`` is the input of ``graph``.
+    ``found`` maps steps to those of ``graph`` and grows; all that ``node`` needs are derived steps
+    or in it already. ``source`` is the input of ``graph``.
     """
 
     def get(one: fx.Node) -> fx.Node:
         if one not in found:
-            if not is_derived(one):
-                raise AssertionError(f"{one.name} does not cross this cut")
             # A size asks the input of its own graph: rows are rows on both sides of a cut.
             found[one] = graph.node_copy(one, of_source if one.meta.get(SIZE_MARK) else get)
         return found[one]

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.dry_run import dry_run_mode, dry_run_rows
 from clicooper_hpc.models.traced.cut_graph import Crossing, Cut, choose_cuts
-from clicooper_hpc.models.traced.graph_parts import copied, input_of, is_derived, output_value
+from clicooper_hpc.models.traced.graph_parts import copied, derived_steps, input_of, output_value
 from clicooper_hpc.models.traced.row_sizes import ROWS, fix_sizes, observe_nodes
 from clicooper_hpc.models.traced.trace_module import trace_module
 
@@ -83,12 +83,18 @@ def _answers(module: nn.Module, input_shape: tuple[int, ...], where: str) -> tup
 
 def _pieces(traced: fx.GraphModule, cuts: Sequence[Cut]) -> nn.Sequential:
     nodes = list(traced.graph.nodes)
+    derived = derived_steps(traced.graph)
     starts = [0, *(cut.before for cut in cuts)]
     ends = [*starts[1:], len(nodes)]
     gates: list[Cut | None] = [None, *cuts, None]
     return nn.Sequential(
         *(
-            _piece(traced, nodes[start:end], gates[at], gates[at + 1])
+            _piece(
+                traced,
+                [node for node in nodes[start:end] if node not in derived],
+                gates[at],
+                gates[at + 1],
+            )
             for at, (start, end) in enumerate(zip(starts, ends, strict=True))
         )
     )
@@ -97,7 +103,7 @@ def _pieces(traced: fx.GraphModule, cuts: Sequence[Cut]) -> nn.Sequential:
 def _piece(
     traced: fx.GraphModule, nodes: Sequence[fx.Node], before: Cut | None, behind: Cut | None
 ) -> fx.GraphModule:
-    """Return the steps between two cuts as a module of one tensor to one tensor."""
+    """Return steps between two cuts, none of them derived, as a module of one tensor to one."""
     graph = fx.Graph()
     source = graph.placeholder("rows")
     found: dict[fx.Node, fx.Node] = {}
@@ -106,7 +112,7 @@ def _piece(
     else:
         found |= _unpacked(graph, source, before.crossing)
     for node in nodes:
-        if node.op not in {"placeholder", "output"} and not is_derived(node):
+        if node.op not in {"placeholder", "output"}:
             copied(graph, node, found, source)
     if behind is None:
         result = output_value(traced.graph)

@@ -212,8 +212,15 @@ def _index_problems(file: Any, run: RunFolder, *, finished: bool) -> Iterator[st
     }
     if attributes != docs.root_attributes():
         yield f"other root attributes: {sorted(attributes ^ docs.root_attributes())}"
-    if run.attributes.get("creator") != "clicooper-hpc":
-        yield "attribute creator is not the package"
+    fixed = {
+        "creator": "clicooper-hpc",
+        "Conventions": "clicooper-run-2",
+        "NX_class": "NXroot",
+        "default": "metrics",
+    }
+    for name, value in fixed.items():
+        if run.attributes.get(name) != value:
+            yield f"attribute {name} is not {value}"
     for group in (file, file.get("privacy")):
         if isinstance(group, h5py.Group):
             bad = [name for name, value in attributes_of(group).items() if "no text" in str(value)]
