@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ def _add_account_options(parser: argparse.ArgumentParser) -> None:
 def _account(arguments: argparse.Namespace) -> int:
     from clicooper_hpc.owner.run_account import read_account
 
-    account = read_account(arguments.file)
+    # As paths in a job are: through links to the file itself.
+    account = read_account(Path(os.path.realpath(arguments.file)))
     if arguments.json:
         return print_facts(account_facts(account))
     print_report(account_text(account))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,8 +105,8 @@ def _table_options(arguments: argparse.Namespace) -> TableOptions | None:
         (*plain.nulls, *given.pop("null", [])),
     )
     for name in ("missing", "categorical"):
-        given[name] = dict(_by_column(text) for text in given.pop(name, []))
-    lists = dict(_by_column(text) for text in given.pop("categories", []))
+        given[name] = _by_column(f"--{name}", given.pop(name, []))
+    lists = _by_column("--categories", given.pop("categories", []))
     given["categories"] = {name: text.split(",") for name, text in lists.items()}
     if "" in lists:
         raise UsageError(
@@ -114,10 +115,19 @@ def _table_options(arguments: argparse.Namespace) -> TableOptions | None:
     return TableOptions(cells=cells, **given)
 
 
-def _by_column(text: str) -> tuple[str, str]:
-    """Split COLUMN=VALUE at its last sign: names of columns may have one, values have none."""
-    column, _, value = text.rpartition("=")
-    return column, value
+def _by_column(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Split each COLUMN=VALUE at its last sign: names of columns may have one, values have none."""
+    found: dict[str, str] = {}
+    for text in texts:
+        column, _, value = text.rpartition("=")
+        if column in found:
+            raise UsageError(
+                f"says {found[column]!r} and {value!r}" + (f" of column {column!r}" * bool(column)),
+                where=option,
+                remedy="Give one of them",
+            )
+        found[column] = value
+    return found
 
 
 def _sign(text: str) -> str:

@@ -5,7 +5,6 @@ The docstring under each key is its text in the generated reference (docs/job-fi
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -40,14 +39,10 @@ class ConstantsSection(Section):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _finite_numbers(cls, value: object) -> object:
-        given = list(value.values()) if isinstance(value, dict) else value
-        numbers = given if isinstance(given, list | tuple) else [given]
-        for number in numbers:
-            if isinstance(number, bool) or (
-                isinstance(number, float) and not math.isfinite(number)
-            ):
-                raise ValueError(f"{number} is no finite number")
+    def _no_truth_by_name(cls, value: object) -> object:
+        # As of single numbers and lists of them: pydantic takes true for 1.
+        if isinstance(value, dict) and any(isinstance(one, bool) for one in value.values()):
+            raise ValueError("true or false is given where a number belongs")
         return value
 
 

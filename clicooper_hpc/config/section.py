@@ -12,7 +12,10 @@ __all__ = ["Section"]
 class Section(BaseModel):
     """One table of the job file. Unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # No number of a job may be infinite: none could be computed with.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -50,8 +50,9 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
     """
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(
-            f"has {len(names)} classes, needs 2 to {MAX_CLASSES:,}",
+            f"has {len(names)} class{'es' * (len(names) != 1)}, needs 2 to {MAX_CLASSES:,}",
             where=where,
+            remedy="Take the column or folders that say which class each sample is of",
         )
     # Twice the same name would make two classes one for whoever reads results by name.
     twice = sorted(name for name, count in Counter(names).items() if count > 1 or name == "")

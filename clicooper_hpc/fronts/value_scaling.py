@@ -88,6 +88,16 @@ def job_scaling(job: Job, data: DataSet, rows: Split) -> ValueScaling | None:
             ),
             where=f"data.constants.{names[1]}",
         )
+    with np.errstate(over="ignore", divide="ignore"):
+        extreme = np.abs(np.stack([low, width, 1 / np.where(fixed, 1.0, width)]))
+    beyond = np.flatnonzero((extreme > np.finfo(np.float32).max).any(axis=0) & ~fixed)
+    if len(beyond):
+        raise UsageError(
+            f"feature {_feature_name(data, int(beyond[0]))}: a number that float32 cannot hold, "
+            "or that no value can be divided by",
+            where="data.constants",
+            remedy="Give constants between 1e-38 and 3e38, in size.",
+        )
     return _scaling(low, width, fixed, centred=centred, text=f"stated {names[0]} and {names[1]}")
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from clicooper_hpc.errors import UsageError
 from clicooper_hpc.models.batch_norms import replace_batch_norms
+from clicooper_hpc.models.dry_run import USER_ERRORS, own_prints_aside
 from clicooper_hpc.models.layer_shapes import layer_shapes
 from clicooper_hpc.models.module_options import ModuleOptions
 from clicooper_hpc.models.packaged_model import find_packaged_model
@@ -54,15 +55,15 @@ def build_custom_model(
     """
     where = f'model.name = "{reference}"'
     # The function may draw from torch's generators; what a run draws later must not depend on it.
-    with _importable(search_path), torch.random.fork_rng(devices=[]):
+    with _importable(search_path), own_prints_aside(), torch.random.fork_rng(devices=[]):
         packaged = find_packaged_model(reference, where)
         function = packaged or _find_function(reference, where, search_path)
         # All ranks and auditors build the network themselves and must get the same initial weights.
         torch.default_generator.manual_seed(seed)
         try:
             model = function(input_shape=input_shape, outputs=outputs, **options)
-        except Exception as error:
-            # Code of the user's own may raise anything, and it is a mistake in the job, not ours.
+        except USER_ERRORS as error:
+            # It is a mistake in the job, not ours.
             raise UsageError(f"the function fails: {_reason(error)}", where=where) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -119,7 +120,7 @@ def _find_function(reference: str, where: str, folder: Path | None) -> Callable[
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except USER_ERRORS as error:
         raise UsageError(
             f"module {module_name!r} cannot be imported: {_reason(error)}",
             where=where,
@@ -135,7 +136,7 @@ def _find_function(reference: str, where: str, folder: Path | None) -> Callable[
     return function
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return the error's type, text, and the line of code it came from, on one line."""
     # The innermost frame is the user's line, or the library's that refused its arguments.
     frames = traceback.extract_tb(error.__traceback__)

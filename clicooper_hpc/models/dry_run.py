@@ -1,17 +1,29 @@
-"""Running a network once, layer by layer, without leaving a trace in it or in the generators."""
+"""Running a network once, layer by layer, without leaving a trace in it or in the generators.
+
+Layers may be a user's own code: they may raise anything, end the process, and print.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 
 import torch
 from torch import Tensor, nn
 
 from clicooper_hpc.errors import UsageError
 
-__all__ = ["dry_run_layer", "dry_run_mode", "dry_run_rows"]
+__all__ = ["USER_ERRORS", "dry_run_layer", "dry_run_mode", "dry_run_rows", "own_prints_aside"]
+
+#: What code of a user's own may raise, and is a mistake in the job then.
+USER_ERRORS = (Exception, SystemExit)
+
+
+def own_prints_aside() -> AbstractContextManager[object]:
+    """Return a context in which what is printed goes to standard error: results go to the other."""
+    return redirect_stdout(sys.stderr)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -20,11 +32,15 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def dry_run_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Hold ``model`` in training or evaluation mode; put modes and generators back afterwards."""
+    """Hold ``model`` in training or evaluation mode; put modes and generators back afterwards.
+
+    What layers print goes to standard error.
+    """
     # Module by module, because a user may have set some of them to evaluation.
     modes = [(module, module.training) for module in model.modules()]
     device = _device(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with own_prints_aside(), torch.random.fork_rng(devices=devices):
         model.train(training)
         try:
             yield
@@ -61,7 +77,7 @@ def dry_run_layer(
     version = rows._version
     try:
         result = (call or layer)(rows)
-    except Exception as error:
+    except USER_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"fails on samples of shape {list(rows.shape[1:])}: {reason}", where=where

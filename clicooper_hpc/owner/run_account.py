@@ -86,9 +86,9 @@ class JobAccount:
                     )
                 return [f"privacy account {self.path}: reserved by an earlier start of this run"]
             account.check_entry(entry)
-            line = account.encode_entry(entry)
-            file.append_line(line, account.whole_bytes)
-        told = [f"privacy account {self.path}: {line}" for line in self.describe(account, entry)]
+            # All that may fail comes before the line: what is reserved is never given back.
+            told = [f"privacy account {self.path}: {one}" for one in self.describe(account, entry)]
+            file.append_line(account.encode_entry(entry), account.whole_bytes)
         if account.torn_bytes:
             told.append(
                 f"privacy account {self.path}: took away {account.torn_bytes} bytes of a line "

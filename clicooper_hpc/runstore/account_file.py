@@ -61,8 +61,12 @@ class LockedAccount:
 
 
 def account_file_exists(path: Path) -> bool:
-    """Whether there is anything under this name."""
-    return os.path.lexists(path)
+    """Whether there is anything under this name; `UsageError` if nothing could be."""
+    if os.path.lexists(path):
+        return True
+    if not path.parent.is_dir():
+        raise _unreachable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    return False
 
 
 def read_account_file(path: Path) -> bytes:

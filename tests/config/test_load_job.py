@@ -156,3 +156,25 @@ def test_init_job_is_valid_and_every_shipped_job_loads(tmp_path: Path) -> None:
     assert shipped
     for path in shipped:
         load_job(path)
+
+
+def _number_keys() -> list[str]:
+    """Return all keys of a job whose value is one number with a point."""
+    sections = {name: info.annotation for name, info in Job.model_fields.items()}
+    return [
+        f"{section}.{key}"
+        for section, kind in sections.items()
+        for key, info in getattr(kind, "model_fields", {}).items()
+        if info.annotation in (float, float | None)
+    ]
+
+
+def test_no_number_of_a_job_may_be_infinite(tmp_path: Path) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(GOOD)
+    keys = _number_keys()
+    assert {"privacy.epsilon", "privacy.account_epsilon", "training.learning_rate"} <= set(keys)
+    for key in keys:
+        for value in ("inf", "1e400", "nan"):
+            with pytest.raises(UsageError, match=key):
+                load_job(job, [f"{key}={value}"])

@@ -114,7 +114,7 @@ def test_a_bad_label_far_into_a_long_split_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "part"),
-    [(None, "no root attribute class_names"), (["a"], "1 classes"), (["a", "b", "a"], "repeat")],
+    [(None, "no root attribute class_names"), (["a"], "1 class,"), (["a", "b", "a"], "repeat")],
 )
 def test_class_names(tmp_path: Path, names: list[str] | None, part: str) -> None:
     _refused(write_h5(tmp_path / "n.h5", X, Y * 0, names=names), part)

@@ -131,7 +131,7 @@ def test_splits_of_different_size_and_one_class(tmp_path: Path) -> None:
     files = idx_files()
     for stem, rows in (("train", 40), ("t10k", 10)):
         files[f"{stem}-labels-idx1-ubyte"] = idx_bytes(np.zeros(rows, np.uint8))
-    import_fails("idx", write_folder(tmp_path / "one", files), "1 classes")
+    import_fails("idx", write_folder(tmp_path / "one", files), "1 class,")
 
 
 def test_several_gzip_members_in_one_file(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_pickles_are_refused_and_never_run(tmp_path: Path, name: str) -> None:
         ({"x_train": np.uint8(3)}, ("x_train.npy", "shape ()")),
         ({"x_train": np.zeros((40, 3, 6, 5), np.uint8)}, ("x_train.npy", "channels first")),
         ({"x_test": np.zeros((12, 6, 6, 3), np.uint8)}, ("differ", "(6, 6, 3)")),
-        ({"y_train": np.zeros(40, int), "y_test": np.zeros(12, int)}, ("1 classes",)),
+        ({"y_train": np.zeros(40, int), "y_test": np.zeros(12, int)}, ("1 class,",)),
         ({"class_names": np.asarray(["a", "b"])}, ("label 3 has no name",)),
         ({"class_names": np.arange(4)}, ("member class_names.npy", "int64")),
         (

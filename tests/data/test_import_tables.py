@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from clicooper_hpc.cli import main
 from clicooper_hpc.data.dataset import open_dataset
 from clicooper_hpc.data.tables.import_table import import_table
+from clicooper_hpc.data.tables.read_table import open_mapped_table
 from clicooper_hpc.data.tables.table_mapping import TableMapping
 from clicooper_hpc.data.tables.table_options import TableOptions
 from clicooper_hpc.errors import DataError
@@ -91,7 +93,19 @@ def test_columns_become_features_by_a_stated_policy(
         (ROWS.replace("2.5,", "1e99,"), ("--missing", "drop"), ("beyond the range of float32",)),
         (ROWS.replace("yes", ""), (), ("row 1: has no label", "class=drop")),
         (ROWS.replace("yes", "0.5").replace("no", "2"), ("--missing", "drop"), ("regression",)),
-        ("a,class\n1,x\n2,x\n3,x\n", (), ("1 classes",)),
+        ("a,class\n1,x\n2,x\n3,x\n", (), ("1 class,", "Take the column")),
+        ("a,class\n1,x\n2,y\n", ("--missing", "class=0"), ("does not apply to the label",)),
+        (
+            "a,class\n1,x\n2,y\n",
+            ("--missing", "a=0", "--missing", "a=drop"),
+            ("'0' and 'drop' of column 'a'",),
+        ),
+        ("a,class\n1,x\n2,y\n", ("--missing", "a=1e60"), ("no policy '1e60'",)),
+        (
+            "a,class\nb,x\nc,y\n",
+            ("--categories", "a=b,c,c"),
+            ("'c' is empty or repeats", "state each once"),
+        ),
         ('a,class\n1,x\n2,"y\n', (), ("a quote that is never closed",)),
         (ROWS.replace(",", ";"), (), ("has one column", "--delimiter ';'")),
         ("", (), ("Empty CSV",)),
@@ -138,6 +152,53 @@ def test_labels_that_are_one_float_stay_two_classes(tmp_path: Path) -> None:
     with open_dataset(tmp_path / "t.h5") as data:
         assert data.class_names == (str(large), str(large + 1))
         assert set(data.split("train").labels().tolist()) == {0, 1}
+
+
+def test_decimals_that_are_one_float_stay_apart(tmp_path: Path) -> None:
+    digits = pyarrow.decimal256(60, 0)
+    whole = pyarrow.array([Decimal(10**50 + row % 2) for row in range(40)], digits)
+    table = pyarrow.table({"a": whole, "class": whole})
+    options = TableOptions("class", categorical={"a": "one-hot"})
+    import_table(table, tmp_path / "t.h5", options)
+    with open_dataset(tmp_path / "t.h5") as data:
+        names = (str(10**50), str(10**50 + 1))
+        assert data.class_names == names
+        assert data.table is not None
+        assert data.table.columns[0].categories == names
+
+
+def test_a_table_is_not_its_own_test_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, "a,class\n1,x\n2,y\n")
+    assert "is the table itself" in refused(capsys, path, "--test", str(path))
+
+
+def test_remarks_on_numbers_are_of_columns_of_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "".join(f"{(7, 'x')[row % 2]},{2**53 + row % 2},{row % 2}\n" for row in range(20))
+    path = written(tmp_path, f"a,big,class\n{body}")
+    options = ["--categorical", "big=integer", "--categorical", "a=one-hot"]
+    assert imported(path, *options) == 0
+    said = capsys.readouterr().out
+    assert "same value" not in said
+    assert "float32 is exact" not in said
+
+
+def test_a_blank_line_is_an_empty_cell_of_a_table_of_one_column(tmp_path: Path) -> None:
+    body = "".join(f"{row},{row % 2}\n" for row in range(20))
+    assert imported(written(tmp_path, f"a,class\n{body}"), "--missing", "a=0") == 0
+    with open_dataset(tmp_path / "t.h5") as data:
+        mapping = data.table
+    assert mapping is not None
+    new = written(tmp_path, "a\n1\n\n3\n", "new.csv")
+    table, _ = open_mapped_table("csv", new, mapping)
+    assert sum(count for _, count, _ in table.iterate_batches(["a"])) == 3
+    two = written(tmp_path, "a,b\n1,2\n\n3,4\n", "two.csv")
+    table, unused = open_mapped_table("csv", two, mapping)
+    assert unused == ("b",)
+    assert sum(count for _, count, _ in table.iterate_batches(["a"])) == 2
 
 
 def test_frames_and_typed_files_are_taken_as_they_are(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_digits_as_typed_are_the_embedded_ones(
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a"], r"member class_names\.npy: has 1 classes, needs 2"),
+        (["a"], r"member class_names\.npy: has 1 class, needs 2"),
         (["a", "b"], r"member y\.npy, row 1: label 2 is outside 0\.\.1"),
         (["a", "b", "a"], r"class names are empty or repeat: 'a'"),
         (["a", "b", "c\x1b"], "has control characters"),

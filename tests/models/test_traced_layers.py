@@ -231,6 +231,27 @@ class CountsSquares(Branches):
         return self.only(rows) * (rows.shape[0] ** 2)
 
 
+class Freezes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.only, self.frozen = nn.Linear(4, 3), nn.Linear(WIDTH, 4)
+
+    def forward(self, rows: Tensor) -> Any:
+        with torch.no_grad():
+            inner = self.frozen(rows)
+        return self.only(inner)
+
+
+class AnyInputs(Branches):
+    def forward(self, *rows: Tensor) -> Any:
+        return self.only(rows[0])
+
+
+class Ends(Branches):
+    def forward(self, rows: Tensor) -> Any:
+        raise SystemExit(0)
+
+
 class Remembers(Branches):
     seen = 0.0
 
@@ -248,6 +269,9 @@ class Remembers(Branches):
         (GivesDict, "gives a dict"),
         (CountsSquares, "neither a fixed number nor a multiple of the rows"),
         (Remembers, "in training and"),
+        (Freezes, "would train frozen.weight otherwise"),
+        (AnyInputs, "takes *rows, not one tensor"),
+        (Ends, "cannot be traced: SystemExit"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_in_one_line(
@@ -264,3 +288,18 @@ def test_what_cannot_be_cut_is_refused_in_one_line(
 def test_samples_of_another_shape_are_refused() -> None:
     with pytest.raises(UsageError, match=r"fails on samples of shape \[7\]"):
         traced_layers(Skip(), (7,), several=True, where="the network")
+
+
+class Prints(Branches):
+    def forward(self, rows: Tensor) -> Any:
+        print("own words")
+        return self.only(rows)
+
+
+def test_what_a_forward_prints_does_not_go_among_results(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    traced_layers(Prints(), (WIDTH,), several=False, where="here")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "own words" in said.err

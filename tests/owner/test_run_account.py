@@ -196,6 +196,28 @@ def refused(account: JobAccount) -> ClicooperError:
     return caught.value
 
 
+def test_what_fails_while_it_is_put_in_words_reserves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = account_in(tmp_path)
+    account.reserve_cost(COST, "a", "/runs/a")
+
+    def fails(*_: object) -> list[str]:
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobAccount, "describe", fails)
+        with pytest.raises(ArithmeticError):
+            account_in(tmp_path, "bb").reserve_cost(COST, "b", "/runs/b")
+    assert runs_in(tmp_path) == ["a"]
+
+
+def test_plan_refuses_a_place_where_no_account_can_be(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there can be no privacy account"):
+        account_in(tmp_path / "missing").stored_account()
+    assert account_in(tmp_path).stored_account().entries == ()
+
+
 def test_a_place_that_cannot_hold_an_account_is_named(tmp_path: Path) -> None:
     assert refused(account_in(tmp_path / "missing")).exit_code == 2
     (tmp_path / "file").touch()

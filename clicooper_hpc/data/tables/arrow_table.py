@@ -176,6 +176,9 @@ def _open_csv(path: Path, cells: CellFormat) -> ArrowTable:
             where=str(path),
             remedy=f"If {sign!r} stands between cells, import tables with --delimiter {sign!r}",
         )
+    if len(names) == 1:
+        # There a line without anything is a cell without a value.
+        parsing.ignore_empty_lines = False
     # Types that are guessed from the first block of a file fail in a later one: all are texts here.
     converting = {
         "column_types": dict.fromkeys(stored.values(), pyarrow.string()),

@@ -25,7 +25,7 @@ from clicooper_hpc.data.tables.table_mapping import Encoding, TableColumn, Table
 from clicooper_hpc.data.tables.table_options import TableOptions
 from clicooper_hpc.data.tables.table_rows import MISSING_CATEGORY, encode_table_rows
 from clicooper_hpc.data.tables.table_survey import DROPPED, TableSurvey, survey_tables
-from clicooper_hpc.errors import DataError
+from clicooper_hpc.errors import DataError, UsageError
 
 __all__ = ["import_table", "import_table_file"]
 
@@ -83,6 +83,13 @@ def import_table_file(
         Names of the classes; the mapping; what was done with columns and rows, a line each.
     """
     others = [("validation", options.validation), ("test", options.test)]
+    for split, path in others:
+        if path is not None and path.exists() and source.exists() and path.samefile(source):
+            raise UsageError(
+                "is the table itself: its rows would be trained on and tested with",
+                where=f"--{split} {path}",
+                remedy="Name a file with other rows, or hold some out with --test-share",
+            )
     files = [(source, "train" if options.test else None)]
     files += [(path, split) for split, path in others if path is not None]
     return _import_parts(
@@ -138,7 +145,8 @@ def _make_mapping(
             remarks.append(f"column {name!r} is left out: it holds no value at all")
             continue
         columns.append(_plain_column(name, kind == "category", kind, found, options))
-        remarks += _remarks_on_column(name, found)
+        if kind == "number":
+            remarks += _remarks_on_column(name, found)
     if not columns:
         raise DataError(
             "has no column besides the label that could be a feature", where=first.where
@@ -240,7 +248,13 @@ def _check_categories(column: TableColumn, where: str) -> None:
             "--categorical COLUMN=integer",
         )
     if len(set(column.categories)) < count or "" in column.categories:
-        raise DataError("categories repeat or are empty", where=where, remedy="Rename them")
+        known = column.categories
+        twice = next(one for one in known if known.count(one) > 1 or not one)
+        raise DataError(
+            f"the category {twice[:60]!r} is empty or repeats",
+            where=where,
+            remedy="Rename it in the table, or state each once with --categories",
+        )
     if not count:
         raise DataError("has no value in any training row", where=where)
 

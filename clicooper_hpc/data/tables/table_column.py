@@ -140,11 +140,11 @@ class ColumnCells:
             return None
         if isinstance(value, bool):
             return str(value).lower()
-        if self.kind == "number":
-            number = float(value)  # type: ignore[arg-type]
-            if isinstance(value, int):
-                return str(value)
-            return str(int(number)) if number.is_integer() else str(value)
+        if isinstance(value, Decimal):
+            # Not by way of a float, which has fewer digits.
+            return str(int(value)) if value == value.to_integral_value() else str(value)
+        if isinstance(value, float):
+            return str(int(value)) if value.is_integer() else str(value)
         text = str(value)
         if self.kind != "cells":
             return text

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+
+import numpy as np
 
 from clicooper_hpc.data.tables.table_mapping import PLAIN_CELLS, CellFormat, MissingPolicy
 from clicooper_hpc.errors import DataError, UsageError
@@ -16,6 +17,8 @@ __all__ = ["TableOptions", "refuse_unknown_column"]
 
 _POLICIES: tuple[MissingPolicy, ...] = ("refuse", "drop", "mean", "category")
 _ENCODINGS = ("one-hot", "integer")
+#: Of float32, which features are.
+_LARGEST = float(np.finfo(np.float32).max)
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -74,6 +77,12 @@ class TableOptions:
             )
         if not 0 < self.share < 1:
             raise UsageError(f"{self.share:g} is not between 0 and 1", where="--test-share")
+        if self.missing.get(self.label, "drop") not in ("drop", "refuse"):
+            raise UsageError(
+                f"{self.missing[self.label]!r} does not apply to the label",
+                where="--missing",
+                remedy=f"Give {self.label}=drop, to leave rows without a label out",
+            )
         for column, text in self.missing.items():
             if text not in _POLICIES and _finite(text) is None:
                 raise UsageError(
@@ -140,7 +149,7 @@ def _finite(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= _LARGEST else None
 
 
 def _of(column: str) -> str:

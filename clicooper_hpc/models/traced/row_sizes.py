@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.dry_run import dry_run_mode, dry_run_rows
+from clicooper_hpc.models.dry_run import USER_ERRORS, dry_run_mode, dry_run_rows
 from clicooper_hpc.models.traced.graph_parts import SIZE_MARK, input_of, size_steps
 
 __all__ = ["ROWS", "NodeValues", "fix_sizes", "observe_nodes", "row_multiple"]
@@ -51,8 +51,7 @@ def observe_nodes(
             recorder = _Recorder(traced)
             try:
                 recorder.run(dry_run_rows(traced, input_shape, rows=rows))
-            except Exception as error:
-                # Layers of the user's own may raise anything.
+            except USER_ERRORS as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise UsageError(
                     f"fails on samples of shape {list(input_shape)}: {reason}",

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from clicooper_hpc.errors import UsageError
+from clicooper_hpc.models.dry_run import USER_ERRORS, own_prints_aside
 
 __all__ = ["TrainingFlag", "trace_module"]
 
@@ -64,9 +65,9 @@ def trace_module(module: nn.Module, where: str) -> fx.GraphModule:
     for training in (True, False):
         module.train(training)
         try:
-            graphs.append(_Tracer().trace(module, fixed))
-        except Exception as error:
-            # The forward is the user's own code under the tracer, and may raise anything.
+            with own_prints_aside():
+                graphs.append(_Tracer().trace(module, fixed))
+        except USER_ERRORS as error:
             reason = (str(error).splitlines() or [""])[0]
             raise UsageError(
                 f"the network cannot be traced: {type(error).__name__}: {reason}",
@@ -85,9 +86,13 @@ def _fixed_arguments(module: nn.Module, where: str) -> dict[str, Any]:
     """Return the defaults of all arguments but the first: they are not traced."""
     arguments = list(inspect.signature(module.forward).parameters.values())
     plain = [one for one in arguments if one.kind is not one.VAR_KEYWORD]
-    needed = [one.name for one in plain[1:] if one.default is one.empty]
-    if not plain or needed:
-        takes = ", ".join([one.name for one in plain[:1]] + needed) or "nothing"
+    needed = [one for one in plain[1:] if one.default is one.empty]
+    if not plain or needed or plain[0].kind is plain[0].VAR_POSITIONAL:
+        names = [
+            ("*" if one.kind is one.VAR_POSITIONAL else "") + one.name
+            for one in [*plain[:1], *needed]
+        ]
+        takes = ", ".join(names) or "nothing"
         raise UsageError(
             f"the network's forward takes {takes}, not one tensor",
             where=where,

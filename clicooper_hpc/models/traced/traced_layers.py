@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from clicooper_hpc.errors import UsageError
-from clicooper_hpc.models.dry_run import dry_run_mode, dry_run_rows
+from clicooper_hpc.models.dry_run import USER_ERRORS, dry_run_mode, dry_run_rows
 from clicooper_hpc.models.traced.cut_graph import Crossing, Cut, choose_cuts
 from clicooper_hpc.models.traced.graph_parts import copied, derived_steps, input_of, output_value
 from clicooper_hpc.models.traced.row_sizes import ROWS, fix_sizes, observe_nodes
@@ -44,33 +44,25 @@ def traced_layers(
         compute the same.
     """
     traced = trace_module(module, where)
-    rows, expected = _answers(module, input_shape, where)
+    rows = dry_run_rows(module, input_shape, rows=ROWS[0])
+    expected = _answers(module, rows, where)
     values = observe_nodes(traced, input_shape, where)
     fix_sizes(traced.graph, values, where)
     traced.recompile()
     layers = _pieces(traced, choose_cuts(traced, values, several=several))
-    with dry_run_mode(layers, training=False), torch.no_grad():
-        # Last bits may differ: a tensor that crosses is laid out anew, and kernels add by layout.
-        if not torch.allclose(layers(rows), expected, rtol=1e-4, atol=1e-5):
-            raise UsageError(
-                "its traced layers compute something else than the network",
-                where=where,
-                remedy="Its forward may keep state or write into tensors it has handed on.",
-            )
+    _check_same(module, layers, rows, expected, where)
     return layers
 
 
-def _answers(module: nn.Module, input_shape: tuple[int, ...], where: str) -> tuple[Tensor, Tensor]:
-    """Return made-up rows and what the module gives for them, in evaluation mode."""
-    with dry_run_mode(module, training=False), torch.no_grad():
-        rows = dry_run_rows(module, input_shape, rows=ROWS[0])
+def _answers(module: nn.Module, rows: Tensor, where: str) -> Tensor:
+    """Return what the module gives for made-up rows, in evaluation mode, with its history."""
+    with dry_run_mode(module, training=False), torch.enable_grad():
         try:
             result = module(rows)
-        except Exception as error:
-            # The user's own code may raise anything.
+        except USER_ERRORS as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(
-                f"fails on samples of shape {list(input_shape)}: {reason}", where=where
+                f"fails on samples of shape {list(rows.shape[1:])}: {reason}", where=where
             ) from error
     if not isinstance(result, Tensor):
         raise UsageError(
@@ -78,7 +70,53 @@ def _answers(module: nn.Module, input_shape: tuple[int, ...], where: str) -> tup
             where=where,
             remedy="Wrap it in a module whose forward returns the class scores alone.",
         )
-    return rows, result
+    return result
+
+
+def _check_same(
+    module: nn.Module, layers: nn.Sequential, rows: Tensor, expected: Tensor, where: str
+) -> None:
+    """Raise unless the layers give what the module gives, and learn what it learns.
+
+    Tracing loses what is no operation on a tensor: state that is kept, gradients switched off.
+    """
+    with dry_run_mode(layers, training=False), torch.enable_grad():
+        found = layers(rows)
+    # Last bits may differ: a tensor that crosses is laid out anew, and kernels add by layout.
+    if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+        raise UsageError(
+            "its traced layers compute something else than the network",
+            where=where,
+            remedy="Its forward may keep state or write into tensors it has handed on.",
+        )
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    if not expected.requires_grad:
+        mine: tuple[Tensor | None, ...] = (None,) * len(names)
+    else:
+        mine = _gradients(expected, parameters)
+    for name, one, other in zip(names, mine, _gradients(found, parameters), strict=True):
+        if (one is None) != (other is None) or (
+            one is not None and other is not None and not _nearly(one, other)
+        ):
+            raise UsageError(
+                f"its traced layers would train {name} otherwise than the network",
+                where=where,
+                remedy="torch.no_grad() in a forward is not traced: call .detach() on the tensor, "
+                "or requires_grad_(False) on the parameter.",
+            )
+
+
+def _gradients(result: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradient of a weighted sum of ``result`` for each parameter, None without one."""
+    learning = [one for one in parameters if one.requires_grad]
+    weights = torch.cos(torch.arange(result.numel(), dtype=result.dtype)).reshape(result.shape)
+    found = iter(torch.autograd.grad((result * weights).sum(), learning, allow_unused=True))
+    return tuple(next(found) if one.requires_grad else None for one in parameters)
+
+
+def _nearly(one: Tensor, other: Tensor) -> bool:
+    # Relative to the whole tensor: sums of terms that cancel differ in their last bits by more.
+    return bool((one - other).norm() <= 1e-3 * max(float(one.norm()), 1e-6))
 
 
 def _pieces(traced: fx.GraphModule, cuts: Sequence[Cut]) -> nn.Sequential:
